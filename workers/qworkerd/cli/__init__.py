@@ -1,0 +1,1 @@
+"""The `qworker` command: options in, calls out; no logic of its own."""
