@@ -1,0 +1,52 @@
+"""Exec a program on a leash: under another account, and signalled by the kernel when its starter dies.
+
+A script of its own, because code between fork and exec (`preexec_fn`) may deadlock in a program with threads, and
+because a change of account clears the kernel's promise, so that both have to happen in this order, in this process.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+def command(program: Sequence[str | Path], *, account: tuple[int, int] | None = None) -> list[str]:
+    """Return the command line that runs `program`, as (user id, group id) if given, on a leash held by this process.
+
+    The leash hangs on the *thread* that starts the command, see prctl(2): start it from one that lives long enough.
+    """
+    ids = "{}:{}".format(*account) if account else "-"
+    # -I and -S: the account may not be able to read what site-packages or PYTHONPATH would bring in.
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), ids, *map(str, program)]
+
+
+def tie(number: signal.Signals) -> None:
+    """Ask the kernel to send this process a signal when the thread that started it ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+
+
+def main(starter: str, ids: str, *program: str) -> None:
+    """Give up the caller's account, tie the leash, become the program."""
+    if ids != "-":
+        uid, gid = map(int, ids.split(":"))
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    if sys.platform == "linux":
+        tie(signal.SIGINT)
+    # A starter that died before the promise was made is noticed only here.
+    if os.getppid() != int(starter):
+        sys.exit(f"{program[0]}: the process that started it is gone")
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.execv(program[0], program)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
