@@ -8,8 +8,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -128,7 +128,7 @@ class EmbeddedPostgres:
         if self._scratch:
             try:
                 # A killed postmaster's children notice and follow it, in their own time.
-                with self._scratch.claim(seconds=10.0):
+                with self._claim():
                     pass
             finally:
                 self._scratch.remove()
@@ -144,6 +144,15 @@ class EmbeddedPostgres:
         if self._scratch is None:
             raise EmbeddedError("the embedded PostgreSQL has no folder: it is not started, or closed")
         return self._scratch
+
+    @contextmanager
+    def _claim(self) -> Iterator[int]:
+        """Yield the lock that a new server inherits, once no process of an earlier one is left."""
+        try:
+            with self._home().claim(seconds=10.0) as fd:
+                yield fd
+        except TimeoutError as error:
+            raise EmbeddedError(f"the embedded PostgreSQL was killed, but not all of it: {error}") from None
 
     def _create(self) -> None:
         """Make the folder and initialise the database cluster in it."""
@@ -189,21 +198,18 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         """Start the postmaster as a direct child and wait until it is ready."""
         settings = {"listen_addresses": self.host, "unix_socket_directories": ""} | self.settings | {"port": self.port}
-        try:
-            with self._home().claim(seconds=10.0) as lock, (self.folder / "server.log").open("ab") as log:
-                self._process = subprocess.Popen(
-                    self._command("postgres", "-D", self.folder / "data", *(f"-c{k}={v}" for k, v in settings.items())),
-                    env=self._environ(),
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(lock,),
-                    # Ctrl-C in the caller's terminal is the caller's to handle.
-                    start_new_session=True,
-                )
-        except TimeoutError as error:
-            raise EmbeddedError(f"the embedded PostgreSQL cannot start again: {error}") from None
+        with self._claim() as lock, (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command("postgres", "-D", self.folder / "data", *(f"-c{k}={v}" for k, v in settings.items())),
+                env=self._environ(),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock,),
+                # Ctrl-C in the caller's terminal is the caller's to handle.
+                start_new_session=True,
+            )
         deadline = time.monotonic() + self.timeout
         while not self._ready():
             if not self.pid or time.monotonic() > deadline:

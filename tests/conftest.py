@@ -1,0 +1,81 @@
+"""One PostgreSQL server for the session, databases on it, and a look at what tests leave running."""
+
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psycopg
+import pytest
+from pytest_postgresql import factories
+
+from qworkerd.embedded import EmbeddedPostgres
+from tests import leftovers
+from tests.database import Database
+
+FOREIGN = ("QWORKER_", "PG", "NOTIFY_SOCKET", "WATCHDOG_", "DATABASE_URL", "MAX_CONCURRENT_JOBS", "JOB_TIMEOUT")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Run the session without settings of the caller's environment, and fail it if it leaves a process behind."""
+    mark = secrets.token_hex(8)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(FOREIGN) and name != "QWORKER_PG_BINDIR":
+                patch.delenv(name)
+        patch.setenv(leftovers.MARK, mark)
+        yield
+        if found := leftovers.wait(mark, seconds=5.0):
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            lines = (f"{pid} {command}" for pid, command in found.items())
+            pytest.fail("the tests left processes behind (killed now):\n" + "\n".join(lines), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(nothing_left: None) -> Iterator[EmbeddedPostgres]:
+    """The server of the session; a test that stops or crashes one starts its own (0.5 s)."""
+    with EmbeddedPostgres({"max_connections": 200}) as server:
+        yield server
+
+
+def migrate(host: str, port: int, user: str, dbname: str, password: str, autocommit: bool | None = None) -> None:
+    """Bring the schema into pytest-postgresql's template database."""
+    from qworker.migrations import migrate as apply
+
+    with psycopg.connect(host=host, port=port, user=user, dbname=dbname, password=password) as conn:
+        apply(conn)
+
+
+postgresql_migrated = factories.postgresql_noproc(depends_on="postgres_server", dbname="qworker_test", load=[migrate])
+
+#: A connection to a fresh migrated database, for tests of DDL, NOTIFY or advisory locks (0.1 s); others: `database`.
+postgresql = factories.postgresql("postgresql_migrated")
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: EmbeddedPostgres) -> Database:
+    from qworker.migrations import migrate as apply
+
+    database = Database.create(postgres_server, "qworker_shared")
+    with psycopg.connect(database.dsn) as conn:
+        apply(conn)
+    return database
+
+
+@pytest.fixture
+def database(shared_database: Database) -> Iterator[Database]:
+    """The session's migrated database, empty at the start of each test."""
+    yield shared_database
+    shared_database.empty()
+
+
+@pytest.fixture
+def empty_database(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
+    """A database of the test's own, without the schema."""
+    database = Database.create(postgres_server, f"qworker_{secrets.token_hex(4)}")
+    yield database
+    database.drop(postgres_server)
