@@ -1,0 +1,180 @@
+"""What an operator may set, where it is looked for, and what is allowed."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from math import ceil
+from pathlib import Path
+from typing import Final, Self, cast
+
+from qworker.errors import ConfigurationError
+from qworkerd.values import Kind, choice, count, names, seconds, switch, words
+
+#: Variables that other tools set too, by setting; QWORKER_<NAME> wins over them.
+COMMON_VARIABLES: Final = {"dsn": "DATABASE_URL", "processes": "MAX_CONCURRENT_JOBS", "timeout": "JOB_TIMEOUT"}
+
+#: Settings that are no options of the command line. The DSN usually holds a password, and every user of a machine can
+#: read the command lines of all processes.
+NOT_ON_COMMAND_LINE: Final = frozenset({"dsn"})
+
+#: Between SIGKILL and the last child being reaped.
+KILL_MARGIN: Final = 2.0
+#: What the scheduler, which stops last, may take for its obituaries and for signing the node off.
+END_MARGIN: Final = 10.0
+
+_YEAR: Final = 366 * 86_400
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an operator sets; see `load` for where the values come from."""
+
+    app: str | None = words(None, "MODULE:APP", "The application to work for, as package.module:attribute.")
+    dsn: str | None = words(
+        None, "DSN",
+        "Where the database is, as URL or key=value text; an App that names its own DSN wins. By default libpq's PG* "
+        "variables. No option of the command line, because everybody on the machine could read the password there.",
+        secret=True,
+    )  # fmt: skip
+    schema: str = words("qworker", "NAME", "The database schema that holds qworker's tables; must be the App's own.")
+    processes: int = count(
+        _cores, 1, 1024, "How many worker processes run, each with one job at a time. By default one for each core."
+    )
+    queues: tuple[str, ...] = names(("default",), "NAME,...", "Which queues to work off, separated by commas.")
+    timeout: float | None = seconds(
+        300.0, 0.001, _YEAR, "How long a job may run when its task does not say; none for no limit.", optional=True
+    )
+    max_attempts: int | None = count(
+        None, 1, 10_000, "At most so many attempts for every task, whatever its own policy allows; none for no cap."
+    )
+    slow_after: float | None = seconds(
+        30.0, 0.001, _YEAR, "Log a job as slow once it has run for so long, while it still runs; none for never.",
+        optional=True,
+    )  # fmt: skip
+    drain: bool = switch("Stop as soon as the queues are empty and every job has ended.")
+    inline: bool = switch("Run one worker in the foreground, in this process: for breakpoints, not for production.")
+    max_jobs: int | None = count(None, 1, 10**12, "Stop after so many jobs, counted over all workers; none for never.")
+    max_jobs_per_worker: int | None = count(
+        None, 1, 10**12, "Replace a worker process after about so many jobs (up to a tenth fewer); none for never."
+    )
+    max_rss: int | None = count(
+        None, 16, 10**9, "Replace a worker process that holds more memory than this after a job; none for never.",
+        metavar="MIB",
+    )  # fmt: skip
+    shutdown_timeout: float = seconds(
+        25.0, 0, 86_400, "After SIGTERM: how long running jobs may take to end by themselves."
+    )
+    interrupt_timeout: float = seconds(
+        5.0, 0, 3_600, "After that: how long interrupted jobs may take to clean up before their process is killed."
+    )
+    kill_grace: float = seconds(
+        10.0, 0, 3_600, "How long a job may take to clean up after its timeout before its process is killed."
+    )
+    max_crashes: int = count(3, 1, 1000, "A job that has killed its worker so many times fails.")
+    max_losses: int = count(10, 1, 1000, "A job that was running on so many nodes when they were lost fails.")
+    poll_interval: float = seconds(
+        1.0, 0.05, 60, "How often to look for work that nobody announced; lower finds it sooner and costs a query each."
+    )
+    batch: int = count(256, 1, 256, "How many jobs a worker claims at once, at most; fewer when they are long.")
+    lease: float = seconds(
+        30.0, 5, 3_600, "After how long without a sign of life a node is declared dead and its jobs go to others."
+    )
+    boot_timeout: float = seconds(60.0, 1, 3_600, "How long a worker process may take to start before it is replaced.")
+    stall_timeout: float = seconds(
+        30.0, 5, 3_600, "How long a worker process may spend on its own work, outside of jobs, before it is replaced."
+    )
+    keep_history: int = count(7, 1, 30, "How many days finished jobs are kept.", metavar="DAYS")
+    keep_failed: int = count(30, 1, 36_500, "How many days failed jobs are kept for a retry.", metavar="DAYS")
+    log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events from this level upwards.")
+    log_format: str = choice(
+        "auto", ("auto", "json", "console"), "How events are written; auto is console on a terminal, json elsewhere."
+    )
+
+    @property
+    def stop_timeout(self) -> int:
+        """Seconds a service manager must wait after SIGTERM before it kills: all phases of a shutdown, rounded up."""
+        return 5 * ceil((self.shutdown_timeout + self.interrupt_timeout + KILL_MARGIN + END_MARGIN) / 5)
+
+    @classmethod
+    def load(
+        cls, options: Mapping[str, object], environ: Mapping[str, str] = os.environ, directory: Path | None = None
+    ) -> tuple[Self, dict[str, str]]:
+        """Gather the settings, and tell for each where it comes from.
+
+        Options (None = not given) win over QWORKER_*, these over DATABASE_URL, MAX_CONCURRENT_JOBS and JOB_TIMEOUT,
+        these over [tool.qworker] in the nearest pyproject.toml that has it, these over the defaults. Empty variables
+        count as unset. Raises ConfigurationError with a line for each value that is not allowed.
+        """
+        project, table = _project(directory or Path.cwd())
+        values: dict[str, object] = {}
+        origins: dict[str, str] = {}
+        problems = [
+            f"{name!r} in {project} is no setting{_guess(name, list(kinds()))}" for name in table if name not in kinds()
+        ]
+        for name, kind in kinds().items():
+            given = _find(name, options, environ, table, project)
+            if given is None:
+                origins[name] = "default"
+                continue
+            value, origins[name] = given
+            try:
+                values[name] = kind.read(value)
+            except ValueError as error:
+                shown = "***" if name == "dsn" else repr(value)
+                problems.append(f"{name} = {shown} from {origins[name]}: {error}")
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+        return cls(**values), origins  # type: ignore[arg-type]  # read by the field's own kind
+
+
+def kinds() -> dict[str, Kind]:
+    """Return what each setting may hold, by name."""
+    return {field.name: cast("Kind", field.metadata["kind"]) for field in fields(Settings)}
+
+
+def option(name: str) -> str:
+    """Return a setting's spelling on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"QWORKER_{name.upper()}"
+
+
+def _find(
+    name: str, options: Mapping[str, object], environ: Mapping[str, str], table: Mapping[str, object], project: str
+) -> tuple[object, str] | None:
+    """Return the value that counts, and its origin; None if it is set nowhere."""
+    if options.get(name) is not None:
+        return options[name], option(name)
+    for key in (variable(name), COMMON_VARIABLES.get(name)):
+        if key is not None and environ.get(key):
+            return environ[key], f"${key}"
+    return (table[name], project) if name in table else None
+
+
+def _project(directory: Path) -> tuple[str, dict[str, object]]:
+    """Return where [tool.qworker] is, and what it says; dashes in names are as good as underscores."""
+    for folder in (directory, *directory.parents):
+        path = folder / "pyproject.toml"
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("qworker")
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        if isinstance(table, dict):
+            return f"[tool.qworker] in {path}", {str(key).replace("-", "_"): value for key, value in table.items()}
+    return "", {}
+
+
+def _guess(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,123 @@
+"""How a setting's value is read, whether it comes as text, from TOML or from Python."""
+# ruff: noqa: ANN401 - as with dataclasses.field, a declaration stands for a value of the declared type
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: What switches a limit off, in text and TOML, which have no None.
+NONE: Final = "none"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a setting may hold: documentation and validation in one place."""
+
+    #: Shown in place of a value: "SECONDS", "N".
+    metavar: str
+    #: One sentence, or a few: what it does, and what special values mean.
+    text: str
+    #: Makes the value; raises ValueError with what is allowed.
+    read: Callable[[object], object]
+
+
+def count(default: int | Callable[[], int] | None, low: int, high: int, text: str, *, metavar: str = "N") -> Any:
+    """Declare a whole number; with None as its default, "none" means no limit."""
+
+    def read(value: object) -> int | None:
+        if default is None and _is_none(value):
+            return None
+        try:
+            number = int(value) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}{_or_none(default)}")
+        return number
+
+    return _declare(default, Kind(metavar, text, read))
+
+
+def seconds(default: float | None, low: float, high: float, text: str, *, optional: bool = False) -> Any:
+    """Declare a duration in seconds; `optional` allows "none"."""
+
+    def read(value: object) -> float | None:
+        if optional and _is_none(value):
+            return None
+        try:
+            number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            also = f", or {NONE!r}" if optional else ""
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}{also}")
+        return number
+
+    return _declare(default, Kind("SECONDS", text, read))
+
+
+def words(default: str | None, metavar: str, text: str, *, secret: bool = False) -> Any:
+    """Declare a piece of text; a secret one stays out of the settings' repr."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
+            raise ValueError("must be text, and not empty")
+        return value.strip()
+
+    return _declare(default, Kind(metavar, text, read), show=not secret)
+
+
+def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
+    """Declare a list of names: separated by commas in text, a list elsewhere; repetitions count once."""
+
+    def read(value: object) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, Iterable) or not all(isinstance(part, str) for part in parts):
+            raise ValueError("must be names separated by commas, or a list of them")
+        found = tuple(dict.fromkeys(part.strip() for part in parts))
+        if not found or "" in found or any("\0" in part for part in found):
+            raise ValueError("must be one name or more, separated by commas, none of them empty")
+        return found
+
+    return _declare(default, Kind(metavar, text, read))
+
+
+def switch(text: str) -> Any:
+    """Declare something that is off unless it is asked for."""
+
+    def read(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in ("1", "true", "yes", "on"):
+            return True
+        if isinstance(value, str) and value.lower() in ("0", "false", "no", "off"):
+            return False
+        raise ValueError("must be true or false")
+
+    return _declare(False, Kind("", text, read))
+
+
+def choice(default: str, options: tuple[str, ...], text: str) -> Any:
+    """Declare one word of several."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in options:
+            raise ValueError(f"must be one of {', '.join(options)}")
+        return value.lower()
+
+    return _declare(default, Kind("|".join(options), text, read))
+
+
+def _declare(default: object, kind: Kind, *, show: bool = True) -> Any:
+    if callable(default):
+        return field(default_factory=default, repr=show, metadata={"kind": kind})
+    return field(default=default, repr=show, metadata={"kind": kind})
+
+
+def _is_none(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() == NONE)
+
+
+def _or_none(default: object) -> str:
+    return f", or {NONE!r} for no limit" if default is None else ""
