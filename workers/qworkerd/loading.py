@@ -1,0 +1,66 @@
+"""Find the App that `--app package.module:attribute` names."""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from qworker.app import App
+from qworker.errors import ConfigurationError
+
+
+def load_app(spec: str) -> App:
+    """Import the module and return the App it holds under the attribute's name.
+
+    The current directory comes first on `sys.path`, as with `python -m`. Raises ConfigurationError, in one line, with
+    what is wrong as its cause.
+    """
+    module_name, colon, attribute = spec.partition(":")
+    if not colon or not attribute or not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigurationError(
+            f"app {spec!r} is no name of an application: write package.module:attribute, for instance shop.jobs:app"
+        )
+    found: object = _import(module_name, spec)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            others = _suggest(sys.modules[module_name])
+            raise ConfigurationError(f"app {spec!r}: module {module_name} has no attribute {attribute!r}{others}")
+        found = getattr(found, part)
+    if not isinstance(found, App):
+        kind = "a class" if isinstance(found, type) else f"a {type(found).__name__}"
+        raise ConfigurationError(f"app {spec!r} is {kind}, not a qworker.App{_suggest(sys.modules[module_name])}")
+    return found
+
+
+def _import(name: str, spec: str) -> ModuleType:
+    directory = str(Path.cwd())
+    if directory not in sys.path and "" not in sys.path[:1]:
+        sys.path.insert(0, directory)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigurationError(
+                f"app {spec!r}: there is no module {error.name!r} in {directory} or elsewhere on the import path"
+            ) from error
+        raise _broken(spec, error) from error
+    # Importing an application runs its code: whatever that raises makes the application unusable, also sys.exit().
+    except (Exception, SystemExit) as error:
+        raise _broken(spec, error) from error
+
+
+def _broken(spec: str, error: BaseException) -> ConfigurationError:
+    """Say in one line what an import raised, and where."""
+    text = " ".join(str(error).split())
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen importlib")]
+    outside = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
+    where = f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside else ""
+    return ConfigurationError(f"app {spec!r}: importing it raised {message}{where}")
+
+
+def _suggest(module: ModuleType) -> str:
+    """Name the Apps a module does hold."""
+    names = sorted(name for name, value in vars(module).items() if isinstance(value, App))
+    return f"; there is {', '.join(f'{module.__name__}:{name}' for name in names)}" if names else ""
