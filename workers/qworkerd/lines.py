@@ -1,0 +1,93 @@
+"""What a log event looks like as a line: JSON for machines, columns for people."""
+
+import json
+import os
+import re
+import sys
+import traceback
+from datetime import datetime
+from functools import cache
+from typing import Final
+
+from structlog.dev import ConsoleRenderer
+
+#: Some readers of lines take these for line ends; JSON leaves them as they are.
+_LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+#: Would move the cursor, or ring the bell, of the terminal.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: What is left of an event with too many keys.
+_ESSENTIAL: Final = ("timestamp", "level", "event", "job", "pid")
+#: Room for the note that stands for what was cut out.
+_NOTE: Final = 64
+
+
+def as_json(event: dict[str, object], room: int) -> bytes:
+    """Render an event as one line of JSON of at most `room` bytes: if need be its longest parts lose their middle."""
+    line = _dump(event)
+    for _ in range(16):
+        if len(line) < room:
+            return line + b"\n"
+        event = _shorten(event, len(line) - room + 1)
+        line = _dump(event)
+    keep: dict[str, object] = {key: event[key] for key in _ESSENTIAL if key in event}
+    return _dump(_shorten(keep, len(_dump(keep)) - room + 1) | {"cut": True})[: room - 1] + b"\n"
+
+
+def as_text(event: dict[str, object], room: int) -> bytes:
+    """Render an event for a person at a terminal: local time, aligned, tracebacks below."""
+    at = event.get("timestamp")
+    if isinstance(at, str):
+        event["timestamp"] = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    shown = {key: _visible(value) if isinstance(value, str) else value for key, value in event.items()}
+    line = _renderer(_colourful())(None, "", shown)
+    return _middle_out(line.encode("utf-8", "backslashreplace"), room - 1) + b"\n"
+
+
+def traceback_of(given: object) -> str:
+    """Return the traceback of what was passed as exc_info: true, an exception, or a triple; "" if there is none."""
+    if isinstance(given, BaseException):
+        return "".join(traceback.format_exception(given)).rstrip()
+    if isinstance(given, tuple):
+        return traceback_of(given[1]) if len(given) > 1 else ""
+    error = sys.exc_info()[1]
+    return traceback_of(error) if given and error else ""
+
+
+def _dump(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, default=repr, separators=(", ", ": ")).translate(_LINE_ENDS)
+    # A lone surrogate becomes \udXXX, which inside a JSON string is the escape for it.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _shorten(event: dict[str, object], excess: int) -> dict[str, object]:
+    """Return the event with the middle of its longest value cut out; the end of a traceback says the most."""
+    sizes = {key: len(_dump(value)) for key, value in event.items() if key not in ("timestamp", "level")}
+    longest = max(sizes, key=lambda key: sizes[key])
+    value = event[longest]
+    text = value if isinstance(value, str) else _dump(value).decode()
+    keep = int(len(text) * max(0.0, 1 - (excess + _NOTE) / sizes[longest]))
+    tail = keep - keep // 4
+    note = f" … {len(text) - keep} characters left out … "
+    return {**event, longest: text[: keep // 4] + note + (text[-tail:] if tail else "")}
+
+
+def _middle_out(line: bytes, room: int) -> bytes:
+    if len(line) <= room:
+        return line
+    note = f" … {len(line) - room} bytes left out … ".encode()
+    head = room // 4
+    tail = room - head - len(note) - 8
+    return (line[:head].decode("utf-8", "ignore") + note.decode() + line[-tail:].decode("utf-8", "ignore")).encode()
+
+
+def _visible(text: str) -> str:
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _colourful() -> bool:
+    return os.isatty(2) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in (None, "", "dumb")
+
+
+@cache
+def _renderer(colours: bool) -> ConsoleRenderer:
+    return ConsoleRenderer(colors=colours, sort_keys=False)
