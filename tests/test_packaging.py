@@ -1,0 +1,107 @@
+"""What is shipped: the packages of the tree, the SQL, and nothing that shadows the standard library."""
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {"qworker": ROOT / "queue", "qworkerd": ROOT / "workers"}
+LIGHT = """
+import sys
+before = set(sys.modules)
+import qworker
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+@pytest.fixture(scope="module")
+def metadata() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of what git would ship: a build leaves folders beside its sources."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for source in SOURCES.values():
+        shutil.copytree(source, tree / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tree / "dist"),
+        str(tree),
+    ]
+    subprocess.run(command, check=True)
+    (built,) = (tree / "dist").glob("*.whl")
+    return built
+
+
+def packages() -> set[str]:
+    """Every folder with an __init__.py below the two source roots, by its dotted name."""
+    found = (path.parent for source in SOURCES.values() for path in source.rglob("__init__.py"))
+    return {".".join(folder.relative_to(ROOT).parts[1:]) for folder in found}
+
+
+def data() -> set[str]:
+    """What is no Python and belongs to the packages, as a wheel names it."""
+    sources = (path for source in SOURCES.values() for path in source.rglob("*") if path.is_file())
+    return {"/".join(p.relative_to(ROOT).parts[1:]) for p in sources if p.suffix not in {".py", ".pyc"}}
+
+
+def test_the_listed_packages_are_the_packages_of_the_tree(metadata: configparser.ConfigParser) -> None:
+    assert set(metadata["options"]["packages"].split()) == packages()
+
+
+def test_every_module_is_in_a_package() -> None:
+    for source in SOURCES.values():
+        for module in source.rglob("*.py"):
+            assert (module.parent / "__init__.py").is_file(), f"{module} is in no package and would not be shipped"
+
+
+def test_nothing_shadows_the_standard_librarys_queue() -> None:
+    ours = [path for path in ROOT.rglob("queue*") if not {".venv", ".git", "build"} & set(path.relative_to(ROOT).parts)]
+    assert ROOT / "queue" in ours
+    assert [path for path in ours if path.name == "queue.py"] == []
+    assert [path for path in ours if path.is_dir() and (path / "__init__.py").exists()] == []
+
+
+def test_importing_qworker_stays_light() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    assert "qworker" in done.stdout.split()
+    assert not {"click", "structlog", "croniter", "qworkerd", "multiprocessing"} & set(done.stdout.split())
+
+
+def test_a_wheel_carries_packages_sql_and_type_markers(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {str(Path(n).parent).replace("/", ".") for n in names if n.endswith("__init__.py")} == packages()
+    assert {name for name in names if not name.endswith(".py")} == data()
+    assert {"qworker/py.typed", "qworkerd/py.typed"} <= data()
+    assert any(re.fullmatch(r"qworker/sql/\d{4}_\w+\.sql", name) for name in names)
+    assert any(re.fullmatch(r"qworker/sql/queries/\w+\.sql", name) for name in names)
+
+
+def test_a_wheel_installs_into_an_empty_environment_and_runs(wheel: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    bin_ = tmp_path / "venv" / "bin"
+    subprocess.run([bin_ / "python", "-m", "pip", "install", "--quiet", f"{wheel}[binary]"], check=True)
+
+    version = subprocess.run([bin_ / "qworker", "--version"], cwd="/", capture_output=True, text=True, check=True)
+    assert re.search(r"\b0\.1\.0\b", version.stdout)
+    sql = subprocess.run([bin_ / "qworker", "db", "sql"], cwd="/", capture_output=True, text=True, check=True)
+    assert "CREATE TABLE" in sql.stdout
