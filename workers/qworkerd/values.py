@@ -8,6 +8,8 @@ from typing import Any, Final
 
 #: What switches a limit off, in text and TOML, which have no None.
 NONE: Final = "none"
+#: As many characters as the name of a queue may have.
+LONGEST_NAME: Final = 200
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
         if not isinstance(parts, Iterable) or not all(isinstance(part, str) for part in parts):
             raise ValueError("must be names separated by commas, or a list of them")
         found = tuple(dict.fromkeys(part.strip() for part in parts))
-        if not found or "" in found or any("\0" in part for part in found):
-            raise ValueError("must be one name or more, separated by commas, none of them empty")
+        if not found or not all(part.isprintable() and 0 < len(part) <= LONGEST_NAME for part in found):
+            raise ValueError(f"must be names of 1 to {LONGEST_NAME} printable characters, separated by commas")
         return found
 
     return _declare(default, Kind(metavar, text, read))
