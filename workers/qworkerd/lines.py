@@ -29,8 +29,9 @@ def as_json(event: dict[str, object], room: int) -> bytes:
             return line + b"\n"
         event = _shorten(event, len(line) - room + 1)
         line = _dump(event)
-    keep: dict[str, object] = {key: event[key] for key in _ESSENTIAL if key in event}
-    return _dump(_shorten(keep, len(_dump(keep)) - room + 1) | {"cut": True})[: room - 1] + b"\n"
+    keep: dict[str, object] = {key: event[key] for key in _ESSENTIAL if key in event} | {"cut": True}
+    excess = len(_dump(keep)) - room + 1
+    return _dump(_shorten(keep, excess) if excess > 0 else keep)[: room - 1] + b"\n"
 
 
 def as_text(event: dict[str, object], room: int) -> bytes:
