@@ -1,0 +1,197 @@
+"""Looks at jobs, queues and nodes, and changes jobs by hand: what the command line and the methods of a job do."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic, sleep
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from qworker.context import running
+from qworker.errors import JobFailed, JobNotFound, JobWasCancelled, Refused
+from qworker.job import Job, JobState, from_row, moment
+from qworker.migrations import translated
+from qworker.order import Order
+from qworker.pool import Pool
+from qworker.statements import DEFAULT_SCHEMA, load
+
+#: Seconds between two looks of `wait`: the first pause, doubled up to the second.
+FIRST_LOOK, LAST_LOOK = 0.01, 0.25
+#: States of jobs that wait to be run.
+WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.BLOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A supervisor and its workers, as its last beat left it."""
+
+    id: int
+    #: Host and process id.
+    name: str
+    version: str
+    queues: tuple[str, ...]
+    #: How many workers it keeps.
+    processes: int
+    #: Whether it sleeps until somebody wakes it.
+    idle: bool
+    started_at: datetime
+    #: When its newest beat was written, by the database's clock.
+    seen_at: datetime
+    #: Seconds since then.
+    silent: float
+    #: Seconds without a beat after which others may declare it dead.
+    lease: float
+    #: What it says of its workers and schedules.
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleStatus:
+    """A schedule some node declares or declared."""
+
+    name: str
+    task: str
+    expression: str
+    timezone: str
+    last_tick: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue by its name."""
+
+    name: str
+    admin: "Admin" = field(repr=False)
+
+    def size(self, state: JobState | str | None = None) -> int:
+        """Return how many jobs wait: available, scheduled or blocked; or how many are in the given state."""
+        return self.admin.size(self.name, *(WAITING if state is None else [JobState(state)]))
+
+
+class Admin:
+    """The operations of one schema; each is one statement and commits at once."""
+
+    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA) -> None:
+        self._pool = pool
+        self._schema = schema
+        self._sql = load("admin", schema)
+
+    def show(self, job_id: int) -> Job:
+        """Return a job; raises JobNotFound."""
+        rows = self._query("show", {"id": job_id})
+        if not rows:
+            raise JobNotFound(f"there is no job {job_id}: it never was, was rolled back, or its history is over")
+        return from_row(rows[0], self)
+
+    def find(
+        self,
+        *,
+        state: JobState | str | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        tag: str | None = None,
+        below: int | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Return the newest jobs first; `below` an id continues an earlier list."""
+        wanted = None if state is None else JobState(state).value
+        parameters = {"state": wanted, "queue": queue, "task": task, "tag": tag, "below": below, "limit": limit}
+        return [from_row(row, self) for row in self._query("find", parameters)]
+
+    def cancel(self, *job_ids: int) -> dict[int, JobState]:
+        """Cancel jobs; return what became of those that were not over: `cancelled`, or still `running` but asked to stop."""
+        return {job_id: JobState(state) for job_id, state in self._query("cancel", {"ids": list(job_ids)})}
+
+    def retry(self, *job_ids: int) -> list[int]:
+        """Let failed jobs run again, with all their attempts; return the ids of those that had failed."""
+        return sorted(row[0] for row in self._query("retry", {"ids": list(job_ids)}))
+
+    def discard(self, *job_ids: int) -> list[int]:
+        """Put failed jobs away; return the ids of those that had failed."""
+        return sorted(row[0] for row in self._query("discard", {"ids": list(job_ids)}))
+
+    def sizes(self) -> dict[str, dict[JobState, int]]:
+        """Return how many jobs each queue holds in each state; what is over is not counted."""
+        sizes: dict[str, dict[JobState, int]] = {}
+        for queue, state, count in self._query("sizes"):
+            sizes.setdefault(queue, {})[JobState(state)] = count
+        return sizes
+
+    def size(self, queue: str, *states: JobState) -> int:
+        """Return how many jobs a queue holds in these states."""
+        row = self._query("size", {"queue": queue, "states": [state.value for state in states]})[0]
+        return int(row[0])
+
+    def nodes(self) -> list[NodeStatus]:
+        """Return the nodes that have not been declared dead."""
+        return [
+            NodeStatus(id_, name, version, tuple(queues), processes, idle, _at(started), _at(seen), silent, lease,
+                       json.loads(state))
+            for id_, name, version, queues, processes, idle, started, seen, silent, lease, state in self._query("nodes")
+        ]  # fmt: skip
+
+    def schedules(self) -> list[ScheduleStatus]:
+        """Return the schedules the database knows, with their newest ticks."""
+        return [
+            ScheduleStatus(name, task, expression, timezone, _at(tick))
+            for name, task, expression, timezone, tick in self._query("schedules")
+        ]
+
+    def wait(self, job_id: int, timeout: float | None = None, conn: Any = None) -> Any:
+        """Wait for a job's end and return its result; see `Job.wait`. conn is the connection that enqueued it."""
+        if running.get() is not None:
+            raise Refused(
+                f"wait() for job {job_id} inside a handler would hold a worker that job may need: enqueue what comes "
+                "after it from its own handler"
+            )
+        begun, pause = monotonic(), FIRST_LOOK
+        while True:
+            found = self._query("outcome", {"id": job_id})
+            if not found:
+                _explain_absence(job_id, conn)
+            state, result, error = found[0] if found else (None, None, None)
+            match state:
+                case JobState.COMPLETED:
+                    return None if result is None else json.loads(result)
+                case JobState.FAILED | JobState.DISCARDED:
+                    raise JobFailed(job_id, json.loads(error or "null"))
+                case JobState.CANCELLED:
+                    raise JobWasCancelled(job_id, json.loads(error or "null"))
+            left = float("inf") if timeout is None else begun + timeout - monotonic()
+            if left <= 0:
+                raise TimeoutError(f"job {job_id} is still {state} after {timeout:g} s")
+            sleep(min(pause, left))
+            pause = min(2 * pause, LAST_LOOK)
+
+    def holder(self, conn: psycopg.Connection[Any], job_id: int, order: Order) -> Job:
+        """Return the job that holds a unique key, as seen on the connection that asked for the key."""
+        row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["show"], {"id": job_id}).fetchone()
+        if row is not None:
+            return from_row(row, self, duplicate=True)
+        return Job(
+            id=job_id, state=JobState.FORGOTTEN, queue=order.queue, priority=order.priority, task=order.task, args={},
+            duplicate=True, _desk=self,
+        )  # fmt: skip
+
+    def _query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._pool.connection() as conn, translated(conn, self._schema):
+            return conn.execute(self._sql[name], parameters).fetchall()
+
+
+def _explain_absence(job_id: int, conn: psycopg.Connection[Any] | None) -> None:
+    if conn is not None and not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
+        raise Refused(
+            f"wait() for job {job_id} inside the transaction that enqueued it would never end, as no worker can see the "
+            "job: commit first"
+        )
+    raise JobNotFound(f"there is no job {job_id}: it never was, was rolled back, or its history is over")
+
+
+def _at(epoch: float) -> datetime:
+    found = moment(epoch)
+    assert found is not None  # noqa: S101
+    return found

@@ -1,0 +1,165 @@
+"""The application: where its tasks and schedules are registered, and where its database is."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+
+from qworker.admin import Admin, Queue
+from qworker.enqueue import Enqueuer
+from qworker.errors import ConfigurationError, UnknownTask
+from qworker.job import Job
+from qworker.options import UNSET, Named, Options, Unset, timeout
+from qworker.pool import Pool
+from qworker.statements import DEFAULT_SCHEMA, qualify
+from qworker.task import Task, instance_args
+
+if TYPE_CHECKING:
+    from qworker.schedule import Misfire, Schedule
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+T = TypeVar("T", bound=Task[..., Any])
+
+
+class Declaration:
+    """What `app.task(...)` returns: makes a task of the function or dataclass below it."""
+
+    def __init__(self, app: "App", defaults: Options, name: str | None, slow_after: float | None | Unset) -> None:
+        self._app = app
+        self._defaults = defaults
+        self._name = name
+        self._slow_after = slow_after
+
+    @overload
+    def __call__(self, call: C) -> C: ...
+    @overload
+    def __call__(self, call: Callable[P, R]) -> Task[P, R]: ...
+    def __call__(self, call: Any) -> Any:
+        """Register a task; a class stays the class, for its instances are what `app.enqueue` takes."""
+        task = self._app.register(call, self._defaults, name=self._name, slow_after=self._slow_after)
+        return call if isinstance(call, type) else task
+
+
+class App:
+    """One application and its database.
+
+    dsn is a connection string or a function that returns one, called at each connect; without it $QWORKER_DSN,
+    $DATABASE_URL and libpq's PG* variables are asked in this order. Nothing connects before the first job.
+    """
+
+    def __init__(self, dsn: str | Callable[[], str] | None = None, *, schema: str = DEFAULT_SCHEMA) -> None:
+        qualify("", schema)
+        #: Where the database is, as given.
+        self.dsn = dsn
+        #: The schema that holds the tables.
+        self.schema = schema
+        #: The tasks by name.
+        self.tasks: dict[str, Task[..., Any]] = {}
+        #: The schedules by name.
+        self.schedules: dict[str, Schedule] = {}
+        #: Connections for enqueueing and looking.
+        self.pool = Pool(dsn)
+        #: Looks at jobs, queues and nodes, and changes jobs by hand.
+        self.admin = Admin(self.pool, schema)
+        self._enqueuer = Enqueuer(self.pool, schema, self.admin)
+        self._classes: dict[type, Task[..., Any]] = {}
+
+    @overload
+    def task(self, call: C, /) -> C: ...
+    @overload
+    def task(self, call: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, *, name: str | None = None, slow_after: float | timedelta | None | Unset = UNSET, **defaults: Unpack[Named]
+    ) -> Declaration: ...
+    def task(
+        self,
+        call: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        slow_after: float | timedelta | None | Unset = UNSET,
+        **defaults: Any,
+    ) -> Any:
+        """Make a task of a function, or of a dataclass with a method `handle`.
+
+        name: under which jobs are stored, "module.qualname" if not given. slow_after: seconds after which a running job
+        is reported, None = never. All others are defaults of the task's jobs, see `qworker.options.Options`; a
+        connection or a moment is none.
+        """
+        for option in ("conn", "run_at"):
+            if option in defaults:
+                raise TypeError(f"{option} is for one job, not for a task: say it in .options({option}=...)")
+        slow = slow_after if slow_after is UNSET else timeout("slow_after", slow_after)
+        declaration = Declaration(self, Options.of(defaults), name, slow)
+        return declaration if call is None else declaration(call)
+
+    def cron(
+        self, expression: str, *, timezone: str = "UTC", name: str | None = None, misfire: "Misfire" = "once"
+    ) -> Callable[[T], T]:
+        """Enqueue the task below at each tick of a cron expression, once in the whole cluster.
+
+        timezone: IANA name. name: under which the last tick is kept; needed when a task has several schedules.
+        misfire: what to do about ticks that passed while no scheduler ran, see `qworker.schedule.Schedule`.
+        Raises ConfigurationError for an expression or a zone that does not exist.
+        """
+        # croniter is imported by those who use it.
+        from qworker.schedule import Schedule
+
+        def declare(task: T) -> T:
+            if not isinstance(task, Task):
+                raise ConfigurationError(f"@app.cron({expression!r}) goes above @app.task(), not above {task!r}")
+            schedule = Schedule(name or task.name, task.name, expression, timezone, misfire)
+            if schedule.name in self.schedules:
+                raise ConfigurationError(f"there is a schedule {schedule.name!r} already: give this one a name= of its own")
+            self.schedules[schedule.name] = schedule
+            return task
+
+        return declare
+
+    def enqueue(self, instance: Any, **options: Unpack[Named]) -> Job:
+        """Store a job that rebuilds a class task's instance from its fields and calls `handle`."""
+        task = self._classes.get(type(instance))
+        if task is None:
+            raise TypeError(
+                f"app.enqueue takes an instance of a class under @app.task(), not {instance!r}; "
+                "for a function there is its own .enqueue(...)"
+            )
+        return task.options(**options).enqueue(**instance_args(instance))
+
+    def get_task(self, name: str) -> Task[..., Any]:
+        """Return the task of a name; raises UnknownTask."""
+        try:
+            return self.tasks[name]
+        except KeyError:
+            known = ", ".join(sorted(self.tasks)) or "none: are their modules imported?"
+            raise UnknownTask(f"no task {name!r}; there are: {known}") from None
+
+    def job(self, job_id: int) -> Job:
+        """Look a job up; raises JobNotFound."""
+        return self.admin.show(job_id)
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue by name; it exists when a job names it."""
+        return Queue(name, self.admin)
+
+    def close(self) -> None:
+        """Close unused connections; the next use opens new ones."""
+        self.pool.close()
+
+    def register(
+        self, call: Callable[..., Any], defaults: Options, *, name: str | None, slow_after: float | None | Unset
+    ) -> Task[..., Any]:
+        """Add a task; raises ConfigurationError when its name is taken by another."""
+        task: Task[..., Any] = Task(call, self._enqueuer, defaults, name=name, slow_after=slow_after)
+        known = self.tasks.get(task.name)
+        # The same lines twice are one module under two names, or reloaded.
+        if known is not None and known.place != task.place:
+            raise ConfigurationError(
+                f"two tasks are named {task.name!r}: {known.place} and {task.place}; give one of them a name="
+            )
+        self.tasks[task.name] = task
+        if isinstance(call, type):
+            self._classes[call] = task
+        return task

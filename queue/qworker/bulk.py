@@ -1,0 +1,124 @@
+"""Many jobs of one task at once, by COPY: all of them or none."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import psycopg
+from psycopg.pq import PipelineStatus
+from psycopg.rows import tuple_row
+
+from qworker.caller import Connection
+from qworker.errors import PayloadTooLarge, Refused
+from qworker.order import Order
+from qworker.payload import Parameters, Row, encode
+from qworker.statements import load
+
+#: Jobs whose ids are drawn together.
+BLOCK = 10_000
+#: Lines handed to the driver together.
+BATCH = 500
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+class Bulk:
+    """Writes jobs that differ in their arguments alone; memory does not grow with their number.
+
+    A row that cannot be a job ends the whole with an error that names its index, and nothing is written; the caller's
+    transaction goes on as it was.
+    """
+
+    def __init__(self, order: Order, parameters: Parameters, schema: str) -> None:
+        if order.unique:
+            raise TypeError("enqueue_many takes no unique key: enqueue such jobs one by one")
+        self._order = order
+        self._parameters = parameters
+        self._sql = load("enqueue", schema)
+
+    def count(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> int:
+        """Make a job of each row and return their number."""
+        with self._transaction(conn, own=own) as (cursor, now):
+            count = self._copy(cursor, "copy", self._lines(rows, now))
+            self._wake(cursor, now, count)
+        return count
+
+    def ids(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> list[int]:
+        """Make a job of each row and return their ids, drawn before the jobs are written."""
+        ids: list[int] = []
+        with self._transaction(conn, own=own) as (cursor, now):
+            lines = self._lines(rows, now)
+            while block := list(islice(lines, BLOCK)):
+                drawn = [row[0] for row in cursor.execute(self._sql["reserve"], {"count": len(block)})]
+                self._copy(cursor, "copy_ids", (f"{id_}\t{line}" for id_, line in zip(drawn, block, strict=True)))
+                ids += drawn
+            self._wake(cursor, now, len(ids))
+        return ids
+
+    @contextmanager
+    def _transaction(self, conn: Connection, *, own: bool) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
+        if conn.pgconn.pipeline_status != PipelineStatus.OFF:
+            raise Refused("enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after")
+        cursor = psycopg.Cursor(conn, row_factory=tuple_row)
+        # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
+        (now,) = cursor.execute(self._sql["clock"], {"at": None}).fetchone() or ()
+        with conn.transaction():
+            if own:
+                cursor.execute(self._sql["patience"])
+            yield cursor, datetime.fromtimestamp(now, UTC)
+
+    def _copy(self, cursor: psycopg.Cursor[Any], statement: str, lines: Iterator[str]) -> int:
+        count = 0
+        with cursor.copy(self._sql[statement]) as copy:
+            while batch := list(islice(lines, BATCH)):
+                copy.write("".join(batch))
+                count += len(batch)
+        return count
+
+    def _wake(self, cursor: psycopg.Cursor[Any], now: datetime, count: int) -> None:
+        if count and self._start(now) is None:
+            cursor.execute(self._sql["wake"], {"queue": self._order.queue})
+
+    def _lines(self, rows: Iterable[Row], now: datetime) -> Iterator[str]:
+        bind, tail = self._parameters.bind, self._tail(now)
+        for at, row in enumerate(rows):
+            try:
+                if isinstance(row, tuple | list):
+                    text = encode(bind(row, {}))
+                elif isinstance(row, Mapping):
+                    text = encode(bind((), row))
+                else:
+                    raise TypeError(f"a job's arguments are a tuple, a list or a dict, not {row!r}")  # noqa: TRY301
+            except (TypeError, ValueError) as error:
+                kind = next(kind for kind in (PayloadTooLarge, TypeError, ValueError) if isinstance(error, kind))
+                raise kind(f"row {at}: {error}") from None
+            # JSON escapes every other character that COPY minds.
+            yield text.replace("\\", "\\\\") + tail
+
+    def _tail(self, now: datetime) -> str:
+        order, start = self._order, self._start(now)
+        expires = now + timedelta(seconds=order.expires) if isinstance(order.expires, float) else order.expires
+        fields = (
+            order.task,
+            order.queue,
+            str(order.priority),
+            "scheduled" if start else "available",
+            start.isoformat() if start else None,
+            expires.isoformat() if expires else None,
+            order.overrides,
+            _array(order.tags),
+        )
+        return "".join("\t" + ("\\N" if field is None else field.translate(_ESCAPES)) for field in fields) + "\n"
+
+    def _start(self, now: datetime) -> datetime | None:
+        order = self._order
+        start = order.run_at if order.delay is None else now + timedelta(seconds=order.delay)
+        return start if start and start > now else None
+
+
+def _array(texts: tuple[str, ...] | None) -> str | None:
+    if texts is None:
+        return None
+    return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"

@@ -1,0 +1,115 @@
+"""Finds the psycopg connection below whatever the caller works with, so that a job joins the caller's transaction.
+
+SQLAlchemy and Django are recognised by their shape and never imported from here.
+"""
+
+import sys
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from qworker.connection import resolve_dsn
+
+Connection = psycopg.Connection[Any]
+
+_WANTED = "a psycopg Connection, a SQLAlchemy Session or Connection, or the alias of a Django database"
+
+
+def unwrap(conn: Any) -> Connection:
+    """Return the psycopg connection that carries the caller's transaction.
+
+    Raises TypeError for what has none, saying what to pass instead.
+    """
+    if isinstance(conn, psycopg.Connection):
+        return conn
+    if isinstance(conn, str):
+        return _django(conn)
+    origins = {kind.__module__.partition(".")[0] for kind in type(conn).__mro__}
+    if "sqlalchemy" in origins:
+        return _sqlalchemy(conn)
+    if "django" in origins and hasattr(conn, "ensure_connection"):
+        return _below_django(conn)
+    if isinstance(conn, psycopg.AsyncConnection) or "asyncpg" in origins:
+        raise TypeError(
+            f"using() takes {_WANTED}, not the asynchronous {_kind(conn)}; enqueue from a thread, on a connection "
+            "of its own (asyncio.to_thread(task.enqueue, ...)), or call the SQL function enqueue"
+        )
+    if "psycopg2" in origins or "psycopg2cffi" in origins:
+        raise TypeError(
+            f"using() takes {_WANTED}, not psycopg2's {_kind(conn)}; move to psycopg 3, or call the SQL function: "
+            "SELECT qworker.enqueue('task', '{\"key\": 1}')"
+        )
+    if isinstance(conn, int | float):
+        raise TypeError(f"using() takes {_WANTED}, not {conn!r}")
+    raise TypeError(f"using() takes {_WANTED}, not {_kind(conn)}")
+
+
+def ambient(dsn: Any) -> Connection | None:
+    """Return the connection of the Django atomic() block that is running here, if it is the application's database."""
+    django = sys.modules.get("django.db")
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    if django is None or settings is None or not settings.configured:
+        return None
+    for wrapper in django.connections.all(initialized_only=True):
+        if wrapper.vendor == "postgresql" and wrapper.in_atomic_block:
+            conn = wrapper.connection
+            if isinstance(conn, psycopg.Connection) and _same_database(conn, dsn):
+                return _below_django(wrapper)
+    return None
+
+
+def _same_database(conn: Connection, dsn: Any) -> bool:
+    # Host and port may differ and mean the same server (a pooler, a socket); another name never is the same database.
+    wanted = conninfo_to_dict(resolve_dsn(dsn)).get("dbname")
+    return wanted is None or wanted == conn.info.dbname
+
+
+def _django(alias: str) -> Connection:
+    django = sys.modules.get("django.db")
+    if django is None:
+        raise TypeError(f"using({alias!r}) means a Django database, but Django is not in use here; pass {_WANTED}")
+    if alias not in django.connections:
+        known = ", ".join(sorted(map(str, django.connections)))
+        raise ValueError(f"using({alias!r}): Django has no database of that alias; it has {known}")
+    return _below_django(django.connections[alias])
+
+
+def _below_django(wrapper: Any) -> Connection:
+    if wrapper.vendor != "postgresql":
+        raise TypeError(f"using({wrapper.alias!r}): this Django database is {wrapper.vendor}; jobs need PostgreSQL")
+    wrapper.ensure_connection()
+    # In a block that is going to roll back Django refuses further statements, and says why.
+    wrapper.validate_no_broken_transaction()
+    return _driver(wrapper.connection, "Django")
+
+
+def _sqlalchemy(conn: Any) -> Connection:
+    if hasattr(conn, "run_sync"):
+        raise TypeError(
+            f"using() takes {_WANTED}, not SQLAlchemy's asynchronous {_kind(conn)}; enqueue from a thread, on a "
+            "connection of its own: asyncio.to_thread(task.enqueue, ...)"
+        )
+    if hasattr(conn, "get_bind"):
+        conn = conn.connection()  # a Session; begins its transaction
+    if not hasattr(conn, "in_transaction"):
+        raise TypeError(f"using() takes {_WANTED}, not SQLAlchemy's {_kind(conn)}; pass engine.connect() or a Session")
+    if not conn.in_transaction():
+        # As its own execute() does: or SQLAlchemy would not know of the transaction, and never commit it.
+        conn.begin()
+    return _driver(conn.connection.driver_connection, "SQLAlchemy")
+
+
+def _driver(conn: Any, layer: str) -> Connection:
+    if isinstance(conn, psycopg.Connection):
+        return conn
+    raise TypeError(
+        f"{layer} works with {type(conn).__module__.partition('.')[0]} here, and jobs join transactions of psycopg 3 "
+        "alone: install psycopg"
+        + ("" if layer == "Django" else " and write the URL as postgresql+psycopg://...")
+        + ", or pass conn=None to enqueue on a connection of its own"
+    )
+
+
+def _kind(conn: Any) -> str:
+    return f"{type(conn).__module__}.{type(conn).__qualname__}"

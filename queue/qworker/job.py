@@ -1,0 +1,154 @@
+"""A job as it was when it was looked at, and what can be done with it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class JobState(StrEnum):
+    """Where a job stands in its life."""
+
+    #: Waits for its time: a delay, or the pause before the next attempt.
+    SCHEDULED = "scheduled"
+    #: Waits for other jobs.
+    BLOCKED = "blocked"
+    #: Ready to be claimed.
+    AVAILABLE = "available"
+    #: Claimed by a worker.
+    RUNNING = "running"
+    #: Attempts or crashes are used up; kept until somebody retries or discards it.
+    FAILED = "failed"
+    #: Ended with a result.
+    COMPLETED = "completed"
+    #: Ended before its end, or expired before its start.
+    CANCELLED = "cancelled"
+    #: Had failed, and was put away.
+    DISCARDED = "discarded"
+    #: Known only as the holder of a unique key: it ended so long ago that its history is over.
+    FORGOTTEN = "forgotten"
+
+
+#: The states in which a job still has something before it.
+UNFINISHED = (JobState.SCHEDULED, JobState.BLOCKED, JobState.AVAILABLE, JobState.RUNNING)
+
+
+class Desk(Protocol):
+    """Where a job turns to with questions about itself: `qworker.admin.Admin`."""
+
+    def show(self, job_id: int) -> "Job": ...
+    def cancel(self, *job_ids: int) -> "dict[int, JobState]": ...
+    def retry(self, *job_ids: int) -> list[int]: ...
+    def discard(self, *job_ids: int) -> list[int]: ...
+    def wait(self, job_id: int, timeout: float | None, conn: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it was when it was looked at; `refresh` looks again."""
+
+    #: Its number, unique in the schema.
+    id: int
+    #: Where it stands.
+    state: JobState
+    #: Name of its queue.
+    queue: str
+    #: 0 (first) to 9.
+    priority: int
+    #: Name of its task.
+    task: str
+    #: Arguments by name; "*" holds those given by position, where the signature leaves no other way.
+    args: dict[str, Any]
+    #: How many attempts have begun.
+    attempt: int = 0
+    #: How many of them killed their worker.
+    crashes: int = 0
+    #: How often the whole node was lost while the job ran; no attempt is charged for that.
+    losses: int = 0
+    #: When it was enqueued; None if that is forgotten.
+    enqueued_at: datetime | None = None
+    #: When it may start; None unless scheduled.
+    run_at: datetime | None = None
+    #: When the newest attempt began.
+    claimed_at: datetime | None = None
+    #: When it completed, failed for good, or was cancelled.
+    finished_at: datetime | None = None
+    #: Seconds the last attempt's handler ran; 0 when under a millisecond, None before the end.
+    duration: float | None = None
+    #: What the handler returned, as JSON gave it back.
+    result: Any = None
+    #: What the handler last reported: {"fraction": 0.4, "text": "..."}.
+    progress: Mapping[str, Any] | None = None
+    #: One object for each attempt that went wrong, oldest first, the newest fifty.
+    errors: tuple[Mapping[str, Any], ...] = ()
+    #: Words by which people find it.
+    tags: tuple[str, ...] = ()
+    #: When somebody asked a running job to stop.
+    cancel_at: datetime | None = None
+    #: True when enqueueing found this job instead of making another, because of its unique key.
+    duplicate: bool = False
+    _desk: Desk | None = field(default=None, repr=False, compare=False)
+    _conn: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing will happen to it any more, unless somebody retries it."""
+        return self.state not in UNFINISHED
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Wait for the job's end and return its result.
+
+        Asks the database after 10 ms and then ever less often, down to four times a second. Raises JobFailed,
+        JobWasCancelled, JobNotFound, TimeoutError after `timeout` seconds (None waits for ever), and Refused where
+        waiting could never end: inside a handler, and in the transaction that enqueues the job.
+        """
+        return self._asked.wait(self.id, timeout, self._conn)
+
+    def refresh(self) -> "Job":
+        """Look at the job again; raises JobNotFound when its history is over."""
+        return self._asked.show(self.id)
+
+    def cancel(self) -> bool:
+        """Cancel the job: at once if it waits; a running one is interrupted within about a second.
+
+        Returns False when it was over already.
+        """
+        return self.id in self._asked.cancel(self.id)
+
+    def retry(self) -> bool:
+        """Let the failed job run again, with all its attempts; returns False when it has not failed."""
+        return self.id in self._asked.retry(self.id)
+
+    def discard(self) -> bool:
+        """Put the failed job away; returns False when it has not failed."""
+        return self.id in self._asked.discard(self.id)
+
+    @property
+    def _asked(self) -> Desk:
+        if self._desk is None:
+            raise LookupError(f"job {self.id} was not read from a database")
+        return self._desk
+
+
+#: The columns of a job as the queries give them, see `from_row`.
+_COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_desk", "_conn"})
+
+
+def from_row(row: Sequence[Any], desk: Desk | None = None, *, duplicate: bool = False) -> Job:
+    """Make a job of a row: columns in the order of the fields, moments as seconds since 1970, JSON as text."""
+    named = dict(zip(_COLUMNS, row, strict=True))
+    for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_at"):
+        named[name] = moment(named[name])
+    for name in ("args", "result", "progress"):
+        named[name] = None if named[name] is None else json.loads(named[name])
+    named["errors"] = tuple(json.loads(named["errors"] or "[]"))
+    named["tags"] = tuple(named["tags"] or ())
+    named["state"] = JobState(named["state"])
+    return Job(**named, duplicate=duplicate, _desk=desk)
+
+
+def moment(epoch: float | None) -> datetime | None:
+    """Return the UTC moment for seconds since 1970."""
+    return None if epoch is None else datetime.fromtimestamp(epoch, UTC)

@@ -1,0 +1,209 @@
+"""What may be said about a job when it is enqueued."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Literal, Self, TypedDict
+
+from qworker.retry import Retry
+
+
+class Unset(Enum):
+    """The type of UNSET."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+
+#: Nothing was said: the next default applies.
+UNSET: Final = Unset.UNSET
+
+#: Longest delay, timeout or period: a hundred years, in seconds.
+MAX_SECONDS = 3_155_760_000.0
+MAX_TAGS = 50
+#: Characters of a queue's name or a tag, and of a unique key (an index entry holds 2,700 bytes).
+MAX_NAME = 200
+MAX_KEY = 400
+
+
+class Named(TypedDict, total=False):
+    """The options by name, as `.options()` takes them; see `Options`."""
+
+    queue: str
+    priority: int
+    delay: float | timedelta
+    run_at: datetime
+    expires: float | timedelta | datetime
+    timeout: float | timedelta | None
+    retry: Retry | int | bool
+    unique: str | bool
+    unique_for: float | timedelta
+    tags: Iterable[str]
+    conn: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of a job, checked; durations are seconds from the enqueueing, moments are aware datetimes."""
+
+    #: Name of the queue.
+    queue: str | Unset = UNSET
+    #: 0 (first) to 9.
+    priority: int | Unset = UNSET
+    #: Seconds or timedelta to wait before the job may start; not together with run_at.
+    delay: float | timedelta | Unset = UNSET
+    #: When the job may start, as an aware datetime; not together with delay.
+    run_at: datetime | Unset = UNSET
+    #: When the job is cancelled if nobody has started it: seconds, timedelta, or an aware datetime.
+    expires: float | timedelta | datetime | Unset = UNSET
+    #: Seconds a handler may run; None = as long as it likes.
+    timeout: float | timedelta | None | Unset = UNSET
+    #: Retry(...), a number of attempts, or False for one attempt.
+    retry: Retry | int | bool | Unset = UNSET
+    #: A key that only one unfinished job of the task may hold; True = the arguments are the key.
+    unique: str | bool | Unset = UNSET
+    #: Seconds for which the key is taken, whatever becomes of the job; without `unique` the arguments are the key.
+    unique_for: float | timedelta | Unset = UNSET
+    #: Words by which people find the job again.
+    tags: Iterable[str] | Unset = UNSET
+    #: Connection whose transaction the job belongs to; None = the application's own, even inside of Django's atomic().
+    conn: Any = UNSET
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            if value is not UNSET:
+                object.__setattr__(self, name, check(name, value))
+        if self.delay is not UNSET and self.run_at is not UNSET:
+            raise TypeError(f"delay={self.delay!r} and run_at={self.run_at!r} exclude each other: give one of them")
+        if isinstance(self.expires, float) and isinstance(self.delay, float) and self.expires <= self.delay:
+            raise ValueError(f"expires={self.expires!r} is over before delay={self.delay!r} is: the job would never run")
+        if (
+            isinstance(self.expires, datetime)
+            and isinstance(self.run_at, datetime)
+            and self.expires <= self.run_at
+        ):  # fmt: skip
+            raise ValueError(f"expires={self.expires} is over before run_at={self.run_at} comes: the job would never run")
+        if self.unique is False and self.unique_for:
+            raise TypeError(f"unique=False and unique_for={self.unique_for!r} exclude each other")
+
+    @classmethod
+    def of(cls, named: dict[str, Any]) -> Self:
+        """Check options given by name.
+
+        Raises TypeError for a name that does not exist, a wrong type or a contradiction, ValueError for a wrong value.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in named:
+            if name not in known:
+                raise TypeError(f"there is no option {name!r}; there are: {', '.join(known)}")
+        return cls(**named)
+
+    def merge(self, other: "Options") -> "Options":
+        """Return these options with what the other says laid over them."""
+        said = {
+            field.name: value for field in fields(other) if (value := getattr(other, field.name)) is not UNSET
+        }  # fmt: skip
+        if "delay" in said:
+            return replace(self, run_at=UNSET, **said)
+        if "run_at" in said:
+            return replace(self, delay=UNSET, **said)
+        return replace(self, **said)
+
+
+def word(name: str, value: Any, longest: int = MAX_NAME) -> str:
+    """Check the name of a queue, a key or a tag."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a text, not {value!r}")
+    if not value or len(value) > longest or not value.isprintable():
+        raise ValueError(f"{name} has 1 to {longest} printable characters, not {value[: longest + 1]!r}")
+    return value
+
+
+def _priority(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a number from 0 (first) to 9, not {value!r}")
+    if not 0 <= value <= 9:  # noqa: PLR2004
+        raise ValueError(f"{name} is from 0 (first) to 9, not {value}")
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """Check a duration and return its seconds."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} takes seconds or a timedelta, not {value!r}")
+    if not (math.isfinite(value) and 0 <= value <= MAX_SECONDS):
+        raise ValueError(f"{name} is from 0 seconds to a hundred years, not {value!r}")
+    return float(value)
+
+
+def _period(name: str, value: Any) -> float:
+    duration = seconds(name, value)
+    if duration == 0:
+        raise ValueError(f"{name} is longer than 0 seconds")
+    return duration
+
+
+def timeout(name: str, value: Any) -> float | None:
+    """Check a job's timeout; None stands for none at all."""
+    if value is None:
+        return None
+    duration = seconds(name, value)
+    if duration == 0:
+        raise ValueError(f"{name}=0 would end every job before it starts; {name}=None means no limit")
+    return duration
+
+
+def moment(name: str, value: Any) -> datetime:
+    """Check a point in time."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} takes an aware datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{name}={value!r} has no time zone; say which is meant: datetime.now(UTC), "
+            "value.replace(tzinfo=ZoneInfo('Europe/Berlin')), or value.astimezone() for local time"
+        )
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{name}={value} is beyond the calendar in UTC") from error
+
+
+def _expires(name: str, value: Any) -> float | datetime:
+    return moment(name, value) if isinstance(value, datetime) else _period(name, value)
+
+
+def _unique(name: str, value: Any) -> str | bool:
+    return value if isinstance(value, bool) else word(name, value, MAX_KEY)
+
+
+def _tags(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is a list of texts, not {value!r}")
+    tags = tuple(word(f"{name}[{at}]", tag) for at, tag in enumerate(value))
+    if len(tags) > MAX_TAGS:
+        raise ValueError(f"{name} holds {len(tags)} tags, more than {MAX_TAGS}")
+    return tags
+
+
+_CHECKS = {
+    "queue": word,
+    "priority": _priority,
+    "delay": seconds,
+    "run_at": moment,
+    "expires": _expires,
+    "timeout": timeout,
+    "retry": lambda _, value: Retry.of(value),
+    "unique": _unique,
+    "unique_for": _period,
+    "tags": _tags,
+}

@@ -1,0 +1,78 @@
+"""What is written about a job besides its arguments and its key."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from qworker.options import UNSET, Options
+from qworker.retry import Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A task's defaults and the options laid over them, in the database's terms."""
+
+    task: str
+    queue: str
+    priority: int
+    #: JSON text of what was overridden for this job alone.
+    overrides: str | None
+    tags: tuple[str, ...] | None
+    #: Seconds to wait, or the moment to wait for.
+    delay: float | None
+    run_at: datetime | None
+    #: Seconds after which the job is over if nobody has started it, or the moment.
+    expires: float | datetime | None
+    #: The unique key; True stands for the arguments.
+    unique: str | bool
+    #: Seconds for which the key is taken; None: while the job is unfinished.
+    period: float | None
+
+    @classmethod
+    def of(cls, task: str, defaults: Options, said: Options) -> "Order":
+        """Work out the order; `timeout` and `retry` count only if said for this job."""
+        options = defaults.merge(said)
+        overrides: dict[str, Any] = {}
+        if said.timeout is not UNSET:
+            overrides["timeout"] = "none" if said.timeout is None else said.timeout
+        if isinstance(said.retry, Retry):
+            overrides["retry"] = said.retry.to_json()
+        return cls(
+            task=task,
+            queue=_or(options.queue, "default"),
+            priority=_or(options.priority, 5),
+            overrides=json.dumps(overrides) if overrides else None,
+            tags=_or(options.tags, None) or None,
+            delay=_or(options.delay, None),
+            run_at=_or(options.run_at, None),
+            expires=_or(options.expires, None),
+            unique=_or(options.unique, options.unique_for is not UNSET),
+            period=_or(options.unique_for, None),
+        )
+
+    @property
+    def timed(self) -> bool:
+        """Whether the job waits for a time, or is over at one."""
+        return not (self.delay is self.run_at is self.expires is None)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the statements' parameters; moments as seconds since 1970."""
+        lasting = isinstance(self.expires, float)
+        return {
+            "task": self.task,
+            "queue": self.queue,
+            "priority": self.priority,
+            "overrides": self.overrides,
+            "tags": None if self.tags is None else list(self.tags),
+            "delay": self.delay,
+            "run_at": None if self.run_at is None else self.run_at.timestamp(),
+            "expires": self.expires if lasting else None,
+            "expires_at": self.expires.timestamp() if isinstance(self.expires, datetime) else None,
+            "period": self.period,
+            "at": None,
+        }
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is UNSET else value

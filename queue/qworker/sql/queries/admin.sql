@@ -1,0 +1,115 @@
+-- Looking at jobs and changing them by hand: for people, the command line and the methods of a job.
+-- Columns of a job come in the order of the fields of qworker.job.Job; moments as seconds since 1970.
+
+-- name: show
+SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.losses,
+       extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
+       extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
+       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8
+  FROM {schema}.jobs AS j
+ WHERE j.id = %(id)s;
+
+-- name: find
+-- The newest jobs first, below a given id.
+SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.losses,
+       extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
+       extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
+       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8
+  FROM {schema}.jobs AS j
+ WHERE (%(state)s::text IS NULL OR j.state = %(state)s)
+   AND (%(queue)s::text IS NULL OR j.queue = %(queue)s)
+   AND (%(task)s::text IS NULL OR j.task = %(task)s)
+   AND (%(tag)s::text IS NULL OR %(tag)s = ANY (j.tags))
+   AND (%(below)s::bigint IS NULL OR j.id < %(below)s)
+ ORDER BY j.id DESC
+ LIMIT %(limit)s;
+
+-- name: outcome
+-- What a waiting caller wants to know. The history is looked at only when the job is in it: LIMIT ends the scan.
+SELECT state::text, NULL AS result, (errors -> -1)::text AS error FROM {schema}.job WHERE id = %(id)s
+ UNION ALL
+SELECT state::text, result::text, (errors -> -1)::text FROM {schema}.job_history WHERE id = %(id)s
+ LIMIT 1;
+
+-- name: cancel
+-- End jobs that wait, and ask running ones to stop. A claim that comes in between is seen: the locked row is the newest.
+WITH target AS MATERIALIZED (
+    SELECT j.id, j.state FROM {schema}.job AS j
+     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state <> 'failed'
+     ORDER BY j.id
+       FOR UPDATE
+), asked AS (
+    UPDATE {schema}.job AS j SET cancel_at = coalesce(j.cancel_at, clock_timestamp())
+     WHERE j.id IN (SELECT id FROM target WHERE state = 'running')
+    RETURNING j.id
+), done AS (
+    DELETE FROM {schema}.job AS j WHERE j.id IN (SELECT id FROM target WHERE state <> 'running')
+    RETURNING j.*
+), freed AS (
+    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+), kept AS (
+    INSERT INTO {schema}.job_history (
+        id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors,
+        tags)
+    SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.ring_day(t.finished_at), d.priority,
+           d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
+      FROM done AS d
+     CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+    RETURNING id
+)
+SELECT id, 'cancelled' FROM kept
+ UNION ALL
+SELECT id, 'running' FROM asked;
+
+-- name: retry
+-- Let failed jobs run again as if they were new; their errors stay.
+WITH target AS MATERIALIZED (
+    SELECT j.id FROM {schema}.job AS j
+     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state = 'failed'
+     ORDER BY j.id
+       FOR UPDATE
+), again AS (
+    UPDATE {schema}.job AS j
+       SET state = 'available', seq = nextval('{schema}.job_seq'), attempt = 0, crashes = 0, losses = 0, bounces = 0,
+           failed_at = NULL, claimed_at = NULL, cancel_at = NULL, progress = NULL
+     WHERE j.id IN (SELECT id FROM target)
+    RETURNING j.id, j.queue
+)
+SELECT a.id, (SELECT {schema}.wake(ARRAY[a.queue])) FROM again AS a;
+
+-- name: discard
+-- Put failed jobs away.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state = 'failed'
+             ORDER BY j.id
+               FOR UPDATE))
+    RETURNING *
+)
+INSERT INTO {schema}.job_history (
+    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args,
+    errors, tags)
+SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.ring_day(t.finished_at),
+       d.priority, d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: sizes
+-- Jobs that are not over, and failed ones, by queue and state.
+SELECT queue, state::text, count(*) FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
+
+-- name: size
+-- Jobs of one queue in some states.
+SELECT count(*) FROM {schema}.job WHERE queue = %(queue)s AND state = ANY (%(states)s::{schema}.job_state[]);
+
+-- name: nodes
+SELECT id, name, version, queues, processes, idle, extract(epoch FROM started_at)::float8,
+       extract(epoch FROM seen_at)::float8, extract(epoch FROM clock_timestamp() - seen_at)::float8, lease, state::text
+  FROM {schema}.node
+ ORDER BY name, id;
+
+-- name: schedules
+SELECT name, task, expression, timezone, extract(epoch FROM last_tick)::float8 FROM {schema}.cron ORDER BY name;

@@ -1,0 +1,92 @@
+-- What makes jobs. Each statement wakes the nodes that sleep; `at` (seconds since 1970) replaces the clock in tests.
+
+-- name: enqueue
+-- One job that may start at once: the common case.
+WITH enqueued AS (
+    INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags)
+    VALUES (%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[])
+    RETURNING id, state, queue, enqueued_at
+)
+SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, NULL::float8, {schema}.wake(ARRAY[e.queue])
+  FROM enqueued AS e;
+
+-- name: enqueue_later
+-- One job with a time to wait for, or a time to be over.
+WITH clock AS MATERIALIZED (
+    SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now
+), enqueued AS (
+    INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, state, run_at, expires_at)
+    SELECT %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
+           CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
+           CASE WHEN t.start > t.now THEN t.start END,
+           coalesce(to_timestamp(%(expires_at)s::float8), t.now + make_interval(secs => %(expires)s::float8))
+      FROM (SELECT now, coalesce(to_timestamp(%(run_at)s::float8), now + make_interval(secs => %(delay)s::float8)) AS start
+              FROM clock) AS t
+    RETURNING id, state, queue, enqueued_at, run_at
+)
+SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(epoch FROM e.run_at)::float8,
+       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state = 'available')
+  FROM enqueued AS e;
+
+-- name: enqueue_unique
+-- One job, if its key is free; else the id of the job that holds it, with a NULL state. No row at all: somebody else took
+-- the key while this statement ran, look again. No row of a key that is held is ever locked: its job's acknowledgement
+-- deletes it and must not wait for the transaction that enqueues here. A key whose job is gone is taken over.
+WITH clock AS MATERIALIZED (
+    SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now
+), seen AS MATERIALIZED (
+    SELECT k.job_id,
+           CASE WHEN k.until IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id)
+                ELSE k.until <= clock.now END AS over
+      FROM {schema}.unique_key AS k, clock
+     WHERE k.scope = %(task)s AND k.key = %(key)s
+), renewed AS (
+    -- The holder is named again: of two that wait for this row's lock the second must find it changed.
+    UPDATE {schema}.unique_key AS k
+       SET job_id = nextval('{schema}.job_id_seq'), until = clock.now + make_interval(secs => %(period)s::float8)
+      FROM seen, clock
+     WHERE k.scope = %(task)s AND k.key = %(key)s AND k.job_id = seen.job_id AND seen.over
+    RETURNING k.job_id
+), taken AS (
+    INSERT INTO {schema}.unique_key (scope, key, job_id, until)
+    SELECT %(task)s, %(key)s, nextval('{schema}.job_id_seq'), clock.now + make_interval(secs => %(period)s::float8)
+      FROM clock
+     WHERE NOT EXISTS (SELECT FROM seen)
+        ON CONFLICT DO NOTHING
+    RETURNING job_id
+), enqueued AS (
+    INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, flags)
+    SELECT p.job_id, %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
+           CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
+           CASE WHEN t.start > t.now THEN t.start END,
+           coalesce(to_timestamp(%(expires_at)s::float8), t.now + make_interval(secs => %(expires)s::float8)),
+           CASE WHEN %(period)s::float8 IS NULL THEN 1 ELSE 0 END
+      FROM (SELECT job_id FROM renewed UNION ALL SELECT job_id FROM taken) AS p,
+           (SELECT now, coalesce(to_timestamp(%(run_at)s::float8), now + make_interval(secs => %(delay)s::float8)) AS start
+              FROM clock) AS t
+    RETURNING id, state, queue, enqueued_at, run_at
+)
+SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(epoch FROM e.run_at)::float8,
+       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state = 'available')
+  FROM enqueued AS e
+ UNION ALL
+SELECT seen.job_id, NULL, NULL, NULL, NULL FROM seen WHERE NOT seen.over;
+
+-- name: clock
+SELECT coalesce(%(at)s::float8, extract(epoch FROM clock_timestamp())::float8);
+
+-- name: patience
+-- A long COPY from a slow source is no stuck statement; ends with the transaction.
+SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true);
+
+-- name: reserve
+SELECT nextval('{schema}.job_id_seq') FROM generate_series(1, %(count)s::bigint);
+
+-- name: copy
+COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN;
+
+-- name: copy_ids
+COPY {schema}.job (id, args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN;
+
+-- name: wake
+SELECT {schema}.wake(ARRAY[%(queue)s::text]);

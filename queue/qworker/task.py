@@ -1,0 +1,211 @@
+"""A task: a function or class whose calls are stored as jobs, under its name and with its defaults."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import update_wrapper
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature, unwrap
+from pathlib import Path
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from qworker.errors import ConfigurationError, JobFailed
+from qworker.job import Job
+from qworker.options import UNSET, Named, Options, Unset, word
+from qworker.order import Order
+from qworker.payload import POSITIONAL, Parameters, Row
+from qworker.retry import Retry
+
+__all__ = ["UNSET", "Prepared", "Task", "Unset"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Hook = Callable[[Job, JobFailed], Any]
+
+
+class Sender(Protocol):
+    """Who stores the jobs: `qworker.enqueue.Enqueuer`."""
+
+    def one(self, order: Order, args: Mapping[str, Any], conn: Any = UNSET) -> Job: ...
+    def many(
+        self, order: Order, parameters: Parameters, rows: Iterable[Row], conn: Any = UNSET, *, ids: bool = False
+    ) -> int | list[int]: ...
+
+
+class Task(Generic[P, R]):
+    """A handler under a name. Calling it is a plain call; `enqueue` makes a job of the call."""
+
+    def __init__(
+        self,
+        call: Callable[P, R],
+        sender: Sender,
+        defaults: Options,
+        *,
+        name: str | None = None,
+        slow_after: float | None | Unset = UNSET,
+    ) -> None:
+        _refuse_asynchronous(call)
+        #: What jobs call it; "module.qualname" unless given.
+        self.name = word("name", name if name is not None else default_name(call))
+        #: Queue of its jobs, unless they say otherwise.
+        self.queue: str = defaults.queue or "default"
+        #: Priority of its jobs, unless they say otherwise.
+        self.priority: int = 5 if defaults.priority is UNSET else defaults.priority
+        #: Seconds a handler may run; None = as long as it likes; UNSET = the worker's default.
+        self.timeout: float | None | Unset = defaults.timeout  # type: ignore[assignment] # checked, seconds by now
+        #: What follows a failed attempt.
+        self.retry: Retry = defaults.retry if isinstance(defaults.retry, Retry) else Retry()
+        #: Seconds after which a running job is reported as slow; None = never; UNSET = the worker's default.
+        self.slow_after = slow_after
+        #: What the worker calls.
+        self.handler: Callable[..., Any] = call
+        #: What the worker calls when a job has failed for good.
+        self.hook: Hook | None = None
+        #: Where it is written, for people.
+        self.place = _place(call)
+        self.defaults = defaults
+        self.sender = sender
+        self._call = call
+        if isinstance(call, type):
+            self._adopt(call)
+        self.parameters = Parameters(call, self.name)
+        self._plain = Prepared(self, Options())
+        update_wrapper(self, call, updated=())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now."""
+        return self._call(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Store a job that calls the function with these arguments.
+
+        Raises TypeError when the signature refuses them or they are no JSON, ValueError for NaN, NUL and the like,
+        PayloadTooLarge above 256 KiB, SchemaError and DatabaseUnavailable.
+        """
+        return self._plain.enqueue(*args, **kwargs)
+
+    @overload
+    def enqueue_many(self, rows: Iterable[Row], *, ids: Literal[False] = False) -> int: ...
+    @overload
+    def enqueue_many(self, rows: Iterable[Row], *, ids: Literal[True]) -> list[int]: ...
+    def enqueue_many(self, rows: Iterable[Row], *, ids: bool = False) -> int | list[int]:
+        """Store a job for each row, all or none: a tuple or list of positional arguments, or a dict of named ones.
+
+        Rows may come from a generator of any length. Returns their number, or with `ids=True` the ids; an error names
+        the index of the row.
+        """
+        return self._plain.many(rows, ids=ids)
+
+    def options(self, **named: Unpack[Named]) -> "Prepared[P]":
+        """Return the task with options for the jobs enqueued through it; see `qworker.options.Options`."""
+        return self._plain.options(**named)
+
+    def using(self, conn: Any, **others: Any) -> "Prepared[P]":
+        """Return the task enqueueing on the caller's connection: jobs commit or roll back with the caller's work.
+
+        It takes a psycopg Connection, a SQLAlchemy Session or Connection, a Django alias, or None for the
+        application's own connections.
+        """
+        return self._plain.using(conn, **others)
+
+    def on_failure(self, hook: Hook) -> Hook:
+        """Have the worker call `hook(job, error)` once when a job has failed for good."""
+        if self.hook is not None:
+            raise ConfigurationError(f"task {self.name} has an on_failure hook already: {_place(self.hook)}")
+        self.hook = hook
+        return hook
+
+    def _adopt(self, kind: type) -> None:
+        """Take a dataclass with a method `handle`: a job's arguments are the fields, the handler builds an instance."""
+        if not callable(getattr(kind, "handle", None)):
+            raise ConfigurationError(f"{self.name}: a class is a task when it has a method handle(self)")
+        if not is_dataclass(kind):
+            raise ConfigurationError(f"{self.name}: a class is a task when it is a dataclass: @app.task() above @dataclass")
+        if lost := signature(kind).parameters.keys() - {field.name for field in fields(kind)}:
+            raise ConfigurationError(f"{self.name}: {', '.join(sorted(lost))} would be lost: a job keeps fields alone")
+        _refuse_asynchronous(kind.handle)  # type: ignore[attr-defined]
+        self.handler = lambda *args, **kwargs: kind(*args, **kwargs).handle()
+        if callable(getattr(kind, "failed", None)):
+            self.hook = lambda job, error: _rebuild(kind, job).failed(error)
+
+
+class Prepared(Generic[P]):
+    """A task together with options; made by `Task.options` and `Task.using`."""
+
+    __slots__ = ("_options", "_order", "_task")
+
+    def __init__(self, task: Task[P, Any], options: Options) -> None:
+        self._task = task
+        self._options = options
+        self._order = Order.of(task.name, task.defaults, options)
+
+    def __repr__(self) -> str:
+        return f"<{self._task!r} with {self._options!r}>"
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Store a job with these options; see `Task.enqueue`."""
+        task = self._task
+        return task.sender.one(self._order, task.parameters.bind(args, kwargs), self._options.conn)
+
+    @overload
+    def enqueue_many(self, rows: Iterable[Row], *, ids: Literal[False] = False) -> int: ...
+    @overload
+    def enqueue_many(self, rows: Iterable[Row], *, ids: Literal[True]) -> list[int]: ...
+    def enqueue_many(self, rows: Iterable[Row], *, ids: bool = False) -> int | list[int]:
+        """Store a job for each row with these options; see `Task.enqueue_many`."""
+        return self.many(rows, ids=ids)
+
+    def many(self, rows: Iterable[Row], *, ids: bool) -> int | list[int]:
+        """Store a job for each row; what both `enqueue_many` do."""
+        task = self._task
+        return task.sender.many(self._order, task.parameters, rows, self._options.conn, ids=ids)
+
+    def options(self, **named: Unpack[Named]) -> "Prepared[P]":
+        """Return the task with further options; those named here win."""
+        return Prepared(self._task, self._options.merge(Options.of(dict(named))))
+
+    def using(self, conn: Any, **others: Any) -> "Prepared[P]":
+        """Return the task with these options and the caller's connection; see `Task.using`."""
+        if others:
+            raise TypeError(f"using() takes a connection alone; for {', '.join(others)} there is .options(...)")
+        return self.options(conn=conn)
+
+
+def default_name(call: Any) -> str:
+    """Return "module.qualname".
+
+    A script that enqueues its own tasks is `__main__`, while the worker imports it by its name: the name is what counts.
+    """
+    module = call.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name if spec else Path(file).stem if file else module
+    return f"{module}.{call.__qualname__}"
+
+
+def _place(call: Any) -> str:
+    code = getattr(unwrap(call), "__code__", None)
+    where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+    return f"{call.__module__}.{getattr(call, '__qualname__', call)}{where}"
+
+
+def _refuse_asynchronous(call: Callable[..., Any]) -> None:
+    if iscoroutinefunction(call) or isasyncgenfunction(call):
+        raise ConfigurationError(
+            f"{_place(call)} is asynchronous; handlers are plain functions: call asyncio.run(...) in one"
+        )
+    if isgeneratorfunction(call):
+        raise ConfigurationError(f"{_place(call)} is a generator: calling it would run nothing; loop inside the handler")
+
+
+def instance_args(instance: Any) -> dict[str, Any]:
+    """Return the arguments that make a dataclass instance again."""
+    return {field.name: getattr(instance, field.name) for field in fields(instance) if field.init}
+
+
+def _rebuild(kind: type, job: Job) -> Any:
+    args = dict(job.args)
+    return kind(*args.pop(POSITIONAL, ()), **args)
