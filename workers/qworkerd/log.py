@@ -18,7 +18,7 @@ from qworkerd.lines import as_json, as_text, traceback_of
 from qworkerd.redaction import clean, hide
 from qworkerd.sink import Sink
 
-__all__ = ["bind_process", "configure", "get", "hide"]
+__all__ = ["bind_process", "configure", "get", "hide", "readable"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
@@ -37,8 +37,7 @@ def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 
     """
     global _sink  # noqa: PLW0603 - standard error is one for the process, and may have been redirected
     _sink = Sink(2)
-    console = format == "console" or (format == "auto" and os.isatty(2))
-    pipeline = _Pipeline(as_text if console else as_json)
+    pipeline = _Pipeline(as_text if readable(format) else as_json)
     structlog.configure(
         processors=[pipeline],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -49,6 +48,11 @@ def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 
     sys.excepthook = _process_died
     threading.excepthook = _thread_died
     sys.unraisablehook = _unraisable
+
+
+def readable(format: str = "auto") -> bool:  # noqa: A002
+    """Tell whether lines of this format are for people."""
+    return format == "console" or (format == "auto" and os.isatty(2))
 
 
 def get() -> FilteringBoundLogger:

@@ -1,0 +1,132 @@
+"""Look at everything a node needs before it starts: settings, application, database, schema."""
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from typing import Any, Final
+
+import psycopg
+
+from qworker.app import App
+from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
+from qworker.migrations import check as check_schema
+from qworker.options import UNSET
+from qworkerd.redaction import mask
+from qworkerd.settings import Settings, kinds, variable
+from qworkerd.target import Target, load
+
+#: As psycopg's ConnectionInfo.server_version counts.
+OLDEST_SERVER: Final = 140_000
+#: Variables of ours that are no settings.
+OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR"})
+
+
+@dataclass
+class Report:
+    """What was found; `problems` is empty when a node can start."""
+
+    #: Value and origin of each setting, by name; no passwords.
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Seconds a service manager must wait after SIGTERM.
+    stop_timeout: int | None = None
+    #: One entry for each task, by name.
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: One entry for each schedule, by name.
+    schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Where the database is and what it is; empty when it was not reached.
+    database: dict[str, Any] = field(default_factory=dict)
+    #: What keeps a node from working.
+    problems: list[str] = field(default_factory=list)
+    #: What is probably not meant so.
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether a node can start."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for programs."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Report:
+    """Look at everything that can be looked at; a problem in one part does not hide those of the others."""
+    report = Report(warnings=_unknown_variables(environ))
+    try:
+        settings, origins = Settings.load(options, environ)
+    except ConfigurationError as error:
+        report.problems += str(error).splitlines()
+        return report
+    report.stop_timeout = settings.stop_timeout
+    for name in kinds():
+        value = getattr(settings, name)
+        report.settings[name] = {"value": mask(value) if name == "dsn" and value else value, "origin": origins[name]}
+    try:
+        target = load(settings, origins)
+        _application(report, target.application(), settings)
+    except ConfigurationError as error:
+        report.problems.append(str(error))
+        target = Target(settings, origins, None, settings.schema)
+    _database(report, target)
+    return report
+
+
+def _application(report: Report, app: App, settings: Settings) -> None:
+    for name, task in sorted(app.tasks.items()):
+        timeout = settings.timeout if task.timeout is UNSET else task.timeout
+        report.tasks[name] = {
+            "queue": task.queue, "priority": task.priority, "timeout": timeout, "attempts": task.retry.attempts,
+            "on_failure": task.hook is not None, "place": task.place,
+        }  # fmt: skip
+        if task.queue not in settings.queues:
+            report.warnings.append(
+                f"task {name} puts its jobs into queue {task.queue!r}, which this node does not work off"
+            )
+    for name, schedule in sorted(app.schedules.items()):
+        report.schedules[name] = {
+            "task": schedule.task, "expression": schedule.expression, "timezone": schedule.timezone
+        }  # fmt: skip
+    if not app.tasks:
+        report.warnings.append(f"app {settings.app!r} has no tasks: are the modules that declare them imported?")
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if names:
+        report.warnings.append(
+            f"importing the application started threads ({', '.join(names)}): they will not exist in the workers, "
+            "which are forked, and locks they hold would stay locked there"
+        )
+
+
+def _database(report: Report, target: Target) -> None:
+    try:
+        with target.connection("check") as conn:
+            info = conn.info
+            version = info.server_version
+            report.database = {
+                "host": info.host, "port": info.port, "name": info.dbname, "user": info.user, "schema": target.schema,
+                "version": f"{version // 10_000}.{version % 10_000}",
+            }  # fmt: skip
+            if version < OLDEST_SERVER:
+                report.problems.append(
+                    f"the server is PostgreSQL {report.database['version']}: qworker needs 14 or newer"
+                )
+            if info.parameter_status("in_hot_standby") == "on":
+                report.problems.append(f"the server at {info.host!r} is a standby and read-only: name the primary")
+            check_schema(conn, target.schema)
+    except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
+        report.problems.append(str(error))
+    except psycopg.Error as error:
+        report.problems.append(mask(f"the database answered with an error: {error}".strip()))
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {variable(name) for name in kinds()} | OTHER_VARIABLES
+    found = []
+    for name in sorted(environ):
+        if name.startswith("QWORKER_") and name not in known:
+            close = get_close_matches(name, known, n=1)
+            guess = f"; did you mean ${close[0]}?" if close else ""
+            found.append(f"${name} is set, but is no setting{guess}")
+    return found

@@ -1,0 +1,74 @@
+"""Say whether a node could start here, and with which settings."""
+
+from typing import Any
+
+import click
+
+from qworkerd import exits
+from qworkerd.check import Report, examine
+from qworkerd.cli.options import given, options
+from qworkerd.cli.tables import as_json, table, text
+from qworkerd.redaction import mask
+from qworkerd.values import NONE
+
+
+@click.command(short_help="Say whether a node could start here, and with which settings.")
+@click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
+@options()
+@click.pass_context
+def check(context: click.Context, /, *, for_programs: bool, **_: Any) -> None:
+    """Check settings, application, database and schema; exit status 78 if a node could not start.
+
+    Takes the options a node takes, so put `check` behind `qworker` in the line that starts yours.
+    """
+    report = examine(given(context))
+    if for_programs:
+        as_json(report.as_dict())
+    else:
+        _show(report)
+    context.exit(exits.OK if report.ok else exits.CONFIG)
+
+
+def _show(report: Report) -> None:
+    if report.settings:
+        rows = [(name, _value(entry["value"]), entry["origin"]) for name, entry in report.settings.items()]
+        table(("SETTING", "VALUE", "FROM"), rows)
+    if report.tasks:
+        click.echo()
+        head = ("TASK", "QUEUE", "PRIORITY", "TIMEOUT", "ATTEMPTS", "ON FAILURE")
+        table(head, [
+            (name, t["queue"], t["priority"], _value(t["timeout"]), t["attempts"], "hook" if t["on_failure"] else None)
+            for name, t in report.tasks.items()
+        ])  # fmt: skip
+    if report.schedules:
+        click.echo()
+        table(
+            ("SCHEDULE", "TASK", "EXPRESSION", "TIMEZONE"),
+            [(n, s["task"], s["expression"], s["timezone"]) for n, s in report.schedules.items()],
+        )
+    if report.database:
+        d = report.database
+        click.echo(
+            f"\ndatabase {d['name']!r} on {d['host']}:{d['port']} as {d['user']!r}, PostgreSQL {d['version']}, "
+            f"schema {d['schema']!r}"
+        )
+    if report.stop_timeout is not None:
+        seconds = report.stop_timeout
+        click.echo(
+            f"\na shutdown takes up to {seconds} s; let the service manager wait as long:\n"
+            f"  systemd      TimeoutStopSec={seconds}\n"
+            f"  supervisord  stopwaitsecs={seconds}\n"
+            f"  Kubernetes   terminationGracePeriodSeconds: {seconds}\n"
+            f"  Docker       docker stop -t {seconds}"
+        )
+    click.echo()
+    for warning in report.warnings:
+        click.echo(f"{click.style('warning', fg='yellow')}  {mask(warning)}")
+    for problem in report.problems:
+        click.echo(f"{click.style('problem', fg='red')}  {mask(problem)}")
+    if report.ok:
+        click.echo(f"{click.style('ok', fg='green')}  a node can start")
+
+
+def _value(value: object) -> str:
+    return NONE if value is None else text(value).lower() if isinstance(value, bool) else text(value)

@@ -1,0 +1,162 @@
+"""Look at jobs, and retry, cancel or discard them."""
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import click
+
+from qworker.admin import Admin
+from qworker.errors import JobNotFound
+from qworker.job import Job, JobState
+from qworkerd import exits
+from qworkerd.cli.options import options, targeted
+from qworkerd.cli.tables import as_json, record, table, text
+from qworkerd.redaction import mask
+from qworkerd.target import Target
+
+IDS = click.IntRange(1, 2**63 - 1)
+STATES = click.Choice([state.value for state in JobState if state is not JobState.FORGOTTEN])
+#: Jobs changed by one statement.
+PAGE = 500
+
+
+@click.group()
+@options("app", "schema")
+def jobs(**_: str | None) -> None:
+    """Look at jobs, and change them by hand."""
+
+
+@jobs.command("list")
+@click.option("--state", type=STATES, help="Only jobs in this state.")
+@click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
+@click.option("--task", metavar="NAME", help="Only jobs of this task.")
+@click.option("--tag", metavar="WORD", help="Only jobs with this tag.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option("--below", type=IDS, metavar="ID", help="Only jobs with a lower id: continues an earlier list.")
+@click.option("--json", "for_programs", is_flag=True, help="Print a JSON array with everything known of each job.")
+@targeted
+def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
+    """List jobs, the newest first, finished ones included."""
+    found = to.admin.find(**wanted)
+    if for_programs:
+        as_json([record(job) for job in found])
+        return
+    head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
+    table(head, [(j.id, j.state, j.queue, j.task, j.attempt, j.enqueued_at, _note(j)) for j in found])
+    if len(found) == wanted["limit"]:
+        click.echo(f"there may be more: --below {found[-1].id}", err=True)
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID", type=IDS)
+@click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
+@targeted
+def show(to: Target, *, job_id: int, for_programs: bool) -> None:
+    """Show a job: arguments, times, progress, and the error of every attempt that went wrong."""
+    job = to.admin.show(job_id)
+    if for_programs:
+        as_json(record(job))
+        return
+    for name, value in record(job).items():
+        if name in ("args", "result", "progress") and value is not None:
+            value = json.dumps(value, ensure_ascii=False)  # noqa: PLW2901
+        if name != "errors" and value not in (None, ()):
+            click.echo(f"{name:<12} {mask(text(value))}")
+    for error in job.errors:
+        _describe(error)
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", nargs=-1, type=IDS)
+@click.option("--all-failed", is_flag=True, help="All failed jobs; with --queue or --task only theirs.")
+@click.option("--queue", metavar="NAME", help="With --all-failed: only jobs of this queue.")
+@click.option("--task", metavar="NAME", help="With --all-failed: only jobs of this task.")
+@targeted
+def retry(to: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | None, task: str | None) -> None:
+    """Let failed jobs run again, with all their attempts."""
+    if all_failed == bool(ids) or (ids and (queue or task)):
+        raise click.UsageError("name jobs by their ids, or say --all-failed, with --queue or --task if you like")
+    if all_failed:
+        click.echo(f"failed jobs made available again: {_retry_all(to.admin, queue, task)}")
+        return
+    done = {job_id: "available again" for page in _pages(ids) for job_id in to.admin.retry(*page)}
+    _tell(to.admin, ids, done, "only failed jobs can be retried")
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
+@targeted
+def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
+    """Cancel jobs: waiting ones at once, running ones are interrupted within about a second."""
+    words = {JobState.RUNNING: "running, asked to stop"}
+    done = {
+        job_id: words.get(state, str(state)) for page in _pages(ids) for job_id, state in to.admin.cancel(*page).items()
+    }
+    _tell(to.admin, ids, done, "only unfinished jobs can be cancelled")
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
+@targeted
+def discard(to: Target, *, ids: tuple[int, ...]) -> None:
+    """Put failed jobs away: into the history, for as long as that is kept."""
+    done = {job_id: "discarded" for page in _pages(ids) for job_id in to.admin.discard(*page)}
+    _tell(to.admin, ids, done, "only failed jobs can be discarded")
+
+
+def _pages(ids: Iterable[int]) -> Iterable[list[int]]:
+    ordered = sorted(set(ids))
+    return (ordered[at : at + PAGE] for at in range(0, len(ordered), PAGE))
+
+
+def _retry_all(admin: Admin, queue: str | None, task: str | None) -> int:
+    """Retry page by page, downwards, so that a job that fails again meanwhile is not met twice."""
+    count, below = 0, None
+    while page := admin.find(state=JobState.FAILED, queue=queue, task=task, below=below, limit=PAGE):
+        count += len(admin.retry(*(job.id for job in page)))
+        below = page[-1].id
+    return count
+
+
+def _tell(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> None:
+    """Say of each job what became of it; end with exit status 1 if something could not be done."""
+    missed = False
+    for job_id in dict.fromkeys(ids):
+        if job_id in done:
+            click.echo(f"job {job_id} is {done[job_id]}")
+            continue
+        missed = True
+        try:
+            click.echo(f"job {job_id} is {admin.show(job_id).state}: {rule}", err=True)
+        except JobNotFound as error:
+            click.echo(str(error), err=True)
+    if missed:
+        click.get_current_context().exit(exits.FAILURE)
+
+
+def _note(job: Job) -> str:
+    """Say in a few words what is most worth knowing."""
+    if job.state is JobState.SCHEDULED:
+        return f"due {text(job.run_at)}"
+    if job.state is JobState.COMPLETED:
+        return f"took {text(job.duration)} s"
+    if job.state is JobState.RUNNING and job.progress:
+        return f"{job.progress.get('fraction', 0):.0%} {job.progress.get('text', '')}"
+    if job.errors:
+        last = job.errors[-1]
+        return mask(f"{last.get('cause') or last.get('type')}: {last.get('message')}")
+    return ""
+
+
+def _describe(error: Any) -> None:
+    at = error.get("at")
+    with suppress(TypeError, ValueError):
+        at = datetime.fromisoformat(at)
+    cause = f" ({error['cause']})" if error.get("cause") else ""
+    title = f"attempt {error.get('attempt')}, {text(at)}: {error.get('type')}{cause}: {error.get('message')}"
+    click.echo("\n" + mask(title))
+    if error.get("traceback"):
+        click.echo(mask("\n".join(f"    {line}" for line in str(error["traceback"]).rstrip().splitlines())))

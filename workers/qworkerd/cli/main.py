@@ -1,0 +1,78 @@
+"""The command `qworker`: plain, it runs a node; its subcommands look at jobs and change them."""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+import click
+import psycopg
+
+from qworker.errors import ConfigurationError, DatabaseUnavailable, QworkerError
+from qworkerd import __version__, exits
+from qworkerd.cli.options import given, options
+from qworkerd.redaction import mask
+
+#: Where each subcommand is; imported when asked for, so that a node does not carry them.
+COMMANDS = {
+    "check": "qworkerd.cli.check",
+    "cron": "qworkerd.cli.cron",
+    "db": "qworkerd.cli.db",
+    "demo": "qworkerd.cli.demo",
+    "enqueue": "qworkerd.cli.enqueue",
+    "jobs": "qworkerd.cli.jobs",
+    "queues": "qworkerd.cli.queues",
+    "workers": "qworkerd.cli.workers",
+}
+
+
+class Root(click.Group):
+    """Finds subcommands, and ends with one clear line and the right exit code when something is wrong."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Name the subcommands."""
+        return [name for name, module in COMMANDS.items() if find_spec(module)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, and translate errors."""
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            _refuse(error, exits.CONFIG)
+        except (DatabaseUnavailable, psycopg.OperationalError) as error:
+            _refuse(error, exits.TEMPFAIL)
+        except (QworkerError, psycopg.Error) as error:
+            _refuse(error, exits.FAILURE)
+        except UnicodeEncodeError as error:
+            _refuse(f"an argument is no readable text: {error}", exits.USAGE)
+
+
+def _refuse(error: object, code: int) -> NoReturn:
+    for line in str(error).strip().splitlines():
+        click.echo(f"qworker: {mask(line)}", err=True)
+    sys.exit(code)
+
+
+@click.group(
+    cls=Root,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Every option can also be a variable (--max-jobs: $QWORKER_MAX_JOBS) or a line of [tool.qworker] in "
+    "pyproject.toml (max-jobs). Where the database is: $QWORKER_DSN. `qworker check` shows what counts.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="qworker", message="%(prog)s %(version)s")
+@options()
+@click.pass_context
+def main(context: click.Context, /, **_: Any) -> None:
+    """Run a node: a supervisor, a scheduler and worker processes, until SIGTERM or Ctrl-C. Or do what COMMAND says."""
+    if context.invoked_subcommand is None:
+        from qworkerd.cli.run import run
+
+        context.exit(run(given(context)))

@@ -1,0 +1,59 @@
+"""Run a node: read the settings, load the application, look at the schema; then leave it to the supervisor."""
+
+import gc
+from collections.abc import Mapping
+from pathlib import Path
+
+from qworker.errors import ConfigurationError, DatabaseUnavailable
+from qworker.migrations import check
+from qworkerd import exits, log
+from qworkerd.settings import Settings
+from qworkerd.target import Target, load
+
+
+def run(options: Mapping[str, object]) -> int:
+    """Run until told to stop; return the exit code. What is wrong with the configuration is told in one event."""
+    # Garbage that is collected before the fork leaves holes in pages that the children would then have to copy.
+    gc.disable()
+    log.configure(*_wishes(options))
+    try:
+        settings, origins = Settings.load(options)
+        log.configure(settings.log_format, settings.log_level)
+        target = load(settings, origins)
+        app = target.application()
+        # Again: importing the application may have changed it.
+        log.configure(settings.log_format, settings.log_level)
+        survey(target)
+    except ConfigurationError as error:
+        if log.readable(_wishes(options)[0]):
+            raise
+        for line in str(error).splitlines():
+            log.get().critical("configuration.refused", error=line, directory=str(Path.cwd()), exit_code=exits.CONFIG)
+        return exits.CONFIG
+    if settings.inline:
+        from qworkerd.inline import inline
+
+        gc.enable()
+        return inline(app, settings)
+    from qworkerd.run import serve
+
+    return serve(app, settings)
+
+
+def survey(target: Target) -> None:
+    """Look at the schema before the first fork; leaves no connection open.
+
+    Raises SchemaError when it is unfit. A database that is away is no reason not to start: the scheduler waits for it,
+    and looks again.
+    """
+    try:
+        with target.connection("start") as conn:
+            check(conn, target.schema)
+    except DatabaseUnavailable as error:
+        log.get().warning("database.unavailable", error=str(error), hint="going on; workers wait for it")
+
+
+def _wishes(options: Mapping[str, object]) -> tuple[str, str]:
+    """Return how to log what is wrong with the settings: as asked for on the command line if that is readable."""
+    wish = str(options.get("log_format") or "auto")
+    return (wish if wish in ("auto", "json", "console") else "auto"), "info"
