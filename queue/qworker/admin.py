@@ -103,7 +103,7 @@ class Admin:
         return [from_row(row, self) for row in self._query("find", parameters)]
 
     def cancel(self, *job_ids: int) -> dict[int, JobState]:
-        """Cancel jobs; return what became of those that were not over: `cancelled`, or still `running` but asked to stop."""
+        """Cancel jobs; return those that were not over: `cancelled` now, or `running` and asked to stop."""
         return {job_id: JobState(state) for job_id, state in self._query("cancel", {"ids": list(job_ids)})}
 
     def retry(self, *job_ids: int) -> list[int]:
@@ -185,8 +185,8 @@ class Admin:
 def _explain_absence(job_id: int, conn: psycopg.Connection[Any] | None) -> None:
     if conn is not None and not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
         raise Refused(
-            f"wait() for job {job_id} inside the transaction that enqueued it would never end, as no worker can see the "
-            "job: commit first"
+            f"wait() for job {job_id} inside the transaction that enqueued it would never end, as no worker sees the "
+            "job before the commit: commit first"
         )
     raise JobNotFound(f"there is no job {job_id}: it never was, was rolled back, or its history is over")
 

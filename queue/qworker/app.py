@@ -25,14 +25,15 @@ T = TypeVar("T", bound=Task[..., Any])
 class Declaration:
     """What `app.task(...)` returns: makes a task of the function or dataclass below it."""
 
-    def __init__(self, app: "App", defaults: Options, name: str | None, slow_after: float | None | Unset) -> None:
+    def __init__(self, app: "App", defaults: Options, name: str | None, slow_after: float | Unset | None) -> None:
         self._app = app
         self._defaults = defaults
         self._name = name
         self._slow_after = slow_after
 
+    # A class is callable too, and the first overload is meant to win.
     @overload
-    def __call__(self, call: C) -> C: ...
+    def __call__(self, call: C) -> C: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, call: Callable[P, R]) -> Task[P, R]: ...
     def __call__(self, call: Any) -> Any:
@@ -66,20 +67,24 @@ class App:
         self._classes: dict[type, Task[..., Any]] = {}
 
     @overload
-    def task(self, call: C, /) -> C: ...
+    def task(self, call: C, /) -> C: ...  # type: ignore[overload-overlap] # as above
     @overload
     def task(self, call: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(
-        self, *, name: str | None = None, slow_after: float | timedelta | None | Unset = UNSET, **defaults: Unpack[Named]
+        self,
+        *,
+        name: str | None = None,
+        slow_after: float | timedelta | Unset | None = UNSET,
+        **defaults: Unpack[Named],
     ) -> Declaration: ...
-    def task(
+    def task(  # type: ignore[misc] # mypy takes the unpacked names for more than Any
         self,
         call: Any = None,
         /,
         *,
         name: str | None = None,
-        slow_after: float | timedelta | None | Unset = UNSET,
+        slow_after: float | timedelta | Unset | None = UNSET,
         **defaults: Any,
     ) -> Any:
         """Make a task of a function, or of a dataclass with a method `handle`.
@@ -112,7 +117,9 @@ class App:
                 raise ConfigurationError(f"@app.cron({expression!r}) goes above @app.task(), not above {task!r}")
             schedule = Schedule(name or task.name, task.name, expression, timezone, misfire)
             if schedule.name in self.schedules:
-                raise ConfigurationError(f"there is a schedule {schedule.name!r} already: give this one a name= of its own")
+                raise ConfigurationError(
+                    f"there is a schedule {schedule.name!r} already: give this one a name= of its own"
+                )
             self.schedules[schedule.name] = schedule
             return task
 
@@ -149,7 +156,7 @@ class App:
         self.pool.close()
 
     def register(
-        self, call: Callable[..., Any], defaults: Options, *, name: str | None, slow_after: float | None | Unset
+        self, call: Callable[..., Any], defaults: Options, *, name: str | None, slow_after: float | Unset | None
     ) -> Task[..., Any]:
         """Add a task; raises ConfigurationError when its name is taken by another."""
         task: Task[..., Any] = Task(call, self._enqueuer, defaults, name=name, slow_after=slow_after)

@@ -60,7 +60,9 @@ class Bulk:
     @contextmanager
     def _transaction(self, conn: Connection, *, own: bool) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
         if conn.pgconn.pipeline_status != PipelineStatus.OFF:
-            raise Refused("enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after")
+            raise Refused(
+                "enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after"
+            )
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
         (now,) = cursor.execute(self._sql["clock"], {"at": None}).fetchone() or ()

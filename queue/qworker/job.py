@@ -38,11 +38,20 @@ UNFINISHED = (JobState.SCHEDULED, JobState.BLOCKED, JobState.AVAILABLE, JobState
 class Desk(Protocol):
     """Where a job turns to with questions about itself: `qworker.admin.Admin`."""
 
-    def show(self, job_id: int) -> "Job": ...
-    def cancel(self, *job_ids: int) -> "dict[int, JobState]": ...
-    def retry(self, *job_ids: int) -> list[int]: ...
-    def discard(self, *job_ids: int) -> list[int]: ...
-    def wait(self, job_id: int, timeout: float | None, conn: Any) -> Any: ...
+    def show(self, job_id: int) -> "Job":
+        """Look at a job."""
+
+    def cancel(self, *job_ids: int) -> dict[int, JobState]:
+        """Cancel jobs; the states of those that were not over."""
+
+    def retry(self, *job_ids: int) -> list[int]:
+        """Run failed jobs again; the ids of those that had failed."""
+
+    def discard(self, *job_ids: int) -> list[int]:
+        """Put failed jobs away; the ids of those that had failed."""
+
+    def wait(self, job_id: int, timeout: float | None, conn: Any) -> Any:
+        """Wait for a job that was enqueued on conn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What may be said about a job when it is enqueued."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -64,7 +64,7 @@ class Options:
     #: When the job is cancelled if nobody has started it: seconds, timedelta, or an aware datetime.
     expires: float | timedelta | datetime | Unset = UNSET
     #: Seconds a handler may run; None = as long as it likes.
-    timeout: float | timedelta | None | Unset = UNSET
+    timeout: float | timedelta | Unset | None = UNSET
     #: Retry(...), a number of attempts, or False for one attempt.
     retry: Retry | int | bool | Unset = UNSET
     #: A key that only one unfinished job of the task may hold; True = the arguments are the key.
@@ -84,13 +84,11 @@ class Options:
         if self.delay is not UNSET and self.run_at is not UNSET:
             raise TypeError(f"delay={self.delay!r} and run_at={self.run_at!r} exclude each other: give one of them")
         if isinstance(self.expires, float) and isinstance(self.delay, float) and self.expires <= self.delay:
-            raise ValueError(f"expires={self.expires!r} is over before delay={self.delay!r} is: the job would never run")
-        if (
-            isinstance(self.expires, datetime)
-            and isinstance(self.run_at, datetime)
-            and self.expires <= self.run_at
-        ):  # fmt: skip
-            raise ValueError(f"expires={self.expires} is over before run_at={self.run_at} comes: the job would never run")
+            raise ValueError(
+                f"expires={self.expires!r} comes before delay={self.delay!r} is over: the job would never run"
+            )
+        if isinstance(self.expires, datetime) and isinstance(self.run_at, datetime) and self.expires <= self.run_at:
+            raise ValueError(f"expires={self.expires} comes before run_at={self.run_at}: the job would never run")
         if self.unique is False and self.unique_for:
             raise TypeError(f"unique=False and unique_for={self.unique_for!r} exclude each other")
 
@@ -111,11 +109,9 @@ class Options:
         said = {
             field.name: value for field in fields(other) if (value := getattr(other, field.name)) is not UNSET
         }  # fmt: skip
-        if "delay" in said:
-            return replace(self, run_at=UNSET, **said)
-        if "run_at" in said:
-            return replace(self, delay=UNSET, **said)
-        return replace(self, **said)
+        # The later word on when the job starts replaces the earlier one, also of the other kind.
+        starts = {"delay": UNSET, "run_at": UNSET} if said.keys() & {"delay", "run_at"} else {}
+        return replace(self, **(starts | said))
 
 
 def word(name: str, value: Any, longest: int = MAX_NAME) -> str:
@@ -195,7 +191,7 @@ def _tags(name: str, value: Any) -> tuple[str, ...]:
     return tags
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue": word,
     "priority": _priority,
     "delay": seconds,

@@ -54,7 +54,7 @@ class Order:
     @property
     def timed(self) -> bool:
         """Whether the job waits for a time, or is over at one."""
-        return not (self.delay is self.run_at is self.expires is None)
+        return not (self.delay is None and self.run_at is None and self.expires is None)
 
     def parameters(self) -> dict[str, Any]:
         """Return the statements' parameters; moments as seconds since 1970."""

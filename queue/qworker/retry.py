@@ -103,8 +103,7 @@ def dotted(kind: type) -> str:
 
 
 def _names(field: str, kinds: ErrorKind | Iterable[ErrorKind]) -> tuple[str, ...]:
-    single = isinstance(kinds, str | type)
-    return tuple(_name(field, kind) for kind in ((kinds,) if single else kinds))  # type: ignore[union-attr]
+    return tuple(_name(field, kind) for kind in ([kinds] if isinstance(kinds, str | type) else kinds))
 
 
 def _name(field: str, kind: ErrorKind) -> str:

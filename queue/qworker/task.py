@@ -41,7 +41,7 @@ class Task(Generic[P, R]):
         defaults: Options,
         *,
         name: str | None = None,
-        slow_after: float | None | Unset = UNSET,
+        slow_after: float | Unset | None = UNSET,
     ) -> None:
         _refuse_asynchronous(call)
         #: What jobs call it; "module.qualname" unless given.
@@ -51,7 +51,7 @@ class Task(Generic[P, R]):
         #: Priority of its jobs, unless they say otherwise.
         self.priority: int = 5 if defaults.priority is UNSET else defaults.priority
         #: Seconds a handler may run; None = as long as it likes; UNSET = the worker's default.
-        self.timeout: float | None | Unset = defaults.timeout  # type: ignore[assignment] # checked, seconds by now
+        self.timeout: float | Unset | None = defaults.timeout  # type: ignore[assignment] # checked, seconds by now
         #: What follows a failed attempt.
         self.retry: Retry = defaults.retry if isinstance(defaults.retry, Retry) else Retry()
         #: Seconds after which a running job is reported as slow; None = never; UNSET = the worker's default.
@@ -119,14 +119,18 @@ class Task(Generic[P, R]):
 
     def _adopt(self, kind: type) -> None:
         """Take a dataclass with a method `handle`: a job's arguments are the fields, the handler builds an instance."""
-        if not callable(getattr(kind, "handle", None)):
+        handle = getattr(kind, "handle", None)
+        if not callable(handle):
             raise ConfigurationError(f"{self.name}: a class is a task when it has a method handle(self)")
         if not is_dataclass(kind):
-            raise ConfigurationError(f"{self.name}: a class is a task when it is a dataclass: @app.task() above @dataclass")
+            raise ConfigurationError(
+                f"{self.name}: a class is a task when it is a dataclass: write @app.task() above @dataclass"
+            )
         if lost := signature(kind).parameters.keys() - {field.name for field in fields(kind)}:
             raise ConfigurationError(f"{self.name}: {', '.join(sorted(lost))} would be lost: a job keeps fields alone")
-        _refuse_asynchronous(kind.handle)  # type: ignore[attr-defined]
-        self.handler = lambda *args, **kwargs: kind(*args, **kwargs).handle()
+        _refuse_asynchronous(handle)
+        build: Callable[..., Any] = kind
+        self.handler = lambda *args, **kwargs: build(*args, **kwargs).handle()
         if callable(getattr(kind, "failed", None)):
             self.hook = lambda job, error: _rebuild(kind, job).failed(error)
 
@@ -176,7 +180,7 @@ class Prepared(Generic[P]):
 def default_name(call: Any) -> str:
     """Return "module.qualname".
 
-    A script that enqueues its own tasks is `__main__`, while the worker imports it by its name: the name is what counts.
+    A script that enqueues its own tasks is `__main__`, while the worker imports it by its name, which is what counts.
     """
     module = call.__module__
     if module == "__main__":
@@ -198,7 +202,9 @@ def _refuse_asynchronous(call: Callable[..., Any]) -> None:
             f"{_place(call)} is asynchronous; handlers are plain functions: call asyncio.run(...) in one"
         )
     if isgeneratorfunction(call):
-        raise ConfigurationError(f"{_place(call)} is a generator: calling it would run nothing; loop inside the handler")
+        raise ConfigurationError(
+            f"{_place(call)} is a generator: calling it would run nothing; loop inside the handler"
+        )
 
 
 def instance_args(instance: Any) -> dict[str, Any]:

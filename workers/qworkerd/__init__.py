@@ -1,1 +1,8 @@
 """The processes behind the `qworker` command: supervisor, worker, scheduler and the command itself."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("pgqworker")
+except PackageNotFoundError:  # run from a checkout that nobody installed
+    __version__ = "0+unknown"

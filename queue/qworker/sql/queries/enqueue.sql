@@ -7,7 +7,8 @@ WITH enqueued AS (
     VALUES (%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[])
     RETURNING id, state, queue, enqueued_at
 )
-SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, NULL::float8, {schema}.wake(ARRAY[e.queue])
+SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, NULL::float8,
+       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE EXISTS (SELECT FROM {schema}.node AS n WHERE n.idle))
   FROM enqueued AS e;
 
 -- name: enqueue_later

@@ -1,0 +1,125 @@
+"""A worker's statements: claim, acknowledge, hand back, retry, fail. All but the claim are fenced by its token."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from psycopg import Connection
+
+from qworker.statements import DEFAULT_SCHEMA, load
+
+Database = Connection[tuple[Any, ...]]
+
+
+class ClaimedJob(NamedTuple):
+    """A row of the claim, as it comes."""
+
+    id: int
+    seq: int
+    priority: int
+    queue: str
+    task: str
+    #: JSON text of an object; decoded only when the job runs.
+    args: str
+    attempt: int
+    #: How often the job took its worker or node with it.
+    suspicion: int
+    flags: int
+    #: Seconds since 1970.
+    enqueued_at: float
+    #: JSON text of what .options() changed, mostly None.
+    overrides: str | None
+    bounces: int
+
+
+def array(ids: Iterable[int]) -> str:
+    """Write ids as an array literal: a third of the cost of adapting a list."""
+    return "{" + ",".join(map(str, ids)) + "}"
+
+
+class Claims:
+    """The statements for one schema, on whatever connection they are given.
+
+    Each method is one statement and one commit, and returns the ids it changed. An id that is missing was locked by
+    somebody else, or is no longer this claim's: `held` tells which.
+    """
+
+    __slots__ = ("_sql",)
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        self._sql = load("claims", schema)
+
+    def claim(  # noqa: PLR0913
+        self,
+        database: Database,
+        *,
+        node: int,
+        token: int,
+        queues: Sequence[str],
+        priorities: Sequence[int],
+        cursors: Sequence[int],
+        limit: int,
+    ) -> list[tuple[Any, ...]]:
+        """Take up to `limit` jobs behind the cursors, one cursor for each pair of queue and priority, most urgent first.
+
+        Returns rows in the order of ClaimedJob, not sorted.
+        """
+        return database.execute(
+            self._sql["claim"],
+            {
+                "node": node,
+                "token": token,
+                "queues": list(queues),
+                "priorities": array(priorities),
+                "cursors": array(cursors),
+                "limit": limit,
+            },
+        ).fetchall()
+
+    def acknowledge(
+        self, database: Database, token: int, ids: Iterable[int], *, durations: str = "{}", results: str = "{}"
+    ) -> list[int]:
+        """Move finished jobs to the history.
+
+        durations and results are JSON objects keyed by id; jobs that are not in them ran for less than a millisecond
+        and returned None.
+        """
+        parameters = {"ids": array(ids), "token": token, "durations": durations, "results": results}
+        return [row[0] for row in database.execute(self._sql["acknowledge"], parameters)]
+
+    def release(self, database: Database, token: int, ids: Iterable[int]) -> list[int]:
+        """Hand jobs back unstarted: uncounted, in their old place."""
+        return self._ids(database, "release", {"ids": array(ids), "token": token})
+
+    def retry(self, database: Database, token: int, job: int, *, delay: float, error: str) -> list[int]:
+        """Schedule the next attempt."""
+        return self._ids(database, "retry", {"id": job, "token": token, "delay": delay, "error": error})
+
+    def snooze(self, database: Database, token: int, job: int, *, delay: float, bounced: bool = False) -> list[int]:
+        """Put a job off and give its attempt back."""
+        return self._ids(database, "snooze", {"id": job, "token": token, "delay": delay, "bounced": int(bounced)})
+
+    def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool) -> list[int]:
+        """Fail a job for good, and enqueue its failure hook."""
+        return self._ids(database, "fail", {"id": job, "token": token, "error": error, "hook": hook})
+
+    def finish(  # noqa: PLR0913
+        self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float
+    ) -> list[int]:
+        """End a job as "cancelled" or "discarded"."""
+        parameters = {"id": job, "token": token, "state": state, "error": error, "duration": duration}
+        return self._ids(database, "finish", parameters)
+
+    def progress(self, database: Database, token: int, job: int, progress: str) -> list[int]:
+        """Write how far a running job is."""
+        return self._ids(database, "progress", {"id": job, "token": token, "progress": progress})
+
+    def held(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
+        """Return those of the jobs that still carry the token."""
+        return set(self._ids(database, "held", {"ids": array(ids), "token": token}))
+
+    def settled(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
+        """Return those of the jobs that have ended under the token."""
+        return set(self._ids(database, "settled", {"ids": array(ids), "token": token}))
+
+    def _ids(self, database: Database, name: str, parameters: Mapping[str, Any]) -> list[int]:
+        return [row[0] for row in database.execute(self._sql[name], parameters)]

@@ -1,0 +1,99 @@
+"""Where the database is, and how the framework's own connections to it are set up."""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from qworker.errors import ConfigurationError
+
+_DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
+# Up to the last @ of the word: a password may hold one that nobody encoded. Too much masked is better than too little.
+# Every repetition is bounded, or a long text that looks almost like this would take minutes; tokens have 2,000 letters.
+_URL_SECRET = re.compile(r"(?P<keep>\b\w[\w+.-]{0,30}://[^\s:/@]{0,200}:)(?:[^\s@]{0,4000}+@){1,50}+")
+# password=..., PGPASSWORD=..., 'password': '...': bare, quoted as libpq does, or within somebody's repr of it.
+_KEY_SECRET = re.compile(
+    r"""(?P<keep>\b(?:PG|ssl)?passw(?:or)?d\\?['"]?\s{0,9}[=:]\s{0,9})"""
+    r"""('(?:[^'\\]|\\.){0,4000}'|"(?:[^"\\]|\\.){0,4000}"|\\(['"]).{0,4000}?\\\3|(?:\\.|[^\s&\\])(?:\\.|[^\s&\\]){0,4000})""",
+    re.IGNORECASE,
+)
+
+#: What makes a broken network an error within seconds instead of a hang of minutes (seconds, except milliseconds where
+#: libpq wants them). A setting in the DSN wins.
+_TRANSPORT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+# Sequential and bitmap scans are off: a statement planned while the queue was empty must still walk the index after
+# 400,000 jobs have come. One generic plan serves for ever, whatever the statistics said. Commits are as durable as the
+# server makes them, and never less than flushed: a token that came back after a crash would let a stale write pass.
+_SESSION: LiteralString = """
+SELECT set_config('enable_seqscan', 'off', false),
+       set_config('enable_bitmapscan', 'off', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false),
+       set_config('jit', 'off', false),
+       set_config('timezone', 'UTC', false),
+       set_config('statement_timeout', %(statement)s, false),
+       set_config('lock_timeout', %(lock)s, false),
+       set_config('idle_in_transaction_session_timeout', '60s', false),
+       set_config('client_connection_check_interval', '2s', false),
+       CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END
+"""
+
+
+def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:
+    """Return the connection string: given > $QWORKER_DSN > $DATABASE_URL > "" (libpq's own PG* variables).
+
+    A callable is asked at each connect, so that rotated credentials are seen. "postgresql+psycopg://", as SQLAlchemy
+    writes it, is understood.
+    """
+    given = dsn() if callable(dsn) else dsn
+    text = given or os.environ.get("QWORKER_DSN") or os.environ.get("DATABASE_URL") or ""
+    return _DIALECT.sub(r"\1://", text)
+
+
+def redact(text: str) -> str:
+    """Return the text with the passwords of connection strings replaced by ***."""
+    return _KEY_SECRET.sub(r"\g<keep>***", _URL_SECRET.sub(r"\g<keep>***@", text))
+
+
+def conninfo(dsn: str, role: str) -> str:
+    """Complete a connection string with what every connection of ours carries.
+
+    Raises ConfigurationError when libpq cannot read it; the message holds no password.
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        msg = f"the DSN {redact(dsn)!r} is not readable: {redact(str(error)).strip()}"
+        raise ConfigurationError(msg) from None
+    return make_conninfo("", **{**_TRANSPORT, "application_name": f"qworker {role}", **given})
+
+
+def connect(
+    dsn: str, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0
+) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection for the framework's own statements: autocommit, and planned for queues (timeouts in seconds).
+
+    Raises psycopg.OperationalError when the server cannot be reached.
+    """
+    connection = psycopg.connect(conninfo(dsn, role), autocommit=True)
+    # Planned once, used until the connection ends: five trial runs would each plan anew.
+    connection.prepare_threshold = 0
+    try:
+        connection.execute(
+            _SESSION,
+            {"statement": f"{int(statement_timeout * 1000)}ms", "lock": f"{int(lock_timeout * 1000)}ms"},
+            prepare=False,
+        )
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,182 @@
+"""A scheduler's statements: what keeps its node alive, and what any node may do for all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from qworker.statements import DEFAULT_SCHEMA, load
+
+Database = Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look at the database shows."""
+
+    #: The beats of the other nodes, by their id.
+    beats: dict[int, int]
+    #: Whether a job could be claimed.
+    waiting: bool
+    #: In how many seconds the next job is due; None: none is scheduled.
+    due_in: float | None
+    #: Jobs of this node that somebody wants cancelled.
+    cancels: list[int]
+    #: The database's clock (seconds since 1970).
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job that a claim still holds, with what is needed to decide about it."""
+
+    id: int
+    task: str
+    queue: str
+    attempt: int
+    crashes: int
+    flags: int
+    overrides: str | None
+    #: Whether somebody wants it cancelled.
+    cancelled: bool
+
+
+class Nodes:
+    """The statements for one schema, on whatever connection they are given; each is one statement and one commit."""
+
+    __slots__ = ("_sql",)
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        self._sql = load("nodes", schema)
+
+    def _rows(self, database: Database, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        return database.execute(self._sql[statement], parameters).fetchall()
+
+    def _count(self, database: Database, statement: str, /, **parameters: Any) -> int:
+        return database.execute(self._sql[statement], parameters).rowcount
+
+    # A node's own life
+
+    def register(  # noqa: PLR0913
+        self, database: Database, *, name: str, version: str, queues: Sequence[str], processes: int, lease: float
+    ) -> int:
+        """Enter a new node; return its id."""
+        rows = self._rows(
+            database, "register", name=name, version=version, queues=list(queues), processes=processes, lease=lease
+        )
+        return int(rows[0][0])
+
+    def renew(self, database: Database, node: int, *, idle: bool, state: Jsonb) -> bool:
+        """Prolong the lease; False means that others have declared the node dead."""
+        return bool(self._rows(database, "renew", node=node, idle=idle, state=state))
+
+    def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
+        """Say whether enqueueing has to wake this node."""
+        self._count(database, "set_idle", node=node, idle=idle)
+
+    def leave(self, database: Database, node: int) -> None:
+        """Strike the node off: nothing of it runs any more."""
+        self._count(database, "leave", node=node)
+
+    def look(self, database: Database, node: int, queues: Sequence[str], due_from: float) -> Sight:
+        """See what there is to do."""
+        ((beats, waiting, due_in, cancels, at),) = self._rows(
+            database, "look", node=node, queues=list(queues), due_from=due_from
+        )
+        return Sight({int(key): value for key, value in beats.items()}, waiting, due_in, cancels, at)
+
+    def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
+        """Tell whether these queues still hold work."""
+        return bool(self._rows(database, "unfinished", queues=list(queues))[0][0])
+
+    # The graves
+
+    def token_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
+        """Return the jobs that a claim still holds."""
+        return [HeldJob(*row) for row in self._rows(database, "token_jobs", node=node, token=token)]
+
+    def charge(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
+        """Count a crash, and let the job run again after `delay` seconds."""
+        return bool(self._rows(database, "charge", id=job, token=token, delay=delay, error=error))
+
+    def lose(self, database: Database, token: int, job: int, max_losses: int, error: str) -> int:
+        """Give back the job that ran when its node had to stop; return 1 if it was still the claim's."""
+        return len(self._rows(database, "lose", id=job, token=token, max_losses=max_losses, error=error))
+
+    def end_sessions(self, database: Database, tag: str) -> int:
+        """End what a dead process has left running in the server; return how many sessions."""
+        return len(self._rows(database, "end_sessions", tag=tag))
+
+    def count_crash(self, database: Database, token: int, job: int) -> bool:
+        """Count the crash after which the job fails."""
+        return bool(self._rows(database, "count_crash", id=job, token=token))
+
+    def release_token(self, database: Database, node: int, token: int) -> int:
+        """Give back, uncounted, everything a claim still holds."""
+        return len(self._rows(database, "release_token", node=node, token=token))
+
+    def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
+        """Return (job, token, claimed at) of what the database says the node runs."""
+        return [(job, token, at) for job, token, at in self._rows(database, "running", node=node, since=since)]
+
+    # For the whole cluster
+
+    def promote(self, database: Database, due_from: float, at: float | None = None) -> list[str]:
+        """Make due jobs available; return their queues."""
+        return [row[0] for row in self._rows(database, "promote", due_from=due_from, at=at)]
+
+    def bury_node(self, database: Database, dead: int, beat: int) -> bool:
+        """Declare a node dead unless its beat has moved."""
+        return bool(self._rows(database, "bury_node", dead=dead, beat=beat))
+
+    def rescue(self, database: Database, dead: int, max_losses: int) -> int:
+        """Free up to 1,000 jobs of a dead node; return how many."""
+        return len(self._rows(database, "rescue", dead=dead, max_losses=max_losses))
+
+    def strays(self, database: Database) -> list[int]:
+        """Return nodes that running jobs name and that are no more."""
+        return [row[0] for row in self._rows(database, "strays")]
+
+    def declare_cron(  # noqa: PLR0913
+        self, database: Database, node: int, *, name: str, task: str, expression: str, timezone: str
+    ) -> None:
+        """Declare a schedule."""
+        self._count(database, "declare_cron", node=node, name=name, task=task, expression=expression, timezone=timezone)
+
+    def schedules(self, database: Database, names: Sequence[str]) -> list[tuple[str, str, str, str, float, float]]:
+        """Return (name, task, expression, timezone, last tick, now) of the schedules of these names."""
+        return [tuple(row) for row in self._rows(database, "schedules", names=list(names))]  # type: ignore[misc]
+
+    def tick(self, database: Database, **tick: Any) -> bool:
+        """Enqueue one tick, unless some node has already."""
+        return bool(self._rows(database, "tick", **tick))
+
+    def retire_cron(self, database: Database) -> int:
+        """Forget schedules that nobody declares."""
+        return self._count(database, "retire_cron")
+
+    def expire(self, database: Database) -> int:
+        """End jobs that were not started in time."""
+        return len(self._rows(database, "expire"))
+
+    def forget_keys(self, database: Database) -> int:
+        """Drop uniqueness whose period is over."""
+        return self._count(database, "forget_keys")
+
+    def discard_failed(self, database: Database, keep: float) -> int:
+        """Move jobs that failed longer ago than `keep` seconds to the history."""
+        return len(self._rows(database, "discard_failed", keep=keep))
+
+    def stale_days(self, database: Database, keep: int) -> list[int]:
+        """Return the days of the ring that are older than `keep` days."""
+        return [row[0] for row in self._rows(database, "ring", keep=keep)]
+
+    def empty_day(self, database: Database, day: int) -> bool:
+        """Truncate a day of the ring if it holds anything; raises LockNotAvailable instead of waiting behind a pg_dump."""
+        return bool(self._rows(database, "empty_day", day=day)[0][0])
+
+    def listen(self, database: Database) -> None:
+        """Hear of jobs enqueued while the node is idle."""
+        database.execute(self._sql["listen"])

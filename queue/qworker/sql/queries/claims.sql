@@ -1,0 +1,140 @@
+-- A worker's statements. Every one that changes a job names the token of the claim: a stale worker writes nothing.
+-- Jobs are found on the primary key's path and never by state: the partial index on running jobs fills with dead
+-- entries while an old snapshot is held anywhere in the database.
+
+-- name: claim
+-- Take up to `limit` jobs: queues in the order given, lower priority first, then the order of becoming available.
+-- The shape id = ANY (ARRAY (SELECT ...)) stays an index scan even when it was planned on an empty table.
+UPDATE {schema}.job AS j
+   SET state = 'running', attempt = j.attempt + 1, token = %(token)s, node = %(node)s,
+       claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT ready.id
+          FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[]) AS w (queue, priority, cursor)
+         CROSS JOIN LATERAL (
+                SELECT r.id
+                  FROM {schema}.job AS r
+                 WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
+                 ORDER BY r.seq
+                 LIMIT %(limit)s
+                   FOR UPDATE SKIP LOCKED
+               ) AS ready
+         LIMIT %(limit)s))
+RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes + j.losses AS suspicion, j.flags,
+          extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.bounces;
+
+-- name: acknowledge
+-- Move finished jobs to the history; returns the ids moved. A row that somebody else has locked is left for the next try.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.id = ANY (%(ids)s::bigint[]) AND j.token = %(token)s
+             ORDER BY j.id
+               FOR UPDATE SKIP LOCKED))
+    RETURNING *
+)
+INSERT INTO {schema}.job_history (
+    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
+    queue, task, args, result, errors, tags)
+SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, coalesce((%(durations)s::jsonb ->> d.id::text)::real, 0),
+       'completed', d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes, d.losses, d.flags,
+       d.queue, d.task, d.args, %(results)s::jsonb -> d.id::text, d.errors, d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: free_keys
+-- Give back the uniqueness held by finished jobs; a key taken for a period stays until that is over.
+DELETE FROM {schema}.unique_key WHERE job_id = ANY (%(ids)s::bigint[]) AND until IS NULL;
+
+-- name: finish
+-- End one job without success ('cancelled', 'discarded'), with the error that goes with it.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.id = %(id)s AND j.token = %(token)s
+               FOR UPDATE SKIP LOCKED))
+    RETURNING *
+), freed AS (
+    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+)
+INSERT INTO {schema}.job_history (
+    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
+    queue, task, args, errors, tags)
+SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, %(duration)s::real,
+       %(state)s::{schema}.job_state, d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes, d.losses, d.flags,
+       d.queue, d.task, d.args, {schema}.with_error(d.errors, %(error)s::jsonb), d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: retry
+-- Let a failed attempt run again after `delay` seconds, as counted; it draws a new place when it is due.
+UPDATE {schema}.job AS j
+   SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
+       token = NULL, node = NULL, claimed_at = NULL, cancel_at = NULL, progress = NULL,
+       errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.id = %(id)s AND l.token = %(token)s
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;
+
+-- name: snooze
+-- Put a job off for `delay` seconds and give the attempt back; `bounced` counts a task that this worker does not know.
+UPDATE {schema}.job AS j
+   SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
+       attempt = j.attempt - 1, bounces = least(j.bounces + %(bounced)s::int, 32000),
+       token = NULL, node = NULL, claimed_at = NULL, progress = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.id = %(id)s AND l.token = %(token)s
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;
+
+-- name: fail
+-- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same breath.
+WITH failed AS (
+    UPDATE {schema}.job AS j
+       SET state = 'failed', failed_at = clock_timestamp(), token = NULL, node = NULL, cancel_at = NULL,
+           flags = j.flags & ~1, errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+     WHERE j.id = ANY (ARRAY (
+            SELECT l.id FROM {schema}.job AS l
+             WHERE l.id = %(id)s AND l.token = %(token)s
+               FOR UPDATE SKIP LOCKED))
+    RETURNING j.id, j.queue, j.task, j.priority
+), freed AS (
+    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM failed) AND until IS NULL
+), hooked AS (
+    INSERT INTO {schema}.job (queue, task, priority, args, flags)
+    SELECT f.queue, f.task, f.priority, jsonb_build_object('job', f.id), 2 FROM failed AS f WHERE %(hook)s
+    RETURNING queue
+)
+SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.queue])) FROM failed AS f;
+
+-- name: release
+-- Hand jobs back unstarted: uncounted, and in their old place.
+UPDATE {schema}.job AS j
+   SET state = 'available', attempt = j.attempt - 1, token = NULL, node = NULL, claimed_at = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.id = ANY (%(ids)s::bigint[]) AND l.token = %(token)s
+         ORDER BY l.id
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;
+
+-- name: held
+-- Which of these jobs still carry the token: tells a row that somebody has locked from a claim that is over.
+SELECT id FROM {schema}.job WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
+
+-- name: settled
+-- Which of these jobs have ended in the history under this token: an acknowledgement whose answer was lost.
+SELECT id FROM {schema}.job_history WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
+
+-- name: progress
+UPDATE {schema}.job SET progress = %(progress)s::jsonb
+ WHERE id = ANY (ARRAY (
+        SELECT j.id FROM {schema}.job AS j WHERE j.id = %(id)s AND j.token = %(token)s FOR UPDATE SKIP LOCKED))
+RETURNING id;

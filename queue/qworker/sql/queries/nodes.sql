@@ -1,0 +1,245 @@
+-- A scheduler's statements: what keeps a node alive, and what any node may do for the whole cluster. Each is safe to
+-- run on every node at once: one of them wins.
+
+-- name: register
+INSERT INTO {schema}.node (name, version, queues, processes, lease)
+VALUES (%(name)s, %(version)s, %(queues)s, %(processes)s, %(lease)s)
+RETURNING id, beat;
+
+-- name: renew
+-- Prolong the lease. No row means that others have declared this node dead. It stands alone in its transaction: no lock
+-- on the jobs may ever cost the lease.
+UPDATE {schema}.node
+   SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, seen_at = clock_timestamp()
+ WHERE id = %(node)s
+RETURNING beat;
+
+-- name: set_idle
+UPDATE {schema}.node SET idle = %(idle)s WHERE id = %(node)s;
+
+-- name: leave
+DELETE FROM {schema}.node WHERE id = %(node)s;
+
+-- name: look
+-- What there is to do: other nodes' beats, whether a job waits, when the next one is due, whom to cancel.
+SELECT
+    (SELECT coalesce(jsonb_object_agg(n.id, n.beat), '{}') FROM {schema}.node AS n WHERE n.id <> %(node)s) AS beats,
+    EXISTS (
+        SELECT FROM unnest(%(queues)s::text[]) AS q
+         CROSS JOIN LATERAL (
+                SELECT FROM {schema}.job AS j WHERE j.state = 'available' AND j.queue = q LIMIT 1) AS waiting
+    ) AS waiting,
+    (SELECT extract(epoch FROM d.run_at - clock_timestamp())::float8
+       FROM {schema}.job AS d
+      WHERE d.state = 'scheduled' AND d.run_at > to_timestamp(%(due_from)s::float8)
+      ORDER BY d.run_at LIMIT 1) AS due_in,
+    (SELECT coalesce(array_agg(c.id), '{}')
+       FROM {schema}.job AS c
+      WHERE c.cancel_at IS NOT NULL AND c.state = 'running' AND c.node = %(node)s) AS cancels,
+    extract(epoch FROM clock_timestamp())::float8 AS at;
+
+-- name: promote
+-- Make due jobs available, oldest first; each draws its place in the queue now. Returns the queues to wake.
+UPDATE {schema}.job AS j
+   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT d.id FROM {schema}.job AS d
+         WHERE d.state = 'scheduled'
+           AND d.run_at > to_timestamp(%(due_from)s::float8)
+           AND d.run_at <= coalesce(to_timestamp(%(at)s::float8), clock_timestamp())
+         ORDER BY d.run_at
+         LIMIT 1000
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.queue;
+
+-- name: unfinished
+-- Is there still work in these queues? A retry that waits for its backoff is work; a job delayed by its author is not.
+SELECT EXISTS (
+    SELECT FROM {schema}.job AS j
+     WHERE j.queue = ANY (%(queues)s::text[])
+       AND (j.state IN ('available', 'running') OR (j.state = 'scheduled' AND j.attempt > 0)));
+
+-- name: running
+-- What the database says this node runs; claims made before `since` are left to the complete look.
+SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
+  FROM {schema}.job AS j
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8);
+
+-- name: token_jobs
+-- The jobs one claim still holds, with what is needed to decide about them.
+SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_at IS NOT NULL
+  FROM {schema}.job AS j
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
+
+-- name: charge
+-- The job whose handler was running when its worker died: available at once, or after `delay`, crash and attempt counted.
+UPDATE {schema}.job AS j
+   SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
+       run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
+       crashes = j.crashes + 1, token = NULL, node = NULL, claimed_at = NULL, cancel_at = NULL,
+       errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+ WHERE j.id = %(id)s AND j.token = %(token)s
+RETURNING j.id;
+
+-- name: count_crash
+-- Count the crash after which the job fails.
+UPDATE {schema}.job AS j SET crashes = j.crashes + 1 WHERE j.id = %(id)s AND j.token = %(token)s RETURNING j.id;
+
+-- name: release_token
+-- Give back everything one claim holds, uncounted and in its old place.
+UPDATE {schema}.job AS j
+   SET state = 'available', attempt = j.attempt - 1, token = NULL, node = NULL, claimed_at = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
+         ORDER BY l.id
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.queue;
+
+-- name: lose
+-- The job that ran when this node had to stop its workers: given back uncounted, but the loss is noted.
+UPDATE {schema}.job AS j
+   SET state = CASE WHEN j.losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
+       failed_at = CASE WHEN j.losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
+       attempt = j.attempt - 1, losses = j.losses + 1, token = NULL, node = NULL, claimed_at = NULL,
+       errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+ WHERE j.id = %(id)s AND j.token = %(token)s
+RETURNING j.queue;
+
+-- name: end_sessions
+-- End the sessions that a dead process has left in the server: its queries hold their locks as long as they run.
+SELECT pg_terminate_backend(a.pid)
+  FROM pg_stat_activity AS a
+ WHERE a.usename = current_user AND a.pid <> pg_backend_pid()
+   AND right(a.application_name, length(%(tag)s)) = %(tag)s;
+
+-- name: bury_node
+-- Declare a node dead, if its beat has not moved since it was last seen; whoever deletes the row frees the jobs.
+DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;
+
+-- name: rescue
+-- Free the jobs of nodes that are gone. A loss is counted apart from attempts: the job is not known to be to blame.
+UPDATE {schema}.job AS j
+   SET state = CASE WHEN j.losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
+       failed_at = CASE WHEN j.losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
+       attempt = j.attempt - 1, losses = j.losses + 1, token = NULL, node = NULL, claimed_at = NULL,
+       errors = {schema}.with_error(j.errors, jsonb_build_object(
+           'at', clock_timestamp(), 'attempt', j.attempt, 'type', 'NodeLost', 'cause', 'node-lost',
+           'message', 'the node that ran this job was lost'))
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.state = 'running' AND l.node = %(dead)s
+         ORDER BY l.id
+         LIMIT 1000
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.queue;
+
+-- name: strays
+-- Nodes that jobs name and that are no more: claims that committed after their node was declared dead.
+WITH RECURSIVE named (node) AS (
+    (SELECT j.node FROM {schema}.job AS j WHERE j.state = 'running' ORDER BY j.node LIMIT 1)
+    UNION ALL
+    SELECT (SELECT j.node FROM {schema}.job AS j WHERE j.state = 'running' AND j.node > named.node ORDER BY j.node LIMIT 1)
+      FROM named WHERE named.node IS NOT NULL
+)
+SELECT node FROM named WHERE node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = named.node);
+
+-- name: declare_cron
+-- Declare a schedule; the newest node's declaration wins. A schedule seen for the first time starts now.
+INSERT INTO {schema}.cron AS c (name, task, expression, timezone, last_tick, declared_by)
+VALUES (%(name)s, %(task)s, %(expression)s, %(timezone)s, clock_timestamp(), %(node)s)
+ON CONFLICT (name) DO UPDATE
+   SET task = excluded.task, expression = excluded.expression, timezone = excluded.timezone,
+       declared_by = excluded.declared_by, declared_at = clock_timestamp()
+ WHERE c.declared_by <= excluded.declared_by;
+
+-- name: schedules
+-- The schedules a node may enqueue: those it declares in the same words.
+SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8 AS last_tick,
+       extract(epoch FROM clock_timestamp())::float8 AS at
+  FROM {schema}.cron AS c
+ WHERE c.name = ANY (%(names)s::text[]);
+
+-- name: tick
+-- Enqueue one tick of a schedule: the row of the schedule decides who may, the job and the mark are one statement.
+WITH won AS (
+    UPDATE {schema}.cron
+       SET last_tick = to_timestamp(%(tick)s::float8)
+     WHERE name = %(name)s AND last_tick < to_timestamp(%(tick)s::float8)
+       AND expression = %(expression)s AND timezone = %(timezone)s
+    RETURNING name
+)
+INSERT INTO {schema}.job (queue, task, priority, overrides)
+SELECT %(queue)s, %(task)s, %(priority)s, jsonb_build_object('cron', won.name, 'tick', %(tick)s::float8) FROM won
+RETURNING id;
+
+-- name: retire_cron
+-- Forget schedules that no living node declares.
+DELETE FROM {schema}.cron AS c
+ WHERE NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.state -> 'cron' ? c.name)
+   AND c.declared_at < clock_timestamp() - make_interval(secs => 300)
+   AND c.last_tick < clock_timestamp() - make_interval(days => 31);
+
+-- name: expire
+-- End jobs that nobody started in time.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.expires_at <= clock_timestamp() AND j.state IN ('available', 'scheduled')
+             ORDER BY j.id
+             LIMIT 1000
+               FOR UPDATE SKIP LOCKED))
+    RETURNING *
+), freed AS (
+    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+)
+INSERT INTO {schema}.job_history (
+    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors, tags)
+SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes,
+       d.losses, d.flags, d.queue, d.task, d.args,
+       {schema}.with_error(d.errors, jsonb_build_object(
+           'at', t.finished_at, 'attempt', d.attempt, 'type', 'Expired', 'message', 'not started before ' || d.expires_at)),
+       d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: discard_failed
+-- Move jobs that failed longer ago than `keep` seconds to the history.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.state = 'failed' AND j.failed_at < clock_timestamp() - make_interval(secs => %(keep)s::float8)
+             ORDER BY j.id
+             LIMIT 1000
+               FOR UPDATE SKIP LOCKED))
+    RETURNING *
+)
+INSERT INTO {schema}.job_history (
+    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args,
+    errors, tags)
+SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.ring_day(t.finished_at),
+       d.priority, d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: forget_keys
+-- Drop uniqueness whose period is over.
+DELETE FROM {schema}.unique_key
+ WHERE (scope, key) IN (
+        SELECT k.scope, k.key FROM {schema}.unique_key AS k
+         WHERE k.until <= clock_timestamp() LIMIT 1000 FOR UPDATE SKIP LOCKED);
+
+-- name: ring
+-- The days of the history's ring that are older than `keep` days; the ring holds 32 in all.
+SELECT {schema}.ring_day(clock_timestamp() - make_interval(days => back))
+  FROM generate_series(%(keep)s::int + 1, 30) AS back;
+
+-- name: empty_day
+SELECT {schema}.empty_day(%(day)s::int);
+
+-- name: listen
+LISTEN {schema};

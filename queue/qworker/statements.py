@@ -1,0 +1,31 @@
+"""Named SQL statements, read from the .sql files beside this module."""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import LiteralString, cast
+
+from qworker.errors import ConfigurationError
+
+DEFAULT_SCHEMA = "qworker"
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_STATEMENT = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def qualify(text: str, schema: str) -> LiteralString:
+    """Put the schema's name into a text of SQL: the only place where SQL is made from a setting.
+
+    Raises ConfigurationError for anything but a plain lower-case identifier of up to 48 characters, which needs no
+    quoting and leaves room for what PostgreSQL derives from it.
+    """
+    if not _SCHEMA_NAME.fullmatch(schema):
+        msg = f"schema name {schema!r} is not usable: take lower-case letters, digits and _, at most 48 characters"
+        raise ConfigurationError(msg)
+    return cast("LiteralString", text.replace("{schema}", schema))
+
+
+@cache
+def load(area: str, schema: str = DEFAULT_SCHEMA) -> dict[str, LiteralString]:
+    """Return the statements of one file of queries/ by name, for the given schema."""
+    text = files("qworker").joinpath("sql", "queries", f"{area}.sql").read_text(encoding="utf-8")
+    return {name: qualify(body.strip().rstrip(";"), schema) for name, body in _STATEMENT.findall(text)}

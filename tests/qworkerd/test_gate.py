@@ -1,0 +1,113 @@
+"""The interrupt gate: exactly one outcome for each call, and no interrupt outside of the handler."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from qworker.errors import JobCancelled, JobTimeout
+from qworkerd.worker.gate import Gate
+
+STORM = Path(__file__).parent / "scripts" / "storm.py"
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate(repeat=0.2)
+    before = signal.signal(signal.SIGALRM, gate.fire)
+    yield gate
+    gate.disarm()
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(("deadline", "timeouts"), [("0.00005", True), ("30", False)])
+def test_a_storm_of_alarms_never_escapes(deadline: str, timeouts: bool) -> None:
+    # In a process without coverage: tracers call Python between the handler's return and the closing of the gate.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    ran = subprocess.run(
+        [sys.executable, STORM, "100000", deadline], env=environment, capture_output=True, text=True, check=True
+    )
+    result = json.loads(ran.stdout)
+    assert result["escaped"] == 0, result
+    assert result["early"] == 0, result
+    assert result["ok"] + result["timeout"] == 100_000
+    assert (result["timeout"] > 0) is timeouts
+    assert result["ok"] > 0
+
+
+def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: Gate) -> None:
+    outcomes = {"ok": 0, "timeout": 0}
+    for number in range(10_000):
+        deadline = time.monotonic() + 0.0005
+        end = deadline + random.uniform(-0.0004, 0.0004) if number % 50 else deadline + 0.01
+
+        def handler(end: float = end) -> None:
+            while time.monotonic() < end:
+                pass
+
+        try:
+            gate.call(handler, (), {}, deadline)
+            outcomes["ok"] += 1
+            assert time.monotonic() < end + 0.5
+        except JobTimeout:
+            outcomes["timeout"] += 1
+            assert time.monotonic() >= deadline
+    assert sum(outcomes.values()) == 10_000
+    assert min(outcomes.values()) > 100  # both really happened
+
+
+def test_an_alarm_without_a_handler_does_nothing(gate: Gate) -> None:
+    gate.fire()
+    gate.interrupt(JobCancelled)
+    assert gate.call(lambda: 7, (), {}, inf) == 7
+
+
+def test_an_alarm_meant_for_an_earlier_job_does_not_hit_the_next(gate: Gate) -> None:
+    gate.call(lambda: None, (), {}, time.monotonic() + 0.05)
+    started = time.monotonic()
+    with pytest.raises(JobTimeout):
+        gate.call(time.sleep, (10,), {}, started + 0.3)
+    assert 0.29 <= time.monotonic() - started < 2
+
+
+def test_a_swallowed_interrupt_comes_again(gate: Gate) -> None:
+    caught = []
+
+    def handler() -> None:
+        while len(caught) < 3:
+            try:
+                time.sleep(10)
+            except JobTimeout:
+                caught.append(time.monotonic())
+
+    gate.call(handler, (), {}, time.monotonic() + 0.1)
+    assert len(caught) == 3
+    assert caught[2] - caught[1] >= 0.19
+
+
+def test_a_handler_that_used_the_alarm_itself_does_not_leave_the_gate_deaf(gate: Gate) -> None:
+    def handler() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    gate.call(handler, (), {}, time.monotonic() + 10)
+    gate.rearm()
+    with pytest.raises(JobTimeout):
+        gate.call(time.sleep, (10,), {}, time.monotonic() + 0.1)
+
+
+def test_cancelling_interrupts_the_handler(gate: Gate) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: gate.interrupt(JobCancelled))
+    try:
+        with pytest.raises(JobCancelled):
+            gate.call(os.kill, (os.getpid(), signal.SIGUSR1), {}, inf)
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -1,0 +1,55 @@
+"""One worker in the foreground, for debugging: no fork, so `breakpoint()` can read the terminal.
+
+The scheduler runs in a thread beside it. Timeouts interrupt handlers as usual, but nobody kills what ignores them.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from types import FrameType
+
+from qworker import App
+from qworkerd import exits, log
+from qworkerd.run import make_node
+from qworkerd.scheduler.loop import Scheduler
+from qworkerd.settings import Settings
+from qworkerd.slots import Role, Slot
+from qworkerd.supervisor.child import birth
+from qworkerd.worker.loop import Worker
+
+
+def inline(app: App, settings: Settings) -> int:
+    """Work until told to stop (Ctrl-C ends after the running job, a second one interrupts it); return the exit code."""
+    node = make_node(app, replace(settings, processes=1))
+    node.table.header.looked = inf  # nobody supervises
+    beside, here = node.table.slots[:2]
+    for slot, role in ((beside, Role.SCHEDULER), (here, Role.WORKER)):
+        slot.occupy(role, 1, inf, 0.0)
+        slot.words[Slot.BIRTH] = birth(os.getpid()) or 0
+        slot.words[Slot.PID] = os.getpid()
+    scheduler = Scheduler(node, beside)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    thread = threading.Thread(target=scheduler.serve, name="scheduler", daemon=True)
+    thread.start()
+    log.get().info("inline.started", queues=list(settings.queues), hint="Ctrl-C ends it after the running job")
+    code = exits.RECYCLE
+    while code == exits.RECYCLE:
+        worker = Worker(node, here)
+        signal.signal(signal.SIGINT, _answer(worker))
+        code = worker.run()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    scheduler.stop()
+    thread.join(10.0)
+    return code
+
+
+def _answer(worker: Worker) -> Callable[[int, FrameType | None], None]:
+    """Return what Ctrl-C does."""
+
+    def press(signum: int, frame: FrameType | None) -> None:
+        (worker.on_quit if worker.stopping else worker.on_term)(signum, frame)
+
+    return press

@@ -1,0 +1,81 @@
+"""A connection that comes back: how the processes outlive a database that is away."""
+
+import random
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import psycopg
+from qworker import connection
+from qworkerd import log
+from qworkerd.node import Node
+
+#: Between two tries to connect (seconds): the first, and the longest.
+FIRST, LONGEST = 0.1, 1.0
+
+#: The connection is gone, or never was: what its statement did is not known.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+#: The server has refused the statement for now; nothing was done, and the same statement may pass later.
+REFUSED = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+)
+
+
+class Link:
+    """One connection for the framework's statements, made when it is needed and again when it was lost.
+
+    psycopg_pool would wait for minutes between its tries; here it is a second at the most.
+    """
+
+    def __init__(
+        self, node: Node, role: str, pause: Callable[[float], object], given_up: Callable[[], bool], **options: float
+    ) -> None:
+        self._node = node
+        self._role = role
+        self._pause = pause
+        self._given_up = given_up
+        self._options = options
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        #: How often a connection was made.
+        self.made = 0
+        self._log = log.get()
+
+    def get(self) -> psycopg.Connection[tuple[Any, ...]] | None:
+        """Return the connection, made anew if it has to be; None once the caller has given up."""
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        delay, since = FIRST, monotonic()
+        while not self._given_up():
+            try:
+                self._connection = connection.connect(self._node.dsn, self._role, **self._options)
+            except LOST as error:
+                said = connection.redact(str(error)).strip().splitlines()
+                self._log.warning("database.away", link=self._role, error=said[0] if said else type(error).__name__,
+                                  away_for=round(monotonic() - since, 1), retry_in=delay)  # fmt: skip
+                self._pause(delay * random.uniform(0.5, 1.0))  # noqa: S311
+                delay = min(delay * 2, LONGEST)
+                continue
+            self.made += 1
+            if self.made > 1:
+                self._log.info("database.back", link=self._role, away_for=round(monotonic() - since, 1))
+            return self._connection
+        return None
+
+    def drop(self) -> None:
+        """Close the connection: the next `get` makes another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def survives(self, error: psycopg.Error) -> bool:
+        """Tell whether the connection can still be used after an error; if not, drop it."""
+        if isinstance(error, REFUSED) or not isinstance(error, LOST):
+            return True
+        current = self._connection
+        if current is not None and not current.closed and not current.broken:
+            return True
+        self.drop()
+        return False

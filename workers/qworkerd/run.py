@@ -1,0 +1,49 @@
+"""Start a node: everything that has to happen before the first fork."""
+
+import gc
+import threading
+from functools import partial
+
+from qworker import App
+from qworker.connection import resolve_dsn
+from qworkerd import log
+from qworkerd.budget import Budget
+from qworkerd.node import Node
+from qworkerd.settings import Settings
+from qworkerd.slots import Role, SlotTable
+
+
+def make_node(app: App, settings: Settings) -> Node:
+    """Make what the processes of a node share. There are slots for every child and for as many graves."""
+    table = SlotTable(2 * (settings.processes + 1) + 8)
+    return Node(
+        app=app,
+        settings=settings,
+        dsn=resolve_dsn(app.dsn or settings.dsn),
+        table=table,
+        budget=Budget(table.header, settings.max_jobs),
+        tasks=tuple(sorted(app.tasks)),
+    )
+
+
+def serve(app: App, settings: Settings) -> int:
+    """Supervise a node until it is told to stop; return the exit code."""
+    from qworkerd.scheduler.loop import main as schedule
+    from qworkerd.supervisor.loop import Supervisor
+    from qworkerd.supervisor.systemd import Notifier
+    from qworkerd.worker.loop import main as work
+
+    log.bind_process(role="supervisor")
+    warn_of_threads()
+    node = make_node(app, settings)
+    mains = {Role.SCHEDULER: partial(schedule, node), Role.WORKER: partial(work, node)}
+    # What is alive now is shared with all children: kept out of their collections, its pages are never written to.
+    gc.freeze()
+    return Supervisor(node, mains, Notifier()).run()
+
+
+def warn_of_threads() -> None:
+    """Warn of threads that the application has started: they will not exist in the workers, and their locks may be held."""
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if names:
+        log.get().warning("app.threads", threads=names, hint="started at import; they do not exist in the workers")

@@ -1,0 +1,121 @@
+"""Obituaries and reconciliation: settle in the database what dead workers have left, and what nobody runs."""
+
+import json
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from qworker.claims import Claims
+from qworker.nodes import HeldJob, Nodes
+from qworkerd import log
+from qworkerd.node import Node
+from qworkerd.policy import Policies
+from qworkerd.slots import Claim, Slot, Status
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+#: Deaths that are nobody's fault: the job is given back uncounted, but the loss is noted.
+BLAMELESS = frozenset({"lease", "supervisor-lost"})
+#: The operator's doing: not counted at all.
+ORDERED = frozenset({"shutdown", "stalled"})
+#: A token that the database knows and no slot is freed when two looks so far apart have found it (seconds).
+APART = 5.0
+#: Claims older than the oldest that runs are looked for so often (seconds): a claim may commit long after it was sent.
+COMPLETE = 30.0
+
+_HOOKED = 2
+
+
+class Burials:
+    """Buries the dead of this node. Every statement is fenced by the claim's token, so burying twice does no harm."""
+
+    def __init__(self, node: Node, nodes: Nodes) -> None:
+        self._node = node
+        self._nodes = nodes
+        self._claims = Claims(node.settings.schema)
+        self._policies = Policies(node.settings)
+        self._tasks = node.app.tasks
+        self._unknown: dict[int, float] = {}
+        self._since = 0.0
+        self._completed = -COMPLETE
+        self._log = log.get()
+
+    def bury(self, database: Database) -> int:
+        """Settle every grave; return how many jobs became available."""
+        return sum(self._inter(database, slot) for slot in self._node.table.dead())
+
+    def _inter(self, database: Database, slot: Slot) -> int:
+        self._nodes.end_sessions(database, slot.tag)
+        freed = sum(self._settle(database, slot, claim) for claim in slot.open_claims())
+        self._log.info("worker.buried", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed)
+        slot.free()
+        return freed
+
+    def _settle(self, database: Database, slot: Slot, claim: Claim) -> int:
+        """Settle one claim: what ran is charged, what had succeeded is completed, the rest goes back."""
+        entries, token, cause = claim.entries(), claim.token, slot.cause
+        if finished := [e.id for e in entries if e.status is Status.SUCCEEDED]:
+            self._claims.acknowledge(database, token, finished)
+        running = next((e.id for e in entries if e.status is Status.RUNNING), None)
+        freed = 0
+        if running is not None:
+            job = next((j for j in self._nodes.token_jobs(database, self._node.table.header.node, token)
+                        if j.id == running), None)  # fmt: skip
+            if job is not None:
+                freed += self._charge(database, token, job, cause)
+        return freed + self._nodes.release_token(database, self._node.table.header.node, token)
+
+    def _charge(self, database: Database, token: int, job: HeldJob, cause: str) -> int:
+        """Decide about the job that ran when its worker died."""
+        error = json.dumps({
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "attempt": job.attempt, "type": "WorkerDied",
+            "message": f"the worker died while it ran this job: {cause}", "traceback": "", "cause": cause,
+        })  # fmt: skip
+        facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
+        if job.cancelled:
+            self._claims.finish(database, token, job.id, state="cancelled", error=error, duration=0.0)
+            self._log.warning("job.cancelled", **facts)
+            return 0
+        if cause in ORDERED:
+            return 0  # released with the others
+        if cause in BLAMELESS:
+            return self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error)
+        task = self._tasks.get(job.task)
+        policy = self._policies.find(task, job.overrides)
+        crashes = job.crashes + 1
+        if crashes >= self._node.settings.max_crashes or job.attempt >= policy.max_attempts:
+            self._nodes.count_crash(database, token, job.id)
+            hook = task is not None and task.hook is not None and not job.flags & _HOOKED
+            self._claims.fail(database, token, job.id, error=error, hook=hook)
+            self._log.error("job.failed", **facts, crashes=crashes)
+            return 0
+        delay = policy.retry.delay(job.attempt) if cause == "timeout" else 0.0
+        self._nodes.charge(database, token, job.id, delay=delay, error=error)
+        self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
+        return 1
+
+    def reconcile(self, database: Database, at: float) -> int:
+        """Free what the database says this node runs and no slot knows; return how many jobs.
+
+        Those are claims that committed after their worker had died, or whose answer was lost. `at` is the database's
+        clock.
+        """
+        now = monotonic()
+        complete = now - self._completed >= COMPLETE
+        rows = self._nodes.running(database, self._node.table.header.node, 0.0 if complete else self._since)
+        if complete:
+            self._completed = now
+        # Slots are read after the database: a token stands in its slot before the claim is sent.
+        known = self._node.table.tokens()
+        self._since = min((claimed for _, _, claimed in rows), default=at - 60.0) - 1.0
+        seen = {token for _, token, _ in rows} - known
+        self._unknown = {token: self._unknown.get(token, now) for token in seen}
+        freed = 0
+        for token in [t for t, first in self._unknown.items() if now - first >= APART]:
+            freed += self._nodes.release_token(database, self._node.table.header.node, token)
+            del self._unknown[token]
+        if freed:
+            self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, but by none of its workers")
+        return freed

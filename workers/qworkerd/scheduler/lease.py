@@ -1,0 +1,84 @@
+"""The lease: what this node may rely on, and what it has to show for it."""
+
+import os
+import socket
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from qworker.nodes import Nodes
+from qworkerd import log
+from qworkerd.node import Node
+from qworkerd.slots import Phase, Role, Slot, boottime
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+
+class Lease:
+    """Keeps the node registered. The lease counts from when the last renewal that was confirmed was sent."""
+
+    def __init__(self, node: Node, nodes: Nodes, version: str) -> None:
+        self._node = node
+        self._nodes = nodes
+        self._version = version
+        self._header = node.table.header
+        #: Others wait for the whole lease after the last beat they saw; this node stops itself so much earlier (seconds).
+        self._margin = min(2.0, node.settings.lease / 5)
+        self._log = log.get()
+        #: What the database was last told.
+        self.idle = False
+
+    def renew(self, database: Database) -> None:
+        """Prolong the lease, or register: at first, and anew when others have declared the node dead.
+
+        Before that, every worker must have been killed: what they run is now others'.
+        """
+        header, sent = self._header, boottime()
+        if header.condemned:
+            return
+        if header.node == 0:
+            self._register(database)
+        elif self._nodes.renew(database, header.node, idle=self.idle, state=self._state()):
+            header.lease_until = sent + self._node.settings.lease - self._margin
+        else:
+            self._log.error("node.declared_dead", node=header.node, hint="its jobs were taken by others")
+            header.condemned = True
+            header.lease_until = 0.0
+
+    def _register(self, database: Database) -> None:
+        settings, sent = self._node.settings, boottime()
+        number = self._nodes.register(
+            database, name=f"{socket.gethostname()}:{os.getppid()}", version=self._version, queues=settings.queues,
+            processes=settings.processes, lease=settings.lease,
+        )  # fmt: skip
+        self.idle = False
+        self._header.node = number
+        self._header.lease_until = sent + settings.lease - self._margin
+        self._log.info("node.registered", node=number)
+
+    def leave(self, database: Database) -> None:
+        """Strike the node off; nothing of it may run any more."""
+        if self._header.node:
+            self._nodes.leave(database, self._header.node)
+            self._log.info("node.left", node=self._header.node)
+            self._header.lease_until = 0.0
+            self._header.node = 0
+
+    def _state(self) -> Jsonb:
+        """Describe the workers, for people."""
+        workers = []
+        for slot in self._node.table.live(Role.WORKER):
+            running = slot.current()
+            entry: dict[str, Any] = {
+                "worker": slot.seat, "pid": slot.pid, "phase": Phase(slot.phase).name.lower(),
+                "jobs_done": slot.done, "stale_writes": slot.stale,
+            }  # fmt: skip
+            if running is not None:
+                entry |= {"job": running.id, "task": self._node.task_name(running.task)}
+            workers.append(entry)
+        return Jsonb({"workers": workers, "cron": sorted(self._node.app.schedules)})
+
+    def any_idle(self) -> bool:
+        """Tell whether some worker waits for work."""
+        return any(s.words[Slot.PHASE] == Phase.IDLE for s in self._node.table.live(Role.WORKER))

@@ -1,0 +1,279 @@
+"""The scheduler: renews the lease, buries the dead, wakes workers, and does what any node may do for all."""
+
+import os
+import select
+import signal
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+import psycopg
+
+from qworker.nodes import Nodes, Sight
+from qworkerd import exits, log
+from qworkerd.bell import Bell
+from qworkerd.link import LOST, Link
+from qworkerd.node import Node
+from qworkerd.scheduler.burials import Burials
+from qworkerd.scheduler.cron import Cron
+from qworkerd.scheduler.due import Due
+from qworkerd.scheduler.lease import Lease
+from qworkerd.scheduler.orphanage import end_workers
+from qworkerd.scheduler.rescue import Rescue
+from qworkerd.scheduler.retention import Retention
+from qworkerd.scheduler.wake import Wake
+from qworkerd.slots import Phase, Role, Slot, boottime
+from qworkerd.version import VERSION
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+#: Between two renewals at most (seconds).
+BEAT = 1.0
+#: So often the duties of the whole cluster are looked after (seconds).
+RECONCILE, SWEEP, EXPIRE, DISCARD, TRUNCATE = 2.0, 5.0, 5.0, 60.0, 300.0
+#: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
+UNATTENDED = 2.0
+#: A statement of a duty may take so long (seconds); the lease must not wait for it.
+PATIENCE, LOCK_PATIENCE = 5.0, 1.0
+
+
+class Duty:
+    """Something to be done every so often; an error in it is logged and harms no other."""
+
+    def __init__(self, name: str, every: float, run: Callable[[Database], object]) -> None:
+        self.name = name
+        self.every = every
+        self.run = run
+        #: When it is due (monotonic).
+        self.due = 0.0
+
+
+class Scheduler:
+    """One connection, one loop; `run` returns the exit code."""
+
+    def __init__(self, node: Node, slot: Slot) -> None:
+        settings = node.settings
+        self.node = node
+        self.slot = slot
+        self.header = node.table.header
+        self.parent = os.getppid()
+        self.stopping = False
+        self.bell = Bell()
+        self.nodes = Nodes(settings.schema)
+        self.link = Link(
+            node, f"scheduler {slot.tag}", self.doze, lambda: self.stopping or self.orphaned,
+            statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
+        )  # fmt: skip
+        self.lease = Lease(node, self.nodes, VERSION)
+        self.burials = Burials(node, self.nodes)
+        self.rescue = Rescue(node, self.nodes)
+        self.due = Due(self.nodes)
+        self.cron = Cron(node, self.nodes)
+        self.wake = Wake(node, self.nodes, self.lease)
+        retention = Retention(settings, self.nodes)
+        self.sight = Sight({}, waiting=False, due_in=None, cancels=[], at=0.0)
+        self.duties = [
+            Duty("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight.at))),
+            Duty("rescue", SWEEP, lambda d: self.freed(self.rescue.sweep(d))),
+            Duty("expire", EXPIRE, retention.expire),
+            Duty("discard", DISCARD, retention.discard),
+            Duty("truncate", TRUNCATE, retention.truncate),
+        ]
+        self.made = 0
+        self.beat_due = 0.0
+        self.look_due = 0.0
+        self.empty_looks = 0
+        self.log = log.get()
+
+    # Life
+
+    def run(self) -> int:
+        """Be a process of one's own."""
+        self.boot()
+        return self.serve()
+
+    def serve(self) -> int:
+        """Serve until the supervisor says that all workers are gone, or is gone itself."""
+        while not self.stopping and not self.orphaned:
+            self.breathe()
+            database = self.link.get()
+            if database is None:
+                break
+            try:
+                self.round(database)
+            except psycopg.Error as error:
+                self.log.warning("scheduler.error", error=str(error).strip())
+                if self.link.survives(error):
+                    self.doze(0.1)
+                continue
+            self.sleep(database)
+        return self.close()
+
+    def boot(self) -> None:
+        """Get ready while all signals are blocked, then open up."""
+        log.bind_process(role="scheduler")
+        signal.set_wakeup_fd(self.bell.write_fd, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self.on_term)
+        signal.signal(signal.SIGQUIT, self.on_term)
+        self.breathe(Phase.CLAIMING)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def close(self) -> int:
+        """Settle what is left and strike the node off; an orphan first ends the workers."""
+        self.slot.enter(Phase.CLOSING, monotonic() + self.node.settings.stall_timeout)
+        if self.orphaned:
+            self.log.error("supervisor.lost", hint="its workers are ended, their jobs given back")
+            end_workers(self.node.table)
+        self.stopping = False
+        parting = Link(self.node, "scheduler", self.doze, self.expired, statement_timeout=2.0, lock_timeout=1.0)
+        self.until = monotonic() + 4.0
+        database = parting.get()
+        if database is not None:
+            try:
+                self.burials.bury(database)
+                self.lease.leave(database)
+            except psycopg.Error as error:
+                self.log.warning("scheduler.left_behind", error=str(error).strip(), hint="other nodes take over")
+        parting.drop()
+        self.link.drop()
+        return exits.OK
+
+    def expired(self) -> bool:
+        """Tell whether the time to close is over."""
+        return monotonic() >= self.until
+
+    until = 0.0
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether nobody enforces timeouts and the lease: the supervisor is gone, or stands still for too long."""
+        if os.getppid() != self.parent:
+            return True
+        now, lease_until = boottime(), self.header.lease_until
+        silent = now - self.header.looked
+        return silent >= self.node.settings.lease or (silent >= UNATTENDED and 0 < lease_until < now)
+
+    def stop(self) -> None:
+        """End the loop, from another thread."""
+        self.stopping = True
+        self.bell.ring()
+
+    def on_term(self, _signum: int, _frame: FrameType | None) -> None:
+        """Stop: the supervisor sends it when the last worker is reaped."""
+        self.stopping = True
+
+    def breathe(self, phase: Phase = Phase.IDLE) -> None:
+        """Show the supervisor that the loop goes round: a scheduler that hangs is replaced, if possible within the lease."""
+        self.slot.enter(phase, monotonic() + max(2 * PATIENCE, self.node.settings.lease / 2))
+
+    # One round
+
+    def round(self, database: Database) -> None:
+        """Renew first, by itself; then the graves; then look; then the duties, each for itself."""
+        if self.link.made != self.made:
+            self.made = self.link.made
+            self.rescue.forget()
+            self.nodes.listen(database)
+            self.beat_due = self.look_due = 0.0
+        if monotonic() >= self.beat_due:
+            self.beat_due = monotonic() + BEAT
+            self.lease.renew(database)
+        if self.node.table.dead() and self.burials.bury(database):
+            self.node.wake.ring()
+        self.wake.hear(database)
+        self.wake.tell(database)
+        self.wake.look()
+        if monotonic() >= self.look_due:
+            self.look_due = monotonic() + min(BEAT, self.node.settings.poll_interval)
+            self.look(database)
+
+    def look(self, database: Database) -> None:
+        """See what there is to do, and do it."""
+        self.sight = sight = self.nodes.look(
+            database, self.header.node, self.node.settings.queues, self.due.start(self.sight.at)
+        )
+        if sight.waiting:
+            self.node.wake.ring()
+        self.cancel(sight.cancels)
+        if not self.header.draining:
+            self.attempt(database, "promote", self.promote)
+            if sight.at >= self.cron.due_at:
+                self.attempt(database, "cron", lambda d: self.freed(self.cron.enqueue(d)))
+            self.aim(sight)
+        self.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.beats)))
+        for duty in self.duties:
+            if monotonic() >= duty.due:
+                duty.due = monotonic() + duty.every
+                self.attempt(database, duty.name, duty.run)
+        if self.node.settings.drain:
+            self.attempt(database, "drain", self.check_empty)
+
+    def attempt(self, database: Database, name: str, run: Callable[[Database], object]) -> None:
+        """Do a duty; only a lost connection ends the round."""
+        self.breathe()
+        try:
+            run(database)
+        except psycopg.Error as error:
+            if isinstance(error, LOST) and (database.closed or database.broken):
+                raise
+            self.log.warning("duty.error", duty=name, error=str(error).strip())
+
+    def aim(self, sight: Sight) -> None:
+        """Look again when the next job or tick is due, if that is sooner."""
+        soon = min(BEAT if sight.due_in is None else sight.due_in, self.cron.due_at - sight.at)
+        self.look_due = min(self.look_due, monotonic() + max(soon, 0.005))
+
+    def promote(self, database: Database) -> None:
+        """Make due jobs available, and wake somebody for them."""
+        if self.due.promote(database, self.sight.due_in):
+            self.node.wake.ring()
+            self.look_due = 0.0
+
+    def freed(self, jobs: int) -> None:
+        """Wake somebody if jobs have become available."""
+        if jobs:
+            self.node.wake.ring()
+
+    def cancel(self, jobs: list[int]) -> None:
+        """Signal the workers that run jobs somebody has cancelled."""
+        wanted = set(jobs)
+        if not wanted:
+            return
+        for slot in self.node.table.live(Role.WORKER):
+            running = slot.current()
+            if running is not None and running.id in wanted:
+                slot.words[Slot.CANCEL] = running.id
+                os.kill(slot.pid, signal.SIGUSR1)
+
+    def check_empty(self, database: Database) -> None:
+        """With --drain: two looks in a row that find no work end the node."""
+        empty = not self.nodes.unfinished(database, self.node.settings.queues)
+        self.empty_looks = self.empty_looks + 1 if empty else 0
+        if self.empty_looks > 1:
+            self.header.empty = True
+            self.node.wake.ring()
+
+    # Waiting
+
+    def sleep(self, database: Database) -> None:
+        """Wait until something is due or somebody calls."""
+        wait = min(self.beat_due, self.look_due, self.wake.due) - monotonic()
+        self.listen([database.fileno(), self.node.poke.fd, self.bell.fd], wait)
+
+    def doze(self, seconds: float) -> None:
+        """Pause between two tries to connect."""
+        self.breathe()
+        self.listen([self.bell.fd], seconds)
+
+    def listen(self, fds: list[int], timeout: float) -> None:
+        """Wait for any of the descriptors."""
+        ready = select.select(fds, [], [], max(timeout, 0.0))[0]
+        for bell in (self.node.poke, self.bell):
+            if bell.fd in ready:
+                bell.silence()
+
+
+def main(node: Node, slot: Slot) -> int:
+    """Be the scheduler."""
+    return Scheduler(node, slot).run()

@@ -1,0 +1,56 @@
+"""Watch the other nodes' beats, and free the jobs of those that are dead."""
+
+from typing import Any
+
+import psycopg
+
+from qworker.nodes import Nodes
+from qworkerd import log
+from qworkerd.node import Node
+from qworkerd.slots import boottime
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+
+class Rescue:
+    """Declares a node dead once this process itself has watched its beat stand still for a whole lease.
+
+    No wall clock takes part: a watch is measured here, and begins again when this process could not look.
+    """
+
+    def __init__(self, node: Node, nodes: Nodes) -> None:
+        self._node = node
+        self._nodes = nodes
+        self._watch: dict[int, tuple[int, float]] = {}
+        self._log = log.get()
+
+    def forget(self) -> None:
+        """Begin all watches anew: the connection was lost meanwhile."""
+        self._watch.clear()
+
+    def watch(self, database: Database, beats: dict[int, int]) -> int:
+        """Take in the beats of the other nodes; return how many jobs were freed."""
+        now, freed = boottime(), 0
+        self._watch = {
+            other: seen if (seen := self._watch.get(other)) and seen[0] == beat else (beat, now)
+            for other, beat in beats.items()
+        }
+        for other, (beat, since) in list(self._watch.items()):
+            if now - since >= self._node.settings.lease and self._nodes.bury_node(database, other, beat):
+                self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
+                freed += self.free(database, other)
+                del self._watch[other]
+        return freed
+
+    def free(self, database: Database, dead: int) -> int:
+        """Free the jobs of a node that is gone; return how many."""
+        total = 0
+        while freed := self._nodes.rescue(database, dead, self._node.settings.max_losses):
+            total += freed
+        if total:
+            self._log.warning("jobs.rescued", node=dead, jobs=total)
+        return total
+
+    def sweep(self, database: Database) -> int:
+        """Free jobs of nodes that no row names any more: claims that committed after the node was declared dead."""
+        return sum(self.free(database, dead) for dead in self._nodes.strays(database))

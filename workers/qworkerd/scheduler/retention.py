@@ -1,0 +1,43 @@
+"""Forget what is old: the ring's days, failed jobs, periods of uniqueness; end jobs that have expired."""
+
+from typing import Any
+
+import psycopg
+
+from qworker.nodes import Nodes
+from qworkerd import log
+from qworkerd.settings import Settings
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+_DAY = 86_400.0
+
+
+class Retention:
+    """Each duty is safe on every node at once."""
+
+    def __init__(self, settings: Settings, nodes: Nodes) -> None:
+        self._settings = settings
+        self._nodes = nodes
+        self._log = log.get()
+
+    def truncate(self, database: Database) -> None:
+        """Empty the days of the history that are over; a day that somebody reads is left for the next time."""
+        for day in self._nodes.stale_days(database, self._settings.keep_history):
+            try:
+                if self._nodes.empty_day(database, day):
+                    self._log.info("history.truncated", day=day)
+            except psycopg.errors.LockNotAvailable:
+                self._log.info("history.in_use", day=day)
+
+    def discard(self, database: Database) -> None:
+        """Move old failed jobs to the history, drop uniqueness and schedules that nobody needs."""
+        if discarded := self._nodes.discard_failed(database, self._settings.keep_failed * _DAY):
+            self._log.info("jobs.discarded", jobs=discarded)
+        self._nodes.forget_keys(database)
+        self._nodes.retire_cron(database)
+
+    def expire(self, database: Database) -> None:
+        """End jobs that were not started in time."""
+        if expired := self._nodes.expire(database):
+            self._log.info("jobs.expired", jobs=expired)

@@ -1,0 +1,85 @@
+"""Fork a child and boot it in the right order."""
+
+import ctypes
+import faulthandler
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from qworkerd import exits
+from qworkerd.signals import ANSWERED, ignore
+from qworkerd.slots import Role, Slot
+
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+#: What a child gets when its supervisor dies. A worker is killed on the spot: nobody would enforce its timeouts. The
+#: scheduler lives on to settle what the workers have left.
+_LAST_WILL = {Role.WORKER: signal.SIGKILL, Role.SCHEDULER: signal.SIGTERM}
+
+#: Blocked until the child has handlers of its own.
+BLOCKED = ANSWERED | {signal.SIGALRM, signal.SIGUSR1}
+
+
+def flush() -> None:
+    """Write out what Python still buffers, or both sides of a fork would write it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
+    """Fork a child that ends with run's result as its exit code; return its pid. Signals must be blocked."""
+    flush()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        code = exits.SOFTWARE
+        try:
+            _boot(role, slot, parent)
+            code = run(slot)
+        except BaseException:  # noqa: BLE001 - nothing may unwind into the supervisor's frames
+            sys.excepthook(*sys.exc_info())
+        finally:
+            flush()
+            os._exit(code)
+    with suppress(ProcessLookupError, PermissionError):
+        os.setpgid(pid, pid)  # both sides do it, so that nobody sees the child outside of its group
+    return pid
+
+
+def _boot(role: Role, slot: Slot, parent: int) -> None:
+    """Make the process a child of ours; a signal that comes meanwhile stays pending."""
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
+    _libc.prctl(PR_SET_PDEATHSIG, int(_LAST_WILL[role]), 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel knew our wish
+        os._exit(exits.OK)
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, ignore)
+    slot.words[Slot.BIRTH] = birth(os.getpid()) or 0
+    slot.words[Slot.PID] = os.getpid()
+    # A background process group that read the terminal would be stopped.
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+    gc.enable()
+
+
+def birth(pid: int) -> int | None:
+    """Return when a process started (clock ticks since boot, proc(5) field 22); None when it is gone or a zombie.
+
+    Together with the pid it names one process for ever.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in b"ZX" else int(fields[19])

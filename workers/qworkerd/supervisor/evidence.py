@@ -1,0 +1,57 @@
+"""Why a process died: exit status, the kernel's count of out-of-memory kills, resource usage."""
+
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+_UNKNOWN = -1
+
+
+def describe(code: int) -> str:
+    """Name an exit code as os.waitstatus_to_exitcode gives it: "exit:1", "signal:SEGV"."""
+    if code >= 0:
+        return f"exit:{code}"
+    with suppress(ValueError):
+        return f"signal:{signal.Signals(-code).name.removeprefix('SIG')}"
+    return f"signal:{-code}"
+
+
+def _counters() -> list[Path]:
+    """Return the files that may count our cgroup's out-of-memory kills: cgroup v2, then v1 (cgroups(7))."""
+    with suppress(OSError):
+        found = []
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                found.append(Path(f"/sys/fs/cgroup{path}/memory.events"))
+                found.append(Path("/sys/fs/cgroup/memory.events"))
+            elif "memory" in controllers.split(","):
+                found.append(Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"))
+                found.append(Path("/sys/fs/cgroup/memory/memory.oom_control"))
+        return found
+    return []
+
+
+class OomCounter:
+    """Tells whether the kernel has killed a process of our cgroup for memory since it was last asked."""
+
+    def __init__(self) -> None:
+        self._file = next((f for f in _counters() if self._read(f) != _UNKNOWN), None)
+        self._seen = self._count()
+
+    @staticmethod
+    def _read(file: Path) -> int:
+        with suppress(OSError):
+            for line in file.read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+        return _UNKNOWN
+
+    def _count(self) -> int:
+        return self._read(self._file) if self._file else _UNKNOWN
+
+    def rose(self) -> bool:
+        """Return whether the count has gone up; False where nothing counts."""
+        before, self._seen = self._seen, self._count()
+        return self._seen > before

@@ -1,0 +1,80 @@
+"""Reap dead children: end what is left of their group, find out why they died, dig the grave."""
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from qworkerd import exits
+from qworkerd.slots import Entry, Slot
+from qworkerd.supervisor.evidence import OomCounter, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What the kernel says of a child's end."""
+
+    pid: int
+    code: int
+    #: Peak resident memory in MiB, and processor seconds.
+    maxrss: int
+    cpu: float
+
+
+def reap() -> Iterator[Death]:
+    """Yield every dead child, its process group killed.
+
+    The group is killed while its leader is still a zombie: as long as that is not reaped, neither the pid nor the group
+    id can name anything else. Subprocesses of the job go with it, also when the worker ended by itself.
+    """
+    while True:
+        try:
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if info is None:
+            return
+        kill_group(info.si_pid)
+        pid, status, usage = os.wait4(info.si_pid, 0)
+        yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss // 1024, _cpu(usage))
+
+
+def _cpu(usage: resource.struct_rusage) -> float:
+    return round(usage.ru_utime + usage.ru_stime, 3)
+
+
+def kill_group(pid: int) -> None:
+    """Kill a child and everything it has started in its own process group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+class Coroner:
+    """Names the cause of a death."""
+
+    def __init__(self) -> None:
+        self._oom = OomCounter()
+
+    def examine(self, death: Death, sentence: str) -> str:
+        """Return the cause: our own sentence, "oom", "signal:SEGV", "exit:1" ..."""
+        if sentence and death.code == -signal.SIGKILL:
+            return sentence
+        if death.code == -signal.SIGKILL and self._oom.rose():
+            return "oom"
+        return describe(death.code)
+
+
+def expected(death: Death, running: Entry | None) -> bool:
+    """Tell whether a child ended in good order: as it was asked to, or to be replaced, and outside of any handler."""
+    return running is None and death.code in (exits.OK, exits.RECYCLE)
+
+
+def inter(slot: Slot, cause: str) -> bool:
+    """Leave the slot as a grave if the dead child held claims, else free it; tell whether it is a grave."""
+    if any(slot.open_claims()):
+        slot.bury(cause)
+        return True
+    slot.free()
+    return False

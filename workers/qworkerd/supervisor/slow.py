@@ -1,0 +1,32 @@
+"""Report jobs that run for long, while they still run: also those that hold the GIL and could not say so themselves."""
+
+from time import monotonic
+
+from qworkerd import log
+from qworkerd.node import Node
+from qworkerd.slots import Phase, Role, Slot
+
+
+class SlowJobs:
+    """Looks at the workers' slots; each run is reported once."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._reported: dict[int, tuple[int, float]] = {}
+        self._log = log.get()
+
+    def look(self) -> None:
+        """Report the runs that have become slow."""
+        now = monotonic()
+        for slot in self._node.table.live(Role.WORKER):
+            if slot.words[Slot.PHASE] != Phase.RUNNING or not 0 < slot.floats[Slot.SLOW] < now:
+                continue
+            running, started = slot.current(), slot.floats[Slot.STARTED]
+            if running is None or self._reported.get(slot.index) == (running.id, started):
+                continue
+            self._reported[slot.index] = (running.id, started)
+            self._log.warning(
+                "job.slow", job=running.id, task=self._node.task_name(running.task), attempt=running.attempt,
+                worker=slot.seat, worker_pid=slot.pid, duration=round(now - started, 3),
+                timeout_in=round(slot.floats[Slot.DEADLINE] - self._node.settings.kill_grace - now, 3),
+            )  # fmt: skip

@@ -1,0 +1,237 @@
+"""The clerk: a thread that writes to the database what became of the jobs, while the main thread runs the next ones."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from qworker.claims import Claims
+from qworkerd import log
+from qworkerd.link import LOST, REFUSED, Link
+from qworkerd.node import Node
+from qworkerd.slots import Claim, Slot
+from qworkerd.worker.errand import Done, Errand, Release, sort
+from qworkerd.worker.outcome import Returned
+
+#: How often the clerk looks at a running batch (seconds).
+LOOK = 0.05
+#: A job that runs for longer gives the rest of its batch to other workers (seconds).
+LONG = 0.1
+#: How often progress is written at most (seconds).
+PROGRESS = 1.0
+
+RETURNED = Returned()
+
+
+class Batch:
+    """The rows of one claim that have not been started: the main thread takes from the front, the clerk from the end."""
+
+    __slots__ = ("claim", "pending")
+
+    def __init__(self, claim: Claim, rows: list[tuple[Any, ...]]) -> None:
+        self.claim = claim
+        self.pending = deque(rows)
+
+    def take_back(self) -> Iterator[int]:
+        """Take all that is left, one at a time; yields ids."""
+        while True:
+            try:
+                row = self.pending.pop()
+            except IndexError:
+                return
+            yield row[0]
+
+
+class Clerk:
+    """Settles finished jobs within 100 ms, also while a handler blocks, and hands back what waits behind a long one.
+
+    The main thread appends to `done` and rings once a batch: no lock and no wake-up for a single job. What is not settled
+    yet stays in the slot, and so survives this process.
+    """
+
+    def __init__(self, node: Node, slot: Slot, name: str) -> None:
+        self._node = node
+        self._slot = slot
+        self._claims = Claims(node.settings.schema)
+        self._link = Link(node, name, self._rest, self._hopeless)
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._errands: list[Errand] = []
+        self._give_up_at: float | None = None
+        self._reported = 0.0
+        self._log = log.get()
+        self._thread = threading.Thread(target=self._serve, name="clerk", daemon=True)
+        self._settled = threading.Event()
+        #: Finished jobs, in the order they ended; the main thread appends.
+        self.done: deque[Done] = deque()
+        #: What the main thread is working on.
+        self.batch: Batch | None = None
+        #: The newest report of progress: claim, job, JSON text.
+        self.progress: tuple[Claim, int, str] | None = None
+
+    # The main thread's side
+
+    def start(self) -> None:
+        """Start the thread. It inherits the caller's signal mask, so call it while signals are blocked."""
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Have the clerk look now."""
+        if self._bell.empty():
+            self._bell.put(None)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until what has been handed over is settled; False when that takes longer than so many seconds."""
+        until = monotonic() + timeout
+        self._settled.clear()
+        while self.done or self._errands:
+            self.ring()
+            if not self._settled.wait(max(0.0, min(LOOK, until - monotonic()))) and monotonic() >= until:
+                return False
+            self._settled.clear()
+        return True
+
+    def give_back(self, batch: Batch) -> int:
+        """Hand back what is left of a batch; return how many jobs."""
+        before = len(self.done)
+        self.done.extend((batch.claim, job, RETURNED) for job in batch.take_back())
+        return len(self.done) - before
+
+    def stop(self, timeout: float) -> bool:
+        """Settle everything and end; False when the database did not let it within so many seconds."""
+        self._give_up_at = monotonic() + timeout
+        self._bell.put(None)
+        self._thread.join(timeout + 1.0)
+        return not (self.done or self._errands)
+
+    # The thread
+
+    def _serve(self) -> None:
+        while True:
+            self._listen()
+            self._take_over()
+            self._settle()
+            self._report()
+            if not (self.done or self._errands):
+                self._settled.set()
+                if self._give_up_at is not None:
+                    break
+            elif self._hopeless():
+                break
+        self._slot.floats[Slot.CLERK_DEADLINE] = 0.0
+        self._link.drop()
+
+    def _listen(self) -> None:
+        """Wait for the bell; while a batch runs or an errand is left, no longer than until the next look."""
+        self._slot.floats[Slot.CLERK_DEADLINE] = 0.0
+        waiting = self.batch is not None or self._errands or self._give_up_at is not None
+        try:
+            self._bell.get(timeout=LOOK if waiting else None)
+        except queue.Empty:
+            pass
+        self._breathe()
+
+    def _breathe(self) -> None:
+        """Show the supervisor that this thread is not stuck."""
+        self._slot.floats[Slot.CLERK_DEADLINE] = monotonic() + 2 * self._node.settings.stall_timeout
+
+    def _rest(self, seconds: float) -> None:
+        """Pause between two tries to connect."""
+        self._breathe()
+        threading.Event().wait(seconds)
+
+    def _hopeless(self) -> bool:
+        return self._give_up_at is not None and monotonic() >= self._give_up_at
+
+    def _take_over(self) -> None:
+        """Make errands of what is done, and of what waits behind a long job."""
+        batch = self.batch
+        if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > LONG:
+            self.give_back(batch)
+        if self.done:
+            self._errands += sort(self._popped())
+
+    def _popped(self) -> Iterator[Done]:
+        while self.done:
+            yield self.done.popleft()
+
+    def _settle(self) -> None:
+        """Run the errands whose time has come; keep those that the database did not take."""
+        now, left = monotonic(), []
+        errands, self._errands = self._errands, []
+        for number, errand in enumerate(errands):
+            if errand.due > now:
+                left.append(errand)
+                continue
+            database = self._link.get()
+            if database is None:
+                left += errands[number:]
+                break
+            try:
+                if not self._run(errand, database):
+                    left.append(errand)
+            except psycopg.Error as error:
+                self._excuse(errand, error)
+                left.append(errand)
+        self._errands = left + self._errands
+
+    def _excuse(self, errand: Errand, error: psycopg.Error) -> None:
+        """Decide how to go on with an errand that met an error: it is never dropped."""
+        errand.put_off(monotonic())
+        if not self._link.survives(error):
+            errand.uncertain = True
+            errand.due = 0.0
+        elif not isinstance(error, (*REFUSED, *LOST)):
+            errand.simplify()
+        self._log.warning(
+            "clerk.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip()
+        )
+
+    def _run(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
+        """Run one errand; tell whether it is over. What somebody else has locked is left for the next try."""
+        self._breathe()
+        changed = errand.write(self._claims, database)
+        if isinstance(errand, Release) and changed:
+            self._node.budget.give_back(len(changed))
+            self._node.wake.ring()
+        gone = len(changed)
+        if gone < len(errand.ids):
+            missing = set(errand.ids).difference(changed)
+            locked = self._claims.held(database, errand.token, missing)
+            if lost := missing - locked:
+                self._write_off(errand, database, lost)
+            gone += len(lost)
+            errand.ids = [job for job in errand.ids if job in locked]
+            errand.put_off(monotonic())
+        else:
+            errand.ids = []
+        errand.claim.left -= gone
+        if errand.claim.left == 0:
+            errand.claim.close()
+        return not errand.ids
+
+    def _write_off(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
+        """These jobs no longer carry our token: an earlier try has settled them, or they were taken from us."""
+        if errand.uncertain:
+            lost = lost - self._claims.settled(database, errand.token, lost)
+        if lost:
+            self._slot.words[Slot.STALE] += len(lost)
+            self._log.warning("job.stale_write", errand=type(errand).__name__.lower(), jobs=sorted(lost)[:20],
+                              count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
+
+    def _report(self) -> None:
+        """Write the newest progress."""
+        if self.progress is None or monotonic() - self._reported < PROGRESS:
+            return
+        (claim, job, text), self.progress = self.progress, None
+        database = self._link.get()
+        if database is None:
+            return
+        try:
+            self._claims.progress(database, claim.token, job, text)
+        except psycopg.Error as error:
+            self._link.survives(error)
+        self._reported = monotonic()

@@ -1,0 +1,127 @@
+"""What the clerk has to write: one errand for each statement, repeated until the database has answered."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from psycopg import Connection
+
+from qworker.claims import Claims
+from qworkerd.slots import Claim
+from qworkerd.worker.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded
+
+Database = Connection[tuple[Any, ...]]
+Done = tuple[Claim, int, Outcome | None]
+
+_FIRST, _LONGEST = 0.1, 1.0
+
+
+class Errand:
+    """One fenced statement about some jobs of one claim. Repeating it is safe: what it has done it cannot do again."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.token = claim.token
+        self.ids: list[int] = []
+        #: When to try (monotonic).
+        self.due = 0.0
+        #: Whether an earlier try may have been executed without our hearing of it.
+        self.uncertain = False
+        self._delay = _FIRST
+
+    def write(self, claims: Claims, database: Database) -> list[int]:
+        """Execute the statement; return the ids it changed."""
+        raise NotImplementedError
+
+    def simplify(self) -> None:
+        """Leave out what the database may have choked on."""
+
+    def put_off(self, now: float) -> None:
+        """Try again later, and later still the next time."""
+        self.due = now + self._delay
+        self._delay = min(self._delay * 2, _LONGEST)
+
+
+class Acknowledge(Errand):
+    """Jobs that have succeeded."""
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(claim)
+        self._durations: dict[int, float] = {}
+        self._results: dict[int, str] = {}
+
+    def add(self, job: int, outcome: Succeeded | None) -> None:
+        """Add a job; None: it took less than a millisecond and returned None."""
+        self.ids.append(job)
+        if outcome is not None:
+            self._durations[job] = outcome.duration
+            if outcome.result is not None:
+                self._results[job] = outcome.result
+
+    def write(self, claims: Claims, database: Database) -> list[int]:
+        """Move the jobs to the history."""
+        durations = json.dumps(self._durations) if self._durations else "{}"
+        results = "{" + ",".join(f'"{job}":{text}' for job, text in self._results.items()) + "}"
+        return claims.acknowledge(database, self.token, self.ids, durations=durations, results=results)
+
+    def simplify(self) -> None:
+        """Give up the results."""
+        self._results.clear()
+
+
+class Release(Errand):
+    """Jobs that are handed back as if they had never been claimed."""
+
+    def write(self, claims: Claims, database: Database) -> list[int]:
+        """Make them available in their old place."""
+        return claims.release(database, self.token, self.ids)
+
+
+class Decision(Errand):
+    """One job that did not simply succeed."""
+
+    def __init__(self, claim: Claim, job: int, outcome: Retried | Failed | PutOff | Ended) -> None:
+        super().__init__(claim)
+        self.ids.append(job)
+        self._outcome = outcome
+        self._plain = False
+
+    def write(self, claims: Claims, database: Database) -> list[int]:
+        """Retry, fail, put off or end the job."""
+        (job,) = self.ids
+        match self._outcome:
+            case PutOff(delay, bounced):
+                return claims.snooze(database, self.token, job, delay=delay, bounced=bounced)
+            case Retried(delay, error):
+                return claims.retry(database, self.token, job, delay=delay, error=self._text(error))
+            case Failed(error, hook):
+                return claims.fail(database, self.token, job, error=self._text(error), hook=hook)
+            case Ended(state, duration, error):
+                return claims.finish(database, self.token, job, state=state, error=self._text(error), duration=duration)
+
+    def simplify(self) -> None:
+        """Keep of the error no more than its name."""
+        self._plain = True
+
+    def _text(self, error: dict[str, Any]) -> str:
+        return json.dumps({**error, "message": "", "traceback": ""} if self._plain else error)
+
+
+def sort(done: Iterable[Done]) -> list[Errand]:
+    """Make errands of what was handed over: one for the successes of each claim, one for what is handed back, one for
+    each other outcome.
+    """  # fmt: skip
+    successes: dict[Claim, Acknowledge] = {}
+    returned: dict[Claim, Release] = {}
+    decisions: list[Errand] = []
+    for claim, job, outcome in done:
+        if outcome is None or isinstance(outcome, Succeeded):
+            errand = successes.get(claim)
+            if errand is None:
+                errand = successes[claim] = Acknowledge(claim)
+            errand.add(job, outcome)
+        elif isinstance(outcome, Returned):
+            returned.setdefault(claim, Release(claim)).ids.append(job)
+        else:
+            decisions.append(Decision(claim, job, outcome))
+    return [*successes.values(), *returned.values(), *decisions]

@@ -1,0 +1,47 @@
+"""The pooled connection that handlers may use: `current_job.connection`."""
+
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from qworkerd.node import Node
+
+
+class Lending:
+    """Lends one connection at a time, opened by the first handler that asks; its work ends with the handler's.
+
+    An ordinary connection, with the server's own settings: the framework's statements never travel on it.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._dsn = node.dsn
+        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+
+    def lend(self) -> psycopg.Connection[Any]:
+        """Return a connection that is not in a transaction; raises psycopg_pool.PoolTimeout when there is none."""
+        if self._pool is None:
+            self._pool = ConnectionPool(
+                self._dsn, min_size=1, max_size=1, num_workers=1, timeout=10.0, open=True,
+                check=ConnectionPool.check_connection, name="handlers",
+            )  # fmt: skip
+        return self._pool.getconn()
+
+    def take_back(self, connection: psycopg.Connection[Any], *, commit: bool) -> psycopg.Error | None:
+        """Commit or roll back what the handler has done, and keep the connection for the next; return what went wrong."""
+        try:
+            if commit:
+                connection.commit()
+            elif not connection.closed:
+                connection.rollback()
+        except psycopg.Error as error:
+            return error
+        finally:
+            if self._pool is not None:
+                self._pool.putconn(connection)
+        return None
+
+    def close(self) -> None:
+        """Close the pool, without waiting for its threads for long."""
+        if self._pool is not None:
+            self._pool.close(timeout=1.0)

@@ -1,0 +1,310 @@
+"""The worker: takes jobs, runs them, hands them over."""
+
+import os
+import random
+import select
+import signal
+from contextlib import suppress
+from operator import itemgetter
+from time import CLOCK_BOOTTIME, clock_gettime, monotonic
+from types import FrameType
+from typing import Any
+
+import psycopg
+
+from qworker.claims import Claims
+from qworker.errors import Interrupt, JobCancelled, JobInterrupted
+from qworkerd import exits, log
+from qworkerd.bell import Bell
+from qworkerd.link import Link
+from qworkerd.node import Node
+from qworkerd.slots import UNKNOWN, Claim, Header, Phase, Slot, draw_token
+from qworkerd.worker.clerk import Batch, Clerk
+from qworkerd.worker.gate import Gate
+from qworkerd.worker.pace import Cursors, Pace
+from qworkerd.worker.runner import Runner
+
+#: Above so many unsettled jobs the main thread waits for the clerk.
+BACKLOG = 512
+#: A task whose last run took longer has the finished jobs before it settled first (seconds).
+HEAVY = 0.05
+#: Between two looks at a lease that is out (seconds).
+PATIENCE = 0.05
+#: How long the clerk may take to settle the last jobs of a process that ends (seconds).
+LAST_SETTLEMENT = 5.0
+
+_by_urgency = itemgetter(2, 1)  # priority, place
+
+
+class Worker:
+    """Runs handlers in the main thread of a process of its own; `run` returns the exit code."""
+
+    def __init__(self, node: Node, slot: Slot) -> None:
+        settings = node.settings
+        self.node = node
+        self.slot = slot
+        self.header = node.table.header
+        self.parent = os.getppid()
+        self.stopping = False
+        self.interrupted = 0  # the job that was told to stop; each is told once
+        self.bell = Bell()
+        self.claims = Claims(settings.schema)
+        self.pace = Pace(settings.batch)
+        self.cursors = Cursors(settings.queues, settings.processes)
+        self.order = {queue: number for number, queue in enumerate(settings.queues)}
+        self.numbers = {name: number for number, name in enumerate(node.tasks)}
+        name = f"worker {slot.seat} {slot.tag}"
+        self.link = Link(node, name, self.doze, lambda: self.stopping)
+        self.clerk = Clerk(node, slot, name)
+        self.gate = Gate()
+        self.runner = Runner(node, slot, self.gate, self.clerk)
+        self.dry = True  # the last claim left nothing behind
+        self.last_long = ""  # the task whose last run was heavy
+        self.quota = quota(settings.max_jobs_per_worker)
+        self.poll = select.epoll()
+        self.log = log.get()
+
+    # Boot and end
+
+    def boot(self) -> None:
+        """Get ready while all signals are blocked, then open up."""
+        log.bind_process(role="worker", worker=self.slot.seat)
+        os.environ["PGAPPNAME"] = f"qworker job {self.slot.seat} {self.slot.tag}"
+        teach_psycopg()
+        self.poll.register(self.node.wake.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self.poll.register(self.bell.fd, select.EPOLLIN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self.clerk.start()
+        signal.set_wakeup_fd(self.bell.write_fd, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self.on_term)
+        signal.signal(signal.SIGQUIT, self.on_quit)
+        signal.signal(signal.SIGUSR1, self.on_cancel)
+        signal.signal(signal.SIGALRM, self.gate.fire)
+        self.link.get()
+        self.slot.enter(Phase.IDLE, monotonic() + self.node.settings.stall_timeout)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def run(self) -> int:
+        """Work until told to stop, or worn out."""
+        self.boot()
+        code = exits.OK
+        while not self.stopping:
+            if os.getppid() != self.parent or self.header.empty:
+                break
+            if self.clock() >= self.header.lease_until:
+                self.slot.enter(Phase.IDLE, self.stall())
+                self.doze(PATIENCE)
+                continue
+            batch = self.take()
+            if batch is not None:
+                self.work(batch)
+                if self.worn_out():
+                    code = exits.RECYCLE
+                    break
+            elif self.dry and not self.stopping:
+                self.rest()
+        return self.close(code)
+
+    def close(self, code: int) -> int:
+        """Settle what is finished and leave; what the database does not take now stays in the slot."""
+        self.slot.enter(Phase.CLOSING, monotonic() + LAST_SETTLEMENT + self.node.settings.stall_timeout)
+        self.gate.disarm()
+        self.link.drop()
+        if not self.clerk.stop(LAST_SETTLEMENT):
+            self.log.warning("worker.unsettled", hint="the scheduler settles what is left")
+        with suppress(Exception):  # an application's pool must not keep a worker from leaving
+            self.runner.close()
+            self.node.app.close()
+        return code
+
+    def worn_out(self) -> bool:
+        """Tell whether the process has done its share."""
+        if self.runner.tainted:
+            return True
+        if self.slot.words[Slot.DONE] >= self.quota:
+            self.log.info("worker.recycled", reason="max-jobs-per-worker", jobs_done=self.slot.done)
+            return True
+        limit = self.node.settings.max_rss
+        if limit is not None and (held := resident()) > limit:
+            self.log.info("worker.recycled", reason="max-rss", rss_mib=held, limit_mib=limit)
+            return True
+        return False
+
+    # Take
+
+    def take(self) -> Batch | None:
+        """Claim as many jobs as suit; None when there are none, or none could be had."""
+        if len(self.clerk.done) > BACKLOG:
+            self.clerk.flush(self.node.settings.stall_timeout)
+        claim = next((claim for claim in self.slot.claims if not claim.token), None)
+        if claim is None:
+            self.slot.enter(Phase.SETTLING, self.stall())
+            self.clerk.flush(1.0)
+            return None
+        size = self.node.budget.draw(self.pace.size)
+        if size == 0:
+            self.stopping = True
+            return None
+        rows = self.claim(claim, size)
+        if rows is None or len(rows) < size:
+            self.node.budget.give_back(size - len(rows or ()))
+        if not rows:
+            claim.close()
+            return None
+        rows.sort(key=_by_urgency)
+        if len(self.order) > 1:
+            rows.sort(key=lambda row: self.order[row[3]])
+        numbers = self.numbers
+        claim.fill([r[0] for r in rows], [numbers.get(r[4], UNKNOWN) for r in rows], [r[6] for r in rows])
+        return Batch(claim, rows)
+
+    def claim(self, claim: Claim, size: int) -> list[tuple[Any, ...]] | None:
+        """Send one claim, its token standing in memory before; None when the database did not answer it.
+
+        A claim whose answer was lost may have been committed: its token is given up here, and the scheduler frees jobs that
+        carry a token no slot knows.
+        """
+        self.slot.enter(Phase.CLAIMING, self.stall())
+        database = self.link.get()
+        if database is None:
+            return None
+        token = draw_token()
+        claim.open(token)
+        started = monotonic()
+        cursors, sweep = self.cursors.start(idle=self.dry)
+        try:
+            rows = self.claims.claim(
+                database, node=self.header.node, token=token, queues=self.cursors.queues,
+                priorities=self.cursors.priorities, cursors=cursors, limit=size,
+            )  # fmt: skip
+        except psycopg.Error as error:
+            self.log.warning("claim.error", error=str(error).strip())
+            if self.link.survives(error):
+                self.doze(1.0)
+            self.dry = False
+            return None
+        self.cursors.advance(rows, sweep=sweep, took=monotonic() - started)
+        self.dry = len(rows) < size
+        if not self.dry:
+            self.node.wake.ring()  # there may be more: one worker wakes the next
+        return rows
+
+    def rest(self) -> None:
+        """Wait for work: until somebody rings, or for what a sweep may find."""
+        self.gate.disarm()
+        self.slot.enter(Phase.IDLE, self.stall())
+        self.node.poke.ring()
+        patience = self.node.settings.stall_timeout / 2
+        wait = self.cursors.wait()
+        for fd, _ in self.poll.poll(wait if 0 < wait < patience else patience):
+            (self.node.wake if fd == self.node.wake.fd else self.bell).silence()
+
+    def doze(self, seconds: float) -> None:
+        """Wait a moment; a signal ends it."""
+        self.slot.floats[Slot.DEADLINE] = self.stall() + seconds
+        if select.select([self.bell.fd], [], [], seconds)[0]:
+            self.bell.silence()
+
+    # Work
+
+    def work(self, batch: Batch) -> None:
+        """Run the jobs of a batch that nobody takes back; a lease that is out, or a signal, ends it."""
+        claim, pending, run = batch.claim, batch.pending, self.runner.run
+        lease, words = self.header.floats, self.slot.words
+        begun = now = monotonic()
+        self.gate.rearm()
+        self.slot.floats[Slot.STARTED] = now
+        words[Slot.PHASE] = Phase.RUNNING
+        self.clerk.batch = batch
+        place = 0
+        while pending and not self.stopping and not self.runner.tainted:
+            if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
+                break
+            try:
+                row = pending.popleft()
+            except IndexError:  # the clerk was faster
+                break
+            if row[7]:
+                self.isolate(batch)
+                now = monotonic()
+            elif row[4] == self.last_long:
+                self.clerk.flush(0.1)
+                now = monotonic()
+            ended = run(claim, place, row, now)
+            if ended - now > HEAVY:
+                self.last_long = row[4]
+            elif row[4] == self.last_long:
+                self.last_long = ""
+            now = ended
+            place += 1
+        self.clerk.batch = None
+        self.slot.enter(Phase.SETTLING, self.stall())
+        self.clerk.give_back(batch)
+        self.clerk.ring()
+        words[Slot.DONE] += place
+        self.pace.note(place, now - begun)
+
+    def isolate(self, batch: Batch) -> None:
+        """Run a job alone that once took its worker or node with it: its neighbours go back first."""
+        self.clerk.give_back(batch)
+        self.clerk.flush(1.0)
+
+    # Signals: O(1), no logging, no input or output
+
+    def on_term(self, _signum: int, _frame: FrameType | None) -> None:
+        """Finish the running job and leave."""
+        self.stopping = True
+
+    def on_quit(self, _signum: int, _frame: FrameType | None) -> None:
+        """Leave now."""
+        self.stopping = True
+        self.interrupt(JobInterrupted)
+
+    def on_cancel(self, _signum: int, _frame: FrameType | None) -> None:
+        """End the running job if it is the one somebody has cancelled."""
+        if self.runner.current and self.runner.current == self.slot.words[Slot.CANCEL]:
+            self.slot.floats[Slot.DEADLINE] = min(
+                self.slot.floats[Slot.DEADLINE], monotonic() + self.node.settings.kill_grace
+            )
+            self.interrupt(JobCancelled)
+
+    def interrupt(self, error: type[Interrupt]) -> None:
+        """Raise in the handler, once for each job: its cleanup is not interrupted by the signal's repetition."""
+        if self.gate.is_open and self.interrupted != self.runner.current:
+            self.interrupted = self.runner.current
+            self.gate.interrupt(error)
+
+    # Small things
+
+    clock = staticmethod(lambda: clock_gettime(CLOCK_BOOTTIME))
+
+    def stall(self) -> float:
+        """Return the deadline of a step of our own (monotonic)."""
+        return monotonic() + self.node.settings.stall_timeout
+
+
+def quota(jobs: int | None) -> float:
+    """Return after how many jobs to leave: up to a tenth fewer, so that not all workers leave together."""
+    return float("inf") if jobs is None else max(1, jobs - random.randint(0, jobs // 10))  # noqa: S311
+
+
+def resident() -> int:
+    """Return the resident memory of this process (MiB, proc(5) statm)."""
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
+def teach_psycopg() -> None:
+    """Have psycopg treat our interrupts as it treats Ctrl-C: cancel the running query, then go on.
+
+    Otherwise the query runs on in the server, its locks held, and the next attempt waits for its own past. The name is
+    private; where it is missing, the server's client_connection_check_interval ends the query once the process is gone.
+    """
+    known = getattr(psycopg.connection, "_INTERRUPTED", None)
+    if isinstance(known, tuple) and Interrupt not in known:
+        psycopg.connection._INTERRUPTED = (*known, Interrupt)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def main(node: Node, slot: Slot) -> int:
+    """Be a worker."""
+    return Worker(node, slot).run()

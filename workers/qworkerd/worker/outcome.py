@@ -1,0 +1,102 @@
+"""What became of a run, and what follows from it."""
+
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from qworker.errors import Interrupt, JobCancelled, JobInterrupted, JobTimeout, Snooze, TransientError
+from qworkerd.policy import Policy
+
+#: How much of a message and of a traceback is kept with the job (characters).
+MESSAGE, TRACEBACK = 2_000, 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler returned; result is JSON text, None for None."""
+
+    duration: float
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Another attempt follows after `delay` seconds."""
+
+    delay: float
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No other attempt follows; hook tells whether the task wants to hear of it."""
+
+    error: dict[str, Any]
+    hook: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """The job comes again after `delay` seconds, uncounted; bounced: because this worker does not know its task."""
+
+    delay: float
+    bounced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The job is handed back at once, uncounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is over without success: "cancelled", or "discarded"."""
+
+    state: str
+    duration: float
+    error: dict[str, Any]
+
+
+Outcome = Succeeded | Retried | Failed | PutOff | Returned | Ended
+
+
+def describe(error: BaseException, attempt: int, cause: str | None = None) -> dict[str, Any]:
+    """Return what is kept of an error: JSON that PostgreSQL takes, of bounded size."""
+    kind = type(error)
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - a handler's exception may be broken as well
+        message = f"(its message could not be made: {type(broken).__name__})"
+    lines = "".join(traceback.format_exception(kind, error, error.__traceback__, limit=-40))
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "attempt": attempt,
+        "type": kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}",
+        "message": _storable(message[:MESSAGE]),
+        "traceback": _storable(lines[-TRACEBACK:]),
+        "cause": cause,
+    }
+
+
+def _storable(text: str) -> str:
+    """Replace what no text of PostgreSQL can hold: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def judge(error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float) -> Outcome:
+    """Decide what follows from what a handler raised."""
+    if isinstance(error, Snooze):
+        return PutOff(error.seconds)
+    if isinstance(error, JobInterrupted):
+        return Returned()
+    if isinstance(error, JobCancelled):
+        return Ended("cancelled", duration, describe(error, attempt, "cancelled"))
+    record = describe(error, attempt, "timeout" if isinstance(error, JobTimeout) else None)
+    if isinstance(error, JobTimeout):
+        record["message"] = f"still running after {policy.timeout:g} s"
+    allowed = isinstance(error, Interrupt) or policy.retry.allows(error)
+    if not allowed or attempt >= policy.max_attempts:
+        return Failed(record, hook)
+    asked = error.retry_after if isinstance(error, TransientError) else None
+    return Retried(policy.retry.delay(attempt) if asked is None else max(0.0, asked), record)

@@ -1,0 +1,85 @@
+"""How much to claim at once, and from where: the batch size and the claim cursors."""
+
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import Any
+
+#: How much work a batch should be (seconds): it is acknowledged as a whole, and handed back when it takes longer.
+WORK = 0.05
+#: A sweep that is cheaper than this is never put off (seconds).
+CHEAP = 0.005
+#: Sweeps of all workers of a node together may take a tenth of the time.
+SHARE = 10
+#: At least so often (seconds) a worker looks behind its cursors, if that is affordable.
+EVERY = 1.0
+
+_ALPHA = 0.3
+
+
+class Pace:
+    """The batch grows while jobs are short, doubling from one, and shrinks at once when they are long."""
+
+    __slots__ = ("_limit", "_mean", "size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._mean = 0.0
+        #: How many jobs the next claim should take.
+        self.size = 1
+
+    def note(self, jobs: int, seconds: float) -> None:
+        """Take in how long so many jobs took."""
+        if not jobs:
+            return
+        mean = seconds / jobs
+        self._mean = mean if mean >= self._mean else self._mean + _ALPHA * (mean - self._mean)
+        affordable = int(WORK / self._mean) if self._mean > 0 else self._limit
+        self.size = max(1, min(self._limit, affordable, self.size * 2))
+
+
+class Cursors:
+    """Where the next claim begins, for each pair of queue and priority.
+
+    A claim that begins at the front walks over every dead index entry that some old snapshot still holds; one that
+    begins behind the last job claimed does not. What a cursor may have jumped over (a job whose transaction committed
+    late, one that was handed back) is found by a sweep, a claim from the front: whenever there seems to be nothing left,
+    and once a second. A sweep that was dear is followed by a pause in proportion, so that however long a snapshot is
+    held, sweeping takes no more than its share.
+    """
+
+    __slots__ = ("_allowed", "_front", "_index", "_pause", "_swept", "cursors", "priorities", "queues")
+
+    def __init__(self, queues: Sequence[str], processes: int) -> None:
+        pairs = [(queue, priority) for queue in queues for priority in range(10)]
+        self.queues = [queue for queue, _ in pairs]
+        self.priorities = [priority for _, priority in pairs]
+        self._index = {pair: number for number, pair in enumerate(pairs)}
+        self._front = [0] * len(pairs)
+        self.cursors = list(self._front)
+        self._pause = SHARE * processes
+        self._swept = 0.0
+        self._allowed = 0.0
+
+    def start(self, *, idle: bool) -> tuple[list[int], bool]:
+        """Return the cursors for the next claim, and whether it is a sweep; idle: the last claim left nothing behind."""
+        now = monotonic()
+        sweep = now >= self._allowed and (idle or now - self._swept >= EVERY)
+        return (self._front if sweep else self.cursors), sweep
+
+    def wait(self) -> float:
+        """Return in how many seconds a sweep is affordable."""
+        return max(0.0, self._allowed - monotonic())
+
+    def advance(self, rows: Iterable[tuple[Any, ...]], *, sweep: bool, took: float) -> None:
+        """Take in what a claim got; rows are (id, seq, priority, queue, ...)."""
+        if sweep:
+            self._swept = monotonic()
+            self._allowed = self._swept + (took * self._pause if took > CHEAP else 0.0)
+        last: dict[int, int] = {}
+        index = self._index
+        for row in rows:
+            pair = index[row[3], row[2]]
+            if row[1] > last.get(pair, -1):
+                last[pair] = row[1]
+        for pair, seq in last.items():
+            self.cursors[pair] = seq

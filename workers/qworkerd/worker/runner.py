@@ -1,0 +1,194 @@
+"""Runs one job: its context, its timeout, and what becomes of it."""
+
+import os
+from collections.abc import Callable
+from contextvars import copy_context
+from json import JSONDecoder
+from time import monotonic
+from typing import Any
+
+from qworker import PayloadTooLarge, Task
+from qworker.context import RunningJob, running
+from qworker.errors import Interrupt, JobFailed
+from qworker.job import Job
+from qworker.payload import encode_result
+from qworkerd import log
+from qworkerd.node import Node
+from qworkerd.policy import Policies, Policy
+from qworkerd.slots import Claim, Slot, Status
+from qworkerd.worker.clerk import Clerk
+from qworkerd.worker.gate import Gate
+from qworkerd.worker.lending import Lending
+from qworkerd.worker.outcome import Ended, Failed, Outcome, PutOff, Retried, Succeeded, describe, judge
+
+#: Bit of job.flags: the job is the failure hook of another one.
+HOOK = 2
+#: Handlers below it are not timed to the millisecond (seconds).
+_INSTANT = 0.001
+#: A job whose task nobody here knows comes again after so many seconds, doubling (seconds).
+_BOUNCE, _BOUNCE_CAP = 5.0, 3600.0
+
+_scan = JSONDecoder().scan_once
+
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked  # noqa: PLW0603 - set in a child that a handler forked, and nowhere else
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+class Runner:
+    """Calls handlers and hands over to the clerk what became of them."""
+
+    def __init__(self, node: Node, slot: Slot, gate: Gate, clerk: Clerk) -> None:
+        global _forked  # noqa: PLW0603
+        _forked = False  # this process itself was forked, by the supervisor
+        self._app = node.app
+        self._tasks = node.app.tasks
+        self._policies = Policies(node.settings)
+        self._grace = node.settings.kill_grace
+        self._slot = slot
+        self._gate = gate
+        self._clerk = clerk
+        self._lending = Lending(node)
+        self._log = log.get()
+        self._verbose = node.settings.log_level == "debug"
+        self._claim: Claim | None = None
+        #: The job whose handler runs; 0 outside of handlers.
+        self.current = 0
+        #: A handler was interrupted: what it has left behind is unknown, and the process had better be replaced.
+        self.tainted = False
+
+    def run(self, claim: Claim, place: int, row: tuple[Any, ...], now: float) -> float:
+        """Run the job at a place of a claim; return the clock (monotonic) when it was over."""
+        job_id, _, _, queue, name, text, attempt, _, flags, enqueued_at, overrides, bounces = row
+        task = self._tasks.get(name)
+        if task is None:
+            self._bounce(claim, place, job_id, name, bounces)
+            return now
+        policy = self._policies.find(task, overrides)
+        deadline = now + policy.timeout
+        job = RunningJob(
+            job_id, name, queue, attempt, policy.max_attempts, enqueued_at, now, deadline, self._lending.lend, self._progress
+        )
+        self._claim = claim
+        self.current = job_id
+        # The status last: once it says RUNNING, all the rest belongs to this job.
+        floats = self._slot.floats
+        floats[Slot.DEADLINE] = deadline + self._grace
+        floats[Slot.SLOW] = now + policy.slow_after
+        floats[Slot.STARTED] = now
+        claim.statuses[place] = Status.RUNNING
+        mark = running.set(job)
+        result: Any = None
+        raised: BaseException | None = None
+        try:
+            arguments, _ = _scan(text, 0)
+            handler = task.handler
+            if flags & HOOK:
+                handler, arguments = self._hook(task), {"job_id": arguments["job"]}
+            positional = arguments.pop("*", ())
+            result = self._gate.call(copy_context().run, (handler, *positional), arguments, deadline)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
+            raised = error
+        ended = monotonic()
+        if _forked:
+            os._exit(1)  # the handler has forked, and its child came back here
+        if job.lent is not None:
+            spoiled = self._lending.take_back(job.lent, commit=raised is None)
+            raised = raised or spoiled
+        if raised is None and result is None and ended - now < _INSTANT:
+            claim.statuses[place] = Status.SUCCEEDED
+            self._clerk.done.append((claim, job_id, None))
+        else:
+            outcome = self._conclude(job, task, policy, raised, result, ended, flags)
+            claim.statuses[place] = (
+                Status.SUCCEEDED if isinstance(outcome, Succeeded) and outcome.result is None else Status.DONE
+            )
+            self._clerk.done.append((claim, job_id, outcome))
+        if self._verbose:
+            self._log.debug("job.ended", duration=round(ended - now, 6))
+        self.current = 0
+        running.reset(mark)
+        return ended
+
+    def _conclude(  # noqa: PLR0913
+        self,
+        job: RunningJob,
+        task: Task,
+        policy: Policy,
+        raised: BaseException | None,
+        result: Any,
+        ended: float,
+        flags: int,
+    ) -> Outcome:
+        """Decide what follows, and log what somebody should know."""
+        duration = ended - job.started
+        if raised is None:
+            if ended > job.deadline_at:
+                self._log.warning("job.overran", duration=round(duration, 3), timeout=policy.timeout)
+            return Succeeded(duration, self._encode(result))
+        if isinstance(raised, Interrupt):
+            self.tainted = True
+        if flags & HOOK and not isinstance(raised, Interrupt):
+            self._log.error("job.hook_failed", error=repr(raised), exc_info=raised)
+            return Ended("discarded", duration, describe(raised, job.attempt))
+        outcome = judge(raised, job.attempt, policy, hook=task.hook is not None and not flags & HOOK, duration=duration)
+        self._tell(outcome, raised, duration, policy)
+        return outcome
+
+    def _tell(self, outcome: Outcome, raised: BaseException, duration: float, policy: Policy) -> None:
+        facts = {"duration": round(duration, 3), "max_attempts": policy.max_attempts}
+        match outcome:
+            case Retried(delay, error):
+                self._log.warning("job.retried", **facts, retry_in=round(delay, 3), error=_short(error))
+            case Failed(error):
+                self._log.error("job.failed", **facts, error=_short(error), exc_info=raised)
+            case PutOff(delay):
+                self._log.info("job.snoozed", **facts, again_in=round(delay, 3))
+            case Ended(state):
+                self._log.warning(f"job.{state}", **facts)
+            case _:
+                self._log.warning("job.interrupted", **facts)
+
+    def _encode(self, result: Any) -> str | None:
+        """Encode what a handler returned; its work is done, so a result that cannot be kept is no reason to repeat it."""
+        try:
+            return encode_result(result)
+        except (TypeError, ValueError, PayloadTooLarge) as error:
+            self._log.warning("job.result_dropped", error=str(error))
+            return None
+
+    def _bounce(self, claim: Claim, place: int, job_id: int, name: str, bounces: int) -> None:
+        """Put back a job whose task this worker does not know: another release may."""
+        delay = min(_BOUNCE_CAP, _BOUNCE * 2.0 ** min(bounces, 20))
+        self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
+                          hint="is the module that defines it imported by the application?")  # fmt: skip
+        claim.statuses[place] = Status.DONE
+        self._clerk.done.append((claim, job_id, PutOff(delay, bounced=True)))
+
+    def _hook(self, task: Task) -> Callable[..., Any]:
+        """Return what runs a task's failure hook for a job that has failed."""
+
+        def call(job_id: int) -> None:
+            job: Job = self._app.job(job_id)
+            if task.hook is not None:
+                task.hook(job, JobFailed(job_id, job.errors[-1] if job.errors else None))
+
+        return call
+
+    def close(self) -> None:
+        """Close what handlers were lent."""
+        self._lending.close()
+
+    def _progress(self, job_id: int, text: str) -> None:
+        if self._claim is not None and job_id == self.current:
+            self._clerk.progress = (self._claim, job_id, text)
+
+
+def _short(error: dict[str, Any]) -> str:
+    return f"{error['type']}: {error['message'][:500]}"
