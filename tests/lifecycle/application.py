@@ -1,7 +1,7 @@
 """The application that the lifecycle tests run: every kind of behaviour a handler can have.
 
-Each run is recorded in files below $QWORKER_TEST_DIR: a lock named after the job that is taken without waiting (a failed
-lock is an overlap; the kernel frees it at death), and lines in `runs`.
+Each run is recorded in files below $QWORKER_TEST_DIR: a lock named after the job that is taken without waiting (a
+failed lock is an overlap; the kernel frees it at death), and lines in `runs`.
 """
 
 import ctypes
@@ -104,7 +104,7 @@ def child(seconds: int) -> None:
 @app.task(name="shell", timeout=1.0, retry=Retry(1))
 def shell(seconds: int) -> None:
     with alone():
-        subprocess.run(f"sleep {seconds} | cat", shell=True, check=True)
+        subprocess.run(f"sleep {seconds} | cat", shell=True, check=True)  # noqa: S602
 
 
 @app.task(name="regex", timeout=1.0, retry=Retry(1))

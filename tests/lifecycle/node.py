@@ -32,7 +32,7 @@ class Node:
         env.pop("COVERAGE_PROCESS_START", None)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "qworkerd.cli.main", *options],
+                [sys.executable, "-m", "qworkerd", *options],
                 env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 cwd=Path(__file__).parents[2],
             )  # fmt: skip
@@ -71,11 +71,16 @@ class Node:
 
     def children(self, role: str) -> list[int]:
         """Return the pids of the living children of a role: "worker", "scheduler"."""
-        found = []
-        for event in self.events("child.spawned"):
-            if event["child"].startswith(role) and alive(event["child_pid"]):
-                found.append(event["child_pid"])
-        return found
+        spawned = (e["child_pid"] for e in self.events("child.spawned") if e["child"].startswith(role))
+        return [pid for pid in spawned if session(pid) == self.pid]
+
+    def members(self) -> list[int]:
+        """Return the pids of every living process of the node: supervisor, children, and what their jobs have started.
+
+        They are one session, whoever of them has died; only what calls setsid(2) escapes.
+        """
+        pids = (int(proc.name) for proc in Path("/proc").glob("[0-9]*"))
+        return [pid for pid in pids if session(pid) == self.pid]
 
     def signal(self, signum: signal.Signals) -> None:
         """Signal the supervisor."""
@@ -95,18 +100,24 @@ class Node:
 
     def destroy(self) -> None:
         """Kill everything that is left of it."""
-        for event in self.events("child.spawned"):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(event["child_pid"], signal.SIGKILL)
-        with suppress(ProcessLookupError):
+        if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
+        for pid in self.members():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
 
 
 def alive(pid: int) -> bool:
     """Tell whether a process runs; a zombie does not."""
+    return session(pid) is not None
+
+
+def session(pid: int) -> int | None:
+    """Return the session of a living process (proc(5) stat); None when it is gone or a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+        state, _, _, number, *_ = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
+    return None if state in (b"Z", b"X") else int(number)
