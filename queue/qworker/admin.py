@@ -14,10 +14,9 @@ from psycopg.rows import tuple_row
 from qworker.context import running
 from qworker.errors import JobFailed, JobNotFound, JobWasCancelled, Refused
 from qworker.job import Job, JobState, from_row, moment
-from qworker.migrations import translated
 from qworker.order import Order
 from qworker.pool import Pool
-from qworker.statements import DEFAULT_SCHEMA, load
+from qworker.statements import load
 
 #: Seconds between two looks of `wait`: the first pause, doubled up to the second.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.25
@@ -75,10 +74,9 @@ class Queue:
 class Admin:
     """The operations of one schema; each is one statement and commits at once."""
 
-    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._schema = schema
-        self._sql = load("admin", schema)
+        self._sql = load("admin", pool.schema)
 
     def show(self, job_id: int) -> Job:
         """Return a job; raises JobNotFound."""
@@ -178,7 +176,7 @@ class Admin:
         )  # fmt: skip
 
     def _query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        with self._pool.connection() as conn, translated(conn, self._schema):
+        with self._pool.lend() as conn:
             return conn.execute(self._sql[name], parameters).fetchall()
 
 

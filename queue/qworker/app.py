@@ -60,10 +60,10 @@ class App:
         #: The schedules by name.
         self.schedules: dict[str, Schedule] = {}
         #: Connections for enqueueing and looking.
-        self.pool = Pool(dsn)
+        self.pool = Pool(dsn, schema)
         #: Looks at jobs, queues and nodes, and changes jobs by hand.
-        self.admin = Admin(self.pool, schema)
-        self._enqueuer = Enqueuer(self.pool, schema, self.admin)
+        self.admin = Admin(self.pool)
+        self._enqueuer = Enqueuer(self.pool, self.admin)
         self._classes: dict[type, Task[..., Any]] = {}
 
     @overload

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.pq import PipelineStatus
@@ -14,7 +14,6 @@ from qworker.caller import Connection
 from qworker.errors import PayloadTooLarge, Refused
 from qworker.order import Order
 from qworker.payload import Parameters, Row, encode
-from qworker.statements import load
 
 #: Jobs whose ids are drawn together.
 BLOCK = 10_000
@@ -31,12 +30,12 @@ class Bulk:
     transaction goes on as it was.
     """
 
-    def __init__(self, order: Order, parameters: Parameters, schema: str) -> None:
+    def __init__(self, order: Order, parameters: Parameters, sql: Mapping[str, LiteralString]) -> None:
         if order.unique:
             raise TypeError("enqueue_many takes no unique key: enqueue such jobs one by one")
         self._order = order
         self._parameters = parameters
-        self._sql = load("enqueue", schema)
+        self._sql = sql
 
     def count(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> int:
         """Make a job of each row and return their number."""
@@ -65,7 +64,7 @@ class Bulk:
             )
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
-        (now,) = cursor.execute(self._sql["clock"], {"at": None}).fetchone() or ()
+        ((now,),) = cursor.execute(self._sql["clock"], {"at": None})
         with conn.transaction():
             if own:
                 cursor.execute(self._sql["patience"])

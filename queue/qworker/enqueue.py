@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg
@@ -15,7 +14,6 @@ from qworker.bulk import Bulk
 from qworker.caller import Connection, ambient, unwrap
 from qworker.errors import QworkerError
 from qworker.job import Job, JobState, moment
-from qworker.migrations import translated
 from qworker.options import UNSET
 from qworker.order import Order
 from qworker.payload import Parameters, Row, encode
@@ -29,10 +27,10 @@ LOOKS = 20
 class Enqueuer:
     """Makes jobs in one schema."""
 
-    def __init__(self, pool: Pool, schema: str, admin: Admin) -> None:
+    def __init__(self, pool: Pool, admin: Admin) -> None:
         self._pool = pool
-        self._schema = schema
         self._admin = admin
+        self._sql = load("enqueue", pool.schema)
 
     def one(self, order: Order, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
         """Make one job in one round trip; it wakes a node that sleeps.
@@ -40,19 +38,19 @@ class Enqueuer:
         A job whose unique key is taken is not made: the holder of the key is returned, as a duplicate.
         """
         text = encode(args)
-        parameters = order.parameters() | {"args": text}
-        with self.lend(conn) as (database, foreign):
+        caller = self._caller(conn)
+        with self._pool.lend(caller) as database:
             cursor = psycopg.Cursor(database, row_factory=tuple_row)
             if order.unique:
-                key = _fingerprint(args) if order.unique is True else order.unique
-                found = self._unique(cursor, parameters | {"key": key})
+                key = fingerprint(args) if order.unique is True else order.unique
+                row = self._unique(cursor, order, text, key)
             else:
-                statement = load("enqueue", self._schema)["enqueue_later" if order.timed else "enqueue"]
-                found = cursor.execute(statement, parameters).fetchone() or ()
-            job_id, state, enqueued_at, run_at, _ = found
+                statement = self._sql["enqueue_later" if order.timed else "enqueue"]
+                (row,) = cursor.execute(statement, {**order.parameters, "args": text})
+            job_id, state, enqueued_at, run_at, _ = row
             if state is None:
                 return self._admin.holder(database, job_id, order)
-            pending = foreign and database.info.transaction_status is not TransactionStatus.IDLE
+            pending = caller is not None and caller.pgconn.transaction_status != TransactionStatus.IDLE
         return Job(
             id=job_id,
             state=JobState(state),
@@ -64,42 +62,36 @@ class Enqueuer:
             run_at=moment(run_at),
             tags=order.tags or (),
             _desk=self._admin,
-            _conn=database if pending else None,
+            _conn=caller if pending else None,
         )
 
     def many(
         self, order: Order, parameters: Parameters, rows: Iterable[Row], conn: Any = UNSET, *, ids: bool = False
     ) -> int | list[int]:
         """Make a job of each row, all or none; return their number or their ids."""
-        bulk = Bulk(order, parameters, self._schema)
+        bulk = Bulk(order, parameters, self._sql)
         write = bulk.ids if ids else bulk.count
-        with self.lend(conn) as (database, foreign):
-            return write(database, rows, own=not foreign)
+        caller = self._caller(conn)
+        with self._pool.lend(caller) as database:
+            return write(database, rows, own=caller is None)
 
-    @contextmanager
-    def lend(self, conn: Any) -> Iterator[tuple[Connection, bool]]:
-        """Yield the connection to write on, and whether it is the caller's; a missing schema becomes a SchemaError."""
+    def _caller(self, conn: Any) -> Connection | None:
+        """Return the connection that the job has to share with the caller, None if there is none."""
         if conn is UNSET:
-            conn = ambient(self._pool.dsn)
-        if conn is None:
-            with self._pool.connection() as own, translated(own, self._schema):
-                yield own, False
-        else:
-            caller = unwrap(conn)
-            with translated(caller, self._schema):
-                yield caller, True
+            return ambient(self._pool.dsn)
+        return None if conn is None else unwrap(conn)
 
-    def _unique(self, cursor: psycopg.Cursor[Any], parameters: dict[str, Any]) -> tuple[Any, ...]:
-        statement = load("enqueue", self._schema)["enqueue_unique"]
+    def _unique(self, cursor: psycopg.Cursor[Any], order: Order, text: str, key: str) -> Any:
+        parameters = {**order.parameters, "args": text, "key": key}
         for _ in range(LOOKS):
-            if row := cursor.execute(statement, parameters).fetchone():
-                return tuple(row)
+            if row := cursor.execute(self._sql["enqueue_unique"], parameters).fetchone():
+                return row
         raise QworkerError(
-            f"unique={parameters['key']!r} of task {parameters['task']!r} changed hands {LOOKS} times while this job "
-            "was enqueued: try again"
+            f"unique={key!r} of task {order.task!r} changed hands {LOOKS} times while this job was enqueued: try again"
         )
 
 
-def _fingerprint(args: Mapping[str, Any]) -> str:
+def fingerprint(args: Mapping[str, Any]) -> str:
+    """Return the unique key that stands for the arguments themselves, whatever their order."""
     text = json.dumps(args, sort_keys=True, separators=(",", ":"))
     return "args:" + hashlib.sha256(text.encode()).hexdigest()

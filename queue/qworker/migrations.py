@@ -2,8 +2,6 @@
 
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -17,6 +15,7 @@ from psycopg.sql import SQL
 from qworker.errors import SchemaError
 from qworker.job import moment
 from qworker.statements import DEFAULT_SCHEMA, load, qualify
+from qworker.translation import command
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _NEEDS = re.compile(r"^-- needs code: (\d+)$", re.MULTILINE)
@@ -114,28 +113,6 @@ def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
         raise SchemaError(f"{place} is older than this code, it lacks {names}: run `{command('migrate', schema)}`")
     if too_new := [migration for migration in found if migration.needs_code > code]:
         raise SchemaError(f"{place} is too new for this code (level {code}) since {too_new[0]}: update qworker")
-
-
-@contextmanager
-def translated(conn: psycopg.Connection[Any], schema: str) -> Iterator[None]:
-    """Turn the server's complaint about a schema that is not there, or lacks something, into SchemaError."""
-    try:
-        yield
-    except (
-        psycopg.errors.InvalidSchemaName,
-        psycopg.errors.UndefinedTable,
-        psycopg.errors.UndefinedColumn,
-        psycopg.errors.UndefinedFunction,
-    ) as error:
-        raise SchemaError(
-            f"schema {schema!r} in database {conn.info.dbname!r} is missing or older than this code "
-            f"({error.diag.message_primary}): run `{command('migrate', schema)}`"
-        ) from error
-
-
-def command(verb: str, schema: str) -> str:
-    """Return the command line that does something to the schema."""
-    return f"qworker db {verb}" + ("" if schema == DEFAULT_SCHEMA else f" --schema {schema}")
 
 
 def lock_key(schema: str) -> tuple[int, int]:

@@ -3,13 +3,14 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from qworker.options import UNSET, Options
 from qworker.retry import Retry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """A task's defaults and the options laid over them, in the database's terms."""
 
@@ -56,6 +57,7 @@ class Order:
         """Whether the job waits for a time, or is over at one."""
         return not (self.delay is None and self.run_at is None and self.expires is None)
 
+    @cached_property
     def parameters(self) -> dict[str, Any]:
         """Return the statements' parameters; moments as seconds since 1970."""
         lasting = isinstance(self.expires, float)

@@ -4,9 +4,9 @@ import os
 import select
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
+from types import TracebackType
 from typing import Any
 
 import psycopg
@@ -14,6 +14,8 @@ from psycopg.pq import TransactionStatus
 
 from qworker.connection import connect, redact, resolve_dsn
 from qworker.errors import DatabaseUnavailable
+from qworker.statements import DEFAULT_SCHEMA
+from qworker.translation import explain, reason
 
 #: Connections that one process opens at most; further threads wait for one.
 SIZE = 20
@@ -22,15 +24,35 @@ PATIENCE = 10.0
 #: Seconds after which an unused connection is closed, by the next use of another.
 IDLE = 300.0
 
-_Connection = psycopg.Connection[tuple[Any, ...]]
+Connection = psycopg.Connection[Any]
 
 
-class _Stock:
-    """The connections of one process: newest on top, so that what is not needed grows old at the bottom."""
+class Loan:
+    """A connection for the length of a `with` block, where the driver's errors become qworker's."""
 
-    def __init__(self, size: int) -> None:
-        self.places = threading.BoundedSemaphore(size)
-        self.idle: list[tuple[_Connection, float]] = []
+    __slots__ = ("_conn", "_own", "_pool")
+
+    def __init__(self, pool: "Pool", conn: Connection | None) -> None:
+        self._pool = pool
+        self._own = conn is None
+        self._conn = conn
+
+    def __enter__(self) -> Connection:
+        if self._conn is None:
+            self._conn = self._pool.take()
+        return self._conn
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        conn = self._conn
+        if conn is None:
+            return
+        explained = error and explain(error, conn, self._pool.schema, own=self._own)
+        if self._own:
+            self._pool.put(conn)
+        if explained:
+            raise explained from error
 
 
 class Pool:
@@ -41,71 +63,126 @@ class Pool:
     """
 
     def __init__(
-        self, dsn: str | Callable[[], str] | None = None, *, size: int = SIZE, patience: float = PATIENCE
+        self,
+        dsn: str | Callable[[], str] | None = None,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        size: int = SIZE,
+        patience: float = PATIENCE,
     ) -> None:
         #: What was given; resolved at each connect.
         self.dsn = dsn
+        #: The schema meant, for errors.
+        self.schema = schema
         self._size = size
         self._patience = patience
         # By process id, and never deleted: closing an inherited connection would end the parent's session.
         self._stocks: dict[int, _Stock] = {}
         weakref.finalize(self, _drain, self._stocks)
 
-    @contextmanager
-    def connection(self) -> Iterator[_Connection]:
-        """Lend an autocommit connection; one that is not idle when it comes back is closed.
+    def lend(self, conn: Connection | None = None) -> Loan:
+        """Lend an autocommit connection for a `with` block; or the one given, which stays the caller's."""
+        return Loan(self, conn)
 
-        Raises DatabaseUnavailable when the server is not there, hangs up meanwhile, or all connections stay busy.
+    def take(self) -> Connection:
+        """Return an autocommit connection that must be `put` back.
+
+        Raises DatabaseUnavailable when the server is not there, or all connections are busy for too long.
         """
-        stock = self._stocks.get(os.getpid()) or self._stocks.setdefault(os.getpid(), _Stock(self._size))
-        if not stock.places.acquire(timeout=self._patience):
-            raise DatabaseUnavailable(f"all {self._size} connections have been busy for {self._patience:g} s")
-        try:
-            conn = self._take(stock)
+        stock = self._stocks.get(os.getpid()) or self._stocks.setdefault(os.getpid(), _Stock())
+        while True:
             try:
-                yield conn
-            except psycopg.OperationalError as error:
-                if not conn.closed:
-                    raise
-                raise DatabaseUnavailable(f"the database hung up: {_reason(error)}") from error
-            finally:
-                self._return(stock, conn)
-        finally:
-            stock.places.release()
+                conn, _ = stock.idle.pop()
+            except IndexError:
+                if stock.wait(self._size, self._patience):
+                    return self._open(stock)
+            else:
+                if _alive(conn):
+                    return conn
+                stock.drop(conn)
+
+    def put(self, conn: Connection) -> None:
+        """Take a connection back; one that is not idle is closed, one of another process left alone."""
+        stock = self._stocks.get(os.getpid())
+        if stock is None or conn not in stock.owned:
+            return
+        if conn.pgconn.transaction_status == TransactionStatus.IDLE:
+            stock.keep(conn)
+        else:
+            stock.drop(conn)
 
     def close(self) -> None:
         """Close this process's unused connections; the next use opens new ones."""
         _drain(self._stocks)
 
-    def _take(self, stock: _Stock) -> _Connection:
-        while stock.idle:
-            try:
-                conn, _ = stock.idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if _alive(conn):
-                return conn
-            conn.close()
-        dsn = resolve_dsn(self.dsn)
+    def _open(self, stock: "_Stock") -> Connection:
+        dsn = ""
         try:
-            return connect(dsn, "client")
-        except psycopg.OperationalError as error:
-            where = redact(dsn) if dsn else "of libpq's PG* variables, as no DSN is set"
-            raise DatabaseUnavailable(f"no connection to the database {where}: {_reason(error)}") from error
+            dsn = resolve_dsn(self.dsn)
+            conn = connect(dsn, "client")
+        except BaseException as error:
+            stock.forget()
+            if isinstance(error, psycopg.OperationalError):
+                where = redact(dsn) if dsn else "of libpq's PG* variables, as no DSN is set"
+                raise DatabaseUnavailable(f"no connection to the database {where}: {reason(error)}") from error
+            raise
+        stock.owned.add(conn)
+        return conn
 
-    @staticmethod
-    def _return(stock: _Stock, conn: _Connection) -> None:
-        if conn.info.transaction_status is not TransactionStatus.IDLE:
-            conn.close()
-            return
+
+class _Stock:
+    """The connections of one process; the newest on top, so that what is not needed grows old at the bottom."""
+
+    def __init__(self) -> None:
+        self.idle: list[tuple[Connection, float]] = []
+        self.owned: set[Connection] = set()
+        self._changed = threading.Condition()
+        self._opened = 0
+        self._waiting = 0
+
+    def wait(self, size: int, patience: float) -> bool:
+        """Wait for an idle connection, or for the right to open one; only in this case return True."""
+        with self._changed:
+            # Announced before looking: who keeps a connection after this look sees that somebody waits.
+            self._waiting += 1
+            try:
+                if not self._changed.wait_for(lambda: self.idle or self._opened < size, patience):
+                    raise DatabaseUnavailable(f"all {size} connections have been busy for {patience:g} s")
+            finally:
+                self._waiting -= 1
+            if self.idle:
+                return False
+            self._opened += 1
+            return True
+
+    def keep(self, conn: Connection) -> None:
+        """Put a connection on top, wake who waits, and close what has not been used for long."""
         now = monotonic()
-        stock.idle.append((conn, now))
-        if stock.idle[0][1] < now - IDLE:
-            old, _ = stock.idle.pop(0)
-            old.close()
+        self.idle.append((conn, now))
+        if self._waiting:
+            with self._changed:
+                self._changed.notify()
+        try:
+            # Without a lock: another thread may take any of them between two steps.
+            if self.idle[0][1] < now - IDLE:
+                self.drop(self.idle.pop(0)[0])
+        except IndexError:
+            pass
+
+    def drop(self, conn: Connection) -> None:
+        """Close a connection."""
+        conn.close()
+        self.owned.discard(conn)
+        self.forget()
+
+    def forget(self) -> None:
+        """Give the right to open a connection back."""
+        with self._changed:
+            self._opened -= 1
+            self._changed.notify()
 
 
-def _alive(conn: _Connection) -> bool:
+def _alive(conn: Connection) -> bool:
     # An idle connection has nothing to say, unless it is the server's farewell. Costs a system call, no round trip.
     if conn.closed:
         return False
@@ -117,8 +194,5 @@ def _alive(conn: _Connection) -> bool:
 def _drain(stocks: dict[int, _Stock]) -> None:
     stock = stocks.get(os.getpid())
     while stock and stock.idle:
-        stock.idle.pop()[0].close()
-
-
-def _reason(error: psycopg.Error) -> str:
-    return redact(str(error)).strip().replace("\n", "; ")
+        conn, _ = stock.idle.pop()
+        stock.drop(conn)
