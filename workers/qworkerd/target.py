@@ -41,7 +41,7 @@ class Target:
     @cached_property
     def admin(self) -> Admin:
         """Looks at jobs and changes them."""
-        return self.app.admin if self.app is not None else Admin(Pool(self.dsn), self.schema)
+        return self.app.admin if self.app is not None else Admin(Pool(self.dsn, self.schema))
 
     def application(self) -> App:
         """Return the application; raises ConfigurationError if none is named."""
