@@ -56,7 +56,10 @@ def _broken(spec: str, error: BaseException) -> ConfigurationError:
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen importlib")]
     outside = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
-    where = f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside else ""
+    # What the application's own code did says more than what a library made of it.
+    own = [frame for frame in outside if Path(frame.filename).is_relative_to(Path.cwd())]
+    last = (own or outside)[-1:]
+    where = f" ({last[0].filename}, line {last[0].lineno})" if last else ""
     return ConfigurationError(f"app {spec!r}: importing it raised {message}{where}")
 
 

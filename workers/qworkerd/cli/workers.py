@@ -10,6 +10,9 @@ from qworkerd.cli.options import targeted
 from qworkerd.cli.tables import as_json, table
 from qworkerd.target import Target
 
+#: The columns people look for first; jsonb keeps no order of its own.
+FIRST = ("node", "worker", "pid", "phase", "job", "task")
+
 
 @click.command(short_help="Show the nodes and what their workers do.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON array.")
@@ -25,7 +28,8 @@ def workers(to: Target, *, for_programs: bool) -> None:
     entries = [{"node": node.id, **worker} for node in nodes for worker in _workers(node)]
     if entries:
         # A node of another version may tell other things: whatever it tells is shown.
-        names = list(dict.fromkeys(name for entry in entries for name in entry))
+        told = dict.fromkeys(name for entry in entries for name in entry)
+        names = [name for name in FIRST if name in told] + [name for name in told if name not in FIRST]
         click.echo()
         table([name.upper().replace("_", " ") for name in names], [[e.get(name) for name in names] for e in entries])
 

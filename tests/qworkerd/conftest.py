@@ -1,0 +1,63 @@
+"""The command, run in this process, with a small shop as its application."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from qworkerd.cli.main import main
+from tests.database import Database
+
+SHOP = """
+from qworker import App
+
+app = App()
+
+@app.task(queue="emails", timeout=30)
+def send(user_id: int, text: str = "hi") -> None: ...
+
+@app.task()
+def fail() -> None:
+    raise RuntimeError("no luck")
+
+@app.task(name="report")
+def report() -> None: ...
+"""
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current directory of the test's own; what is imported from it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def shop(folder: Path) -> Path:
+    path = folder / "shop.py"
+    path.write_text(SHOP)
+    return path
+
+
+@pytest.fixture
+def command(folder: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `qworker ...` on the test's database; `env` adds variables."""
+    monkeypatch.setenv("QWORKER_DSN", database.dsn)
+
+    def run(*words: object, env: dict[str, str] | None = None, stdin: str | None = None) -> Result:
+        result = CliRunner().invoke(main, [str(word) for word in words], env=env, input=stdin, prog_name="qworker")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run

@@ -1,0 +1,129 @@
+"""`qworker check`: settings and their origins, application, database, schema, and how long a stop takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qworkerd.settings import kinds
+from tests.database import Database
+from tests.qworkerd.conftest import Command
+
+
+def report(command: Command, *words: object, env: dict[str, str] | None = None) -> dict[str, Any]:
+    done = command("check", "--json", *words, env=env)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.exit_code == (0 if found["ok"] else 78)
+    return found
+
+
+def test_all_is_well(command: Command, shop: Path, database: Database) -> None:
+    found = report(command, "--app", "shop:app", "--queues", "default,emails")
+    assert found["ok"] is True
+    assert found["problems"] == []
+    assert found["database"]["name"] == "qworker_shared"
+    assert found["database"]["schema"] == "qworker"
+    assert int(found["database"]["version"].split(".")[0]) >= 14
+
+
+def test_every_setting_is_shown_with_its_origin(command: Command, shop: Path) -> None:
+    found = report(command, "--app", "shop:app", "--lease", 40, env={"MAX_CONCURRENT_JOBS": "3"})["settings"]
+    assert set(found) == set(kinds())
+    assert found["lease"] == {"value": 40.0, "origin": "--lease"}
+    assert found["processes"] == {"value": 3, "origin": "$MAX_CONCURRENT_JOBS"}
+    assert found["app"] == {"value": "shop:app", "origin": "--app"}
+    assert found["batch"] == {"value": 256, "origin": "default"}
+
+
+def test_options_before_the_word_check_count_too(command: Command, shop: Path) -> None:
+    done = command("--app", "shop:app", "--processes", 5, "check", "--json")
+    assert json.loads(done.stdout)["settings"]["processes"] == {"value": 5, "origin": "--processes"}
+
+
+def test_tasks_schedules_and_hooks_are_listed(command: Command, shop: Path) -> None:
+    shop.write_text(
+        shop.read_text().replace("@app.task(name=", "@app.cron('*/5 * * * *')\n@app.task(name=")
+        + "\n@fail.on_failure\ndef alert(job, error): ...\n"
+    )
+    found = report(command, "--app", "shop:app", "--timeout", 60)
+    assert found["tasks"]["shop.send"].items() >= {"queue": "emails", "timeout": 30.0, "on_failure": False}.items()
+    assert found["tasks"]["shop.fail"].items() >= {"queue": "default", "timeout": 60.0, "on_failure": True}.items()
+    assert found["schedules"]["report"] == {"task": "report", "expression": "*/5 * * * *", "timezone": "UTC"}
+    text = command("check", "--app", "shop:app").stdout
+    assert "shop.send" in text
+    assert "*/5 * * * *" in text
+
+
+@pytest.mark.parametrize(("drain", "needed"), [(25, 45), (120, 140)])
+def test_it_prints_what_a_service_files_stop_timeout_must_be(
+    command: Command, shop: Path, drain: int, needed: int
+) -> None:
+    text = command("check", "--app", "shop:app", "--shutdown-timeout", drain).stdout
+    for line in (
+        f"TimeoutStopSec={needed}", f"stopwaitsecs={needed}", f"terminationGracePeriodSeconds: {needed}",
+        f"docker stop -t {needed}",
+    ):  # fmt: skip
+        assert line in text
+
+
+def test_the_password_is_not_shown(command: Command, shop: Path, database: Database) -> None:
+    password = database.dsn.split("password=")[1].split()[0]
+    for words in ((), ("--json",)):
+        done = command("check", "--app", "shop:app", *words)
+        assert done.exit_code == 0
+        assert password not in done.output
+        assert "***" in done.output
+
+
+def test_problems_of_one_part_do_not_hide_those_of_another(command: Command) -> None:
+    found = report(command, "--app", "missing:app", env={"QWORKER_DSN": "postgresql://u:hunter2@127.0.0.1:1/x"})
+    assert found["ok"] is False
+    assert [problem.split(":")[0] for problem in found["problems"]] == [
+        "app 'missing", "no connection to the database postgresql"]  # fmt: skip
+    assert "hunter2" not in json.dumps(found)
+
+
+def test_bad_settings_are_all_told(command: Command) -> None:
+    found = report(command, "--processes", 0, "--lease", "long")
+    assert [problem.split(" ")[0] for problem in found["problems"]] == ["processes", "lease"]
+
+
+def test_no_application_is_a_problem(command: Command) -> None:
+    (problem,) = report(command)["problems"]
+    assert "--app package.module:attribute" in problem
+
+
+def test_a_missing_schema_is_a_problem_that_names_the_command(
+    command: Command, shop: Path, empty_database: Database
+) -> None:
+    (problem,) = report(command, "--app", "shop:app", env={"QWORKER_DSN": empty_database.dsn})["problems"]
+    assert "run `qworker db migrate`" in problem
+
+
+def test_misspelt_variables_and_queues_nobody_works_off_are_warned_of(command: Command, shop: Path) -> None:
+    found = report(command, "--app", "shop:app", env={"QWORKER_PROCESES": "8"})
+    assert "$QWORKER_PROCESES is set, but is no setting; did you mean $QWORKER_PROCESSES?" in found["warnings"]
+    assert any("shop.send puts its jobs into queue 'emails'" in warning for warning in found["warnings"])
+
+
+def test_an_application_without_tasks_is_warned_of(command: Command, folder: Path) -> None:
+    (folder / "bare.py").write_text("from qworker import App\napp = App()\n")
+    assert any("app 'bare:app' has no tasks" in warning for warning in report(command, "--app", "bare:app")["warnings"])
+
+
+def test_threads_that_an_import_starts_are_named(command: Command, shop: Path, database: Database) -> None:
+    shop.write_text(
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, name='metrics-flusher', daemon=True).start()\n"
+        + shop.read_text()
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "qworkerd", "check", "--app", "shop:app", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (warning,) = (w for w in json.loads(done.stdout)["warnings"] if "threads" in w)
+    assert "metrics-flusher" in warning

@@ -1,0 +1,93 @@
+"""`qworker db`: the schema, with an application or without."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from qworker import migrations
+from tests.database import Database
+from tests.qworkerd.conftest import Command
+
+
+def test_migrate_makes_the_schema_and_says_what_it_did(command: Command, empty_database: Database) -> None:
+    env = {"QWORKER_DSN": empty_database.dsn}
+    first = command("db", "migrate", env=env)
+    assert first.exit_code == 0
+    assert first.stdout.startswith(f"applied {migrations.shipped()[0]}\n")
+    migrations.check(empty_database.connect())
+    assert "applied" not in command("db", "migrate", env=env).stdout
+
+
+def test_the_schema_can_have_another_name(command: Command, empty_database: Database) -> None:
+    env = {"QWORKER_DSN": empty_database.dsn}
+    assert command("db", "migrate", "--schema", "jobs_of_mine", env=env).exit_code == 0
+    migrations.check(empty_database.connect(), "jobs_of_mine")
+    missing = command("db", "status", env=env)
+    assert missing.exit_code == 78
+    assert "run `qworker db migrate`" in missing.stdout
+
+
+def test_an_application_says_itself_which_schema_it_means(
+    command: Command, shop: Path, empty_database: Database
+) -> None:
+    shop.write_text(shop.read_text().replace("App()", "App(schema='shop')"))
+    env = {"QWORKER_DSN": empty_database.dsn, "QWORKER_APP": "shop:app"}
+    assert command("db", "migrate", env=env).exit_code == 0
+    migrations.check(empty_database.connect(), "shop")
+    contradiction = command("db", "migrate", "--schema", "other", env=env)
+    assert contradiction.exit_code == 78
+    assert "schema = 'other' from --schema, but app 'shop:app' enqueues into 'shop'" in contradiction.stderr
+
+
+def test_status_lists_migrations_and_is_the_exit_status(command: Command) -> None:
+    good = command("db", "status")
+    assert good.exit_code == 0
+    assert str(migrations.shipped()[0]) in good.stdout
+    assert "is fit for this code" in good.stdout
+
+
+def test_status_for_programs(command: Command, empty_database: Database) -> None:
+    found = json.loads(command("db", "status", "--json", env={"QWORKER_DSN": empty_database.dsn}).stdout)
+    assert found["fit"] is False
+    assert "qworker db migrate" in found["problem"]
+    assert [m["applied_at"] for m in found["migrations"]] == [None] * len(migrations.shipped())
+
+
+def test_the_script_does_what_migrate_does(command: Command, empty_database: Database) -> None:
+    script = command("db", "sql", env={"QWORKER_DSN": "host=nowhere.invalid"})
+    assert script.exit_code == 0
+    conn = empty_database.connect()
+    conn.execute(script.stdout)
+    migrations.check(conn)
+
+
+def test_who_may_not_create_a_schema_is_told_what_to_do(command: Command, empty_database: Database) -> None:
+    conn = empty_database.connect()
+    conn.execute("DROP ROLE IF EXISTS cli_poor")
+    conn.execute("CREATE ROLE cli_poor LOGIN PASSWORD 'poor-password'")
+    dsn = psycopg.conninfo.make_conninfo(empty_database.dsn, user="cli_poor", password="poor-password")
+    refused = command("db", "migrate", env={"QWORKER_DSN": dsn})
+    conn.execute("DROP ROLE cli_poor")
+    assert refused.exit_code == 78
+    assert "role 'cli_poor' may not create schema 'qworker'" in refused.stderr
+    assert "poor-password" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("dsn", "code", "said"),
+    [
+        ("postgresql://shop:hunter2@127.0.0.1:1/shop", 75, "no connection to the database postgresql://shop:***@127"),
+        ("host=127.0.0.1 port=1 password='hunter2 x'", 75, "no connection to the database host=127.0.0.1"),
+        ("postgresql://shop:hunter2@127.0.0.1:1/shop?colour=red", 78, "is not readable"),
+    ],
+)
+def test_a_database_that_is_not_there_is_one_line_without_the_password(
+    command: Command, dsn: str, code: int, said: str
+) -> None:
+    refused = command("db", "status", env={"QWORKER_DSN": dsn})
+    assert refused.exit_code == code
+    assert said in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert "hunter2" not in refused.output

@@ -1,0 +1,234 @@
+"""`qworker jobs`, and the commands beside it that look at what is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.database import Database
+from tests.qworkerd.conftest import Command
+
+ERRORS = [
+    {"at": "2026-01-01T10:00:00+00:00", "attempt": 1, "type": "ValueError", "message": "first",
+     "traceback": "Traceback (most recent call last):\n  one\nValueError: first", "cause": None},
+    {"at": "2026-01-01T10:00:10+00:00", "attempt": 2, "type": "WorkerDied", "message": "second",
+     "cause": "signal:SEGV"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def make(database: Database) -> Any:
+    """Put a job into the table as it is; returns its id."""
+    conn = database.connect()
+
+    def insert(state: str = "available", **columns: Any) -> int:
+        values: dict[str, Any] = {"state": state, "task": "shop.send", "queue": "emails", "args": Jsonb({"user_id": 7})}
+        if state == "failed":
+            values |= {"errors": Jsonb(ERRORS), "attempt": 2, "failed_at": "2026-01-01T10:00:10+00:00"}
+        if state == "scheduled":
+            values |= {"run_at": "2099-01-01T00:00:00+00:00"}
+        if state == "running":
+            values |= {"token": 1, "node": 1, "claimed_at": "2026-01-01T10:00:00+00:00", "attempt": 1}
+        values |= columns
+        names = ", ".join(values)
+        places = ", ".join(["%s"] * len(values))
+        row = conn.execute(
+            f"INSERT INTO qworker.job ({names}) VALUES ({places}) RETURNING id",  # noqa: S608
+            list(values.values()),
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    return insert
+
+
+def state(database: Database, job_id: int) -> str:
+    row = database.connect().execute("SELECT state FROM qworker.jobs WHERE id = %s", [job_id]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_list_shows_the_newest_first_and_what_is_worth_knowing(command: Command, make: Any) -> None:
+    failed, waiting = make("failed"), make("scheduled", task="report", queue="default")
+    done = command("jobs", "list")
+    assert done.exit_code == 0
+    head, first, second = done.stdout.splitlines()
+    assert head.split() == ["ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE"]
+    assert first.split()[:4] == [str(waiting), "scheduled", "default", "report"]
+    assert "due 20" in first
+    assert second.split()[:5] == [str(failed), "failed", "emails", "shop.send", "2"]
+    assert second.endswith("signal:SEGV: second")
+
+
+@pytest.mark.parametrize("words", [("--state", "failed"), ("--queue", "a"), ("--task", "t"), ("--tag", "x")])
+def test_list_can_be_narrowed(command: Command, make: Any, words: tuple[str, str]) -> None:
+    make()
+    wanted = make("failed", queue="a", task="t", tags=["x"])
+    found = json.loads(command("jobs", "list", "--json", *words).stdout)
+    assert [job["id"] for job in found] == [wanted]
+
+
+def test_list_is_cut_and_says_how_to_go_on(command: Command, make: Any) -> None:
+    ids = [make() for _ in range(3)]
+    first = command("jobs", "list", "--limit", 2)
+    assert f"--below {ids[1]}" in first.stderr
+    rest = json.loads(command("jobs", "list", "--json", "--below", ids[1]).stdout)
+    assert [job["id"] for job in rest] == [ids[0]]
+
+
+def test_show_tells_arguments_and_every_attempts_error(command: Command, make: Any) -> None:
+    job_id = make("failed")
+    text = command("jobs", "show", job_id).stdout
+    assert f"id           {job_id}\n" in text
+    assert 'args         {"user_id": 7}\n' in text
+    assert "ValueError: first\n    Traceback (most recent call last):\n      one\n    ValueError: first\n" in text
+    assert "WorkerDied (signal:SEGV): second\n" in text
+
+
+def test_show_for_programs_has_everything(command: Command, make: Any) -> None:
+    job_id = make("failed", tags=["x"])
+    found = json.loads(command("jobs", "show", job_id, "--json").stdout)
+    assert found["id"] == job_id
+    assert found["args"] == {"user_id": 7}
+    assert found["errors"] == ERRORS
+    assert found["tags"] == ["x"]
+    assert found["finished_at"] == "2026-01-01T10:00:10+00:00"
+
+
+def test_passwords_in_errors_are_not_shown(command: Command, make: Any) -> None:
+    error = ERRORS[0] | {"message": "no postgresql://u:hunter2@h/db", "traceback": "password=hunter2"}
+    job_id = make("failed", errors=Jsonb([error]))
+    for words in (["list"], ["list", "--json"], ["show", job_id], ["show", job_id, "--json"]):
+        assert "hunter2" not in command("jobs", *words).output
+
+
+def test_a_failed_job_can_be_retried_and_others_are_told_apart(command: Command, make: Any, database: Database) -> None:
+    failed, waiting = make("failed"), make()
+    done = command("jobs", "retry", failed, waiting, 999_999)
+    assert done.exit_code == 1
+    assert done.stdout == f"job {failed} is available again\n"
+    assert f"job {waiting} is available: only failed jobs can be retried\n" in done.stderr
+    assert "there is no job 999999" in done.stderr
+    assert state(database, failed) == "available"
+
+
+def test_all_failed_jobs_can_be_retried_at_once_or_those_of_one_queue(
+    command: Command, make: Any, database: Database
+) -> None:
+    one, two, waiting = make("failed", queue="a"), make("failed"), make()
+    assert command("jobs", "retry", "--all-failed", "--queue", "a").stdout.endswith(": 1\n")
+    assert (state(database, one), state(database, two)) == ("available", "failed")
+    assert command("jobs", "retry", "--all-failed").stdout.endswith(": 1\n")
+    assert state(database, two) == "available"
+    assert state(database, waiting) == "available"
+
+
+@pytest.mark.parametrize("words", [[], ["--all-failed", 1], [1, "--queue", "a"], ["x"], [0], [2**63]])
+def test_retry_wants_ids_or_all(command: Command, words: list[object]) -> None:
+    assert command("jobs", "retry", *words).exit_code == 2
+
+
+def test_cancel_ends_waiting_jobs_and_asks_running_ones(command: Command, make: Any, database: Database) -> None:
+    waiting, running, failed = make(), make("running"), make("failed")
+    done = command("jobs", "cancel", waiting, running, failed)
+    assert done.exit_code == 1
+    assert done.stdout == f"job {waiting} is cancelled\njob {running} is running, asked to stop\n"
+    assert f"job {failed} is failed: only unfinished jobs can be cancelled" in done.stderr
+    assert state(database, waiting) == "cancelled"
+
+
+def test_discard_puts_failed_jobs_away(command: Command, make: Any, database: Database) -> None:
+    failed = make("failed")
+    assert command("jobs", "discard", failed).stdout == f"job {failed} is discarded\n"
+    assert state(database, failed) == "discarded"
+    again = command("jobs", "discard", failed)
+    assert again.exit_code == 1
+    assert f"job {failed} is discarded: only failed jobs can be discarded" in again.stderr
+
+
+def test_what_is_no_text_or_no_job_is_refused_in_one_line(command: Command, database: Database) -> None:
+    assert command("jobs", "list", "--queue", "\udcff").exit_code == 2
+    missing = command("jobs", "show", 999_999)
+    assert missing.exit_code == 1
+    assert missing.stderr.startswith("qworker: there is no job 999999")
+
+
+def test_queues_are_counted_by_state(command: Command, make: Any) -> None:
+    for found in ("available", "available", "failed", "scheduled"):
+        make(found)
+    assert json.loads(command("queues", "--json").stdout) == {
+        "emails": {"available": 2, "running": 0, "scheduled": 1, "blocked": 0, "failed": 1}
+    }
+    assert command("queues").stdout.splitlines()[1].split() == ["emails", "2", "0", "1", "0", "1"]
+
+
+def test_workers_shows_nodes_and_whatever_they_tell_of_their_workers(command: Command, database: Database) -> None:
+    conn = database.connect()
+    insert = (
+        "INSERT INTO qworker.node (name, version, queues, processes, lease, state) VALUES (%s, '1', '{a,b}', 8, 30, %s)"
+    )
+    conn.execute(
+        insert, ["host:1", Jsonb({"workers": [{"worker": 1, "phase": "idle"}, {"worker": 2, "news": 5}, "?"]})]
+    )
+    conn.execute(insert, ["host:2", Jsonb({"workers": "another version"})])
+    conn.execute("UPDATE qworker.node SET seen_at = seen_at - interval '31 s' WHERE name = 'host:2'")
+    done = command("workers")
+    assert done.exit_code == 0
+    assert "host:1" in done.stdout
+    assert "overdue" in next(line for line in done.stdout.splitlines() if "host:2" in line)
+    head, first, second = done.stdout.splitlines()[-3:]
+    assert head.split() == ["NODE", "WORKER", "PHASE", "NEWS"]
+    assert first.split()[1:] == ["1", "idle", "-"]
+    assert second.split()[1:] == ["2", "-", "5"]
+    assert json.loads(command("workers", "--json").stdout)[0]["queues"] == ["a", "b"]
+
+
+def test_cron_shows_last_and_next_ticks(command: Command, shop: Path, database: Database) -> None:
+    shop.write_text(
+        shop.read_text().replace("@app.task(name=", "@app.cron('0 9 * * *', timezone='Europe/Berlin')\n@app.task(name=")
+    )
+    conn = database.connect()
+    conn.execute(
+        "INSERT INTO qworker.cron (name, task, expression, timezone, last_tick, declared_by)"
+        " VALUES ('old', 'gone', '* * * * *', 'UTC', '2026-01-01', 1),"
+        " ('newer', 'x', 'not known here', 'UTC', '2026-01-01', 1)"
+    )
+    found = {entry["name"]: entry for entry in json.loads(command("cron", "--app", "shop:app", "--json").stdout)}
+    assert found["report"]["next_tick"][10:19] == "T09:00:00"
+    assert found["report"]["note"] == "no node has declared it yet"
+    assert found["old"]["note"] == "not in this application"
+    assert found["old"]["last_tick"] == "2026-01-01T00:00:00+00:00"
+    assert found["newer"]["next_tick"] is None
+    assert command("cron").exit_code == 0
+
+
+def test_enqueue_checks_the_arguments_against_the_task(command: Command, shop: Path, database: Database) -> None:
+    app = ("--app", "shop:app")
+    done = command("enqueue", *app, "shop.send", '{"user_id": 7}', "--priority", 0, "--tag", "x", "--tag", "y")
+    assert done.exit_code == 0
+    job = json.loads(command("jobs", "list", "--json").stdout)[0]
+    assert done.stdout == f"job {job['id']} is available in queue 'emails'\n"
+    assert (job["args"], job["priority"], job["tags"]) == ({"user_id": 7}, 0, ["x", "y"])
+    for arguments in ('{"uid": 7}', "[]", '{"user_id": NaN}', "7", "{", "[" * 100_000, '{"user_id": 1e999}'):
+        refused = command("enqueue", *app, "shop.send", arguments)
+        assert refused.exit_code == 2, arguments[:20]
+    unknown = command("enqueue", *app, "shop.sned")
+    assert unknown.exit_code == 1
+    assert "shop.send" in unknown.stderr
+
+
+def test_enqueue_reads_arguments_from_standard_input_and_tells_duplicates(command: Command, shop: Path) -> None:
+    words = ("enqueue", "--app", "shop:app", "shop.send", "-", "--unique", "u7", "--delay", "60", "--json")
+    first = json.loads(command(*words, stdin='[7, "ä"]').stdout)
+    assert first["state"] == "scheduled"
+    assert first["args"] == {"user_id": 7, "text": "ä"}
+    again = json.loads(command(*words, stdin='[7, "ä"]').stdout)
+    assert (again["id"], again["duplicate"]) == (first["id"], True)
+
+
+def test_enqueue_needs_an_application(command: Command) -> None:
+    refused = command("enqueue", "shop.send")
+    assert refused.exit_code == 78
+    assert "--app" in refused.stderr
