@@ -7,10 +7,14 @@ from typing import Any, Self
 
 import psycopg
 
+from qworker import Job, JobState
 from tests.database import Database
 from tests.lifecycle.application import app
 from tests.lifecycle.node import Node
 from tests.waiting import until
+
+#: What takes milliseconds may take so long on a loaded machine (seconds).
+SOON = 10.0
 
 
 class Cluster:
@@ -56,11 +60,12 @@ class Cluster:
         return node
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Ask the database."""
+        """Ask the database; statements without rows return none."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(self.database.dsn, autocommit=True)
         # Names of tables are the tests' own.
-        return self._connection.execute(statement.encode(), parameters or None).fetchall()
+        cursor = self._connection.execute(statement.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
 
     def value(self, statement: str, *parameters: Any) -> Any:
         """Ask the database for one value."""
@@ -88,3 +93,15 @@ class Cluster:
             return []
         found = (line.split() for line in lines)
         return [dict(fact.split("=", 1) for fact in facts) for name, *facts in found if name == what]
+
+
+def reached(job: Job, *states: JobState, timeout: float = SOON) -> Job:
+    """Wait until a job is in one of these states, or at its end if none is named; return it as it then is."""
+
+    def look() -> Job | None:
+        now = job.refresh()
+        return now if now.state in states or (now.finished and not states) else None
+
+    found = until(look, timeout, what=lambda: f"{[*states] or 'the end'}: {job.refresh()}")
+    assert found is not None
+    return found

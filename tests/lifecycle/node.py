@@ -24,7 +24,7 @@ class Node:
             **os.environ,
             "QWORKER_DSN": dsn,
             "QWORKER_TEST_DIR": str(folder),
-            "QWORKER_APP": "tests.lifecycle.application:app",
+            "QWORKER_APP": "tests.lifecycle.handlers:app",
             "QWORKER_LOG_LEVEL": "debug",
             "PYTHONUNBUFFERED": "1",
             **environment,

@@ -1,0 +1,251 @@
+"""More of the application under test: handlers for the life of a single job, and above all for its bad ends."""
+
+import ctypes
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import structlog
+
+from qworker import Interrupt, Job, JobFailed, PermanentError, Retry, current_job
+from tests.lifecycle.application import alone, app, note
+
+__all__ = ["app"]
+
+SOON = Retry(2, backoff=0.05, jitter=0)
+
+
+def hold(path: str) -> None:
+    """Wait until a file is there."""
+    while not Path(path).exists():
+        time.sleep(0.005)
+
+
+@app.task(name="hold")
+def held(path: str) -> None:
+    with alone():
+        hold(path)
+
+
+# Every way to be stuck. The second attempt returns at once.
+
+
+def _query() -> None:
+    current_job.connection.execute("SELECT pg_sleep(60) /* lent */")
+
+
+def _own_query() -> None:
+    with psycopg.connect(os.environ["QWORKER_DSN"]) as connection:
+        connection.execute("SELECT pg_sleep(60) /* own */")
+
+
+def _own_query_swallowed() -> None:
+    connection = psycopg.connect(os.environ["QWORKER_DSN"], autocommit=True)
+    while True:
+        try:
+            connection.execute("SELECT pg_sleep(60) /* swallowed */")
+        except BaseException:  # noqa: BLE001, S112
+            continue
+
+
+def _swallow() -> None:
+    while True:
+        try:
+            while True:
+                time.sleep(0.05)
+        except BaseException:  # noqa: BLE001, S112
+            continue
+
+
+WAYS: dict[str, Callable[[], object]] = {
+    "sleep": lambda: time.sleep(60),
+    "query": _query,
+    "own query": _own_query,
+    "swallowed query": _own_query_swallowed,
+    "subprocess": lambda: subprocess.run(["sleep", "61"], check=True),
+    "shell": lambda: subprocess.run("sleep 62 | cat", shell=True, check=True),  # noqa: S602
+    "regex": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "GIL": lambda: sum(itertools.repeat(1, 10**12)),
+    "swallow": _swallow,
+}
+
+
+@app.task(name="stuck", timeout=0.5, retry=SOON)
+def stuck(way: str) -> str:
+    with alone():
+        if current_job.attempt == 1:
+            WAYS[way]()
+        return "second attempt"
+
+
+# Every way to take the worker down. The second attempt returns at once.
+
+DEATHS: dict[str, Callable[[], object]] = {
+    "sys.exit": lambda: sys.exit(3),
+    "os._exit(0)": lambda: os._exit(0),
+    "os._exit(1)": lambda: os._exit(1),
+    "os._exit(80)": lambda: os._exit(80),
+    "segfault": lambda: ctypes.string_at(0),
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
+
+
+@app.task(name="dies", retry=SOON)
+def dies(death: str) -> str:
+    with alone():
+        if current_job.attempt == 1:
+            DEATHS[death]()
+        return "second attempt"
+
+
+@app.task(name="poison", retry=Retry(10, backoff=0))
+def poison() -> None:
+    with alone():
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+# What goes wrong in the ordinary way
+
+
+@app.task(name="raises", retry=Retry(3, backoff=0.05, jitter=0))
+def raises(error: str) -> None:
+    with alone():
+        kinds: dict[str, type[Exception]] = {"ValueError": ValueError, "KeyError": KeyError, "never": PermanentError}
+        raise kinds[error](f"attempt {current_job.attempt}")
+
+
+@app.task(name="class_task", retry=Retry(1))
+@dataclass
+class Order:
+    order_id: int
+
+    def handle(self) -> None:
+        raise ValueError(f"order {self.order_id} is lost")
+
+    def failed(self, error: JobFailed) -> None:
+        note("hook", order=self.order_id, job=error.job_id, error=error.type)
+
+
+@app.task(name="hooked_poison", retry=Retry(10, backoff=0))
+def hooked_poison() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@hooked_poison.on_failure
+def mourn(job: Job, error: JobFailed) -> None:
+    note("hook", job=job.id, cause=error.cause, state=job.state)
+
+
+@app.task(name="cancellable", timeout=60)
+def cancellable(*, swallow: bool = False) -> None:
+    with alone():
+        try:
+            time.sleep(60)
+        except Interrupt as interrupt:
+            note("interrupted", job=current_job.id, by=type(interrupt).__name__)
+            if not swallow:
+                raise
+            _swallow()
+
+
+# The process a handler finds itself in
+
+
+@app.task(name="alarms", timeout=30)
+def alarms() -> str:
+    """Use SIGALRM as a program of its own would, and leave it in disorder."""
+    rang = []
+    signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    while not rang:
+        time.sleep(0.01)
+    return "rang"
+
+
+@app.task(name="pools", timeout=10)
+def pools() -> list[int]:
+    with alone(), multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(abs, [-1, -2, 3])
+
+
+@app.task(name="terminates", timeout=10)
+def terminates() -> int | None:
+    """Start a process that sleeps, and have it end as SIGTERM ends any program."""
+    with alone():
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        process.start()
+        process.terminate()
+        process.join()
+        return process.exitcode
+
+
+@app.task(name="dispositions")
+def dispositions() -> dict[str, str]:
+    shown = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+    return dict(line.split(":\t") for line in shown.splitlines() if line.startswith("Sig"))
+
+
+# What current_job offers
+
+
+@app.task(name="facts", timeout=30)
+def facts() -> dict[str, Any]:
+    return {
+        "id": current_job.id, "task": current_job.task, "queue": current_job.queue, "attempt": current_job.attempt,
+        "max_attempts": current_job.max_attempts, "time_left": current_job.time_left(),
+        "enqueued_at": current_job.enqueued_at.isoformat(),
+    }  # fmt: skip
+
+
+@app.task(name="writes", retry=Retry(1))
+def writes(table: str, *, fail: bool = False) -> None:
+    current_job.connection.execute(psycopg.sql.SQL("INSERT INTO {} VALUES (1)").format(psycopg.sql.Identifier(table)))
+    if fail:
+        raise ValueError("after the write")
+
+
+@app.task(name="reports_and_waits")
+def reports_and_waits(path: str) -> None:
+    with alone():
+        current_job.progress(0.25, "a quarter")
+        hold(path)
+
+
+@app.task(name="logs", retry=Retry(1))
+def logs(secret: str | None = None) -> None:
+    """Log in every way there is."""
+    logging.getLogger("shop").warning("by logging", extra={"shelf": 3})
+    structlog.get_logger().warning("by structlog")
+    if secret:
+        logging.getLogger("shop").error("connecting to %s", secret)
+        structlog.get_logger().error("connecting", dsn=secret, settings=json.dumps({"dsn": secret}))
+        raise ConnectionError(f"cannot connect to {secret}")
+
+
+@app.task(name="slow", slow_after=0.2, timeout=60)
+def slow(path: str) -> None:
+    with alone():
+        hold(path)
+
+
+@app.task(name="slow_gil", slow_after=0.2, timeout=1.0, retry=Retry(1))
+def slow_gil() -> None:
+    sum(itertools.repeat(1, 10**12))
+
+
+@app.task(name="unkeepable")
+def unkeepable() -> object:
+    """Return what is no JSON."""
+    return {1, 2}

@@ -1,0 +1,197 @@
+"""What happens to a job in the ordinary course of things, with real processes."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from qworker import JobFailed, JobState, Retry
+from tests.lifecycle import application as shop
+from tests.lifecycle import handlers
+from tests.lifecycle.cluster import SOON, Cluster, reached
+from tests.lifecycle.node import Node
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def node(module_cluster: Cluster) -> Node:
+    return module_cluster.start("--processes", "2", "--queues", "default,other").await_ready()
+
+
+def test_a_job_runs_and_its_history_tells(node: Node, module_cluster: Cluster) -> None:
+    job = shop.nap.options(priority=3, tags=["one", "two"]).enqueue(0.05)
+    assert job.state is JobState.AVAILABLE
+    assert job.wait(SOON) is None
+    after = job.refresh()
+    assert (after.state, after.queue, after.priority, after.task) == (JobState.COMPLETED, "default", 3, "nap")
+    assert (after.args, after.tags, after.attempt) == ({"seconds": 0.05}, ("one", "two"), 1)
+    assert (after.crashes, after.losses, after.errors) == (0, 0, ())
+    assert after.enqueued_at is not None
+    assert after.claimed_at is not None
+    assert after.finished_at is not None
+    assert after.enqueued_at <= after.claimed_at <= after.finished_at
+    assert after.duration == pytest.approx(0.05, abs=0.5)
+    assert module_cluster.value("SELECT count(*) FROM qworker.job WHERE id = %s", job.id) == 0
+
+
+@pytest.mark.parametrize("value", [0, "", False, [], {"a": [1, None, {"ä": "☃"}]}, 1.5, 2**60])
+def test_what_a_handler_returns_is_its_result(node: Node, value: object) -> None:
+    assert shop.answer.enqueue(value).wait(SOON) == value
+
+
+def test_a_result_that_cannot_be_kept_is_no_reason_to_fail(node: Node) -> None:
+    job = handlers.unkeepable.enqueue()
+    assert job.wait(SOON) is None
+    assert node.await_event("job.result_dropped", job=job.id)["error"]
+
+
+def test_waiting_ends_with_the_error_of_a_job_that_failed(node: Node) -> None:
+    with pytest.raises(JobFailed, match="ValueError: attempt 1") as caught:
+        handlers.raises.options(retry=1).enqueue("ValueError").wait(SOON)
+    assert caught.value.attempt == 1
+
+
+def test_jobs_start_in_the_order_of_queues_then_priority_then_age(cluster: Cluster) -> None:
+    placed = [
+        ("default", 5), ("default", 0), ("critical", 9), ("default", 5), ("critical", 1), ("ignored", 0),
+        ("default", 9), ("critical", 9),
+    ]  # fmt: skip
+    jobs = [shop.quick.options(queue=queue, priority=priority).enqueue() for queue, priority in placed]
+    assert cluster.start("--processes", "1", "--queues", "critical,default", "--drain").wait() == 0
+    order = [int(note["job"]) for note in cluster.notes("start")]
+    assert [jobs.index(job) for number in order for job in jobs if job.id == number] == [4, 2, 7, 1, 0, 3, 6]
+    assert jobs[5].refresh().state is JobState.AVAILABLE
+
+
+def test_a_delayed_job_starts_within_a_second_of_being_due(node: Node) -> None:
+    job = shop.quick.options(delay=timedelta(seconds=0.4)).enqueue()
+    assert job.state is JobState.SCHEDULED
+    job.wait(SOON)
+    claimed = job.refresh().claimed_at
+    assert claimed is not None
+    assert job.run_at is not None
+    assert timedelta(0) <= claimed - job.run_at < timedelta(seconds=1)
+
+
+def test_a_retry_starts_within_a_second_of_being_due(node: Node) -> None:
+    job = shop.flaky.options(retry=Retry(2, backoff=0.5, jitter=0)).enqueue(1)
+    waiting = reached(job, JobState.SCHEDULED)
+    assert waiting.attempt == 1
+    assert job.wait(SOON) == "done"
+    after = job.refresh()
+    assert after.claimed_at is not None
+    assert waiting.run_at is not None
+    assert timedelta(0) <= after.claimed_at - waiting.run_at < timedelta(seconds=1)
+    assert (after.attempt, after.crashes) == (2, 0)
+    assert [(error["attempt"], error["message"]) for error in after.errors] == [(1, "attempt 1")]
+
+
+def test_5_000_jobs_enqueued_at_once_run_once_each(node: Node, module_cluster: Cluster) -> None:
+    first = module_cluster.value("SELECT coalesce(max(id), 0) FROM qworker.jobs")
+    assert shop.noop.enqueue_many((number,) for number in range(5_000)) == 5_000
+    ended = "SELECT count(*), count(DISTINCT id), min(attempt), max(attempt) FROM qworker.job_history WHERE id > %s"
+    until(lambda: module_cluster.query(ended, first) == [(5_000, 5_000, 1, 1)], SOON,
+          what=lambda: f"{module_cluster.query(ended, first)}\n{node.tail()}")  # fmt: skip
+    assert module_cluster.value("SELECT count(*) FROM qworker.job WHERE id > %s", first) == 0
+
+
+def test_a_long_job_holds_up_neither_those_before_it_nor_those_behind_it(cluster: Cluster, tmp_path: Path) -> None:
+    before = [shop.noop.enqueue() for _ in range(40)]
+    long = handlers.held.enqueue(str(tmp_path / "go"))
+    behind = [shop.noop.enqueue() for _ in range(40)]
+    node = cluster.start("--processes", "1").await_ready()
+    reached(long, JobState.RUNNING)
+    states = "SELECT DISTINCT state, attempt FROM qworker.jobs WHERE id = ANY (%s)"
+    until(lambda: cluster.query(states, [job.id for job in before]) == [("completed", 1)], 2.0)
+    until(lambda: cluster.query(states, [job.id for job in behind]) == [("available", 0)], 2.0)
+    other = cluster.start("--processes", "1").await_ready()
+    until(lambda: cluster.query(states, [job.id for job in behind]) == [("completed", 1)], SOON)
+    assert long.refresh().state is JobState.RUNNING
+    (tmp_path / "go").touch()
+    long.wait(SOON)
+    assert (node.stop(), other.stop()) == (0, 0)
+
+
+def test_many_queues_are_worked_off_by_one_node(cluster: Cluster) -> None:
+    queues = [f"queue-{number}" for number in range(50)]
+    jobs = [
+        shop.answer.options(queue=queue, priority=number % 10).enqueue(queue) for number, queue in enumerate(queues)
+    ]
+    node = cluster.start("--processes", "2", "--queues", ",".join(queues)).await_ready()
+    assert [job.wait(SOON) for job in jobs] == queues
+    assert shop.answer.options(queue="queue-49").enqueue("awake").wait(SOON) == "awake"
+    assert node.stop() == 0
+
+
+def test_a_job_of_an_unknown_task_comes_again_ever_later_uncharged(node: Node, module_cluster: Cluster) -> None:
+    job_id = module_cluster.value("SELECT qworker.enqueue('nobody.knows', '[1]')")
+    seen = (
+        "SELECT state::text, attempt, bounces, crashes, errors, round(extract(epoch FROM run_at - clock_timestamp()))"
+        "  FROM qworker.job WHERE id = %s"
+    )
+    for bounces, delay in ((1, 5), (2, 10), (3, 20)):
+        until(lambda expected=bounces: module_cluster.query(seen, job_id)[0][2] == expected, SOON)  # type: ignore[misc]
+        state, attempt, _, crashes, errors, again_in = module_cluster.query(seen, job_id)[0]
+        assert (state, attempt, crashes, errors) == ("scheduled", 0, 0, None)
+        assert delay - 2 <= again_in <= delay
+        module_cluster.query("UPDATE qworker.job SET run_at = clock_timestamp() WHERE id = %s AND bounces < 3", job_id)
+    told = node.await_event("job.unknown_task", count=3, job=job_id)
+    assert (told["level"], told["task"], told["again_in"]) == ("warning", "nobody.knows", 20)
+
+
+def test_a_job_can_be_enqueued_from_sql(node: Node, module_cluster: Cluster) -> None:
+    by_name = module_cluster.value("""SELECT qworker.enqueue('answer', '{"value": "named"}')""")
+    by_place = module_cluster.value("""SELECT qworker.enqueue('answer', '["placed"]', queue => 'other')""")
+    assert shop.app.job(by_name).wait(SOON) == "named"
+    assert shop.app.job(by_place).wait(SOON) == "placed"
+
+
+def test_an_expired_job_never_starts(node: Node, module_cluster: Cluster) -> None:
+    job = shop.quick.options(queue="nobody", expires=0.01).enqueue()
+    after = reached(job)
+    assert after.state is JobState.CANCELLED
+    assert after.errors[-1]["type"] == "Expired"
+    assert not module_cluster.notes("start", job=job.id)
+
+
+# current_job
+
+
+def test_a_handler_knows_its_job(node: Node) -> None:
+    job = handlers.facts.options(queue="other").enqueue()
+    told = job.wait(SOON)
+    assert (told["id"], told["task"], told["queue"]) == (job.id, "facts", "other")
+    assert (told["attempt"], told["max_attempts"]) == (1, 3)
+    assert 25 < told["time_left"] <= 30
+    assert job.enqueued_at is not None
+    assert told["enqueued_at"] == job.enqueued_at.isoformat()
+
+
+def test_progress_is_seen_while_the_job_runs(node: Node, tmp_path: Path) -> None:
+    job = handlers.reports_and_waits.enqueue(str(tmp_path / "go"))
+    until(lambda: job.refresh().progress == {"fraction": 0.25, "text": "a quarter"}, SOON)
+    assert job.refresh().state is JobState.RUNNING
+    (tmp_path / "go").touch()
+    job.wait(SOON)
+
+
+def test_a_snoozed_job_comes_again_and_has_not_used_an_attempt(
+    node: Node, module_cluster: Cluster, tmp_path: Path
+) -> None:
+    job = shop.snoozing.options(retry=1).enqueue(str(tmp_path / "seen"), 0.2)
+    job.wait(SOON)
+    assert (job.refresh().attempt, job.refresh().errors) == (1, ())
+    first, second = module_cluster.notes("start", job=job.id)
+    assert (first["attempt"], second["attempt"]) == ("1", "1")
+    assert 0.2 <= float(second["at"]) - float(first["at"]) < 1.2
+
+
+@pytest.mark.parametrize(("fail", "rows"), [(False, 1), (True, 0)])
+def test_work_on_the_lent_connection_ends_with_the_handler(
+    node: Node, module_cluster: Cluster, *, fail: bool, rows: int
+) -> None:
+    table = f"written_{rows}"
+    module_cluster.query(f"CREATE TABLE {table} (number integer)")
+    job = handlers.writes.enqueue(table, fail=fail)
+    assert reached(job).state is (JobState.FAILED if fail else JobState.COMPLETED)
+    assert module_cluster.value(f"SELECT count(*) FROM {table}") == rows  # noqa: S608
