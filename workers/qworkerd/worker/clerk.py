@@ -4,6 +4,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -28,7 +29,7 @@ RETURNED = Returned()
 
 
 class Batch:
-    """The rows of one claim that have not been started: the main thread takes from the front, the clerk from the end."""
+    """The rows of one claim that were not started: the main thread takes from the front, the clerk from the end."""
 
     __slots__ = ("claim", "pending")
 
@@ -49,8 +50,8 @@ class Batch:
 class Clerk:
     """Settles finished jobs within 100 ms, also while a handler blocks, and hands back what waits behind a long one.
 
-    The main thread appends to `done` and rings once a batch: no lock and no wake-up for a single job. What is not settled
-    yet stays in the slot, and so survives this process.
+    The main thread appends to `done` and rings once a batch: no lock and no wake-up for a single job. What is not
+    settled yet stays in the slot, and so survives this process.
     """
 
     def __init__(self, node: Node, slot: Slot, name: str) -> None:
@@ -65,6 +66,7 @@ class Clerk:
         self._log = log.get()
         self._thread = threading.Thread(target=self._serve, name="clerk", daemon=True)
         self._settled = threading.Event()
+        self._asleep = False
         #: Finished jobs, in the order they ended; the main thread appends.
         self.done: deque[Done] = deque()
         #: What the main thread is working on.
@@ -77,6 +79,12 @@ class Clerk:
     def start(self) -> None:
         """Start the thread. It inherits the caller's signal mask, so call it while signals are blocked."""
         self._thread.start()
+
+    def watch(self, batch: Batch) -> None:
+        """Have the clerk look at a batch again and again while it runs."""
+        self.batch = batch
+        if self._asleep:
+            self.ring()
 
     def ring(self) -> None:
         """Have the clerk look now."""
@@ -127,11 +135,13 @@ class Clerk:
     def _listen(self) -> None:
         """Wait for the bell; while a batch runs or an errand is left, no longer than until the next look."""
         self._slot.floats[Slot.CLERK_DEADLINE] = 0.0
+        # Said before looking: either this thread sees the batch, or `watch` sees that nobody looks.
+        self._asleep = True
         waiting = self.batch is not None or self._errands or self._give_up_at is not None
-        try:
+        self._asleep = not waiting
+        with suppress(queue.Empty):
             self._bell.get(timeout=LOOK if waiting else None)
-        except queue.Empty:
-            pass
+        self._asleep = False
         self._breathe()
 
     def _breathe(self) -> None:
