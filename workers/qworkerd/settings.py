@@ -79,7 +79,10 @@ class Settings:
     max_crashes: int = count(3, 1, 1000, "A job that has killed its worker so many times fails.")
     max_losses: int = count(10, 1, 1000, "A job that was running on so many nodes when they were lost fails.")
     poll_interval: float = seconds(
-        1.0, 0.05, 60, "How often to look for work that nobody announced; lower finds it sooner and costs a query each."
+        1.0,
+        0.05,
+        1,
+        "How often the node looks for work that nobody announced; less finds it sooner, at a query each time.",
     )
     batch: int = count(256, 1, 256, "How many jobs a worker claims at once, at most; fewer when they are long.")
     lease: float = seconds(

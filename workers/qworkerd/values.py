@@ -1,5 +1,4 @@
 """How a setting's value is read, whether it comes as text, from TOML or from Python."""
-# ruff: noqa: ANN401 - as with dataclasses.field, a declaration stands for a value of the declared type
 
 import math
 from collections.abc import Callable, Iterable
