@@ -48,7 +48,7 @@ class Claims:
     def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
         self._sql = load("claims", schema)
 
-    def claim(  # noqa: PLR0913
+    def claim(
         self,
         database: Database,
         *,
@@ -59,7 +59,7 @@ class Claims:
         cursors: Sequence[int],
         limit: int,
     ) -> list[tuple[Any, ...]]:
-        """Take up to `limit` jobs behind the cursors, one cursor for each pair of queue and priority, most urgent first.
+        """Take up to `limit` jobs behind the cursors, one for each pair of queue and priority, most urgent first.
 
         Returns rows in the order of ClaimedJob, not sorted.
         """
@@ -102,7 +102,7 @@ class Claims:
         """Fail a job for good, and enqueue its failure hook."""
         return self._ids(database, "fail", {"id": job, "token": token, "error": error, "hook": hook})
 
-    def finish(  # noqa: PLR0913
+    def finish(
         self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float
     ) -> list[int]:
         """End a job as "cancelled" or "discarded"."""

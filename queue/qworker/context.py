@@ -21,7 +21,7 @@ class RunningJob:
         "started", "task",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - one field each, built once a job on the hot path
+    def __init__(
         self,
         job_id: int,
         task: str,

@@ -59,7 +59,7 @@ class Nodes:
 
     # A node's own life
 
-    def register(  # noqa: PLR0913
+    def register(
         self, database: Database, *, name: str, version: str, queues: Sequence[str], processes: int, lease: float
     ) -> int:
         """Enter a new node; return its id."""
@@ -139,7 +139,7 @@ class Nodes:
         """Return nodes that running jobs name and that are no more."""
         return [row[0] for row in self._rows(database, "strays")]
 
-    def declare_cron(  # noqa: PLR0913
+    def declare_cron(
         self, database: Database, node: int, *, name: str, task: str, expression: str, timezone: str
     ) -> None:
         """Declare a schedule."""
@@ -147,7 +147,7 @@ class Nodes:
 
     def schedules(self, database: Database, names: Sequence[str]) -> list[tuple[str, str, str, str, float, float]]:
         """Return (name, task, expression, timezone, last tick, now) of the schedules of these names."""
-        return [tuple(row) for row in self._rows(database, "schedules", names=list(names))]  # type: ignore[misc]
+        return [tuple(row) for row in self._rows(database, "schedules", names=list(names))]
 
     def tick(self, database: Database, **tick: Any) -> bool:
         """Enqueue one tick, unless some node has already."""
@@ -174,7 +174,7 @@ class Nodes:
         return [row[0] for row in self._rows(database, "ring", keep=keep)]
 
     def empty_day(self, database: Database, day: int) -> bool:
-        """Truncate a day of the ring if it holds anything; raises LockNotAvailable instead of waiting behind a pg_dump."""
+        """Truncate a day of the ring if it holds anything; raises LockNotAvailable rather than wait for a pg_dump."""
         return bool(self._rows(database, "empty_day", day=day)[0][0])
 
     def listen(self, database: Database) -> None:

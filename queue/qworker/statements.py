@@ -3,7 +3,7 @@
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import LiteralString
 
 from qworker.errors import ConfigurationError
 
@@ -21,7 +21,7 @@ def qualify(text: str, schema: str) -> LiteralString:
     if not _SCHEMA_NAME.fullmatch(schema):
         msg = f"schema name {schema!r} is not usable: take lower-case letters, digits and _, at most 48 characters"
         raise ConfigurationError(msg)
-    return cast("LiteralString", text.replace("{schema}", schema))
+    return text.replace("{schema}", schema)
 
 
 @cache

@@ -79,7 +79,7 @@ def test_an_alarm_meant_for_an_earlier_job_does_not_hit_the_next(gate: Gate) -> 
 
 
 def test_a_swallowed_interrupt_comes_again(gate: Gate) -> None:
-    caught = []
+    caught: list[float] = []
 
     def handler() -> None:
         while len(caught) < 3:

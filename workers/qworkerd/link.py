@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 import psycopg
+
 from qworker import connection
 from qworkerd import log
 from qworkerd.node import Node

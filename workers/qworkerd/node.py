@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from qworker import App
-
 from qworkerd.bell import Bell
 from qworkerd.budget import Budget
 from qworkerd.settings import Settings

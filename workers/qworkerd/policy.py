@@ -7,7 +7,6 @@ from typing import Any
 
 from qworker import Retry, Task
 from qworker.task import UNSET
-
 from qworkerd.settings import Settings
 
 
@@ -31,7 +30,7 @@ class Policies:
         self._settings = settings
         self._tasks: dict[str, Policy] = {}
 
-    def find(self, task: Task | None, overrides: str | None) -> Policy:
+    def find(self, task: Task[..., Any] | None, overrides: str | None) -> Policy:
         """Return the rules for a job; a task that is not known here has the defaults."""
         name = task.name if task else ""
         policy = self._tasks.get(name)
@@ -39,7 +38,7 @@ class Policies:
             policy = self._tasks[name] = self._of(task)
         return self._apply(policy, json.loads(overrides)) if overrides else policy
 
-    def _of(self, task: Task | None) -> Policy:
+    def _of(self, task: Task[..., Any] | None) -> Policy:
         settings = self._settings
         retry = task.retry if task is not None else Retry()
         timeout = settings.timeout if task is None or task.timeout is UNSET else task.timeout

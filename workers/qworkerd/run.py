@@ -43,7 +43,7 @@ def serve(app: App, settings: Settings) -> int:
 
 
 def warn_of_threads() -> None:
-    """Warn of threads that the application has started: they will not exist in the workers, and their locks may be held."""
+    """Warn of threads that the application has started: workers will not have them, but may find their locks held."""
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if names:
         log.get().warning("app.threads", threads=names, hint="started at import; they do not exist in the workers")

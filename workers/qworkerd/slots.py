@@ -165,9 +165,9 @@ class Slot:
     def __getattr__(self, name: str) -> Any:
         """Read a field by its lower-case name, for everything but the hot path."""
         number = getattr(Slot, name.upper(), None)
-        if not isinstance(number, int):
-            raise AttributeError(name)
-        return self.floats[number] if number >= Slot.DEADLINE else self.words[number]
+        if isinstance(number, int):
+            return self.floats[number] if number >= Slot.DEADLINE else self.words[number]
+        raise AttributeError(name)
 
     @property
     def state(self) -> SlotState:
@@ -257,7 +257,7 @@ class Header:
 
     @property
     def condemned(self) -> bool:
-        """Others have declared the node dead: set by the scheduler, cleared by the supervisor once no worker is left."""
+        """Others have declared the node dead: set by the scheduler, cleared by the supervisor once no worker lives."""
         return bool(self.words[Header.CONDEMNED])
 
     @condemned.setter

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from qworker.errors import JobTimeout
 from qworkerd.worker.gate import Gate
@@ -33,7 +34,7 @@ def generator() -> int:
     return sum(i for i in (1, 2))
 
 
-handlers = [plain, tidy, generator, lambda: 1, int, str]
+handlers: list[Callable[..., object]] = [plain, tidy, generator, lambda: 1, int, str]
 ready, go = os.pipe()
 parent = os.getpid()
 pid = os.fork()
@@ -75,4 +76,4 @@ finally:
     os.waitpid(pid, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
 outcomes["calls"] = calls
-print(json.dumps(outcomes))
+sys.stdout.write(json.dumps(outcomes) + "\n")

@@ -18,7 +18,7 @@ LIMIT = 1000
 
 
 class Due:
-    """Walks the index of scheduled jobs from a little behind the clock, not over all that an old snapshot still holds."""
+    """Walks the index of scheduled jobs from a little behind the clock, not over all that an old snapshot holds."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes

@@ -23,7 +23,7 @@ class Lease:
         self._nodes = nodes
         self._version = version
         self._header = node.table.header
-        #: Others wait for the whole lease after the last beat they saw; this node stops itself so much earlier (seconds).
+        #: Others wait for a whole lease after the last beat they saw; this node stops so much earlier (seconds).
         self._margin = min(2.0, node.settings.lease / 5)
         self._log = log.get()
         #: What the database was last told.

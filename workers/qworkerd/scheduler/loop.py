@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -13,11 +12,12 @@ import psycopg
 from qworker.nodes import Nodes, Sight
 from qworkerd import exits, log
 from qworkerd.bell import Bell
-from qworkerd.link import LOST, Link
+from qworkerd.link import Link
 from qworkerd.node import Node
 from qworkerd.scheduler.burials import Burials
 from qworkerd.scheduler.cron import Cron
 from qworkerd.scheduler.due import Due
+from qworkerd.scheduler.duties import Duties
 from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.orphanage import end_workers
 from qworkerd.scheduler.rescue import Rescue
@@ -36,17 +36,6 @@ RECONCILE, SWEEP, EXPIRE, DISCARD, TRUNCATE = 2.0, 5.0, 5.0, 60.0, 300.0
 UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
 PATIENCE, LOCK_PATIENCE = 5.0, 1.0
-
-
-class Duty:
-    """Something to be done every so often; an error in it is logged and harms no other."""
-
-    def __init__(self, name: str, every: float, run: Callable[[Database], object]) -> None:
-        self.name = name
-        self.every = every
-        self.run = run
-        #: When it is due (monotonic).
-        self.due = 0.0
 
 
 class Scheduler:
@@ -73,13 +62,12 @@ class Scheduler:
         self.wake = Wake(node, self.nodes, self.lease)
         retention = Retention(settings, self.nodes)
         self.sight = Sight({}, waiting=False, due_in=None, cancels=[], at=0.0)
-        self.duties = [
-            Duty("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight.at))),
-            Duty("rescue", SWEEP, lambda d: self.freed(self.rescue.sweep(d))),
-            Duty("expire", EXPIRE, retention.expire),
-            Duty("discard", DISCARD, retention.discard),
-            Duty("truncate", TRUNCATE, retention.truncate),
-        ]
+        self.duties = Duties(self.breathe)
+        self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight.at)))
+        self.duties.add("rescue", SWEEP, lambda d: self.freed(self.rescue.sweep(d)))
+        self.duties.add("expire", EXPIRE, retention.expire)
+        self.duties.add("discard", DISCARD, retention.discard)
+        self.duties.add("truncate", TRUNCATE, retention.truncate)
         self.made = 0
         self.beat_due = 0.0
         self.look_due = 0.0
@@ -164,7 +152,7 @@ class Scheduler:
         self.stopping = True
 
     def breathe(self, phase: Phase = Phase.IDLE) -> None:
-        """Show the supervisor that the loop goes round: a scheduler that hangs is replaced, if possible within the lease."""
+        """Show the supervisor that the loop goes round; a scheduler that hangs is replaced, if possible in time."""
         self.slot.enter(phase, monotonic() + max(2 * PATIENCE, self.node.settings.lease / 2))
 
     # One round
@@ -197,27 +185,14 @@ class Scheduler:
             self.node.wake.ring()
         self.cancel(sight.cancels)
         if not self.header.draining:
-            self.attempt(database, "promote", self.promote)
+            self.duties.attempt(database, "promote", self.promote)
             if sight.at >= self.cron.due_at:
-                self.attempt(database, "cron", lambda d: self.freed(self.cron.enqueue(d)))
+                self.duties.attempt(database, "cron", lambda d: self.freed(self.cron.enqueue(d)))
             self.aim(sight)
-        self.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.beats)))
-        for duty in self.duties:
-            if monotonic() >= duty.due:
-                duty.due = monotonic() + duty.every
-                self.attempt(database, duty.name, duty.run)
+        self.duties.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.beats)))
+        self.duties.do(database)
         if self.node.settings.drain:
-            self.attempt(database, "drain", self.check_empty)
-
-    def attempt(self, database: Database, name: str, run: Callable[[Database], object]) -> None:
-        """Do a duty; only a lost connection ends the round."""
-        self.breathe()
-        try:
-            run(database)
-        except psycopg.Error as error:
-            if isinstance(error, LOST) and (database.closed or database.broken):
-                raise
-            self.log.warning("duty.error", duty=name, error=str(error).strip())
+            self.duties.attempt(database, "drain", self.check_empty)
 
     def aim(self, sight: Sight) -> None:
         """Look again when the next job or tick is due, if that is sooner."""

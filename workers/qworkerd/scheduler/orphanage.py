@@ -24,8 +24,8 @@ def alive(slot: Slot) -> bool:
 def end_workers(table: SlotTable) -> None:
     """Kill every worker with its group, wait until they are gone, and make graves of their slots.
 
-    The kernel has killed the workers when their supervisor died; what is left are the subprocesses of their jobs. When the
-    supervisor only stands still, the workers are killed here: their pids cannot be reused, because nobody reaps them.
+    The kernel has killed the workers when their supervisor died; what is left are the subprocesses of their jobs. When
+    the supervisor only stands still, the workers are killed here: nobody reaps them, so their pids are not reused.
     """
     workers = table.live(Role.WORKER)
     for slot in workers:

@@ -11,8 +11,8 @@ from qworkerd.scheduler.lease import Lease
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: After the node has said that it is idle, somebody looks again so soon (seconds): for jobs whose transaction had looked
-#: before and committed after.
+#: After the node has said that it is idle, somebody looks again so soon (seconds): for jobs whose transaction had
+#: looked before and committed after.
 LOOKS = (0.002, 0.01, 0.05, 0.25)
 
 

@@ -66,7 +66,7 @@ class Supervisor:
     def sleep(self) -> float:
         """Return how long nothing can be due (seconds)."""
         now = monotonic()
-        due = [now + TICK, self.shutdown.until]
+        due = [now + (TICK if self.announced else BOOT_TICK), self.shutdown.until]
         for seat in self.seats:
             if seat.slot is not None:
                 due.append(self.overdue.due(seat, seat.slot))
@@ -79,7 +79,7 @@ class Supervisor:
     # Children
 
     def wanted(self, seat: Seat) -> bool:
-        """Tell whether the seat is to be filled: the scheduler's until the end, a worker's while there is work to take."""
+        """Tell whether the seat is to be filled: the scheduler's until the end, a worker's while it may take work."""
         if seat.role is Role.SCHEDULER:
             return self.shutdown.state is not State.CLOSING
         return self.shutdown.state is State.RUNNING and not self.node.budget.spent and self.leased
@@ -152,8 +152,8 @@ class Supervisor:
         """Stop by ourselves when that was asked for and the work is done."""
         if self.settings.drain and self.header.empty:
             self.shutdown.drain("the queues are empty")
-        elif self.node.budget.spent:
-            self.shutdown.drain("max-jobs is reached")
+        elif self.node.budget.spent and not any(seat.pid for seat in self.workers):
+            self.shutdown.drain("max-jobs is reached")  # not before: what a worker hands back is to be run
 
     def report(self) -> None:
         """Tell systemd how the node is: ready once a worker is, alive each round."""

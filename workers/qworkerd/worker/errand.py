@@ -108,9 +108,7 @@ class Decision(Errand):
 
 
 def sort(done: Iterable[Done]) -> list[Errand]:
-    """Make errands of what was handed over: one for the successes of each claim, one for what is handed back, one for
-    each other outcome.
-    """  # fmt: skip
+    """Make errands of what was handed over, as few as possible: each is a statement and a commit."""
     successes: dict[Claim, Acknowledge] = {}
     returned: dict[Claim, Release] = {}
     decisions: list[Errand] = []

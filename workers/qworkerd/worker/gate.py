@@ -1,4 +1,4 @@
-"""The interrupt gate: lets signals interrupt the handler, and nothing but the handler. A job's timeout is armed here."""
+"""The interrupt gate: lets signals interrupt the handler and nothing else. A job's timeout is armed here."""
 
 from collections.abc import Callable
 from math import inf
@@ -13,8 +13,8 @@ from qworker.errors import Interrupt, JobTimeout
 class Gate:
     """Calls handlers; while one runs the gate is open, and a signal may raise.
 
-    The timer is armed lazily: it stays set for the earliest deadline known, and `fire` looks at the clock. Almost no job
-    lives to see its deadline, so almost no job costs a system call.
+    The timer is armed lazily: it stays set for the earliest deadline known, and `fire` looks at the clock. Almost no
+    job lives to see its deadline, so almost no job costs a system call.
     """
 
     __slots__ = ("_armed", "_deadline", "_open", "_repeat")

@@ -28,7 +28,7 @@ class Lending:
         return self._pool.getconn()
 
     def take_back(self, connection: psycopg.Connection[Any], *, commit: bool) -> psycopg.Error | None:
-        """Commit or roll back what the handler has done, and keep the connection for the next; return what went wrong."""
+        """Commit or roll back what the handler has done; return what went wrong. The pool keeps the connection."""
         try:
             if commit:
                 connection.commit()

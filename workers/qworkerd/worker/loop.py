@@ -1,28 +1,24 @@
 """The worker: takes jobs, runs them, hands them over."""
 
 import os
-import random
 import select
 import signal
 from contextlib import suppress
-from operator import itemgetter
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 from types import FrameType
-from typing import Any
 
-import psycopg
-
-from qworker.claims import Claims
 from qworker.errors import Interrupt, JobCancelled, JobInterrupted
 from qworkerd import exits, log
 from qworkerd.bell import Bell
 from qworkerd.link import Link
 from qworkerd.node import Node
-from qworkerd.slots import UNKNOWN, Claim, Header, Phase, Slot, draw_token
+from qworkerd.slots import Header, Phase, Slot
 from qworkerd.worker.clerk import Batch, Clerk
+from qworkerd.worker.driver import teach_psycopg
 from qworkerd.worker.gate import Gate
-from qworkerd.worker.pace import Cursors, Pace
 from qworkerd.worker.runner import Runner
+from qworkerd.worker.taker import Taker
+from qworkerd.worker.wear import Wear, resident
 
 #: Above so many unsettled jobs the main thread waits for the clerk.
 BACKLOG = 512
@@ -32,8 +28,6 @@ HEAVY = 0.05
 PATIENCE = 0.05
 #: How long the clerk may take to settle the last jobs of a process that ends (seconds).
 LAST_SETTLEMENT = 5.0
-
-_by_urgency = itemgetter(2, 1)  # priority, place
 
 
 class Worker:
@@ -48,19 +42,14 @@ class Worker:
         self.stopping = False
         self.interrupted = 0  # the job that was told to stop; each is told once
         self.bell = Bell()
-        self.claims = Claims(settings.schema)
-        self.pace = Pace(settings.batch)
-        self.cursors = Cursors(settings.queues, settings.processes)
-        self.order = {queue: number for number, queue in enumerate(settings.queues)}
-        self.numbers = {name: number for number, name in enumerate(node.tasks)}
         name = f"worker {slot.seat} {slot.tag}"
         self.link = Link(node, name, self.doze, lambda: self.stopping)
+        self.taker = Taker(node, slot, self.link)
         self.clerk = Clerk(node, slot, name)
         self.gate = Gate()
         self.runner = Runner(node, slot, self.gate, self.clerk)
-        self.dry = True  # the last claim left nothing behind
         self.last_long = ""  # the task whose last run was heavy
-        self.quota = quota(settings.max_jobs_per_worker)
+        self.wear = Wear(settings)
         self.poll = select.epoll()
         self.log = log.get()
 
@@ -70,7 +59,8 @@ class Worker:
         """Get ready while all signals are blocked, then open up."""
         log.bind_process(role="worker", worker=self.slot.seat)
         os.environ["PGAPPNAME"] = f"qworker job {self.slot.seat} {self.slot.tag}"
-        teach_psycopg()
+        if not teach_psycopg():
+            self.log.warning("driver.unknown", hint="a query that is interrupted ends only with its process")
         self.poll.register(self.node.wake.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poll.register(self.bell.fd, select.EPOLLIN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -101,7 +91,10 @@ class Worker:
                 if self.worn_out():
                     code = exits.RECYCLE
                     break
-            elif self.dry and not self.stopping:
+            elif self.node.budget.spent:
+                self.node.wake.ring()  # the next one that sleeps has nothing to wait for either
+                break
+            elif self.taker.dry and not self.stopping:
                 self.rest()
         return self.close(code)
 
@@ -118,76 +111,27 @@ class Worker:
         return code
 
     def worn_out(self) -> bool:
-        """Tell whether the process has done its share."""
-        if self.runner.tainted:
-            return True
-        if self.slot.words[Slot.DONE] >= self.quota:
-            self.log.info("worker.recycled", reason="max-jobs-per-worker", jobs_done=self.slot.done)
-            return True
-        limit = self.node.settings.max_rss
-        if limit is not None and (held := resident()) > limit:
-            self.log.info("worker.recycled", reason="max-rss", rss_mib=held, limit_mib=limit)
-            return True
-        return False
+        """Tell whether the process has done its share, or was left in an unknown state by an interrupt."""
+        limit = self.wear.reached(self.slot.words[Slot.DONE])
+        if limit is not None:
+            self.log.info("worker.recycled", limit=limit, jobs_done=self.slot.done, rss_mib=resident())
+        return self.runner.tainted or limit is not None
 
     # Take
 
     def take(self) -> Batch | None:
-        """Claim as many jobs as suit; None when there are none, or none could be had."""
+        """Claim jobs; None when there are none, or none could be had. Too many that are unsettled hold it up."""
         if len(self.clerk.done) > BACKLOG:
             self.clerk.flush(self.node.settings.stall_timeout)
         claim = next((claim for claim in self.slot.claims if not claim.token), None)
-        if claim is None:
+        if claim is None:  # all are held open by rows that somebody else has locked
             self.slot.enter(Phase.SETTLING, self.stall())
             self.clerk.flush(1.0)
             return None
-        size = self.node.budget.draw(self.pace.size)
-        if size == 0:
-            self.stopping = True
-            return None
-        rows = self.claim(claim, size)
-        if rows is None or len(rows) < size:
-            self.node.budget.give_back(size - len(rows or ()))
-        if not rows:
-            claim.close()
-            return None
-        rows.sort(key=_by_urgency)
-        if len(self.order) > 1:
-            rows.sort(key=lambda row: self.order[row[3]])
-        numbers = self.numbers
-        claim.fill([r[0] for r in rows], [numbers.get(r[4], UNKNOWN) for r in rows], [r[6] for r in rows])
-        return Batch(claim, rows)
-
-    def claim(self, claim: Claim, size: int) -> list[tuple[Any, ...]] | None:
-        """Send one claim, its token standing in memory before; None when the database did not answer it.
-
-        A claim whose answer was lost may have been committed: its token is given up here, and the scheduler frees jobs that
-        carry a token no slot knows.
-        """
-        self.slot.enter(Phase.CLAIMING, self.stall())
-        database = self.link.get()
-        if database is None:
-            return None
-        token = draw_token()
-        claim.open(token)
-        started = monotonic()
-        cursors, sweep = self.cursors.start(idle=self.dry)
-        try:
-            rows = self.claims.claim(
-                database, node=self.header.node, token=token, queues=self.cursors.queues,
-                priorities=self.cursors.priorities, cursors=cursors, limit=size,
-            )  # fmt: skip
-        except psycopg.Error as error:
-            self.log.warning("claim.error", error=str(error).strip())
-            if self.link.survives(error):
-                self.doze(1.0)
-            self.dry = False
-            return None
-        self.cursors.advance(rows, sweep=sweep, took=monotonic() - started)
-        self.dry = len(rows) < size
-        if not self.dry:
-            self.node.wake.ring()  # there may be more: one worker wakes the next
-        return rows
+        batch = self.taker.take(claim)
+        if self.taker.refused:
+            self.doze(1.0)
+        return batch
 
     def rest(self) -> None:
         """Wait for work: until somebody rings, or for what a sweep may find."""
@@ -195,7 +139,7 @@ class Worker:
         self.slot.enter(Phase.IDLE, self.stall())
         self.node.poke.ring()
         patience = self.node.settings.stall_timeout / 2
-        wait = self.cursors.wait()
+        wait = self.taker.cursors.wait()
         for fd, _ in self.poll.poll(wait if 0 < wait < patience else patience):
             (self.node.wake if fd == self.node.wake.fd else self.bell).silence()
 
@@ -215,7 +159,7 @@ class Worker:
         self.gate.rearm()
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
-        self.clerk.batch = batch
+        self.clerk.watch(batch)
         place = 0
         while pending and not self.stopping and not self.runner.tainted:
             if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
@@ -242,7 +186,7 @@ class Worker:
         self.clerk.give_back(batch)
         self.clerk.ring()
         words[Slot.DONE] += place
-        self.pace.note(place, now - begun)
+        self.taker.pace.note(place, now - begun)
 
     def isolate(self, batch: Batch) -> None:
         """Run a job alone that once took its worker or node with it: its neighbours go back first."""
@@ -281,28 +225,6 @@ class Worker:
     def stall(self) -> float:
         """Return the deadline of a step of our own (monotonic)."""
         return monotonic() + self.node.settings.stall_timeout
-
-
-def quota(jobs: int | None) -> float:
-    """Return after how many jobs to leave: up to a tenth fewer, so that not all workers leave together."""
-    return float("inf") if jobs is None else max(1, jobs - random.randint(0, jobs // 10))  # noqa: S311
-
-
-def resident() -> int:
-    """Return the resident memory of this process (MiB, proc(5) statm)."""
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
-
-
-def teach_psycopg() -> None:
-    """Have psycopg treat our interrupts as it treats Ctrl-C: cancel the running query, then go on.
-
-    Otherwise the query runs on in the server, its locks held, and the next attempt waits for its own past. The name is
-    private; where it is missing, the server's client_connection_check_interval ends the query once the process is gone.
-    """
-    known = getattr(psycopg.connection, "_INTERRUPTED", None)
-    if isinstance(known, tuple) and Interrupt not in known:
-        psycopg.connection._INTERRUPTED = (*known, Interrupt)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def main(node: Node, slot: Slot) -> int:

@@ -42,9 +42,9 @@ class Cursors:
 
     A claim that begins at the front walks over every dead index entry that some old snapshot still holds; one that
     begins behind the last job claimed does not. What a cursor may have jumped over (a job whose transaction committed
-    late, one that was handed back) is found by a sweep, a claim from the front: whenever there seems to be nothing left,
-    and once a second. A sweep that was dear is followed by a pause in proportion, so that however long a snapshot is
-    held, sweeping takes no more than its share.
+    late, one that was handed back) is found by a sweep, a claim from the front: whenever there seems to be nothing
+    left, and once a second. A sweep that was dear is followed by a pause in proportion, so that however long a snapshot
+    is held, sweeping takes no more than its share.
     """
 
     __slots__ = ("_allowed", "_front", "_index", "_pause", "_swept", "cursors", "priorities", "queues")
@@ -61,7 +61,7 @@ class Cursors:
         self._allowed = 0.0
 
     def start(self, *, idle: bool) -> tuple[list[int], bool]:
-        """Return the cursors for the next claim, and whether it is a sweep; idle: the last claim left nothing behind."""
+        """Return the cursors for the next claim, and whether it is a sweep; idle: the last one left nothing behind."""
         now = monotonic()
         sweep = now >= self._allowed and (idle or now - self._swept >= EVERY)
         return (self._front if sweep else self.cursors), sweep

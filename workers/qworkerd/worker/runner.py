@@ -28,7 +28,7 @@ _INSTANT = 0.001
 #: A job whose task nobody here knows comes again after so many seconds, doubling (seconds).
 _BOUNCE, _BOUNCE_CAP = 5.0, 3600.0
 
-_scan = JSONDecoder().scan_once
+_scan = JSONDecoder().scan_once  # type: ignore[attr-defined] # raw_decode without its Python wrapper
 
 _forked = False
 
@@ -73,7 +73,16 @@ class Runner:
         policy = self._policies.find(task, overrides)
         deadline = now + policy.timeout
         job = RunningJob(
-            job_id, name, queue, attempt, policy.max_attempts, enqueued_at, now, deadline, self._lending.lend, self._progress
+            job_id,
+            name,
+            queue,
+            attempt,
+            policy.max_attempts,
+            enqueued_at,
+            now,
+            deadline,
+            self._lending.lend,
+            self._progress,
         )
         self._claim = claim
         self.current = job_id
@@ -116,10 +125,10 @@ class Runner:
         running.reset(mark)
         return ended
 
-    def _conclude(  # noqa: PLR0913
+    def _conclude(
         self,
         job: RunningJob,
-        task: Task,
+        task: Task[..., Any],
         policy: Policy,
         raised: BaseException | None,
         result: Any,
@@ -156,7 +165,7 @@ class Runner:
                 self._log.warning("job.interrupted", **facts)
 
     def _encode(self, result: Any) -> str | None:
-        """Encode what a handler returned; its work is done, so a result that cannot be kept is no reason to repeat it."""
+        """Encode what a handler returned; its work is done: a result that cannot be kept is no reason to repeat it."""
         try:
             return encode_result(result)
         except (TypeError, ValueError, PayloadTooLarge) as error:
@@ -171,7 +180,7 @@ class Runner:
         claim.statuses[place] = Status.DONE
         self._clerk.done.append((claim, job_id, PutOff(delay, bounced=True)))
 
-    def _hook(self, task: Task) -> Callable[..., Any]:
+    def _hook(self, task: Task[..., Any]) -> Callable[..., Any]:
         """Return what runs a task's failure hook for a job that has failed."""
 
         def call(job_id: int) -> None:

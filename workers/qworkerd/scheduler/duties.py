@@ -1,0 +1,56 @@
+"""What a scheduler does every so often, and how one thing that goes wrong is kept from all others."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from qworkerd import log
+from qworkerd.link import LOST
+
+Database = psycopg.Connection[tuple[Any, ...]]
+Run = Callable[[Database], object]
+
+
+class Duty:
+    """Something to be done every so often."""
+
+    __slots__ = ("due", "every", "name", "run")
+
+    def __init__(self, name: str, every: float, run: Run) -> None:
+        self.name = name
+        self.every = every
+        self.run = run
+        #: When it is due (monotonic).
+        self.due = 0.0
+
+
+class Duties:
+    """Does each when it is due."""
+
+    def __init__(self, breathe: Callable[[], None]) -> None:
+        self._breathe = breathe
+        self._duties: list[Duty] = []
+        self._log = log.get()
+
+    def add(self, name: str, every: float, run: Run) -> None:
+        """Take on a duty, to be done every so many seconds."""
+        self._duties.append(Duty(name, every, run))
+
+    def do(self, database: Database) -> None:
+        """Do what is due."""
+        for duty in self._duties:
+            if monotonic() >= duty.due:
+                duty.due = monotonic() + duty.every
+                self.attempt(database, duty.name, duty.run)
+
+    def attempt(self, database: Database, name: str, run: Run) -> None:
+        """Do one thing; an error is logged, and only a lost connection is passed on."""
+        self._breathe()
+        try:
+            run(database)
+        except psycopg.Error as error:
+            if isinstance(error, LOST) and (database.closed or database.broken):
+                raise
+            self._log.warning("duty.error", duty=name, error=str(error).strip())

@@ -1,0 +1,74 @@
+"""End children that are past their deadline: dump their stacks, then kill the whole group."""
+
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from math import inf
+from time import monotonic
+
+from qworkerd import log
+from qworkerd.node import Node
+from qworkerd.slots import Phase, Slot
+from qworkerd.supervisor.reaper import kill_group
+from qworkerd.supervisor.seat import Seat
+
+#: Between the first look that finds a child overdue and the second (seconds).
+SECOND_LOOK = 0.1
+#: Between the dump of its stacks and the kill (seconds).
+LAST_WORDS = 0.5
+
+
+class Overdue:
+    """One rule for a hung boot, a stalled query, a job's hard timeout: every phase has a deadline.
+
+    A child is overdue when two looks find the same phase past the same deadline: a single look may read a slot while it
+    is being written.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._log = log.get()
+
+    def end(self, seats: Iterable[Seat]) -> None:
+        """Look at every child, and carry out what earlier looks have decided."""
+        now = monotonic()
+        for seat in seats:
+            if seat.slot is None:
+                continue
+            if seat.sentence:
+                if now >= seat.execution:
+                    seat.execution = inf
+                    kill_group(seat.pid)
+                continue
+            found = expired(seat.slot, now)
+            if found is None or seat.suspicion != found:
+                seat.suspicion, seat.suspected = found, now
+            elif now - seat.suspected >= SECOND_LOOK:
+                self._condemn(seat, seat.slot, found, now)
+
+    def due(self, seat: Seat, slot: Slot) -> float:
+        """Return when the child has to be looked at next (monotonic)."""
+        if seat.sentence:
+            return seat.execution
+        return seat.suspected + SECOND_LOOK if seat.suspicion else slot.floats[Slot.DEADLINE]
+
+    def _condemn(self, seat: Seat, slot: Slot, found: tuple[int, float], now: float) -> None:
+        phase, running = Phase(found[0]), slot.current()
+        seat.sentence = "timeout" if phase is Phase.RUNNING and running else "stalled"
+        seat.execution = now + LAST_WORDS
+        facts = {"job": running.id, "task": self._node.task_name(running.task)} if running else {}
+        self._log.warning(
+            "child.overdue", child=seat.name, child_pid=seat.pid, phase=phase.name.lower(),
+            overdue_by=round(now - found[1], 3), **facts,
+        )  # fmt: skip
+        with suppress(ProcessLookupError):
+            os.kill(seat.pid, signal.SIGUSR2)
+
+
+def expired(slot: Slot, now: float) -> tuple[int, float] | None:
+    """Return the phase and the deadline that is over, the clerk thread's included; None while all is well."""
+    if slot.floats[Slot.DEADLINE] < now:
+        return slot.words[Slot.PHASE], slot.floats[Slot.DEADLINE]
+    clerk = slot.floats[Slot.CLERK_DEADLINE]
+    return (Phase.SETTLING, clerk) if 0 < clerk < now else None

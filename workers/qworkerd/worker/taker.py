@@ -1,0 +1,84 @@
+"""Takes jobs: how many, from where, and under which token."""
+
+from operator import itemgetter
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from qworker.claims import Claims
+from qworkerd import log
+from qworkerd.link import Link
+from qworkerd.node import Node
+from qworkerd.slots import UNKNOWN, Claim, Phase, Slot, draw_token
+from qworkerd.worker.clerk import Batch
+from qworkerd.worker.pace import Cursors, Pace
+
+_by_urgency = itemgetter(2, 1)  # priority, place
+
+
+class Taker:
+    """Claims for one worker."""
+
+    def __init__(self, node: Node, slot: Slot, link: Link) -> None:
+        settings = node.settings
+        self._node = node
+        self._slot = slot
+        self._link = link
+        self._stall = settings.stall_timeout
+        self._claims = Claims(settings.schema)
+        self._order = {queue: number for number, queue in enumerate(settings.queues)}
+        self._numbers = {name: number for number, name in enumerate(node.tasks)}
+        self._log = log.get()
+        self.pace = Pace(settings.batch)
+        self.cursors = Cursors(settings.queues, settings.processes)
+        #: The last claim left nothing behind.
+        self.dry = True
+        #: The server has refused the last claim.
+        self.refused = False
+
+    def take(self, claim: Claim) -> Batch | None:
+        """Claim as many jobs as suit, into a free claim of the slot; None when there are none, or none could be had."""
+        budget = self._node.budget
+        size = budget.draw(self.pace.size)
+        rows = self._send(claim, size) if size else []
+        budget.give_back(size - len(rows))
+        if not rows:
+            claim.close()
+            return None
+        rows.sort(key=_by_urgency)
+        if len(self._order) > 1:
+            rows.sort(key=lambda row: self._order[row[3]])
+        numbers = self._numbers
+        claim.fill([r[0] for r in rows], [numbers.get(r[4], UNKNOWN) for r in rows], [r[6] for r in rows])
+        return Batch(claim, rows)
+
+    def _send(self, claim: Claim, size: int) -> list[tuple[Any, ...]]:
+        """Send one claim; its token stands in memory before.
+
+        A claim whose answer was lost may have been committed all the same: its token is given up here, and the
+        scheduler frees jobs that carry a token no slot knows.
+        """
+        self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
+        self.refused = False
+        database = self._link.get()
+        if database is None:
+            return []
+        started = monotonic()
+        cursors, sweep = self.cursors.start(idle=self.dry)
+        claim.open(draw_token())
+        try:
+            rows = self._claims.claim(
+                database, node=self._node.table.header.node, token=claim.token, queues=self.cursors.queues,
+                priorities=self.cursors.priorities, cursors=cursors, limit=size,
+            )  # fmt: skip
+        except psycopg.Error as error:
+            self._log.warning("claim.error", error=str(error).strip())
+            self.refused = self._link.survives(error)
+            self.dry = False
+            return []
+        self.cursors.advance(rows, sweep=sweep, took=monotonic() - started)
+        self.dry = len(rows) < size
+        if not self.dry:
+            self._node.wake.ring()  # there may be more: one worker wakes the next
+        return rows
