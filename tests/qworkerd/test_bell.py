@@ -1,0 +1,101 @@
+"""The bell: a ring reaches whoever waits, in whichever process, and never holds up the ringer."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from qworkerd.bell import Bell
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+def rings(bell: Bell) -> bool:
+    return bool(select.select([bell.fd], [], [], 0)[0])
+
+
+def test_a_ring_is_heard_until_it_is_silenced(bell: Bell) -> None:
+    assert not rings(bell)
+    bell.ring()
+    bell.ring()
+    assert rings(bell)
+    bell.silence()
+    assert not rings(bell)
+
+
+def test_silencing_what_does_not_ring_returns_at_once(bell: Bell) -> None:
+    bell.silence()
+    assert not rings(bell)
+
+
+def test_a_bell_that_nobody_hears_can_be_rung_for_ever(bell: Bell) -> None:
+    for _ in range(100_000):
+        bell.ring()
+    assert rings(bell)
+
+
+def test_a_waiting_process_wakes(bell: Bell) -> None:
+    waiting, ready = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(ready, b"!")
+        heard = select.select([bell.fd], [], [], 10)[0]
+        os._exit(0 if heard else 1)
+    os.read(waiting, 1)
+    bell.ring()
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_one_ring_wakes_one_of_several_workers(bell: Bell) -> None:
+    """As idle workers wait: a ring for one job must not have them all claim."""
+    answers, say = os.pipe()
+    pids = []
+    for _ in range(4):
+        pid = os.fork()
+        if pid == 0:
+            poll = select.epoll()
+            poll.register(bell.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            os.write(say, b"r")
+            poll.poll()
+            bell.silence()
+            os.write(say, b"w")
+            signal.pause()
+        pids.append(pid)
+    ready = b""
+    while len(ready) < 4:
+        ready += os.read(answers, 4)
+    bell.ring()
+    woken = os.read(answers, 4)
+    more = select.select([answers], [], [], 0.05)[0]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert ready == b"rrrr"
+    assert woken == b"w"
+    assert not more
+
+
+def test_a_signal_rings(bell: Bell) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    fd = signal.set_wakeup_fd(bell.write_fd, warn_on_full_buffer=False)
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert select.select([bell.fd], [], [], 5)[0]
+    finally:
+        signal.set_wakeup_fd(fd)
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_programs_that_jobs_start_do_not_hold_the_bell(bell: Bell) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.listdir('/proc/self/fd'))"],
+        capture_output=True, text=True, check=True, close_fds=False,
+    ).stdout  # fmt: skip
+    assert f"'{bell.fd}'" not in shown
+    assert f"'{bell.write_fd}'" not in shown

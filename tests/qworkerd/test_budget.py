@@ -1,0 +1,77 @@
+"""--max-jobs: so many jobs are started by all workers together, and not one more."""
+
+import os
+import random
+import signal
+
+import pytest
+
+from qworkerd.budget import Budget
+from qworkerd.slots import Header, SlotTable
+from tests.forks import apart
+
+
+@pytest.fixture
+def header() -> Header:
+    return SlotTable(1).header
+
+
+def test_without_a_limit_everything_may_start(header: Header) -> None:
+    budget = Budget(header, None)
+    assert budget.draw(256) == 256
+    assert not budget.limited
+    assert not budget.spent
+
+
+def test_what_is_drawn_is_gone_and_what_is_given_back_can_be_drawn_again(header: Header) -> None:
+    budget = Budget(header, 10)
+    assert [budget.draw(8), budget.draw(8), budget.draw(8)] == [8, 2, 0]
+    spent = [budget.spent]
+    budget.give_back(3)
+    spent.append(budget.spent)
+    assert spent == [True, False]
+    assert budget.draw(8) == 3
+
+
+def test_processes_that_draw_at_once_get_no_more_than_there_is(header: Header) -> None:
+    budget = Budget(header, 5_000)
+
+    def start(number: int) -> tuple[int, int]:
+        """Draw until nothing is left, giving some back, as a worker does that got fewer jobs than it asked for."""
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            luck, started = random.Random(number), 0
+            while drawn := budget.draw(luck.randint(1, 20)):
+                unused = luck.randint(0, drawn - 1)
+                budget.give_back(unused)
+                started += drawn - unused
+            os.write(writing, str(started).encode())
+            os._exit(0)
+        os.close(writing)
+        return pid, reading
+
+    total = 0
+    for pid, reading in [start(number) for number in range(4)]:
+        os.waitpid(pid, 0)
+        with os.fdopen(reading) as pipe:
+            total += int(pipe.read())
+    assert total == 5_000
+
+
+def test_a_process_that_dies_while_it_draws_does_not_stop_the_others(header: Header) -> None:
+    budget = Budget(header, 10)
+
+    def draw_beside_a_dying_process() -> int:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            with budget._locked():
+                os.write(writing, b"locked")
+                signal.pause()
+        os.read(reading, 6)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return budget.draw(4)
+
+    assert apart(draw_beside_a_dying_process) == 4
