@@ -17,6 +17,7 @@ from qworkerd.node import Node
 from qworkerd.policy import Policies, Policy
 from qworkerd.slots import Claim, Slot, Status
 from qworkerd.worker.clerk import Clerk
+from qworkerd.worker.forks import Forks
 from qworkerd.worker.gate import Gate
 from qworkerd.worker.lending import Lending
 from qworkerd.worker.outcome import Ended, Failed, Outcome, PutOff, Retried, Succeeded, describe, judge
@@ -30,23 +31,11 @@ _BOUNCE, _BOUNCE_CAP = 5.0, 3600.0
 
 _scan = JSONDecoder().scan_once  # type: ignore[attr-defined] # raw_decode without its Python wrapper
 
-_forked = False
-
-
-def _note_fork() -> None:
-    global _forked  # noqa: PLW0603 - set in a child that a handler forked, and nowhere else
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
 
 class Runner:
     """Calls handlers and hands over to the clerk what became of them."""
 
     def __init__(self, node: Node, slot: Slot, gate: Gate, clerk: Clerk) -> None:
-        global _forked  # noqa: PLW0603
-        _forked = False  # this process itself was forked, by the supervisor
         self._app = node.app
         self._tasks = node.app.tasks
         self._policies = Policies(node.settings)
@@ -55,6 +44,7 @@ class Runner:
         self._gate = gate
         self._clerk = clerk
         self._lending = Lending(node)
+        self._forks = Forks()
         self._log = log.get()
         self._verbose = node.settings.log_level == "debug"
         self._claim: Claim | None = None
@@ -105,7 +95,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
             raised = error
         ended = monotonic()
-        if _forked:
+        if self._forks.strayed:
             os._exit(1)  # the handler has forked, and its child came back here
         if job.lent is not None:
             spoiled = self._lending.take_back(job.lent, commit=raised is None)

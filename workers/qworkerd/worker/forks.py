@@ -1,0 +1,38 @@
+"""Forks that handlers make (os.fork, multiprocessing): the new process is the job's, and no second worker."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterable
+
+
+class Forks:
+    """Registered once in a worker, for as long as the process lives.
+
+    A child answers signals as any program does: to terminate it must end it, and not have it finish a job that is
+    another process's. Until it does, signals wait: one that came earlier would be answered by the worker's handler, or
+    be forgotten (CPython drops what is pending in a new child).
+    """
+
+    def __init__(self) -> None:
+        #: Whether this process was forked by a handler.
+        self.strayed = False
+        self._masks = threading.local()
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._stray)
+
+    def _hold(self) -> None:
+        # Asked for before it is changed: blocking may still answer a signal, by an exception.
+        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def _release(self) -> None:
+        before: Iterable[int] = getattr(self._masks, "before", ())
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _stray(self) -> None:
+        self.strayed = True
+        signal.set_wakeup_fd(-1)
+        for signum in signal.valid_signals():
+            if callable(signal.getsignal(signum)):
+                signal.signal(signum, signal.SIG_DFL)
+        self._release()
