@@ -71,16 +71,35 @@ SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, %(duration)s::
 RETURNING id;
 
 -- name: retry
--- Let a failed attempt run again after `delay` seconds, as counted; it draws a new place when it is due.
-UPDATE {schema}.job AS j
-   SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-       token = NULL, node = NULL, claimed_at = NULL, cancel_at = NULL, progress = NULL,
-       errors = {schema}.with_error(j.errors, %(error)s::jsonb)
- WHERE j.id = ANY (ARRAY (
-        SELECT l.id FROM {schema}.job AS l
-         WHERE l.id = %(id)s AND l.token = %(token)s
-           FOR UPDATE SKIP LOCKED))
-RETURNING j.id;
+-- Let a failed attempt run again after `delay` seconds, as counted; it draws a new place when it is due. A job that
+-- somebody has cancelled meanwhile, too late to be interrupted, ends instead.
+WITH mine AS MATERIALIZED (
+    SELECT l.cancel_at IS NOT NULL AS cancelled FROM {schema}.job AS l
+     WHERE l.id = %(id)s AND l.token = %(token)s
+       FOR UPDATE SKIP LOCKED
+), again AS (
+    UPDATE {schema}.job AS j
+       SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
+           token = NULL, node = NULL, claimed_at = NULL, progress = NULL,
+           errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+     WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
+    RETURNING j.id
+), done AS (
+    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
+), freed AS (
+    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+), kept AS (
+    INSERT INTO {schema}.job_history (
+        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,
+        task, args, errors, tags)
+    SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, 'cancelled', d.attempt,
+           {schema}.ring_day(t.finished_at), d.priority, d.crashes, d.losses, d.flags, d.queue, d.task,
+           d.args, {schema}.with_error(d.errors, %(error)s::jsonb), d.tags
+      FROM done AS d
+     CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+    RETURNING id
+)
+SELECT id FROM again UNION ALL SELECT id FROM kept;
 
 -- name: snooze
 -- Put a job off for `delay` seconds and give the attempt back; `bounced` counts a task that this worker does not know.
