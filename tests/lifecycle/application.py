@@ -27,7 +27,7 @@ folder = Path(os.environ.get("QWORKER_TEST_DIR", "/nonexistent"))
 
 def note(what: str, **facts: object) -> None:
     """Append one line to the record of what handlers did; a single write, so that lines stay whole."""
-    line = " ".join([what, *(f"{key}={value}" for key, value in facts.items())]) + "\n"
+    line = " ".join([what, *(f"{key}={str(value).replace(' ', '_')}" for key, value in facts.items())]) + "\n"
     with (folder / "runs").open("ab", buffering=0) as file:
         file.write(line.encode())
 

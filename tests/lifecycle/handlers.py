@@ -160,6 +160,13 @@ def cancellable(*, swallow: bool = False) -> None:
             _swallow()
 
 
+@app.task(name="cancels_itself")
+def cancels_itself() -> None:
+    with alone():
+        app.job(current_job.id).cancel()
+        raise ValueError("too early to be interrupted")
+
+
 # The process a handler finds itself in
 
 
