@@ -1,6 +1,7 @@
 """The nodes of a test on one database, and what their handlers noted."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -53,9 +54,9 @@ class Cluster:
             overlaps = self.notes("overlap")
             assert not overlaps, f"handlers that ran at the same time: {overlaps}"
 
-    def start(self, *options: str, dsn: str | None = None, **environment: str) -> Node:
+    def start(self, *options: str, dsn: str | None = None, through: Sequence[str] = (), **environment: str) -> Node:
         """Start a node with these options; its queues, processes and so on are the defaults otherwise."""
-        node = Node(self.folder, dsn or self.database.dsn, *options, **environment)
+        node = Node(self.folder, dsn or self.database.dsn, *options, through=through, **environment)
         self.nodes.append(node)
         return node
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from tests.waiting import until
 
 
 class Node:
-    """One supervisor with its children; `events` are its log lines."""
+    """One supervisor with its children; `events` are its log lines.
 
-    def __init__(self, folder: Path, dsn: str, *options: str, **environment: str) -> None:
+    `through` is a command that execs its arguments (nohup, env), and so changes what the supervisor inherits.
+    """
+
+    def __init__(self, folder: Path, dsn: str, *options: str, through: Sequence[str] = (), **environment: str) -> None:
         self.folder = folder
         self.log = folder / f"log-{time.monotonic_ns()}"
         self.dsn = dsn
@@ -32,7 +36,7 @@ class Node:
         env.pop("COVERAGE_PROCESS_START", None)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "qworkerd", *options],
+                [*through, sys.executable, "-m", "qworkerd", *options],
                 env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 cwd=Path(__file__).parents[2],
             )  # fmt: skip

@@ -4,6 +4,7 @@ No handler ever runs in the supervisor, so nothing is done in one; between a for
 stays pending instead of being lost in a copy of the parent's.
 """
 
+import faulthandler
 import signal
 from signal import Signals
 
@@ -14,9 +15,13 @@ ANSWERED = frozenset({Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP, Signals.S
 def watch() -> frozenset[Signals]:
     """Block the supervisor's signals and return them, without those the process was started to ignore (nohup, `&`).
 
+    SIGUSR2 is not among them: it dumps the stacks of whoever gets it.
+
     An inherited SIG_IGN for SIGCHLD would make the kernel reap the children unseen: it is reset first.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Children inherit it: one that hangs in its first steps can show its stacks as well. Written in C, it needs no GIL.
+    faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
     watched = frozenset(s for s in ANSWERED if signal.getsignal(s) is not signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     return watched

@@ -1,7 +1,6 @@
 """Fork a child and boot it in the right order."""
 
 import ctypes
-import faulthandler
 import gc
 import os
 import signal
@@ -68,7 +67,6 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
     gc.enable()
 
 

@@ -1,0 +1,72 @@
+"""More of the application under test: what goes wrong with a node rather than with a job."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from qworker import Retry, current_job
+from tests.lifecycle.application import alone, folder, note
+from tests.lifecycle.handlers import app
+
+__all__ = ["app"]
+
+
+def boot(orders: Path) -> None:
+    """Do in a new child what a file says: "hang", or "exit 3"; without the file boot as usual."""
+    try:
+        order, *code = orders.read_text().split()
+    except FileNotFoundError:
+        return
+    if order == "exit":
+        os._exit(int(code[0]))
+    while True:
+        signal.pause()
+
+
+if orders := os.environ.get("QWORKER_TEST_BOOT"):
+    os.register_at_fork(after_in_child=partial(boot, Path(orders)))
+
+
+@app.task(name="lingers", timeout=120, retry=Retry(1))
+def lingers() -> None:
+    """Run for a minute the first time, and for no time after that, whatever the attempts say."""
+    with alone():
+        been = folder / f"lingered-{current_job.id}"
+        if not been.exists():
+            been.touch()
+            time.sleep(60)
+
+
+@app.task(name="pulse", timeout=120)
+def pulse(seconds: float) -> None:
+    """Note twenty times a second that it runs; without the lock, which a process that stands still would hold."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        note("pulse", job=current_job.id, pid=os.getpid(), at=time.monotonic())
+        time.sleep(0.05)
+    note("pulsed", job=current_job.id, pid=os.getpid())
+
+
+@app.task(name="orphans", timeout=60)
+def orphans() -> None:
+    """Leave a process behind whose parent is gone, as a program that daemonises does."""
+    with alone():
+        if os.fork() == 0:
+            orphan = os.fork()
+            if orphan == 0:
+                os.setsid()
+                os.execv("/bin/true", ["true"])
+            note("orphan", job=current_job.id, pid=orphan)
+            os._exit(0)
+        os.wait()
+
+
+if expression := os.environ.get("QWORKER_TEST_MISFIRES"):
+    for misfire in ("skip", "once", "all"):
+
+        @app.cron(expression, name=misfire, misfire=misfire)
+        @app.task(name=f"misfire_{misfire}")
+        def misfires() -> None:
+            note("misfire", task=current_job.task)

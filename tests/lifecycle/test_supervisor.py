@@ -1,0 +1,173 @@
+"""The supervisor keeps its children: it boots them, replaces them, and gives up on none."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lifecycle import hostile
+from tests.lifecycle.application import quick
+from tests.lifecycle.cluster import Cluster
+from tests.lifecycle.node import Node
+from tests.waiting import until
+
+APP = "tests.lifecycle.hostile:app"
+
+
+class Orders:
+    """What new children of a node do instead of booting."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def give(self, order: str) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_text(order)
+        new.rename(self.path)
+
+    def recall(self) -> None:
+        self.path.unlink()
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Orders:
+    return Orders(tmp_path / "orders")
+
+
+def start(cluster: Cluster, orders: Orders, *options: str) -> Node:
+    return cluster.start("--processes", "1", *options, QWORKER_APP=APP, QWORKER_TEST_BOOT=str(orders.path))
+
+
+def test_it_is_ready_with_its_first_worker_and_boots_them_all(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "3").await_ready()
+    until(lambda: len(node.children("worker")) == 3)
+    children = node.children("worker") + node.children("scheduler")
+    assert len(children) == 4
+    assert [os.getpgid(pid) for pid in children] == children, "each leads a process group of its own"
+    assert node.stop() == 0
+    assert node.members() == []
+
+
+def test_an_idle_worker_that_is_killed_is_replaced_at_once(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1").await_ready()
+    (worker,) = node.children("worker")
+    os.kill(worker, signal.SIGKILL)
+    died = node.await_event("child.died", child_pid=worker)
+    assert (died["cause"], died["respawn_in"]) == ("signal:KILL", 0)
+    assert quick.enqueue().wait(10) is None
+    assert node.children("worker") != [worker]
+
+
+def test_workers_that_die_at_boot_are_replaced_ever_later_and_then_at_once_again(
+    cluster: Cluster, orders: Orders
+) -> None:
+    node = start(cluster, orders).await_ready()
+    orders.give("exit 3")
+    os.kill(node.children("worker")[0], signal.SIGKILL)
+    node.await_event("child.died", cause="exit:3", count=2)
+    delays = [event["respawn_in"] for event in node.events("child.died")]
+    assert delays[0] == 0, "the first death may be chance"
+    assert 0.5 <= delays[1] <= 1 <= delays[2] <= 2
+    orders.recall()
+    # Whoever dies by a job is not to blame: the habit is forgotten.
+    job = hostile.app.get_task("suicide").enqueue()
+    job.wait(15)
+    died = node.await_event("child.died", cause="signal:KILL", job=job.id)
+    assert died["respawn_in"] == 0
+
+
+def test_a_child_that_hangs_at_boot_is_killed_and_shows_where_it_hung(cluster: Cluster, orders: Orders) -> None:
+    node = start(cluster, orders, "--boot-timeout", "1").await_ready()
+    orders.give("hang")
+    (worker,) = node.children("worker")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: node.children("worker") not in ([], [worker]), what="another worker")
+    (hung,) = node.children("worker")
+    orders.recall()
+    overdue = node.await_event("child.overdue")
+    assert (overdue["child_pid"], overdue["phase"]) == (hung, "booting")
+    died = node.await_event("child.died", child_pid=hung)
+    assert died["cause"] == "stalled"
+    assert 1 <= died["uptime"] < 3
+    assert "hostile.py" in node.log.read_text(), "its stack"
+    assert quick.enqueue().wait(10) is None
+
+
+def test_an_application_that_cannot_be_imported_ends_the_node_before_it_starts(cluster: Cluster) -> None:
+    node = cluster.start(QWORKER_APP="tests.lifecycle.nowhere:app")
+    assert node.wait() == 78
+    assert "nowhere" in node.log.read_text()
+    assert node.events("supervisor.started") == []
+
+
+def test_a_child_that_finds_its_configuration_unfit_ends_a_node_that_was_never_ready(
+    cluster: Cluster, orders: Orders
+) -> None:
+    orders.give("exit 78")
+    node = start(cluster, orders)
+    assert node.wait() == 78
+    assert node.members() == []
+
+
+def test_later_the_same_is_an_event_and_the_node_goes_on(cluster: Cluster, orders: Orders) -> None:
+    node = start(cluster, orders).await_ready()
+    orders.give("exit 78")
+    os.kill(node.children("worker")[0], signal.SIGKILL)
+    node.await_event("child.died", cause="exit:78")
+    orders.recall()
+    assert quick.enqueue().wait(10) is None
+    assert node.stop() == 0
+
+
+def test_hup_is_logged_and_ignored(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1").await_ready()
+    node.signal(signal.SIGHUP)
+    node.await_event("supervisor.signalled", signal="SIGHUP")
+    assert quick.enqueue().wait(10) is None
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize("through", [("nohup",), ("env", "--ignore-signal=CHLD", "--ignore-signal=HUP")])
+def test_signals_it_was_started_to_ignore_do_not_keep_it_from_its_children(
+    cluster: Cluster, through: tuple[str, ...]
+) -> None:
+    node = cluster.start("--processes", "1", through=through).await_ready()
+    for pid in node.members():
+        os.kill(pid, signal.SIGHUP)
+    os.kill(node.children("worker")[0], signal.SIGKILL)
+    node.await_event("child.died", cause="signal:KILL")
+    assert quick.enqueue().wait(10) is None
+    assert node.stop() == 0
+    assert node.events("supervisor.signalled", signal="SIGHUP") == []
+    assert node.members() == []
+
+
+#: Become who inherits orphans, as process 1 of a container does (prctl(2)), and then the command.
+SUBREAPER = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_orphans_it_inherits_are_reaped(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", through=(sys.executable, "-c", SUBREAPER), QWORKER_APP=APP).await_ready()
+    hostile.orphans.enqueue().wait(10)
+    (orphan,) = cluster.notes("orphan")
+    # A zombie would still be there.
+    until(lambda: not Path("/proc", orphan["pid"]).exists(), what="the orphan's burial")
+    assert node.stop() == 0
+
+
+def test_a_handler_that_holds_the_interpreter_shows_its_stack_before_it_is_killed(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", "--kill-grace", "0.2").await_ready()
+    job = hostile.app.get_task("stuck").enqueue("GIL")
+    overdue = node.await_event("child.overdue")
+    assert (overdue["phase"], overdue["job"], overdue["task"]) == ("running", job.id, "stuck")
+    node.await_event("child.died", child_pid=overdue["child_pid"], cause="timeout")
+    log = node.log.read_text()
+    assert "most recent call first" in log
+    assert "in stuck" in log
+    assert job.wait(10) == "second attempt"
