@@ -36,7 +36,7 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 
 
 def test_every_event_is_explained() -> None:
-    event = re.compile(rf'"((?:{NOUNS})\.[a-z_]+)"')
+    event = re.compile(rf'(?:\(|else |"event": )\s*"((?:{NOUNS})\.[a-z_]+)"')
     logged = {
         name for file in (ROOT / "workers" / "qworkerd").rglob("*.py") for name in event.findall(file.read_text())
     }
