@@ -1,0 +1,37 @@
+"""Show what qworker does, with a PostgreSQL and jobs of its own."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from qworkerd import exits
+from qworkerd.cli.tables import as_json
+
+
+@click.command(short_help="Show what qworker does, with a PostgreSQL and jobs of its own.")
+@click.option("--processes", type=click.IntRange(1, 64), default=8, show_default=True, help="How many workers.")
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the node's log.")
+@click.option("--json", "for_programs", is_flag=True, help="Print a JSON object, and all else to standard error.")
+@click.pass_context
+def demo(context: click.Context, /, *, processes: int, log: Path | None, for_programs: bool) -> None:
+    """Index the Python standard library, a job a file, while other jobs fail, hang, crash and come by the clock.
+
+    Starts a PostgreSQL and a node, and stops both at the end. Needs the extra: pip install 'pgqworker[demo]'. Exit
+    status 1 if anything was not as promised.
+    """
+    from qworkerd.demo.play import play
+    from qworkerd.demo.screen import Screen
+
+    screen = Screen(sys.stderr if for_programs else sys.stdout)
+    try:
+        report = play(processes, screen, log)
+    except KeyboardInterrupt:
+        screen.clear()
+        screen.say("stopped before the end")
+        context.exit(130)
+    for line in report.lines():
+        screen.say(line)
+    if for_programs:
+        as_json(report.as_dict())
+    context.exit(exits.OK if report.kept else exits.FAILURE)

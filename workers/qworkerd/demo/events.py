@@ -1,0 +1,43 @@
+"""What a node tells in its log, read while it writes."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+
+class Events:
+    """The events of a log of JSON lines, oldest first; other lines are left out."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._rest = b""
+        #: Those read so far.
+        self.seen: list[Event] = []
+        #: The last lines of any kind.
+        self.tail: deque[str] = deque(maxlen=10)
+
+    def fresh(self) -> list[Event]:
+        """Read and return what has come since the last time."""
+        before = len(self.seen)
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        for line in lines:
+            self.tail.append(line.decode(errors="replace"))
+            with suppress(ValueError):
+                event = json.loads(line)
+                if isinstance(event, dict):
+                    self.seen.append(event)
+        return self.seen[before:]
+
+    def find(self, name: str, **facts: object) -> Iterator[Event]:
+        """Yield the events of a name that have these facts."""
+        wanted = {"event": name, **facts}
+        return (event for event in self.seen if wanted.items() <= event.items())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

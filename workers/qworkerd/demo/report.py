@@ -1,0 +1,167 @@
+"""What came of the demo, held against what was promised."""
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import click
+
+from qworker.job import Job, JobState
+from qworkerd.demo.events import Events
+from qworkerd.demo.jobs import PULSE, Totals
+from qworkerd.demo.story import retries
+
+#: How many dead workers the node charges a job with before it fails: the settings' own default.
+CRASHES = 3
+
+
+class Check(NamedTuple):
+    """A promise, and whether it was kept."""
+
+    name: str
+    kept: bool
+    #: What happened.
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was seen of a run."""
+
+    processes: int
+    postgresql: str
+    #: Files that were enqueued.
+    files: int
+    #: From the first enqueued to the last finished (seconds).
+    seconds: float
+    #: What the application's table says.
+    totals: Totals
+    flaky: Job
+    sleepy: Job
+    deadly: Job
+    #: The jobs that ticks have made.
+    pulses: Sequence[Job]
+    #: Jobs that are not over, ticks left aside: one may have come as the node was told to stop.
+    left: int
+    failed: int
+    #: Workers that were there before the node was told to stop.
+    workers: int
+    #: Of the node, told to stop.
+    exit_code: int
+
+
+class Report:
+    """Facts and log together."""
+
+    def __init__(self, facts: Facts, events: Events) -> None:
+        self.facts = facts
+        self._events = events
+        #: What was promised.
+        self.checks = (self._files(), self._flaky(), self._sleepy(), self._deadly(), self._pulse(), self._end())
+
+    @property
+    def kept(self) -> bool:
+        """Whether all was as promised."""
+        return all(check.kept for check in self.checks)
+
+    @property
+    def rate(self) -> float:
+        """Files a second."""
+        return self.facts.files / self.facts.seconds
+
+    def lines(self) -> Iterator[str]:
+        """Yield everything, for people."""
+        facts, totals = self.facts, self.facts.totals
+        yield f"\n{facts.files} files in {facts.seconds:.1f} s, {self.rate:.0f} jobs/s, by {facts.processes} processes"
+        yield f"{totals.functions:,} functions, {totals.classes:,} classes and {totals.lines:,} lines are in them"
+        if totals.problems:
+            yield f"{totals.problems} are no valid Python, being test data; their rows say so"
+        yield ""
+        for check in self.checks:
+            word = click.style("ok  ", fg="green") if check.kept else click.style("FAIL", fg="red")
+            yield f"  {word}  {click.style(f'{check.name:<7}', bold=True)} {check.text}"
+        yield ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for programs."""
+        facts, totals = self.facts, self.facts.totals
+        return {
+            "kept": self.kept,
+            "checks": [check._asdict() for check in self.checks],
+            "python": platform.python_version(),
+            "postgresql": facts.postgresql,
+            "processes": facts.processes,
+            "files": facts.files,
+            "rows": totals.files,
+            "functions": totals.functions,
+            "classes": totals.classes,
+            "lines": totals.lines,
+            "problems": totals.problems,
+            "seconds": round(facts.seconds, 3),
+            "jobs_per_second": round(self.rate, 1),
+            "retried": self.retried,
+            "failed": facts.failed,
+            "jobs": {name: _summary(getattr(facts, name)) for name in ("flaky", "sleepy", "deadly")},
+            "ticks": len(facts.pulses),
+            "exit_code": facts.exit_code,
+        }
+
+    @property
+    def retried(self) -> int:
+        """How many attempts were followed by another."""
+        return retries(self._events)
+
+    def _files(self) -> Check:
+        rows, files = self.facts.totals.files, self.facts.files
+        return Check("files", rows == files and files > 0, f"{rows} rows in the table for {files} files")
+
+    def _flaky(self) -> Check:
+        job = self.facts.flaky
+        pauses = " s and ".join(f"{event['retry_in']:g}" for event in self._events.find("job.retried", job=job.id))
+        kept = job.state is JobState.COMPLETED and job.attempt == 3 and len(job.errors) == 2  # noqa: PLR2004
+        return Check("flaky", kept, f"failed {len(job.errors)} times, came again after {pauses} s, {_now(job)}")
+
+    def _sleepy(self) -> Check:
+        job, cause = self.facts.sleepy, _causes(self.facts.sleepy)
+        ran = next((event["duration"] for event in self._events.find("job.failed", job=job.id)), float("nan"))
+        kept = job.state is JobState.FAILED and cause == ["timeout"] and 1.0 <= ran < 2.0  # noqa: PLR2004
+        return Check("sleepy", kept, f"was ended after {ran:.1f} s, recorded as {_listed(cause)}, {_now(job)}")
+
+    def _deadly(self) -> Check:
+        job, causes, facts = self.facts.deadly, _causes(self.facts.deadly), self.facts
+        kept = (
+            job.state is JobState.FAILED
+            and (job.crashes, causes) == (CRASHES, ["signal:SEGV"] * CRASHES)
+            and facts.workers == facts.processes
+        )
+        text = f"killed its worker {job.crashes} times, recorded as {_listed(causes)}, {_now(job)};"
+        return Check("deadly", kept, f"{text} {facts.workers} of {facts.processes} workers are there again")
+
+    def _pulse(self) -> Check:
+        ticks = sorted(event["tick"] for event in self._events.find("cron.enqueued"))
+        each = bool(ticks) and ticks == [ticks[0] + PULSE * n for n in range(len(ticks))]
+        found = len(self.facts.pulses)
+        return Check("pulse", each and found == len(ticks), f"{found} ticks of the clock, one every {PULSE} s")
+
+    def _end(self) -> Check:
+        code, left, failed = self.facts.exit_code, self.facts.left, self.facts.failed
+        kept = (code, left, failed) == (0, 0, 2)
+        return Check("node", kept, f"stopped with exit code {code}; {left} jobs left undone, {failed} failed ones kept")
+
+
+def _causes(job: Job) -> list[str | None]:
+    return [error.get("cause") for error in job.errors]
+
+
+def _listed(causes: Sequence[str | None]) -> str:
+    return ", ".join(dict.fromkeys(map(str, causes))) or "nothing"
+
+
+def _now(job: Job) -> str:
+    return f"{job.state.value} in run {job.attempt}"
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    fields = asdict(job)
+    return {name: fields[name] for name in ("id", "state", "attempt", "crashes")} | {"causes": _causes(job)}

@@ -1,0 +1,42 @@
+"""What is worth telling of a node's events, in words."""
+
+from datetime import datetime
+
+import click
+
+from qworkerd.demo.events import Event, Events
+
+_UNTOLD = frozenset({"timestamp", "exception"})
+
+
+def tell(event: Event) -> str | None:
+    """Return an event as a line for people; None for those that go without saying."""
+    colour = None
+    match event:
+        case {"event": "cron.enqueued", "task": who, "tick": tick}:
+            text = f"enqueued for {datetime.fromtimestamp(tick).astimezone():%H:%M:%S}"
+        case {"event": "job.retried", "task": who, "attempt": n, "max_attempts": most, "error": e, "retry_in": pause}:
+            text, colour = f"run {n} of {most}: {e}; again in {pause:g} s", "yellow"
+        case {"event": "child.died", "task": who, "child": child, "child_pid": pid, "cause": cause}:
+            text, colour = f"{child} (pid {pid}) died of {cause} and is replaced", "red"
+        case {"event": "job.failed", "task": who, "crashes": crashes}:
+            text, colour = f"failed, having killed {crashes} workers; kept for a look", "red"
+        case {"event": "job.failed", "task": who, "duration": seconds, "error": error}:
+            reason = error.partition(":")[0].rpartition(".")[2]
+            text, colour = f"failed after {seconds:.1f} s ({reason}); kept for a look", "red"
+        case {"level": "warning" | "error" | "critical" as level, "event": name, **facts} if name != "job.crashed":
+            who, colour = "node", "yellow" if level == "warning" else "red"
+            text = " ".join([name, *(f"{key}={value}" for key, value in facts.items() if key not in _UNTOLD)])
+        case _:
+            return None
+    return f"{click.style(f'{short(who):<7}', fg=colour, bold=True)} {text}"
+
+
+def retries(events: Events) -> int:
+    """Return how many attempts have been followed by another."""
+    return sum(1 for name in ("job.retried", "job.crashed") for _ in events.find(name))
+
+
+def short(task: str) -> str:
+    """Return a task's name without its module."""
+    return task.rpartition(".")[2]
