@@ -44,6 +44,8 @@ def main(starter: str, ids: str, *program: str) -> None:
     # A starter that died before the promise was made is noticed only here.
     if os.getppid() != int(starter):
         sys.exit(f"{program[0]}: the process that started it is gone")
+    # A starter in the background of a shell ignores it, and exec would hand that down.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.execv(program[0], program)
 
