@@ -35,15 +35,16 @@ def inline(app: App, settings: Settings) -> int:
     thread = threading.Thread(target=scheduler.serve, name="scheduler", daemon=True)
     thread.start()
     log.get().info("inline.started", queues=list(settings.queues), hint="Ctrl-C ends it after the running job")
-    code = exits.RECYCLE
-    while code == exits.RECYCLE:
+    code, stopping = exits.RECYCLE, False
+    while code == exits.RECYCLE and not stopping:
         worker = Worker(node, here)
         signal.signal(signal.SIGINT, _answer(worker))
         code = worker.run()
+        stopping = worker.stopping  # an interrupted worker is worn out as well
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     scheduler.stop()
     thread.join(10.0)
-    return code
+    return exits.OK if stopping else code
 
 
 def _answer(worker: Worker) -> Callable[[int, FrameType | None], None]:
