@@ -1,0 +1,119 @@
+"""What the command's switches do to jobs: ends of a node, ends of a worker, one attempt, the foreground."""
+
+import signal
+
+import pytest
+
+from qworker import JobState
+from tests.lifecycle import application as shop
+from tests.lifecycle import handlers
+from tests.lifecycle.cluster import SOON, Cluster, reached
+from tests.waiting import until
+
+ENDED = "SELECT count(*), count(DISTINCT id), max(attempt) FROM qworker.job_history WHERE state = 'completed'"
+WAITING = "SELECT state::text, attempt, count(*) FROM qworker.job GROUP BY state, attempt"
+
+
+@pytest.mark.parametrize("jobs", [1, 37, 150])
+def test_a_node_stops_after_exactly_so_many_jobs(cluster: Cluster, jobs: int) -> None:
+    shop.noop.enqueue_many((number,) for number in range(200))
+    node = cluster.start("--processes", "3", "--max-jobs", str(jobs))
+    assert node.wait() == 0
+    assert cluster.query(ENDED) == [(jobs, jobs, 1)]
+    assert cluster.query(WAITING) == [("available", 0, 200 - jobs)]
+
+
+def test_jobs_that_are_tried_again_count_each_time(cluster: Cluster) -> None:
+    job = shop.flaky.enqueue(5)
+    assert cluster.start("--processes", "2", "--max-jobs", "2").wait() == 0
+    assert (job.refresh().state, job.refresh().attempt) == (JobState.SCHEDULED, 2)
+
+
+def test_drain_ends_the_node_when_the_queues_are_empty(cluster: Cluster) -> None:
+    jobs = [shop.quick.enqueue() for _ in range(50)]
+    jobs += [shop.flaky.enqueue(1), shop.nap.enqueue(0.5)]
+    delayed, elsewhere = shop.quick.options(delay=60).enqueue(), shop.quick.options(queue="elsewhere").enqueue()
+    assert cluster.start("--processes", "2", "--drain").wait() == 0
+    assert {job.refresh().state for job in jobs} == {JobState.COMPLETED}
+    assert (delayed.refresh().state, elsewhere.refresh().state) == (JobState.SCHEDULED, JobState.AVAILABLE)
+    assert cluster.value("SELECT count(*) FROM qworker.node") == 0
+
+
+@pytest.mark.parametrize(("limit", "value"), [("max-jobs-per-worker", "5"), ("max-rss", "16")])
+def test_a_worker_is_replaced_and_no_job_is_lost(cluster: Cluster, limit: str, value: str) -> None:
+    jobs = [shop.quick.enqueue() for _ in range(30)]
+    node = cluster.start("--processes", "2", "--drain", f"--{limit}", value)
+    assert node.wait() == 0
+    assert cluster.query(ENDED) == [(30, 30, 1)]
+    assert {note["job"] for note in cluster.notes("start")} == {str(job.id) for job in jobs}
+    assert len(cluster.notes("start")) == 30
+    assert len({note["pid"] for note in cluster.notes("start")}) > 2
+    assert len(node.events("worker.recycled", limit=limit)) > 2
+    assert not node.events("child.died")
+
+
+def test_with_one_attempt_at_most_nothing_is_tried_again(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "2", "--max-attempts", "1").await_ready()
+    flaky, crashing = shop.flaky.enqueue(1), handlers.dies.enqueue("SIGKILL")
+    for job in (flaky, crashing):
+        after = reached(job)
+        assert (after.state, after.attempt) == (JobState.FAILED, 1)
+    assert node.stop() == 0
+
+
+# In the foreground
+
+
+def test_inline_runs_jobs_in_one_process(cluster: Cluster) -> None:
+    node = cluster.start("--inline")
+    assert shop.answer.enqueue(1).wait(SOON) == 1
+    reached(flaky := shop.flaky.enqueue(1))
+    shop.quick.enqueue().wait(SOON)
+    assert flaky.refresh().state is JobState.COMPLETED
+    assert {note["pid"] for note in cluster.notes("start")} == {str(node.pid)}
+    assert node.members() == [node.pid]
+    node.signal(signal.SIGINT)
+    assert node.wait() == 0
+    assert cluster.value("SELECT count(*) FROM qworker.node") == 0
+
+
+@pytest.mark.parametrize(("switches", "done"), [(("--drain",), 20), (("--max-jobs", "7"), 7)])
+def test_inline_ends_by_itself_as_well(cluster: Cluster, switches: tuple[str, ...], done: int) -> None:
+    shop.noop.enqueue_many((number,) for number in range(20))
+    assert cluster.start("--inline", *switches).wait() == 0
+    assert cluster.query(ENDED) == [(done, done, 1)]
+
+
+def test_inline_has_timeouts_and_goes_on_after_one(cluster: Cluster) -> None:
+    node = cluster.start("--inline")
+    assert handlers.stuck.enqueue("sleep").wait(SOON) == "second attempt"
+    assert handlers.stuck.enqueue("query").wait(SOON) == "second attempt"
+    assert {note["pid"] for note in cluster.notes("start")} == {str(node.pid)}
+    assert node.stop() == 0
+
+
+def test_inline_ends_after_the_running_job_and_at_once_when_asked_twice(cluster: Cluster) -> None:
+    node = cluster.start("--inline")
+    short = shop.nap.enqueue(0.5)
+    cluster.await_notes("start", job=short.id)
+    node.signal(signal.SIGINT)
+    assert node.wait() == 0
+    assert short.refresh().state is JobState.COMPLETED
+
+    node = cluster.start("--inline")
+    long = shop.nap.enqueue(60)
+    cluster.await_notes("start", job=long.id)
+    node.signal(signal.SIGINT)
+    # The first is only heard of when it has been answered; two at once would be one.
+    until(lambda: not pending(node.pid, signal.SIGINT), SOON)
+    node.signal(signal.SIGINT)
+    assert node.wait() == 0
+    after = long.refresh()
+    assert (after.state, after.attempt, after.errors) == (JobState.AVAILABLE, 0, ())
+
+
+def pending(pid: int, signum: signal.Signals) -> bool:
+    """Tell whether a signal was sent to a process and not yet taken (proc(5) status)."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:  # noqa: PTH123
+        masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask & 1 << signum - 1 for mask in masks)
