@@ -115,6 +115,10 @@ class App:
         def declare(task: T) -> T:
             if not isinstance(task, Task):
                 raise ConfigurationError(f"@app.cron({expression!r}) goes above @app.task(), not above {task!r}")
+            try:
+                task.parameters.bind((), {})
+            except TypeError as error:
+                raise ConfigurationError(f"@app.cron({expression!r}) calls a task without arguments: {error}") from None
             schedule = Schedule(name or task.name, task.name, expression, timezone, misfire)
             if schedule.name in self.schedules:
                 raise ConfigurationError(

@@ -141,6 +141,9 @@ class Job:
         return self._desk
 
 
+_LAST = datetime.max.replace(tzinfo=UTC)
+_END = _LAST.replace(microsecond=0).timestamp()
+
 #: The columns of a job as the queries give them, see `from_row`.
 _COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_desk", "_conn"})
 
@@ -159,5 +162,7 @@ def from_row(row: Sequence[Any], desk: Desk | None = None, *, duplicate: bool = 
 
 
 def moment(epoch: float | None) -> datetime | None:
-    """Return the UTC moment for seconds since 1970."""
-    return None if epoch is None else datetime.fromtimestamp(epoch, UTC)
+    """Return the UTC moment for seconds since 1970; PostgreSQL's go further than Python's, to infinity."""
+    if epoch is None:
+        return None
+    return datetime.fromtimestamp(epoch, UTC) if epoch < _END else _LAST

@@ -3,7 +3,9 @@
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from qworker.errors import PayloadTooLarge
@@ -24,6 +26,9 @@ POSITIONAL = "*"
 _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 _CONTAINERS = (dict, list, tuple)
+
+# A text, which is left alone, or a number in powers of ten.
+_POWER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[\d.]+e\+\d+)')
 
 _HINTS = {
     "datetime.datetime": "pass value.isoformat()",
@@ -92,6 +97,8 @@ def encode_result(value: Any) -> str | None:
 def _encode(value: Any, root: str, limit: int) -> str:
     try:
         text = _encode_json(value)
+        if "e+" in text:
+            text = _POWER.sub(_spell_out, text)
         size = len(text) if text.isascii() else len(text.encode())
     except (TypeError, ValueError, RecursionError):
         _refuse(value, root)
@@ -104,6 +111,11 @@ def _encode(value: Any, root: str, limit: int) -> str:
             f"{root} takes {size:,} bytes as JSON, more than {limit:,}: store the data and pass a reference to it"
         )
     return text
+
+
+def _spell_out(found: re.Match[str]) -> str:
+    # jsonb stores 1e+300 as an integer of 301 digits, and that would come back; with a point it stays the float it was.
+    return f"{Decimal(found[1]):f}.0" if found[1] else found[0]
 
 
 def _plain(value: Any, depth: int) -> bool:

@@ -36,9 +36,9 @@ class Retry:
     #: Share of a pause by which chance makes it shorter or longer, 0 to 1: jobs that failed together come back apart.
     jitter: float = 0.1
     #: Errors that end the job at once.
-    never_on: tuple[ErrorKind, ...] = ()
+    never_on: Iterable[ErrorKind] = ()
     #: If not empty, all other errors end the job at once; `TransientError` never does.
-    only_on: tuple[ErrorKind, ...] = ()
+    only_on: Iterable[ErrorKind] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):

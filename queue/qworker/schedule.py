@@ -65,13 +65,15 @@ class Schedule:
 
     def due(self, after: float, now: float) -> list[float]:
         """Return the ticks to enqueue now, oldest first, when the last one known was at `after`."""
+        first = self.next(after)
+        if first is None or first > now:
+            return []
         if self.misfire == "all":
             return list(islice(self.ticks(after, now), LIMIT))
         on_time = list(self.ticks(max(after, now - GRACE), now))
         if on_time or self.misfire == "skip":
             return on_time
-        last = self.last(now)
-        return [last] if last is not None and last > after else []
+        return [self.last(now) or first]
 
     def last(self, upto: float) -> float | None:
         """Return the newest tick not later than `upto`."""

@@ -34,6 +34,10 @@ class Sender(Protocol):
 class Task(Generic[P, R]):
     """A handler under a name. Calling it is a plain call; `enqueue` makes a job of the call."""
 
+    # Taken from the function, with its docstring.
+    __name__: str
+    __qualname__: str
+
     def __init__(
         self,
         call: Callable[P, R],
@@ -102,7 +106,7 @@ class Task(Generic[P, R]):
         """Return the task with options for the jobs enqueued through it; see `qworker.options.Options`."""
         return self._plain.options(**named)
 
-    def using(self, conn: Any, **others: Any) -> "Prepared[P]":
+    def using(self, conn: Any = UNSET, **others: Any) -> "Prepared[P]":
         """Return the task enqueueing on the caller's connection: jobs commit or roll back with the caller's work.
 
         It takes a psycopg Connection, a SQLAlchemy Session or Connection, a Django alias, or None for the
@@ -170,10 +174,11 @@ class Prepared(Generic[P]):
         """Return the task with further options; those named here win."""
         return Prepared(self._task, self._options.merge(Options.of(dict(named))))
 
-    def using(self, conn: Any, **others: Any) -> "Prepared[P]":
+    def using(self, conn: Any = UNSET, **others: Any) -> "Prepared[P]":
         """Return the task with these options and the caller's connection; see `Task.using`."""
-        if others:
-            raise TypeError(f"using() takes a connection alone; for {', '.join(others)} there is .options(...)")
+        if others or conn is UNSET:
+            rest = f"; for {', '.join(others)} there is .options({next(iter(others))}=...)" if others else ""
+            raise TypeError(f"using() takes a connection and nothing else{rest}")
         return self.options(conn=conn)
 
 

@@ -10,19 +10,46 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
  WHERE j.id = %(id)s;
 
 -- name: find
--- The newest jobs first, below a given id.
+-- The newest jobs first, below a given id. Each part is left out when no job in it can have the state asked for, so that
+-- a few failed jobs are found by their own index and not by walking over the history.
 SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.losses,
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
        j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8
   FROM {schema}.jobs AS j
- WHERE (%(state)s::text IS NULL OR j.state = %(state)s)
-   AND (%(queue)s::text IS NULL OR j.queue = %(queue)s)
-   AND (%(task)s::text IS NULL OR j.task = %(task)s)
-   AND (%(tag)s::text IS NULL OR %(tag)s = ANY (j.tags))
-   AND (%(below)s::bigint IS NULL OR j.id < %(below)s)
- ORDER BY j.id DESC
- LIMIT %(limit)s;
+ WHERE j.id = ANY (ARRAY (
+        SELECT found.id FROM (
+            (SELECT f.id FROM {schema}.job AS f
+              WHERE %(state)s::text = 'failed' AND f.state = 'failed'
+                AND (%(queue)s::text IS NULL OR f.queue = %(queue)s)
+                AND (%(task)s::text IS NULL OR f.task = %(task)s)
+                AND (%(tag)s::text IS NULL OR %(tag)s = ANY (f.tags))
+                AND (%(below)s::bigint IS NULL OR f.id < %(below)s)
+            )
+            UNION ALL
+            (SELECT u.id FROM {schema}.job AS u
+              WHERE (%(state)s::text IS NULL OR %(state)s IN ('scheduled', 'blocked', 'available', 'running'))
+                AND (%(state)s::text IS NULL OR u.state::text = %(state)s)
+                AND (%(queue)s::text IS NULL OR u.queue = %(queue)s)
+                AND (%(task)s::text IS NULL OR u.task = %(task)s)
+                AND (%(tag)s::text IS NULL OR %(tag)s = ANY (u.tags))
+                AND (%(below)s::bigint IS NULL OR u.id < %(below)s)
+              ORDER BY u.id DESC
+              LIMIT %(limit)s)
+            UNION ALL
+            (SELECT h.id FROM {schema}.job_history AS h
+              WHERE (%(state)s::text IS NULL OR %(state)s IN ('completed', 'cancelled', 'discarded'))
+                AND (%(state)s::text IS NULL OR h.state::text = %(state)s)
+                AND (%(queue)s::text IS NULL OR h.queue = %(queue)s)
+                AND (%(task)s::text IS NULL OR h.task = %(task)s)
+                AND (%(tag)s::text IS NULL OR %(tag)s = ANY (h.tags))
+                AND (%(below)s::bigint IS NULL OR h.id < %(below)s)
+              ORDER BY h.id DESC
+              LIMIT %(limit)s)
+            ) AS found
+         ORDER BY found.id DESC
+         LIMIT %(limit)s))
+ ORDER BY j.id DESC;
 
 -- name: outcome
 -- What a waiting caller wants to know. The history is looked at only when the job is in it: LIMIT ends the scan.

@@ -1,0 +1,209 @@
+"""Enqueueing many jobs at once."""
+
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from qworker import App, PayloadTooLarge, Refused, Retry, Task
+from qworker.bulk import BLOCK
+from qworker.payload import MAX_ARGS
+from tests.database import Database
+from tests.qworker.conftest import Query
+
+COUNT = "SELECT count(*) FROM qworker.job"
+
+
+@pytest.fixture
+def send(app: App) -> Task[..., None]:
+    @app.task(name="send", queue="emails")
+    def send(user_id: object, text: str = "hi") -> None: ...
+
+    return send
+
+
+def test_rows_are_positional_or_named_arguments(send: Task[..., None], query: Query) -> None:
+    assert send.enqueue_many([(1,), [2, "x"], {"user_id": 3}]) == 3
+    assert query("SELECT args, queue, task, priority, state::text, flags FROM qworker.job ORDER BY seq") == [
+        ({"user_id": 1}, "emails", "send", 5, "available", 0),
+        ({"user_id": 2, "text": "x"}, "emails", "send", 5, "available", 0),
+        ({"user_id": 3}, "emails", "send", 5, "available", 0),
+    ]
+
+
+def test_no_rows_are_no_jobs(send: Task[..., None]) -> None:
+    assert send.enqueue_many([]) == 0
+    assert send.enqueue_many(iter(()), ids=True) == []
+
+
+def test_ids_are_those_of_the_rows_in_their_order(send: Task[..., None], query: Query) -> None:
+    rows = ((n,) for n in range(BLOCK + 5))
+    ids = send.enqueue_many(rows, ids=True)
+    assert ids == sorted(ids)
+    assert query("SELECT id, (args ->> 'user_id')::int FROM qworker.job ORDER BY id") == [
+        (id_, n) for n, id_ in enumerate(ids)
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "tab\tnewline\nreturn\rbackslash\\",
+        "\\N",
+        "\\.",
+        '{"a"}',
+        "'quote\"",
+        "\u2028🎉",
+        "\\u0000",
+        1e300,
+        [[]],
+        {"a\tb": 1},
+    ],
+)
+@pytest.mark.parametrize("ids", [False, True])
+def test_values_come_back_as_they_were(send: Task[..., None], query: Query, value: Any, ids: bool) -> None:
+    send.enqueue_many([(value,)], ids=ids)  # type: ignore[call-overload]
+    ((args,),) = query("SELECT args FROM qworker.job")
+    assert args == {"user_id": value}
+
+
+def test_options_apply_to_every_job(app: App, query: Query) -> None:
+    @app.task(name="back\\slash\\t")
+    def plain() -> None: ...
+
+    expires = datetime(2040, 1, 1, tzinfo=UTC)
+    tags = ["a b", 'c"\\', "{}", "NULL", "ü"]
+    task = plain.options(queue="q\\n", priority=0, tags=tags, retry=Retry(2, never_on="a.b"), expires=expires)
+    task.enqueue_many([(), {}])
+    rows = query("SELECT task, queue, priority, tags, overrides -> 'retry' ->> 'attempts', expires_at FROM qworker.job")
+    assert rows == [("back\\slash\\t", "q\\n", 0, tags, "2", expires)] * 2
+
+
+def test_delayed_jobs_are_scheduled_by_the_databases_clock(send: Task[..., None], query: Query) -> None:
+    send.options(delay=60, expires=90).enqueue_many([(1,), (2,)])
+    times = (
+        "SELECT state::text, extract(epoch FROM run_at - clock_timestamp()) BETWEEN 50 AND 60,"
+        " extract(epoch FROM expires_at - run_at)::float FROM qworker.job"
+    )
+    assert query(times) == [("scheduled", True, 30.0)] * 2
+    send.options(run_at=datetime(2020, 1, 1, tzinfo=UTC)).enqueue_many([(3,)])
+    assert query("SELECT state::text, run_at FROM qworker.job WHERE args ->> 'user_id' = '3'") == [("available", None)]
+
+
+@pytest.mark.parametrize(
+    ("row", "error", "said"),
+    [
+        ((), TypeError, "row 700: send(user_id: object, text: str = 'hi') -> None: missing a required argument"),
+        ((1, 2, 3), TypeError, "row 700: send(user_id: object, text: str = 'hi') -> None: too many positional"),
+        ({"nobody": 1}, TypeError, "row 700: "),
+        (({1},), TypeError, "row 700: args.user_id: set is no JSON"),
+        ((float("nan"),), ValueError, "row 700: args.user_id: nan"),
+        (("\0",), ValueError, "row 700: args.user_id: holds a NUL"),
+        (("x" * MAX_ARGS,), PayloadTooLarge, "row 700: args takes 262,158 bytes"),
+        ("text", TypeError, "row 700: a job's arguments are a tuple, a list or a dict, not 'text'"),
+        (7, TypeError, "row 700: a job's arguments are a tuple, a list or a dict, not 7"),
+    ],
+)
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_row_that_cannot_be_a_job_is_named_and_leaves_nothing(
+    send: Task[..., None], query: Query, row: Any, error: type[Exception], said: str, ids: bool
+) -> None:
+    rows: list[Any] = [(n,) for n in range(700)] + [row] + [(1,)] * 10
+    with pytest.raises(error) as caught:
+        send.enqueue_many(rows, ids=ids)  # type: ignore[call-overload]
+    assert str(caught.value).startswith(said)
+    assert query(COUNT) == [(0,)]
+    assert send.enqueue_many([(1,)]) == 1, "the connection is as good as before"
+
+
+def test_an_error_of_the_source_leaves_nothing_and_is_its_own(send: Task[..., None], query: Query) -> None:
+    def rows() -> Iterator[tuple[int]]:
+        yield from ((n,) for n in range(2000))
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError, match="the source broke"):
+        send.enqueue_many(rows())
+    assert query(COUNT) == [(0,)]
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_a_bad_row_leaves_the_callers_transaction_alive(
+    send: Task[..., None], database: Database, query: Query, autocommit: bool
+) -> None:
+    conn = database.connect(autocommit=autocommit)
+    many = send.using(conn).enqueue_many
+    with pytest.raises(TypeError, match="row 1"):
+        many([(1,), ()])
+    assert many([(1,)]) == 1
+    with pytest.raises(TypeError, match="row 1"):
+        many([(2,), ()])
+    conn.execute("SELECT 1")
+    conn.commit()
+    assert query(COUNT) == [(1,)]
+
+
+def test_on_the_callers_connection_the_caller_commits(send: Task[..., None], database: Database, query: Query) -> None:
+    conn = database.connect(autocommit=False)
+    send.using(conn).enqueue_many([(1,), (2,)])
+    send.using(conn).enqueue_many([(3,)], ids=True)
+    assert query(COUNT) == [(0,)]
+    conn.rollback()
+    send.using(conn).enqueue_many([(1,)])
+    conn.commit()
+    assert query(COUNT) == [(1,)]
+
+
+def test_a_pipeline_cannot_copy_and_says_so(send: Task[..., None], database: Database) -> None:
+    conn = database.connect()
+    with conn.pipeline(), pytest.raises(Refused, match="cannot run inside a pipeline"):
+        send.using(conn).enqueue_many([(1,)])
+
+
+def test_a_slow_source_is_no_stuck_statement(send: Task[..., None], app: App, query: Query) -> None:
+    """The connection's own statement timeout does not end a COPY that waits for its source."""
+    with app.pool.lend() as conn:
+        conn.execute("SET statement_timeout = '20ms'")
+        conn.execute("SET idle_in_transaction_session_timeout = '20ms'")
+
+    def rows() -> Iterator[tuple[int]]:
+        for n in range(3):
+            ((began,),) = query("SELECT extract(epoch FROM clock_timestamp())::float")
+            while query("SELECT extract(epoch FROM clock_timestamp())::float")[0][0] < began + 0.05:
+                pass
+            yield (n,)
+
+    assert send.enqueue_many(rows()) == 3
+    assert len(send.enqueue_many(rows(), ids=True)) == 3
+
+
+def test_memory_does_not_grow_with_the_number_of_rows(send: Task[..., None]) -> None:
+    def peak(count: int) -> int:
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        assert send.enqueue_many((n,) for n in range(count)) == count
+        return tracemalloc.get_traced_memory()[1] - before
+
+    send.enqueue_many([(1,)])
+    tracemalloc.start()
+    try:
+        assert peak(40_000) < peak(4_000) + 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_connection_that_dies_meanwhile_leaves_nothing(
+    send: Task[..., None], database: Database, query: Query
+) -> None:
+    conn = database.connect(autocommit=False)
+
+    def rows() -> Iterator[tuple[int]]:
+        yield from ((n,) for n in range(1000))
+        query("SELECT pg_terminate_backend(%s, 5000)", conn.info.backend_pid)
+        yield from ((n,) for n in range(100_000))
+
+    with pytest.raises(psycopg.OperationalError):
+        send.using(conn).enqueue_many(rows())
+    assert query(COUNT) == [(0,)]

@@ -1,0 +1,233 @@
+"""Looking at a job, waiting for it, and changing its course."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from qworker import App, JobFailed, JobNotFound, JobState, JobWasCancelled, Refused, Task
+from qworker.context import RunningJob, running
+from tests.database import Database
+from tests.qworker.conftest import Hand, Query
+from tests.waiting import until
+
+
+@pytest.fixture
+def add(app: App) -> Task[..., None]:
+    @app.task(name="add")
+    def add(a: int = 0, b: int = 0) -> None: ...
+
+    return add
+
+
+def claimed(hand: Hand) -> int:
+    job_id = hand.claim()
+    assert job_id is not None
+    return job_id
+
+
+# --- waiting
+
+
+@pytest.mark.parametrize("result", [None, 0, 3.5, "text", [1, {"a": None}], False])
+def test_waiting_returns_the_result(add: Task[..., None], hand: Hand, result: object) -> None:
+    job = add.enqueue(1, 2)
+    hand.complete(claimed(hand), result)
+    assert job.wait(1) == result
+    assert job.refresh().result == result
+
+
+def test_waiting_sees_an_end_that_comes_later(add: Task[..., None], hand: Hand) -> None:
+    job = add.enqueue(1, 2)
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(job.wait(10)))
+    thread.start()
+    hand.complete(claimed(hand), "late")
+    thread.join()
+    assert found == ["late"]
+
+
+def test_waiting_for_a_failed_job_raises_what_its_last_attempt_left(add: Task[..., None], hand: Hand) -> None:
+    job = add.enqueue()
+    hand.fail(claimed(hand), type="ZeroDivisionError", message="division by zero", attempt=3, cause="timeout")
+    with pytest.raises(JobFailed, match=rf"job {job.id} failed: ZeroDivisionError: division by zero") as caught:
+        job.wait(1)
+    error = caught.value
+    assert (error.job_id, error.type, error.message, error.attempt, error.cause, error.traceback) == (
+        job.id, "ZeroDivisionError", "division by zero", 3, "timeout", "...",
+    )  # fmt: skip
+    assert job.discard()
+    with pytest.raises(JobFailed, match="division by zero"):
+        job.wait(1)
+
+
+def test_waiting_for_a_cancelled_job_raises(add: Task[..., None]) -> None:
+    job = add.enqueue()
+    assert job.cancel()
+    with pytest.raises(JobWasCancelled, match=f"job {job.id} was cancelled"):
+        job.wait(1)
+
+
+def test_patience_ends(add: Task[..., None], hand: Hand) -> None:
+    job = add.enqueue()
+    with pytest.raises(TimeoutError, match=rf"job {job.id} is still available after 0\.05 s"):
+        job.wait(0.05)
+    claimed(hand)
+    with pytest.raises(TimeoutError, match="is still running after 0 s"):
+        job.wait(0)
+
+
+def test_waiting_for_a_job_that_never_was_raises(app: App, add: Task[..., None], database: Database) -> None:
+    with pytest.raises(JobNotFound, match="there is no job 424242"):
+        app.admin.wait(424242, 1)
+    conn = database.connect(autocommit=False)
+    job = add.using(conn).enqueue()
+    conn.rollback()
+    with pytest.raises(JobNotFound, match="was rolled back"):
+        job.wait(1)
+
+
+def test_waiting_inside_the_transaction_that_enqueued_is_refused(
+    add: Task[..., None], database: Database, hand: Hand
+) -> None:
+    conn = database.connect(autocommit=False)
+    job = add.using(conn).enqueue()
+    with pytest.raises(Refused, match="commit first"):
+        job.wait(1)
+    conn.commit()
+    hand.complete(claimed(hand), "done")
+    conn.execute("SELECT 1")  # the next transaction is another one
+    assert job.wait(1) == "done"
+
+
+def test_waiting_inside_a_handler_is_refused(add: Task[..., None], database: Database) -> None:
+    job = add.enqueue()
+    handler = RunningJob(1, "t", "q", 1, 3, 0.0, 0.0, 1.0, database.connect, lambda _id, _text: None)
+    token = running.set(handler)
+    try:
+        with pytest.raises(Refused, match="inside a handler"):
+            job.wait(1)
+    finally:
+        running.reset(token)
+
+
+def test_a_job_found_by_its_number_can_be_waited_for(app: App, add: Task[..., None], hand: Hand) -> None:
+    job_id = add.enqueue().id
+    hand.complete(claimed(hand), 5)
+    assert app.job(job_id).wait(1) == 5
+
+
+# --- looking
+
+
+def test_a_look_shows_the_whole_life(app: App, add: Task[..., None], hand: Hand) -> None:
+    job = add.options(tags=["x"], priority=2).enqueue(1, b=2)
+    assert not job.finished
+    claimed(hand)
+    seen = job.refresh()
+    assert (seen.state, seen.attempt, seen.finished) == (JobState.RUNNING, 1, False)
+    assert seen.claimed_at is not None
+    hand.complete(job.id, 3)
+    seen = app.job(job.id)
+    assert (seen.state, seen.result, seen.duration, seen.args, seen.tags, seen.finished) == (
+        JobState.COMPLETED, 3, 0.5, {"a": 1, "b": 2}, ("x",), True,
+    )  # fmt: skip
+    assert seen.enqueued_at == job.enqueued_at
+    assert seen.finished_at is not None
+    assert seen.claimed_at is not None
+    assert seen.enqueued_at is not None
+    assert seen.enqueued_at <= seen.claimed_at <= seen.finished_at <= datetime.now(UTC)
+
+
+def test_a_failed_job_shows_its_errors(add: Task[..., None], hand: Hand) -> None:
+    job = add.enqueue()
+    hand.fail(claimed(hand), message="no luck")
+    seen = job.refresh()
+    assert seen.state is JobState.FAILED
+    assert [error["message"] for error in seen.errors] == ["no luck"]
+
+
+def test_moments_beyond_the_calendar_can_be_looked_at(add: Task[..., None], query: Query) -> None:
+    job = add.enqueue()
+    query("UPDATE qworker.job SET state = 'scheduled', run_at = 'infinity' RETURNING 1")
+    assert job.refresh().run_at == datetime.max.replace(tzinfo=UTC)
+
+
+def test_there_is_no_job_of_an_unknown_number(app: App) -> None:
+    with pytest.raises(JobNotFound, match="there is no job 1"):
+        app.job(1)
+
+
+# --- cancelling, retrying, discarding
+
+
+def test_a_waiting_job_is_cancelled_at_once(add: Task[..., None], hand: Hand) -> None:
+    for job in (add.enqueue(), add.options(delay=60).enqueue()):
+        assert job.cancel()
+        assert job.refresh().state is JobState.CANCELLED
+        assert not job.cancel()
+    assert hand.claim() is None
+
+
+def test_a_running_job_is_asked_to_stop(add: Task[..., None], hand: Hand) -> None:
+    job = add.enqueue()
+    claimed(hand)
+    assert job.cancel()
+    seen = job.refresh()
+    assert (seen.state, seen.cancel_at is not None) == (JobState.RUNNING, True)
+    assert job.cancel()
+    assert job.refresh() == seen
+
+
+def test_cancelling_waits_for_a_claim_in_flight_and_sees_it(
+    add: Task[..., None], database: Database, query: Query
+) -> None:
+    job = add.enqueue()
+    conn = database.connect(autocommit=False)
+    conn.execute("UPDATE qworker.job SET state = 'running', attempt = 1")
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(job.cancel()))
+    thread.start()
+    until(lambda: query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+    conn.commit()
+    thread.join()
+    assert found == [True]
+    seen = job.refresh()
+    assert (seen.state, seen.cancel_at is not None) == (JobState.RUNNING, True)
+
+
+def test_a_failed_job_runs_again_as_if_it_were_new(add: Task[..., None], hand: Hand, query: Query) -> None:
+    job = add.enqueue()
+    assert not job.retry()
+    hand.fail(claimed(hand), message="no luck")
+    query("UPDATE qworker.job SET crashes = 3, losses = 2, attempt = 3 RETURNING 1")
+    assert job.retry()
+    seen = job.refresh()
+    assert (seen.state, seen.attempt, seen.crashes, seen.losses, seen.finished_at) == (
+        JobState.AVAILABLE,
+        0,
+        0,
+        0,
+        None,
+    )
+    assert [error["message"] for error in seen.errors] == ["no luck"]
+    assert hand.claim() == job.id
+
+
+def test_a_retried_job_queues_up_behind_those_that_wait(add: Task[..., None], hand: Hand) -> None:
+    first = add.enqueue()
+    hand.fail(claimed(hand))
+    second = add.enqueue()
+    assert first.retry()
+    assert [hand.claim(), hand.claim()] == [second.id, first.id]
+
+
+def test_only_failed_jobs_are_discarded(add: Task[..., None], hand: Hand) -> None:
+    job = add.enqueue()
+    assert not job.discard()
+    assert not add.enqueue().retry()
+    hand.fail(claimed(hand))
+    assert not job.cancel()
+    assert job.discard()
+    assert job.refresh().state is JobState.DISCARDED
+    assert not job.retry()

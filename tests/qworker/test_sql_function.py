@@ -1,0 +1,119 @@
+"""The SQL function `enqueue`, for psql, triggers and other languages."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from qworker import App, JobState
+from qworker.payload import MAX_ARGS
+from tests.database import Database
+from tests.qworker.conftest import Query
+
+ROW = "SELECT task, args, queue, priority, state::text, run_at, tags, flags, attempt FROM qworker.job"
+
+
+def test_only_the_task_must_be_said(query: Query) -> None:
+    ((job_id,),) = query("SELECT qworker.enqueue('send')")
+    assert query(ROW + " WHERE id = %s", job_id) == [("send", {}, "default", 5, "available", None, None, 0, 0)]
+
+
+def test_everything_can_be_said_by_name(app: App, query: Query) -> None:
+    ((job_id,),) = query(
+        "SELECT qworker.enqueue(task => 'send', args => '{\"user_id\": 7}', queue => 'emails', priority => 0,"
+        " run_at => clock_timestamp() + interval '1 hour', tags => '{a,b}')"
+    )
+    job = app.job(job_id)
+    assert (job.task, job.args, job.queue, job.priority, job.state, job.tags) == (
+        "send", {"user_id": 7}, "emails", 0, JobState.SCHEDULED, ("a", "b"),
+    )  # fmt: skip
+    assert job.run_at is not None
+
+
+def test_a_time_that_has_come_is_now(query: Query) -> None:
+    query("SELECT qworker.enqueue('send', run_at => '2020-01-01Z')")
+    assert query("SELECT state::text, run_at FROM qworker.job") == [("available", None)]
+
+
+def test_an_array_holds_positional_arguments(app: App, query: Query) -> None:
+    @app.task(name="send")
+    def send(user_id: int, text: str) -> str:
+        return f"{user_id} {text}"
+
+    ((job_id,),) = query("""SELECT qworker.enqueue('send', '[7, "hi"]')""")
+    args = dict(app.job(job_id).args)
+    assert args == {"*": [7, "hi"]}
+    assert send.handler(*args.pop("*", ()), **args) == "7 hi"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("NULL", "task must be the name of a task"),
+        ("''", "task must be the name of a task"),
+        ("'t', 'null'", "args must be a JSON object (by name) or array (by position), not null"),
+        ("'t', '5'", "not number"),
+        ("'t', NULL", "not NULL"),
+        ("'t', queue => ''", "queue must not be empty"),
+        ("'t', queue => NULL", "queue must not be empty"),
+        ("'t', priority => 10", "priority must be between 0 (first) and 9, not 10"),
+        ("'t', priority => -1", "not -1"),
+        ("'t', priority => NULL", "not NULL"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_value(query: Query, call: str, said: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+        query(f"SELECT qworker.enqueue({call})")
+    assert caught.value.diag.message_primary is not None
+    assert caught.value.diag.message_primary.startswith("qworker: ")
+    assert said in caught.value.diag.message_primary
+
+
+def test_the_limit_of_arguments_holds_here_too(query: Query) -> None:
+    overhead = len('{"a": ""}')
+    call = "SELECT qworker.enqueue('t', jsonb_build_object('a', repeat('x', %s)))"
+    query(call, MAX_ARGS - overhead)
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="take 262145 bytes, more than 262144"):
+        query(call, MAX_ARGS - overhead + 1)
+
+
+def test_it_belongs_to_the_callers_transaction(database: Database, query: Query) -> None:
+    conn = database.connect(autocommit=False)
+    conn.execute("SELECT qworker.enqueue('send')")
+    conn.rollback()
+    assert query("SELECT count(*) FROM qworker.job") == [(0,)]
+
+
+@pytest.mark.parametrize("path", ["", "pg_temp", "public"])
+def test_the_callers_search_path_does_not_matter(database: Database, path: str) -> None:
+    conn = database.connect()
+    conn.execute("SELECT set_config('search_path', %s, false)", [path])
+    conn.execute("SELECT qworker.enqueue('send', run_at => now() + interval '1 day')")
+    conn.execute("SELECT qworker.enqueue('send')")
+
+
+def test_it_wakes_a_sleeping_node_for_jobs_that_may_start(database: Database, query: Query) -> None:
+    conn = database.connect()
+    conn.execute("LISTEN qworker")
+    query("SELECT qworker.enqueue('send')")
+    add: Any = (
+        "INSERT INTO qworker.node (name, version, queues, processes, lease, idle) VALUES ('n','1','{q}',1,30,true)"
+    )
+    conn.execute(add)
+    query("SELECT qworker.enqueue('send')")
+    query("SELECT qworker.enqueue('send', queue => 'q', run_at => clock_timestamp() + interval '1 day')")
+    query("SELECT qworker.enqueue('send', queue => 'q')")
+    assert [notify.payload for notify in conn.notifies(timeout=5, stop_after=1)] == ["q"]
+    assert list(conn.notifies(timeout=0)) == []
+
+
+def test_triggers_can_call_it(database: Database, query: Query) -> None:
+    conn = database.connect()
+    conn.execute("CREATE TEMP TABLE orders (id int)")
+    conn.execute(
+        "CREATE FUNCTION pg_temp.on_order() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM qworker.enqueue('order', jsonb_build_object('id', NEW.id)); RETURN NEW; END $$"
+    )
+    conn.execute("CREATE TRIGGER t AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION pg_temp.on_order()")
+    conn.execute("INSERT INTO orders SELECT generate_series(1, 3)")
+    assert query("SELECT args FROM qworker.job ORDER BY id") == [({"id": 1},), ({"id": 2},), ({"id": 3},)]

@@ -1,0 +1,258 @@
+"""Declaring tasks."""
+
+import subprocess
+import sys
+from dataclasses import InitVar, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qworker import App, ConfigurationError, Job, JobFailed, JobState, Retry, Task, UnknownTask
+from qworker.options import UNSET
+
+
+@pytest.fixture
+def app() -> App:
+    return App("")
+
+
+def test_a_plain_call_stays_a_plain_call(app: App) -> None:
+    @app.task
+    def double(n: int) -> int:
+        """Double it."""
+        return 2 * n
+
+    assert double(4) == 8
+    assert double.__doc__ == "Double it."
+    assert double.__name__ == "double"
+
+
+def test_a_task_is_named_after_its_module_and_function(app: App) -> None:
+    @app.task(queue="emails", priority=2, timeout=30, retry=5, slow_after=None)
+    def send(user_id: int) -> None: ...
+
+    assert send.name == f"{__name__}.{send.__qualname__}"
+    assert app.get_task(send.name) is send
+    assert (send.queue, send.priority, send.timeout, send.retry, send.slow_after) == ("emails", 2, 30.0, Retry(5), None)
+
+
+def test_what_is_not_said_is_left_to_the_worker(app: App) -> None:
+    @app.task(name="short")
+    def send() -> None: ...
+
+    assert send.name == "short"
+    assert (send.timeout, send.slow_after) == (UNSET, UNSET)
+    assert send.retry == Retry()
+
+
+def test_two_tasks_of_one_name_are_refused_with_both_places(app: App) -> None:
+    @app.task(name="send")
+    def first() -> None: ...
+
+    with pytest.raises(ConfigurationError) as caught:
+
+        @app.task(name="send")
+        def second() -> None: ...
+
+    assert str(caught.value).count(f"({__file__}:") == 2
+    assert "'send'" in str(caught.value)
+
+
+def test_the_same_lines_imported_again_are_no_second_task(app: App) -> None:
+    def module() -> Task[[], None]:
+        @app.task(name="send")
+        def send() -> None: ...
+
+        return send
+
+    assert module() is not (again := module())
+    assert app.tasks == {"send": again}
+
+
+def test_an_unknown_task_is_named_beside_those_that_exist(app: App) -> None:
+    app.task(name="send")(lambda: None)
+    with pytest.raises(UnknownTask, match="no task 'sent'; there are: send"):
+        app.get_task("sent")
+
+
+def test_what_would_not_run_as_a_plain_call_is_refused(app: App) -> None:
+    async def coroutine() -> None: ...
+    def generator() -> Any:
+        yield 1
+
+    with pytest.raises(ConfigurationError, match=r"asynchronous.*asyncio\.run"):
+        app.task(coroutine)
+    with pytest.raises(ConfigurationError, match="generator"):
+        app.task(generator)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"conn": None}, "conn is for one job"),
+        ({"run_at": datetime.now().astimezone()}, "run_at is for one job"),
+        ({"depends_on": []}, "no option 'depends_on'; there are: queue"),
+    ],
+)
+def test_what_is_no_default_is_refused(app: App, named: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        app.task(**named)
+    assert said in str(caught.value)
+
+
+def test_using_takes_a_connection_and_nothing_else(app: App) -> None:
+    send = app.task(name="send")(lambda: None)
+    with pytest.raises(
+        TypeError, match=r"using\(\) takes a connection and nothing else; for priority there is \.options"
+    ):
+        send.using(None, priority=3)
+
+
+def test_using_without_a_connection_says_what_to_do(app: App) -> None:
+    send: Any = app.task(name="send")(lambda: None)
+    with pytest.raises(TypeError, match=r"for priority there is \.options"):
+        send.using(priority=3)
+
+
+def test_a_bad_schema_name_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="'no such; name'"):
+        App(schema="no such; name")
+
+
+# --- failure hooks
+
+
+def test_a_hook_is_kept_and_stays_a_function(app: App) -> None:
+    send = app.task(name="send")(lambda: None)
+
+    @send.on_failure
+    def alert(job: Job, error: JobFailed) -> str:
+        return "called"
+
+    assert send.hook is alert
+    with pytest.raises(ConfigurationError, match=r"on_failure hook already: .*alert"):
+        send.on_failure(lambda _job, _error: None)
+
+
+# --- classes
+
+
+def test_a_dataclass_with_handle_is_a_task_and_stays_a_class(app: App) -> None:
+    seen = []
+
+    @app.task(queue="critical", name="order")
+    @dataclass
+    class ProcessOrder:
+        order_id: int
+        note: str = "none"
+
+        def handle(self) -> str:
+            return f"{self.order_id} {self.note}"
+
+        def failed(self, error: JobFailed) -> None:
+            seen.append((self.order_id, error))
+
+    task = app.get_task("order")
+    assert ProcessOrder(7).note == "none"
+    assert task.queue == "critical"
+    assert task.handler(order_id=7) == "7 none"
+    error = JobFailed(1)
+    assert task.hook is not None
+    task.hook(Job(id=1, state=JobState.FAILED, queue="q", priority=5, task="order", args={"order_id": 9}), error)
+    assert seen == [(9, error)]
+
+
+def test_fields_that_the_constructor_does_not_take_are_not_stored(app: App) -> None:
+    from qworker.task import instance_args
+
+    @app.task
+    @dataclass(frozen=True, kw_only=True)
+    class Count:
+        n: int
+        cache: list[int] = field(default_factory=list, init=False)
+
+        def handle(self) -> None: ...
+
+    assert instance_args(Count(n=3)) == {"n": 3}
+
+
+def test_a_class_that_cannot_be_rebuilt_is_refused(app: App) -> None:
+    class NoHandle: ...
+
+    class NoDataclass:
+        def handle(self) -> None: ...
+
+    @dataclass
+    class Lost:
+        a: int
+        b: InitVar[int]
+
+        def handle(self) -> None: ...
+
+    @dataclass
+    class Asynchronous:
+        async def handle(self) -> None: ...
+
+    for kind, said in [
+        (NoHandle, "method handle"),
+        (NoDataclass, "above @dataclass"),
+        (Lost, "b would be lost"),
+        (Asynchronous, "asynchronous"),
+    ]:
+        with pytest.raises(ConfigurationError, match=said):
+            app.task(kind)
+
+
+def test_only_instances_of_tasks_can_be_enqueued_by_the_app(app: App) -> None:
+    with pytest.raises(TypeError, match=r"instance of a class under @app\.task\(\), not 5"):
+        app.enqueue(5)
+
+
+# --- schedules
+
+
+def test_cron_registers_a_schedule_under_the_tasks_name(app: App) -> None:
+    @app.cron("*/5 * * * *", timezone="Europe/Berlin")
+    @app.cron("0 0 * * *", name="nightly", misfire="skip")
+    @app.task(name="report")
+    def report() -> None: ...
+
+    assert {s.name: (s.expression, s.timezone, s.misfire) for s in app.schedules.values()} == {
+        "report": ("*/5 * * * *", "Europe/Berlin", "once"),
+        "nightly": ("0 0 * * *", "UTC", "skip"),
+    }
+
+
+def test_cron_below_the_task_or_twice_is_refused(app: App) -> None:
+    with pytest.raises(ConfigurationError, match=r"goes above @app\.task\(\)"):
+        app.cron("* * * * *")(lambda: None)  # type: ignore[type-var]
+    report = app.task(name="report")(lambda: None)
+    app.cron("* * * * *")(report)
+    with pytest.raises(ConfigurationError, match="schedule 'report' already: give this one a name="):
+        app.cron("0 * * * *")(report)
+
+
+def test_cron_refuses_tasks_that_need_arguments(app: App) -> None:
+    @app.task(name="report")
+    def report(day: str) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"report\(day: str\).*missing a required argument: 'day'"):
+        app.cron("* * * * *")(report)
+
+
+# --- scripts
+
+
+def test_a_script_enqueues_under_the_name_the_worker_imports_it_by(tmp_path: Path) -> None:
+    script = tmp_path / "shop.py"
+    script.write_text(
+        "from qworker import App\napp = App('')\n@app.task\ndef send(): ...\n"
+        "if __name__ == '__main__': print(send.name)\n"
+    )
+    command = [sys.executable, str(script)]
+    as_script = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "shop"]
+    as_module = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert as_script == as_module == "shop.send\n"

@@ -1,0 +1,201 @@
+"""Jobs of which there may be only one."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from qworker import App, JobState, Task
+from tests.database import Database
+from tests.qworker.conftest import Hand, Query
+
+
+@pytest.fixture
+def sync(app: App) -> Task[..., None]:
+    @app.task(name="sync")
+    def sync(user_id: int = 0, full: bool = False) -> None: ...
+
+    return sync
+
+
+def test_a_duplicate_is_the_job_that_holds_the_key(sync: Task[..., None], query: Query) -> None:
+    first = sync.options(unique="user-7").enqueue(7)
+    second = sync.options(unique="user-7").enqueue(8)
+    assert (first.duplicate, second.duplicate) == (False, True)
+    assert (second.id, second.args) == (first.id, {"user_id": 7})
+    assert query("SELECT count(*) FROM qworker.job") == [(1,)]
+
+
+def test_keys_belong_to_one_task(app: App, sync: Task[..., None]) -> None:
+    other: Task[[], None] = app.task(name="other")(lambda: None)
+    assert not sync.options(unique="k").enqueue(7).duplicate
+    assert not other.options(unique="k").enqueue().duplicate
+
+
+def test_the_arguments_can_be_the_key_in_any_order(sync: Task[..., None]) -> None:
+    unique = sync.options(unique=True)
+    assert not unique.enqueue(user_id=7, full=True).duplicate
+    assert unique.enqueue(full=True, user_id=7).duplicate
+    assert unique.enqueue(7, full=True).duplicate
+    assert not unique.enqueue(8, full=True).duplicate
+
+
+def test_a_task_may_be_unique_by_itself_and_one_job_not(app: App) -> None:
+    @app.task(name="t", unique=True)
+    def task() -> None: ...
+
+    assert not task.enqueue().duplicate
+    assert task.enqueue().duplicate
+    assert not task.options(unique=False).enqueue().duplicate
+
+
+def test_a_running_job_holds_its_key_and_the_end_frees_it(sync: Task[..., None], hand: Hand) -> None:
+    unique = sync.options(unique="k")
+    first = unique.enqueue(1)
+    assert hand.claim() == first.id
+    assert unique.enqueue(1).duplicate
+    hand.complete(first.id)
+    assert not unique.enqueue(1).duplicate
+
+
+@pytest.mark.parametrize("end", ["fail", "cancel", "cancel by hand"])
+def test_every_end_frees_the_key(sync: Task[..., None], hand: Hand, end: str) -> None:
+    unique = sync.options(unique="k")
+    first = unique.enqueue(1)
+    if end == "cancel by hand":
+        assert first.cancel()
+    else:
+        assert hand.claim() == first.id
+        getattr(hand, end)(first.id)
+    again = unique.enqueue(1)
+    assert not again.duplicate
+    assert unique.enqueue(1).id == again.id
+
+
+def test_a_key_whose_job_was_deleted_by_hand_is_taken_over(sync: Task[..., None], query: Query) -> None:
+    unique = sync.options(unique="k")
+    unique.enqueue(1)
+    query("DELETE FROM qworker.job RETURNING id")
+    again = unique.enqueue(1)
+    assert not again.duplicate
+    assert query("SELECT job_id FROM qworker.unique_key") == [(again.id,)]
+
+
+def test_a_period_outlasts_the_job_and_then_ends(sync: Task[..., None], hand: Hand, query: Query) -> None:
+    hourly = sync.options(unique_for=3600)
+    first = hourly.enqueue(1)
+    assert hand.claim() == first.id
+    hand.complete(first.id, result="done")
+    duplicate = hourly.enqueue(1)
+    assert (duplicate.id, duplicate.duplicate, duplicate.state) == (first.id, True, JobState.COMPLETED)
+    assert duplicate.wait(1) == "done"
+    query("UPDATE qworker.unique_key SET until = until - interval '1 hour' RETURNING 1")
+    again = hourly.enqueue(1)
+    assert not again.duplicate
+    assert query("SELECT job_id, until > clock_timestamp() FROM qworker.unique_key") == [(again.id, True)]
+
+
+def test_a_period_may_outlast_the_history(sync: Task[..., None], query: Query) -> None:
+    monthly = sync.options(unique="k", unique_for=30 * 86_400)
+    first = monthly.enqueue(1)
+    query("DELETE FROM qworker.job RETURNING id")
+    duplicate = monthly.enqueue(1)
+    assert (duplicate.id, duplicate.duplicate, duplicate.state) == (first.id, True, JobState.FORGOTTEN)
+
+
+def test_only_keys_that_end_with_the_job_are_its_business(sync: Task[..., None], query: Query) -> None:
+    sync.options(unique="k").enqueue(1)
+    sync.options(unique="k2", unique_for=60).enqueue(1)
+    sync.enqueue(1)
+    assert query("SELECT flags FROM qworker.job ORDER BY id") == [(1,), (0,), (0,)]
+
+
+def test_of_many_at_once_one_wins(app: App, sync: Task[..., None], query: Query) -> None:
+    start = threading.Barrier(8)
+
+    def enqueue(n: int) -> tuple[int, bool]:
+        start.wait()
+        found = sync.options(unique="k").enqueue(n)
+        return found.id, found.duplicate
+
+    for _ in range(10):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(enqueue, range(8)))
+        assert sum(not duplicate for _, duplicate in found) == 1
+        assert len({id_ for id_, _ in found}) == 1
+        query("DELETE FROM qworker.job RETURNING id")  # the next round takes an orphaned key over
+
+
+def test_of_many_at_once_one_takes_over_what_has_run_out(sync: Task[..., None], query: Query) -> None:
+    start = threading.Barrier(8)
+    period = sync.options(unique_for=3600)
+    period.enqueue(1)
+
+    def enqueue(_: int) -> bool:
+        start.wait()
+        return period.enqueue(1).duplicate
+
+    for _ in range(10):
+        query("UPDATE qworker.unique_key SET until = clock_timestamp() RETURNING 1")
+        with ThreadPoolExecutor(8) as pool:
+            assert sorted(pool.map(enqueue, range(8))) == [False] + [True] * 7
+
+
+def test_an_open_transaction_that_found_a_duplicate_does_not_hold_up_the_jobs_end(
+    sync: Task[..., None], hand: Hand, database: Database
+) -> None:
+    first = sync.options(unique="k").enqueue(1)
+    assert hand.claim() == first.id
+    conn = database.connect(autocommit=False)
+    assert sync.using(conn).options(unique="k").enqueue(1).duplicate
+    other = database.connect(options="-c lock_timeout=2s")
+    other.execute("DELETE FROM qworker.unique_key WHERE job_id = %s", [first.id])
+    hand.complete(first.id)
+
+
+def test_within_one_transaction_the_second_is_a_duplicate_of_the_first(
+    sync: Task[..., None], database: Database
+) -> None:
+    conn = database.connect(autocommit=False)
+    unique = sync.using(conn).options(unique="k")
+    first = unique.enqueue(1)
+    second = unique.enqueue(1)
+    assert (second.id, second.duplicate) == (first.id, True)
+    conn.rollback()
+    assert not unique.enqueue(1).duplicate
+    conn.commit()
+
+
+def test_who_meets_an_uncommitted_key_waits_for_its_fate(
+    sync: Task[..., None], database: Database, query: Query
+) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    for fate in ("commit", "rollback"):
+        conn = database.connect(autocommit=False)
+        unique = sync.options(unique=fate)
+        first = unique.options(conn=conn).enqueue(1)
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(unique.enqueue, 2)
+            while query(waiting) != [(1,)]:
+                assert not second.done()
+            getattr(conn, fate)()
+            found = second.result(10)
+        assert (found.duplicate, found.id == first.id) == ((True, True) if fate == "commit" else (False, False))
+
+
+def test_a_snapshot_that_cannot_see_the_key_is_a_serialization_failure(
+    sync: Task[..., None], database: Database
+) -> None:
+    conn = database.connect(autocommit=False)
+    conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    conn.execute("SELECT 1")
+    sync.options(unique="k").enqueue(1)
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        sync.using(conn).options(unique="k").enqueue(1)
+    conn.rollback()
+
+
+def test_many_jobs_cannot_have_keys(sync: Task[..., None]) -> None:
+    with pytest.raises(TypeError, match="no unique key"):
+        sync.options(unique=True).enqueue_many([(1,)])
