@@ -97,6 +97,10 @@ class App:
             if option in defaults:
                 raise TypeError(f"{option} is for one job, not for a task: say it in .options({option}=...)")
         slow = slow_after if slow_after is UNSET else timeout("slow_after", slow_after)
+        if call is not None and not callable(call):
+            raise TypeError(
+                f"app.task goes above a function or class, not {call!r}; options have names: queue='emails'"
+            )
         declaration = Declaration(self, Options.of(defaults), name, slow)
         return declaration if call is None else declaration(call)
 

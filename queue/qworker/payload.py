@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from qworker.errors import PayloadTooLarge
+from qworker.errors import ConfigurationError, PayloadTooLarge
 
 #: The arguments of one job: by position, or by name.
 Row: TypeAlias = Sequence[Any] | Mapping[str, Any]
@@ -50,7 +50,10 @@ class Parameters:
 
     def __init__(self, call: Callable[..., Any], name: str) -> None:
         self._name = name
-        self._signature = inspect.signature(call)
+        try:
+            self._signature = inspect.signature(call)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: {error}; wrap it in a function that has a signature") from None
         kinds = {parameter.kind for parameter in self._signature.parameters.values()}
         self._variadic = inspect.Parameter.VAR_POSITIONAL in kinds
         self._leading = sum(p.kind is p.POSITIONAL_ONLY for p in self._signature.parameters.values())

@@ -187,18 +187,20 @@ def default_name(call: Any) -> str:
 
     A script that enqueues its own tasks is `__main__`, while the worker imports it by its name, which is what counts.
     """
-    module = call.__module__
+    module, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
+    if module is None or name is None:
+        raise ConfigurationError(f"{call!r} has no name of its own: give the task one with name=")
     if module == "__main__":
         main = sys.modules["__main__"]
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name if spec else Path(file).stem if file else module
-    return f"{module}.{call.__qualname__}"
+    return f"{module}.{name}"
 
 
 def _place(call: Any) -> str:
     code = getattr(unwrap(call), "__code__", None)
     where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    return f"{call.__module__}.{getattr(call, '__qualname__', call)}{where}"
+    return f"{getattr(call, '__module__', None)}.{getattr(call, '__qualname__', call)}{where}"
 
 
 def _refuse_asynchronous(call: Callable[..., Any]) -> None:

@@ -82,7 +82,8 @@ def two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         (folder / file.name).write_text(file.read_text())
     last = shipped()[-1].number
     (folder / f"{last + 1:04d}_second.sql").write_text(
-        f"-- needs code: {last}\n\nALTER TABLE {{schema}}.job ADD COLUMN note text;\nCREATE INDEX note ON {{schema}}.job (note);\n"
+        f"-- needs code: {last}\n\nALTER TABLE {{schema}}.job ADD COLUMN note text;\n"
+        "CREATE INDEX note ON {schema}.job (note);\n"
     )
     monkeypatch.setattr("qworker.migrations.files", lambda _package: tmp_path)
     shipped.cache_clear()

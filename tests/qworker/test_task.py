@@ -4,8 +4,9 @@ import subprocess
 import sys
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -86,6 +87,36 @@ def test_what_would_not_run_as_a_plain_call_is_refused(app: App) -> None:
         app.task(coroutine)
     with pytest.raises(ConfigurationError, match="generator"):
         app.task(generator)
+
+
+def test_what_is_no_named_function_is_refused(app: App) -> None:
+    with pytest.raises(TypeError, match="options have names: queue='emails'"):
+        app.task("emails")  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match="has no name of its own: give the task one with name="):
+        app.task(partial(print, 1))
+    assert app.task(name="hello")(partial(print, end="")).name == "hello"
+    with pytest.raises(ConfigurationError, match="wrap it in a function that has a signature"):
+        app.task(name="pop")(dict.pop)
+
+
+def test_types_follow_the_function(app: App) -> None:
+    @app.task(name="bare")
+    def double(n: int) -> int:
+        return 2 * n
+
+    @app.task
+    @dataclass
+    class Order:
+        n: int
+
+        def handle(self) -> None: ...
+
+    assert_type(double(1), int)
+    assert_type(Order(n=1), Order)
+    with pytest.raises(TypeError):
+        double.enqueue("x", 2)  # type: ignore[arg-type, call-arg]
+    with pytest.raises(TypeError):
+        double.options(colour="red")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
