@@ -175,12 +175,14 @@ CREATE VIEW {schema}.jobs AS
 -- Wakes a sleeping node, and nobody when all are busy: a NOTIFY in every enqueueing transaction would make all
 -- commits of the cluster wait for each other.
 CREATE FUNCTION {schema}.wake(queues text[]) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql -- keeps its plan; before PostgreSQL 18 a function in SQL is planned anew at each call
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT pg_notify('{schema}', q)
-      FROM unnest(queues) AS q
-     WHERE EXISTS (SELECT FROM {schema}.node AS n WHERE n.idle AND q = ANY (n.queues))
+BEGIN
+    PERFORM pg_notify('{schema}', q)
+       FROM unnest(queues) AS q
+      WHERE EXISTS (SELECT FROM {schema}.node AS n WHERE n.idle AND q = ANY (n.queues));
+END
 $$;
 
 -- Enqueue from psql, a trigger or another language; args is an object (by name) or an array (by position).
