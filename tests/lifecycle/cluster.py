@@ -68,6 +68,10 @@ class Cluster:
         cursor = self._connection.execute(statement.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
 
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a connection of the test's own; the end of the test closes it."""
+        return self.database.connect(autocommit=False)
+
     def value(self, statement: str, *parameters: Any) -> Any:
         """Ask the database for one value."""
         return self.query(statement, *parameters)[0][0]

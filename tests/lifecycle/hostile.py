@@ -13,8 +13,23 @@ from tests.lifecycle.handlers import app
 __all__ = ["app"]
 
 
+class Orders:
+    """What new children of a node do instead of booting: "hang", or "exit 3"."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def give(self, order: str) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_text(order)
+        new.rename(self.path)
+
+    def recall(self) -> None:
+        self.path.unlink()
+
+
 def boot(orders: Path) -> None:
-    """Do in a new child what a file says: "hang", or "exit 3"; without the file boot as usual."""
+    """Do in a new child what a file says; without the file boot as usual."""
     try:
         order, *code = orders.read_text().split()
     except FileNotFoundError:

@@ -10,25 +10,11 @@ import pytest
 from tests.lifecycle import hostile
 from tests.lifecycle.application import quick
 from tests.lifecycle.cluster import Cluster
+from tests.lifecycle.hostile import Orders
 from tests.lifecycle.node import Node
 from tests.waiting import until
 
 APP = "tests.lifecycle.hostile:app"
-
-
-class Orders:
-    """What new children of a node do instead of booting."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def give(self, order: str) -> None:
-        new = self.path.with_suffix(".new")
-        new.write_text(order)
-        new.rename(self.path)
-
-    def recall(self) -> None:
-        self.path.unlink()
 
 
 @pytest.fixture

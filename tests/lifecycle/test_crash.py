@@ -1,0 +1,169 @@
+"""A worker that is killed costs its running job one crash, and nobody else anything."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from qworker import JobState
+from qworker.claims import Claims
+from qworkerd.slots import draw_token
+from tests.lifecycle.application import app, quick
+from tests.lifecycle.cluster import Cluster, reached
+from tests.lifecycle.handlers import held
+from tests.lifecycle.hostile import Orders
+from tests.waiting import until
+
+HOSTILE = "tests.lifecycle.hostile:app"
+suicide = app.get_task("suicide")
+
+
+def test_the_job_of_a_killed_worker_runs_again_within_a_second_and_its_neighbours_run_on(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    node = cluster.start("--processes", "3").await_ready()
+    neighbours = [held.enqueue(str(tmp_path / "go")) for _ in range(2)]
+    cluster.await_notes("start", 2)
+    job = suicide.enqueue(seconds=0.2)
+    first, second = cluster.await_notes("start", 2, job=job.id)
+    killed_at = float(first["at"]) + 0.2
+    assert float(second["at"]) - killed_at < 1
+    done = reached(job)
+    assert (done.state, done.attempt, done.crashes) == (JobState.COMPLETED, 2, 1)
+    assert done.errors[0]["cause"] == "signal:KILL"
+    (tmp_path / "go").touch()
+    for neighbour in neighbours:
+        done = reached(neighbour)
+        assert (done.state, done.attempt, done.crashes) == (JobState.COMPLETED, 1, 0)
+        assert len(cluster.notes("start", job=neighbour.id)) == 1
+    assert len(node.events("child.died")) == 1
+
+
+def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belongs(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    orders = Orders(tmp_path / "orders")
+    node = cluster.start(
+        "--processes", "1", "--boot-timeout", "1", QWORKER_APP=HOSTILE, QWORKER_TEST_BOOT=str(orders.path)
+    ).await_ready()
+    orders.give("hang")  # no other worker, until the dead one's jobs have been looked at
+    # The batch has grown to 64 by the hundredth job: the worker dies with finished, running and unstarted ones.
+    with cluster.connect() as conn, conn.transaction():
+        before = quick.using(conn).enqueue_many([()] * 99, ids=True)
+        fatal = suicide.using(conn).enqueue()
+        after = quick.using(conn).enqueue_many([()] * 100, ids=True)
+    places = dict(cluster.query("SELECT id, seq FROM qworker.job"))
+    node.await_event("worker.buried")
+
+    started = {int(note["job"]) for note in cluster.notes("start")}
+    assert started == {*before, fatal.id}
+    left = cluster.query(
+        "SELECT id, seq, state::text, attempt, crashes, token IS NULL FROM qworker.job WHERE id <> %s ORDER BY seq",
+        fatal.id,
+    )
+    assert left == [(job, places[job], "available", 0, 0, True) for job in after]
+    assert cluster.query("SELECT id FROM qworker.job_history ORDER BY id") == [(job,) for job in sorted(before)]
+    assert cluster.query("SELECT seq, state::text, attempt, crashes FROM qworker.job WHERE id = %s", fatal.id) == [
+        (places[fatal.id], "available", 1, 1)
+    ]
+
+    orders.recall()
+    done = [reached(job) for job in (fatal, app.job(after[-1]))]
+    assert {job.state for job in done} == {JobState.COMPLETED}
+    order = [int(note["job"]) for note in cluster.notes("start")]
+    assert order == [*before, fatal.id, fatal.id, *after]
+
+
+def test_a_job_that_kills_three_workers_fails_with_the_cause_and_twenty_beside_it_are_not_charged(
+    cluster: Cluster,
+) -> None:
+    cluster.start("--processes", "2").await_ready()
+    with cluster.connect() as conn, conn.transaction():
+        beside = quick.using(conn).enqueue_many([()] * 10, ids=True)
+        fatal = suicide.using(conn).enqueue(times=9)
+        beside += quick.using(conn).enqueue_many([()] * 10, ids=True)
+    failed = reached(fatal)
+    assert (failed.state, failed.attempt, failed.crashes) == (JobState.FAILED, 3, 3)
+    assert [error["cause"] for error in failed.errors] == ["signal:KILL"] * 3
+    assert "died" in failed.errors[-1]["message"]
+    until(lambda: cluster.value("SELECT count(*) FROM qworker.job_history") == 20)
+    assert cluster.query("SELECT DISTINCT attempt, crashes, losses FROM qworker.job_history") == [(1, 0, 0)]
+    assert sorted(int(note["job"]) for note in cluster.notes("start") if note["task"] == "quick") == beside
+
+
+# Claims that outlive their worker
+
+
+@contextmanager
+def claims_held_up(cluster: Cluster) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Have every claim wait in the server, its rows locked, until the yielded connection ends its transaction."""
+    cluster.query("""
+        CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN new; END $$
+    """)
+    cluster.query("""
+        CREATE TRIGGER hold_up BEFORE UPDATE ON qworker.job FOR EACH ROW
+          WHEN (old.state = 'available' AND new.state = 'running') EXECUTE FUNCTION hold_up()
+    """)
+    try:
+        with cluster.connect() as conn:
+            conn.execute("SELECT pg_advisory_xact_lock(4711)")
+            yield conn
+    finally:
+        cluster.query("DROP FUNCTION hold_up CASCADE")
+
+
+def waiting_claims(cluster: Cluster) -> int:
+    return int(cluster.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+
+
+def test_a_worker_killed_during_its_claim_takes_no_job_with_it(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1").await_ready()
+    with claims_held_up(cluster) as conn:
+        job = quick.enqueue()
+        until(lambda: waiting_claims(cluster) == 1)
+        (worker,) = node.children("worker")
+        os.kill(worker, signal.SIGKILL)
+        node.await_event("worker.buried", worker_pid=worker)
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s"
+        until(lambda: not cluster.value(sessions, f"%.{worker}.%"), what="the end of the dead worker's sessions")
+        conn.rollback()
+        done = reached(job, timeout=3)
+    assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
+
+
+def test_claims_that_no_worker_knows_of_are_undone_and_no_others(cluster: Cluster, tmp_path: Path) -> None:
+    """One commits after its worker has been buried; the answer to another one was lost on its way."""
+    # A name that the application has chosen: the server's session is not found when its client is buried.
+    node = cluster.start("--processes", "2", dsn=make_conninfo(cluster.database.dsn, application_name="shop"))
+    node.await_ready()
+    until(lambda: len(node.children("worker")) == 2)
+    running = held.enqueue(str(tmp_path / "go"))
+    (note,) = cluster.await_notes("start", job=running.id)
+    (idle,) = {*node.children("worker")} - {int(note["pid"])}
+    with claims_held_up(cluster) as conn:
+        late = quick.enqueue()
+        until(lambda: waiting_claims(cluster) == 1)
+        os.kill(idle, signal.SIGKILL)
+        node.await_event("worker.buried", worker_pid=idle)
+        conn.rollback()
+        until(lambda: late.refresh().state is JobState.RUNNING, what="the commit of the dead worker's claim")
+    lost = quick.options(queue="elsewhere").enqueue()
+    with cluster.connect() as conn, conn.transaction():
+        Claims().claim(
+            conn, node=node.await_event("node.registered")["node"], token=draw_token(), queues=["elsewhere"],
+            priorities=[5], cursors=[0], limit=1,
+        )  # fmt: skip
+    assert lost.refresh().state is JobState.RUNNING
+    done = reached(late, timeout=12)
+    assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
+    undone = reached(lost, JobState.AVAILABLE, timeout=12)
+    assert (undone.attempt, undone.crashes, undone.losses) == (0, 0, 0)
+    assert sum(event["jobs"] for event in node.events("jobs.reconciled")) == 2
+    (tmp_path / "go").touch()
+    assert reached(running).attempt == 1
+    assert len(cluster.notes("start")) == 2
