@@ -15,7 +15,7 @@ from qworkerd import log
 from qworkerd.link import LOST, REFUSED, Link
 from qworkerd.node import Node
 from qworkerd.slots import Claim, Slot
-from qworkerd.worker.errand import Done, Errand, Release, sort
+from qworkerd.worker.errand import Decision, Done, Errand, Release, sort
 from qworkerd.worker.outcome import Returned
 
 #: How often the clerk looks at a running batch (seconds).
@@ -66,6 +66,7 @@ class Clerk:
         self._log = log.get()
         self._thread = threading.Thread(target=self._serve, name="clerk", daemon=True)
         self._settled = threading.Event()
+        self._rounds = 0
         self._asleep = False
         #: Finished jobs, in the order they ended; the main thread appends.
         self.done: deque[Done] = deque()
@@ -92,14 +93,16 @@ class Clerk:
             self._bell.put(None)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what has been handed over is settled; False when that takes longer than so many seconds."""
-        until = monotonic() + timeout
-        self._settled.clear()
-        while self.done or self._errands:
-            self.ring()
-            if not self._settled.wait(max(0.0, min(LOOK, until - monotonic()))) and monotonic() >= until:
-                return False
+        """Wait until all that was handed over has been tried once; False when that takes longer than so many seconds.
+
+        What somebody else has locked is tried again later, and not waited for.
+        """
+        until, begun = monotonic() + timeout, self._rounds
+        while (self.done or self._errands) and self._rounds < begun + 2:  # the round under way may have begun before
             self._settled.clear()
+            self.ring()
+            if not self._settled.wait(max(0.0, until - monotonic())):
+                return False
         return True
 
     def give_back(self, batch: Batch) -> int:
@@ -113,7 +116,7 @@ class Clerk:
         self._give_up_at = monotonic() + timeout
         self._bell.put(None)
         self._thread.join(timeout + 1.0)
-        return not (self.done or self._errands)
+        return not (self.done or self._errands or self._thread.is_alive())
 
     # The thread
 
@@ -123,11 +126,9 @@ class Clerk:
             self._take_over()
             self._settle()
             self._report()
-            if not (self.done or self._errands):
-                self._settled.set()
-                if self._give_up_at is not None:
-                    break
-            elif self._hopeless():
+            self._rounds += 1
+            self._settled.set()
+            if self._give_up_at is not None and (not (self.done or self._errands) or self._hopeless()):
                 break
         self._slot.floats[Slot.CLERK_DEADLINE] = 0.0
         self._link.drop()
@@ -162,6 +163,7 @@ class Clerk:
         if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > LONG:
             self.give_back(batch)
         if self.done:
+            self._busy = True  # before `done` is empty: `flush` looks at both
             self._errands += sort(self._popped())
 
     def _popped(self) -> Iterator[Done]:
@@ -227,7 +229,9 @@ class Clerk:
         """These jobs no longer carry our token: an earlier try has settled them, or they were taken from us."""
         if errand.uncertain:
             lost = lost - self._claims.settled(database, errand.token, lost)
-        if lost:
+        if errand.uncertain and isinstance(errand, Decision):  # a retry that was executed leaves no trace to tell by
+            self._log.info("job.settled_unheard", jobs=sorted(lost), hint="the answer was lost with the connection")
+        elif lost:
             self._slot.words[Slot.STALE] += len(lost)
             self._log.warning("job.stale_write", errand=type(errand).__name__.lower(), jobs=sorted(lost)[:20],
                               count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
