@@ -232,6 +232,8 @@ class Header:
 
     NODE, DRAINING, EMPTY, BUDGET, CONDEMNED = range(5)
     LEASE_UNTIL, LOOKED = range(5, 7)
+    #: Refused writes of workers that are gone. Written by the supervisor.
+    STALE = 7
 
     def __init__(self, memory: memoryview) -> None:
         self.words = memory.cast("q")

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from qworker.nodes import Nodes
 from qworkerd import log
 from qworkerd.node import Node
-from qworkerd.slots import Phase, Role, Slot, boottime
+from qworkerd.slots import Header, Phase, Role, Slot, boottime
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -77,7 +77,8 @@ class Lease:
             if running is not None:
                 entry |= {"job": running.id, "task": self._node.task_name(running.task)}
             workers.append(entry)
-        return Jsonb({"workers": workers, "cron": sorted(self._node.app.schedules)})
+        stale = self._header.words[Header.STALE] + sum(worker["stale_writes"] for worker in workers)
+        return Jsonb({"workers": workers, "cron": sorted(self._node.app.schedules), "stale_writes": stale})
 
     def any_idle(self) -> bool:
         """Tell whether some worker waits for work."""

@@ -7,7 +7,7 @@ from time import monotonic
 
 from qworkerd import exits, log, signals
 from qworkerd.node import Node
-from qworkerd.slots import Phase, Role, Slot, SlotState, Status, boottime
+from qworkerd.slots import Header, Phase, Role, Slot, SlotState, Status, boottime
 from qworkerd.supervisor import child
 from qworkerd.supervisor.overdue import Overdue
 from qworkerd.supervisor.reaper import Coroner, Death, expected, inter, kill_group, reap
@@ -117,6 +117,7 @@ class Supervisor:
         fine = expected(death, running)
         entries = [entry for claim in slot.open_claims() for entry in claim.entries()]
         self.node.budget.give_back(sum(entry.status is Status.UNSTARTED for entry in entries))
+        self.header.words[Header.STALE] += slot.words[Slot.STALE]
         facts = {
             "child": seat.name, "child_pid": death.pid, "cause": cause, "uptime": round(now - seat.since, 3),
             "jobs_done": slot.done, "maxrss_mib": death.maxrss, "cpu": death.cpu,
