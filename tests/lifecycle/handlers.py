@@ -19,7 +19,16 @@ from typing import Any
 import psycopg
 import structlog
 
-from qworker import Interrupt, Job, JobFailed, PermanentError, Retry, current_job
+from qworker import (
+    Interrupt,
+    Job,
+    JobCancelled,
+    JobFailed,
+    JobInterrupted,
+    PermanentError,
+    Retry,
+    current_job,
+)
 from tests.lifecycle.application import alone, app, note
 
 __all__ = ["app"]
@@ -230,6 +239,16 @@ def reports_and_waits(path: str) -> None:
         hold(path)
 
 
+@app.task(name="reports_late")
+def reports_late(path: str) -> None:
+    with alone():
+        hold(path)
+        current_job.progress(0.75, "not mine to say")
+        until_reported = time.monotonic() + 0.3
+        while time.monotonic() < until_reported:
+            time.sleep(0.05)
+
+
 @app.task(name="logs", retry=Retry(1))
 def logs(secret: str | None = None) -> None:
     """Log in every way there is."""
@@ -256,3 +275,28 @@ def slow_gil() -> None:
 def unkeepable() -> object:
     """Return what is no JSON."""
     return {1, 2}
+
+
+# Every way for a run to be over
+
+ENDS: dict[str, Callable[[], object]] = {
+    "acknowledge": lambda: None,
+    "retry": lambda: _raise(ValueError("again")),
+    "fail": lambda: _raise(PermanentError("never again")),
+    "snooze": lambda: current_job.snooze(0.1),
+    "finish": lambda: _raise(JobCancelled()),
+    "release": lambda: _raise(JobInterrupted()),
+    "death": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+@app.task(name="ends")
+def ends(end: str, path: str) -> None:
+    with alone():
+        hold(path)
+        if current_job.attempt == 1:
+            ENDS[end]()
