@@ -1,12 +1,13 @@
 """A scheduler's statements: what keeps its node alive, and what any node may do for all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
+from qworker.claims import array
 from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
@@ -109,13 +110,9 @@ class Nodes:
         """End what a dead process has left running in the server; return how many sessions."""
         return len(self._rows(database, "end_sessions", tag=tag))
 
-    def count_crash(self, database: Database, token: int, job: int) -> bool:
-        """Count the crash after which the job fails."""
-        return bool(self._rows(database, "count_crash", id=job, token=token))
-
-    def release_token(self, database: Database, node: int, token: int) -> int:
-        """Give back, uncounted, everything a claim still holds."""
-        return len(self._rows(database, "release_token", node=node, token=token))
+    def release_token(self, database: Database, node: int, token: int, spared: Iterable[int] = ()) -> int:
+        """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
+        return len(self._rows(database, "release_token", node=node, token=token, spared=array(spared)))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
         """Return (job, token, claimed at) of what the database says the node runs."""

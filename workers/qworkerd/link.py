@@ -48,14 +48,21 @@ class Link:
         """Return the connection, made anew if it has to be; None once the caller has given up."""
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        delay, since = FIRST, monotonic()
+        delay, since, told = FIRST, monotonic(), 0.0
         while not self._given_up():
             try:
                 self._connection = connection.connect(self._node.dsn, self._role, **self._options)
             except LOST as error:
                 said = connection.redact(str(error)).strip().splitlines()
-                self._log.warning("database.away", link=self._role, error=said[0] if said else type(error).__name__,
-                                  away_for=round(monotonic() - since, 1), retry_in=delay)  # fmt: skip
+                away = monotonic() - since
+                if away >= told:  # at once, then ever more rarely
+                    told = max(2 * away, 1.0)
+                    self._log.warning(
+                        "database.away",
+                        link=self._role,
+                        error=said[0] if said else type(error).__name__,
+                        away_for=round(away, 1),
+                    )
                 self._pause(delay * random.uniform(0.5, 1.0))  # noqa: S311
                 delay = min(delay * 2, LONGEST)
                 continue

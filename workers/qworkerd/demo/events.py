@@ -14,7 +14,8 @@ class Events:
     """The events of a log of JSON lines, oldest first; other lines are left out."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._path = path
+        self._read = 0
         self._rest = b""
         #: Those read so far.
         self.seen: list[Event] = []
@@ -24,7 +25,11 @@ class Events:
     def fresh(self) -> list[Event]:
         """Read and return what has come since the last time."""
         before = len(self.seen)
-        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+        self._read += len(text)
+        *lines, self._rest = (self._rest + text).split(b"\n")
         for line in lines:
             self.tail.append(line.decode(errors="replace"))
             with suppress(ValueError):
@@ -37,7 +42,3 @@ class Events:
         """Yield the events of a name that have these facts."""
         wanted = {"event": name, **facts}
         return (event for event in self.seen if wanted.items() <= event.items())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

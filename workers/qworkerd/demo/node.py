@@ -89,7 +89,6 @@ class Node:
             self._process.wait(15)
         self._process.kill()
         self._process.wait()
-        self.events.close()
 
 
 def environment(caller: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import click
@@ -163,5 +163,4 @@ def _now(job: Job) -> str:
 
 
 def _summary(job: Job) -> dict[str, Any]:
-    fields = asdict(job)
-    return {name: fields[name] for name in ("id", "state", "attempt", "crashes")} | {"causes": _causes(job)}
+    return {"id": job.id, "state": job.state, "attempt": job.attempt, "crashes": job.crashes, "causes": _causes(job)}

@@ -10,6 +10,7 @@ import psycopg
 from qworker.claims import Claims
 from qworker.nodes import HeldJob, Nodes
 from qworkerd import log
+from qworkerd.link import REFUSED
 from qworkerd.node import Node
 from qworkerd.policy import Policies
 from qworkerd.slots import Claim, Slot, Status
@@ -43,29 +44,42 @@ class Burials:
         self._log = log.get()
 
     def bury(self, database: Database) -> int:
-        """Settle every grave; return how many jobs became available."""
-        return sum(self._inter(database, slot) for slot in self._node.table.dead())
+        """Settle every grave; return how many jobs became available.
+
+        A grave whose jobs somebody else has locked stays for the next time, and holds up no other.
+        """
+        freed = 0
+        for slot in self._node.table.dead():
+            try:
+                freed += self._inter(database, slot)
+            except REFUSED as error:
+                self._log.warning("worker.unburied", worker=slot.seat, worker_pid=slot.pid, error=str(error).strip())
+        return freed
 
     def _inter(self, database: Database, slot: Slot) -> int:
         self._nodes.end_sessions(database, slot.tag)
-        freed = sum(self._settle(database, slot, claim) for claim in slot.open_claims())
-        self._log.info("worker.buried", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed)
-        slot.free()
+        freed = 0
+        for claim in list(slot.open_claims()):
+            freed += self._settle(database, slot, claim)
+            if not self._nodes.token_jobs(database, self._node.table.header.node, claim.token):
+                claim.close()
+        if not any(slot.open_claims()):
+            self._log.info("worker.buried", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed)
+            slot.free()
         return freed
 
     def _settle(self, database: Database, slot: Slot, claim: Claim) -> int:
         """Settle one claim: what ran is charged, what had succeeded is completed, the rest goes back."""
-        entries, token, cause = claim.entries(), claim.token, slot.cause
-        if finished := [e.id for e in entries if e.status is Status.SUCCEEDED]:
-            self._claims.acknowledge(database, token, finished)
-        running = next((e.id for e in entries if e.status is Status.RUNNING), None)
-        freed = 0
-        if running is not None:
-            job = next((j for j in self._nodes.token_jobs(database, self._node.table.header.node, token)
-                        if j.id == running), None)  # fmt: skip
-            if job is not None:
-                freed += self._charge(database, token, job, cause)
-        return freed + self._nodes.release_token(database, self._node.table.header.node, token)
+        entries, token, node = claim.entries(), claim.token, self._node.table.header.node
+        spared = [entry.id for entry in entries if entry.status is Status.SUCCEEDED]
+        if spared:
+            self._claims.acknowledge(database, token, spared)
+        freed, running = 0, claim.current()
+        if running is not None and slot.cause not in ORDERED:
+            spared.append(running.id)
+            held = self._nodes.token_jobs(database, node, token)
+            freed = sum(self._charge(database, token, job, slot.cause) for job in held if job.id == running.id)
+        return freed + self._nodes.release_token(database, node, token, spared)
 
     def _charge(self, database: Database, token: int, job: HeldJob, cause: str) -> int:
         """Decide about the job that ran when its worker died."""
@@ -78,21 +92,19 @@ class Burials:
             self._claims.finish(database, token, job.id, state="cancelled", error=error, duration=0.0)
             self._log.warning("job.cancelled", **facts)
             return 0
-        if cause in ORDERED:
-            return 0  # released with the others
         if cause in BLAMELESS:
             return self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error)
         task = self._tasks.get(job.task)
         policy = self._policies.find(task, job.overrides)
         crashes = job.crashes + 1
         if crashes >= self._node.settings.max_crashes or job.attempt >= policy.max_attempts:
-            self._nodes.count_crash(database, token, job.id)
             hook = task is not None and task.hook is not None and not job.flags & _HOOKED
-            self._claims.fail(database, token, job.id, error=error, hook=hook)
-            self._log.error("job.failed", **facts, crashes=crashes)
+            if self._claims.fail(database, token, job.id, error=error, hook=hook, crashes=1):
+                self._log.error("job.failed", **facts, crashes=crashes)
             return 0
         delay = policy.retry.delay(job.attempt) if cause == "timeout" else 0.0
-        self._nodes.charge(database, token, job.id, delay=delay, error=error)
+        if not self._nodes.charge(database, token, job.id, delay=delay, error=error):
+            return 0
         self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
         return 1
 

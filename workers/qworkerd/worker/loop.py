@@ -70,9 +70,9 @@ class Worker:
         signal.signal(signal.SIGQUIT, self.on_quit)
         signal.signal(signal.SIGUSR1, self.on_cancel)
         signal.signal(signal.SIGALRM, self.gate.fire)
-        self.link.get()
-        self.slot.enter(Phase.IDLE, monotonic() + self.node.settings.stall_timeout)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self.link.get()  # a worker is ready when it has met the database
+        self.slot.enter(Phase.IDLE, self.stall())
 
     def run(self) -> int:
         """Work until told to stop, or worn out."""
@@ -121,8 +121,9 @@ class Worker:
 
     def take(self) -> Batch | None:
         """Claim jobs; None when there are none, or none could be had. Too many that are unsettled hold it up."""
-        if len(self.clerk.done) > BACKLOG:
-            self.clerk.flush(self.node.settings.stall_timeout)
+        while len(self.clerk.done) > BACKLOG and not self.stopping:
+            self.slot.enter(Phase.SETTLING, self.stall())
+            self.clerk.flush(1.0)
         claim = next((claim for claim in self.slot.claims if not claim.token), None)
         if claim is None:  # all are held open by rows that somebody else has locked
             self.slot.enter(Phase.SETTLING, self.stall())

@@ -24,7 +24,8 @@ RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.c
           extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.bounces;
 
 -- name: acknowledge
--- Move finished jobs to the history; returns the ids moved. A row that somebody else has locked is left for the next try.
+-- Move finished jobs to the history and free their keys, but for those taken for a period; returns the ids moved. A row
+-- that somebody else has locked is left for the next try.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -33,6 +34,9 @@ WITH done AS (
              ORDER BY j.id
                FOR UPDATE SKIP LOCKED))
     RETURNING *
+), freed AS (
+    DELETE FROM {schema}.unique_key
+     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
 )
 INSERT INTO {schema}.job_history (
     id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
@@ -44,10 +48,6 @@ SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, coalesce((%(du
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
 RETURNING id;
 
--- name: free_keys
--- Give back the uniqueness held by finished jobs; a key taken for a period stays until that is over.
-DELETE FROM {schema}.unique_key WHERE job_id = ANY (%(ids)s::bigint[]) AND until IS NULL;
-
 -- name: finish
 -- End one job without success ('cancelled', 'discarded'), with the error that goes with it.
 WITH done AS (
@@ -58,7 +58,8 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+    DELETE FROM {schema}.unique_key
+     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
 )
 INSERT INTO {schema}.job_history (
     id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
@@ -87,7 +88,8 @@ WITH mine AS MATERIALIZED (
 ), done AS (
     DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+    DELETE FROM {schema}.unique_key
+     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
 ), kept AS (
     INSERT INTO {schema}.job_history (
         id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,
@@ -117,7 +119,7 @@ RETURNING j.id;
 -- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same breath.
 WITH failed AS (
     UPDATE {schema}.job AS j
-       SET state = 'failed', failed_at = clock_timestamp(), token = NULL, node = NULL, cancel_at = NULL,
+       SET state = 'failed', failed_at = clock_timestamp(), crashes = j.crashes + %(crashes)s::int, token = NULL, node = NULL, cancel_at = NULL,
            flags = j.flags & ~1, errors = {schema}.with_error(j.errors, %(error)s::jsonb)
      WHERE j.id = ANY (ARRAY (
             SELECT l.id FROM {schema}.job AS l
@@ -125,7 +127,7 @@ WITH failed AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING j.id, j.queue, j.task, j.priority
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM failed) AND until IS NULL
+    DELETE FROM {schema}.unique_key WHERE job_id = ANY (ARRAY (SELECT id FROM failed)) AND until IS NULL
 ), hooked AS (
     INSERT INTO {schema}.job (queue, task, priority, args, flags)
     SELECT f.queue, f.task, f.priority, jsonb_build_object('job', f.id), 2 FROM failed AS f WHERE %(hook)s

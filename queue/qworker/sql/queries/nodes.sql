@@ -78,20 +78,20 @@ UPDATE {schema}.job AS j
        run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
        crashes = j.crashes + 1, token = NULL, node = NULL, claimed_at = NULL, cancel_at = NULL,
        errors = {schema}.with_error(j.errors, %(error)s::jsonb)
- WHERE j.id = %(id)s AND j.token = %(token)s
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.id = %(id)s AND l.token = %(token)s
+           FOR UPDATE SKIP LOCKED))
 RETURNING j.id;
 
--- name: count_crash
--- Count the crash after which the job fails.
-UPDATE {schema}.job AS j SET crashes = j.crashes + 1 WHERE j.id = %(id)s AND j.token = %(token)s RETURNING j.id;
-
 -- name: release_token
--- Give back everything one claim holds, uncounted and in its old place.
+-- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place.
 UPDATE {schema}.job AS j
    SET state = 'available', attempt = j.attempt - 1, token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
+           AND l.id <> ALL (%(spared)s::bigint[])
          ORDER BY l.id
            FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
@@ -103,7 +103,10 @@ UPDATE {schema}.job AS j
        failed_at = CASE WHEN j.losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
        attempt = j.attempt - 1, losses = j.losses + 1, token = NULL, node = NULL, claimed_at = NULL,
        errors = {schema}.with_error(j.errors, %(error)s::jsonb)
- WHERE j.id = %(id)s AND j.token = %(token)s
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.id = %(id)s AND l.token = %(token)s
+           FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
 
 -- name: end_sessions
