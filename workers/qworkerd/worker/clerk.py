@@ -67,6 +67,7 @@ class Clerk:
         self._thread = threading.Thread(target=self._serve, name="clerk", daemon=True)
         self._settled = threading.Event()
         self._rounds = 0
+        self._busy = False
         self._asleep = False
         #: Finished jobs, in the order they ended; the main thread appends.
         self.done: deque[Done] = deque()
@@ -98,7 +99,8 @@ class Clerk:
         What somebody else has locked is tried again later, and not waited for.
         """
         until, begun = monotonic() + timeout, self._rounds
-        while (self.done or self._errands) and self._rounds < begun + 2:  # the round under way may have begun before
+        # Two rounds: the one under way may have begun before. While it lasts, what it has taken over is out of sight.
+        while (self.done or self._errands or self._busy) and self._rounds < begun + 2:
             self._settled.clear()
             self.ring()
             if not self._settled.wait(max(0.0, until - monotonic())):
@@ -126,6 +128,7 @@ class Clerk:
             self._take_over()
             self._settle()
             self._report()
+            self._busy = False
             self._rounds += 1
             self._settled.set()
             if self._give_up_at is not None and (not (self.done or self._errands) or self._hopeless()):
@@ -163,7 +166,7 @@ class Clerk:
         if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > LONG:
             self.give_back(batch)
         if self.done:
-            self._busy = True  # before `done` is empty: `flush` looks at both
+            self._busy = True  # said before `done` is empty
             self._errands += sort(self._popped())
 
     def _popped(self) -> Iterator[Done]:
@@ -173,6 +176,7 @@ class Clerk:
     def _settle(self) -> None:
         """Run the errands whose time has come; keep those that the database did not take."""
         now, left = monotonic(), []
+        self._busy = self._busy or bool(self._errands)
         errands, self._errands = self._errands, []
         for number, errand in enumerate(errands):
             if errand.due > now:
