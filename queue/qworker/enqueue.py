@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -50,7 +51,7 @@ class Enqueuer:
             job_id, state, enqueued_at, run_at, _ = row
             if state is None:
                 return self._admin.holder(database, job_id, order)
-            pending = caller is not None and caller.pgconn.transaction_status != TransactionStatus.IDLE
+            pending = database.pgconn.transaction_status != TransactionStatus.IDLE
         return Job(
             id=job_id,
             state=JobState(state),
@@ -62,7 +63,7 @@ class Enqueuer:
             run_at=moment(run_at),
             tags=order.tags or (),
             _desk=self._admin,
-            _conn=caller if pending else None,
+            _conn=weakref.ref(caller) if pending and caller is not None else None,
         )
 
     def many(

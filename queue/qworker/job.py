@@ -1,7 +1,7 @@
 """A job as it was when it was looked at, and what can be done with it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -99,7 +99,8 @@ class Job:
     #: True when enqueueing found this job instead of making another, because of its unique key.
     duplicate: bool = False
     _desk: Desk | None = field(default=None, repr=False, compare=False)
-    _conn: Any = field(default=None, repr=False, compare=False)
+    #: Weak reference to the caller's connection whose open transaction made the job.
+    _conn: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def finished(self) -> bool:
@@ -113,7 +114,7 @@ class Job:
         JobWasCancelled, JobNotFound, TimeoutError after `timeout` seconds (None waits for ever), and Refused where
         waiting could never end: inside a handler, and in the transaction that enqueues the job.
         """
-        return self._asked.wait(self.id, timeout, self._conn)
+        return self._asked.wait(self.id, timeout, self._conn and self._conn())
 
     def refresh(self) -> "Job":
         """Look at the job again; raises JobNotFound when its history is over."""

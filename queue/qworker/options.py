@@ -109,9 +109,10 @@ class Options:
         said = {
             field.name: value for field in fields(other) if (value := getattr(other, field.name)) is not UNSET
         }  # fmt: skip
-        # The later word on when the job starts replaces the earlier one, also of the other kind.
+        # The later word on one matter replaces the earlier one, also of the other kind.
         starts = {"delay": UNSET, "run_at": UNSET} if said.keys() & {"delay", "run_at"} else {}
-        return replace(self, **(starts | said))
+        period = {"unique_for": UNSET} if other.unique is False else {}
+        return replace(self, **(starts | period | said))
 
 
 def word(name: str, value: Any, longest: int = MAX_NAME) -> str:

@@ -84,6 +84,11 @@ def test_later_words_win_and_the_rest_stays() -> None:
     assert (merged.queue, merged.priority, merged.tags, merged.delay) == ("a", 0, ("x",), UNSET)
 
 
+def test_a_job_of_a_unique_task_may_be_none() -> None:
+    order = Order.of("t", Options.of({"unique_for": 60}), Options.of({"unique": False}))
+    assert (order.unique, order.period) == (False, None)
+
+
 def test_an_explicit_none_is_something_said() -> None:
     order = Order.of("t", Options.of({"timeout": 30}), Options.of({"timeout": None}))
     assert order.overrides == '{"timeout": "none"}'
