@@ -1,0 +1,190 @@
+"""A worker's statements against a real server: what they take, and what they make of it."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from statistics import median
+from time import perf_counter
+
+import pytest
+
+from tests.database import Database
+from tests.qworker.claimer import OTHER, TOKEN, Claimer
+
+
+@pytest.fixture
+def claimer(database: Database) -> Iterator[Claimer]:
+    with Claimer(database) as claimer:
+        yield claimer
+
+
+# Claims
+
+
+def test_a_claim_takes_the_most_urgent_of_the_first_queue_that_has_any(database: Database, claimer: Claimer) -> None:
+    late, soon = claimer.insert(2, "second", 0), claimer.insert(2, "first", 5)
+    first, urgent = claimer.insert(1, "first", 9), claimer.insert(1, "first", 0)
+    claimer.insert(5, "ignored", 0)
+    with Claimer(database, ("first", "second")) as worker:
+        taken = [[job.id for job in worker.claim(2)] for _ in range(4)]
+    assert taken == [[*urgent, soon[0]], [soon[1], *first], late, []]
+
+
+def test_a_claimed_job_bears_the_marks_of_its_claim(claimer: Claimer) -> None:
+    (job,) = claimer.insert()
+    (claimed,) = claimer.claim(10)
+    assert (claimed.id, claimed.queue, claimed.task, claimed.args, claimed.attempt) == (job, "default", "noop", "{}", 1)
+    row = claimer.row(job)
+    assert (row["state"], row["token"], row["node"], row["attempt"]) == ("running", TOKEN, 1, 1)
+    assert row["claimed_at"] is not None
+
+
+def test_claims_at_the_same_time_share_the_jobs_and_wait_for_nobody(database: Database, claimer: Claimer) -> None:
+    jobs = claimer.insert(6)
+    with Claimer(database) as slow, slow.conn.transaction(force_rollback=True):
+        assert [job.id for job in slow.claim(2, token=OTHER)] == jobs[:2]
+        assert [job.id for job in claimer.claim(2)] == jobs[2:4]
+    assert [job.id for job in claimer.claim(10)] == [*jobs[:2], *jobs[4:]]
+
+
+def test_many_workers_claim_every_job_exactly_once(database: Database, claimer: Claimer) -> None:
+    jobs = claimer.insert(2_000)
+    taken: list[int] = []
+
+    def work(number: int) -> None:
+        with Claimer(database) as worker:
+            while found := worker.claim(7, token=number):
+                taken.extend(job.id for job in found)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == jobs
+
+
+def test_a_cursor_passes_over_what_lies_before_it(claimer: Claimer) -> None:
+    before = claimer.insert(3)
+    place = claimer.row(before[-1])["seq"]
+    behind = claimer.insert(3)
+    assert [job.id for job in claimer.claim(10, cursor=place)] == behind
+    assert claimer.claim(10, cursor=place) == []
+    assert [job.id for job in claimer.claim(10)] == before
+
+
+def test_a_plan_made_for_an_empty_queue_serves_a_full_one(claimer: Claimer, capsys: pytest.CaptureFixture[str]) -> None:
+    claimer.conn.execute("VACUUM ANALYZE qworker.job")
+    for _ in range(7):
+        assert claimer.claim(256) == []
+    claimer.conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, 200000)")
+
+    claims, acknowledgements = [], []
+    for token in range(100, 110):
+        started = perf_counter()
+        jobs = claimer.claim(256, token=token)
+        claims.append(perf_counter() - started)
+        started = perf_counter()
+        settled = claimer.statements.acknowledge(claimer.conn, token, [job.id for job in jobs])
+        acknowledgements.append(perf_counter() - started)
+        assert len(settled) == len(jobs) == 256
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n256 of 200,000 jobs: claimed in {median(claims) * 1000:.1f} ms ({claims[0] * 1000:.1f} ms at first),"
+            f" acknowledged in {median(acknowledgements) * 1000:.1f} ms\n"
+        )
+    assert median(claims) < 0.02
+    assert median(acknowledgements) < 0.02
+
+
+# What follows a claim
+
+
+def test_an_acknowledgement_moves_jobs_to_the_day_of_the_ring_on_which_they_ended(claimer: Claimer) -> None:
+    plain, told = claimer.insert(2)
+    claimer.claim(2)
+    settled = claimer.statements.acknowledge(
+        claimer.conn, TOKEN, [plain, told], durations=json.dumps({told: 1.5}), results=json.dumps({told: {"a": [None]}})
+    )
+    assert sorted(settled) == [plain, told]
+    rows = claimer.conn.execute(
+        "SELECT id, state::text, attempt, duration, result, token, tableoid::regclass::text,"
+        "       'qworker.job_history_'"
+        "           || lpad(((extract(epoch FROM finished_at)::bigint / 86400) %% 32)::text, 2, '0'),"
+        "       claimed_at <= finished_at AND finished_at <= clock_timestamp()"
+        "  FROM qworker.job_history WHERE id = ANY (%s) ORDER BY id",
+        ([plain, told],),
+    ).fetchall()
+    assert [row[:6] for row in rows] == [
+        (plain, "completed", 1, 0.0, None, TOKEN),
+        (told, "completed", 1, 1.5, {"a": [None]}, TOKEN),
+    ]
+    assert all(place == expected and ordered for *_, place, expected, ordered in rows)
+    assert claimer.conn.execute("SELECT count(*) FROM qworker.job").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("moment", "day"),
+    [("1970-01-01 00:00+00", 0), ("1970-01-01 23:59:59.999999+00", 0), ("1970-02-02 00:00+00", 0),
+     ("1970-02-01 00:00+00", 31), ("2026-01-01 01:30+02", 20453 % 32), ("2026-01-01 00:00+00", 20454 % 32)],
+)  # fmt: skip
+def test_a_day_of_the_ring_begins_at_midnight_utc(claimer: Claimer, moment: str, day: int) -> None:
+    claimer.conn.execute("SET timezone = 'Pacific/Auckland'")
+    assert claimer.conn.execute("SELECT qworker.ring_day(%s)", (moment,)).fetchone() == (day,)
+
+
+def test_what_was_handed_back_keeps_its_place_and_its_attempts(claimer: Claimer) -> None:
+    jobs = claimer.insert(3)
+    before = claimer.row(jobs[0])
+    claimer.claim(3)
+    assert sorted(claimer.statements.release(claimer.conn, TOKEN, jobs[:2])) == jobs[:2]
+    assert claimer.row(jobs[0]) == before
+    later = claimer.insert()
+    assert [job.id for job in claimer.claim(10)] == [*jobs[:2], *later]
+
+
+def test_a_retry_is_scheduled_and_remembers_the_error(claimer: Claimer) -> None:
+    (job,) = claimer.insert()
+    claimer.claim(1)
+    assert claimer.statements.retry(claimer.conn, TOKEN, job, delay=60, error='{"type": "First"}') == [job]
+    row = claimer.row(job)
+    assert (row["state"], row["attempt"], row["token"], row["node"]) == ("scheduled", 1, None, None)
+    assert row["errors"] == [{"type": "First"}]
+    (left,) = claimer.conn.execute(
+        "SELECT extract(epoch FROM %s - clock_timestamp())::float8", (row["run_at"],)
+    ).fetchall()[0]
+    assert 55 < left <= 60
+
+
+def test_a_snooze_gives_the_attempt_back_and_counts_bounces(claimer: Claimer) -> None:
+    (job,) = claimer.insert()
+    for bounces in (0, 1):
+        claimer.conn.execute("UPDATE qworker.job SET state = 'available'")
+        claimer.claim(1)
+        assert claimer.statements.snooze(claimer.conn, TOKEN, job, delay=60, bounced=bool(bounces)) == [job]
+        row = claimer.row(job)
+        assert (row["state"], row["attempt"], row["bounces"], row["errors"]) == ("scheduled", 0, bounces, None)
+
+
+@pytest.mark.parametrize("hook", [True, False])
+def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook: bool) -> None:
+    (job,) = claimer.insert(1, "default", 3)
+    claimer.claim(1)
+    assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == [job]
+    row = claimer.row(job)
+    assert (row["state"], row["attempt"], row["errors"], row["token"]) == ("failed", 1, [{"type": "Last"}], None)
+    assert row["failed_at"] is not None
+    hooks = claimer.claim(10)
+    assert [(found.task, found.priority, found.flags, found.args) for found in hooks] == (
+        [("noop", 3, 2, f'{{"job": {job}}}')] if hook else []
+    )
+
+
+def test_the_newest_fifty_errors_are_kept(claimer: Claimer) -> None:
+    (job,) = claimer.insert()
+    for number in range(60):
+        claimer.conn.execute("UPDATE qworker.job SET state = 'available'")
+        claimer.claim(1)
+        claimer.statements.retry(claimer.conn, TOKEN, job, delay=0, error=json.dumps({"attempt": number}))
+    assert [error["attempt"] for error in claimer.row(job)["errors"]] == list(range(10, 60))

@@ -1,0 +1,213 @@
+"""What any scheduler may do for all: promote, expire, forget. And what one claims for its own node."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from qworker.nodes import Nodes
+from tests.database import Database
+from tests.qworker.claimer import TOKEN, Claimer
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def claimer(database: Database) -> Iterator[Claimer]:
+    with Claimer(database) as claimer:
+        yield claimer
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    return Nodes()
+
+
+def schedule(claimer: Claimer, *seconds: float) -> list[int]:
+    """Make jobs that are due so many seconds from now."""
+    rows = claimer.conn.execute(
+        "INSERT INTO qworker.job (task, state, run_at) SELECT 'noop', 'scheduled', %s + make_interval(secs => s)"
+        "  FROM unnest(%s::float8[]) AS s RETURNING id",
+        (NOW, list(seconds)),
+    )
+    return [row[0] for row in rows]
+
+
+def register(claimer: Claimer, nodes: Nodes) -> int:
+    return nodes.register(claimer.conn, name="here:1", version="1", queues=["default"], processes=2, lease=30.0)
+
+
+# Promotion
+
+
+def test_due_jobs_become_available_and_the_others_wait(claimer: Claimer, nodes: Nodes) -> None:
+    due, future, overdue = schedule(claimer, -1, 5, -3600)
+    assert nodes.promote(claimer.conn, 0.0, at=NOW.timestamp()) == ["default"] * 2
+    assert {job.id for job in claimer.claim(10)} == {due, overdue}
+    assert claimer.row(future)["state"] == "scheduled"
+    assert nodes.promote(claimer.conn, 0.0, at=NOW.timestamp() + 5) == ["default"]
+
+
+def test_of_more_than_one_statement_takes_those_that_are_due_first_go_first(claimer: Claimer, nodes: Nodes) -> None:
+    later = schedule(claimer, *([-1] * 1000))
+    (first,) = schedule(claimer, -2)
+    nodes.promote(claimer.conn, 0.0, at=NOW.timestamp())
+    assert claimer.row(first)["state"] == "available"
+    left = claimer.conn.execute("SELECT id FROM qworker.job WHERE state = 'scheduled'").fetchall()
+    assert len(left) == 1
+    assert left[0][0] in later
+
+
+def test_a_promoted_job_takes_its_place_behind_those_that_wait(claimer: Claimer, nodes: Nodes) -> None:
+    (late,) = schedule(claimer, -1)
+    waiting = claimer.insert(2)
+    nodes.promote(claimer.conn, 0.0, at=NOW.timestamp())
+    assert [job.id for job in claimer.claim(10)] == [*waiting, late]
+
+
+def test_one_statement_promotes_a_thousand(claimer: Claimer, nodes: Nodes) -> None:
+    schedule(claimer, *(-number / 1000 for number in range(1, 1501)))
+    assert len(nodes.promote(claimer.conn, 0.0, at=NOW.timestamp())) == 1000
+    assert len(nodes.promote(claimer.conn, 0.0, at=NOW.timestamp())) == 500
+    assert nodes.promote(claimer.conn, 0.0, at=NOW.timestamp()) == []
+
+
+def test_a_walk_may_begin_behind_the_clock(claimer: Claimer, nodes: Nodes) -> None:
+    old, new = schedule(claimer, -120, -1)
+    nodes.promote(claimer.conn, NOW.timestamp() - 60, at=NOW.timestamp())
+    assert (claimer.row(old)["state"], claimer.row(new)["state"]) == ("scheduled", "available")
+
+
+def test_schedulers_promote_without_waiting_for_each_other(database: Database, claimer: Claimer, nodes: Nodes) -> None:
+    schedule(claimer, -2, -1)
+    with Claimer(database) as other, other.conn.transaction(force_rollback=True):
+        assert len(nodes.promote(other.conn, 0.0)) == 2
+        assert nodes.promote(claimer.conn, 0.0) == []
+    assert len(nodes.promote(claimer.conn, 0.0)) == 2
+
+
+# A look
+
+
+def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> None:
+    here, there = register(claimer, nodes), register(claimer, nodes)
+    sight = nodes.look(claimer.conn, here, ["default"], 0.0)
+    assert (sight.beats, sight.waiting, sight.due_in, sight.cancels) == ({there: 0}, False, None, [])
+    schedule(claimer, 60)
+    running = claimer.insert()
+    claimer.claim(1)
+    claimer.conn.execute("UPDATE qworker.job SET node = %s, cancel_at = now() WHERE state = 'running'", (here,))
+    claimer.insert(1, "default")
+    claimer.insert(1, "elsewhere")
+    sight = nodes.look(claimer.conn, here, ["default"], 0.0)
+    assert (sight.waiting, sight.cancels) == (True, running)
+    assert sight.due_in is not None
+    assert 50 < sight.due_in <= 60
+    assert not nodes.look(claimer.conn, here, ["nothing"], 0.0).waiting
+
+
+@pytest.mark.parametrize(
+    ("state", "unfinished"),
+    [
+        ("state = 'available'", True),
+        ("state = 'running'", True),
+        ("state = 'scheduled', run_at = now(), attempt = 1", True),
+        ("state = 'scheduled', run_at = now()", False),
+        ("state = 'failed'", False),
+        ("queue = 'elsewhere'", False),
+    ],
+)
+def test_a_drain_waits_for_what_has_begun(claimer: Claimer, nodes: Nodes, state: str, *, unfinished: bool) -> None:
+    claimer.insert()
+    claimer.conn.execute(f"UPDATE qworker.job SET {state}".encode())  # noqa: S608
+    assert nodes.unfinished(claimer.conn, ["default"]) is unfinished
+
+
+def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claimer, nodes: Nodes) -> None:
+    number = register(claimer, nodes)
+    state = psycopg.types.json.Jsonb({})
+    assert nodes.renew(claimer.conn, number, idle=False, state=state)
+    assert not nodes.bury_node(claimer.conn, number, 0)  # the beat has moved
+    assert nodes.bury_node(claimer.conn, number, 1)
+    assert not nodes.renew(claimer.conn, number, idle=False, state=state)
+
+
+def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_often(
+    claimer: Claimer, nodes: Nodes
+) -> None:
+    (job,) = claimer.insert()
+    for losses in (1, 2, 3):
+        claimer.claim(1)
+        assert nodes.strays(claimer.conn) == [1]
+        assert nodes.rescue(claimer.conn, 1, 3) == 1
+        row = claimer.row(job)
+        assert (row["state"], row["attempt"], row["losses"], row["token"]) == (
+            "available" if losses < 3 else "failed", 0, losses, None,
+        )  # fmt: skip
+        assert row["errors"][-1]["cause"] == "node-lost"
+
+
+# Retention
+
+
+def test_days_that_are_over_are_emptied_and_the_others_kept(claimer: Claimer, nodes: Nodes) -> None:
+    ages = (0, 1, 6, 7, 8, 9, 20, 30)
+    for age in ages:
+        claimer.conn.execute(
+            "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
+            " losses, flags, queue, task, args) SELECT %(age)s, t, t, 'completed', 1, qworker.ring_day(t), 5, 0, 0, 0,"
+            " 'default', 'noop', '{}' FROM (SELECT clock_timestamp() - make_interval(days => %(age)s)) AS x (t)",
+            {"age": age},
+        )
+    stale = nodes.stale_days(claimer.conn, 7)
+    assert len(stale) == len(set(stale)) == 23
+    assert sum(nodes.empty_day(claimer.conn, day) for day in stale) == 4
+    kept = claimer.conn.execute("SELECT id FROM qworker.job_history ORDER BY id").fetchall()
+    assert [age for (age,) in kept] == [0, 1, 6, 7]
+
+
+@pytest.mark.parametrize("keep", [1, 30])
+def test_today_and_tomorrow_are_never_among_the_days_that_are_over(claimer: Claimer, nodes: Nodes, keep: int) -> None:
+    stale = nodes.stale_days(claimer.conn, keep)
+    for days in (0, -1, *range(1, keep + 1)):
+        day = claimer.conn.execute(
+            "SELECT qworker.ring_day(clock_timestamp() - make_interval(days => %s))", (days,)
+        ).fetchall()[0][0]
+        assert day not in stale
+
+
+def test_a_day_that_somebody_reads_is_left_at_once(claimer: Claimer, nodes: Nodes, database: Database) -> None:
+    (job,) = claimer.insert()
+    claimer.claim(1)
+    claimer.statements.acknowledge(claimer.conn, TOKEN, [job])
+    today = claimer.conn.execute("SELECT qworker.ring_day(clock_timestamp())").fetchall()[0][0]
+    claimer.conn.execute("SET lock_timeout = '50ms'")
+    with database.connect(autocommit=False) as reader:
+        reader.execute("LOCK TABLE qworker.job_history IN ACCESS SHARE MODE")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            nodes.empty_day(claimer.conn, today)
+    assert nodes.empty_day(claimer.conn, today)
+    assert not nodes.empty_day(claimer.conn, today)
+
+
+def test_failed_jobs_are_put_away_when_they_are_old(claimer: Claimer, nodes: Nodes) -> None:
+    old, new = claimer.insert(2)
+    for job, age in ((old, timedelta(days=31)), (new, timedelta(days=29))):
+        claimer.conn.execute("UPDATE qworker.job SET state = 'failed', failed_at = %s WHERE id = %s", (NOW - age, job))
+    assert nodes.discard_failed(claimer.conn, 30 * 86_400) == 1
+    states = claimer.conn.execute("SELECT id, state FROM qworker.jobs ORDER BY id").fetchall()
+    assert states == [(old, "discarded"), (new, "failed")]
+
+
+def test_jobs_that_nobody_started_in_time_end(claimer: Claimer, nodes: Nodes) -> None:
+    running, late, early = claimer.insert(3)
+    claimer.claim(1)
+    for job, seconds in ((running, -1), (late, -1), (early, 60)):
+        claimer.conn.execute(
+            "UPDATE qworker.job SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s",
+            (seconds, job),
+        )
+    assert nodes.expire(claimer.conn) == 1
+    states = claimer.conn.execute("SELECT id, state FROM qworker.jobs ORDER BY id").fetchall()
+    assert states == [(running, "running"), (late, "cancelled"), (early, "available")]
