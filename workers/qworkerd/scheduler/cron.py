@@ -1,29 +1,14 @@
 """Enqueue the ticks of the schedules, each exactly once however many schedulers run."""
 
-from collections import deque
 from typing import Any
 
 import psycopg
 
 from qworker.nodes import Nodes
-from qworker.schedule import Schedule
 from qworkerd import log
 from qworkerd.node import Node
 
 Database = psycopg.Connection[tuple[Any, ...]]
-
-#: With misfire="all", so many of the ticks that passed unnoticed are made up for.
-MOST = 1000
-#: With misfire="skip", a tick that is older is not made up for (seconds).
-LATE = 60.0
-
-
-def missed(schedule: Schedule, last: float, at: float) -> list[float]:
-    """Return the ticks to enqueue, given the last one that was and the time now (seconds since 1970)."""
-    ticks = deque(schedule.ticks(last, at), maxlen=MOST if schedule.misfire == "all" else 1)
-    if schedule.misfire == "skip":
-        return [tick for tick in ticks if tick >= at - LATE]
-    return list(ticks)
 
 
 class Cron:
@@ -58,8 +43,9 @@ class Cron:
             schedule = self._schedules[name]
             if (schedule.expression, schedule.timezone) != (expression, timezone):
                 continue  # a newer release has declared it otherwise
-            won += sum(self._won(database, name, tick) for tick in missed(schedule, last, at))
-            next_ticks.append(next(schedule.ticks(at, float("inf"))))
+            won += sum(self._won(database, name, tick) for tick in schedule.due(last, at))
+            if (upcoming := schedule.next(at)) is not None:
+                next_ticks.append(upcoming)
         self.due_at = min(next_ticks, default=float("inf"))
         return won
 

@@ -189,7 +189,7 @@ WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
-             WHERE j.expires_at <= clock_timestamp() AND j.state IN ('available', 'scheduled')
+             WHERE j.expires_at <= clock_timestamp() AND j.state IN ('available', 'scheduled') AND j.attempt = 0
              ORDER BY j.id
              LIMIT 1000
                FOR UPDATE SKIP LOCKED))
