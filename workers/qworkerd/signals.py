@@ -23,13 +23,19 @@ def watch() -> frozenset[Signals]:
     # Children inherit it: one that hangs in its first steps can show its stacks as well. Written in C, it needs no GIL.
     faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
     watched = frozenset(s for s in ANSWERED if signal.getsignal(s) is not signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched | {Signals.SIGALRM})
     return watched
 
 
 def take(watched: frozenset[Signals], timeout: float) -> signal.struct_siginfo | None:
-    """Wait up to `timeout` seconds for a signal; None when none came."""
-    return signal.sigtimedwait(watched, max(0.0, timeout))
+    """Wait up to `timeout` seconds for a signal; None when none came.
+
+    The end of the time is a signal too, a blocked SIGALRM. CPython's sigtimedwait returns memory that nobody has written
+    when its time is over while the process is frozen (SIGSTOP): garbage, or an order that was given before.
+    """
+    signal.setitimer(signal.ITIMER_REAL, max(timeout, 1e-6))
+    info = signal.sigwaitinfo(watched | {Signals.SIGALRM})
+    return None if info.si_signo == Signals.SIGALRM else info
 
 
 def ignore(_signum: int, _frame: object) -> None:
