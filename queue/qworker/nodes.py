@@ -17,8 +17,8 @@ Database = Connection[tuple[Any, ...]]
 class Sight:
     """What one look at the database shows."""
 
-    #: The beats of the other nodes, by their id.
-    beats: dict[int, int]
+    #: The beats of the other nodes and their leases (seconds), by their id.
+    beats: dict[int, tuple[int, float]]
     #: Whether a job could be claimed.
     waiting: bool
     #: In how many seconds the next job is due; None: none is scheduled.
@@ -86,7 +86,7 @@ class Nodes:
         ((beats, waiting, due_in, cancels, at),) = self._rows(
             database, "look", node=node, queues=list(queues), due_from=due_from
         )
-        return Sight({int(key): value for key, value in beats.items()}, waiting, due_in, cancels, at)
+        return Sight({int(key): (beat, lease) for key, (beat, lease) in beats.items()}, waiting, due_in, cancels, at)
 
     def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
         """Tell whether these queues still hold work."""

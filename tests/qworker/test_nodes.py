@@ -93,7 +93,7 @@ def test_schedulers_promote_without_waiting_for_each_other(database: Database, c
 def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> None:
     here, there = register(claimer, nodes), register(claimer, nodes)
     sight = nodes.look(claimer.conn, here, ["default"], 0.0)
-    assert (sight.beats, sight.waiting, sight.due_in, sight.cancels) == ({there: 0}, False, None, [])
+    assert (sight.beats, sight.waiting, sight.due_in, sight.cancels) == ({there: (0, 30.0)}, False, None, [])
     schedule(claimer, 60)
     running = claimer.insert()
     claimer.claim(1)

@@ -30,7 +30,7 @@ def watch() -> frozenset[Signals]:
 def take(watched: frozenset[Signals], timeout: float) -> signal.struct_siginfo | None:
     """Wait up to `timeout` seconds for a signal; None when none came.
 
-    The end of the time is a signal too, a blocked SIGALRM. CPython's sigtimedwait returns memory that nobody has written
+    The end of the time is a signal too, a blocked SIGALRM. CPython's sigtimedwait returns memory that was never written
     when its time is over while the process is frozen (SIGSTOP): garbage, or an order that was given before.
     """
     signal.setitimer(signal.ITIMER_REAL, max(timeout, 1e-6))

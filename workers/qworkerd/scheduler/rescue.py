@@ -1,5 +1,6 @@
 """Watch the other nodes' beats, and free the jobs of those that are dead."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -13,7 +14,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 
 class Rescue:
-    """Declares a node dead once this process itself has watched its beat stand still for a whole lease.
+    """Declares a node dead once this process itself has watched its beat stand still for that node's whole lease.
 
     No wall clock takes part: a watch is measured here, and begins again when this process could not look.
     """
@@ -28,15 +29,15 @@ class Rescue:
         """Begin all watches anew: the connection was lost meanwhile."""
         self._watch.clear()
 
-    def watch(self, database: Database, beats: dict[int, int]) -> int:
-        """Take in the beats of the other nodes; return how many jobs were freed."""
+    def watch(self, database: Database, beats: Mapping[int, tuple[int, float]]) -> int:
+        """Take in the beats and leases of the other nodes; return how many jobs were freed."""
         now, freed = boottime(), 0
         self._watch = {
             other: seen if (seen := self._watch.get(other)) and seen[0] == beat else (beat, now)
-            for other, beat in beats.items()
+            for other, (beat, _) in beats.items()
         }
         for other, (beat, since) in list(self._watch.items()):
-            if now - since >= self._node.settings.lease and self._nodes.bury_node(database, other, beat):
+            if now - since >= beats[other][1] and self._nodes.bury_node(database, other, beat):
                 self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
                 freed += self.free(database, other)
                 del self._watch[other]

@@ -21,9 +21,10 @@ UPDATE {schema}.node SET idle = %(idle)s WHERE id = %(node)s;
 DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: look
--- What there is to do: other nodes' beats, whether a job waits, when the next one is due, whom to cancel.
+-- What there is to do: other nodes' beats and leases, whether a job waits, when the next one is due, whom to cancel.
 SELECT
-    (SELECT coalesce(jsonb_object_agg(n.id, n.beat), '{}') FROM {schema}.node AS n WHERE n.id <> %(node)s) AS beats,
+    (SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, n.lease)), '{}')
+       FROM {schema}.node AS n WHERE n.id <> %(node)s) AS beats,
     EXISTS (
         SELECT FROM unnest(%(queues)s::text[]) AS q
          CROSS JOIN LATERAL (
