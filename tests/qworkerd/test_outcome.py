@@ -1,0 +1,176 @@
+"""What follows from what a handler raised, and what of it is kept."""
+
+import json
+from math import inf, nan
+from typing import Any
+
+import psycopg
+import pytest
+
+from qworker import PermanentError, Retry, TransientError
+from qworker.errors import Interrupt, JobCancelled, JobInterrupted, JobTimeout, Snooze
+from qworker.retry import MAX_PAUSE
+from qworkerd.policy import Policy
+from qworkerd.worker.outcome import (
+    MESSAGE,
+    TRACEBACK,
+    Ended,
+    Failed,
+    Outcome,
+    PutOff,
+    Retried,
+    Returned,
+    describe,
+    judge,
+)
+from tests.database import Database
+
+
+def judged(error: BaseException, attempt: int = 1, *, hook: bool = False, **retry: Any) -> Outcome:
+    policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
+    return judge(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25)
+
+
+def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
+    first, second, third = (judged(ValueError("no"), attempt) for attempt in (1, 2, 3))
+    assert isinstance(first, Retried)
+    assert isinstance(second, Retried)
+    assert (first.delay, second.delay) == (10.0, 20.0)
+    assert (second.error["type"], second.error["message"], second.error["attempt"]) == ("ValueError", "no", 2)
+    assert isinstance(third, Failed)
+
+
+def test_the_nodes_cap_counts_as_the_policys() -> None:
+    outcome = judge(ValueError(), 1, Policy(Retry(5), 5.0, 1, inf), hook=False, duration=0)
+    assert isinstance(outcome, Failed)
+
+
+@pytest.mark.parametrize(
+    ("error", "retry", "again"),
+    [
+        (ValueError(), {}, True),
+        (PermanentError(), {}, False),
+        (PermanentError(), {"only_on": (PermanentError,)}, False),
+        (KeyError(), {"never_on": (LookupError,)}, False),
+        (ValueError(), {"never_on": (LookupError,)}, True),
+        (KeyError(), {"only_on": (LookupError,)}, True),
+        (ValueError(), {"only_on": (LookupError,)}, False),
+        (TransientError(), {"only_on": (LookupError,)}, True),
+        (SystemExit(1), {}, True),
+        (JobTimeout(), {"only_on": (LookupError,)}, True),
+        (JobTimeout(), {"never_on": (BaseException,)}, True),
+        (Interrupt(), {}, True),
+    ],
+)
+def test_the_policy_names_errors_that_end_a_job(error: BaseException, retry: dict[str, Any], *, again: bool) -> None:
+    assert isinstance(judged(error, **retry), Retried if again else Failed)
+
+
+@pytest.mark.parametrize(
+    ("asked", "delay"),
+    [
+        (0, 0.0),
+        (2.5, 2.5),
+        (-3, 0.0),
+        (None, 10.0),
+        (inf, 10.0),
+        (nan, 10.0),
+        ("5", 10.0),
+        (1e300, MAX_PAUSE),
+        (10**400, MAX_PAUSE),
+    ],
+)
+def test_a_handler_may_ask_for_a_pause_and_nonsense_is_passed_over(asked: Any, delay: float) -> None:
+    outcome = judged(TransientError(retry_after=asked))
+    assert isinstance(outcome, Retried)
+    assert outcome.delay == delay
+
+
+def test_a_handler_may_raise_an_error_of_its_own_kind() -> None:
+    class Busy(TransientError):
+        def __init__(self) -> None:  # as people write it
+            self.status = 503
+
+    assert isinstance(judged(Busy()), Retried)
+
+
+def test_a_snooze_is_no_failure() -> None:
+    assert judged(Snooze(3.0), attempt=99) == PutOff(3.0)
+    assert judged(Snooze(1e300)) == PutOff(MAX_PAUSE)
+
+
+def test_an_interrupted_job_is_handed_back() -> None:
+    assert judged(JobInterrupted(), attempt=99) == Returned()
+
+
+def test_a_cancelled_job_is_over() -> None:
+    outcome = judged(JobCancelled())
+    assert isinstance(outcome, Ended)
+    assert (outcome.state, outcome.duration, outcome.error["cause"]) == ("cancelled", 0.25, "cancelled")
+
+
+def test_a_timeout_says_how_long_it_was() -> None:
+    outcome = judged(JobTimeout())
+    assert isinstance(outcome, Retried)
+    assert (outcome.error["cause"], outcome.error["message"]) == ("timeout", "still running after 5 s")
+
+
+@pytest.mark.parametrize("hook", [True, False])
+def test_only_a_failure_for_good_calls_the_hook(*, hook: bool) -> None:
+    outcome = judged(PermanentError(), hook=hook)
+    assert isinstance(outcome, Failed)
+    assert outcome.hook is hook
+    assert isinstance(judged(ValueError(), hook=hook), Retried)
+
+
+# What is kept
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even that")
+
+
+def nested(depth: int) -> BaseException:
+    def fall(left: int) -> None:
+        if left:
+            fall(left - 1)
+        raise ValueError("at the bottom")
+
+    try:
+        fall(depth)
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ValueError("no"), "ValueError", "no"),
+        (psycopg.errors.UniqueViolation("twice"), "psycopg.errors.UniqueViolation", "twice"),
+        (Mute(), f"{__name__}.Mute", "(its message could not be made: RuntimeError)"),
+        (ValueError("a\0b\ud800c"), "ValueError", "a\N{REPLACEMENT CHARACTER}b?c"),
+        (ValueError("x" * 10_000), "ValueError", "x" * MESSAGE),
+        (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ExceptionGroup", "two (2 sub-exceptions)"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", ""),
+    ],
+)
+def test_what_is_kept_of_an_error_can_be_stored_whatever_it_is(
+    database: Database, error: BaseException, kind: str, message: str
+) -> None:
+    record = describe(error, 4, "timeout")
+    assert (record["type"], record["message"], record["attempt"], record["cause"]) == (kind, message, 4, "timeout")
+    assert len(record["traceback"]) <= TRACEBACK
+    stored = database.connect().execute("SELECT %s::jsonb", (json.dumps(record),)).fetchall()[0][0]
+    assert stored == record
+
+
+def test_a_traceback_keeps_its_end() -> None:
+    text = describe(nested(500), 1)["traceback"]
+    assert len(text) <= TRACEBACK
+    assert text.rstrip().endswith("ValueError: at the bottom")
+
+
+def test_the_time_is_told_with_its_zone() -> None:
+    assert describe(ValueError(), 1)["at"].endswith("+00:00")
