@@ -1,11 +1,13 @@
 """What became of a run, and what follows from it."""
 
+import math
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from qworker.errors import Interrupt, JobCancelled, JobInterrupted, JobTimeout, Snooze, TransientError
+from qworker.retry import MAX_PAUSE
 from qworkerd.policy import Policy
 
 #: How much of a message and of a traceback is kept with the job (characters).
@@ -87,7 +89,7 @@ def _storable(text: str) -> str:
 def judge(error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float) -> Outcome:
     """Decide what follows from what a handler raised."""
     if isinstance(error, Snooze):
-        return PutOff(error.seconds)
+        return PutOff(min(error.seconds, MAX_PAUSE))
     if isinstance(error, JobInterrupted):
         return Returned()
     if isinstance(error, JobCancelled):
@@ -98,5 +100,13 @@ def judge(error: BaseException, attempt: int, policy: Policy, *, hook: bool, dur
     allowed = isinstance(error, Interrupt) or policy.retry.allows(error)
     if not allowed or attempt >= policy.max_attempts:
         return Failed(record, hook)
-    asked = error.retry_after if isinstance(error, TransientError) else None
-    return Retried(policy.retry.delay(attempt) if asked is None else max(0.0, asked), record)
+    return Retried(_pause(error, attempt, policy), record)
+
+
+def _pause(error: BaseException, attempt: int, policy: Policy) -> float:
+    """Return the pause a handler asks for, if it is one the database can add to its clock, or else the policy's."""
+    # A subclass may have forgotten to call TransientError.__init__.
+    asked: object = getattr(error, "retry_after", None) if isinstance(error, TransientError) else None
+    if isinstance(asked, int) or (isinstance(asked, float) and math.isfinite(asked)):
+        return min(max(0.0, asked), MAX_PAUSE)
+    return policy.retry.delay(attempt)
