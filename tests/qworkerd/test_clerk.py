@@ -1,0 +1,177 @@
+"""The clerk settles what is finished while the main thread goes on, and waits for nobody who may take for ever."""
+
+import threading
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from qworker import App
+from qworker.claims import Claims
+from qworker.connection import connect
+from qworkerd.node import Node
+from qworkerd.run import make_node
+from qworkerd.settings import Settings
+from qworkerd.slots import Claim, Role, Slot, draw_token
+from qworkerd.worker.clerk import Batch, Clerk
+from qworkerd.worker.outcome import Failed, PutOff, Retried, Succeeded
+from tests.database import Database
+from tests.waiting import until
+
+
+class Desk:
+    """A clerk, and jobs it is to settle."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.node: Node = make_node(App(), Settings(dsn=database.dsn, processes=1))
+        self.slot: Slot = self.node.table.slots[0]
+        self.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+        self.conn = connect(database.dsn, "test")
+        self.clerk = Clerk(self.node, self.slot, "test")
+        self.clerk.start()
+
+    def claim(self, jobs: int, number: int = 0) -> tuple[Claim, list[int], Batch]:
+        """Make and claim so many jobs."""
+        self.conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, %s)", (jobs,))
+        claim = self.slot.claims[number]
+        claim.open(draw_token())
+        rows = Claims().claim(
+            self.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=jobs
+        )
+        rows.sort()
+        ids = [row[0] for row in rows]
+        claim.fill(ids, [0] * jobs, [1] * jobs)
+        return claim, ids, Batch(claim, rows)
+
+    def states(self, ids: list[int]) -> list[str]:
+        """Return the jobs' states."""
+        rows = self.conn.execute("SELECT state FROM qworker.jobs WHERE id = ANY (%s) ORDER BY id", (ids,))
+        return [row[0] for row in rows]
+
+
+@pytest.fixture
+def desk(database: Database) -> Iterator[Desk]:
+    desk = Desk(database)
+    yield desk
+    desk.clerk.stop(1.0)
+    desk.conn.close()
+
+
+def error(kind: str) -> dict[str, Any]:
+    return {"type": kind, "message": "", "traceback": "", "attempt": 1}
+
+
+def test_each_outcome_becomes_what_it_says(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(5)
+    outcomes = [None, Succeeded(0.5, '"yes"'), Retried(60.0, error("A")), Failed(error("B"), hook=False), PutOff(60.0)]
+    desk.clerk.done.extend(zip([claim] * 5, ids, outcomes, strict=True))
+    assert desk.clerk.flush(5.0)
+    assert desk.states(ids) == ["completed", "completed", "scheduled", "failed", "scheduled"]
+    assert desk.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall() == [(None,), ("yes",)]
+    assert claim.token == 0
+
+
+def test_a_claim_stays_open_until_its_last_job_is_settled(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(2)
+    desk.clerk.done.append((claim, ids[0], None))
+    assert desk.clerk.flush(5.0)
+    assert claim.token != 0
+    desk.clerk.done.append((claim, ids[1], None))
+    assert desk.clerk.flush(5.0)
+    assert claim.token == 0
+
+
+def test_what_waits_behind_a_long_job_is_handed_back_while_it_runs(desk: Desk) -> None:
+    _, ids, batch = desk.claim(10)
+    until(lambda: desk.clerk._asleep)
+    batch.pending.popleft()
+    desk.slot.floats[Slot.STARTED] = began = monotonic()
+    desk.clerk.watch(batch)
+    until(lambda: desk.states(ids) == ["running"] + ["available"] * 9, 2.0)
+    assert monotonic() - began >= 0.1
+    assert not batch.pending
+
+
+def test_what_is_finished_is_settled_while_the_next_job_runs(desk: Desk) -> None:
+    claim, ids, batch = desk.claim(2)
+    until(lambda: desk.clerk._asleep)
+    desk.slot.floats[Slot.STARTED] = monotonic()
+    desk.clerk.watch(batch)
+    batch.pending.clear()
+    desk.clerk.done.append((claim, ids[0], None))  # and nobody rings
+    until(lambda: desk.states(ids) == ["completed", "running"], 2.0)
+
+
+def test_a_row_that_somebody_has_locked_is_not_waited_for(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(20)
+    with desk.database.connect(autocommit=False) as stranger:
+        stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[7],))
+        desk.clerk.done.extend((claim, job, None) for job in ids)
+        began = monotonic()
+        assert desk.clerk.flush(10.0)
+        assert monotonic() - began < 5.0
+        assert desk.states(ids) == ["completed"] * 7 + ["running"] + ["completed"] * 12
+        assert claim.token != 0
+    until(lambda: desk.states(ids) == ["completed"] * 20, 2.5)
+    until(lambda: claim.token == 0)
+
+
+def test_flushing_waits_for_a_statement_that_is_out(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(1)
+    stranger = desk.database.connect(autocommit=False)
+    stranger.execute("LOCK TABLE qworker.job IN SHARE MODE")
+    desk.clerk.done.append((claim, ids[0], None))
+    flushed: list[bool] = []
+    thread = threading.Thread(target=lambda: flushed.append(desk.clerk.flush(10.0)))
+    thread.start()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    until(lambda: desk.conn.execute(waiting, prepare=False).fetchone() == (1,))
+    thread.join(0.2)
+    assert thread.is_alive()
+    stranger.rollback()
+    thread.join(10)
+    assert flushed == [True]
+    assert desk.states(ids) == ["completed"]
+
+
+def test_a_job_that_is_no_longer_ours_is_counted_and_left_alone(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(3)
+    desk.conn.execute("UPDATE qworker.job SET token = 42 WHERE id = %s", (ids[1],))
+    desk.clerk.done.extend((claim, job, None) for job in ids)
+    assert desk.clerk.flush(5.0)
+    assert desk.states(ids) == ["completed", "running", "completed"]
+    assert (desk.slot.stale, claim.token) == (1, 0)
+
+
+def test_a_lost_connection_is_made_again_and_nothing_is_lost(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(3)
+    desk.clerk.done.append((claim, ids[0], None))
+    assert desk.clerk.flush(5.0)
+    desk.conn.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    desk.clerk.done.extend((claim, job, None) for job in ids[1:])
+    assert desk.clerk.flush(5.0)
+    assert desk.states(ids) == ["completed"] * 3
+    assert desk.slot.stale == 0
+
+
+def test_stopping_settles_everything_first(desk: Desk) -> None:
+    claim, ids, batch = desk.claim(4)
+    desk.clerk.done.append((claim, ids[0], None))
+    batch.pending.popleft()
+    assert desk.clerk.give_back(batch) == 3
+    assert desk.clerk.stop(5.0)
+    assert desk.states(ids) == ["completed"] + ["available"] * 3
+
+
+def test_stopping_does_not_wait_for_a_locked_row_for_ever(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(1)
+    with desk.database.connect(autocommit=False) as stranger:
+        stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[0],))
+        desk.clerk.done.append((claim, ids[0], None))
+        assert not desk.clerk.stop(0.3)
+    assert claim.token != 0  # the scheduler finds it in the slot
