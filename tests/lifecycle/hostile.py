@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qworker import Retry, current_job
 from tests.lifecycle.application import alone, folder, note
-from tests.lifecycle.handlers import app
+from tests.lifecycle.handlers import app, hold
 
 __all__ = ["app"]
 
@@ -55,13 +55,10 @@ def lingers() -> None:
 
 
 @app.task(name="pulse", timeout=120)
-def pulse(seconds: float) -> None:
-    """Note twenty times a second that it runs; without the lock, which a process that stands still would hold."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        note("pulse", job=current_job.id, pid=os.getpid(), at=time.monotonic())
-        time.sleep(0.05)
-    note("pulsed", job=current_job.id, pid=os.getpid())
+def pulse(path: str) -> None:
+    """Run until a file for this process is there, without the lock: a process that stands still would hold it."""
+    note("start", job=current_job.id, pid=os.getpid(), at=time.monotonic())
+    hold(f"{path}-{os.getpid()}")
 
 
 @app.task(name="orphans", timeout=60)

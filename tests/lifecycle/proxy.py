@@ -1,0 +1,112 @@
+"""A network between a node and its database that a test can break."""
+
+import os
+import select
+import socket
+import threading
+from contextlib import suppress
+from typing import Self
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+_CHUNK = 65_536
+
+
+class Proxy:
+    """Forwards connections to PostgreSQL; `dsn` leads through it.
+
+    `hold` is a line that has gone silent: nothing is lost, nothing arrives until `flow`, and connecting seems to work.
+    `refuse` is a dead host whose neighbours say so: open connections are reset, new ones refused until `flow`.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        there = conninfo_to_dict(dsn)
+        self._target = (str(there["host"]), int(str(there["port"])))
+        self._listener = self._listen(0)
+        self._port: int = self._listener.getsockname()[1]
+        self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self._port)
+        self._peers: dict[socket.socket, socket.socket] = {}
+        self._mode = "flow"
+        self._heard, self._bell = os.pipe()
+        self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._turn("close")
+        self._thread.join()
+        os.close(self._heard)
+        os.close(self._bell)
+
+    def hold(self) -> None:
+        """Forward nothing any more, in either direction."""
+        self._turn("hold")
+
+    def refuse(self) -> None:
+        """Reset every connection, and refuse new ones."""
+        self._turn("refuse")
+
+    def flow(self) -> None:
+        """Forward again, first of all what was held."""
+        self._turn("flow")
+
+    def _turn(self, mode: str) -> None:
+        self._mode = mode
+        os.write(self._bell, b"!")
+
+    @staticmethod
+    def _listen(port: int) -> socket.socket:
+        return socket.create_server(("127.0.0.1", port))
+
+    def _serve(self) -> None:
+        while self._mode != "close":
+            watched: list[socket.socket | int] = [self._heard]
+            if self._mode == "flow":
+                watched += [self._listener, *self._peers]
+            for ready in select.select(watched, [], [])[0]:
+                if ready == self._heard:
+                    os.read(self._heard, 16)
+                    self._obey()
+                elif ready == self._listener:
+                    self._accept()
+                elif ready in self._peers:
+                    self._forward(ready)
+        self._reset()
+        self._listener.close()
+
+    def _obey(self) -> None:
+        if self._mode == "refuse":
+            self._listener.close()
+            self._reset()
+        elif self._mode == "flow" and self._listener.fileno() < 0:
+            self._listener = self._listen(self._port)
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        try:
+            server = socket.create_connection(self._target)
+        except OSError:
+            client.close()
+            return
+        self._peers[client], self._peers[server] = server, client
+
+    def _forward(self, source: socket.socket) -> None:
+        try:
+            data = source.recv(_CHUNK)
+            self._peers[source].sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            for end in (self._peers.pop(source), source):
+                self._peers.pop(end, None)
+                end.close()
+
+    def _reset(self) -> None:
+        for end in self._peers:
+            with suppress(OSError):
+                # Closing with a linger time of zero sends RST instead of FIN (socket(7)).
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            end.close()
+        self._peers.clear()
