@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 
+from qworker import migrations
+from qworker.errors import SchemaError
 from qworker.nodes import Nodes, Sight
 from qworkerd import exits, log
 from qworkerd.bell import Bell
@@ -93,8 +95,12 @@ class Scheduler:
             except psycopg.Error as error:
                 self.log.warning("scheduler.error", error=str(error).strip())
                 if self.link.survives(error):
-                    self.doze(0.1)
+                    self.doze(0.5)
                 continue
+            except SchemaError as error:
+                self.log.error("scheduler.schema_unfit", error=str(error))  # noqa: TRY400 - where it was raised says nothing
+                self.header.empty = True  # nothing can be done for these queues
+                return exits.CONFIG
             self.sleep(database)
         return self.close()
 
@@ -160,6 +166,8 @@ class Scheduler:
     def round(self, database: Database) -> None:
         """Renew first, by itself; then the graves; then look; then the duties, each for itself."""
         if self.link.made != self.made:
+            if self.header.node == 0:  # later a changed schema is no reason to end what runs
+                migrations.check(database, self.node.settings.schema)
             self.made = self.link.made
             self.rescue.forget()
             self.nodes.listen(database)

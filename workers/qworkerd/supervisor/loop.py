@@ -124,7 +124,7 @@ class Supervisor:
         }  # fmt: skip
         if running is not None:
             facts |= {"job": running.id, "task": self.node.task_name(running.task), "attempt": running.attempt}
-        if not seat.ready and death.code == exits.CONFIG and not self.announced:
+        if death.code == exits.CONFIG and not self.announced:
             self.exit_code = exits.CONFIG
             self.shutdown.drain("configuration")
         if inter(slot, cause):
@@ -159,7 +159,8 @@ class Supervisor:
     def report(self) -> None:
         """Tell systemd how the node is: ready once a worker is, alive each round."""
         ready = sum(seat.ready for seat in self.workers)
-        if ready and not self.announced and self.shutdown.state is State.RUNNING:
+        registered = self.header.node != 0
+        if ready and registered and not self.announced and self.shutdown.state is State.RUNNING:
             self.announced = True
             self.notifier.ready()
             self.log.info("supervisor.ready", workers=ready)
