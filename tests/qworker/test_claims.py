@@ -74,6 +74,17 @@ def test_a_cursor_passes_over_what_lies_before_it(claimer: Claimer) -> None:
     assert [job.id for job in claimer.claim(10)] == before
 
 
+def test_a_job_that_was_not_started_in_time_is_passed_over(claimer: Claimer) -> None:
+    late, early, tried = claimer.insert(3)
+    claimer.conn.execute(
+        "UPDATE qworker.job SET attempt = CASE id WHEN %(tried)s THEN 1 ELSE 0 END,"
+        " expires_at = clock_timestamp() + make_interval(secs => CASE id WHEN %(early)s THEN 60 ELSE -1 END)",
+        {"tried": tried, "early": early},
+    )
+    assert [job.id for job in claimer.claim(10)] == [early, tried]
+    assert claimer.row(late)["state"] == "available"
+
+
 def test_a_plan_made_for_an_empty_queue_serves_a_full_one(claimer: Claimer, capsys: pytest.CaptureFixture[str]) -> None:
     claimer.conn.execute("VACUUM ANALYZE qworker.job")
     for _ in range(7):

@@ -200,13 +200,14 @@ def test_failed_jobs_are_put_away_when_they_are_old(claimer: Claimer, nodes: Nod
 
 
 def test_jobs_that_nobody_started_in_time_end(claimer: Claimer, nodes: Nodes) -> None:
-    running, late, early = claimer.insert(3)
+    running, late, early, tried = claimer.insert(4)
     claimer.claim(1)
-    for job, seconds in ((running, -1), (late, -1), (early, 60)):
-        claimer.conn.execute(
-            "UPDATE qworker.job SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s",
-            (seconds, job),
-        )
+    claimer.conn.execute("UPDATE qworker.job SET attempt = 1 WHERE id = %s", (tried,))
+    claimer.conn.execute(
+        "UPDATE qworker.job SET expires_at ="
+        " clock_timestamp() + make_interval(secs => CASE id WHEN %s THEN 60 ELSE -1 END)",
+        (early,),
+    )
     assert nodes.expire(claimer.conn) == 1
     states = claimer.conn.execute("SELECT id, state FROM qworker.jobs ORDER BY id").fetchall()
-    assert states == [(running, "running"), (late, "cancelled"), (early, "available")]
+    assert states == [(running, "running"), (late, "cancelled"), (early, "available"), (tried, "available")]

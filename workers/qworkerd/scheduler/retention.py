@@ -1,5 +1,6 @@
 """Forget what is old: the ring's days, failed jobs, periods of uniqueness; end jobs that have expired."""
 
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -9,6 +10,9 @@ from qworkerd import log
 from qworkerd.settings import Settings
 
 Database = psycopg.Connection[tuple[Any, ...]]
+
+#: How long a duty goes on when there is a lot to do (seconds); the lease must not wait for it.
+PATIENCE = 0.5
 
 _DAY = 86_400.0
 
@@ -38,6 +42,11 @@ class Retention:
         self._nodes.retire_cron(database)
 
     def expire(self, database: Database) -> None:
-        """End jobs that were not started in time."""
-        if expired := self._nodes.expire(database):
-            self._log.info("jobs.expired", jobs=expired)
+        """End jobs that were not started in time: claims have to walk over them as long as they are there."""
+        until, total = monotonic() + PATIENCE, 0
+        while ended := self._nodes.expire(database):
+            total += ended
+            if monotonic() > until:
+                break
+        if total:
+            self._log.info("jobs.expired", jobs=total)

@@ -3,7 +3,8 @@
 -- entries while an old snapshot is held anywhere in the database.
 
 -- name: claim
--- Take up to `limit` jobs: queues in the order given, lower priority first, then the order of becoming available.
+-- Take up to `limit` jobs: queues in the order given, lower priority first, then the order of becoming available. Jobs
+-- that nobody has started in time are passed over; `expire` ends them.
 -- The shape id = ANY (ARRAY (SELECT ...)) stays an index scan even when it was planned on an empty table.
 UPDATE {schema}.job AS j
    SET state = 'running', attempt = j.attempt + 1, token = %(token)s, node = %(node)s,
@@ -15,6 +16,7 @@ UPDATE {schema}.job AS j
                 SELECT r.id
                   FROM {schema}.job AS r
                  WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
+                   AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
                  ORDER BY r.seq
                  LIMIT %(limit)s
                    FOR UPDATE SKIP LOCKED

@@ -185,7 +185,7 @@ DELETE FROM {schema}.cron AS c
    AND c.last_tick < clock_timestamp() - make_interval(days => 31);
 
 -- name: expire
--- End jobs that nobody started in time.
+-- End jobs that nobody started in time; one that waits for another attempt was started.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
