@@ -7,7 +7,7 @@ import pytest
 from qworker import JobState, JobWasCancelled, Retry, Task
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
-from tests.lifecycle.cluster import SOON, Cluster, reached
+from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
 from tests.lifecycle.node import Node
 from tests.waiting import until
 
@@ -16,7 +16,7 @@ QUICKLY = Retry(3, backoff=0.05, jitter=0)
 
 @pytest.fixture(scope="module")
 def node(module_cluster: Cluster) -> Node:
-    return module_cluster.start("--processes", "2", "--kill-grace", "0.5").await_ready()
+    return module_cluster.start("--processes", "2", *SOONER, "--kill-grace", "0.5").await_ready()
 
 
 # Retries

@@ -8,7 +8,7 @@ import pytest
 from qworker import JobFailed, JobState, Retry
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
-from tests.lifecycle.cluster import SOON, Cluster, reached
+from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
 from tests.lifecycle.node import Node
 from tests.waiting import until
 
@@ -57,7 +57,7 @@ def test_jobs_start_in_the_order_of_queues_then_priority_then_age(cluster: Clust
         ("default", 9), ("critical", 9),
     ]  # fmt: skip
     jobs = [shop.quick.options(queue=queue, priority=priority).enqueue() for queue, priority in placed]
-    assert cluster.start("--processes", "1", "--queues", "critical,default", "--drain").wait() == 0
+    assert cluster.start("--processes", "1", "--queues", "critical,default", "--drain", *SOONER).wait() == 0
     order = [int(note["job"]) for note in cluster.notes("start")]
     assert [jobs.index(job) for number in order for job in jobs if job.id == number] == [4, 2, 7, 1, 0, 3, 6]
     assert jobs[5].refresh().state is JobState.AVAILABLE
@@ -146,12 +146,15 @@ def test_a_job_can_be_enqueued_from_sql(node: Node, module_cluster: Cluster) -> 
     assert shop.app.job(by_place).wait(SOON) == "placed"
 
 
-def test_an_expired_job_never_starts(node: Node, module_cluster: Cluster) -> None:
-    job = shop.quick.options(queue="nobody", expires=0.01).enqueue()
+def test_a_job_that_nobody_started_in_time_never_starts(cluster: Cluster) -> None:
+    job = shop.quick.options(expires=0.01).enqueue()
+    until(lambda: cluster.value("SELECT expires_at < clock_timestamp() FROM qworker.job WHERE id = %s", job.id))
+    node = cluster.start("--processes", "1").await_ready()
     after = reached(job)
     assert after.state is JobState.CANCELLED
     assert after.errors[-1]["type"] == "Expired"
-    assert not module_cluster.notes("start", job=job.id)
+    assert not cluster.notes("start")
+    assert node.stop() == 0
 
 
 # current_job

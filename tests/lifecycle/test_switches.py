@@ -7,7 +7,7 @@ import pytest
 from qworker import JobState
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
-from tests.lifecycle.cluster import SOON, Cluster, reached
+from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
 from tests.waiting import until
 
 ENDED = "SELECT count(*), count(DISTINCT id), max(attempt) FROM qworker.job_history WHERE state = 'completed'"
@@ -25,7 +25,7 @@ def test_a_node_stops_after_exactly_so_many_jobs(cluster: Cluster, jobs: int) ->
 
 def test_jobs_that_are_tried_again_count_each_time(cluster: Cluster) -> None:
     job = shop.flaky.enqueue(5)
-    assert cluster.start("--processes", "2", "--max-jobs", "2").wait() == 0
+    assert cluster.start("--processes", "2", "--max-jobs", "2", *SOONER).wait() == 0
     assert (job.refresh().state, job.refresh().attempt) == (JobState.SCHEDULED, 2)
 
 
@@ -33,7 +33,7 @@ def test_drain_ends_the_node_when_the_queues_are_empty(cluster: Cluster) -> None
     jobs = [shop.quick.enqueue() for _ in range(50)]
     jobs += [shop.flaky.enqueue(1), shop.nap.enqueue(0.5)]
     delayed, elsewhere = shop.quick.options(delay=60).enqueue(), shop.quick.options(queue="elsewhere").enqueue()
-    assert cluster.start("--processes", "2", "--drain").wait() == 0
+    assert cluster.start("--processes", "2", "--drain", *SOONER).wait() == 0
     assert {job.refresh().state for job in jobs} == {JobState.COMPLETED}
     assert (delayed.refresh().state, elsewhere.refresh().state) == (JobState.SCHEDULED, JobState.AVAILABLE)
     assert cluster.value("SELECT count(*) FROM qworker.node") == 0
@@ -42,7 +42,7 @@ def test_drain_ends_the_node_when_the_queues_are_empty(cluster: Cluster) -> None
 @pytest.mark.parametrize(("limit", "value"), [("max-jobs-per-worker", "5"), ("max-rss", "16")])
 def test_a_worker_is_replaced_and_no_job_is_lost(cluster: Cluster, limit: str, value: str) -> None:
     jobs = [shop.quick.enqueue() for _ in range(30)]
-    node = cluster.start("--processes", "2", "--drain", f"--{limit}", value)
+    node = cluster.start("--processes", "2", "--drain", *SOONER, f"--{limit}", value)
     assert node.wait() == 0
     assert cluster.query(ENDED) == [(30, 30, 1)]
     assert {note["job"] for note in cluster.notes("start")} == {str(job.id) for job in jobs}
@@ -53,7 +53,7 @@ def test_a_worker_is_replaced_and_no_job_is_lost(cluster: Cluster, limit: str, v
 
 
 def test_with_one_attempt_at_most_nothing_is_tried_again(cluster: Cluster) -> None:
-    node = cluster.start("--processes", "2", "--max-attempts", "1").await_ready()
+    node = cluster.start("--processes", "2", "--max-attempts", "1", *SOONER).await_ready()
     flaky, crashing = shop.flaky.enqueue(1), handlers.dies.enqueue("SIGKILL")
     for job in (flaky, crashing):
         after = reached(job)
@@ -65,7 +65,7 @@ def test_with_one_attempt_at_most_nothing_is_tried_again(cluster: Cluster) -> No
 
 
 def test_inline_runs_jobs_in_one_process(cluster: Cluster) -> None:
-    node = cluster.start("--inline")
+    node = cluster.start("--inline", *SOONER)
     assert shop.answer.enqueue(1).wait(SOON) == 1
     reached(flaky := shop.flaky.enqueue(1))
     shop.quick.enqueue().wait(SOON)
@@ -80,12 +80,12 @@ def test_inline_runs_jobs_in_one_process(cluster: Cluster) -> None:
 @pytest.mark.parametrize(("switches", "done"), [(("--drain",), 20), (("--max-jobs", "7"), 7)])
 def test_inline_ends_by_itself_as_well(cluster: Cluster, switches: tuple[str, ...], done: int) -> None:
     shop.noop.enqueue_many((number,) for number in range(20))
-    assert cluster.start("--inline", *switches).wait() == 0
+    assert cluster.start("--inline", *SOONER, *switches).wait() == 0
     assert cluster.query(ENDED) == [(done, done, 1)]
 
 
 def test_inline_has_timeouts_and_goes_on_after_one(cluster: Cluster) -> None:
-    node = cluster.start("--inline")
+    node = cluster.start("--inline", *SOONER)
     assert handlers.stuck.enqueue("sleep").wait(SOON) == "second attempt"
     assert handlers.stuck.enqueue("query").wait(SOON) == "second attempt"
     assert {note["pid"] for note in cluster.notes("start")} == {str(node.pid)}
@@ -93,14 +93,14 @@ def test_inline_has_timeouts_and_goes_on_after_one(cluster: Cluster) -> None:
 
 
 def test_inline_ends_after_the_running_job_and_at_once_when_asked_twice(cluster: Cluster) -> None:
-    node = cluster.start("--inline")
+    node = cluster.start("--inline", *SOONER)
     short = shop.nap.enqueue(0.5)
     cluster.await_notes("start", job=short.id)
     node.signal(signal.SIGINT)
     assert node.wait() == 0
     assert short.refresh().state is JobState.COMPLETED
 
-    node = cluster.start("--inline")
+    node = cluster.start("--inline", *SOONER)
     long = shop.nap.enqueue(60)
     cluster.await_notes("start", job=long.id)
     node.signal(signal.SIGINT)

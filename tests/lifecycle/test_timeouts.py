@@ -8,7 +8,7 @@ import pytest
 from qworker import JobState
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
-from tests.lifecycle.cluster import SOON, Cluster, reached
+from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
 from tests.lifecycle.node import Node
 from tests.waiting import until
 
@@ -28,7 +28,7 @@ KILLED = ("swallowed query", "GIL", "swallow")
 
 @pytest.fixture(scope="module")
 def node(module_cluster: Cluster) -> Node:
-    return module_cluster.start("--processes", "2", "--kill-grace", str(GRACE)).await_ready()
+    return module_cluster.start("--processes", "2", *SOONER, "--kill-grace", str(GRACE)).await_ready()
 
 
 @pytest.mark.parametrize("way", [*INTERRUPTED, *KILLED])
