@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import JobState
 from qworker.claims import Claims
-from qworkerd.slots import draw_token
+from qworkerd.claim import draw_token
 from tests.lifecycle.application import app, quick
 from tests.lifecycle.cluster import Cluster, reached
 from tests.lifecycle.handlers import held

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from qworkerd.budget import Budget
-from qworkerd.slots import Header, SlotTable
+from qworkerd.header import Header
+from qworkerd.slots import SlotTable
 from tests.forks import apart
 
 

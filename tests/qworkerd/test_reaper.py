@@ -7,7 +7,8 @@ import time
 import pytest
 
 from qworkerd import exits
-from qworkerd.slots import Entry, Role, Slot, SlotState, SlotTable, Status
+from qworkerd.claim import Entry, Status
+from qworkerd.slots import Role, Slot, SlotState, SlotTable
 from qworkerd.supervisor.reaper import Coroner, Death, expected, inter, kill_group, reap
 from tests.forks import apart
 from tests.lifecycle.node import alive

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from qworkerd.slots import BATCH, CLAIMS, Phase, Role, SlotState, SlotTable, Status, draw_token
+from qworkerd.claim import BATCH, CLAIMS, Status, draw_token
+from qworkerd.slots import Phase, Role, SlotState, SlotTable
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import psycopg
 import pytest
 
 from qworker import App
+from qworkerd.claim import Claim, Status
 from qworkerd.link import Link
 from qworkerd.node import Node
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
-from qworkerd.slots import Claim, Role, Slot, Status
+from qworkerd.slots import Role, Slot
 from qworkerd.worker.taker import Taker
 from tests.database import Database
 from tests.waiting import until

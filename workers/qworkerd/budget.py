@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qworkerd.slots import Header
+from qworkerd.header import Header
 
 
 class Budget:

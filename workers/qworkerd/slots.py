@@ -7,28 +7,18 @@ grave, claims and all, until the scheduler has settled its jobs in the database 
 
 import enum
 import mmap
-import secrets
 import socket
-from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from time import CLOCK_BOOTTIME, clock_gettime
+from collections.abc import Iterator
 from typing import Any
 
-#: How many jobs one claim may take.
-BATCH = 256
-#: How many claims a worker may have open: what runs, what is being acknowledged, and the rest for claims kept open by
-#: rows that somebody else has locked.
-CLAIMS = 32
-#: Stands for a task this node does not know.
-UNKNOWN = 0xFFFF
+from qworkerd.claim import CLAIM_SIZE, CLAIMS, Claim, Entry
+from qworkerd.header import Header
 
 _WORD = 8
 _HEADER = 16 * _WORD
 _FIELDS = 24 * _WORD
 _CAUSE = 64
-_CLAIM = 2 * _WORD + BATCH * (8 + 4 + 2 + 2)  # token, count; ids, attempts, tasks, statuses (padded)
-_SLOT = _FIELDS + _CAUSE + CLAIMS * _CLAIM
+_SLOT = _FIELDS + _CAUSE + CLAIMS * CLAIM_SIZE
 
 
 class SlotState(enum.IntEnum):
@@ -57,94 +47,6 @@ class Phase(enum.IntEnum):
     CLOSING = 5
 
 
-class Status(enum.IntEnum):
-    """How far a claimed job is; the store of RUNNING comes after everything that belongs to the run."""
-
-    UNSTARTED = 0
-    RUNNING = 1
-    SUCCEEDED = 2
-    DONE = 3
-
-
-def boottime() -> float:
-    """Return the clock that leases are measured by: it goes on while the machine sleeps (seconds)."""
-    return clock_gettime(CLOCK_BOOTTIME)
-
-
-def draw_token() -> int:
-    """Draw a token: 63 random bits, never 0."""
-    return secrets.randbits(63) or 1
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One claimed job, as a reader sees it."""
-
-    id: int
-    task: int
-    attempt: int
-    status: Status
-
-
-class Claim:
-    """One claim of a worker: its token, and the jobs it got.
-
-    Written in an order in which a reader of a dead writer's memory is never misled: the token before the claim is sent,
-    the count after the entries.
-    """
-
-    __slots__ = ("_head", "attempts", "ids", "left", "statuses", "tasks")
-
-    def __init__(self, memory: memoryview) -> None:
-        self._head = memory[: 2 * _WORD].cast("q")
-        at = 2 * _WORD
-        self.ids = memory[at : at + 8 * BATCH].cast("q")
-        at += 8 * BATCH
-        self.attempts = memory[at : at + 4 * BATCH].cast("I")
-        at += 4 * BATCH
-        self.tasks = memory[at : at + 2 * BATCH].cast("H")
-        at += 2 * BATCH
-        self.statuses = memory[at : at + BATCH]
-        #: Jobs not yet settled; the writer's own count, not shared.
-        self.left = 0
-
-    @property
-    def token(self) -> int:
-        """The fence of this claim; 0 when it is free."""
-        return self._head[0]
-
-    def open(self, token: int) -> None:
-        """Stand the token in memory; call it before the claim is sent."""
-        self._head[1] = 0
-        self._head[0] = token
-
-    def fill(self, ids: Sequence[int], tasks: Sequence[int], attempts: Sequence[int]) -> None:
-        """Enter the jobs the claim has got."""
-        count = len(ids)
-        self.statuses[:count] = bytes(count)
-        self.ids[:count] = array("q", ids)
-        self.attempts[:count] = array("I", attempts)
-        self.tasks[:count] = array("H", tasks)
-        self.left = count
-        self._head[1] = count
-
-    def close(self) -> None:
-        """Free the claim: every job of it is settled, or it never got any."""
-        self._head[0] = 0
-        self._head[1] = 0
-
-    def entries(self) -> list[Entry]:
-        """Return the jobs; empty while the answer to the claim is out."""
-        return [
-            Entry(self.ids[i], self.tasks[i], self.attempts[i], Status(self.statuses[i])) for i in range(self._head[1])
-        ]
-
-    def current(self) -> Entry | None:
-        """Return the job whose handler runs."""
-        found = bytes(self.statuses[: self._head[1]]).find(Status.RUNNING)
-        return None if found < 0 else Entry(self.ids[found], self.tasks[found], self.attempts[found], Status.RUNNING)
-
-
 class Slot:
     """What a child tells the others; see the module for who writes when."""
 
@@ -160,7 +62,7 @@ class Slot:
         self.floats = memory[:_FIELDS].cast("d")
         self._cause = memory[_FIELDS : _FIELDS + _CAUSE]
         at = _FIELDS + _CAUSE
-        self.claims = tuple(Claim(memory[at + n * _CLAIM : at + (n + 1) * _CLAIM]) for n in range(CLAIMS))
+        self.claims = tuple(Claim(memory[at + n * CLAIM_SIZE : at + (n + 1) * CLAIM_SIZE]) for n in range(CLAIMS))
 
     def __getattr__(self, name: str) -> Any:
         """Read a field by its lower-case name, for everything but the hot path."""
@@ -223,75 +125,6 @@ class Slot:
     def current(self) -> Entry | None:
         """Return the job whose handler runs, or ran when the child died."""
         return next((entry for claim in self.open_claims() if (entry := claim.current())), None)
-
-
-class Header:
-    """What concerns the whole node."""
-
-    __slots__ = ("floats", "words")
-
-    NODE, DRAINING, EMPTY, BUDGET, CONDEMNED = range(5)
-    LEASE_UNTIL, LOOKED = range(5, 7)
-    #: Refused writes of workers that are gone. Written by the supervisor.
-    STALE = 7
-
-    def __init__(self, memory: memoryview) -> None:
-        self.words = memory.cast("q")
-        self.floats = memory.cast("d")
-
-    @property
-    def node(self) -> int:
-        """The node's id in the database; 0 before it is registered. Written by the scheduler."""
-        return self.words[Header.NODE]
-
-    @node.setter
-    def node(self, value: int) -> None:
-        self.words[Header.NODE] = value
-
-    @property
-    def lease_until(self) -> float:
-        """Until when nobody else may take this node's jobs (`boottime`). Written by the scheduler."""
-        return self.floats[Header.LEASE_UNTIL]
-
-    @lease_until.setter
-    def lease_until(self, value: float) -> None:
-        self.floats[Header.LEASE_UNTIL] = value
-
-    @property
-    def condemned(self) -> bool:
-        """Others have declared the node dead: set by the scheduler, cleared by the supervisor once no worker lives."""
-        return bool(self.words[Header.CONDEMNED])
-
-    @condemned.setter
-    def condemned(self, value: bool) -> None:
-        self.words[Header.CONDEMNED] = value
-
-    @property
-    def looked(self) -> float:
-        """When the supervisor last went round its loop (`boottime`)."""
-        return self.floats[Header.LOOKED]
-
-    @looked.setter
-    def looked(self, value: float) -> None:
-        self.floats[Header.LOOKED] = value
-
-    @property
-    def draining(self) -> bool:
-        """No new work: the node is shutting down. Written by the supervisor."""
-        return bool(self.words[Header.DRAINING])
-
-    @draining.setter
-    def draining(self, value: bool) -> None:
-        self.words[Header.DRAINING] = value
-
-    @property
-    def empty(self) -> bool:
-        """The queues hold no unfinished work: with --drain, the end. Written by the scheduler."""
-        return bool(self.words[Header.EMPTY])
-
-    @empty.setter
-    def empty(self, value: bool) -> None:
-        self.words[Header.EMPTY] = value
 
 
 class SlotTable:

@@ -10,10 +10,11 @@ import psycopg
 from qworker.claims import Claims
 from qworker.nodes import HeldJob, Nodes
 from qworkerd import log
+from qworkerd.claim import Claim, Status
 from qworkerd.link import REFUSED
 from qworkerd.node import Node
 from qworkerd.policy import Policies
-from qworkerd.slots import Claim, Slot, Status
+from qworkerd.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

@@ -9,8 +9,9 @@ from psycopg.types.json import Jsonb
 
 from qworker.nodes import Nodes
 from qworkerd import log
+from qworkerd.header import Header, boottime
 from qworkerd.node import Node
-from qworkerd.slots import Header, Phase, Role, Slot, boottime
+from qworkerd.slots import Phase, Role, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

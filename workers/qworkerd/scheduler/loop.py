@@ -14,6 +14,7 @@ from qworker.errors import SchemaError
 from qworker.nodes import Nodes, Sight
 from qworkerd import exits, log
 from qworkerd.bell import Bell
+from qworkerd.header import boottime
 from qworkerd.link import Link
 from qworkerd.node import Node
 from qworkerd.scheduler.burials import Burials
@@ -25,7 +26,7 @@ from qworkerd.scheduler.orphanage import end_workers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
 from qworkerd.scheduler.wake import Wake
-from qworkerd.slots import Phase, Role, Slot, boottime
+from qworkerd.slots import Phase, Role, Slot
 from qworkerd.version import VERSION
 
 Database = psycopg.Connection[tuple[Any, ...]]

@@ -7,8 +7,8 @@ import psycopg
 
 from qworker.nodes import Nodes
 from qworkerd import log
+from qworkerd.header import boottime
 from qworkerd.node import Node
-from qworkerd.slots import boottime
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

@@ -6,8 +6,10 @@ from signal import Signals
 from time import monotonic
 
 from qworkerd import exits, log, signals
+from qworkerd.claim import Status
+from qworkerd.header import Header, boottime
 from qworkerd.node import Node
-from qworkerd.slots import Header, Phase, Role, Slot, SlotState, Status, boottime
+from qworkerd.slots import Phase, Role, Slot, SlotState
 from qworkerd.supervisor import child
 from qworkerd.supervisor.overdue import Overdue
 from qworkerd.supervisor.reaper import Coroner, Death, expected, inter, kill_group, reap

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from qworkerd import exits
-from qworkerd.slots import Entry, Slot
+from qworkerd.claim import Entry
+from qworkerd.slots import Slot
 from qworkerd.supervisor.evidence import OomCounter, describe
 
 

@@ -10,9 +10,10 @@ from types import FrameType
 from qworker.errors import Interrupt, JobCancelled, JobInterrupted
 from qworkerd import exits, log
 from qworkerd.bell import Bell
+from qworkerd.header import Header
 from qworkerd.link import Link
 from qworkerd.node import Node
-from qworkerd.slots import Header, Phase, Slot
+from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch, Clerk
 from qworkerd.worker.driver import teach_psycopg
 from qworkerd.worker.gate import Gate

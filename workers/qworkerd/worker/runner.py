@@ -13,9 +13,10 @@ from qworker.errors import Interrupt, JobFailed
 from qworker.job import Job
 from qworker.payload import encode_result
 from qworkerd import log
+from qworkerd.claim import Claim, Status
 from qworkerd.node import Node
 from qworkerd.policy import Policies, Policy
-from qworkerd.slots import Claim, Slot, Status
+from qworkerd.slots import Slot
 from qworkerd.worker.clerk import Clerk
 from qworkerd.worker.forks import Forks
 from qworkerd.worker.gate import Gate

@@ -8,9 +8,10 @@ import psycopg
 
 from qworker.claims import Claims
 from qworkerd import log
+from qworkerd.claim import UNKNOWN, Claim, draw_token
 from qworkerd.link import Link
 from qworkerd.node import Node
-from qworkerd.slots import UNKNOWN, Claim, Phase, Slot, draw_token
+from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch
 from qworkerd.worker.pace import Cursors, Pace
 

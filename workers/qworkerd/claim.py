@@ -1,0 +1,102 @@
+"""One claim of a worker in shared memory: its token, and the jobs it got."""
+
+import enum
+import secrets
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: How many jobs one claim may take.
+BATCH = 256
+#: How many claims a worker may have open: what runs, what is being acknowledged, and the rest for claims kept open by
+#: rows that somebody else has locked.
+CLAIMS = 32
+#: Stands for a task this node does not know.
+UNKNOWN = 0xFFFF
+
+_WORD = 8
+#: Bytes of one claim: token and count; ids, attempts, tasks, statuses (padded).
+CLAIM_SIZE = 2 * _WORD + BATCH * (8 + 4 + 2 + 2)
+
+
+class Status(enum.IntEnum):
+    """How far a claimed job is; the store of RUNNING comes after everything that belongs to the run."""
+
+    UNSTARTED = 0
+    RUNNING = 1
+    SUCCEEDED = 2
+    DONE = 3
+
+
+def draw_token() -> int:
+    """Draw a token: 63 random bits, never 0."""
+    return secrets.randbits(63) or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One claimed job, as a reader sees it."""
+
+    id: int
+    task: int
+    attempt: int
+    status: Status
+
+
+class Claim:
+    """One claim of a worker: its token, and the jobs it got.
+
+    Written in an order in which a reader of a dead writer's memory is never misled: the token before the claim is sent,
+    the count after the entries.
+    """
+
+    __slots__ = ("_head", "attempts", "ids", "left", "statuses", "tasks")
+
+    def __init__(self, memory: memoryview) -> None:
+        self._head = memory[: 2 * _WORD].cast("q")
+        at = 2 * _WORD
+        self.ids = memory[at : at + 8 * BATCH].cast("q")
+        at += 8 * BATCH
+        self.attempts = memory[at : at + 4 * BATCH].cast("I")
+        at += 4 * BATCH
+        self.tasks = memory[at : at + 2 * BATCH].cast("H")
+        at += 2 * BATCH
+        self.statuses = memory[at : at + BATCH]
+        #: Jobs not yet settled; the writer's own count, not shared.
+        self.left = 0
+
+    @property
+    def token(self) -> int:
+        """The fence of this claim; 0 when it is free."""
+        return self._head[0]
+
+    def open(self, token: int) -> None:
+        """Stand the token in memory; call it before the claim is sent."""
+        self._head[1] = 0
+        self._head[0] = token
+
+    def fill(self, ids: Sequence[int], tasks: Sequence[int], attempts: Sequence[int]) -> None:
+        """Enter the jobs the claim has got."""
+        count = len(ids)
+        self.statuses[:count] = bytes(count)
+        self.ids[:count] = array("q", ids)
+        self.attempts[:count] = array("I", attempts)
+        self.tasks[:count] = array("H", tasks)
+        self.left = count
+        self._head[1] = count
+
+    def close(self) -> None:
+        """Free the claim: every job of it is settled, or it never got any."""
+        self._head[0] = 0
+        self._head[1] = 0
+
+    def entries(self) -> list[Entry]:
+        """Return the jobs; empty while the answer to the claim is out."""
+        return [
+            Entry(self.ids[i], self.tasks[i], self.attempts[i], Status(self.statuses[i])) for i in range(self._head[1])
+        ]
+
+    def current(self) -> Entry | None:
+        """Return the job whose handler runs."""
+        found = bytes(self.statuses[: self._head[1]]).find(Status.RUNNING)
+        return None if found < 0 else Entry(self.ids[found], self.tasks[found], self.attempts[found], Status.RUNNING)
