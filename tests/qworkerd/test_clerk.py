@@ -10,10 +10,11 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworker.connection import connect
+from qworkerd.claim import Claim, draw_token
 from qworkerd.node import Node
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
-from qworkerd.slots import Claim, Role, Slot, draw_token
+from qworkerd.slots import Role, Slot
 from qworkerd.worker.clerk import Batch, Clerk
 from qworkerd.worker.outcome import Failed, PutOff, Retried, Succeeded
 from tests.database import Database
@@ -175,3 +176,52 @@ def test_stopping_does_not_wait_for_a_locked_row_for_ever(desk: Desk) -> None:
         desk.clerk.done.append((claim, ids[0], None))
         assert not desk.clerk.stop(0.3)
     assert claim.token != 0  # the scheduler finds it in the slot
+
+
+def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) -> None:
+    claim, ids, _ = desk.claim(9)
+    desk.conn.execute(
+        "CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
+        f"CREATE TRIGGER choke BEFORE DELETE ON qworker.job FOR EACH ROW WHEN (OLD.id = {ids[4]}) EXECUTE FUNCTION choke()",
+        prepare=False,
+    )
+    try:
+        outcome = Succeeded(0.5, '"yes"')
+        desk.clerk.done.extend((claim, job, outcome) for job in ids)
+        desk.clerk.ring()
+        until(lambda: desk.states(ids).count("completed") == 8)
+        assert desk.states([ids[4]]) == ["running"]
+        assert claim.left == 1
+    finally:
+        desk.conn.execute("DROP FUNCTION choke() CASCADE")
+    until(lambda: desk.states([ids[4]]) == ["completed"])
+    assert claim.token == 0
+    results = [row[0] for row in desk.conn.execute("SELECT result FROM qworker.job_history ORDER BY id")]
+    assert results == ["yes"] * 4 + [None] + ["yes"] * 4
+
+
+def test_an_error_that_is_not_the_databases_does_not_end_the_thread(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of descriptors, psycopg raises OSError; a worker without its clerk would run jobs that nobody settles."""
+    claim, ids, _ = desk.claim(2)
+    errors = [OSError(24, "Too many open files")] * 2
+
+    def short(dsn: str, role: str, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return connect(dsn, role, **options)
+
+    monkeypatch.setattr("qworker.connection.connect", short)
+    original, calls = Claims.acknowledge, []
+
+    def once(self: Claims, *words: Any, **named: Any) -> list[int]:
+        calls.append(words)
+        if len(calls) == 1:
+            raise OSError(24, "Too many open files")
+        return original(self, *words, **named)
+
+    monkeypatch.setattr(Claims, "acknowledge", once)
+    desk.clerk.done.extend((claim, job, None) for job in ids)
+    desk.clerk.ring()
+    until(lambda: desk.states(ids) == ["completed"] * 2)

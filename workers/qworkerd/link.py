@@ -52,7 +52,8 @@ class Link:
         while not self._given_up():
             try:
                 self._connection = connection.connect(self._node.dsn, self._role, **self._options)
-            except LOST as error:
+            # Not LOST alone: without a free descriptor it is an OSError, and who is asked for the DSN raises anything.
+            except Exception as error:  # noqa: BLE001
                 said = connection.redact(str(error)).strip().splitlines()
                 away = monotonic() - since
                 if away >= told:  # at once, then ever more rarely
@@ -78,12 +79,11 @@ class Link:
             self._connection.close()
             self._connection = None
 
-    def survives(self, error: psycopg.Error) -> bool:
+    def survives(self, error: Exception) -> bool:
         """Tell whether the connection can still be used after an error; if not, drop it."""
-        if isinstance(error, REFUSED) or not isinstance(error, LOST):
-            return True
         current = self._connection
-        if current is not None and not current.closed and not current.broken:
+        # An error that is not the driver's own may have left a statement under way.
+        if isinstance(error, psycopg.Error) and current is not None and not current.closed:
             return True
         self.drop()
         return False

@@ -1,5 +1,6 @@
 """The clerk: a thread that writes to the database what became of the jobs, while the main thread runs the next ones."""
 
+import os
 import queue
 import threading
 from collections import deque
@@ -11,10 +12,11 @@ from typing import Any
 import psycopg
 
 from qworker.claims import Claims
-from qworkerd import log
+from qworkerd import exits, log
+from qworkerd.claim import Claim
 from qworkerd.link import LOST, REFUSED, Link
 from qworkerd.node import Node
-from qworkerd.slots import Claim, Slot
+from qworkerd.slots import Slot
 from qworkerd.worker.errand import Decision, Done, Errand, Release, sort
 from qworkerd.worker.outcome import Returned
 
@@ -123,6 +125,13 @@ class Clerk:
     # The thread
 
     def _serve(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - a worker whose clerk is gone would run jobs that nobody settles
+            self._log.critical("clerk.died", exc_info=error)
+            os._exit(exits.SOFTWARE)
+
+    def _work(self) -> None:
         while True:
             self._listen()
             self._take_over()
@@ -189,22 +198,26 @@ class Clerk:
             try:
                 if not self._run(errand, database):
                     left.append(errand)
-            except psycopg.Error as error:
-                self._excuse(errand, error)
-                left.append(errand)
+            except Exception as error:  # noqa: BLE001 - whatever it was, what is finished must not be forgotten
+                left += self._excuse(errand, error)
         self._errands = left + self._errands
 
-    def _excuse(self, errand: Errand, error: psycopg.Error) -> None:
+    def _excuse(self, errand: Errand, error: Exception) -> list[Errand]:
         """Decide how to go on with an errand that met an error: it is never dropped."""
-        errand.put_off(monotonic())
-        if not self._link.survives(error):
-            errand.uncertain = True
-            errand.due = 0.0
-        elif not isinstance(error, (*REFUSED, *LOST)):
-            errand.simplify()
         self._log.warning(
-            "clerk.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip()
-        )
+            "clerk.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip(),
+            type=type(error).__name__,
+        )  # fmt: skip
+        lost = not self._link.survives(error)
+        errand.uncertain = errand.uncertain or lost
+        if isinstance(error, (*REFUSED, *LOST)):
+            errand.put_off(0.0 if lost else monotonic())
+            return [errand]
+        if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others
+            return [errand, errand.halve()]
+        errand.simplify()
+        errand.put_off(monotonic())
+        return [errand]
 
     def _run(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
         """Run one errand; tell whether it is over. What somebody else has locked is left for the next try."""
@@ -250,6 +263,6 @@ class Clerk:
             return
         try:
             self._claims.progress(database, claim.token, job, text)
-        except psycopg.Error as error:
+        except Exception as error:  # noqa: BLE001 - a report is not worth more
             self._link.survives(error)
         self._reported = monotonic()

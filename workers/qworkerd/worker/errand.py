@@ -1,13 +1,14 @@
 """What the clerk has to write: one errand for each statement, repeated until the database has answered."""
 
+import copy
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from psycopg import Connection
 
 from qworker.claims import Claims
-from qworkerd.slots import Claim
+from qworkerd.claim import Claim
 from qworkerd.worker.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded
 
 Database = Connection[tuple[Any, ...]]
@@ -35,6 +36,12 @@ class Errand:
 
     def simplify(self) -> None:
         """Leave out what the database may have choked on."""
+
+    def halve(self) -> Self:
+        """Give half of the jobs to another errand, which is returned."""
+        other, half = copy.copy(self), len(self.ids) // 2
+        self.ids, other.ids = self.ids[:half], self.ids[half:]
+        return other
 
     def put_off(self, now: float) -> None:
         """Try again later, and later still the next time."""
@@ -66,7 +73,7 @@ class Acknowledge(Errand):
 
     def simplify(self) -> None:
         """Give up the results."""
-        self._results.clear()
+        self._results = {}  # another one, should halves share it
 
 
 class Release(Errand):
