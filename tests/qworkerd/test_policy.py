@@ -58,3 +58,14 @@ def test_the_node_may_cap_the_attempts_of_every_job(cap: int | None, attempts: i
     assert policies.find(task(retry=attempts), None).max_attempts == runs
     overrides = json.dumps({"retry": Retry(attempts).to_json()})
     assert policies.find(None, overrides).max_attempts == runs
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    ["7", '["timeout"]', '{"timeout": "soon"}', '{"timeout": "nan"}', '{"timeout": -1}', '{"timeout": null}',
+     '{"retry": 3}', '{"retry": {"attempts": 0}}', '{"retry": {"attempts": "many"}}', "[" * 100_000],
+)  # fmt: skip
+def test_overrides_that_somebody_has_spoilt_are_left_out(overrides: str) -> None:
+    """They are read between two jobs and beside the lease: an error would take the process along, again and again."""
+    policies, limited = Policies(Settings()), task(timeout=1.5, retry=2)
+    assert policies.find(limited, overrides) == policies.find(limited, None)

@@ -7,6 +7,7 @@ from typing import Any
 
 from qworker import Retry, Task
 from qworker.task import UNSET
+from qworkerd import log
 from qworkerd.settings import Settings
 
 
@@ -29,6 +30,7 @@ class Policies:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tasks: dict[str, Policy] = {}
+        self._log = log.get()
 
     def find(self, task: Task[..., Any] | None, overrides: str | None) -> Policy:
         """Return the rules for a job; a task that is not known here has the defaults."""
@@ -36,7 +38,14 @@ class Policies:
         policy = self._tasks.get(name)
         if policy is None:
             policy = self._tasks[name] = self._of(task)
-        return self._apply(policy, json.loads(overrides)) if overrides else policy
+        if not overrides:
+            return policy
+        try:
+            return self._apply(policy, json.loads(overrides))
+        except Exception as error:  # noqa: BLE001 - a row edited by hand must stop neither worker nor scheduler
+            self._log.warning("job.bad_overrides", task=name, overrides=overrides[:500], error=str(error),
+                              hint="left out: the rules of the task apply")  # fmt: skip
+            return policy
 
     def _of(self, task: Task[..., Any] | None) -> Policy:
         settings = self._settings
@@ -51,6 +60,8 @@ class Policies:
             retry = Retry.from_json(overrides["retry"])
         if "timeout" in overrides:
             timeout = inf if overrides["timeout"] == "none" else float(overrides["timeout"])
+            if not timeout > 0:  # NaN included: it would never be over
+                raise ValueError(f"timeout is {timeout}")
         return Policy(retry, timeout, self._cap(retry), policy.slow_after)
 
     def _cap(self, retry: Retry) -> int:
