@@ -182,7 +182,8 @@ def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) ->
     claim, ids, _ = desk.claim(9)
     desk.conn.execute(
         "CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
-        f"CREATE TRIGGER choke BEFORE DELETE ON qworker.job FOR EACH ROW WHEN (OLD.id = {ids[4]}) EXECUTE FUNCTION choke()",
+        f"CREATE TRIGGER choke BEFORE DELETE ON qworker.job FOR EACH ROW WHEN (OLD.id = {ids[4]})"
+        " EXECUTE FUNCTION choke()",
         prepare=False,
     )
     try:
