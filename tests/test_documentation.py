@@ -1,0 +1,86 @@
+"""The code of README and documentation does what stands beside it: files are written, commands typed, scripts run."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.database import Database
+from tests.project import Project
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHOP = ROOT / "examples" / "django_shop"
+RUN = [page for page in PAGES if "```python" in page.read_text()]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# (\w[\w/]*\.py)\n")
+_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str | None:
+        """Under which a reader would save it."""
+        found = _FILE.match(self.text)
+        return found[1] if found else None
+
+    @property
+    def printed(self) -> list[str]:
+        """What it says that it prints: beside a `print(...)`, or in comments of their own behind one."""
+        comments = (re.search(r"^# (.*)|print\(.*  # (.*)", line) for line in self.text.splitlines())
+        return [found[1] or found[2] for found in comments if found]
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    return (Block(language, text) for language, text in _BLOCK.findall(page.read_text()))
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_what_a_page_shows_is_what_happens(page: Path, empty_database: Database, tmp_path: Path) -> None:
+    if page.name == "django.md":
+        shutil.copytree(SHOP, tmp_path, dirs_exist_ok=True)
+    with Project(tmp_path, empty_database.dsn, DJANGO_SETTINGS_MODULE="shop.settings") as project:
+        project.type("qworker db migrate")
+        for block in blocks(page):
+            follow(project, block)
+
+
+def follow(project: Project, block: Block) -> None:
+    """Do what a block says; all Python of a page that is no file is one session."""
+    if block.name:
+        project.write(block.name, block.text)
+    elif block.language == "python":
+        assert project.say(block.text).splitlines() == block.printed
+    elif block.language == "sh":
+        for line in block.text.splitlines():
+            project.type(line)
+    else:
+        assert block.language in ("sql", "mermaid"), f"nobody knows what to do with a block of {block.language}"
+
+
+def test_the_page_on_django_shows_the_example() -> None:
+    shown = {block.name: block.text for block in blocks(ROOT / "docs" / "django.md") if block.name}
+    assert len(shown) == 2
+    for name, text in shown.items():
+        assert text == f"# {name}\n{(SHOP / name).read_text()}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text()):
+        assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"]({page.name})" in index
