@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+from contextlib import suppress
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -12,7 +13,7 @@ import psycopg
 from qworker import migrations
 from qworker.errors import SchemaError
 from qworker.nodes import Nodes, Sight
-from qworkerd import exits, log
+from qworkerd import __version__, exits, log
 from qworkerd.bell import Bell
 from qworkerd.header import boottime
 from qworkerd.link import Link
@@ -27,7 +28,6 @@ from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
 from qworkerd.scheduler.wake import Wake
 from qworkerd.slots import Phase, Role, Slot
-from qworkerd.version import VERSION
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -35,6 +35,8 @@ Database = psycopg.Connection[tuple[Any, ...]]
 BEAT = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
 RECONCILE, SWEEP, EXPIRE, DISCARD, TRUNCATE = 2.0, 5.0, 5.0, 60.0, 300.0
+#: Between two looks at a job or tick that is due and cannot be had (seconds).
+OVERDUE = 0.1
 #: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
 UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
@@ -57,7 +59,7 @@ class Scheduler:
             node, f"scheduler {slot.tag}", self.doze, lambda: self.stopping or self.orphaned,
             statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
         )  # fmt: skip
-        self.lease = Lease(node, self.nodes, VERSION)
+        self.lease = Lease(node, self.nodes, __version__)
         self.burials = Burials(node, self.nodes)
         self.rescue = Rescue(node, self.nodes)
         self.due = Due(self.nodes)
@@ -93,6 +95,7 @@ class Scheduler:
                 break
             try:
                 self.round(database)
+                self.sleep(database)
             except psycopg.Error as error:
                 self.log.warning("scheduler.error", error=str(error).strip())
                 if self.link.survives(error):
@@ -102,7 +105,6 @@ class Scheduler:
                 self.log.error("scheduler.schema_unfit", error=str(error))  # noqa: TRY400 - where it was raised says nothing
                 self.header.empty = True  # nothing can be done for these queues
                 return exits.CONFIG
-            self.sleep(database)
         return self.close()
 
     def boot(self) -> None:
@@ -184,6 +186,8 @@ class Scheduler:
         if monotonic() >= self.look_due:
             self.look_due = monotonic() + min(BEAT, self.node.settings.poll_interval)
             self.look(database)
+        # What came while a statement was under way was read with its answer: no descriptor tells of it any more.
+        self.wake.hear(database)
 
     def look(self, database: Database) -> None:
         """See what there is to do, and do it."""
@@ -206,7 +210,8 @@ class Scheduler:
     def aim(self, sight: Sight) -> None:
         """Look again when the next job or tick is due, if that is sooner."""
         soon = min(BEAT if sight.due_in is None else sight.due_in, self.cron.due_at - sight.at)
-        self.look_due = min(self.look_due, monotonic() + max(soon, 0.005))
+        # What is due and still there is somebody else's: locked, or taken by another node.
+        self.look_due = min(self.look_due, monotonic() + (max(soon, 0.005) if soon > 0 else OVERDUE))
 
     def promote(self, database: Database) -> None:
         """Make due jobs available, and wake somebody for them."""
@@ -228,7 +233,8 @@ class Scheduler:
             running = slot.current()
             if running is not None and running.id in wanted:
                 slot.words[Slot.CANCEL] = running.id
-                os.kill(slot.pid, signal.SIGUSR1)
+                with suppress(ProcessLookupError):  # it is dead and reaped, and its slot not yet a grave
+                    os.kill(slot.pid, signal.SIGUSR1)
 
     def check_empty(self, database: Database) -> None:
         """With --drain: two looks in a row that find no work end the node."""
