@@ -1,0 +1,113 @@
+"""The clock enqueues: each tick once however many nodes run, delayed jobs when they are due."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from time import monotonic, time
+
+import pytest
+
+from tests.lifecycle.application import quick
+from tests.lifecycle.cluster import Cluster
+from tests.lifecycle.node import Node
+from tests.waiting import until
+
+EVERY_SECOND = "* * * * * *"
+EVERY_OTHER = "* * * * * */2"
+HOSTILE = "tests.lifecycle.hostile:app"
+
+
+def start(cluster: Cluster, expression: str) -> Node:
+    return cluster.start("--processes", "1", QWORKER_TEST_CRON=expression)
+
+
+def enqueued(*nodes: Node) -> list[float]:
+    """Return the ticks that nodes say they have enqueued, oldest first."""
+    return sorted(event["tick"] for node in nodes for event in node.events("cron.enqueued"))
+
+
+def seconds(cluster: Cluster) -> list[int]:
+    """Return in which seconds the database has got a job of the schedule, oldest first."""
+    rows = cluster.query(
+        "SELECT floor(extract(epoch FROM enqueued_at))::bigint FROM qworker.jobs WHERE task = 'ticker'"
+    )
+    return sorted(second for (second,) in rows)
+
+
+def test_each_tick_is_enqueued_once_by_two_nodes_and_none_is_missed(cluster: Cluster) -> None:
+    nodes = [start(cluster, EVERY_SECOND) for _ in range(2)]
+    for node in nodes:
+        node.await_ready()
+    cluster.await_notes("tick", 5)
+    # Whoever is stopped leaves the ticks to the other.
+    first = nodes[0]
+    assert first.stop() == 0
+    cluster.await_notes("tick", 8)
+    assert nodes[1].stop() == 0
+    ticks = enqueued(*nodes)
+    assert ticks == [ticks[0] + n for n in range(len(ticks))], "one after the other, none twice"
+    assert seconds(cluster) == [int(tick) for tick in ticks], "in the second it was due"
+    ran = {note["job"] for note in cluster.notes("tick")}
+    assert len(ran) == len(cluster.notes("tick")), "no job ran twice"
+
+
+def test_the_newest_node_decides_about_a_schedule(cluster: Cluster) -> None:
+    old = start(cluster, EVERY_SECOND).await_ready()
+    cluster.await_notes("tick")
+    new = start(cluster, EVERY_OTHER).await_ready()
+    until(lambda: enqueued(new), what="the new node's first tick")
+    changed_at = enqueued(new)[0]
+    until(lambda: len(enqueued(new)) >= 2)
+    later = [tick for tick in enqueued(old, new) if tick >= changed_at]
+    assert later == [changed_at + 2 * n for n in range(len(later))]
+    assert changed_at % 2 == 0
+
+
+@pytest.fixture
+def down_for_hours(cluster: Cluster) -> Iterator[Node]:
+    """A node with three schedules whose last ticks were three and a half hours ago, and which tick once an hour."""
+    minute = (datetime.now(UTC).minute + 30) % 60
+    expression = f"{minute} * * * *"
+    for name in ("skip", "once", "all"):
+        cluster.query(
+            "INSERT INTO qworker.cron (name, task, expression, timezone, last_tick, declared_by)"
+            " VALUES (%s, %s, %s, 'UTC', clock_timestamp() - interval '3 hours 29 minutes', 0)",
+            name, f"misfire_{name}", expression,
+        )  # fmt: skip
+    yield cluster.start("--processes", "1", QWORKER_APP=HOSTILE, QWORKER_TEST_MISFIRES=expression).await_ready()
+
+
+def test_what_passed_while_no_node_ran_is_made_up_for_as_the_schedule_says(
+    cluster: Cluster, down_for_hours: Node
+) -> None:
+    cluster.await_notes("misfire", 4)
+    ticks = {
+        name: [e["tick"] for e in down_for_hours.events("cron.enqueued", schedule=name)] for name in ("once", "all")
+    }
+    assert len(ticks["all"]) == 3
+    assert [later - earlier for earlier, later in zip(ticks["all"], ticks["all"][1:], strict=False)] == [3600, 3600]
+    assert ticks["once"] == ticks["all"][-1:], "the last one"
+    assert 0 < time() - ticks["once"][0] < 3600
+    assert down_for_hours.stop() == 0
+    assert down_for_hours.events("cron.enqueued", schedule="skip") == []
+    assert len(cluster.notes("misfire")) == 4
+
+
+def test_a_schedule_that_is_none_ends_the_node_at_once_and_says_why(cluster: Cluster) -> None:
+    node = start(cluster, "61 * * * *")
+    assert node.wait() == 78
+    said = node.log.read_text()
+    assert "61 * * * *" in said
+    assert "ticker" in said
+    assert "[61 * * * *] is not acceptable, out of range" in said
+
+
+def test_delayed_jobs_start_within_a_second_of_being_due(cluster: Cluster) -> None:
+    for _ in range(2):
+        cluster.start("--processes", "1").await_ready()
+    due = {}
+    for delay in (0.1, 0.7, 0.75, 1.0, 1.6):
+        enqueued_at = monotonic()
+        due[quick.options(delay=delay).enqueue().id] = enqueued_at + delay
+    for note in cluster.await_notes("start", len(due)):
+        assert 0 <= float(note["at"]) - due[int(note["job"])] < 1
+    assert len(cluster.notes("start")) == len(due)
