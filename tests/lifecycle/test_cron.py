@@ -1,6 +1,5 @@
 """The clock enqueues: each tick once however many nodes run, delayed jobs when they are due."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from time import monotonic, time
 
@@ -20,17 +19,15 @@ def start(cluster: Cluster, expression: str) -> Node:
     return cluster.start("--processes", "1", QWORKER_TEST_CRON=expression)
 
 
-def enqueued(*nodes: Node) -> list[float]:
+def enqueued(*nodes: Node, **facts: str) -> list[float]:
     """Return the ticks that nodes say they have enqueued, oldest first."""
-    return sorted(event["tick"] for node in nodes for event in node.events("cron.enqueued"))
+    return sorted(event["tick"] for node in nodes for event in node.events("cron.enqueued", **facts))
 
 
 def seconds(cluster: Cluster) -> list[int]:
     """Return in which seconds the database has got a job of the schedule, oldest first."""
-    rows = cluster.query(
-        "SELECT floor(extract(epoch FROM enqueued_at))::bigint FROM qworker.jobs WHERE task = 'ticker'"
-    )
-    return sorted(second for (second,) in rows)
+    rows = cluster.query("SELECT floor(extract(epoch FROM enqueued_at)) FROM qworker.jobs WHERE task = 'ticker'")
+    return sorted(int(second) for (second,) in rows)
 
 
 def test_each_tick_is_enqueued_once_by_two_nodes_and_none_is_missed(cluster: Cluster) -> None:
@@ -63,7 +60,7 @@ def test_the_newest_node_decides_about_a_schedule(cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def down_for_hours(cluster: Cluster) -> Iterator[Node]:
+def down_for_hours(cluster: Cluster) -> Node:
     """A node with three schedules whose last ticks were three and a half hours ago, and which tick once an hour."""
     minute = (datetime.now(UTC).minute + 30) % 60
     expression = f"{minute} * * * *"
@@ -73,20 +70,17 @@ def down_for_hours(cluster: Cluster) -> Iterator[Node]:
             " VALUES (%s, %s, %s, 'UTC', clock_timestamp() - interval '3 hours 29 minutes', 0)",
             name, f"misfire_{name}", expression,
         )  # fmt: skip
-    yield cluster.start("--processes", "1", QWORKER_APP=HOSTILE, QWORKER_TEST_MISFIRES=expression).await_ready()
+    return cluster.start("--processes", "1", QWORKER_APP=HOSTILE, QWORKER_TEST_MISFIRES=expression).await_ready()
 
 
 def test_what_passed_while_no_node_ran_is_made_up_for_as_the_schedule_says(
     cluster: Cluster, down_for_hours: Node
 ) -> None:
     cluster.await_notes("misfire", 4)
-    ticks = {
-        name: [e["tick"] for e in down_for_hours.events("cron.enqueued", schedule=name)] for name in ("once", "all")
-    }
-    assert len(ticks["all"]) == 3
-    assert [later - earlier for earlier, later in zip(ticks["all"], ticks["all"][1:], strict=False)] == [3600, 3600]
-    assert ticks["once"] == ticks["all"][-1:], "the last one"
-    assert 0 < time() - ticks["once"][0] < 3600
+    every, once = enqueued(down_for_hours, schedule="all"), enqueued(down_for_hours, schedule="once")
+    assert every == [every[0], every[0] + 3600, every[0] + 7200]
+    assert once == every[-1:], "the last one"
+    assert 0 < time() - every[-1] < 3600
     assert down_for_hours.stop() == 0
     assert down_for_hours.events("cron.enqueued", schedule="skip") == []
     assert len(cluster.notes("misfire")) == 4
