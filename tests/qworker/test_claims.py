@@ -88,21 +88,21 @@ def test_a_job_that_was_not_started_in_time_is_passed_over(claimer: Claimer) -> 
 def test_a_plan_made_for_an_empty_queue_serves_a_full_one(claimer: Claimer, capsys: pytest.CaptureFixture[str]) -> None:
     claimer.conn.execute("VACUUM ANALYZE qworker.job")
     for _ in range(7):
-        assert claimer.claim(256) == []
+        assert claimer.claim(64) == []
     claimer.conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, 200000)")
 
     claims, acknowledgements = [], []
     for token in range(100, 110):
         started = perf_counter()
-        jobs = claimer.claim(256, token=token)
+        jobs = claimer.claim(64, token=token)
         claims.append(perf_counter() - started)
         started = perf_counter()
         settled = claimer.statements.acknowledge(claimer.conn, token, [job.id for job in jobs])
         acknowledgements.append(perf_counter() - started)
-        assert len(settled) == len(jobs) == 256
+        assert len(settled) == len(jobs) == 64
     with capsys.disabled():
         sys.stdout.write(
-            f"\n256 of 200,000 jobs: claimed in {median(claims) * 1000:.1f} ms ({claims[0] * 1000:.1f} ms at first),"
+            f"\n64 of 200,000 jobs: claimed in {median(claims) * 1000:.1f} ms ({claims[0] * 1000:.1f} ms at first),"
             f" acknowledged in {median(acknowledgements) * 1000:.1f} ms\n"
         )
     assert median(claims) < 0.02
