@@ -11,7 +11,6 @@ from qworker.claims import Claims
 from qworker.nodes import HeldJob, Nodes
 from qworkerd import log
 from qworkerd.claim import Claim, Status
-from qworkerd.link import REFUSED
 from qworkerd.node import Node
 from qworkerd.policy import Policies
 from qworkerd.slots import Slot
@@ -47,13 +46,15 @@ class Burials:
     def bury(self, database: Database) -> int:
         """Settle every grave; return how many jobs became available.
 
-        A grave whose jobs somebody else has locked stays for the next time, and holds up no other.
+        A grave that cannot be settled stays for the next time, and holds up neither others nor the rest of the round.
         """
         freed = 0
         for slot in self._node.table.dead():
             try:
                 freed += self._inter(database, slot)
-            except REFUSED as error:
+            except Exception as error:  # a row that a trigger of the user's or its own contents make unwritable
+                if database.closed:
+                    raise
                 self._log.warning("worker.unburied", worker=slot.seat, worker_pid=slot.pid, error=str(error).strip())
         return freed
 

@@ -7,7 +7,6 @@ from typing import Any
 import psycopg
 
 from qworkerd import log
-from qworkerd.link import LOST
 
 Database = psycopg.Connection[tuple[Any, ...]]
 Run = Callable[[Database], object]
@@ -50,7 +49,8 @@ class Duties:
         self._breathe()
         try:
             run(database)
-        except psycopg.Error as error:
-            if isinstance(error, LOST) and (database.closed or database.broken):
+        except Exception as error:  # whatever it was: the lease must not end for it
+            if database.closed:
                 raise
-            self._log.warning("duty.error", duty=name, error=str(error).strip())
+            unforeseen = None if isinstance(error, psycopg.Error) else error
+            self._log.warning("duty.error", duty=name, error=str(error).strip(), exc_info=unforeseen)
