@@ -36,7 +36,7 @@ BEAT = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
 RECONCILE, SWEEP, EXPIRE, DISCARD, TRUNCATE = 2.0, 5.0, 5.0, 60.0, 300.0
 #: Between two looks at a job or tick that is due and cannot be had (seconds).
-OVERDUE = 0.1
+OVERDUE = 0.25
 #: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
 UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.

@@ -1,0 +1,145 @@
+"""The scheduler's rounds: what goes wrong in one costs neither the lease nor the rest of the round."""
+
+import os
+from collections.abc import Iterator
+from math import inf
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from qworker import App
+from qworker.claims import Claims
+from qworker.connection import connect
+from qworkerd.bell import Bell
+from qworkerd.claim import Status, draw_token
+from qworkerd.run import make_node
+from qworkerd.scheduler.loop import OVERDUE, Scheduler
+from qworkerd.settings import Settings
+from qworkerd.slots import Role, Slot, SlotState
+from tests.database import Database
+from tests.qworkerd.test_bell import rings
+from tests.waiting import until
+
+
+class Office:
+    """A scheduler that goes round when it is told to, and a worker's slot."""
+
+    def __init__(self, database: Database) -> None:
+        self.conn = connect(database.dsn, "test")
+        self.node = make_node(App(), Settings(dsn=database.dsn, processes=1, lease=30.0))
+        self.node.table.header.looked = inf  # nobody supervises
+        own, self.slot = self.node.table.slots[:2]
+        own.occupy(Role.SCHEDULER, 0, 0.0, 0.0)
+        self.scheduler = Scheduler(self.node, own)
+        self.round()
+
+    def round(self) -> None:
+        """Go round once, with everything due."""
+        database = self.scheduler.link.get()
+        assert database is not None
+        self.scheduler.beat_due = self.scheduler.look_due = 0.0
+        self.scheduler.round(database)
+
+    def insert(self, columns: str = "task", values: str = "'noop'") -> int:
+        row = self.conn.execute(
+            f"INSERT INTO qworker.job ({columns}) VALUES ({values}) RETURNING id".encode()  # noqa: S608
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def run(self) -> int:
+        """Make a job, and have the worker run it; return its id."""
+        job = self.insert()
+        self.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+        claim = self.slot.claims[0]
+        claim.open(draw_token())
+        Claims().claim(self.conn, node=self.node.table.header.node, token=claim.token, queues=["default"],
+                       priorities=[5], cursors=[0], limit=1)  # fmt: skip
+        claim.fill([job], [0], [1])
+        claim.statuses[0] = Status.RUNNING
+        return job
+
+    def state(self, job: int) -> str:
+        row = self.conn.execute("SELECT state FROM qworker.jobs WHERE id = %s", (job,)).fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+@pytest.fixture
+def office(database: Database) -> Iterator[Office]:
+    office = Office(database)
+    yield office
+    office.scheduler.link.drop()
+    office.conn.close()
+
+
+def rung(bell: Bell) -> bool:
+    """Tell whether a bell rings, and silence it."""
+    rang = rings(bell)
+    bell.silence()
+    return rang
+
+
+def test_a_grave_that_cannot_be_settled_holds_up_nothing_else(office: Office) -> None:
+    job = office.run()
+    office.slot.bury("signal:SEGV")
+    due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
+    for statement in (
+        "CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
+        f"CREATE TRIGGER t BEFORE UPDATE ON qworker.job FOR EACH ROW WHEN (OLD.id = {job}) EXECUTE FUNCTION choke()",
+    ):
+        office.conn.execute(statement.encode())
+    try:
+        office.round()
+        assert (office.state(due), office.state(job)) == ("available", "running")
+        assert office.slot.state is SlotState.DEAD
+    finally:
+        office.conn.execute("DROP FUNCTION choke() CASCADE")
+    office.round()
+    assert office.state(job) == "available"
+    assert office.slot.state is SlotState.FREE
+
+
+def test_a_duty_that_breaks_does_not_end_the_round(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
+    monkeypatch.setattr(office.scheduler.cron, "due_at", 0.0)
+    monkeypatch.setattr(office.scheduler.cron, "enqueue", lambda _: 1 / 0)
+    office.round()
+    assert office.state(due) == "available"
+
+
+def test_a_notification_that_comes_during_a_statement_is_heard_in_the_same_round(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(database: Any) -> None:
+        rung(office.node.wake)
+        office.conn.execute("NOTIFY qworker, 'default'")
+        database.execute("SELECT 1")
+
+    monkeypatch.setattr(office.scheduler, "look", look)
+    office.round()
+    assert rung(office.node.wake)
+
+
+def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(office: Office, database: Database) -> None:
+    office.insert("task, state, run_at", "'noop', 'scheduled', now()")
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT FROM qworker.job FOR UPDATE")
+        office.round()
+        assert office.scheduler.look_due - monotonic() > OVERDUE / 2
+    office.round()
+    assert office.conn.execute("SELECT state FROM qworker.job").fetchall() == [("available",)]
+
+
+def test_the_worker_of_a_cancelled_job_may_be_dead(office: Office) -> None:
+    job = office.run()
+    office.conn.execute("UPDATE qworker.job SET cancel_at = now() WHERE id = %s", (job,))
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    office.slot.words[Slot.PID] = pid
+    office.round()
+    assert office.slot.words[Slot.CANCEL] == job
+    until(lambda: office.scheduler.sight.cancels == [job])
