@@ -6,35 +6,35 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
-from qworkerd.slots import Role, Slot, SlotState, SlotTable
+from qworkerd.slots import Role, SlotState, SlotTable
 
 #: The kernel needs a moment for a killed process (seconds).
 PATIENCE = 2.0
 
 
-def alive(slot: Slot) -> bool:
-    """Tell whether a slot's process still runs; pid and start time together name it for ever (proc(5) field 22)."""
+def alive(pid: int, birth: int) -> bool:
+    """Tell whether a process still runs; pid and start time together name it for ever (proc(5) field 22)."""
     try:
-        fields = Path(f"/proc/{slot.pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return fields[0] not in (b"Z", b"X") and int(fields[19]) == slot.birth
+    return fields[0] not in (b"Z", b"X") and int(fields[19]) == birth
 
 
 def end_workers(table: SlotTable) -> None:
     """Kill every worker with its group, wait until they are gone, and make graves of their slots.
 
     The kernel has killed the workers when their supervisor died; what is left are the subprocesses of their jobs. When
-    the supervisor only stands still, the workers are killed here: nobody reaps them, so their pids are not reused.
+    the supervisor only stands still, the workers are killed here: nobody reaps them, so their pids are not reused. It
+    may go on at any moment, and put another child into a slot whose process it finds dead.
     """
-    workers = table.live(Role.WORKER)
-    for slot in workers:
-        if slot.pid:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(slot.pid, signal.SIGKILL)
+    workers = [(slot, slot.pid, slot.birth) for slot in table.live(Role.WORKER) if slot.pid]
+    for _, pid, _ in workers:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
     until = monotonic() + PATIENCE
-    while any(alive(slot) for slot in workers) and monotonic() < until:
+    while any(alive(pid, birth) for _, pid, birth in workers) and monotonic() < until:
         sleep(0.005)
-    for slot in workers:
-        if slot.state is SlotState.LIVE:
+    for slot, pid, _ in workers:
+        if slot.state is SlotState.LIVE and slot.pid == pid:
             slot.bury("supervisor-lost")
