@@ -121,8 +121,6 @@ class Scheduler:
         self.slot.enter(Phase.CLOSING, monotonic() + self.node.settings.stall_timeout)
         if self.orphaned:
             self.log.error("supervisor.lost", hint="its workers are ended, their jobs given back")
-            # If it only stands still, it may go on and fork others: they must claim nothing for this node any more.
-            self.header.lease_until = 0.0
             # Should the supervisor go on after all, it must not replace them: what they took would be a stranger's soon.
             self.header.lease_until = 0.0
             end_workers(self.node.table)
