@@ -1,0 +1,138 @@
+"""The database goes away and comes back: nodes wait for it, and lose nothing and repeat nothing."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from qworker import JobState
+from qworker.migrations import migrate
+from qworkerd.embedded import EmbeddedPostgres
+from tests.database import Database
+from tests.lifecycle.application import nap, quick
+from tests.lifecycle.cluster import Cluster, reached
+from tests.lifecycle.handlers import held
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A server that may be stopped and crashed."""
+    with EmbeddedPostgres() as server:
+        with psycopg.connect(server.dsn) as conn:
+            migrate(conn)
+        yield server
+
+
+@pytest.fixture
+def own(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Cluster]:
+    """Nodes on that server; it runs when the test begins, and is clean."""
+    server.start()
+    database = Database(server.dsn)
+    database.empty()
+    with Cluster(database, tmp_path) as cluster:
+        yield cluster
+
+
+def test_a_node_that_starts_without_its_database_waits_for_it(own: Cluster, server: EmbeddedPostgres) -> None:
+    job = quick.enqueue()
+    server.stop()
+    node = own.start("--processes", "1")
+    node.await_event("database.away", role="scheduler")
+    node.await_event("database.away", role="worker")
+    server.start()
+    node.await_ready()
+    assert reached(job).state is JobState.COMPLETED
+    assert node.events("child.died") == []
+    assert node.stop() == 0
+
+
+def test_a_node_that_waits_for_its_database_can_be_stopped(own: Cluster, server: EmbeddedPostgres) -> None:
+    server.stop()
+    node = own.start("--processes", "1")
+    node.await_event("database.away", role="scheduler")
+    node.await_event("database.away", role="worker")
+    node.signal(signal.SIGTERM)
+    assert node.wait(5) == 0
+    assert node.members() == []
+
+
+def test_a_database_without_the_schema_ends_a_node_that_has_waited_for_it(
+    own: Cluster, server: EmbeddedPostgres
+) -> None:
+    with psycopg.connect(server.dsn, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE bare")
+    server.stop()
+    node = own.start("--processes", "1", dsn=server.dsn.rpartition("/")[0] + "/bare")
+    node.await_event("database.away", role="scheduler")
+    server.start()
+    assert node.wait() == 78
+    assert "qworker db migrate" in node.log.read_text()
+    assert node.members() == []
+
+
+@pytest.mark.parametrize("end", [EmbeddedPostgres.stop, EmbeddedPostgres.kill], ids=["restart", "crash"])
+def test_a_running_job_does_not_notice_a_restart(
+    own: Cluster, server: EmbeddedPostgres, end: Callable[[EmbeddedPostgres], None]
+) -> None:
+    node = own.start("--processes", "2").await_ready()
+    job = nap.enqueue(3)
+    own.await_notes("start", job=job.id)
+    end(server)
+    node.await_event("database.away", role="scheduler")
+    server.start()
+    node.await_event("database.back", role="scheduler")
+    later = quick.enqueue()
+    assert reached(later).state is JobState.COMPLETED
+    done = reached(job)
+    assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
+    assert len(own.notes("start", job=job.id)) == 1
+    assert node.events("child.died") == []
+    assert node.stop() == 0
+
+
+def test_a_job_that_ends_while_the_database_is_away_is_settled_when_it_is_back(
+    own: Cluster, server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    node = own.start("--processes", "1").await_ready()
+    job = held.enqueue(str(tmp_path / "go"))
+    own.await_notes("start", job=job.id)
+    server.kill()
+    (tmp_path / "go").touch()
+    own.await_notes("end", job=job.id)
+    node.await_event("database.away", role="worker")
+    server.start()
+    assert reached(job).state is JobState.COMPLETED
+    assert len(own.notes("start", job=job.id)) == 1
+    assert node.stop() == 0
+
+
+def test_sessions_that_an_administrator_ends_are_opened_again(own: Cluster) -> None:
+    node = own.start("--processes", "2").await_ready()
+    until(lambda: len(node.events("child.spawned")) == 3)
+    ended = own.value(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'qworker %' AND pid <> pg_backend_pid()"
+    )
+    assert ended >= 3
+    assert reached(quick.enqueue()).state is JobState.COMPLETED
+    assert node.events("child.died") == []
+    assert node.stop() == 0
+
+
+def test_a_drain_without_the_database_ends_in_time(own: Cluster, server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """What is finished and not settled is another node's after the lease; it was told, and is not lost."""
+    node = own.start("--processes", "1").await_ready()
+    job = held.enqueue(str(tmp_path / "go"))
+    own.await_notes("start", job=job.id)
+    server.kill()
+    (tmp_path / "go").touch()
+    own.await_notes("end", job=job.id)
+    node.signal(signal.SIGTERM)
+    assert node.wait(15) == 0
+    assert node.members() == []
+    node.await_event("worker.unsettled")
+    server.start()
+    assert job.refresh().state is JobState.RUNNING
