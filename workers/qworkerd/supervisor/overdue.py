@@ -38,14 +38,22 @@ class Overdue:
                 continue
             if seat.sentence:
                 if now >= seat.execution:
-                    seat.execution = inf
-                    kill_group(seat.pid)
+                    self._execute(seat, seat.slot, now)
                 continue
             found = expired(seat.slot, now)
             if found is None or seat.suspicion != found:
                 seat.suspicion, seat.suspected = found, now
             elif now - seat.suspected >= SECOND_LOOK:
                 self._condemn(seat, seat.slot, found, now)
+
+    def _execute(self, seat: Seat, slot: Slot, now: float) -> None:
+        """Kill the child, unless it has got over it while its stacks were dumped: its next job is not to blame."""
+        if expired(slot, now) == seat.suspicion:
+            seat.execution = inf
+            kill_group(seat.pid)
+            return
+        seat.sentence, seat.suspicion = "", None
+        self._log.info("child.pardoned", child=seat.name, child_pid=seat.pid)
 
     def due(self, seat: Seat, slot: Slot) -> float:
         """Return when the child has to be looked at next (monotonic)."""

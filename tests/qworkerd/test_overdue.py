@@ -1,0 +1,76 @@
+"""Who is past a deadline is looked at twice, then shows its stacks, then dies; unless it has got over it."""
+
+import os
+import signal
+from math import inf
+
+import pytest
+
+from qworker import App
+from qworkerd.run import make_node
+from qworkerd.settings import Settings
+from qworkerd.slots import Phase, Role, Slot
+from qworkerd.supervisor.overdue import LAST_WORDS, SECOND_LOOK, Overdue
+from qworkerd.supervisor.seat import Seat
+
+
+class Bench:
+    """A worker past its deadline, looked at by a clock of the test's own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        node = make_node(App(), Settings(processes=1))
+        self.overdue, self.slot, self.seat = Overdue(node), node.table.slots[0], Seat(Role.WORKER, 1)
+        self.killed: list[int] = []
+        self.dumped: list[int] = []
+        self.now = 100.0
+        self.slot.occupy(Role.WORKER, 1, inf, 0.0)
+        self.claim = self.slot.claims[0]
+        self.claim.open(7)
+        self.claim.fill([1, 2], [0, 0], [1, 1])
+        self.seat.seat(4711, self.slot, 0.0)
+        monkeypatch.setattr("qworkerd.supervisor.overdue.monotonic", lambda: self.now)
+        monkeypatch.setattr("qworkerd.supervisor.overdue.kill_group", self.killed.append)
+        monkeypatch.setattr(os, "kill", lambda _, signum: self.dumped.append(signum))
+
+    def run(self, place: int, deadline: float) -> None:
+        for other in range(place):
+            self.claim.statuses[other] = 3
+        self.claim.statuses[place] = 1
+        self.slot.floats[Slot.DEADLINE] = deadline
+        self.slot.words[Slot.PHASE] = Phase.RUNNING
+
+    def look(self, seconds: float) -> None:
+        self.now += seconds
+        self.overdue.end([self.seat])
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_a_job_past_its_hard_deadline_shows_its_stacks_and_dies(bench: Bench) -> None:
+    bench.run(0, deadline=100.5)
+    bench.look(0.4)
+    bench.look(0.2)
+    assert not bench.seat.sentence
+    bench.look(SECOND_LOOK + 0.01)
+    assert (bench.seat.sentence, bench.dumped, bench.killed) == ("timeout", [signal.SIGUSR2], [])
+    bench.look(LAST_WORDS + 0.01)
+    bench.look(1.0)
+    assert (bench.seat.sentence, bench.killed) == ("timeout", [4711])
+
+
+def test_a_job_that_ends_at_the_last_moment_does_not_cost_the_next_one_its_life(bench: Bench) -> None:
+    bench.run(0, deadline=100.5)
+    bench.look(0.6)
+    bench.look(SECOND_LOOK + 0.01)
+    assert bench.seat.sentence == "timeout"
+    bench.run(1, deadline=200.0)
+    bench.look(LAST_WORDS + 0.01)
+    assert (bench.seat.sentence, bench.killed) == ("", [])
+    bench.now = 200.0
+    bench.look(0.1)
+    bench.look(SECOND_LOOK + 0.01)
+    bench.look(LAST_WORDS + 0.01)
+    assert bench.killed == [4711]
