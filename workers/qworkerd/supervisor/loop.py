@@ -104,7 +104,13 @@ class Supervisor:
             seat.due = now + TICK
             return
         slot.occupy(seat.role, seat.number, now + self.settings.boot_timeout, now)
-        pid = child.fork(seat.role, slot, self.mains[seat.role])
+        try:
+            pid = child.fork(seat.role, slot, self.mains[seat.role])
+        except OSError as error:  # no process or no memory to be had: the children that live must not die for it
+            slot.free()
+            seat.due = now + TICK
+            self.log.warning("child.unborn", child=seat.name, error=str(error), again_in=TICK)
+            return
         slot.words[Slot.PID] = pid
         seat.seat(pid, slot, now)
         self.log.debug("child.spawned", child=seat.name, child_pid=pid)

@@ -1,0 +1,42 @@
+"""The supervisor's own steps, where the kernel or another process would have to misbehave at the right moment."""
+
+from collections.abc import Callable
+
+import pytest
+
+from qworker import App
+from qworkerd.run import make_node
+from qworkerd.settings import Settings
+from qworkerd.slots import Role, Slot, SlotState
+from qworkerd.supervisor.loop import TICK, Supervisor
+from qworkerd.supervisor.systemd import Notifier
+
+
+@pytest.fixture
+def supervisor() -> Supervisor:
+    mains: dict[Role, Callable[[Slot], int]] = {Role.WORKER: lambda _: 0, Role.SCHEDULER: lambda _: 0}
+    return Supervisor(make_node(App(), Settings(processes=1)), mains, Notifier({}))
+
+
+def test_a_fork_that_fails_is_tried_again(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more processes are allowed, or no memory is left: the workers that live must not die with the supervisor."""
+    pids = iter([4711])
+
+    def fork(*_: object) -> int:
+        try:
+            return next(pids)
+        except StopIteration:
+            raise BlockingIOError(11, "Resource temporarily unavailable") from None
+
+    monkeypatch.setattr("qworkerd.supervisor.child.fork", fork)
+    supervisor.respawn()
+    scheduler, worker = supervisor.scheduler, supervisor.workers[0]
+    assert (scheduler.pid, worker.pid) == (4711, 0)
+    assert [slot.state for slot in supervisor.table].count(SlotState.LIVE) == 1
+    assert worker.due - worker.since > 0
+    monkeypatch.setattr("qworkerd.supervisor.child.fork", lambda *_: 4712)
+    supervisor.respawn()
+    assert worker.pid == 0, "not before some time has passed"
+    worker.due -= TICK
+    supervisor.respawn()
+    assert worker.pid == 4712
