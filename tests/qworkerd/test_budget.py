@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import threading
 
 import pytest
 
@@ -76,3 +77,20 @@ def test_a_process_that_dies_while_it_draws_does_not_stop_the_others(header: Hea
         return budget.draw(4)
 
     assert apart(draw_beside_a_dying_process) == 4
+
+
+def test_the_threads_of_one_process_wait_for_each_other_too(header: Header) -> None:
+    """A worker draws while its clerk gives back; a record lock is the process's, and keeps no thread out."""
+    budget, order = Budget(header, 3), []
+
+    def draw() -> None:
+        budget.draw(1)
+        order.append("drawn")
+
+    with budget._locked():
+        thread = threading.Thread(target=draw)
+        thread.start()
+        thread.join(0.1)
+        order.append("unlocked")
+    thread.join()
+    assert order == ["unlocked", "drawn"]

@@ -10,7 +10,7 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworker.connection import connect
-from qworkerd.claim import Claim, draw_token
+from qworkerd.claim import Claim, Status, draw_token
 from qworkerd.node import Node
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
@@ -226,3 +226,14 @@ def test_an_error_that_is_not_the_databases_does_not_end_the_thread(
     desk.clerk.done.extend((claim, job, None) for job in ids)
     desk.clerk.ring()
     until(lambda: desk.states(ids) == ["completed"] * 2)
+
+
+def test_what_was_handed_back_is_not_counted_as_left_should_the_worker_die(desk: Desk) -> None:
+    """The supervisor gives the unstarted jobs of a dead worker back to the budget: these are there already."""
+    claim, ids, batch = desk.claim(4)
+    batch.pending.popleft()
+    claim.statuses[0] = Status.RUNNING
+    desk.clerk.give_back(batch)
+    assert desk.clerk.flush(5.0)
+    assert desk.states(ids) == ["running", "available", "available", "available"]
+    assert [entry.status for entry in claim.entries()] == [Status.RUNNING] + [Status.DONE] * 3

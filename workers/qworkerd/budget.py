@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,10 +15,11 @@ class Budget:
     The lock is a POSIX record lock on an anonymous file: the kernel frees it when its holder dies.
     """
 
-    __slots__ = ("_fd", "_header", "limited")
+    __slots__ = ("_fd", "_header", "_threads", "limited")
 
     def __init__(self, header: Header, jobs: int | None) -> None:
         self._header = header
+        self._threads = threading.Lock()  # a record lock is the process's: it does not keep the clerk out
         self._fd = os.memfd_create("qworker-budget")
         #: Whether there is a limit at all.
         self.limited = jobs is not None
@@ -25,11 +27,12 @@ class Budget:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+        with self._threads:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     @property
     def spent(self) -> bool:

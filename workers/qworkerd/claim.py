@@ -3,7 +3,7 @@
 import enum
 import secrets
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 #: How many jobs one claim may take.
@@ -86,9 +86,18 @@ class Claim:
         self._head[1] = count
 
     def close(self) -> None:
-        """Free the claim: every job of it is settled, or it never got any."""
-        self._head[0] = 0
+        """Free the claim: every job of it is settled, or it never got any.
+
+        The token last: without it the claim is the other thread's to open, and to fill.
+        """
         self._head[1] = 0
+        self._head[0] = 0
+
+    def mark(self, jobs: Collection[int], status: Status) -> None:
+        """Note how far some of its jobs are."""
+        for place, job in enumerate(self.ids[: self._head[1]]):
+            if job in jobs:
+                self.statuses[place] = status
 
     def entries(self) -> list[Entry]:
         """Return the jobs; empty while the answer to the claim is out."""

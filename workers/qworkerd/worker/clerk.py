@@ -13,7 +13,7 @@ import psycopg
 
 from qworker.claims import Claims
 from qworkerd import exits, log
-from qworkerd.claim import Claim
+from qworkerd.claim import Claim, Status
 from qworkerd.link import LOST, REFUSED, Link
 from qworkerd.node import Node
 from qworkerd.slots import Slot
@@ -224,6 +224,8 @@ class Clerk:
         self._breathe()
         changed = errand.write(self._claims, database)
         if isinstance(errand, Release) and changed:
+            # Before the budget gets them back: should this process die in between, they must not be given back twice.
+            errand.claim.mark(set(changed), Status.DONE)
             self._node.budget.give_back(len(changed))
             self._node.wake.ring()
         gone = len(changed)
