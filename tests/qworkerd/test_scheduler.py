@@ -13,6 +13,7 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworkerd.bell import Bell
 from qworkerd.claim import Status, draw_token
+from qworkerd.header import Header, boottime
 from qworkerd.run import make_node
 from qworkerd.scheduler.loop import OVERDUE, Scheduler
 from qworkerd.settings import Settings
@@ -93,12 +94,12 @@ def test_a_grave_that_cannot_be_settled_holds_up_nothing_else(office: Office) ->
     try:
         office.round()
         assert (office.state(due), office.state(job)) == ("available", "running")
-        assert office.slot.state is SlotState.DEAD
+        assert office.slot.words[Slot.STATE] == SlotState.DEAD
     finally:
         office.conn.execute("DROP FUNCTION choke() CASCADE")
     office.round()
     assert office.state(job) == "available"
-    assert office.slot.state is SlotState.FREE
+    assert office.slot.words[Slot.STATE] == SlotState.FREE
 
 
 def test_a_duty_that_breaks_does_not_end_the_round(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +131,23 @@ def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(office:
         assert office.scheduler.look_due - monotonic() > OVERDUE / 2
     office.round()
     assert office.conn.execute("SELECT state FROM qworker.job").fetchall() == [("available",)]
+
+
+def test_a_node_has_its_lease_before_its_number(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node with a number and without a lease has lost it: the supervisor would kill its workers."""
+    node: Any = Header.node
+    leases = []
+
+    def register(header: Header, number: int) -> None:
+        leases.append(header.lease_until - boottime())
+        node.__set__(header, number)
+
+    monkeypatch.setattr(Header, "node", property(node.__get__, register))
+    office = Office(database)
+    office.scheduler.link.drop()
+    office.conn.close()
+    assert leases
+    assert leases[0] > 20
 
 
 def test_the_worker_of_a_cancelled_job_may_be_dead(office: Office) -> None:

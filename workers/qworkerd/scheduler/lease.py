@@ -54,8 +54,9 @@ class Lease:
             processes=settings.processes, lease=settings.lease,
         )  # fmt: skip
         self.idle = False
-        self._header.node = number
+        # The lease first: a node without one has its workers killed, and no worker claims before there is a node.
         self._header.lease_until = sent + settings.lease - self._margin
+        self._header.node = number
         self._log.info("node.registered", node=number)
 
     def leave(self, database: Database) -> None:

@@ -121,7 +121,7 @@ class Scheduler:
         self.slot.enter(Phase.CLOSING, monotonic() + self.node.settings.stall_timeout)
         if self.orphaned:
             self.log.error("supervisor.lost", hint="its workers are ended, their jobs given back")
-            # Should the supervisor go on after all, it must not replace them: what they took would be a stranger's soon.
+            # Should the supervisor go on after all, it must not replace them: what they take would soon be others'.
             self.header.lease_until = 0.0
             end_workers(self.node.table)
         self.stopping = False

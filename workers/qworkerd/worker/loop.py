@@ -82,7 +82,7 @@ class Worker:
         while not self.stopping:
             if os.getppid() != self.parent or self.header.empty:
                 break
-            if self.clock() >= self.header.lease_until:
+            if self.header.node == 0 or self.clock() >= self.header.lease_until:
                 self.slot.enter(Phase.IDLE, self.stall())
                 self.doze(PATIENCE)
                 continue
