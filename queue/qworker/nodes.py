@@ -102,9 +102,15 @@ class Nodes:
         """Count a crash, and let the job run again after `delay` seconds."""
         return bool(self._rows(database, "charge", id=job, token=token, delay=delay, error=error))
 
-    def lose(self, database: Database, token: int, job: int, max_losses: int, error: str) -> int:
-        """Give back the job that ran when its node had to stop; return 1 if it was still the claim's."""
-        return len(self._rows(database, "lose", id=job, token=token, max_losses=max_losses, error=error))
+    def lose(
+        self, database: Database, token: int, job: int, max_losses: int, error: str, hooks: Iterable[str] = ()
+    ) -> int:
+        """Give back the job that ran when its node had to stop; return 1 if it was still the claim's.
+
+        hooks are the tasks that have a failure hook: lost too often, the job fails.
+        """
+        rows = self._rows(database, "lose", id=job, token=token, max_losses=max_losses, error=error, hooks=list(hooks))
+        return len(rows)
 
     def end_sessions(self, database: Database, tag: str) -> int:
         """End what a dead process has left running in the server; return how many sessions."""
@@ -128,9 +134,9 @@ class Nodes:
         """Declare a node dead unless its beat has moved."""
         return bool(self._rows(database, "bury_node", dead=dead, beat=beat))
 
-    def rescue(self, database: Database, dead: int, max_losses: int) -> int:
-        """Free up to 1,000 jobs of a dead node; return how many."""
-        return len(self._rows(database, "rescue", dead=dead, max_losses=max_losses))
+    def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> int:
+        """Free up to 1,000 jobs of a dead node; return how many. hooks as for `lose`."""
+        return len(self._rows(database, "rescue", dead=dead, max_losses=max_losses, hooks=list(hooks)))
 
     def strays(self, database: Database) -> list[int]:
         """Return nodes that running jobs name and that are no more."""

@@ -147,6 +147,40 @@ def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_ofte
         assert row["errors"][-1]["cause"] == "node-lost"
 
 
+@pytest.mark.parametrize("hooks", [["noop"], []])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_job_that_was_lost_too_often_fails_as_others_do(
+    claimer: Claimer, nodes: Nodes, hooks: list[str], *, own: bool
+) -> None:
+    """Its key is free, or all that is enqueued under it would be a duplicate of a job that nobody runs."""
+    (job,) = claimer.insert()
+    claimer.conn.execute("UPDATE qworker.job SET flags = 1")
+    claimer.conn.execute("INSERT INTO qworker.unique_key VALUES ('noop', 'k', %s)", (job,))
+    for losses in (1, 2):
+        claimer.claim(1)
+        assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(1,)]
+        if own:
+            assert nodes.lose(claimer.conn, TOKEN, job, 2, '{"cause": "lease"}', hooks) == 1
+        else:
+            assert nodes.rescue(claimer.conn, 1, 2, hooks) == 1
+        assert claimer.row(job)["losses"] == losses
+    assert (claimer.row(job)["state"], claimer.row(job)["flags"]) == ("failed", 0)
+    assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(0,)]
+    found = claimer.claim(10)
+    assert [(hook.task, hook.flags, hook.args) for hook in found] == [("noop", 2, f'{{"job": {job}}}')] * len(hooks)
+
+
+@pytest.mark.parametrize("errors", ['{"oops": 1}', "null", "7", '"text"'])
+def test_errors_that_somebody_has_spoilt_do_not_keep_a_nodes_jobs_from_being_freed(
+    claimer: Claimer, nodes: Nodes, errors: str
+) -> None:
+    job, other = claimer.insert(2)
+    claimer.conn.execute("UPDATE qworker.job SET errors = %s::jsonb WHERE id = %s", (errors, job))
+    claimer.claim(2)
+    assert nodes.rescue(claimer.conn, 1, 10) == 2
+    assert [claimer.row(found)["errors"][-1]["type"] for found in (job, other)] == ["NodeLost"] * 2
+
+
 # Retention
 
 

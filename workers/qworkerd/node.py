@@ -1,8 +1,10 @@
 """What the processes of one node share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qworker import App
+from qworker.connection import resolve_dsn
 from qworkerd.bell import Bell
 from qworkerd.budget import Budget
 from qworkerd.settings import Settings
@@ -15,8 +17,8 @@ class Node:
 
     app: App
     settings: Settings
-    #: Connection string, resolved from the settings, the application and the environment at each connect.
-    dsn: str
+    #: Where the database is, as the application or the settings have it.
+    source: str | Callable[[], str] | None
     table: SlotTable
     budget: Budget
     #: The names of the tasks, sorted: a slot names a task by its place here.
@@ -25,6 +27,16 @@ class Node:
     wake: Bell = field(default_factory=Bell)
     #: The scheduler waits on it: there is a grave, or a worker went idle.
     poke: Bell = field(default_factory=Bell)
+
+    @property
+    def dsn(self) -> str:
+        """The connection string, found out anew for each connect: credentials may have been rotated."""
+        return resolve_dsn(self.source)
+
+    @property
+    def hooks(self) -> list[str]:
+        """The tasks that want to hear of a job that has failed for good."""
+        return [name for name in self.tasks if self.app.tasks[name].hook is not None]
 
     def task_name(self, number: int) -> str:
         """Return the task a slot's entry names."""

@@ -95,7 +95,7 @@ class Burials:
             self._log.warning("job.cancelled", **facts)
             return 0
         if cause in BLAMELESS:
-            return self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error)
+            return self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error, self._node.hooks)
         task = self._tasks.get(job.task)
         policy = self._policies.find(task, job.overrides)
         crashes = job.crashes + 1

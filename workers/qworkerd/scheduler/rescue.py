@@ -46,7 +46,7 @@ class Rescue:
     def free(self, database: Database, dead: int) -> int:
         """Free the jobs of a node that is gone; return how many."""
         total = 0
-        while freed := self._nodes.rescue(database, dead, self._node.settings.max_losses):
+        while freed := self._nodes.rescue(database, dead, self._node.settings.max_losses, self._node.hooks):
             total += freed
         if total:
             self._log.warning("jobs.rescued", node=dead, jobs=total)
