@@ -242,6 +242,8 @@ CREATE FUNCTION {schema}.with_error(errors jsonb, error jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN error IS NULL THEN errors
-    WHEN jsonb_array_length(coalesce(errors, '[]')) >= 50 THEN (errors - 0) || jsonb_build_array(error)
-    ELSE coalesce(errors, '[]') || jsonb_build_array(error)
+    -- NULL, or whatever somebody has made of it by hand: no attempt may stay unsettled for that.
+    WHEN jsonb_typeof(errors) IS DISTINCT FROM 'array' THEN jsonb_build_array(error)
+    WHEN jsonb_array_length(errors) >= 50 THEN (errors - 0) || jsonb_build_array(error)
+    ELSE errors || jsonb_build_array(error)
 END;
