@@ -6,6 +6,7 @@ import sysconfig
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +49,7 @@ def index(path: str) -> None:
     problem = None
     try:
         with warnings.catch_warnings(action="ignore"):
-            counts.update(map(type, ast.walk(ast.parse(source))))
+            counts.update(map(type, statements(ast.parse(source))))
     except (SyntaxError, ValueError) as error:  # the library's tests hold files that are wrong on purpose
         problem = str(error)
     functions = counts[ast.FunctionDef] + counts[ast.AsyncFunctionDef]
@@ -93,6 +94,14 @@ class Totals(NamedTuple):
     lines: int
     #: Files that are no Python.
     problems: int
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements of a module, a function, a branch ...; expressions hold neither functions nor classes."""
+    for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for statement in getattr(node, part, ()):
+            yield statement
+            yield from statements(statement)
 
 
 def files() -> list[str]:

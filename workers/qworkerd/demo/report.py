@@ -120,7 +120,7 @@ class Report:
         job = self.facts.flaky
         pauses = " s and ".join(f"{event['retry_in']:g}" for event in self._events.find("job.retried", job=job.id))
         kept = job.state is JobState.COMPLETED and job.attempt == 3 and len(job.errors) == 2  # noqa: PLR2004
-        return Check("flaky", kept, f"failed {len(job.errors)} times, came again after {pauses} s, {_now(job)}")
+        return Check("flaky", kept, f"failed {len(job.errors)} times, again after {pauses} s, {_now(job)}")
 
     def _sleepy(self) -> Check:
         job, cause = self.facts.sleepy, _causes(self.facts.sleepy)
@@ -135,8 +135,8 @@ class Report:
             and (job.crashes, causes) == (CRASHES, ["signal:SEGV"] * CRASHES)
             and facts.workers == facts.processes
         )
-        text = f"killed its worker {job.crashes} times, recorded as {_listed(causes)}, {_now(job)};"
-        return Check("deadly", kept, f"{text} {facts.workers} of {facts.processes} workers are there again")
+        text = f"killed {job.crashes} workers ({_listed(causes)}), {_now(job)}"
+        return Check("deadly", kept, f"{text}; {facts.workers} of {facts.processes} are back")
 
     def _pulse(self) -> Check:
         ticks = sorted(event["tick"] for event in self._events.find("cron.enqueued"))
@@ -147,7 +147,7 @@ class Report:
     def _end(self) -> Check:
         code, left, failed = self.facts.exit_code, self.facts.left, self.facts.failed
         kept = (code, left, failed) == (0, 0, 2)
-        return Check("node", kept, f"stopped with exit code {code}; {left} jobs left undone, {failed} failed ones kept")
+        return Check("node", kept, f"exit code {code}; {left} jobs left undone, {failed} failed ones kept")
 
 
 def _causes(job: Job) -> list[str | None]:
