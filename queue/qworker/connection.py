@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, LiteralString
 
 import psycopg
@@ -74,7 +74,16 @@ def conninfo(dsn: str, role: str) -> str:
     except psycopg.ProgrammingError as error:
         msg = f"the DSN {redact(dsn)!r} is not readable: {redact(str(error)).strip()}"
         raise ConfigurationError(msg) from None
-    return make_conninfo("", **{**_TRANSPORT, "application_name": f"qworker {role}", **given})
+    return make_conninfo("", **{**_TRANSPORT, **given, "application_name": session_name(given, role)})
+
+
+def session_name(given: Mapping[str, Any], role: str) -> str:
+    """Return an application_name that ends in the role: by its end the sessions of a dead process are found.
+
+    A name of the DSN's own stands before it; the server keeps 63 bytes in all.
+    """
+    name = str(given.get("application_name") or "qworker")
+    return f"{name[: max(0, 62 - len(role))]} {role}"
 
 
 def connect(

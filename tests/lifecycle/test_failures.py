@@ -203,6 +203,16 @@ def test_a_running_job_is_interrupted_and_if_need_be_killed(
         job.wait(1)
 
 
+def test_a_cancelled_job_that_hears_no_signal_is_killed_though_it_has_no_timeout(
+    node: Node, module_cluster: Cluster
+) -> None:
+    job = shop.gil.options(timeout=None, retry=Retry(3)).enqueue()
+    module_cluster.await_notes("start", job=job.id)
+    assert job.cancel()
+    after = reached(job, timeout=1.5 + 0.5 + 2)
+    assert (after.state, after.attempt) == (JobState.CANCELLED, 1)
+
+
 def test_a_cancelled_job_that_fails_before_it_can_be_interrupted_is_not_tried_again(
     node: Node, module_cluster: Cluster
 ) -> None:

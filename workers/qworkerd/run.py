@@ -5,7 +5,6 @@ import threading
 from functools import partial
 
 from qworker import App
-from qworker.connection import resolve_dsn
 from qworkerd import log
 from qworkerd.budget import Budget
 from qworkerd.node import Node
@@ -19,7 +18,7 @@ def make_node(app: App, settings: Settings) -> Node:
     return Node(
         app=app,
         settings=settings,
-        dsn=resolve_dsn(app.dsn or settings.dsn),
+        source=app.dsn or settings.dsn,
         table=table,
         budget=Budget(table.header, settings.max_jobs),
         tasks=tuple(sorted(app.tasks)),

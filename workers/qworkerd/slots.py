@@ -54,7 +54,7 @@ class Slot:
 
     # Field numbers, for the hot path: `slot.words[Slot.PHASE] = …`, `slot.floats[Slot.DEADLINE] = …`.
     STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, FAILED, CANCEL = range(10)
-    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW = range(10, 15)
+    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY = range(10, 16)
 
     def __init__(self, memory: memoryview, index: int) -> None:
         self.index = index

@@ -234,7 +234,9 @@ class Scheduler:
         for slot in self.node.table.live(Role.WORKER):
             running = slot.current()
             if running is not None and running.id in wanted:
-                slot.words[Slot.CANCEL] = running.id
+                if slot.words[Slot.CANCEL] != running.id:
+                    slot.floats[Slot.CANCEL_BY] = monotonic() + self.node.settings.kill_grace
+                    slot.words[Slot.CANCEL] = running.id
                 with suppress(ProcessLookupError):  # it is dead and reaped, and its slot not yet a grave
                     os.kill(slot.pid, signal.SIGUSR1)
 

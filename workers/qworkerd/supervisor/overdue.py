@@ -78,5 +78,10 @@ def expired(slot: Slot, now: float) -> tuple[int, float] | None:
     """Return the phase and the deadline that is over, the clerk thread's included; None while all is well."""
     if slot.floats[Slot.DEADLINE] < now:
         return slot.words[Slot.PHASE], slot.floats[Slot.DEADLINE]
+    if slot.words[Slot.CANCEL] and slot.floats[Slot.CANCEL_BY] < now:
+        # Cancelled, and still running: a handler in C code hears no signal.
+        running = slot.current()
+        if running is not None and running.id == slot.words[Slot.CANCEL]:
+            return slot.words[Slot.PHASE], slot.floats[Slot.CANCEL_BY]
     clerk = slot.floats[Slot.CLERK_DEADLINE]
     return (Phase.SETTLING, clerk) if 0 < clerk < now else None

@@ -3,9 +3,12 @@
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
+from qworker.connection import session_name
 from qworkerd.node import Node
+from qworkerd.slots import Slot
 
 
 class Lending:
@@ -14,18 +17,23 @@ class Lending:
     An ordinary connection, with the server's own settings: the framework's statements never travel on it.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._dsn = node.dsn
+    def __init__(self, node: Node, slot: Slot) -> None:
+        self._node = node
+        self._role = f"job {slot.seat} {slot.tag}"
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
 
     def lend(self) -> psycopg.Connection[Any]:
         """Return a connection that is not in a transaction; raises psycopg_pool.PoolTimeout when there is none."""
         if self._pool is None:
             self._pool = ConnectionPool(
-                self._dsn, min_size=1, max_size=1, num_workers=1, timeout=10.0, open=True,
+                self._conninfo, min_size=1, max_size=1, num_workers=1, timeout=10.0, open=True,
                 check=ConnectionPool.check_connection, name="handlers",
             )  # fmt: skip
         return self._pool.getconn()
+
+    def _conninfo(self) -> str:
+        dsn = self._node.dsn
+        return make_conninfo(dsn, application_name=session_name(conninfo_to_dict(dsn), self._role))
 
     def take_back(self, connection: psycopg.Connection[Any], *, commit: bool) -> psycopg.Error | None:
         """Commit or roll back what the handler has done; return what went wrong. The pool keeps the connection."""

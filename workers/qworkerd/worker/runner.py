@@ -44,7 +44,7 @@ class Runner:
         self._slot = slot
         self._gate = gate
         self._clerk = clerk
-        self._lending = Lending(node)
+        self._lending = Lending(node, slot)
         self._forks = Forks()
         self._log = log.get()
         self._verbose = node.settings.log_level == "debug"
