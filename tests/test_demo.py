@@ -17,10 +17,12 @@ import pytest
 from qworker.job import Job, JobState
 from qworkerd.demo.events import Events
 from qworkerd.demo.jobs import Totals
+from qworkerd.demo.node import Node, NodeEnded
 from qworkerd.demo.report import Facts, Report
 from qworkerd.demo.screen import Screen
 from qworkerd.demo.story import tell
 from tests import leftovers
+from tests.database import Database
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
@@ -240,6 +242,33 @@ def test_a_line_of_the_log_is_read_when_it_is_whole(tmp_path: Path) -> None:
         file.write('e"}\n')
     assert events.fresh() == [{"event": "one"}]
     assert events.fresh() == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            ['{"level": "info", "event": "a"}', '{"level": "critical", "event": "b", "error": "no database"}'],
+            "no database",
+        ),
+        (['{"level": "critical", "event": "b", "exception": "Traceback\\nE"}', "noise"], "Traceback\nE"),
+        (["Fatal Python error", "  at line 1"], "Fatal Python error\n  at line 1"),
+    ],
+)
+def test_a_node_that_ends_early_is_asked_why(lines: list[str], words: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("\n".join(lines) + "\n")
+    events = Events(log)
+    events.fresh()
+    assert events.last_words() == words
+
+
+def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(empty_database: Database, tmp_path: Path) -> None:
+    with (
+        Node(1, empty_database.dsn, tmp_path, tmp_path / "log") as node,
+        pytest.raises(NodeEnded, match="exit code 78:\n.*qworker db migrate"),
+    ):
+        node.await_ready()
 
 
 def test_unexpected_warnings_are_told_and_usual_events_are_not() -> None:

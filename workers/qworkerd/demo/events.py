@@ -42,3 +42,9 @@ class Events:
         """Yield the events of a name that have these facts."""
         wanted = {"event": name, **facts}
         return (event for event in self.seen if wanted.items() <= event.items())
+
+    def last_words(self) -> str:
+        """Return why the node says it has ended, or else the last it said of anything."""
+        fatal = (event for event in self.seen if event.get("level") == "critical")
+        reasons = [str(event.get("exception") or event.get("error") or event.get("event")) for event in fatal]
+        return "\n".join(reasons or self.tail)

@@ -68,7 +68,7 @@ class Node:
         code = self._process.poll()
         if code is not None:
             self.events.fresh()
-            raise NodeEnded(f"the node ended with exit code {code}; its last words:\n" + "\n".join(self.events.tail))
+            raise NodeEnded(f"the node ended with exit code {code}:\n{self.events.last_words()}")
 
     def stop(self) -> int:
         """Have it finish what runs, and end; return the exit code."""
