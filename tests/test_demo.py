@@ -266,7 +266,7 @@ def test_a_node_that_ends_early_is_asked_why(lines: list[str], words: str, tmp_p
 def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(empty_database: Database, tmp_path: Path) -> None:
     with (
         Node(1, empty_database.dsn, tmp_path, tmp_path / "log") as node,
-        pytest.raises(NodeEnded, match="exit code 78:\n.*qworker db migrate"),
+        pytest.raises(NodeEnded, match=r"exit code 78:\n.*qworker db migrate"),
     ):
         node.await_ready()
 
