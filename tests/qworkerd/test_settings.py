@@ -163,3 +163,9 @@ def test_the_stop_timeout_covers_every_phase_of_a_shutdown(drain: float, interru
     settings = Settings(shutdown_timeout=drain, interrupt_timeout=interrupt)
     assert settings.stop_timeout == needed
     assert settings.stop_timeout >= drain + interrupt + 2 + 10
+
+
+def test_history_is_kept_for_no_longer_than_its_ring_can_be_emptied() -> None:
+    """The day to be emptied may be neither today nor tomorrow: with 30 days of 32 none would ever be."""
+    assert load({"keep_history": 29})[0].keep_history == 29
+    assert "keep_history" in refused({"keep_history": 30})

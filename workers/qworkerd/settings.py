@@ -92,7 +92,8 @@ class Settings:
     stall_timeout: float = seconds(
         30.0, 5, 3_600, "How long a worker process may spend on its own work, outside of jobs, before it is replaced."
     )
-    keep_history: int = count(7, 1, 30, "How many days finished jobs are kept.", metavar="DAYS")
+    # The ring has 32 days: today and tomorrow may be in use, and one that is over has to be left to be emptied.
+    keep_history: int = count(7, 1, 29, "How many days finished jobs are kept.", metavar="DAYS")
     keep_failed: int = count(30, 1, 36_500, "How many days failed jobs are kept for a retry.", metavar="DAYS")
     log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events from this level upwards.")
     log_format: str = choice(
