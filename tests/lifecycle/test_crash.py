@@ -47,9 +47,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belo
     cluster: Cluster, tmp_path: Path
 ) -> None:
     orders = Orders(tmp_path / "orders")
-    node = cluster.start(
-        "--processes", "1", "--boot-timeout", "1", QWORKER_APP=HOSTILE, QWORKER_TEST_BOOT=str(orders.path)
-    ).await_ready()
+    node = cluster.start("--processes", "1", QWORKER_APP=HOSTILE, QWORKER_TEST_BOOT=str(orders.path)).await_ready()
     orders.give("hang")  # no other worker, until the dead one's jobs have been looked at
     # The batch has grown to 64 by the hundredth job: the worker dies with finished, running and unstarted ones.
     with cluster.connect() as conn, conn.transaction():
@@ -72,6 +70,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belo
     ]
 
     orders.recall()
+    os.kill(node.children("worker")[0], signal.SIGKILL)
     done = [reached(job) for job in (fatal, app.job(after[-1]))]
     assert {job.state for job in done} == {JobState.COMPLETED}
     order = [int(note["job"]) for note in cluster.notes("start")]
