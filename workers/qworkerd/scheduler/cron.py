@@ -10,6 +10,9 @@ from qworkerd.node import Node
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
+#: How often a node that was outvoted by a newer one asks whether that still lives (seconds).
+AGAIN = 60.0
+
 
 class Cron:
     """Computes ticks from the database's clock; the row of the schedule decides who enqueues one."""
@@ -42,7 +45,10 @@ class Cron:
         for name, _task, expression, timezone, last, at in self._nodes.schedules(database, list(self._schedules)):
             schedule = self._schedules[name]
             if (schedule.expression, schedule.timezone) != (expression, timezone):
-                continue  # a newer release has declared it otherwise
+                # A newer release has declared it otherwise; should its nodes go, nobody else would tick.
+                self._declared_for = 0
+                next_ticks.append(at + AGAIN)
+                continue
             won += sum(self._won(database, name, tick) for tick in schedule.due(last, at))
             if (upcoming := schedule.next(at)) is not None:
                 next_ticks.append(upcoming)

@@ -175,13 +175,14 @@ WITH RECURSIVE named (node) AS (
 SELECT node FROM named WHERE node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = named.node);
 
 -- name: declare_cron
--- Declare a schedule; the newest node's declaration wins. A schedule seen for the first time starts now.
+-- Declare a schedule; the newest living node's declaration wins. A schedule seen for the first time starts now.
 INSERT INTO {schema}.cron AS c (name, task, expression, timezone, last_tick, declared_by)
 VALUES (%(name)s, %(task)s, %(expression)s, %(timezone)s, clock_timestamp(), %(node)s)
 ON CONFLICT (name) DO UPDATE
    SET task = excluded.task, expression = excluded.expression, timezone = excluded.timezone,
        declared_by = excluded.declared_by, declared_at = clock_timestamp()
- WHERE c.declared_by <= excluded.declared_by;
+ WHERE c.declared_by <= excluded.declared_by
+    OR NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = c.declared_by);
 
 -- name: schedules
 -- The schedules a node may enqueue: those it declares in the same words.
