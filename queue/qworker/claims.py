@@ -98,9 +98,7 @@ class Claims:
         """Put a job off and give its attempt back."""
         return self._ids(database, "snooze", {"id": job, "token": token, "delay": delay, "bounced": int(bounced)})
 
-    def fail(
-        self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0
-    ) -> list[int]:
+    def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
         """Fail a job for good, counting so many more crashes, and enqueue its failure hook."""
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}
         return self._ids(database, "fail", parameters)
