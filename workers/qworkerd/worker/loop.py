@@ -25,7 +25,7 @@ from qworkerd.worker.wear import Wear, resident
 BACKLOG = 512
 #: A task whose last run took longer has the finished jobs before it settled first (seconds).
 HEAVY = 0.05
-#: Between two looks at a lease that is out (seconds).
+#: Between two looks at a lease that is out, or at claims that are all held open (seconds).
 PATIENCE = 0.05
 #: How long the clerk may take to settle the last jobs of a process that ends (seconds).
 LAST_SETTLEMENT = 5.0
@@ -91,9 +91,11 @@ class Worker:
                 self.work(batch)
                 if self.worn_out():
                     code = exits.RECYCLE
+                    self.settle()
                     break
             elif self.node.budget.spent:
                 self.node.wake.ring()  # the next one that sleeps has nothing to wait for either
+                self.settle()
                 break
             elif self.taker.dry and not self.stopping:
                 self.rest()
@@ -110,6 +112,14 @@ class Worker:
             self.runner.close()
             self.node.app.close()
         return code
+
+    def settle(self) -> None:
+        """Wait until the database has been told what became of the jobs: a process that leaves takes failures with it.
+
+        It is away if that takes long; nobody waits for a replacement then, which could not claim either.
+        """
+        while not self.stopping and not self.clerk.flush(1.0):
+            self.slot.enter(Phase.SETTLING, self.stall())
 
     def worn_out(self) -> bool:
         """Tell whether the process has done its share, or was left in an unknown state by an interrupt."""
@@ -129,6 +139,7 @@ class Worker:
         if claim is None:  # all are held open by rows that somebody else has locked
             self.slot.enter(Phase.SETTLING, self.stall())
             self.clerk.flush(1.0)
+            self.doze(PATIENCE)  # a flush does not wait for them: it has tried, and that is all
             return None
         batch = self.taker.take(claim)
         if self.taker.refused:
