@@ -162,7 +162,7 @@ def test_claims_that_no_worker_knows_of_are_undone_and_no_others(cluster: Cluste
     assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
     undone = reached(lost, JobState.AVAILABLE, timeout=12)
     assert (undone.attempt, undone.crashes, undone.losses) == (0, 0, 0)
-    assert sum(event["jobs"] for event in node.events("jobs.reconciled")) == 2
     (tmp_path / "go").touch()
     assert reached(running).attempt == 1
+    until(lambda: sum(event["jobs"] for event in node.events("jobs.reconciled")) == 2)
     assert len(cluster.notes("start")) == 2
