@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from qworker import JobState
 from qworker.claims import Claims
@@ -98,11 +97,15 @@ def test_a_job_that_kills_three_workers_fails_with_the_cause_and_twenty_beside_i
 
 
 @contextmanager
-def claims_held_up(cluster: Cluster) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """Have every claim wait in the server, its rows locked, until the yielded connection ends its transaction."""
-    cluster.query("""
+def claims_held_up(cluster: Cluster, *, name: str | None = None) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Have every claim wait in the server, its rows locked, until the yielded connection ends its transaction.
+
+    With a name the session loses its own, and is not found when its client is buried.
+    """
+    rename = f"PERFORM set_config('application_name', '{name}', true);" if name else ""
+    cluster.query(f"""
         CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN new; END $$
+            $$ BEGIN {rename} PERFORM pg_advisory_xact_lock_shared(4711); RETURN new; END $$
     """)
     cluster.query("""
         CREATE TRIGGER hold_up BEFORE UPDATE ON qworker.job FOR EACH ROW
@@ -137,20 +140,19 @@ def test_a_worker_killed_during_its_claim_takes_no_job_with_it(cluster: Cluster)
 
 def test_claims_that_no_worker_knows_of_are_undone_and_no_others(cluster: Cluster, tmp_path: Path) -> None:
     """One commits after its worker has been buried; the answer to another one was lost on its way."""
-    # A name that the application has chosen: the server's session is not found when its client is buried.
-    node = cluster.start("--processes", "2", dsn=make_conninfo(cluster.database.dsn, application_name="shop"))
-    node.await_ready()
+    node = cluster.start("--processes", "2").await_ready()
     until(lambda: len(node.children("worker")) == 2)
     running = held.enqueue(str(tmp_path / "go"))
     (note,) = cluster.await_notes("start", job=running.id)
     (idle,) = {*node.children("worker")} - {int(note["pid"])}
-    with claims_held_up(cluster) as conn:
+    with claims_held_up(cluster, name="shop") as conn:
         late = quick.enqueue()
         until(lambda: waiting_claims(cluster) == 1)
         os.kill(idle, signal.SIGKILL)
         node.await_event("worker.buried", worker_pid=idle)
         conn.rollback()
         until(lambda: late.refresh().state is JobState.RUNNING, what="the commit of the dead worker's claim")
+        assert not cluster.notes("start", job=late.id)
     lost = quick.options(queue="elsewhere").enqueue()
     with cluster.connect() as conn, conn.transaction():
         Claims().claim(
@@ -164,5 +166,5 @@ def test_claims_that_no_worker_knows_of_are_undone_and_no_others(cluster: Cluste
     assert (undone.attempt, undone.crashes, undone.losses) == (0, 0, 0)
     (tmp_path / "go").touch()
     assert reached(running).attempt == 1
-    until(lambda: sum(event["jobs"] for event in node.events("jobs.reconciled")) == 2)
+    until(lambda: sum(event["jobs"] for event in node.events("jobs.reconciled")) == 2, what=node.tail)
     assert len(cluster.notes("start")) == 2
