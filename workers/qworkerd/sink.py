@@ -18,8 +18,6 @@ class Sink:
         self.fd = fd
         #: Lines given up because nobody read them, since the last one that was written.
         self.dropped = 0
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
 
     def room(self) -> int:
         """Return how many bytes a line may have.
@@ -34,8 +32,11 @@ class Sink:
     def write(self, line: bytes) -> None:
         """Write a line, or count it as dropped."""
         try:
+            # One of its own: poll() of one object by two threads at once is a RuntimeError.
+            poll = select.poll()
+            poll.register(self.fd, select.POLLOUT)
             # Once a line was dropped the next ones do not wait at all until the reader is back.
-            if not self._poll.poll(0 if self.dropped else PATIENCE * 1000) or os.write(self.fd, line) < len(line):
+            if not poll.poll(0 if self.dropped else PATIENCE * 1000) or os.write(self.fd, line) < len(line):
                 self.dropped += 1
             else:
                 self.dropped = 0
