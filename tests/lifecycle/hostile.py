@@ -34,6 +34,7 @@ def boot(orders: Path) -> None:
         order, *code = orders.read_text().split()
     except FileNotFoundError:
         return
+    note("boot", order=order, pid=os.getpid())
     if order == "exit":
         os._exit(int(code[0]))
     while True:

@@ -55,6 +55,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belo
         after = quick.using(conn).enqueue_many([()] * 100, ids=True)
     places = dict(cluster.query("SELECT id, seq FROM qworker.job"))
     node.await_event("worker.buried")
+    cluster.await_notes("boot", order="hang")
 
     started = {int(note["job"]) for note in cluster.notes("start")}
     assert started == {*before, fatal.id}

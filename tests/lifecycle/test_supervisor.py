@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qworker import JobState
 from tests.lifecycle import hostile
 from tests.lifecycle.application import quick
 from tests.lifecycle.cluster import Cluster
@@ -69,12 +70,11 @@ def test_a_child_that_hangs_at_boot_is_killed_and_shows_where_it_hung(cluster: C
     orders.give("hang")
     (worker,) = node.children("worker")
     os.kill(worker, signal.SIGKILL)
-    until(lambda: node.children("worker") not in ([], [worker]), what="another worker")
-    (hung,) = node.children("worker")
+    (note,) = cluster.await_notes("boot", order="hang")
     orders.recall()
     overdue = node.await_event("child.overdue")
-    assert (overdue["child_pid"], overdue["phase"]) == (hung, "booting")
-    died = node.await_event("child.died", child_pid=hung)
+    assert (overdue["child_pid"], overdue["phase"]) == (int(note["pid"]), "booting")
+    died = node.await_event("child.died", child_pid=overdue["child_pid"])
     assert died["cause"] == "stalled"
     assert 1 <= died["uptime"] < 3
     assert "hostile.py" in node.log.read_text(), "its stack"
@@ -157,3 +157,16 @@ def test_a_handler_that_holds_the_interpreter_shows_its_stack_before_it_is_kille
     assert "most recent call first" in log
     assert "in stuck" in log
     assert job.wait(10) == "second attempt"
+
+
+def test_what_jobs_have_started_does_not_outlive_a_supervisor_that_is_killed(cluster: Cluster) -> None:
+    """The kernel kills the workers; the scheduler, orphaned, what was in their process groups."""
+    node = cluster.start("--processes", "1").await_ready()
+    job = hostile.app.get_task("stuck").options(timeout=60).enqueue("shell")
+    cluster.await_notes("start", job=job.id)
+    (worker,) = node.children("worker")
+    until(lambda: len([pid for pid in node.members() if os.getpgid(pid) == worker]) >= 3, what="shell, sleep and cat")
+    node.signal(signal.SIGKILL)
+    until(lambda: not node.members(), 4, what="the end of all")
+    assert (after := job.refresh()).state is JobState.AVAILABLE
+    assert (after.attempt, after.losses) == (0, 1)
