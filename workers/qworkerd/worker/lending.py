@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool
 
 from qworker.connection import session_name
@@ -29,7 +30,11 @@ class Lending:
                 self._conninfo, min_size=1, max_size=1, num_workers=1, timeout=10.0, open=True,
                 check=ConnectionPool.check_connection, name="handlers",
             )  # fmt: skip
-        return self._pool.getconn()
+        connection = self._pool.getconn()
+        # What the job before has made of it: with autocommit on, nothing would be rolled back when this one raises.
+        connection.autocommit = False
+        connection.row_factory = tuple_row
+        return connection
 
     def _conninfo(self) -> str:
         dsn = self._node.dsn
