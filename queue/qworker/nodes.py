@@ -161,7 +161,7 @@ class Nodes:
         return self._count(database, "retire_cron")
 
     def expire(self, database: Database) -> int:
-        """End jobs that were not started in time."""
+        """End jobs that were not started in time, and cancelled ones that were handed back; return how many."""
         return len(self._rows(database, "expire"))
 
     def forget_keys(self, database: Database) -> int:

@@ -246,3 +246,14 @@ def test_jobs_that_nobody_started_in_time_end(claimer: Claimer, nodes: Nodes) ->
     assert nodes.expire(claimer.conn) == 1
     states = claimer.conn.execute("SELECT id, state FROM qworker.jobs ORDER BY id").fetchall()
     assert states == [(running, "running"), (late, "cancelled"), (early, "available"), (tried, "available")]
+
+
+def test_jobs_that_were_cancelled_while_they_ran_and_then_handed_back_end(claimer: Claimer, nodes: Nodes) -> None:
+    running, returned, other = claimer.insert(3)
+    claimer.claim(1)
+    claimer.conn.execute(
+        "UPDATE qworker.job SET cancel_at = clock_timestamp(), attempt = 1 WHERE id = ANY (%s)", ([running, returned],)
+    )
+    assert nodes.expire(claimer.conn) == 1
+    rows = claimer.conn.execute("SELECT id, state, errors -> 0 ->> 'type' FROM qworker.jobs ORDER BY id").fetchall()
+    assert rows == [(running, "running", None), (returned, "cancelled", "Cancelled"), (other, "available", None)]

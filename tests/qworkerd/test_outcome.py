@@ -26,9 +26,9 @@ from qworkerd.worker.outcome import (
 from tests.database import Database
 
 
-def judged(error: BaseException, attempt: int = 1, *, hook: bool = False, **retry: Any) -> Outcome:
+def judged(error: BaseException, attempt: int = 1, *, hook: bool = False, told: bool = False, **retry: Any) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
-    return judge(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25)
+    return judge(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25, told=told)
 
 
 def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
@@ -100,7 +100,12 @@ def test_a_snooze_is_no_failure() -> None:
 
 
 def test_an_interrupted_job_is_handed_back() -> None:
-    assert judged(JobInterrupted(), attempt=99) == Returned()
+    assert judged(JobInterrupted(), attempt=99, told=True) == Returned()
+
+
+def test_a_handler_that_raises_our_interrupt_itself_pays_for_the_attempt() -> None:
+    assert isinstance(judged(JobInterrupted(), attempt=1), Retried)
+    assert isinstance(judged(JobInterrupted(), attempt=3), Failed)
 
 
 def test_a_cancelled_job_is_over() -> None:

@@ -41,7 +41,6 @@ class Worker:
         self.header = node.table.header
         self.parent = os.getppid()
         self.stopping = False
-        self.interrupted = 0  # the job that was told to stop; each is told once
         self.bell = Bell()
         name = f"worker {slot.seat} {slot.tag}"
         self.link = Link(node, name, self.doze, lambda: self.stopping)
@@ -227,8 +226,8 @@ class Worker:
 
     def interrupt(self, error: type[Interrupt]) -> None:
         """Raise in the handler, once for each job: its cleanup is not interrupted by the signal's repetition."""
-        if self.gate.is_open and self.interrupted != self.runner.current:
-            self.interrupted = self.runner.current
+        if self.gate.is_open and self.runner.told != self.runner.current:
+            self.runner.told = self.runner.current
             self.gate.interrupt(error)
 
     # Small things

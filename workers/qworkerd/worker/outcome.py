@@ -86,11 +86,13 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def judge(error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float) -> Outcome:
-    """Decide what follows from what a handler raised."""
+def judge(
+    error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float, told: bool = False
+) -> Outcome:
+    """Decide what follows from what a handler raised; told: whether we have told it to end."""
     if isinstance(error, Snooze):
         return PutOff(min(error.seconds, MAX_PAUSE))
-    if isinstance(error, JobInterrupted):
+    if isinstance(error, JobInterrupted) and told:
         return Returned()
     if isinstance(error, JobCancelled):
         return Ended("cancelled", duration, describe(error, attempt, "cancelled"))

@@ -51,6 +51,8 @@ class Runner:
         self._claim: Claim | None = None
         #: The job whose handler runs; 0 outside of handlers.
         self.current = 0
+        #: The job that was told to end, by a signal of ours.
+        self.told = 0
         #: A handler was interrupted: what it has left behind is unknown, and the process had better be replaced.
         self.tainted = False
 
@@ -137,7 +139,10 @@ class Runner:
         if flags & HOOK and not isinstance(raised, Interrupt):
             self._log.error("job.hook_failed", error=repr(raised), exc_info=raised)
             return Ended("discarded", duration, describe(raised, job.attempt))
-        outcome = judge(raised, job.attempt, policy, hook=task.hook is not None and not flags & HOOK, duration=duration)
+        outcome = judge(
+            raised, job.attempt, policy, told=self.told == job.id, duration=duration,
+            hook=task.hook is not None and not flags & HOOK,
+        )  # fmt: skip
         self._tell(outcome, raised, duration, policy)
         return outcome
 

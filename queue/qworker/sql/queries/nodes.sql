@@ -212,12 +212,18 @@ DELETE FROM {schema}.cron AS c
    AND c.last_tick < clock_timestamp() - make_interval(days => 31);
 
 -- name: expire
--- End jobs that nobody started in time; one that waits for another attempt was started.
+-- End jobs that nobody started in time (one that waits for another attempt was started), and jobs that were cancelled
+-- while they ran and then handed back.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
              WHERE j.expires_at <= clock_timestamp() AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+             ORDER BY j.id
+             LIMIT 1000
+               FOR UPDATE SKIP LOCKED) || ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.cancel_at IS NOT NULL AND j.state IN ('available', 'scheduled')
              ORDER BY j.id
              LIMIT 1000
                FOR UPDATE SKIP LOCKED))
@@ -229,8 +235,10 @@ INSERT INTO {schema}.job_history (
     id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors, tags)
 SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes,
        d.losses, d.flags, d.queue, d.task, d.args,
-       {schema}.with_error(d.errors, jsonb_build_object(
-           'at', t.finished_at, 'attempt', d.attempt, 'type', 'Expired', 'message', 'not started before ' || d.expires_at)),
+       {schema}.with_error(d.errors, jsonb_build_object('at', t.finished_at, 'attempt', d.attempt) || CASE
+           WHEN d.cancel_at IS NULL
+           THEN jsonb_build_object('type', 'Expired', 'message', 'not started before ' || d.expires_at)
+           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_at) END),
        d.tags
   FROM done AS d
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
