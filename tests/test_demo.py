@@ -223,6 +223,16 @@ def test_each_broken_promise_is_told(broken: str, changed: dict[str, Any], event
     assert any("FAIL" in line and broken in line for line in report.lines())
 
 
+def test_a_timeout_that_only_a_kill_enforced_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    killed = {"event": "job.failed", "job": 2, "task": "demo.sleepy", "crashes": 1, "cause": "timeout"}
+    log.write_text("\n".join(json.dumps(event) for event in (LOG[0], killed, *LOG[2:])) + "\n")
+    events = Events(log)
+    events.fresh()
+    report = Report(facts(), events)
+    assert [check.name for check in report.checks if not check.kept] == ["sleepy"]
+
+
 def test_a_tick_that_is_missing_is_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
     late = {"event": "cron.enqueued", "task": "demo.pulse", "tick": 309.0}

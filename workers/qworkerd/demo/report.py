@@ -124,7 +124,10 @@ class Report:
 
     def _sleepy(self) -> Check:
         job, cause = self.facts.sleepy, _causes(self.facts.sleepy)
-        ran = next((event["duration"] for event in self._events.find("job.failed", job=job.id)), float("nan"))
+        # A worker that died of it has not told how long it ran.
+        ran = next(
+            (e["duration"] for e in self._events.find("job.failed", job=job.id) if "duration" in e), float("nan")
+        )
         kept = job.state is JobState.FAILED and cause == ["timeout"] and 1.0 <= ran < 2.0  # noqa: PLR2004
         return Check("sleepy", kept, f"was ended after {ran:.1f} s, recorded as {_listed(cause)}, {_now(job)}")
 
