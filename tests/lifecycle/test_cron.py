@@ -30,21 +30,35 @@ def seconds(cluster: Cluster) -> list[int]:
     return sorted(int(second) for (second,) in rows)
 
 
-def test_each_tick_is_enqueued_once_by_two_nodes_and_none_is_missed(cluster: Cluster) -> None:
-    nodes = [start(cluster, EVERY_SECOND) for _ in range(2)]
-    for node in nodes:
-        node.await_ready()
-    cluster.await_notes("tick", 5)
+@pytest.fixture(scope="module")
+def pair(module_cluster: Cluster) -> list[Node]:
+    """Two nodes with the same schedule."""
+    nodes = [start(module_cluster, EVERY_SECOND) for _ in range(2)]
+    return [node.await_ready() for node in nodes]
+
+
+def test_delayed_jobs_start_within_a_second_of_being_due(module_cluster: Cluster, pair: list[Node]) -> None:
+    due = {}
+    for delay in (0.1, 0.7, 0.75, 1.0, 1.6):
+        enqueued_at = monotonic()
+        due[quick.options(delay=delay).enqueue().id] = enqueued_at + delay
+    for note in module_cluster.await_notes("start", len(due)):
+        assert 0 <= float(note["at"]) - due[int(note["job"])] < 1
+    assert len(module_cluster.notes("start")) == len(due)
+
+
+def test_each_tick_is_enqueued_once_by_two_nodes_and_none_is_missed(module_cluster: Cluster, pair: list[Node]) -> None:
+    module_cluster.await_notes("tick", 5)
     # Whoever is stopped leaves the ticks to the other.
-    first = nodes[0]
+    first, second = pair
     assert first.stop() == 0
-    cluster.await_notes("tick", 8)
-    assert nodes[1].stop() == 0
-    ticks = enqueued(*nodes)
+    module_cluster.await_notes("tick", 8)
+    assert second.stop() == 0
+    ticks = enqueued(*pair)
     assert ticks == [ticks[0] + n for n in range(len(ticks))], "one after the other, none twice"
-    assert seconds(cluster) == [int(tick) for tick in ticks], "in the second it was due"
-    ran = {note["job"] for note in cluster.notes("tick")}
-    assert len(ran) == len(cluster.notes("tick")), "no job ran twice"
+    assert seconds(module_cluster) == [int(tick) for tick in ticks], "in the second it was due"
+    ran = {note["job"] for note in module_cluster.notes("tick")}
+    assert len(ran) == len(module_cluster.notes("tick")), "no job ran twice"
 
 
 def test_the_newest_node_decides_about_a_schedule(cluster: Cluster) -> None:
@@ -93,15 +107,3 @@ def test_a_schedule_that_is_none_ends_the_node_at_once_and_says_why(cluster: Clu
     assert "61 * * * *" in said
     assert "ticker" in said
     assert "[61 * * * *] is not acceptable, out of range" in said
-
-
-def test_delayed_jobs_start_within_a_second_of_being_due(cluster: Cluster) -> None:
-    for _ in range(2):
-        cluster.start("--processes", "1").await_ready()
-    due = {}
-    for delay in (0.1, 0.7, 0.75, 1.0, 1.6):
-        enqueued_at = monotonic()
-        due[quick.options(delay=delay).enqueue().id] = enqueued_at + delay
-    for note in cluster.await_notes("start", len(due)):
-        assert 0 <= float(note["at"]) - due[int(note["job"])] < 1
-    assert len(cluster.notes("start")) == len(due)
