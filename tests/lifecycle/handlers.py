@@ -24,7 +24,6 @@ from qworker import (
     Job,
     JobCancelled,
     JobFailed,
-    JobInterrupted,
     PermanentError,
     Retry,
     current_job,
@@ -285,7 +284,6 @@ ENDS: dict[str, Callable[[], object]] = {
     "fail": lambda: _raise(PermanentError("never again")),
     "snooze": lambda: current_job.snooze(0.1),
     "finish": lambda: _raise(JobCancelled()),
-    "release": lambda: _raise(JobInterrupted()),
     "death": lambda: os.kill(os.getpid(), signal.SIGKILL),
 }
 
