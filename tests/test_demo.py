@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import StringIO
@@ -59,12 +60,13 @@ class Demo:
 
 
 @pytest.fixture
-def reachable(tmp_path: Path) -> Path:
-    """A folder that the account which runs the server for root can pass through."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+def reachable() -> Iterator[Path]:
+    """A folder that the account which runs the server for root can pass through; every pytest closes its own to others."""
+    with tempfile.TemporaryDirectory(prefix="tests-demo-") as name:
+        folder = Path(name)
         folder.chmod(0o711)
-    (tmp_path / "pyproject.toml").write_text('[tool.qworker]\napp = "nowhere:app"\nqueues = ["others"]\n')
-    return tmp_path
+        (folder / "pyproject.toml").write_text('[tool.qworker]\napp = "nowhere:app"\nqueues = ["others"]\n')
+        yield folder
 
 
 @pytest.fixture
