@@ -18,6 +18,14 @@ FOREIGN = ("QWORKER_", "PG", "NOTIFY_SOCKET", "WATCHDOG_", "DATABASE_URL", "MAX_
 
 
 @pytest.fixture(scope="session", autouse=True)
+def heard() -> None:
+    """Hear the signals that a shell's `&` or nohup has ignored: the nodes under test would inherit the deafness."""
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nothing_left() -> Iterator[None]:
     """Run the session without settings of the caller's environment, and fail it if it leaves a process behind."""
     mark = secrets.token_hex(8)
