@@ -1,7 +1,6 @@
 """Nodes for tests: started on a clean database, never left behind, and no handler of theirs twice at the same time."""
 
 import secrets
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +11,6 @@ from qworker.migrations import migrate
 from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
 from tests.lifecycle.cluster import Cluster
-
-
-@pytest.fixture(scope="session", autouse=True)
-def default_signals() -> Iterator[None]:
-    """A shell without job control has its background jobs ignore Ctrl-C and Ctrl-\\; nodes would inherit that."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT)}
-    if before[signal.SIGINT] is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
