@@ -61,7 +61,7 @@ class Demo:
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A folder that the account which runs the server for root can pass through; every pytest closes its own to others."""
+    """A folder that the server's account can pass through, when root is testing; pytest closes its own to others."""
     with tempfile.TemporaryDirectory(prefix="tests-demo-") as name:
         folder = Path(name)
         folder.chmod(0o711)
