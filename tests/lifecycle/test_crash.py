@@ -5,20 +5,89 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
+import pytest
 
-from qworker import JobState
+from qworker import Job, JobState
 from qworker.claims import Claims
 from qworkerd.claim import draw_token
 from tests.lifecycle.application import app, quick
 from tests.lifecycle.cluster import Cluster, reached
 from tests.lifecycle.handlers import held
 from tests.lifecycle.hostile import Orders
+from tests.lifecycle.node import Node
 from tests.waiting import until
 
 HOSTILE = "tests.lifecycle.hostile:app"
 suicide = app.get_task("suicide")
+
+
+@contextmanager
+def claims_held_up(cluster: Cluster, *, name: str | None = None) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Have every claim wait in the server, its rows locked, until the yielded connection ends its transaction.
+
+    With a name the session loses its own, and is not found when its client is buried.
+    """
+    rename = f"PERFORM set_config('application_name', '{name}', true);" if name else ""
+    cluster.query(f"""
+        CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN {rename} PERFORM pg_advisory_xact_lock_shared(4711); RETURN new; END $$
+    """)
+    cluster.query("""
+        CREATE TRIGGER hold_up BEFORE UPDATE ON qworker.job FOR EACH ROW
+          WHEN (old.state = 'available' AND new.state = 'running') EXECUTE FUNCTION hold_up()
+    """)
+    try:
+        with cluster.connect() as conn:
+            conn.execute("SELECT pg_advisory_xact_lock(4711)")
+            yield conn
+    finally:
+        cluster.query("DROP FUNCTION hold_up CASCADE")
+
+
+def waiting_claims(cluster: Cluster) -> int:
+    return int(cluster.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+
+
+class Unknown(NamedTuple):
+    """Jobs that the database says a node runs, and that none of its workers knows of; and one that is really run."""
+
+    node: Node
+    late: Job
+    lost: Job
+    running: Job
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unknown(module_cluster: Cluster) -> Unknown:
+    """One claim commits after its worker has been buried; the answer to another one was lost on its way.
+
+    It begins first and is looked at last: two looks that are five seconds apart have to find such claims.
+    """
+    cluster = module_cluster
+    node = cluster.start("--processes", "2").await_ready()
+    until(lambda: len(node.children("worker")) == 2)
+    running = held.enqueue(str(cluster.folder / "go"))
+    (note,) = cluster.await_notes("start", job=running.id)
+    (idle,) = {*node.children("worker")} - {int(note["pid"])}
+    with claims_held_up(cluster, name="shop") as conn:
+        late = quick.enqueue()
+        until(lambda: waiting_claims(cluster) == 1)
+        os.kill(idle, signal.SIGKILL)
+        node.await_event("worker.buried", worker_pid=idle)
+        conn.rollback()
+        until(lambda: late.refresh().state is JobState.RUNNING, what="the commit of the dead worker's claim")
+        assert not cluster.notes("start", job=late.id)
+    lost = quick.options(queue="elsewhere").enqueue()
+    with cluster.connect() as conn, conn.transaction():
+        Claims().claim(
+            conn, node=node.await_event("node.registered")["node"], token=draw_token(), queues=["elsewhere"],
+            priorities=[5], cursors=[0], limit=1,
+        )  # fmt: skip
+    assert lost.refresh().state is JobState.RUNNING
+    return Unknown(node, late, lost, running)
 
 
 def test_the_job_of_a_killed_worker_runs_again_within_a_second_and_its_neighbours_run_on(
@@ -94,36 +163,6 @@ def test_a_job_that_kills_three_workers_fails_with_the_cause_and_twenty_beside_i
     assert sorted(int(note["job"]) for note in cluster.notes("start") if note["task"] == "quick") == beside
 
 
-# Claims that outlive their worker
-
-
-@contextmanager
-def claims_held_up(cluster: Cluster, *, name: str | None = None) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """Have every claim wait in the server, its rows locked, until the yielded connection ends its transaction.
-
-    With a name the session loses its own, and is not found when its client is buried.
-    """
-    rename = f"PERFORM set_config('application_name', '{name}', true);" if name else ""
-    cluster.query(f"""
-        CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN {rename} PERFORM pg_advisory_xact_lock_shared(4711); RETURN new; END $$
-    """)
-    cluster.query("""
-        CREATE TRIGGER hold_up BEFORE UPDATE ON qworker.job FOR EACH ROW
-          WHEN (old.state = 'available' AND new.state = 'running') EXECUTE FUNCTION hold_up()
-    """)
-    try:
-        with cluster.connect() as conn:
-            conn.execute("SELECT pg_advisory_xact_lock(4711)")
-            yield conn
-    finally:
-        cluster.query("DROP FUNCTION hold_up CASCADE")
-
-
-def waiting_claims(cluster: Cluster) -> int:
-    return int(cluster.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
-
-
 def test_a_worker_killed_during_its_claim_takes_no_job_with_it(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1").await_ready()
     with claims_held_up(cluster) as conn:
@@ -139,33 +178,13 @@ def test_a_worker_killed_during_its_claim_takes_no_job_with_it(cluster: Cluster)
     assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
 
 
-def test_claims_that_no_worker_knows_of_are_undone_and_no_others(cluster: Cluster, tmp_path: Path) -> None:
-    """One commits after its worker has been buried; the answer to another one was lost on its way."""
-    node = cluster.start("--processes", "2").await_ready()
-    until(lambda: len(node.children("worker")) == 2)
-    running = held.enqueue(str(tmp_path / "go"))
-    (note,) = cluster.await_notes("start", job=running.id)
-    (idle,) = {*node.children("worker")} - {int(note["pid"])}
-    with claims_held_up(cluster, name="shop") as conn:
-        late = quick.enqueue()
-        until(lambda: waiting_claims(cluster) == 1)
-        os.kill(idle, signal.SIGKILL)
-        node.await_event("worker.buried", worker_pid=idle)
-        conn.rollback()
-        until(lambda: late.refresh().state is JobState.RUNNING, what="the commit of the dead worker's claim")
-        assert not cluster.notes("start", job=late.id)
-    lost = quick.options(queue="elsewhere").enqueue()
-    with cluster.connect() as conn, conn.transaction():
-        Claims().claim(
-            conn, node=node.await_event("node.registered")["node"], token=draw_token(), queues=["elsewhere"],
-            priorities=[5], cursors=[0], limit=1,
-        )  # fmt: skip
-    assert lost.refresh().state is JobState.RUNNING
-    done = reached(late, timeout=12)
+def test_claims_that_no_worker_knows_of_are_undone_and_no_others(module_cluster: Cluster, unknown: Unknown) -> None:
+    done = reached(unknown.late, timeout=12)
     assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
-    undone = reached(lost, JobState.AVAILABLE, timeout=12)
+    undone = reached(unknown.lost, JobState.AVAILABLE, timeout=12)
     assert (undone.attempt, undone.crashes, undone.losses) == (0, 0, 0)
-    (tmp_path / "go").touch()
-    assert reached(running).attempt == 1
+    (module_cluster.folder / "go").touch()
+    assert reached(unknown.running).attempt == 1
+    node = unknown.node
     until(lambda: sum(event["jobs"] for event in node.events("jobs.reconciled")) == 2, what=node.tail)
-    assert len(cluster.notes("start")) == 2
+    assert len(module_cluster.notes("start")) == 2
