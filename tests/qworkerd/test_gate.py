@@ -28,7 +28,7 @@ def gate() -> Iterator[Gate]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize(("deadline", "timeouts"), [("0.00005", True), ("30", False)])
+@pytest.mark.parametrize(("deadline", "timeouts"), [("0.00002", True), ("30", False)])
 def test_a_storm_of_alarms_never_escapes(deadline: str, timeouts: bool) -> None:
     # In a process without coverage: tracers call Python between the handler's return and the closing of the gate.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
@@ -38,7 +38,8 @@ def test_a_storm_of_alarms_never_escapes(deadline: str, timeouts: bool) -> None:
     result = json.loads(ran.stdout)
     assert result["escaped"] == 0, result
     assert result["early"] == 0, result
-    assert result["ok"] + result["timeout"] == 100_000
+    assert result["ok"] + result["timeout"] == result["calls"] >= 100_000
+    assert result["alarms"] >= 100_000
     assert (result["timeout"] > 0) is timeouts
     assert result["ok"] > 0
 

@@ -1,22 +1,35 @@
 """Run handlers through the gate under a storm of SIGALRM from another process; print what became of them as JSON.
 
-Arguments: calls, deadline in seconds from the start of each call. A run without coverage: tracers call Python between
-the handler's return and the closing of the gate.
+Arguments: calls (and alarms) at least; deadline in seconds from the start of each call. A run without coverage: tracers
+call Python between the handler's return and the closing of the gate. The storm leaves gaps of random length: without
+them the process does nothing but answer signals, and on a slow machine no handler ever runs.
 """
 
 import json
 import os
+import random
 import signal
 import sys
 import time
 from collections.abc import Callable
+from types import FrameType
 
 from qworker.errors import JobTimeout
 from qworkerd.worker.gate import Gate
 
+#: Between two alarms, at most, in seconds. An alarm is answered in about three microseconds.
+GAP = 40e-6
 calls, deadline = int(sys.argv[1]), float(sys.argv[2])
 gate = Gate(repeat=0.5)
-signal.signal(signal.SIGALRM, gate.fire)
+outcomes = {"calls": 0, "ok": 0, "timeout": 0, "escaped": 0, "early": 0, "alarms": 0}
+
+
+def alarm(signum: int, frame: FrameType | None) -> None:
+    outcomes["alarms"] += 1
+    gate.fire(signum, frame)
+
+
+signal.signal(signal.SIGALRM, alarm)
 
 
 def plain() -> int:
@@ -35,30 +48,29 @@ def generator() -> int:
 
 
 handlers: list[Callable[..., object]] = [plain, tidy, generator, lambda: 1, int, str]
-ready, go = os.pipe()
 parent = os.getpid()
 pid = os.fork()
 if pid == 0:
-    os.close(go)
     try:
         while True:  # ends with its parent: the pid of a zombie's child is another's
             if os.getppid() != parent:
                 os._exit(0)
             for _ in range(1000):
+                gap = time.perf_counter() + random.uniform(0, GAP)
+                while time.perf_counter() < gap:
+                    pass
                 os.kill(parent, signal.SIGALRM)
     except ProcessLookupError:
         os._exit(0)
 
-outcomes = {"ok": 0, "timeout": 0, "escaped": 0, "early": 0}
-done = 0
 try:
-    while done < calls:
+    while min(outcomes["calls"], outcomes["alarms"]) < calls:
         try:
-            while done < calls:
+            while min(outcomes["calls"], outcomes["alarms"]) < calls:
                 now = time.monotonic()
                 got = 0
                 try:
-                    gate.call(handlers[done % len(handlers)], (), {}, now + deadline)
+                    gate.call(handlers[outcomes["calls"] % len(handlers)], (), {}, now + deadline)
                     got = 1
                 except JobTimeout:
                     got = 2
@@ -67,13 +79,12 @@ try:
                 else:
                     outcomes["timeout"] += 1
                     outcomes["early"] += time.monotonic() < now + deadline
-                done += 1
+                outcomes["calls"] += 1
         except JobTimeout:
             outcomes["escaped"] += 1
-            done += 1
+            outcomes["calls"] += 1
 finally:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
-outcomes["calls"] = calls
 sys.stdout.write(json.dumps(outcomes) + "\n")
