@@ -4,7 +4,6 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 
 import psycopg
 import pytest
@@ -27,18 +26,19 @@ def heard() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Run the session without settings of the caller's environment, and fail it if it leaves a process behind."""
+    """Run the session without settings of the caller's environment, and fail it if it leaves a process behind.
+
+    When it is killed, what it has started is killed as well.
+    """
     mark = secrets.token_hex(8)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, leftovers.watched(mark):
         for name in os.environ:
             if name.startswith(FOREIGN) and name != "QWORKER_PG_BINDIR":
                 patch.delenv(name)
         patch.setenv(leftovers.MARK, mark)
         yield
-        if found := leftovers.wait(mark, seconds=5.0):
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        leftovers.wait(mark, seconds=5.0)
+        if found := leftovers.kill(mark):
             lines = (f"{pid} {command}" for pid, command in found.items())
             pytest.fail("the tests left processes behind (killed now):\n" + "\n".join(lines), pytrace=False)
 
