@@ -3,7 +3,8 @@
 PYTHONS   = python3.13 python3.12 python3.11 python3
 VENV      = .venv
 BIN       = $(VENV)/bin
-PYTEST_ARGS =
+# The whole suite mostly waits, for timeouts and leases: two at a time. A part of it runs in one process.
+PYTEST_ARGS = -n 2 --dist loadfile
 LINTED    = $(wildcard queue workers tests examples benchmarks)
 CONTRACTS = $(shell grep -ls 'importlinter' setup.cfg pyproject.toml .importlinter)
 

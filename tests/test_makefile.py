@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+#: How the whole suite is run.
+WHOLE = "-m pytest -n 2 --dist loadfile"
 #: The shell's side of a Python that says it is recent and has no ensurepip, as Debian's without python3-venv.
 WITHOUT_ENSUREPIP = '#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\n'
 TOO_OLD = "#!/bin/sh\nexit 1\n"
@@ -78,7 +80,7 @@ def test_a_too_old_python_is_named_in_one_line(target: str, tmp_path: Path) -> N
 def test_the_first_python_that_works_is_taken(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, python3_13=TOO_OLD, python3_12=WITHOUT_ENSUREPIP, python3_11=RECORDING)
     assert checkout.make("test").returncode == 0
-    assert checkout.calls()[-1] == "-m pytest"
+    assert checkout.calls()[-1] == WHOLE
 
 
 def test_packages_are_installed_once_and_again_when_their_list_changes(tmp_path: Path) -> None:
@@ -90,13 +92,13 @@ def test_packages_are_installed_once_and_again_when_their_list_changes(tmp_path:
     assert run == "-m pytest -k one"
 
     checkout.make("test")
-    assert checkout.calls()[2:] == ["-m pytest"]
+    assert checkout.calls()[2:] == [WHOLE]
 
     stamp = checkout.folder / ".venv" / "test.stamp"
     later = stamp.stat().st_mtime + 1
     os.utime(checkout.folder / "setup.cfg", (later, later))
     checkout.make("test")
-    assert checkout.calls()[3:] == [install, "-m pytest"]
+    assert checkout.calls()[3:] == [install, WHOLE]
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
