@@ -1,5 +1,6 @@
 """A scheduler's statements: what keeps its node alive, and what any node may do for all."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from qworker.claims import array
 from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
+
+#: What is noted on the jobs of a node that is gone; time and attempt are added by the statement.
+_NODE_LOST = json.dumps({"type": "NodeLost", "cause": "node-lost", "message": "the node that ran this job was lost"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,7 @@ class Nodes:
 
         hooks are the tasks that have a failure hook: lost too often, the job fails.
         """
-        rows = self._rows(database, "lose", id=job, token=token, max_losses=max_losses, error=error, hooks=list(hooks))
-        return len(rows)
+        return self._lose(database, max_losses, error, hooks, job=job, token=token)
 
     def end_sessions(self, database: Database, tag: str) -> int:
         """End what a dead process has left running in the server; return how many sessions."""
@@ -136,7 +139,23 @@ class Nodes:
 
     def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> int:
         """Free up to 1,000 jobs of a dead node; return how many. hooks as for `lose`."""
-        return len(self._rows(database, "rescue", dead=dead, max_losses=max_losses, hooks=list(hooks)))
+        return self._lose(database, max_losses, _NODE_LOST, hooks, dead=dead)
+
+    def _lose(
+        self,
+        database: Database,
+        max_losses: int,
+        error: str,
+        hooks: Iterable[str],
+        *,
+        dead: int | None = None,
+        job: int | None = None,
+        token: int | None = None,
+    ) -> int:
+        rows = self._rows(
+            database, "lose", dead=dead, id=job, token=token, max_losses=max_losses, error=error, hooks=list(hooks)
+        )
+        return len(rows)
 
     def strays(self, database: Database) -> list[int]:
         """Return nodes that running jobs name and that are no more."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import select
 import threading
 from collections.abc import Iterator
 
@@ -38,3 +39,17 @@ def test_threads_may_wait_for_the_reader_at_the_same_time(full: int) -> None:
         thread.join()
     assert errors == []
     assert sink.dropped
+
+
+def test_room_that_somebody_else_takes_first_costs_a_line_and_no_hang() -> None:
+    """poll() has said there is room, and then there is not enough: a writer that blocks waits for ever."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) - select.PIPE_BUF))
+        sink = Sink(writing)
+        sink.write(bytes(2 * select.PIPE_BUF))
+        assert sink.dropped == 1
+        assert os.get_blocking(writing), "whoever shares it still blocks"
+    finally:
+        os.close(reading)
+        os.close(writing)

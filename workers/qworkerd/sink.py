@@ -3,6 +3,8 @@
 import os
 import select
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 #: How long to wait for a reader that has stopped reading (seconds): a node must not lose its lease for its log.
@@ -32,13 +34,32 @@ class Sink:
     def write(self, line: bytes) -> None:
         """Write a line, or count it as dropped."""
         try:
-            # One of its own: poll() of one object by two threads at once is a RuntimeError.
-            poll = select.poll()
-            poll.register(self.fd, select.POLLOUT)
-            # Once a line was dropped the next ones do not wait at all until the reader is back.
-            if not poll.poll(0 if self.dropped else PATIENCE * 1000) or os.write(self.fd, line) < len(line):
-                self.dropped += 1
-            else:
-                self.dropped = 0
+            with self._end() as end:
+                # One of its own: poll() of one object by two threads at once is a RuntimeError.
+                poll = select.poll()
+                poll.register(end, select.POLLOUT)
+                # Once a line was dropped the next ones do not wait at all until the reader is back.
+                if not poll.poll(0 if self.dropped else PATIENCE * 1000) or os.write(end, line) < len(line):
+                    self.dropped += 1
+                else:
+                    self.dropped = 0
         except OSError:
             self.dropped += 1
+
+    @contextmanager
+    def _end(self) -> Iterator[int]:
+        """Give an end of the pipe that does not block; for anything else, the descriptor itself.
+
+        Of two processes that poll() has told of the same last room, one would wait in write() for a reader that may
+        never come back. O_NONBLOCK on `fd` would be for all who share it: the shell, the programs of jobs.
+        """
+        try:
+            piped = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
+            end = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC) if piped else self.fd
+        except OSError:  # no /proc, no descriptor left, or a pipe made under another account
+            end = self.fd
+        try:
+            yield end
+        finally:
+            if end != self.fd:
+                os.close(end)

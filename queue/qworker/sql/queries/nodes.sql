@@ -97,32 +97,6 @@ UPDATE {schema}.job AS j
            FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
 
--- name: lose
--- The job that ran when this node had to stop its workers: given back uncounted, but the loss is noted. At the last one it
--- fails as others do: its key is free, and its failure hook enqueued if the task is one of `hooks`.
-WITH lost AS (
-    UPDATE {schema}.job AS j
-       SET state = CASE WHEN j.losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
-           failed_at = CASE WHEN j.losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
-           attempt = j.attempt - 1, losses = j.losses + 1,
-           flags = CASE WHEN j.losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
-           token = NULL, node = NULL, claimed_at = NULL,
-           errors = {schema}.with_error(j.errors, %(error)s::jsonb)
-     WHERE j.id = ANY (ARRAY (
-            SELECT l.id FROM {schema}.job AS l
-             WHERE l.id = %(id)s AND l.token = %(token)s
-               FOR UPDATE SKIP LOCKED))
-    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.flags
-), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM lost WHERE state = 'failed')) AND until IS NULL
-), hooked AS (
-    INSERT INTO {schema}.job (queue, task, priority, args, flags)
-    SELECT l.queue, l.task, l.priority, jsonb_build_object('job', l.id), 2 FROM lost AS l
-     WHERE l.state = 'failed' AND l.flags & 2 = 0 AND l.task = ANY (%(hooks)s::text[])
-)
-SELECT queue FROM lost;
-
 -- name: end_sessions
 -- End the sessions that a dead process has left in the server: its queries hold their locks as long as they run.
 SELECT pg_terminate_backend(a.pid)
@@ -134,9 +108,10 @@ SELECT pg_terminate_backend(a.pid)
 -- Declare a node dead, if its beat has not moved since it was last seen; whoever deletes the row frees the jobs.
 DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;
 
--- name: rescue
--- Free the jobs of nodes that are gone. A loss is counted apart from attempts: the job is not known to be to blame. The
--- last one lets it fail, as above.
+-- name: lose
+-- Free up to 1,000 jobs of a node that is gone, or the one job of a claim that ran when this node had to stop its workers.
+-- Neither is known to be to blame: the attempt is not counted, but the loss is. At the last one the job fails as others
+-- do: its key is free, and its failure hook enqueued if the task is one of `hooks`.
 WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
@@ -145,11 +120,11 @@ WITH lost AS (
            flags = CASE WHEN j.losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
            token = NULL, node = NULL, claimed_at = NULL,
            errors = {schema}.with_error(j.errors, jsonb_build_object(
-               'at', clock_timestamp(), 'attempt', j.attempt, 'type', 'NodeLost', 'cause', 'node-lost',
-               'message', 'the node that ran this job was lost'))
+               'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb)
      WHERE j.id = ANY (ARRAY (
             SELECT l.id FROM {schema}.job AS l
-             WHERE l.state = 'running' AND l.node = %(dead)s
+             WHERE l.state = 'running'
+               AND (l.node = %(dead)s::bigint OR (l.id = %(id)s::bigint AND l.token = %(token)s::bigint))
              ORDER BY l.id
              LIMIT 1000
                FOR UPDATE SKIP LOCKED))
