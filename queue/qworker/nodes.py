@@ -18,9 +18,21 @@ _NODE_LOST = json.dumps({"type": "NodeLost", "cause": "node-lost", "message": "t
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """What a node says of itself when it renews its lease."""
+
+    #: Whether enqueueing has to wake it.
+    idle: bool
+    #: Its workers, for people.
+    state: Jsonb
+
+
+@dataclass(frozen=True, slots=True)
 class Sight:
     """What one look at the database shows."""
 
+    #: Whether the lease was prolonged; False if that was not asked for, or others have declared this node dead.
+    renewed: bool
     #: The beats of the other nodes and their leases (seconds), by their id.
     beats: dict[int, tuple[int, float]]
     #: Whether a job could be claimed.
@@ -29,6 +41,12 @@ class Sight:
     due_in: float | None
     #: Jobs of this node that somebody wants cancelled.
     cancels: list[int]
+    #: Whether the database knows of claims of this node that are out.
+    holds: bool
+    #: Nodes that running jobs name and that are no more; asked for by a sweep.
+    strays: list[int]
+    #: Whether jobs are to be ended that nobody started in time, or that were cancelled; asked for by a sweep.
+    expired: bool
     #: The database's clock (seconds since 1970).
     at: float
 
@@ -73,9 +91,9 @@ class Nodes:
         )
         return int(rows[0][0])
 
-    def renew(self, database: Database, node: int, *, idle: bool, state: Jsonb) -> bool:
+    def renew(self, database: Database, node: int, beat: Beat) -> bool:
         """Prolong the lease; False means that others have declared the node dead."""
-        return bool(self._rows(database, "renew", node=node, idle=idle, state=state))
+        return bool(self._rows(database, "renew", node=node, idle=beat.idle, state=beat.state))
 
     def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
         """Say whether enqueueing has to wake this node."""
@@ -85,12 +103,25 @@ class Nodes:
         """Strike the node off: nothing of it runs any more."""
         self._count(database, "leave", node=node)
 
-    def look(self, database: Database, node: int, queues: Sequence[str], due_from: float) -> Sight:
-        """See what there is to do."""
-        ((beats, waiting, due_in, cancels, at),) = self._rows(
-            database, "look", node=node, queues=list(queues), due_from=due_from
-        )
-        return Sight({int(key): (beat, lease) for key, (beat, lease) in beats.items()}, waiting, due_in, cancels, at)
+    def look(
+        self,
+        database: Database,
+        node: int,
+        queues: Sequence[str],
+        *,
+        due_from: float = 0.0,
+        since: float = 0.0,
+        sweep: bool = False,
+        beat: Beat | None = None,
+    ) -> Sight:
+        """See what there is to do; with a beat, prolong the lease as well."""
+        parameters = {"idle": False, "state": Jsonb({})} if beat is None else {"idle": beat.idle, "state": beat.state}
+        (row,) = self._rows(
+            database, "look", node=node, queues=list(queues), due_from=due_from, since=since, sweep=sweep,
+            renew=beat is not None, **parameters,
+        )  # fmt: skip
+        renewed, beats, *rest = row
+        return Sight(renewed, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
 
     def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
         """Tell whether these queues still hold work."""
@@ -156,10 +187,6 @@ class Nodes:
             database, "lose", dead=dead, id=job, token=token, max_losses=max_losses, error=error, hooks=list(hooks)
         )
         return len(rows)
-
-    def strays(self, database: Database) -> list[int]:
-        """Return nodes that running jobs name and that are no more."""
-        return [row[0] for row in self._rows(database, "strays")]
 
     def declare_cron(
         self, database: Database, node: int, *, name: str, task: str, expression: str, timezone: str

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
-from qworker.nodes import Nodes
+from qworker.nodes import Beat, Nodes
 from tests.database import Database
 from tests.qworker.claimer import TOKEN, Claimer
 
@@ -92,7 +93,7 @@ def test_schedulers_promote_without_waiting_for_each_other(database: Database, c
 
 def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> None:
     here, there = register(claimer, nodes), register(claimer, nodes)
-    sight = nodes.look(claimer.conn, here, ["default"], 0.0)
+    sight = nodes.look(claimer.conn, here, ["default"])
     assert (sight.beats, sight.waiting, sight.due_in, sight.cancels) == ({there: (0, 30.0)}, False, None, [])
     schedule(claimer, 60)
     running = claimer.insert()
@@ -100,10 +101,10 @@ def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> Non
     claimer.conn.execute("UPDATE qworker.job SET node = %s, cancel_at = now() WHERE state = 'running'", (here,))
     claimer.insert(1, "default")
     claimer.insert(1, "elsewhere")
-    sight = nodes.look(claimer.conn, here, ["default"], 0.0)
+    sight = nodes.look(claimer.conn, here, ["default"])
     assert (sight.waiting, sight.cancels) == (True, running)
     assert sight.due_in == pytest.approx(NOW.timestamp() + 60 - sight.at, abs=0.1)
-    assert not nodes.look(claimer.conn, here, ["nothing"], 0.0).waiting
+    assert not nodes.look(claimer.conn, here, ["nothing"]).waiting
 
 
 @pytest.mark.parametrize(
@@ -125,11 +126,38 @@ def test_a_drain_waits_for_what_has_begun(claimer: Claimer, nodes: Nodes, state:
 
 def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claimer, nodes: Nodes) -> None:
     number = register(claimer, nodes)
-    state = psycopg.types.json.Jsonb({})
-    assert nodes.renew(claimer.conn, number, idle=False, state=state)
+    beat = Beat(idle=False, state=Jsonb({}))
+    assert nodes.renew(claimer.conn, number, beat)
     assert not nodes.bury_node(claimer.conn, number, 0)  # the beat has moved
-    assert nodes.bury_node(claimer.conn, number, 1)
-    assert not nodes.renew(claimer.conn, number, idle=False, state=state)
+    assert nodes.look(claimer.conn, number, ["default"], beat=beat).renewed
+    assert not nodes.look(claimer.conn, number, ["default"]).renewed
+    assert not nodes.bury_node(claimer.conn, number, 1)
+    assert nodes.bury_node(claimer.conn, number, 2)
+    assert not nodes.renew(claimer.conn, number, beat)
+    assert not nodes.look(claimer.conn, number, ["default"], beat=beat).renewed
+
+
+def test_a_look_tells_of_claims_that_are_out_and_of_what_is_rare_when_asked(claimer: Claimer, nodes: Nodes) -> None:
+    here = register(claimer, nodes)
+    claimer.insert()
+    sight = nodes.look(claimer.conn, here, ["default"], sweep=True)
+    assert (sight.holds, sight.strays, sight.expired) == (False, [], False)
+    claimer.conn.execute(b"UPDATE qworker.job SET state = 'running', node = %s, claimed_at = now()", (here,))
+    assert nodes.look(claimer.conn, here, ["default"]).holds
+    assert not nodes.look(claimer.conn, here, ["default"], since=sight.at + 60).holds
+    claimer.conn.execute(b"UPDATE qworker.job SET node = %s", (here + 1,))
+    sight = nodes.look(claimer.conn, here, ["default"], sweep=True)
+    assert (sight.holds, sight.strays) == (False, [here + 1])
+    assert nodes.look(claimer.conn, here, ["default"]).strays == []
+
+
+@pytest.mark.parametrize("column", ["expires_at", "cancel_at"])
+def test_a_sweep_sees_what_is_to_be_ended(claimer: Claimer, nodes: Nodes, column: str) -> None:
+    here = register(claimer, nodes)
+    claimer.insert()
+    claimer.conn.execute(f"UPDATE qworker.job SET {column} = now()".encode())  # noqa: S608
+    assert nodes.look(claimer.conn, here, ["default"], sweep=True).expired
+    assert not nodes.look(claimer.conn, here, ["default"]).expired
 
 
 def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_often(
@@ -138,7 +166,6 @@ def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_ofte
     (job,) = claimer.insert()
     for losses in (1, 2, 3):
         claimer.claim(1)
-        assert nodes.strays(claimer.conn) == [1]
         assert nodes.rescue(claimer.conn, 1, 3) == 1
         row = claimer.row(job)
         assert (row["state"], row["attempt"], row["losses"], row["token"]) == (

@@ -6,6 +6,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+import psycopg
 import pytest
 
 from qworker import App
@@ -113,7 +114,7 @@ def test_a_duty_that_breaks_does_not_end_the_round(office: Office, monkeypatch: 
 def test_a_notification_that_comes_during_a_statement_is_heard_in_the_same_round(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look(database: Any) -> None:
+    def look(database: Any, *, renew: bool = False) -> None:
         rung(office.node.wake)
         office.conn.execute("NOTIFY qworker, 'default'")
         database.execute("SELECT 1")
@@ -161,3 +162,17 @@ def test_the_worker_of_a_cancelled_job_may_be_dead(office: Office) -> None:
     office.round()
     assert office.slot.words[Slot.CANCEL] == job
     until(lambda: office.scheduler.sight.cancels == [job])
+
+
+def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, database: Database) -> None:
+    """Somebody alters the table: looks wait for the lock in vain, renewals do not wait."""
+    office.round()
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE qworker.job")
+        for _ in range(2):  # together, and then alone
+            office.scheduler.header.lease_until = 0.0
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                office.round()
+            assert office.scheduler.header.lease_until > boottime()
+    office.round()
+    assert office.scheduler.sees

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from qworker.claims import Claims
-from qworker.nodes import HeldJob, Nodes
+from qworker.nodes import HeldJob, Nodes, Sight
 from qworkerd import log
 from qworkerd.claim import Claim, Status
 from qworkerd.node import Node
@@ -110,20 +110,23 @@ class Burials:
         self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
         return 1
 
-    def reconcile(self, database: Database, at: float) -> int:
+    def since(self) -> float:
+        """Return the time (seconds since 1970) from which on the next look has to ask for claims that are out."""
+        return 0.0 if monotonic() - self._completed >= COMPLETE else self._since
+
+    def reconcile(self, database: Database, sight: Sight) -> int:
         """Free what the database says this node runs and no slot knows; return how many jobs.
 
-        Those are claims that committed after their worker had died, or whose answer was lost. `at` is the database's
-        clock.
+        Those are claims that committed after their worker had died, or whose answer was lost. A look that has seen no
+        claim at all saves the question which ones there are.
         """
-        now = monotonic()
-        complete = now - self._completed >= COMPLETE
-        rows = self._nodes.running(database, self._node.table.header.node, 0.0 if complete else self._since)
-        if complete:
+        now, since = monotonic(), self.since()
+        rows = self._nodes.running(database, self._node.table.header.node, since) if sight.holds else []
+        if since == 0.0:
             self._completed = now
         # Slots are read after the database: a token stands in its slot before the claim is sent.
         known = self._node.table.tokens()
-        self._since = min((claimed for _, _, claimed in rows), default=at - 60.0) - 1.0
+        self._since = min((claimed for _, _, claimed in rows), default=sight.at - 60.0) - 1.0
         seen = {token for _, token, _ in rows} - known
         self._unknown = {token: self._unknown.get(token, now) for token in seen}
         freed = 0

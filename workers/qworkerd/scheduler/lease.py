@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from qworker.nodes import Nodes
+from qworker.nodes import Beat, Nodes
 from qworkerd import log
 from qworkerd.header import Header, boottime
 from qworkerd.node import Node
@@ -30,22 +30,34 @@ class Lease:
         #: What the database was last told.
         self.idle = False
 
+    @property
+    def stands(self) -> bool:
+        """Whether there is a lease to prolong."""
+        return self._header.node != 0 and not self._header.condemned
+
     def renew(self, database: Database) -> None:
         """Prolong the lease, or register: at first, and anew when others have declared the node dead.
 
         Before that, every worker must have been killed: what they run is now others'.
         """
-        header, sent = self._header, boottime()
-        if header.condemned:
-            return
-        if header.node == 0:
+        if self.stands:
+            sent = boottime()
+            self.take(sent, renewed=self._nodes.renew(database, self._header.node, self.beat()))
+        elif not self._header.condemned:
             self._register(database)
-        elif self._nodes.renew(database, header.node, idle=self.idle, state=self._state()):
-            header.lease_until = sent + self._node.settings.lease - self._margin
+
+    def beat(self) -> Beat:
+        """Return what to say with the next renewal."""
+        return Beat(self.idle, self._state())
+
+    def take(self, sent: float, *, renewed: bool) -> None:
+        """Take in the answer to a renewal; `sent` is when that was asked for (`boottime`)."""
+        if renewed:
+            self._header.lease_until = sent + self._node.settings.lease - self._margin
         else:
-            self._log.error("node.declared_dead", node=header.node, hint="its jobs were taken by others")
-            header.condemned = True
-            header.lease_until = 0.0
+            self._log.error("node.declared_dead", node=self._header.node, hint="its jobs were taken by others")
+            self._header.condemned = True
+            self._header.lease_until = 0.0
 
     def _register(self, database: Database) -> None:
         settings, sent = self._node.settings, boottime()

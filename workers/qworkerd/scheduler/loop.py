@@ -34,13 +34,13 @@ Database = psycopg.Connection[tuple[Any, ...]]
 #: Between two renewals at most (seconds).
 BEAT = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
-RECONCILE, SWEEP, EXPIRE, DISCARD, TRUNCATE = 2.0, 5.0, 5.0, 60.0, 300.0
+RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 60.0, 300.0
 #: Between two looks at a job or tick that is due and cannot be had (seconds).
 OVERDUE = 0.25
 #: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
 UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
-PATIENCE, LOCK_PATIENCE = 5.0, 1.0
+PATIENCE, LOCK_PATIENCE = 5.0, 0.3
 
 
 class Scheduler:
@@ -65,17 +65,18 @@ class Scheduler:
         self.due = Due(self.nodes)
         self.cron = Cron(node, self.nodes)
         self.wake = Wake(node, self.nodes, self.lease)
-        retention = Retention(settings, self.nodes)
-        self.sight = Sight({}, waiting=False, due_in=None, cancels=[], at=0.0)
+        self.retention = retention = Retention(settings, self.nodes)
+        self.sight = Sight(False, {}, False, None, [], False, [], False, 0.0)
         self.duties = Duties(self.breathe)
-        self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight.at)))
-        self.duties.add("rescue", SWEEP, lambda d: self.freed(self.rescue.sweep(d)))
-        self.duties.add("expire", EXPIRE, retention.expire)
+        self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight)))
         self.duties.add("discard", DISCARD, retention.discard)
         self.duties.add("truncate", TRUNCATE, retention.truncate)
         self.made = 0
         self.beat_due = 0.0
         self.look_due = 0.0
+        self.sweep_due = 0.0
+        #: Whether the last look could be had: only then the lease is entrusted to the next one.
+        self.sees = False
         self.empty_looks = 0
         self.log = log.get()
 
@@ -169,7 +170,7 @@ class Scheduler:
     # One round
 
     def round(self, database: Database) -> None:
-        """Renew first, by itself; then the graves; then look; then the duties, each for itself."""
+        """Renew first; then the graves; then look; then the duties, each for itself."""
         if self.link.made != self.made:
             if self.header.node == 0:  # later a changed schema is no reason to end what runs
                 migrations.check(database, self.node.settings.schema)
@@ -178,24 +179,47 @@ class Scheduler:
             self.nodes.listen(database)
             self.beat_due = self.look_due = 0.0
         if monotonic() >= self.beat_due:
+            self.beat(database)
             self.beat_due = monotonic() + BEAT
-            self.lease.renew(database)
         if self.node.table.dead() and self.burials.bury(database):
             self.node.wake.ring()
         self.wake.hear(database)
         self.wake.tell(database)
         self.wake.look()
         if monotonic() >= self.look_due:
-            self.look_due = monotonic() + min(BEAT, self.node.settings.poll_interval)
             self.look(database)
         # What came while a statement was under way was read with its answer: no descriptor tells of it any more.
         self.wake.hear(database)
 
-    def look(self, database: Database) -> None:
+    def beat(self, database: Database) -> None:
+        """Renew the lease: in one statement with a look at what there is to do, or alone while that meets trouble."""
+        if self.sees and self.lease.stands:
+            self.look(database, renew=True)
+        else:
+            self.lease.renew(database)
+
+    def look(self, database: Database, *, renew: bool = False) -> None:
         """See what there is to do, and do it."""
-        self.sight = sight = self.nodes.look(
-            database, self.header.node, self.node.settings.queues, self.due.start(self.sight.at)
-        )
+        sent, sweep = boottime(), monotonic() >= self.sweep_due
+        self.look_due = monotonic() + min(BEAT, self.node.settings.poll_interval)
+        try:
+            self.sight = sight = self.nodes.look(
+                database, self.header.node, self.node.settings.queues, due_from=self.due.start(self.sight.at),
+                since=self.burials.since(), sweep=sweep, beat=self.lease.beat() if renew else None,
+            )  # fmt: skip
+        except psycopg.Error:
+            self.sees = False
+            if renew and not database.closed:
+                self.lease.renew(database)
+            raise
+        self.sees = True
+        if renew:
+            self.lease.take(sent, renewed=sight.renewed)
+        if sweep:
+            self.sweep_due = monotonic() + SWEEP
+            self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
+            if sight.expired:
+                self.duties.attempt(database, "expire", self.retention.expire)
         if sight.waiting:
             self.node.wake.ring()
         self.cancel(sight.cancels)

@@ -1,6 +1,6 @@
 """Watch the other nodes' beats, and free the jobs of those that are dead."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg
@@ -52,6 +52,6 @@ class Rescue:
             self._log.warning("jobs.rescued", node=dead, jobs=total)
         return total
 
-    def sweep(self, database: Database) -> int:
-        """Free jobs of nodes that no row names any more: claims that committed after the node was declared dead."""
-        return sum(self.free(database, dead) for dead in self._nodes.strays(database))
+    def free_all(self, database: Database, dead: Iterable[int]) -> int:
+        """Free the jobs of several; return how many."""
+        return sum(self.free(database, node) for node in dead)

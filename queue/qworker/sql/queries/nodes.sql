@@ -7,8 +7,8 @@ VALUES (%(name)s, %(version)s, %(queues)s, %(processes)s, %(lease)s)
 RETURNING id, beat;
 
 -- name: renew
--- Prolong the lease. No row means that others have declared this node dead. It stands alone in its transaction: no lock
--- on the jobs may ever cost the lease.
+-- Prolong the lease, and nothing else: when a look cannot be had, that must not cost the lease. No row means that others
+-- have declared this node dead.
 UPDATE {schema}.node
    SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, seen_at = clock_timestamp()
  WHERE id = %(node)s
@@ -21,8 +21,18 @@ UPDATE {schema}.node SET idle = %(idle)s WHERE id = %(node)s;
 DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: look
--- What there is to do: other nodes' beats and leases, whether a job waits, when the next one is due, whom to cancel.
+-- What there is to do: other nodes' beats and leases, whether a job waits, when the next one is due, whom to cancel, whether
+-- claims of this node from `since` on are still out. `renew` prolongs the lease in the same breath; no lock on a job is
+-- taken or waited for. `sweep` asks for what is rare: nodes that jobs name and that are no more (claims that committed
+-- after their node was declared dead), and whether something has expired.
+WITH renewed AS (
+    UPDATE {schema}.node
+       SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, seen_at = clock_timestamp()
+     WHERE id = %(node)s AND %(renew)s
+    RETURNING beat
+)
 SELECT
+    EXISTS (SELECT FROM renewed) AS renewed,
     (SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, n.lease)), '{}')
        FROM {schema}.node AS n WHERE n.id <> %(node)s) AS beats,
     EXISTS (
@@ -37,6 +47,26 @@ SELECT
     (SELECT coalesce(array_agg(c.id), '{}')
        FROM {schema}.job AS c
       WHERE c.cancel_at IS NOT NULL AND c.state = 'running' AND c.node = %(node)s) AS cancels,
+    EXISTS (
+        SELECT FROM {schema}.job AS h
+         WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS holds,
+    CASE WHEN %(sweep)s THEN (
+        WITH RECURSIVE named (node) AS (
+            (SELECT j.node FROM {schema}.job AS j WHERE j.state = 'running' ORDER BY j.node LIMIT 1)
+            UNION ALL
+            SELECT (SELECT j.node FROM {schema}.job AS j
+                     WHERE j.state = 'running' AND j.node > named.node ORDER BY j.node LIMIT 1)
+              FROM named WHERE named.node IS NOT NULL
+        )
+        SELECT coalesce(array_agg(node), '{}') FROM named
+         WHERE node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = named.node)
+    ) ELSE '{}' END AS strays,
+    CASE WHEN %(sweep)s THEN EXISTS (
+        SELECT FROM {schema}.job AS x
+         WHERE x.expires_at <= clock_timestamp() AND x.state IN ('available', 'scheduled') AND x.attempt = 0
+    ) OR EXISTS (
+        SELECT FROM {schema}.job AS y WHERE y.cancel_at IS NOT NULL AND y.state IN ('available', 'scheduled')
+    ) ELSE false END AS expired,
     extract(epoch FROM clock_timestamp())::float8 AS at;
 
 -- name: promote
@@ -138,16 +168,6 @@ WITH lost AS (
      WHERE l.state = 'failed' AND l.flags & 2 = 0 AND l.task = ANY (%(hooks)s::text[])
 )
 SELECT queue FROM lost;
-
--- name: strays
--- Nodes that jobs name and that are no more: claims that committed after their node was declared dead.
-WITH RECURSIVE named (node) AS (
-    (SELECT j.node FROM {schema}.job AS j WHERE j.state = 'running' ORDER BY j.node LIMIT 1)
-    UNION ALL
-    SELECT (SELECT j.node FROM {schema}.job AS j WHERE j.state = 'running' AND j.node > named.node ORDER BY j.node LIMIT 1)
-      FROM named WHERE named.node IS NOT NULL
-)
-SELECT node FROM named WHERE node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = named.node);
 
 -- name: declare_cron
 -- Declare a schedule; the newest living node's declaration wins. A schedule seen for the first time starts now.
