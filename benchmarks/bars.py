@@ -1,0 +1,371 @@
+"""What has to be reached, each bar with the two things that are compared; see README.md."""
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import inf
+from pathlib import Path
+
+import psycopg
+from contenders import PgQueuer
+from stage import Node, Producers, Stage, cpu, until
+from tasks import clock, nap, noop
+
+Figure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure, or the ratio of two that are taken in turns, and what it has to reach."""
+
+    name: str
+    a: Figure
+    #: What `a` is divided by; None: `a` is to be judged by itself.
+    b: Figure | None = None
+    at_least: float = 0.0
+    at_most: float = inf
+    unit: str = "jobs/s"
+    #: How often at most: some take minutes.
+    rounds: int = 10
+
+    @property
+    def reach(self) -> str:
+        """The bar in words."""
+        sign, limit = ("≥", self.at_least) if self.at_most == inf else ("≤", self.at_most)
+        return f"{sign} {limit:g}{'' if self.b else ' ' + self.unit}"
+
+    def passed(self, value: float) -> bool:
+        """Whether that is enough."""
+        return self.at_least <= value <= self.at_most
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value that this share of all does not exceed."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def script(body: str) -> str:
+    """Return a script with the application at hand."""
+    return f"import time\nfrom tasks import *\n{body}"
+
+
+class Bars:
+    """All bars, measured on one stage against one peer."""
+
+    def __init__(self, stage: Stage, default: PgQueuer, best: PgQueuer) -> None:
+        self.stage = stage
+        self.default = default
+        self.best = best
+
+    def all(self) -> list[Bar]:
+        """Return them in the order of the table."""
+        stage = self.stage
+        return [
+            Bar("drain 20,000; PgQueuer's best row", lambda: stage.drain(20_000), lambda: self.theirs(self.best), 2.0),
+            Bar("drain 20,000; PgQueuer's default batch", lambda: stage.drain(20_000),
+                lambda: self.theirs(self.default), 6.0),
+            Bar("drain 100,000; 20,000", lambda: stage.drain(100_000), lambda: stage.drain(20_000), 0.9),
+            Bar("drain 1,000,000; 20,000", lambda: stage.drain(1_000_000), lambda: stage.drain(20_000), 0.9, rounds=3),
+            Bar("8 processes; 2", lambda: stage.drain(100_000, 8), lambda: stage.drain(100_000, 2), 1.0),
+            Bar("snapshot held over 500,000; none", lambda: self.held(500_000), lambda: stage.drain(500_000), 0.85,
+                rounds=5),
+            Bar("snapshot held: last fifth; first fifth", self.flatness, None, 0.85, unit="", rounds=5),
+            Bar("held, 1,000,000 finished, 100/s: p99; without", lambda: self.trickle(held=True)[0],
+                lambda: self.trickle(held=False)[0], at_most=1.5, unit="s", rounds=2),
+            Bar("held, 1,000,000 finished, 100/s: database CPU; without", lambda: self.trickle(held=True)[1],
+                lambda: self.trickle(held=False)[1], at_most=1.5, unit="s", rounds=2),
+            Bar("planned empty, then 400,000, first second; normal", self.burst, lambda: stage.drain(400_000), 0.9,
+                rounds=3),
+            Bar("producers and workers, last 10 s of 60; first 10 s", self.sustained, None, 0.9, unit="", rounds=3),
+            Bar("single enqueue; bare INSERT", lambda: self.single("noop.enqueue(n)"), lambda: self.single(BARE), 0.85,
+                unit="calls/s"),
+            Bar("8 producers under load; bare INSERT", lambda: self.crowd("noop.enqueue(n)"),
+                lambda: self.crowd(BARE), 0.85, unit="calls/s"),
+            Bar("enqueue_many of 100,000; PgQueuer's 1,000 at a time", self.many, lambda: 100_000 / self.refill(), 2.0),
+            Bar("enqueue_many of 1,000,000: memory; of 100,000", lambda: self.memory_of_many(1_000_000),
+                lambda: self.memory_of_many(100_000), at_most=1.1, unit="MiB", rounds=2),
+            Bar("idle latency p50; PgQueuer's", lambda: percentile(self.latency(), 0.5),
+                lambda: percentile(self.their_latency(), 0.5), at_most=0.6, unit="s"),
+            Bar("idle latency p99; PgQueuer's", lambda: percentile(self.latency(), 0.99),
+                lambda: percentile(self.their_latency(), 0.99), at_most=1.0, unit="s"),
+            Bar("latency p99 at half of full load", self.half_load, at_most=0.1, unit="s", rounds=3),
+            Bar("idle node of 8: queries", lambda: self.idle()[0], at_most=1.0, unit="1/s", rounds=2),
+            Bar("idle node of 8: CPU", lambda: self.idle()[1] * 100, at_most=1.0, unit="% of a core", rounds=2),
+            Bar("one of 10 s among 1,000 short: largest start delay beyond the same without", self.slow_job,
+                at_most=0.2, unit="s", rounds=3),
+            Bar("committed late under full load: start", self.late, at_most=1.0, unit="s", rounds=5),
+            Bar("memory of an idle worker with Django", lambda: self.memory("django_tasks:app"), at_most=15,
+                unit="MB", rounds=1),
+            Bar("memory of an idle worker with SQLAlchemy and requests", lambda: self.memory("sqlalchemy_tasks:app"),
+                at_most=15, unit="MB", rounds=1),
+            Bar("100,000 scheduled, failed, unknown present; none", self.beside, lambda: stage.drain(100_000), 0.9),
+        ]  # fmt: skip
+
+    # Draining
+
+    def theirs(self, peer: PgQueuer) -> float:
+        """Return the jobs/s at which the peer drains 20,000."""
+        return drain(peer, 20_000, 2)
+
+    def held(self, jobs: int) -> float:
+        """Drain beside a session that holds a snapshot from before the first job was claimed."""
+        self.stage.clear()
+        self.stage.fill(jobs)
+        with self.stage.holding():
+            return self.stage.work_off(jobs)
+
+    def flatness(self) -> float:
+        """Return the rate of the last fifth of such a drain in units of the first's."""
+        self.held(500_000)
+        marks = [self.stage.value(
+            "SELECT extract(epoch FROM finished_at) FROM qworker.job_history ORDER BY finished_at OFFSET %s LIMIT 1", n)
+            for n in (0, 100_000, 400_000, 499_999)]  # fmt: skip
+        return float((marks[1] - marks[0]) / (marks[3] - marks[2]))
+
+    def trickle(self, *, held: bool) -> tuple[float, float]:
+        """Finish 1,000,000 jobs, then send 100 a second for 30 s; return p99 of the latency, and the database's CPU."""
+        stage, rest = self.stage, 3000
+        stage.clear()
+        stage.fill(1_000_000)
+        with stage.holding() if held else nullcontext():
+            stage.work_off(1_000_000)
+            if not held:
+                stage.database.execute("VACUUM ANALYZE qworker.job")
+            with Node(stage, 2) as node:
+                until(stage.idle)
+                noop.enqueue(1)
+                until(stage.idle)
+                before = cpu(stage.server.pid or 0)
+                self.clocked(rest, 0.01)
+                until(lambda: len(node.notes()) >= rest, 0.1)
+                return percentile(node.notes(), 0.99), cpu(stage.server.pid or 0) - before
+
+    def burst(self) -> float:
+        """Return how many of 400,000 jobs an idle node, its plans made on empty tables, ends in the first second."""
+        stage = self.stage
+        stage.clear()
+        with Node(stage, 2):
+            until(stage.idle)
+            noop.enqueue(1)
+            until(stage.empty)
+            stage.database.execute("ANALYZE qworker.job")
+            stage.database.execute("TRUNCATE qworker.job_history")
+            noop.enqueue_many((n,) for n in range(400_000))
+            until(stage.empty, 0.01)
+        return float(stage.by_second()[0])
+
+    def sustained(self) -> float:
+        """Have producers and workers at it for 60 s; return the jobs of the last 10 s in units of the first."""
+        stage = self.stage
+        stage.clear()
+        feed = script(
+            "end = time.monotonic() + 60\nwhile time.monotonic() < end: noop.enqueue_many([(1,)] * 500)\nprint(0)"
+        )
+        with Node(stage, 2), Producers(stage, [feed]) as producers:
+            producers.answers()
+        seconds = stage.by_second()
+        return sum(seconds[50:60]) / sum(seconds[:10])
+
+    def beside(self) -> float:
+        """Drain 100,000 with as many scheduled, failed and unknown jobs in the table."""
+        stage, soon = self.stage, datetime.now(UTC) + timedelta(hours=1)
+        stage.clear()
+        noop.options(run_at=soon).enqueue_many((n,) for n in range(100_000))
+        stage.database.execute(
+            "INSERT INTO qworker.job (task, args, state, failed_at, attempt)"
+            " SELECT 'noop', '{\"n\": 1}', 'failed', clock_timestamp(), 3 FROM generate_series(1, 100000)"
+        )
+        stage.database.execute(
+            "INSERT INTO qworker.job (task, args, state, run_at, bounces)"
+            " SELECT 'nobody.knows', '{}', 'scheduled', now() + make_interval(secs => 1 + random() * 3600), 8"
+            "   FROM generate_series(1, 100000)"
+        )
+        stage.fill(100_000)
+        return stage.work_off(100_000)
+
+    # Enqueueing
+
+    def single(self, statement: str) -> float:
+        """Return the calls/s of one connection."""
+        self.stage.clear()
+        with Producers(self.stage, [timed(statement, 3000)]) as producers:
+            return producers.answers()[0]
+
+    def crowd(self, statement: str) -> float:
+        """Return the calls/s of eight producers together, while a node has more to do than it can."""
+        stage = self.stage
+        stage.clear()
+        stage.fill(400_000)
+        with Node(stage, 2):
+            until(stage.begun, 0.01)
+            with Producers(stage, [timed(statement, 500)] * 8) as producers:
+                return sum(producers.answers())
+
+    def many(self) -> float:
+        """Return the rows/s of one `enqueue_many`."""
+        self.stage.clear()
+        start = time.monotonic()
+        noop.enqueue_many((n,) for n in range(100_000))
+        return 100_000 / (time.monotonic() - start)
+
+    def refill(self) -> float:
+        """Return the seconds in which the peer enqueues 100,000."""
+        self.best.clear()
+        return self.best.fill(100_000)
+
+    def memory_of_many(self, jobs: int) -> float:
+        """Return the peak resident memory (MiB) of a process that enqueues so many from a generator."""
+        self.stage.clear()
+        body = f"import resource\nnoop.enqueue_many((n,) for n in range({jobs}))\n"
+        with Producers(
+            self.stage, [script(body + "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)")]
+        ) as p:
+            return p.answers()[0]
+
+    # Latency
+
+    def clocked(self, jobs: int, pause: float) -> None:
+        """Enqueue jobs that note how long they have waited, one by one, so many seconds apart."""
+        due = time.monotonic()
+        for _ in range(jobs):
+            clock.enqueue(time.monotonic())
+            due += pause
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def latency(self, jobs: int = 300) -> list[float]:
+        """Return the seconds from the call of enqueue to the start of the handler, on an idle node of two."""
+        self.stage.clear()
+        with Node(self.stage, 2) as node:
+            until(self.stage.idle)
+            self.clocked(jobs, 0.02)
+            until(lambda: len(node.notes()) >= jobs)
+            return node.notes()
+
+    def their_latency(self, jobs: int = 300) -> list[float]:
+        """Return the same of the peer."""
+        self.default.clear()
+        self.default.start(2)
+        try:
+            return self.default.latency(jobs, 0.02)
+        finally:
+            self.default.stop()
+
+    def half_load(self) -> float:
+        """Return the p99 of the latency while half as many jobs come as a node of two can do."""
+        stage = self.stage
+        rate = stage.drain(100_000) / 2
+        stage.clear()
+        jobs = int(rate * 20)
+        size = max(1, int(rate / 100))
+        feed = script(
+            f"due = time.monotonic()\nfor n in range({jobs // size}):\n"
+            f"    clock.enqueue_many([(time.monotonic(),)] * {size})\n"
+            "    due += 0.01\n    time.sleep(max(0.0, due - time.monotonic()))\nprint(0)"
+        )
+        with Node(stage, 2) as node:
+            until(stage.idle)
+            with Producers(stage, [feed]) as producers:
+                producers.answers()
+            until(lambda: len(node.notes()) >= jobs // size * size, 0.2)
+            return percentile(node.notes(), 0.99)
+
+    def slow_job(self) -> float:
+        """Return by how much the largest start delay of 1,000 short jobs grows with one of 10 s among them."""
+        return self.spread(10.0) - self.spread(0.0)
+
+    def spread(self, slow: float) -> float:
+        """Return when the last of 1,000 jobs of 10 ms starts (seconds), behind one of `slow` seconds, on 4 workers."""
+        self.stage.clear()
+        nap.enqueue_many([(slow,)] * bool(slow) + [(0.01,)] * 1000)
+        with Node(self.stage, 4) as node:
+            until(lambda: len(node.notes()) >= 1000 + bool(slow), 0.05)
+            starts = node.notes()
+            return max(starts) - min(starts)
+
+    def late(self) -> float:
+        """Return how long a job waits that is committed under full load after others behind it were claimed."""
+        stage = self.stage
+        stage.clear()
+        with psycopg.connect(stage.dsn) as late:
+            (number,) = late.execute(
+                "INSERT INTO qworker.job (task, args) VALUES ('noop', '{\"n\": 1}') RETURNING id"
+            ).fetchone() or (0,)
+            stage.fill(300_000)
+            with Node(stage, 2):
+                until(
+                    lambda: stage.value("SELECT count(*) > 1000 FROM (SELECT FROM qworker.job_history LIMIT 1001) AS h")
+                )
+                late.commit()
+                committed = time.time()
+                until(lambda: stage.value("SELECT count(*) FROM qworker.job_history WHERE id = %s", number))
+                until(stage.empty, 0.05)
+        return (
+            float(stage.value("SELECT extract(epoch FROM claimed_at) FROM qworker.job_history WHERE id = %s", number))
+            - committed
+        )
+
+    # Idling
+
+    def idle(self) -> tuple[float, float]:
+        """Return the statements a second and the share of a core of a node of eight that has nothing to do."""
+        stage = self.stage
+        stage.clear()
+        with Node(stage, 8) as node, stage.logging() as logged:
+            until(stage.idle)
+            time.sleep(3)  # what a start takes is not what idling takes
+            before, used, start = len(logged()), cpu(node.process.pid), time.monotonic()
+            time.sleep(30)
+            took = time.monotonic() - start
+            return (len(logged()) - before) / took, (cpu(node.process.pid) - used) / took
+
+    def memory(self, tasks: str) -> float:
+        """Return the private memory (MB, median) of idle workers."""
+        self.stage.clear()
+        with Node(self.stage, 8, tasks=tasks) as node:
+            until(self.stage.idle)
+            return statistics.median(private(pid) for pid in node.workers)
+
+
+#: What an enqueue can at best be: the same row into the same table, prepared, and committed.
+BARE = "connection.execute(INSERT, (n,))"
+INSERT = "INSERT INTO qworker.job (task, args) VALUES ('noop', jsonb_build_object('n', %s::int)) RETURNING id"
+
+
+def timed(statement: str, calls: int) -> str:
+    """Return a script that prints how often a second a statement can be executed."""
+    return script(
+        "import os, psycopg\n"
+        f"INSERT = {INSERT!r}\n"
+        "connection = psycopg.connect(os.environ['QWORKER_DSN'], autocommit=True)\n"
+        "connection.prepare_threshold = 0\n"
+        f"for n in range(100): {statement}\n"
+        "start = time.monotonic()\n"
+        f"for n in range({calls}): {statement}\n"
+        f"print({calls} / (time.monotonic() - start))"
+    )
+
+
+def private(pid: int) -> float:
+    """Return the memory (MB) that a process shares with no other."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty"))) / 1000
+
+
+def drain(peer: PgQueuer, jobs: int, processes: int) -> float:
+    """Return the jobs/s at which a peer drains a queue, from its first job to its last acknowledgement."""
+    peer.clear()
+    peer.fill(jobs)
+    peer.start(processes)
+    try:
+        until(peer.begun, 0.001)
+        start = time.monotonic()
+        until(lambda: not peer.left(), 0.01)
+        rate = jobs / (time.monotonic() - start)
+    finally:
+        peer.stop()
+    if peer.acknowledged() != jobs:
+        raise SystemExit(f"{peer.name}: {peer.acknowledged()} of {jobs} acknowledged")
+    return rate
