@@ -159,6 +159,7 @@ CREATE TABLE {schema}.unique_key (
     PRIMARY KEY (scope, key)
 );
 CREATE INDEX unique_key_job ON {schema}.unique_key (job_id);
+CREATE INDEX unique_key_until ON {schema}.unique_key (until) WHERE until IS NOT NULL;
 
 -- For people and reports: every job, wherever it stands.
 CREATE VIEW {schema}.jobs AS

@@ -34,7 +34,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 #: Between two renewals at most (seconds).
 BEAT = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
-RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 60.0, 300.0
+RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 600.0, 600.0
 #: Between two looks at a job or tick that is due and cannot be had (seconds).
 OVERDUE = 0.25
 #: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
@@ -180,7 +180,6 @@ class Scheduler:
             self.beat_due = self.look_due = 0.0
         if monotonic() >= self.beat_due:
             self.beat(database)
-            self.beat_due = monotonic() + BEAT
         if self.node.table.dead() and self.burials.bury(database):
             self.node.wake.ring()
         self.wake.hear(database)
@@ -193,15 +192,19 @@ class Scheduler:
 
     def beat(self, database: Database) -> None:
         """Renew the lease: in one statement with a look at what there is to do, or alone while that meets trouble."""
+        now = monotonic()
         if self.sees and self.lease.stands:
             self.look(database, renew=True)
         else:
             self.lease.renew(database)
+        # From the same moment as the next look is: they are due together.
+        self.beat_due = now + BEAT
 
     def look(self, database: Database, *, renew: bool = False) -> None:
         """See what there is to do, and do it."""
-        sent, sweep = boottime(), monotonic() >= self.sweep_due
-        self.look_due = monotonic() + min(BEAT, self.node.settings.poll_interval)
+        now, sent = monotonic(), boottime()
+        sweep = now >= self.sweep_due
+        self.look_due = now + min(BEAT, self.node.settings.poll_interval)
         try:
             self.sight = sight = self.nodes.look(
                 database, self.header.node, self.node.settings.queues, due_from=self.due.start(self.sight.at),
@@ -216,7 +219,7 @@ class Scheduler:
         if renew:
             self.lease.take(sent, renewed=sight.renewed)
         if sweep:
-            self.sweep_due = monotonic() + SWEEP
+            self.sweep_due = now + SWEEP
             self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
             if sight.expired:
                 self.duties.attempt(database, "expire", self.retention.expire)

@@ -146,14 +146,19 @@ class Worker:
         return batch
 
     def rest(self) -> None:
-        """Wait for work: until somebody rings, or for what a sweep may find."""
+        """Wait for work: until somebody rings, or for what a sweep may find. Time alone is no reason to ask for any."""
         self.gate.disarm()
         self.slot.enter(Phase.IDLE, self.stall())
         self.node.poke.ring()
         patience = self.node.settings.stall_timeout / 2
-        wait = self.taker.cursors.wait()
-        for fd, _ in self.poll.poll(wait if 0 < wait < patience else patience):
-            (self.node.wake if fd == self.node.wake.fd else self.bell).silence()
+        while not self.stopping and os.getppid() == self.parent:
+            self.slot.enter(Phase.IDLE, self.stall())
+            wait = self.taker.cursors.wait()
+            rung = self.poll.poll(wait if 0 < wait < patience else patience)
+            for fd, _ in rung:
+                (self.node.wake if fd == self.node.wake.fd else self.bell).silence()
+            if rung or 0 < wait < patience:
+                break
 
     def doze(self, seconds: float) -> None:
         """Wait a moment; a signal ends it."""

@@ -67,13 +67,13 @@ WITH target AS MATERIALIZED (
        FOR UPDATE
 ), asked AS (
     UPDATE {schema}.job AS j SET cancel_at = coalesce(j.cancel_at, clock_timestamp())
-     WHERE j.id IN (SELECT id FROM target WHERE state = 'running')
+     WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state = 'running'))
     RETURNING j.id
 ), done AS (
-    DELETE FROM {schema}.job AS j WHERE j.id IN (SELECT id FROM target WHERE state <> 'running')
+    DELETE FROM {schema}.job AS j WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state <> 'running'))
     RETURNING j.*
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+    DELETE FROM {schema}.unique_key WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
 ), kept AS (
     INSERT INTO {schema}.job_history (
         id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors,

@@ -42,8 +42,8 @@ WITH clock AS MATERIALIZED (
     -- The holder is named again: of two that wait for this row's lock the second must find it changed.
     UPDATE {schema}.unique_key AS k
        SET job_id = nextval('{schema}.job_id_seq'), until = clock.now + make_interval(secs => %(period)s::float8)
-      FROM seen, clock
-     WHERE k.scope = %(task)s AND k.key = %(key)s AND k.job_id = seen.job_id AND seen.over
+      FROM clock
+     WHERE k.scope = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
     RETURNING k.job_id
 ), taken AS (
     INSERT INTO {schema}.unique_key (scope, key, job_id, until)

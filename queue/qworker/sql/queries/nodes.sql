@@ -46,7 +46,7 @@ SELECT
       ORDER BY d.run_at LIMIT 1) AS due_in,
     (SELECT coalesce(array_agg(c.id), '{}')
        FROM {schema}.job AS c
-      WHERE c.cancel_at IS NOT NULL AND c.state = 'running' AND c.node = %(node)s) AS cancels,
+      WHERE c.cancel_at > to_timestamp(%(due_from)s::float8) AND c.node = %(node)s) AS cancels,
     EXISTS (
         SELECT FROM {schema}.job AS h
          WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS holds,
@@ -63,7 +63,7 @@ SELECT
     ) ELSE '{}' END AS strays,
     CASE WHEN %(sweep)s THEN EXISTS (
         SELECT FROM {schema}.job AS x
-         WHERE x.expires_at <= clock_timestamp() AND x.state IN ('available', 'scheduled') AND x.attempt = 0
+         WHERE x.expires_at <= (SELECT clock_timestamp()) AND x.state IN ('available', 'scheduled') AND x.attempt = 0
     ) OR EXISTS (
         SELECT FROM {schema}.job AS y WHERE y.cancel_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
@@ -77,7 +77,7 @@ UPDATE {schema}.job AS j
         SELECT d.id FROM {schema}.job AS d
          WHERE d.state = 'scheduled'
            AND d.run_at > to_timestamp(%(due_from)s::float8)
-           AND d.run_at <= coalesce(to_timestamp(%(at)s::float8), clock_timestamp())
+           AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
          ORDER BY d.run_at
          LIMIT 1000
            FOR UPDATE SKIP LOCKED))
@@ -86,9 +86,10 @@ RETURNING j.queue;
 -- name: unfinished
 -- Is there still work in these queues? A retry that waits for its backoff is work; a job delayed by its author is not.
 SELECT EXISTS (
-    SELECT FROM {schema}.job AS j
-     WHERE j.queue = ANY (%(queues)s::text[])
-       AND (j.state IN ('available', 'running') OR (j.state = 'scheduled' AND j.attempt > 0)));
+    SELECT FROM unnest(%(queues)s::text[]) AS q
+     CROSS JOIN LATERAL (SELECT FROM {schema}.job AS j WHERE j.state = 'available' AND j.queue = q LIMIT 1) AS waiting
+) OR EXISTS (SELECT FROM {schema}.job AS j WHERE j.state = 'running' AND j.queue = ANY (%(queues)s::text[])
+) OR EXISTS (SELECT FROM {schema}.job AS j WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.queue = ANY (%(queues)s::text[]));
 
 -- name: running
 -- What the database says this node runs; claims made before `since` are left to the complete look.
@@ -123,7 +124,6 @@ UPDATE {schema}.job AS j
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
            AND l.id <> ALL (%(spared)s::bigint[])
-         ORDER BY l.id
            FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
 
@@ -153,10 +153,12 @@ WITH lost AS (
                'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb)
      WHERE j.id = ANY (ARRAY (
             SELECT l.id FROM {schema}.job AS l
-             WHERE l.state = 'running'
-               AND (l.node = %(dead)s::bigint OR (l.id = %(id)s::bigint AND l.token = %(token)s::bigint))
-             ORDER BY l.id
+             WHERE l.state = 'running' AND l.node = %(dead)s::bigint
+             ORDER BY l.claimed_at
              LIMIT 1000
+               FOR UPDATE SKIP LOCKED) || ARRAY (
+            SELECT l.id FROM {schema}.job AS l
+             WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
                FOR UPDATE SKIP LOCKED))
     RETURNING j.id, j.queue, j.task, j.priority, j.state, j.flags
 ), freed AS (
@@ -213,18 +215,18 @@ WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
-             WHERE j.expires_at <= clock_timestamp() AND j.state IN ('available', 'scheduled') AND j.attempt = 0
-             ORDER BY j.id
+             WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+             ORDER BY j.expires_at
              LIMIT 1000
                FOR UPDATE SKIP LOCKED) || ARRAY (
             SELECT j.id FROM {schema}.job AS j
              WHERE j.cancel_at IS NOT NULL AND j.state IN ('available', 'scheduled')
-             ORDER BY j.id
+             ORDER BY j.cancel_at
              LIMIT 1000
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id IN (SELECT id FROM done WHERE flags & 1 = 1) AND until IS NULL
+    DELETE FROM {schema}.unique_key WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
 )
 INSERT INTO {schema}.job_history (
     id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors, tags)
@@ -245,8 +247,8 @@ WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
-             WHERE j.state = 'failed' AND j.failed_at < clock_timestamp() - make_interval(secs => %(keep)s::float8)
-             ORDER BY j.id
+             WHERE j.state = 'failed' AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+             ORDER BY j.failed_at
              LIMIT 1000
                FOR UPDATE SKIP LOCKED))
     RETURNING *
@@ -263,9 +265,9 @@ RETURNING id;
 -- name: forget_keys
 -- Drop uniqueness whose period is over.
 DELETE FROM {schema}.unique_key
- WHERE (scope, key) IN (
-        SELECT k.scope, k.key FROM {schema}.unique_key AS k
-         WHERE k.until <= clock_timestamp() LIMIT 1000 FOR UPDATE SKIP LOCKED);
+ WHERE ctid = ANY (ARRAY (
+        SELECT k.ctid FROM {schema}.unique_key AS k
+         WHERE k.until <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
 
 -- name: ring
 -- The days of the history's ring that are older than `keep` days; the ring holds 32 in all.
