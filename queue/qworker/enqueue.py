@@ -14,12 +14,17 @@ from qworker.admin import Admin
 from qworker.bulk import Bulk
 from qworker.caller import Connection, ambient, unwrap
 from qworker.errors import QworkerError
+from qworker.express import Express
 from qworker.job import Job, JobState, moment
 from qworker.options import UNSET
 from qworker.order import Order
-from qworker.payload import Parameters, Row, encode
+from qworker.payload import Parameters, encode
+from qworker.payload import Row as Arguments
 from qworker.pool import Pool
 from qworker.statements import load
+
+#: Id, state (None: another job holds the key), enqueued at and due at in seconds since 1970.
+Row = tuple[int, str | None, float | None, float | None]
 
 #: How often enqueueing looks again when others keep taking and giving back its unique key at that very moment.
 LOOKS = 20
@@ -32,6 +37,7 @@ class Enqueuer:
         self._pool = pool
         self._admin = admin
         self._sql = load("enqueue", pool.schema)
+        self._express = Express(self._sql["enqueue"])
 
     def one(self, order: Order, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
         """Make one job in one round trip; it wakes a node that sleeps.
@@ -41,14 +47,9 @@ class Enqueuer:
         text = encode(args)
         caller = self._caller(conn)
         with self._pool.lend(caller) as database:
-            cursor = psycopg.Cursor(database, row_factory=tuple_row)
-            if order.unique:
-                key = fingerprint(args) if order.unique is True else order.unique
-                row = self._unique(cursor, order, text, key)
-            else:
-                statement = self._sql["enqueue_later" if order.timed else "enqueue"]
-                (row,) = cursor.execute(statement, {**order.parameters, "args": text})
-            job_id, state, enqueued_at, run_at, _ = row
+            job_id, state, enqueued_at, run_at = (
+                caller is None and self._sent(database, order, text)
+            ) or self._executed(database, order, args, text)
             if state is None:
                 return self._admin.holder(database, job_id, order)
             pending = database.pgconn.transaction_status != TransactionStatus.IDLE
@@ -67,7 +68,7 @@ class Enqueuer:
         )
 
     def many(
-        self, order: Order, parameters: Parameters, rows: Iterable[Row], conn: Any = UNSET, *, ids: bool = False
+        self, order: Order, parameters: Parameters, rows: Iterable[Arguments], conn: Any = UNSET, *, ids: bool = False
     ) -> int | list[int]:
         """Make a job of each row, all or none; return their number or their ids."""
         bulk = Bulk(order, parameters, self._sql)
@@ -82,11 +83,31 @@ class Enqueuer:
             return ambient(self._pool.dsn)
         return None if conn is None else unwrap(conn)
 
-    def _unique(self, cursor: psycopg.Cursor[Any], order: Order, text: str, key: str) -> Any:
+    def _sent(self, database: Connection, order: Order, text: str) -> Row | None:
+        """Make a job on the short way; None if it takes the long one."""
+        if order.unique or order.timed or order.tags:
+            return None
+        row = self._express.send(database, {**order.texts, "args": text})
+        if row is None:
+            return None
+        job_id, state, enqueued_at, *_ = row
+        return int(job_id or 0), (state or b"").decode(), float(enqueued_at or 0), None
+
+    def _executed(self, database: Connection, order: Order, args: Mapping[str, Any], text: str) -> Row:
+        """Make a job of any kind."""
+        cursor = psycopg.Cursor(database, row_factory=tuple_row)
+        if order.unique:
+            return self._unique(cursor, order, text, fingerprint(args) if order.unique is True else order.unique)
+        statement = self._sql["enqueue_later" if order.timed else "enqueue"]
+        ((job_id, state, enqueued_at, run_at, _),) = cursor.execute(statement, {**order.parameters, "args": text})
+        return job_id, state, enqueued_at, run_at
+
+    def _unique(self, cursor: psycopg.Cursor[Any], order: Order, text: str, key: str) -> Row:
         parameters = {**order.parameters, "args": text, "key": key}
         for _ in range(LOOKS):
             if row := cursor.execute(self._sql["enqueue_unique"], parameters).fetchone():
-                return row
+                job_id, state, enqueued_at, run_at, _ = row
+                return job_id, state, enqueued_at, run_at
         raise QworkerError(
             f"unique={key!r} of task {order.task!r} changed hands {LOOKS} times while this job was enqueued: try again"
         )

@@ -75,6 +75,14 @@ class Order:
             "at": None,
         }
 
+    @cached_property
+    def texts(self) -> dict[str, str | None]:
+        """Return the parameters of the statement for a job without time, key and tags, as text."""
+        return {
+            "task": self.task, "queue": self.queue, "priority": str(self.priority), "overrides": self.overrides,
+            "tags": None,
+        }  # fmt: skip
+
 
 def _or(value: Any, default: Any) -> Any:
     return default if value is UNSET else value

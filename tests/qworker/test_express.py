@@ -1,0 +1,119 @@
+"""The short way into the database: taken when it can be, and never to another result than the long one."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from qworker import App, DatabaseUnavailable, SchemaError
+from qworker.express import Express
+from tests.database import Database
+from tests.waiting import until
+
+
+@pytest.fixture
+def app(database: Database) -> Iterator[App]:
+    app = App(dsn=database.dsn)
+    yield app
+    app.close()
+
+
+def statements(app: App) -> list[str]:
+    with app.pool.lend() as connection:
+        return [
+            name for (name,) in connection.execute("SELECT name FROM pg_prepared_statements WHERE name ~ 'qworker'")
+        ]
+
+
+def test_a_plain_job_goes_the_short_way_and_is_the_same_job(app: App, database: Database) -> None:
+    @app.task(name="greet", queue="mail", priority=2)
+    def greet(name: str) -> None: ...
+
+    short = greet.enqueue("Zoë \\ \"quoted\" 'n' ☃")
+    assert len(statements(app)) == 1
+    with database.connect() as conn:
+        long = greet.using(conn).enqueue("Zoë \\ \"quoted\" 'n' ☃")
+    with database.connect() as conn:
+        facts = "state, queue, priority, task, args, overrides, tags, attempt"
+        rows = conn.execute(f"SELECT {facts} FROM qworker.job ORDER BY id".encode()).fetchall()  # noqa: S608
+    assert rows[0] == rows[1]
+    assert (short.refresh().args, short.state, short.queue, short.run_at) == (long.args, long.state, long.queue, None)
+    assert short.enqueued_at == short.refresh().enqueued_at
+
+
+def test_what_an_order_says_beyond_that_is_not_lost(app: App, database: Database) -> None:
+    @app.task(name="t")
+    def task() -> None: ...
+
+    task.options(timeout=7).enqueue()
+    task.options(tags=["a,b", '{"']).enqueue()
+    with database.connect() as conn:
+        rows = conn.execute("SELECT overrides, tags FROM qworker.job ORDER BY id").fetchall()
+    assert rows == [({"timeout": 7.0}, None), (None, ["a,b", '{"'])]
+
+
+def test_a_server_that_has_forgotten_the_statement_is_told_in_full(app: App) -> None:
+    """A pooler gives each transaction to another server."""
+
+    @app.task(name="t")
+    def task() -> None: ...
+
+    task.enqueue()
+    with app.pool.lend() as connection:
+        connection.execute("DEALLOCATE ALL")
+    assert task.enqueue().refresh().state == "available"
+    assert task.enqueue().refresh().state == "available"
+    assert statements(app) == []
+
+
+def test_another_encoding_takes_the_long_way(database: Database) -> None:
+    app = App(dsn=make_conninfo(database.dsn, client_encoding="latin1"))
+
+    @app.task(name="t")
+    def task(name: str) -> None: ...
+
+    try:
+        assert task.enqueue("Zoë").refresh().args == {"name": "Zoë"}
+        assert statements(app) == []
+    finally:
+        app.close()
+
+
+def test_two_may_prepare_it_on_one_connection(database: Database) -> None:
+    with database.connect() as connection:
+        for _ in range(2):
+            assert Express("SELECT %(a)s::int + %(b)s::int + %(a)s::int").send(connection, {"a": "1", "b": "5"}) == [
+                b"7"
+            ]
+
+
+def test_a_refusal_is_explained_as_ever(app: App, empty_database: Database) -> None:
+    elsewhere = App(dsn=empty_database.dsn)
+
+    @elsewhere.task(name="t")
+    def task() -> None: ...
+
+    try:
+        with pytest.raises(SchemaError, match="qworker db migrate"):
+            task.enqueue()
+    finally:
+        elsewhere.close()
+
+
+def test_a_connection_that_is_lost_meanwhile_is_an_error_of_the_database(app: App, database: Database) -> None:
+    @app.task(name="t")
+    def task() -> None: ...
+
+    task.enqueue()
+    with app.pool.lend() as connection:
+        pid = connection.info.backend_pid
+    with database.connect() as conn, ThreadPoolExecutor() as pool, conn.transaction():
+        conn.execute("LOCK TABLE qworker.job")
+        enqueueing = pool.submit(task.enqueue)
+        waiting = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+        until(lambda: conn.execute(waiting, (pid,)).fetchone() == (True,))
+        conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        with pytest.raises(DatabaseUnavailable):
+            enqueueing.result(10)
+    assert task.enqueue().refresh().state == "available"
