@@ -176,7 +176,7 @@ class Scheduler:
                 migrations.check(database, self.node.settings.schema)
             self.made = self.link.made
             self.rescue.forget()
-            self.nodes.listen(database)
+            self.wake.listen(database)
             self.beat_due = self.look_due = 0.0
         if monotonic() >= self.beat_due:
             self.beat(database)
@@ -280,19 +280,21 @@ class Scheduler:
     def sleep(self, database: Database) -> None:
         """Wait until something is due or somebody calls."""
         wait = min(self.beat_due, self.look_due, self.wake.due) - monotonic()
-        self.listen([database.fileno(), self.node.poke.fd, self.bell.fd], wait)
+        if database.fileno() in self.listen([database.fileno(), self.node.poke.fd, self.bell.fd], wait):
+            self.wake.hear(database)  # before anything else: somebody waits
 
     def doze(self, seconds: float) -> None:
         """Pause between two tries to connect."""
         self.breathe()
         self.listen([self.bell.fd], seconds)
 
-    def listen(self, fds: list[int], timeout: float) -> None:
-        """Wait for any of the descriptors."""
+    def listen(self, fds: list[int], timeout: float) -> list[int]:
+        """Wait for any of the descriptors; return those that are ready."""
         ready = select.select(fds, [], [], max(timeout, 0.0))[0]
         for bell in (self.node.poke, self.bell):
             if bell.fd in ready:
                 bell.silence()
+        return ready
 
 
 def main(node: Node, slot: Slot) -> int:

@@ -24,6 +24,15 @@ class Wake:
         self._nodes = nodes
         self._lease = lease
         self._looks: list[float] = []
+        self._heard = False
+
+    def listen(self, database: Database) -> None:
+        """Have the server say what is enqueued."""
+        database.add_notify_handler(self._note)
+        self._nodes.listen(database)
+
+    def _note(self, _: psycopg.Notify) -> None:
+        self._heard = True
 
     @property
     def due(self) -> float:
@@ -31,10 +40,16 @@ class Wake:
         return self._looks[0] if self._looks else float("inf")
 
     def hear(self, database: Database) -> None:
-        """Take the notifications that have come; each may be work for a sleeping worker."""
-        heard = list(database.notifies(timeout=0))
-        if not heard:
+        """Take the notifications that have come; each may be work for a sleeping worker, who waits for this.
+
+        Straight from libpq, in a tenth of the time of `Connection.notifies`; what came with an answer is noted already.
+        """
+        database.pgconn.consume_input()
+        while database.pgconn.notifies():
+            self._heard = True
+        if not self._heard:
             return
+        self._heard = False
         self._node.wake.ring()
         if not self._lease.any_idle():
             self.tell(database)
