@@ -277,9 +277,9 @@ class Bars:
         return self.spread(10.0) - self.spread(0.0)
 
     def spread(self, slow: float) -> float:
-        """Return when the last of 1,000 jobs of 10 ms starts (seconds), behind one of `slow` seconds, on 4 workers."""
+        """Return when the last of 1,000 jobs of 1 ms starts (seconds), behind one of `slow` seconds, on 4 workers."""
         self.stage.clear()
-        nap.enqueue_many([(slow,)] * bool(slow) + [(0.01,)] * 1000)
+        nap.enqueue_many([(slow,)] * bool(slow) + [(0.001,)] * 1000)
         with Node(self.stage, 4) as node:
             until(lambda: len(node.notes()) >= 1000 + bool(slow), 0.05)
             starts = node.notes()
