@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
 from pathlib import Path
@@ -27,13 +28,13 @@ class Manager:
         self.socket.settimeout(15)
         self.heard: list[str] = []
 
-    def hear(self, wanted: Callable[[str], bool]) -> str:
-        """Listen until something wanted is said."""
-        while True:
-            for said in self.socket.recv(4096).decode().splitlines():
-                self.heard.append(said)
-                if wanted(said):
-                    return said
+    def hear(self, wanted: Callable[[str], bool], count: int = 1) -> None:
+        """Listen until something wanted was said so many times, from the beginning on."""
+        until = time.monotonic() + 15
+        while sum(map(wanted, self.heard)) < count:
+            # What is not wanted does not prolong the wait: the signs of life never end.
+            assert time.monotonic() < until, self.heard
+            self.heard += self.socket.recv(4096).decode().splitlines()
 
 
 @pytest.fixture
@@ -47,8 +48,7 @@ def test_systemd_hears_of_start_life_and_end(cluster: Cluster, manager: Manager,
     node = cluster.start("--processes", "2", NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
     manager.hear(lambda said: said == "READY=1")
     manager.hear(lambda said: said.startswith("STATUS=") and "2/2 workers" in said)
-    for _ in range(3):
-        manager.hear(lambda said: said == "WATCHDOG=1")
+    manager.hear(lambda said: said == "WATCHDOG=1", manager.heard.count("WATCHDOG=1") + 3)
     assert "STOPPING=1" not in manager.heard
     node.signal(signal.SIGTERM)
     manager.hear(lambda said: said == "STOPPING=1")
