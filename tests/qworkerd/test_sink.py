@@ -53,3 +53,25 @@ def test_room_that_somebody_else_takes_first_costs_a_line_and_no_hang() -> None:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def test_a_writer_that_was_not_fast_enough_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader lives, and another process took the room between poll() and write()."""
+    reading, writing = os.pipe()
+    outcomes = iter([BlockingIOError(11, "Resource temporarily unavailable"), None])
+    write = os.write
+
+    def racing(fd: int, line: bytes) -> int:
+        if error := next(outcomes):
+            raise error
+        return write(fd, line)
+
+    try:
+        sink = Sink(writing)
+        monkeypatch.setattr("qworkerd.sink.os.write", racing)
+        sink.write(b"a line\n")
+        assert sink.dropped == 0
+        assert os.read(reading, 100) == b"a line\n"
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -5,6 +5,7 @@ import select
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 #: How long to wait for a reader that has stopped reading (seconds): a node must not lose its lease for its log.
@@ -35,16 +36,27 @@ class Sink:
         """Write a line, or count it as dropped."""
         try:
             with self._end() as end:
-                # One of its own: poll() of one object by two threads at once is a RuntimeError.
-                poll = select.poll()
-                poll.register(end, select.POLLOUT)
-                # Once a line was dropped the next ones do not wait at all until the reader is back.
-                if not poll.poll(0 if self.dropped else PATIENCE * 1000) or os.write(end, line) < len(line):
-                    self.dropped += 1
-                else:
-                    self.dropped = 0
+                written = self._send(end, line)
         except OSError:
-            self.dropped += 1
+            written = 0
+        self.dropped = 0 if written == len(line) else self.dropped + 1
+
+    def _send(self, end: int, line: bytes) -> int:
+        """Return how much of a line could be written while patience lasts."""
+        # One of its own: poll() of one object by two threads at once is a RuntimeError.
+        poll = select.poll()
+        poll.register(end, select.POLLOUT)
+        # Once a line was dropped the next ones do not wait at all until the reader is back.
+        left = 0.0 if self.dropped else PATIENCE
+        until = monotonic() + left
+        while poll.poll(left * 1000):
+            try:
+                return os.write(end, line)
+            except BlockingIOError:  # somebody else was faster
+                left = max(0.0, until - monotonic())
+                if not left:
+                    break
+        return 0
 
     @contextmanager
     def _end(self) -> Iterator[int]:
