@@ -40,6 +40,8 @@ class Burials:
         self._tasks = node.app.tasks
         self._unknown: dict[int, float] = {}
         self._since = 0.0
+        #: What the last look has asked for: its answer says nothing of older claims.
+        self._asked = 0.0
         self._completed = -COMPLETE
         self._log = log.get()
 
@@ -112,7 +114,8 @@ class Burials:
 
     def since(self) -> float:
         """Return the time (seconds since 1970) from which on the next look has to ask for claims that are out."""
-        return 0.0 if monotonic() - self._completed >= COMPLETE else self._since
+        self._asked = 0.0 if monotonic() - self._completed >= COMPLETE else self._since
+        return self._asked
 
     def reconcile(self, database: Database, sight: Sight) -> int:
         """Free what the database says this node runs and no slot knows; return how many jobs.
@@ -120,9 +123,9 @@ class Burials:
         Those are claims that committed after their worker had died, or whose answer was lost. A look that has seen no
         claim at all saves the question which ones there are.
         """
-        now, since = monotonic(), self.since()
-        rows = self._nodes.running(database, self._node.table.header.node, since) if sight.holds else []
-        if since == 0.0:
+        now = monotonic()
+        rows = self._nodes.running(database, self._node.table.header.node, self._asked) if sight.holds else []
+        if self._asked == 0.0:
             self._completed = now
         # Slots are read after the database: a token stands in its slot before the claim is sent.
         known = self._node.table.tokens()
