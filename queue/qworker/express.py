@@ -17,9 +17,10 @@ from psycopg.pq.abc import PGresult
 
 #: SQLSTATE of a prepared statement that is there already, and of one that is not.
 _DUPLICATE, _UNKNOWN = b"42P05", b"26000"
-Row = list[bytes | None]
-
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+
+#: The values of a row, as text.
+Row = list[bytes | None]
 
 
 class Express:
@@ -34,9 +35,7 @@ class Express:
         #: Whether the statement is prepared; False: the connection has refused it.
         self._ready: WeakKeyDictionary[psycopg.Connection[Any], bool] = WeakKeyDictionary()
 
-    def send(
-        self, connection: psycopg.Connection[Any], parameters: Mapping[str, str | None]
-    ) -> list[bytes | None] | None:
+    def send(self, connection: psycopg.Connection[Any], parameters: Mapping[str, str | None]) -> Row | None:
         """Return the row as text; None when the server has refused the statement, which psycopg can say better.
 
         Raises psycopg.OperationalError when the connection is lost.

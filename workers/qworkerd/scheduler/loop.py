@@ -42,6 +42,11 @@ UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
 PATIENCE, LOCK_PATIENCE = 5.0, 0.3
 
+#: What has been seen before the first look.
+NOTHING = Sight(
+    renewed=False, beats={}, waiting=False, due_in=None, cancels=[], holds=False, strays=[], expired=False, at=0.0
+)
+
 
 class Scheduler:
     """One connection, one loop; `run` returns the exit code."""
@@ -65,12 +70,12 @@ class Scheduler:
         self.due = Due(self.nodes)
         self.cron = Cron(node, self.nodes)
         self.wake = Wake(node, self.nodes, self.lease)
-        self.retention = retention = Retention(settings, self.nodes)
-        self.sight = Sight(False, {}, False, None, [], False, [], False, 0.0)
+        self.retention = Retention(settings, self.nodes)
+        self.sight = NOTHING
         self.duties = Duties(self.breathe)
         self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight)))
-        self.duties.add("discard", DISCARD, retention.discard)
-        self.duties.add("truncate", TRUNCATE, retention.truncate)
+        self.duties.add("discard", DISCARD, self.retention.discard)
+        self.duties.add("truncate", TRUNCATE, self.retention.truncate)
         self.made = 0
         self.beat_due = 0.0
         self.look_due = 0.0
