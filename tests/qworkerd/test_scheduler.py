@@ -176,3 +176,19 @@ def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, datab
             assert office.scheduler.header.lease_until > boottime()
     office.round()
     assert office.scheduler.sees
+
+
+def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.round()
+    sent: list[object] = []
+    execute = psycopg.Connection.execute
+
+    def counting(connection: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        sent.append(query)
+        return execute(connection, query, *arguments, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", counting)
+    office.round()
+    assert len(sent) == 1

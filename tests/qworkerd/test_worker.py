@@ -31,3 +31,22 @@ def test_a_worker_whose_claims_are_all_held_open_does_not_run_in_circles(worker:
     begun = monotonic()
     assert worker.take() is None
     assert monotonic() - begun >= PATIENCE * 0.9
+
+
+def test_a_worker_that_sleeps_is_woken_by_a_ring_and_not_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it has to show that it lives: a claim for each would be work for the database."""
+    node = make_node(App(), Settings(processes=1, stall_timeout=0.02))
+    worker, shown = Worker(node, node.table.slots[0]), 0
+    worker.poll.register(node.wake.fd)
+
+    def stall() -> float:
+        nonlocal shown
+        shown += 1
+        if shown == 5:
+            node.wake.ring()
+        return monotonic() + 1.0
+
+    monkeypatch.setattr(worker, "stall", stall)
+    worker.rest()
+    worker.poll.close()
+    assert shown == 5
