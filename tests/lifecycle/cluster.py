@@ -18,6 +18,8 @@ from tests.waiting import until
 SOON = 10.0
 #: For nodes whose drains and retries are not what the test is about: each costs up to a second otherwise.
 SOONER = ("--poll-interval", "0.1")
+#: For nodes whose jobs have to start in order: a machine that stalls makes any job a long one.
+PATIENT = {"QWORKER_TEST_PATIENT": "1"}
 
 
 class Cluster:
@@ -95,7 +97,8 @@ class Cluster:
 
     def _notes(self, what: str) -> list[dict[str, str]]:
         try:
-            lines = (self.folder / "runs").read_text().splitlines()
+            # A line may be seen while it is written: without its end it is none.
+            lines = (self.folder / "runs").read_text().rpartition("\n")[0].splitlines()
         except FileNotFoundError:
             return []
         found = (line.split() for line in lines)

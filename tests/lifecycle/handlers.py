@@ -162,10 +162,19 @@ def cancellable(*, swallow: bool = False) -> None:
         try:
             time.sleep(60)
         except Interrupt as interrupt:
-            note("interrupted", job=current_job.id, by=type(interrupt).__name__)
+            note("interrupted", job=current_job.id, by=type(interrupt).__name__, at=time.monotonic())
             if not swallow:
                 raise
             _swallow()
+
+
+@app.task(name="beats", timeout=120)
+def beats() -> None:
+    """Note again and again that the interpreter runs: it answers signals before it goes on."""
+    with alone():
+        while True:
+            note("beat", job=current_job.id)
+            time.sleep(0.02)
 
 
 @app.task(name="cancels_itself")
@@ -265,7 +274,7 @@ def slow(path: str) -> None:
         hold(path)
 
 
-@app.task(name="slow_gil", slow_after=0.2, timeout=1.0, retry=Retry(1))
+@app.task(name="slow_gil", slow_after=0.2, timeout=None, retry=Retry(1))
 def slow_gil() -> None:
     sum(itertools.repeat(1, 10**12))
 

