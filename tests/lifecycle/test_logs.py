@@ -67,6 +67,7 @@ def test_a_slow_job_that_holds_the_gil_is_reported_while_it_still_runs(node: Nod
     line = node.await_event("job.slow", job=job.id)
     assert job.refresh().state is JobState.RUNNING
     assert 0.2 <= line["duration"] < SOON
+    assert line["timeout_in"] is None
     assert job.cancel()
     assert reached(job).state is JobState.CANCELLED
 

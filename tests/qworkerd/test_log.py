@@ -10,6 +10,8 @@ from select import PIPE_BUF
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 #: Runs in a process of its own: logging is configured for a whole process.
 PRELUDE = """
 import contextlib, json, logging, os, sys, threading, time, warnings
@@ -36,7 +38,7 @@ def events(body: str) -> list[dict[str, Any]]:
     done = run("log.configure('json', 'info')\n" + body)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    return [json.loads(line) for line in done.stderr.splitlines()]
+    return [json.loads(line, parse_constant=pytest.fail) for line in done.stderr.splitlines()]
 
 
 def event(body: str) -> dict[str, Any]:
@@ -89,6 +91,11 @@ def test_what_a_line_says_of_its_job_wins() -> None:
         "job": 9, "duration": 30.0, "task": "shop.send"}.items()  # fmt: skip
 
 
+def test_numbers_that_json_does_not_know_are_named() -> None:
+    line = event("log.get().info('x', a=float('inf'), b=[1.5, {2: float('nan')}])")
+    assert (line["a"], line["b"]) == ("inf", [1.5, {"2": "nan"}])
+
+
 def test_a_traceback_is_one_string() -> None:
     found = events(
         "try:\n"
@@ -123,7 +130,7 @@ def test_warnings_and_dying_threads_and_processes_are_events() -> None:
         "Late()\n"
         "raise RuntimeError('the end')"
     )
-    found = [json.loads(line) for line in done.stderr.splitlines()]
+    found = [json.loads(line, parse_constant=pytest.fail) for line in done.stderr.splitlines()]
     assert "old" in found[0]["event"]
     assert [(e["event"], e["level"]) for e in found[1:]] == [
         ("thread.died", "error"), ("exception.ignored", "error"), ("process.died", "critical")]  # fmt: skip

@@ -7,6 +7,7 @@ import sys
 import traceback
 from datetime import datetime
 from functools import cache
+from math import isfinite
 from typing import Final
 
 from structlog.dev import ConsoleRenderer
@@ -55,9 +56,26 @@ def traceback_of(given: object) -> str:
 
 
 def _dump(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, default=repr, separators=(", ", ": ")).translate(_LINE_ENDS)
+    try:
+        text = _encode(value)
+    except ValueError:  # inf and nan are no JSON
+        text = _encode(_finite(value))
     # A lone surrogate becomes \udXXX, which inside a JSON string is the escape for it.
-    return text.encode("utf-8", "backslashreplace")
+    return text.translate(_LINE_ENDS).encode("utf-8", "backslashreplace")
+
+
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, default=repr, separators=(", ", ": ")
+).encode  # fmt: skip
+
+
+def _finite(value: object) -> object:
+    """Return the value with the names of the numbers that JSON cannot hold in their place."""
+    if isinstance(value, float):
+        return value if isfinite(value) else repr(value)
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else repr(key): _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _shorten(event: dict[str, object], excess: int) -> dict[str, object]:

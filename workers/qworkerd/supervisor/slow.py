@@ -1,5 +1,6 @@
 """Report jobs that run for long, while they still run: also those that hold the GIL and could not say so themselves."""
 
+from math import isfinite
 from time import monotonic
 
 from qworkerd import log
@@ -25,8 +26,9 @@ class SlowJobs:
             if running is None or self._reported.get(slot.index) == (running.id, started):
                 continue
             self._reported[slot.index] = (running.id, started)
+            timeout_in = slot.floats[Slot.DEADLINE] - self._node.settings.kill_grace - now
             self._log.warning(
                 "job.slow", job=running.id, task=self._node.task_name(running.task), attempt=running.attempt,
                 worker=slot.seat, worker_pid=slot.pid, duration=round(now - started, 3),
-                timeout_in=round(slot.floats[Slot.DEADLINE] - self._node.settings.kill_grace - now, 3),
+                timeout_in=round(timeout_in, 3) if isfinite(timeout_in) else None,
             )  # fmt: skip
