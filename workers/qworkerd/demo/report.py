@@ -128,7 +128,7 @@ class Report:
         ran = next(
             (e["duration"] for e in self._events.find("job.failed", job=job.id) if "duration" in e), float("nan")
         )
-        kept = job.state is JobState.FAILED and cause == ["timeout"] and 1.0 <= ran < 2.0  # noqa: PLR2004
+        kept = job.state is JobState.FAILED and cause == ["timeout"] and 1.0 <= ran < 3.0  # noqa: PLR2004
         return Check("sleepy", kept, f"was ended after {ran:.1f} s, recorded as {_listed(cause)}, {_now(job)}")
 
     def _deadly(self) -> Check:

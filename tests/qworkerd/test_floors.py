@@ -1,0 +1,417 @@
+"""The protocol of cursors and floors, on a real server: no job that can be claimed is ever left below a floor."""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from psycopg.types.json import Jsonb
+
+from qworker import App
+from qworker.claims import Claims
+from qworker.connection import connect
+from qworker.nodes import PREPARED, Beat, Nodes, Sight
+from qworkerd import floors as floors_module
+from qworkerd.claim import draw_token
+from qworkerd.floors import Floors
+from qworkerd.run import make_node
+from qworkerd.scheduler import survey as survey_module
+from qworkerd.scheduler.survey import COMPLETE, MISSED, Survey
+from qworkerd.settings import Settings
+from qworkerd.slots import Slot
+from qworkerd.worker import pace as pace_module
+from qworkerd.worker.pace import Cursors
+from tests.database import Database
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+QUEUES, PRIORITIES = ("a", "b"), (0, 5)
+PRODUCERS, NODES, WORKERS = 3, 2, 2
+#: So often a scheduler looks (seconds).
+BEAT = 1.0
+
+claims, nodes = Claims(), Nodes()
+
+
+class Clock:
+    """Stands for monotonic(): no moment comes twice."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (floors_module, survey_module, pace_module):
+        monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+class Hand:
+    """A worker: its cursors, and the claim it holds."""
+
+    def __init__(self, floors: Floors, slot: Slot) -> None:
+        self.slot = slot
+        self.cursors = Cursors(floors, WORKERS)
+        self.dry = True
+        self.token = 0
+        self.rows: list[tuple[Any, ...]] = []
+
+
+class Side:
+    """A node: its scheduler's survey, and its workers."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.number = nodes.register(conn, name="side", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
+        node = make_node(App(), Settings(processes=WORKERS, queues=QUEUES))
+        self.floors, self.scheduler = node.floors, node.table.slots[WORKERS]
+        self.survey = Survey(node)
+        self.hands = [Hand(self.floors, node.table.slots[number]) for number in range(WORKERS)]
+        #: Places filled again by other nodes: those told with no beat yet, and those that this node did not look for.
+        self.untold: set[int] = set()
+        self.strange: set[int] = set()
+        #: Those that the look under way can have seen, and those that its beat tells.
+        self.seen: set[int] = set()
+        self.telling: set[int] = set()
+        self.look: Iterator[str] | None = None
+
+    def steps(self) -> Iterator[str]:
+        """Do what the scheduler does once a second; anything may happen between two steps."""
+        for _ in range(2):
+            floors, doubts = self.survey.begin(), self.survey.doubts
+            beat = Beat(idle=False, state=Jsonb({}), returned=self.survey.returned)
+            yield "begun"
+            sight = nodes.look(
+                self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, floors=floors,
+                doubts=doubts, beat=beat,
+            )  # fmt: skip
+            yield "executed"
+            if not self.survey.take(sight):
+                break
+
+    def claim(self, hand: Hand, limit: int) -> None:
+        """Do what a worker does that is free."""
+        if hand.rows:
+            return
+        starts, sweep = hand.cursors.start(idle=hand.dry)
+        hand.token = draw_token()
+        hand.rows = claims.claim(
+            self.conn, node=self.number, token=hand.token, queues=self.floors.queues,
+            priorities=self.floors.priorities, cursors=starts, limit=limit,
+        )  # fmt: skip
+        hand.cursors.advance(hand.rows, sweep=sweep, took=0.0)
+        hand.dry = len(hand.rows) < limit
+
+
+class Machine(RuleBasedStateMachine):
+    """Producers whose transactions stay open, and nodes whose workers claim, finish, retry and hand back."""
+
+    conn: Connection
+    open: Callable[[], Connection]
+    clock: Clock
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conn.execute("TRUNCATE qworker.job, qworker.node")
+        self.producers = [self.open() for _ in range(PRODUCERS)]
+        self.drawn: dict[int, int] = {}
+        self.sides = [self.join() for _ in range(NODES)]
+
+    def join(self) -> Side:
+        return Side(self.conn)
+
+    def insert(self, conn: Connection, queue: str, priority: int, place: int | None = None) -> None:
+        conn.execute(
+            "INSERT INTO qworker.job (task, queue, priority, seq) VALUES ('noop', %s, %s,"
+            " coalesce(%s, nextval('qworker.job_seq')))",
+            (queue, priority, place),
+        )
+
+    def others(self, side: Side) -> list[Side]:
+        return [other for other in self.sides if other is not side]
+
+    # Producers
+
+    producer = st.integers(0, PRODUCERS - 1)
+    where = st.tuples(st.sampled_from(QUEUES), st.sampled_from(PRIORITIES))
+
+    @rule(number=producer, where=where, jobs=st.integers(1, 3))
+    def enqueue(self, number: int, where: tuple[str, int], jobs: int) -> None:
+        for _ in range(jobs):
+            self.insert(self.producers[number], *where)
+
+    @rule(where=where)
+    def enqueue_at_once(self, where: tuple[str, int]) -> None:
+        self.insert(self.conn, *where)
+
+    @rule(number=producer)
+    def draw(self, number: int) -> None:
+        """Be in the middle of an INSERT: the table is locked, the place drawn, nothing written, no transaction id."""
+        if number not in self.drawn:
+            conn = self.producers[number]
+            conn.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
+            ((self.drawn[number],),) = conn.execute("SELECT nextval('qworker.job_seq')").fetchall()
+
+    @rule(number=producer, where=where)
+    def insert_drawn(self, number: int, where: tuple[str, int]) -> None:
+        if number in self.drawn:
+            self.insert(self.producers[number], *where, self.drawn.pop(number))
+
+    @rule(number=producer, well=st.booleans())
+    def end(self, number: int, *, well: bool) -> None:
+        self.drawn.pop(number, None)
+        if well:
+            self.producers[number].commit()
+        else:
+            self.producers[number].rollback()
+
+    @rule(number=producer)
+    def lock_a_job(self, number: int) -> None:
+        """Hold a job that no sweep can get now and every one can later."""
+        self.producers[number].execute(
+            "SELECT FROM qworker.job WHERE state = 'available' ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED"
+        )
+
+    # Nodes
+
+    node = st.integers(0, NODES - 1)
+    worker = st.integers(0, WORKERS - 1)
+
+    @rule(node=node, worker=worker, limit=st.sampled_from([1, 2, 8]))
+    def claim(self, node: int, worker: int, limit: int) -> None:
+        side = self.sides[node]
+        side.claim(side.hands[worker], limit)
+
+    busy = precondition(lambda self: any(hand.rows for side in self.sides for hand in side.hands))
+    one = st.randoms(use_true_random=False)
+
+    def some(self, chance: Random) -> tuple[Side, Hand]:
+        return chance.choice([(side, hand) for side in self.sides for hand in side.hands if hand.rows])
+
+    @busy
+    @rule(chance=one)
+    def finish(self, chance: Random) -> None:
+        _, hand = self.some(chance)
+        claims.acknowledge(self.conn, hand.token, [row[0] for row in hand.rows])
+        hand.rows = []
+
+    @busy
+    @rule(chance=one, delay=st.sampled_from([0.0, 3600.0]))
+    def retry(self, chance: Random, delay: float) -> None:
+        _, hand = self.some(chance)
+        for row in hand.rows:
+            claims.retry(self.conn, hand.token, row[0], delay=delay, error="{}")
+        hand.rows = []
+        nodes.promote(self.conn, 0.0)
+
+    @busy
+    @rule(chance=one, jobs=st.integers(1, 8))
+    def hand_back(self, chance: Random, jobs: int) -> None:
+        side, hand = self.some(chance)
+        rows, hand.rows = hand.rows[:jobs], hand.rows[jobs:]
+        claims.release(self.conn, hand.token, [row[0] for row in rows])
+        side.floors.lower(hand.slot, min(row[1] for row in rows))
+        side.untold |= {row[1] for row in rows}
+
+    @busy
+    @rule(chance=one)
+    def die(self, chance: Random) -> None:
+        """Have a worker killed and buried: the scheduler gives back what it held."""
+        side, hand = self.some(chance)
+        nodes.release_token(self.conn, side.number, hand.token)
+        side.floors.lower(side.scheduler)
+        side.untold |= {row[1] for row in hand.rows}
+        side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
+
+    @rule(node=node, worker=worker)
+    def reconnect_a_worker(self, node: int, worker: int) -> None:
+        side = self.sides[node]
+        side.hands[worker].cursors.forget()
+        side.floors.lower(side.hands[worker].slot)
+
+    @rule(node=node)
+    def reconnect_a_scheduler(self, node: int) -> None:
+        self.sides[node].survey.reset()
+
+    @rule(node=node)
+    def leave(self, node: int) -> None:
+        """Have a node replaced, as a deploy does; its jobs go back before its row goes."""
+        side = self.sides[node]
+        for hand in side.hands:
+            nodes.release_token(self.conn, side.number, hand.token)
+            side.untold |= {row[1] for row in hand.rows}
+        nodes.leave(self.conn, side.number)
+        for other in self.others(side):
+            other.strange |= side.untold
+        self.sides[node] = self.join()
+
+    @rule(node=node)
+    def look(self, node: int) -> None:
+        """Look, or end the look that is under way."""
+        while self.goes_on(self.sides[node]):
+            pass
+
+    @rule(node=node)
+    def look_a_step(self, node: int) -> None:
+        """Begin a look, have its statement executed, or take in what it has shown."""
+        self.goes_on(self.sides[node])
+
+    def goes_on(self, side: Side) -> bool:
+        side.look = side.look or side.steps()
+        match next(side.look, "taken in"):
+            case "executed":
+                side.seen = set(side.strange)
+                side.untold -= side.telling
+                for other in self.others(side):
+                    other.strange |= side.telling
+                return True
+            case at:
+                side.strange -= side.seen
+                side.seen.clear()
+                side.telling = set(side.untold)
+                side.look = side.look if at == "begun" else None
+                return side.look is not None
+
+    @rule(seconds=st.sampled_from([MISSED + 1.0, COMPLETE]))
+    def stand_still(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule(beats=st.integers(1, 6))
+    def live_on(self, beats: int) -> None:
+        """Have the schedulers look in time."""
+        for _ in range(beats):
+            self.clock.now += BEAT
+            for node in range(NODES):
+                self.look(node)
+
+    @invariant()
+    def nothing_is_below_a_floor(self) -> None:
+        """What other nodes have just handed back is found with the first look after their next beat."""
+        waiting = self.conn.execute("SELECT queue, priority, seq FROM qworker.job WHERE state = 'available'").fetchall()
+        for side in self.sides:
+            front = side.floors.front()
+            excused = side.strange.union(*(other.untold for other in self.others(side)))
+            for queue, priority, seq in waiting:
+                assert seq > front[side.floors.index[queue, priority]] or seq in excused
+
+    @precondition(lambda self: not any(side.strange or side.untold for side in self.sides))
+    @rule(node=node)
+    def sweep(self, node: int) -> None:
+        """Have a worker that found nothing look again: what nobody has locked is not left lying."""
+        for conn in self.producers:
+            conn.rollback()
+        self.drawn.clear()
+        side = self.sides[node]
+        hand = side.hands[0]
+        claims.acknowledge(self.conn, hand.token, [row[0] for row in hand.rows])
+        hand.rows, hand.dry = [], True
+        side.claim(hand, 1000)
+        assert self.conn.execute("SELECT count(*) FROM qworker.job WHERE state = 'available'").fetchall() == [(0,)]
+
+    def teardown(self) -> None:
+        for conn in self.producers:
+            conn.rollback()
+        try:
+            self.come_to_rest()
+        finally:
+            for conn in self.producers:
+                conn.close()
+
+    def come_to_rest(self) -> None:
+        """All that is left is claimed, and the floors rise to the last place."""
+        self.live_on(3)
+        for side in self.sides:
+            for hand in side.hands:
+                claims.acknowledge(self.conn, hand.token, [row[0] for row in hand.rows])
+                hand.rows, hand.dry = [], True
+                side.claim(hand, 1000)
+        self.live_on(6)
+        ((last,),) = self.conn.execute("SELECT last_value FROM qworker.job_seq").fetchall()
+        ((left,),) = self.conn.execute("SELECT count(*) FROM qworker.job WHERE state = 'available'").fetchall()
+        assert left == 0
+        for side in self.sides:
+            assert side.floors.front() == [last] * len(side.floors.queues)
+
+
+def test_no_job_is_ever_left_below_a_floor(database: Database, clock: Clock) -> None:
+    class Here(Machine):
+        pass
+
+    with connect(database.dsn, "test") as conn:
+        Here.conn, Here.clock = conn, clock
+        Here.open = staticmethod(lambda: database.connect(autocommit=False))
+        run_state_machine_as_test(
+            Here,
+            settings=settings(
+                max_examples=60,
+                stateful_step_count=40,
+                deadline=None,
+                derandomize=False,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+
+
+# What takes no concurrent steps to show
+
+
+def sight(floors: Floors, drawn: int, *writers: str) -> Sight:
+    return Sight(
+        renewed=True, beats={}, returned=None, fronts=[None] * len(floors.queues), drawn=drawn, writers=list(writers),
+        due_in=None, cancels=[], holds=False, strays=[], expired=False, at=0.0,
+    )  # fmt: skip
+
+
+def look(clock: Clock, survey: Survey, seen: Sight) -> list[int]:
+    clock.now += BEAT
+    began = survey.begin()
+    survey.take(seen)
+    return began
+
+
+def test_floors_rise_when_those_who_were_writing_are_gone(clock: Clock) -> None:
+    node = make_node(App(), Settings(processes=1))
+    survey = Survey(node)
+    for writers in ([], ["1/1"], ["1/1", "2/5"], ["2/5"], ["2/6"]):
+        look(clock, survey, sight(node.floors, 10, *writers))
+    assert node.floors.front() == [10] * 10
+
+
+def test_what_is_prepared_to_commit_is_waited_for_under_whatever_name(clock: Clock) -> None:
+    node = make_node(App(), Settings(processes=1))
+    survey = Survey(node)
+    for writers in ([], ["1/1"], [PREPARED], [PREPARED], [PREPARED]):
+        look(clock, survey, sight(node.floors, 10, *writers))
+    assert node.floors.front() == [0] * 10
+    for _ in range(3):
+        look(clock, survey, sight(node.floors, 10))
+    assert node.floors.front() == [10] * 10
+
+
+def test_nobody_is_asked_for_when_nothing_was_drawn(clock: Clock) -> None:
+    node = make_node(App(), Settings(processes=1))
+    survey = Survey(node)
+    doubts = []
+    for drawn in (10, 10, 10, 11, 11, 11):
+        doubts.append(survey.doubts)
+        look(clock, survey, sight(node.floors, drawn))
+    assert doubts == [False, True, False, False, True, False]
+
+
+def test_now_and_then_a_look_begins_at_the_front(clock: Clock) -> None:
+    node = make_node(App(), Settings(processes=1))
+    survey = Survey(node)
+    began = [look(clock, survey, sight(node.floors, 10)) for _ in range(100)]
+    complete = [number for number, floors in enumerate(began) if floors == [0] * 10]
+    assert complete[:4] == [0, 1, 2, 30]
+    assert len(complete) == 6
