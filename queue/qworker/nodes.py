@@ -13,6 +13,9 @@ from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
 
+#: Stands among the writers for each transaction that was prepared to commit.
+PREPARED = "prepared"
+
 #: What is noted on the jobs of a node that is gone; time and attempt are added by the statement.
 _NODE_LOST = json.dumps({"type": "NodeLost", "cause": "node-lost", "message": "the node that ran this job was lost"})
 
@@ -25,6 +28,8 @@ class Beat:
     idle: bool
     #: Its workers, for people.
     state: Jsonb
+    #: The lowest place that it has handed back lately.
+    returned: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,14 @@ class Sight:
     renewed: bool
     #: The beats of the other nodes and their leases (seconds), by their id.
     beats: dict[int, tuple[int, float]]
-    #: Whether a job could be claimed.
-    waiting: bool
+    #: The lowest place that another node has handed back lately.
+    returned: int | None
+    #: The first job behind the floor of each pair of queue and priority, by its place.
+    fronts: list[int | None]
+    #: The last place that was drawn.
+    drawn: int
+    #: The transactions that were writing to the table of jobs; asked for by doubts.
+    writers: list[str]
     #: In how many seconds the next job is due; None: none is scheduled.
     due_in: float | None
     #: Jobs of this node that somebody wants cancelled.
@@ -49,6 +60,11 @@ class Sight:
     expired: bool
     #: The database's clock (seconds since 1970).
     at: float
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a job could be claimed."""
+        return any(front is not None for front in self.fronts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +109,7 @@ class Nodes:
 
     def renew(self, database: Database, node: int, beat: Beat) -> bool:
         """Prolong the lease; False means that others have declared the node dead."""
-        return bool(self._rows(database, "renew", node=node, idle=beat.idle, state=beat.state))
+        return bool(self._rows(database, "renew", node=node, idle=beat.idle, state=beat.state, returned=beat.returned))
 
     def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
         """Say whether enqueueing has to wake this node."""
@@ -107,18 +123,25 @@ class Nodes:
         self,
         database: Database,
         node: int,
-        queues: Sequence[str],
         *,
+        queues: Sequence[str],
+        priorities: Sequence[int],
+        floors: Sequence[int],
         due_from: float = 0.0,
         since: float = 0.0,
+        doubts: bool = False,
         sweep: bool = False,
         beat: Beat | None = None,
     ) -> Sight:
-        """See what there is to do; with a beat, prolong the lease as well."""
-        parameters = {"idle": False, "state": Jsonb({})} if beat is None else {"idle": beat.idle, "state": beat.state}
+        """See what there is to do behind the floors, one for each pair of queue and priority.
+
+        With a beat, prolong the lease as well.
+        """
+        said = beat or Beat(idle=False, state=Jsonb({}))
         (row,) = self._rows(
-            database, "look", node=node, queues=list(queues), due_from=due_from, since=since, sweep=sweep,
-            renew=beat is not None, **parameters,
+            database, "look", node=node, queues=list(queues), priorities=array(priorities), floors=array(floors),
+            due_from=due_from, since=since, doubts=doubts, sweep=sweep, renew=beat is not None,
+            idle=said.idle, state=said.state, returned=said.returned,
         )  # fmt: skip
         renewed, beats, *rest = row
         return Sight(renewed, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from qworker.nodes import Beat, Nodes
+from qworker.nodes import PREPARED, Beat, Nodes, Sight
 from tests.database import Database
 from tests.qworker.claimer import TOKEN, Claimer
 
@@ -33,6 +34,12 @@ def schedule(claimer: Claimer, *seconds: float) -> list[int]:
         (NOW, list(seconds)),
     )
     return [row[0] for row in rows]
+
+
+def see(claimer: Claimer, node: int, queue: str = "default", floor: int = 0, **options: Any) -> Sight:
+    return Nodes().look(
+        claimer.conn, node, queues=[queue] * 10, priorities=list(range(10)), floors=[floor] * 10, **options
+    )
 
 
 def register(claimer: Claimer, nodes: Nodes) -> int:
@@ -93,18 +100,51 @@ def test_schedulers_promote_without_waiting_for_each_other(database: Database, c
 
 def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> None:
     here, there = register(claimer, nodes), register(claimer, nodes)
-    sight = nodes.look(claimer.conn, here, ["default"])
+    sight = see(claimer, here)
     assert (sight.beats, sight.waiting, sight.due_in, sight.cancels) == ({there: (0, 30.0)}, False, None, [])
     schedule(claimer, 60)
     running = claimer.insert()
     claimer.claim(1)
     claimer.conn.execute("UPDATE qworker.job SET node = %s, cancel_at = now() WHERE state = 'running'", (here,))
-    claimer.insert(1, "default")
+    claimer.insert(1)
     claimer.insert(1, "elsewhere")
-    sight = nodes.look(claimer.conn, here, ["default"])
+    sight = see(claimer, here)
     assert (sight.waiting, sight.cancels) == (True, running)
     assert sight.due_in == pytest.approx(NOW.timestamp() + 60 - sight.at, abs=0.1)
-    assert not nodes.look(claimer.conn, here, ["nothing"]).waiting
+    assert not see(claimer, here, "nothing").waiting
+
+
+def test_a_look_begins_at_the_floor_and_shows_the_first_job_of_each_priority(claimer: Claimer, nodes: Nodes) -> None:
+    here = register(claimer, nodes)
+    places = [claimer.row(job)["seq"] for job in claimer.insert(3, priority=5) + claimer.insert(2, priority=9)]
+    assert see(claimer, here).fronts == [None] * 5 + [places[0]] + [None] * 3 + [places[3]]
+    assert see(claimer, here, floor=places[1]).fronts == [None] * 5 + [places[2]] + [None] * 3 + [places[3]]
+    sight = see(claimer, here, floor=places[4])
+    assert (sight.fronts, sight.drawn, sight.waiting) == ([None] * 10, places[4], False)
+
+
+def test_a_look_shows_who_may_have_drawn_a_place_when_asked(claimer: Claimer, nodes: Nodes, database: Database) -> None:
+    here = register(claimer, nodes)
+    with database.connect(autocommit=False) as writer, database.connect(autocommit=False) as reader:
+        reader.execute("SELECT FROM qworker.job FOR UPDATE")
+        assert see(claimer, here, doubts=True).writers == []
+        writer.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
+        (one,) = see(claimer, here, doubts=True).writers
+        assert one != PREPARED
+        assert see(claimer, here).writers == []
+        writer.commit()
+        writer.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
+        assert see(claimer, here, doubts=True).writers not in ([], [one])
+
+
+def test_what_others_have_handed_back_is_told_with_their_beats(claimer: Claimer, nodes: Nodes) -> None:
+    here, there, third = (register(claimer, nodes) for _ in range(3))
+    assert see(claimer, here).returned is None
+    see(claimer, there, beat=Beat(idle=False, state=Jsonb({}), returned=9))
+    nodes.renew(claimer.conn, third, Beat(idle=False, state=Jsonb({}), returned=7))
+    assert [see(claimer, node).returned for node in (here, there, third)] == [7, 7, 9]
+    nodes.renew(claimer.conn, third, Beat(idle=False, state=Jsonb({})))
+    assert see(claimer, here).returned == 9
 
 
 @pytest.mark.parametrize(
@@ -129,26 +169,26 @@ def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claime
     beat = Beat(idle=False, state=Jsonb({}))
     assert nodes.renew(claimer.conn, number, beat)
     assert not nodes.bury_node(claimer.conn, number, 0)  # the beat has moved
-    assert nodes.look(claimer.conn, number, ["default"], beat=beat).renewed
-    assert not nodes.look(claimer.conn, number, ["default"]).renewed
+    assert see(claimer, number, beat=beat).renewed
+    assert not see(claimer, number).renewed
     assert not nodes.bury_node(claimer.conn, number, 1)
     assert nodes.bury_node(claimer.conn, number, 2)
     assert not nodes.renew(claimer.conn, number, beat)
-    assert not nodes.look(claimer.conn, number, ["default"], beat=beat).renewed
+    assert not see(claimer, number, beat=beat).renewed
 
 
 def test_a_look_tells_of_claims_that_are_out_and_of_what_is_rare_when_asked(claimer: Claimer, nodes: Nodes) -> None:
     here = register(claimer, nodes)
     claimer.insert()
-    sight = nodes.look(claimer.conn, here, ["default"], sweep=True)
+    sight = see(claimer, here, sweep=True)
     assert (sight.holds, sight.strays, sight.expired) == (False, [], False)
     claimer.conn.execute(b"UPDATE qworker.job SET state = 'running', node = %s, claimed_at = now()", (here,))
-    assert nodes.look(claimer.conn, here, ["default"]).holds
-    assert not nodes.look(claimer.conn, here, ["default"], since=sight.at + 60).holds
+    assert see(claimer, here).holds
+    assert not see(claimer, here, since=sight.at + 60).holds
     claimer.conn.execute(b"UPDATE qworker.job SET node = %s", (here + 1,))
-    sight = nodes.look(claimer.conn, here, ["default"], sweep=True)
+    sight = see(claimer, here, sweep=True)
     assert (sight.holds, sight.strays) == (False, [here + 1])
-    assert nodes.look(claimer.conn, here, ["default"]).strays == []
+    assert see(claimer, here).strays == []
 
 
 @pytest.mark.parametrize("column", ["expires_at", "cancel_at"])
@@ -156,8 +196,8 @@ def test_a_sweep_sees_what_is_to_be_ended(claimer: Claimer, nodes: Nodes, column
     here = register(claimer, nodes)
     claimer.insert()
     claimer.conn.execute(f"UPDATE qworker.job SET {column} = now()".encode())  # noqa: S608
-    assert nodes.look(claimer.conn, here, ["default"], sweep=True).expired
-    assert not nodes.look(claimer.conn, here, ["default"]).expired
+    assert see(claimer, here, sweep=True).expired
+    assert not see(claimer, here).expired
 
 
 def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_often(

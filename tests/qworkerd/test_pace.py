@@ -5,6 +5,8 @@ from bisect import bisect_right, insort
 
 import pytest
 
+from qworkerd.floors import Floors
+from qworkerd.slots import SlotTable
 from qworkerd.worker import pace
 from qworkerd.worker.pace import CHEAP, EVERY, SHARE, WORK, Cursors, Pace
 
@@ -71,32 +73,50 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def row(seq: int, queue: str = "default", priority: int = 5) -> tuple[int, int, int, str]:
+@pytest.fixture
+def floors() -> Floors:
+    return Floors(SlotTable(1), ["a", "b"])
+
+
+def row(seq: int, queue: str = "a", priority: int = 5) -> tuple[int, int, int, str]:
     return (seq, seq, priority, queue)
 
 
-def test_a_claim_begins_behind_the_last_one_of_its_queue_and_priority(clock: Clock) -> None:
-    cursors = Cursors(["a", "b"], 1)
-    assert (cursors.queues[0], cursors.queues[19], cursors.priorities[:11]) == ("a", "b", [*range(10), 0])
+def test_a_claim_begins_behind_the_last_one_of_its_queue_and_priority(clock: Clock, floors: Floors) -> None:
+    cursors = Cursors(floors, 1)
+    cursors.start(idle=True)
     cursors.advance([row(7, "a", 3), row(9, "a", 3), row(8, "b", 0)], sweep=True, took=0)
     starts, sweep = cursors.start(idle=False)
     assert not sweep
     assert {number: seq for number, seq in enumerate(starts) if seq} == {3: 9, 10: 8}
+    cursors.forget()
+    assert cursors.start(idle=False) == ([0] * 20, False)
 
 
-def test_an_idle_worker_sweeps_and_a_busy_one_once_a_second(clock: Clock) -> None:
-    cursors = Cursors(["default"], 1)
-    assert cursors.start(idle=False) == ([0] * 10, True)
-    cursors.advance([row(5)], sweep=True, took=0)
-    assert cursors.start(idle=True) == ([0] * 10, True)
-    assert not cursors.start(idle=False)[1]
-    clock.now += EVERY
-    assert cursors.start(idle=False) == ([0] * 10, True)
+def test_a_sweep_begins_at_the_floors(clock: Clock, floors: Floors) -> None:
+    places = list(range(20))
+    floors.set(places, clock.now)
+    assert Cursors(floors, 1).start(idle=False) == (places, True)
+
+
+def test_an_idle_worker_sweeps_and_of_the_busy_ones_one_a_second(clock: Clock, floors: Floors) -> None:
+    first, second = (Cursors(floors, 2) for _ in range(2))
+    assert first.start(idle=False)[1]
+    first.advance([row(5)], sweep=True, took=0)
+    assert not second.start(idle=False)[1]
+    assert second.start(idle=True)[1]
+    clock.now += EVERY - 0.01
+    assert not first.start(idle=False)[1]
+    clock.now += 0.01
+    assert first.start(idle=False)[1]
+    assert not second.start(idle=False)[1]
 
 
 @pytest.mark.parametrize("processes", [1, 8])
-def test_sweeps_of_all_workers_together_take_no_more_than_their_share(clock: Clock, processes: int) -> None:
-    cursors, swept, took = Cursors(["default"], processes), 0.0, 0.4
+def test_sweeps_of_all_workers_together_take_no_more_than_their_share(
+    clock: Clock, floors: Floors, processes: int
+) -> None:
+    cursors, swept, took = Cursors(floors, processes), 0.0, 0.4
     began = clock.now
     while clock.now < began + 1000 * processes:
         _, sweep = cursors.start(idle=True)
@@ -107,8 +127,8 @@ def test_sweeps_of_all_workers_together_take_no_more_than_their_share(clock: Clo
     assert swept > 0
 
 
-def test_a_cheap_sweep_is_never_put_off(clock: Clock) -> None:
-    cursors = Cursors(["default"], 8)
+def test_a_cheap_sweep_is_never_put_off(clock: Clock, floors: Floors) -> None:
+    cursors = Cursors(floors, 8)
     cursors.advance([], sweep=True, took=CHEAP)
     assert cursors.wait() == 0.0
     cursors.advance([], sweep=True, took=1.0)
@@ -116,109 +136,19 @@ def test_a_cheap_sweep_is_never_put_off(clock: Clock) -> None:
     assert not cursors.start(idle=True)[1]
 
 
-# A model of the index, with workers, producers and a clock
-
-Row = tuple[int, int, int, str]
-PAIRS = [(queue, priority) for queue in ("a", "b") for priority in (0, 5, 9)]
-WORKERS = 3
-
-
-class World:
-    """What the database would show, and what the workers make of it."""
-
-    def __init__(self, clock: Clock, seed: int) -> None:
-        self.clock = clock
-        self.chance = random.Random(seed)
-        #: Places that may be claimed, in order, and the number of those given out.
-        self.visible: dict[tuple[str, int], list[int]] = {pair: [] for pair in PAIRS}
-        self.drawn = 0
-        #: Places of transactions that have not committed.
-        self.hidden: list[tuple[tuple[str, int], int]] = []
-        self.workers = [Cursors(["a", "b"], WORKERS) for _ in range(WORKERS)]
-        self.dry = [True] * WORKERS
-        self.held: list[Row] = []
-
-    def draw(self) -> None:
-        """Take the next place, in a transaction that commits later."""
-        self.drawn += 1
-        self.hidden.append((self.chance.choice(PAIRS), self.drawn))
-
-    def commit(self) -> None:
-        """End one of the transactions."""
-        if self.hidden:
-            pair, seq = self.hidden.pop(self.chance.randrange(len(self.hidden)))
-            insort(self.visible[pair], seq)
-
-    def hand_back(self) -> None:
-        """Make a claimed job available in its old place."""
-        if self.held:
-            seq, _, priority, queue = self.held.pop(self.chance.randrange(len(self.held)))
-            insort(self.visible[queue, priority], seq)
-
-    def claim(self, number: int, limit: int, took: float) -> None:
-        """Take what the statement would take."""
-        cursors = self.workers[number]
-        starts, sweep = cursors.start(idle=self.dry[number])
-        rows: list[Row] = []
-        for queue, priority, start in zip(cursors.queues, cursors.priorities, starts, strict=True):
-            if places := self.visible.get((queue, priority)):
-                first = bisect_right(places, start)
-                found = places[first : first + limit - len(rows)]
-                del places[first : first + len(found)]
-                rows += [(seq, seq, priority, queue) for seq in found]
-        self.clock.now += took
-        cursors.advance(rows, sweep=sweep, took=took)
-        self.dry[number] = len(rows) < limit
-        self.held += rows
-        if sweep and self.dry[number]:
-            assert not self.waiting, "a sweep that was not full has left something"
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs could be claimed."""
-        return sum(map(len, self.visible.values()))
-
-    def step(self) -> None:
-        """Let something happen."""
-        match self.chance.randrange(6):
-            case 0 | 1:
-                self.draw()
-            case 2:
-                self.commit()
-            case 3:
-                self.hand_back()
-            case 4:
-                self.clock.now += self.chance.choice([0.001, 0.1, 0.6])
-            case _:
-                number = self.chance.randrange(WORKERS)
-                self.claim(number, self.chance.choice([1, 2, 8]), self.chance.choice([0.0005, 0.02]))
-
-
-@pytest.mark.parametrize("seed", range(50))
-def test_no_job_is_left_unclaimed_whatever_the_order_of_events(clock: Clock, seed: int) -> None:
-    world = World(clock, seed)
-    for _ in range(400):
-        world.step()
-    while world.hidden:
-        world.commit()
-    # Quiet: one worker alone, claiming whenever it may, finds everything.
-    worker = world.chance.randrange(WORKERS)
-    for _ in range(world.drawn):
-        clock.now += world.workers[worker].wait()
-        world.claim(worker, 8, 0.0005)
-    assert not world.waiting
-    assert sorted(seq for seq, *_ in world.held) == list(range(1, world.drawn + 1))
-
-
 @pytest.mark.parametrize("seed", range(10))
-def test_under_full_load_a_job_that_was_jumped_over_waits_for_a_second_at_most(clock: Clock, seed: int) -> None:
-    chance, cursors, took = random.Random(seed), Cursors(["a"], 1), 0.004
+def test_under_full_load_a_job_that_was_jumped_over_waits_for_a_second_at_most(
+    clock: Clock, floors: Floors, seed: int
+) -> None:
+    chance, took = random.Random(seed), 0.004
+    workers = [Cursors(floors, 2) for _ in range(2)]
     late = {chance.randrange(1, 5000) for _ in range(50)}
     visible = [seq for seq in range(1, 5000) if seq not in late]
     shown: dict[int, float] = {}
     longest = 0.0
     while visible:
-        jumped = [seq for seq in late if seq < cursors.cursors[5]]
+        cursors = chance.choice(workers)
+        jumped = [seq for seq in late if seq < max(worker.cursors[5] for worker in workers)]
         if jumped and chance.random() < 0.1:
             seq = chance.choice(jumped)
             late.discard(seq)
@@ -226,7 +156,7 @@ def test_under_full_load_a_job_that_was_jumped_over_waits_for_a_second_at_most(c
             insort(visible, seq)
         starts, sweep = cursors.start(idle=False)
         first = bisect_right(visible, starts[5])
-        rows = [row(seq, "a") for seq in visible[first : first + 8]]
+        rows = [row(seq) for seq in visible[first : first + 8]]
         del visible[first : first + 8]
         clock.now += took
         cursors.advance(rows, sweep=sweep, took=took)

@@ -68,6 +68,8 @@ class Spy:
 class Lent:
     """Stands for the link."""
 
+    made = 1
+
     def __init__(self, spy: Spy) -> None:
         self.spy = spy
 

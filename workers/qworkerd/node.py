@@ -7,6 +7,7 @@ from qworker import App
 from qworker.connection import resolve_dsn
 from qworkerd.bell import Bell
 from qworkerd.budget import Budget
+from qworkerd.floors import Floors
 from qworkerd.settings import Settings
 from qworkerd.slots import SlotTable
 
@@ -21,6 +22,7 @@ class Node:
     source: str | Callable[[], str] | None
     table: SlotTable
     budget: Budget
+    floors: Floors
     #: The names of the tasks, sorted: a slot names a task by its place here.
     tasks: tuple[str, ...]
     #: Idle workers wait on it.

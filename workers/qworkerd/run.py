@@ -7,6 +7,7 @@ from functools import partial
 from qworker import App
 from qworkerd import log
 from qworkerd.budget import Budget
+from qworkerd.floors import Floors
 from qworkerd.node import Node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, SlotTable
@@ -21,6 +22,7 @@ def make_node(app: App, settings: Settings) -> Node:
         source=app.dsn or settings.dsn,
         table=table,
         budget=Budget(table.header, settings.max_jobs),
+        floors=Floors(table, settings.queues),
         tasks=tuple(sorted(app.tasks)),
     )
 

@@ -53,8 +53,8 @@ class Slot:
     __slots__ = ("_cause", "claims", "floats", "index", "words")
 
     # Field numbers, for the hot path: `slot.words[Slot.PHASE] = …`, `slot.floats[Slot.DEADLINE] = …`.
-    STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL = range(9)
-    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY = range(9, 15)
+    STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL, RETURNED = range(10)
+    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY, RETURNED_AT = range(10, 17)
 
     def __init__(self, memory: memoryview, index: int) -> None:
         self.index = index

@@ -32,8 +32,9 @@ _HOOKED = 2
 class Burials:
     """Buries the dead of this node. Every statement is fenced by the claim's token, so burying twice does no harm."""
 
-    def __init__(self, node: Node, nodes: Nodes) -> None:
+    def __init__(self, node: Node, nodes: Nodes, slot: Slot) -> None:
         self._node = node
+        self._slot = slot
         self._nodes = nodes
         self._claims = Claims(node.settings.schema)
         self._policies = Policies(node.settings)
@@ -63,10 +64,13 @@ class Burials:
     def _inter(self, database: Database, slot: Slot) -> int:
         self._nodes.end_sessions(database, slot.tag)
         freed = 0
-        for claim in list(slot.open_claims()):
-            freed += self._settle(database, slot, claim)
-            if not self._nodes.token_jobs(database, self._node.table.header.node, claim.token):
-                claim.close()
+        try:
+            for claim in list(slot.open_claims()):
+                freed += self._settle(database, slot, claim)
+                if not self._nodes.token_jobs(database, self._node.table.header.node, claim.token):
+                    claim.close()
+        finally:
+            self._node.floors.lower(self._slot)  # also for what the dead had handed back and not told
         if not any(slot.open_claims()):
             self._log.info("worker.buried", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed)
             slot.free()
@@ -137,5 +141,6 @@ class Burials:
             freed += self._nodes.release_token(database, self._node.table.header.node, token)
             del self._unknown[token]
         if freed:
+            self._node.floors.lower(self._slot)
             self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, but by none of its workers")
         return freed

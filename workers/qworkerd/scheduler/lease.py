@@ -35,20 +35,20 @@ class Lease:
         """Whether there is a lease to prolong."""
         return self._header.node != 0 and not self._header.condemned
 
-    def renew(self, database: Database) -> None:
+    def renew(self, database: Database, returned: int | None) -> None:
         """Prolong the lease, or register: at first, and anew when others have declared the node dead.
 
         Before that, every worker must have been killed: what they run is now others'.
         """
         if self.stands:
             sent = boottime()
-            self.take(sent, renewed=self._nodes.renew(database, self._header.node, self.beat()))
+            self.take(sent, renewed=self._nodes.renew(database, self._header.node, self.beat(returned)))
         elif not self._header.condemned:
             self._register(database)
 
-    def beat(self) -> Beat:
-        """Return what to say with the next renewal."""
-        return Beat(self.idle, self._state())
+    def beat(self, returned: int | None) -> Beat:
+        """Return what to say with the next renewal; returned: the lowest place handed back lately."""
+        return Beat(self.idle, self._state(), returned)
 
     def take(self, sent: float, *, renewed: bool) -> None:
         """Take in the answer to a renewal; `sent` is when that was asked for (`boottime`)."""

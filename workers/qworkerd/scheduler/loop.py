@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-from contextlib import suppress
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -19,6 +18,7 @@ from qworkerd.header import boottime
 from qworkerd.link import Link
 from qworkerd.node import Node
 from qworkerd.scheduler.burials import Burials
+from qworkerd.scheduler.cancels import signal_cancelled
 from qworkerd.scheduler.cron import Cron
 from qworkerd.scheduler.due import Due
 from qworkerd.scheduler.duties import Duties
@@ -26,8 +26,9 @@ from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.orphanage import end_workers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
+from qworkerd.scheduler.survey import Survey
 from qworkerd.scheduler.wake import Wake
-from qworkerd.slots import Phase, Role, Slot
+from qworkerd.slots import Phase, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -35,6 +36,8 @@ Database = psycopg.Connection[tuple[Any, ...]]
 BEAT = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
 RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 600.0, 600.0
+#: What walks over all that an old snapshot could see may take a fiftieth of the time.
+SHARE = 50
 #: Between two looks at a job or tick that is due and cannot be had (seconds).
 OVERDUE = 0.25
 #: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
@@ -44,8 +47,9 @@ PATIENCE, LOCK_PATIENCE = 5.0, 0.3
 
 #: What has been seen before the first look.
 NOTHING = Sight(
-    renewed=False, beats={}, waiting=False, due_in=None, cancels=[], holds=False, strays=[], expired=False, at=0.0
-)
+    renewed=False, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
+    strays=[], expired=False, at=0.0,
+)  # fmt: skip
 
 
 class Scheduler:
@@ -65,12 +69,13 @@ class Scheduler:
             statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
         )  # fmt: skip
         self.lease = Lease(node, self.nodes, __version__)
-        self.burials = Burials(node, self.nodes)
-        self.rescue = Rescue(node, self.nodes)
+        self.burials = Burials(node, self.nodes, slot)
+        self.rescue = Rescue(node, self.nodes, slot)
         self.due = Due(self.nodes)
         self.cron = Cron(node, self.nodes)
         self.wake = Wake(node, self.nodes, self.lease)
         self.retention = Retention(settings, self.nodes)
+        self.survey = Survey(node)
         self.sight = NOTHING
         self.duties = Duties(self.breathe)
         self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight)))
@@ -181,6 +186,7 @@ class Scheduler:
                 migrations.check(database, self.node.settings.schema)
             self.made = self.link.made
             self.rescue.forget()
+            self.survey.reset()
             self.wake.listen(database)
             self.beat_due = self.look_due = 0.0
         if monotonic() >= self.beat_due:
@@ -201,45 +207,56 @@ class Scheduler:
         if self.sees and self.lease.stands:
             self.look(database, renew=True)
         else:
-            self.lease.renew(database)
+            self.lease.renew(database, self.survey.returned)
         # From the same moment as the next look is: they are due together.
         self.beat_due = now + BEAT
 
     def look(self, database: Database, *, renew: bool = False) -> None:
         """See what there is to do, and do it."""
-        now, sent = monotonic(), boottime()
-        sweep = now >= self.sweep_due
-        self.look_due = now + min(BEAT, self.node.settings.poll_interval)
-        try:
-            self.sight = sight = self.nodes.look(
-                database, self.header.node, self.node.settings.queues, due_from=self.due.start(self.sight.at),
-                since=self.burials.since(), sweep=sweep, beat=self.lease.beat() if renew else None,
-            )  # fmt: skip
-        except psycopg.Error:
-            self.sees = False
-            if renew and not database.closed:
-                self.lease.renew(database)
-            raise
-        self.sees = True
-        if renew:
-            self.lease.take(sent, renewed=sight.renewed)
+        began = monotonic()
+        sweep = began >= self.sweep_due
+        self.look_due = began + min(BEAT, self.node.settings.poll_interval)
+        self.sight = sight = self.see(database, renew=renew, sweep=sweep)
+        lowered = self.survey.take(sight)
         if sweep:
-            self.sweep_due = now + SWEEP
+            self.sweep_due = began + max(SWEEP, SHARE * (monotonic() - began))
             self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
             if sight.expired:
                 self.duties.attempt(database, "expire", self.retention.expire)
         if sight.waiting:
             self.node.wake.ring()
-        self.cancel(sight.cancels)
+        signal_cancelled(self.node, sight.cancels)
         if not self.header.draining:
             self.duties.attempt(database, "promote", self.promote)
             if sight.at >= self.cron.due_at:
                 self.duties.attempt(database, "cron", lambda d: self.freed(self.cron.enqueue(d)))
             self.aim(sight)
+        if lowered:
+            self.look_due = 0.0
         self.duties.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.beats)))
         self.duties.do(database)
         if self.node.settings.drain:
             self.duties.attempt(database, "drain", self.check_empty)
+
+    def see(self, database: Database, *, renew: bool, sweep: bool) -> Sight:
+        """Look, and prolong the lease; when that fails, alone."""
+        sent, floors, survey = boottime(), self.node.floors, self.survey
+        front = survey.begin()
+        try:
+            sight = self.nodes.look(
+                database, self.header.node, queues=floors.queues, priorities=floors.priorities, floors=front,
+                due_from=self.due.start(self.sight.at), since=self.burials.since(), doubts=survey.doubts, sweep=sweep,
+                beat=self.lease.beat(survey.returned) if renew else None,
+            )  # fmt: skip
+        except psycopg.Error:
+            self.sees = False
+            if renew and not database.closed:
+                self.lease.renew(database, survey.returned)
+            raise
+        self.sees = True
+        if renew:
+            self.lease.take(sent, renewed=sight.renewed)
+        return sight
 
     def aim(self, sight: Sight) -> None:
         """Look again when the next job or tick is due, if that is sooner."""
@@ -257,20 +274,6 @@ class Scheduler:
         """Wake somebody if jobs have become available."""
         if jobs:
             self.node.wake.ring()
-
-    def cancel(self, jobs: list[int]) -> None:
-        """Signal the workers that run jobs somebody has cancelled."""
-        wanted = set(jobs)
-        if not wanted:
-            return
-        for slot in self.node.table.live(Role.WORKER):
-            running = slot.current()
-            if running is not None and running.id in wanted:
-                if slot.words[Slot.CANCEL] != running.id:
-                    slot.floats[Slot.CANCEL_BY] = monotonic() + self.node.settings.kill_grace
-                    slot.words[Slot.CANCEL] = running.id
-                with suppress(ProcessLookupError):  # it is dead and reaped, and its slot not yet a grave
-                    os.kill(slot.pid, signal.SIGUSR1)
 
     def check_empty(self, database: Database) -> None:
         """With --drain: two looks in a row that find no work end the node."""

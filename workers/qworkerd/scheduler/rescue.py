@@ -9,6 +9,7 @@ from qworker.nodes import Nodes
 from qworkerd import log
 from qworkerd.header import boottime
 from qworkerd.node import Node
+from qworkerd.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -19,8 +20,9 @@ class Rescue:
     No wall clock takes part: a watch is measured here, and begins again when this process could not look.
     """
 
-    def __init__(self, node: Node, nodes: Nodes) -> None:
+    def __init__(self, node: Node, nodes: Nodes, slot: Slot) -> None:
         self._node = node
+        self._slot = slot
         self._nodes = nodes
         self._watch: dict[int, tuple[int, float]] = {}
         self._log = log.get()
@@ -46,8 +48,11 @@ class Rescue:
     def free(self, database: Database, dead: int) -> int:
         """Free the jobs of a node that is gone; return how many."""
         total = 0
-        while freed := self._nodes.rescue(database, dead, self._node.settings.max_losses, self._node.hooks):
-            total += freed
+        try:
+            while freed := self._nodes.rescue(database, dead, self._node.settings.max_losses, self._node.hooks):
+                total += freed
+        finally:
+            self._node.floors.lower(self._slot)
         if total:
             self._log.warning("jobs.rescued", node=dead, jobs=total)
         return total

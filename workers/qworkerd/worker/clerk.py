@@ -27,8 +27,6 @@ LONG = 0.1
 #: How often progress is written at most (seconds).
 PROGRESS = 1.0
 
-RETURNED = Returned()
-
 
 class Batch:
     """The rows of one claim that were not started: the main thread takes from the front, the clerk from the end."""
@@ -39,14 +37,14 @@ class Batch:
         self.claim = claim
         self.pending = deque(rows)
 
-    def take_back(self) -> Iterator[int]:
-        """Take all that is left, one at a time; yields ids."""
+    def take_back(self) -> Iterator[tuple[Any, ...]]:
+        """Take all that is left, one at a time."""
         while True:
             try:
                 row = self.pending.pop()
             except IndexError:
                 return
-            yield row[0]
+            yield row
 
 
 class Clerk:
@@ -111,9 +109,11 @@ class Clerk:
 
     def give_back(self, batch: Batch) -> int:
         """Hand back what is left of a batch; return how many jobs."""
-        before = len(self.done)
-        self.done.extend((batch.claim, job, RETURNED) for job in batch.take_back())
-        return len(self.done) - before
+        rows = list(batch.take_back())
+        if rows:
+            outcome = Returned(min(row[1] for row in rows))
+            self.done.extend((batch.claim, row[0], outcome) for row in rows)
+        return len(rows)
 
     def stop(self, timeout: float) -> bool:
         """Settle everything and end; False when the database did not let it within so many seconds."""
@@ -223,6 +223,8 @@ class Clerk:
         """Run one errand; tell whether it is over. What somebody else has locked is left for the next try."""
         self._breathe()
         changed = errand.write(self._claims, database)
+        if isinstance(errand, Release):
+            self._node.floors.lower(self._slot, errand.place)
         if isinstance(errand, Release) and changed:
             # Before the budget gets them back: should this process die in between, they must not be given back twice.
             errand.claim.mark(set(changed), Status.DONE)

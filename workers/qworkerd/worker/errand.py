@@ -79,6 +79,16 @@ class Acknowledge(Errand):
 class Release(Errand):
     """Jobs that are handed back as if they had never been claimed."""
 
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(claim)
+        #: The lowest of their places in the queue.
+        self.place = 0
+
+    def add(self, job: int, outcome: Returned) -> None:
+        """Add a job."""
+        self.place = min(self.place, outcome.place) if self.ids else outcome.place
+        self.ids.append(job)
+
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Make them available in their old place."""
         return claims.release(database, self.token, self.ids)
@@ -126,7 +136,7 @@ def sort(done: Iterable[Done]) -> list[Errand]:
                 errand = successes[claim] = Acknowledge(claim)
             errand.add(job, outcome)
         elif isinstance(outcome, Returned):
-            returned.setdefault(claim, Release(claim)).ids.append(job)
+            returned.setdefault(claim, Release(claim)).add(job, outcome)
         else:
             decisions.append(Decision(claim, job, outcome))
     return [*successes.values(), *returned.values(), *decisions]

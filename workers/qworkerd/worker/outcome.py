@@ -48,7 +48,9 @@ class PutOff:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The job is handed back at once, uncounted."""
+    """The job is handed back at once, uncounted; no lower place in the queue is filled again with it (0: unknown)."""
+
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """How much to claim at once, and from where: the batch size and the claim cursors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
+
+from qworkerd.floors import Floors
 
 #: How much work a batch should be (seconds): it is acknowledged as a whole, and handed back when it takes longer.
 WORK = 0.05
@@ -10,7 +12,7 @@ WORK = 0.05
 CHEAP = 0.005
 #: Sweeps of all workers of a node together may take a tenth of the time.
 SHARE = 10
-#: At least so often (seconds) a worker looks behind its cursors, if that is affordable.
+#: At least so often (seconds) a worker of the node looks behind its cursors, if that is affordable.
 EVERY = 1.0
 
 _ALPHA = 0.3
@@ -38,33 +40,36 @@ class Pace:
 
 
 class Cursors:
-    """Where the next claim begins, for each pair of queue and priority.
+    """Where the next claim of this worker begins, for each pair of queue and priority.
 
     A claim that begins at the front walks over every dead index entry that some old snapshot still holds; one that
     begins behind the last job claimed does not. What a cursor may have jumped over (a job whose transaction committed
-    late, one that was handed back) is found by a sweep, a claim from the front: whenever there seems to be nothing
-    left, and once a second. A sweep that was dear is followed by a pause in proportion, so that however long a snapshot
-    is held, sweeping takes no more than its share.
+    late, one that was handed back) is found by a sweep, a claim from the floor: whenever there seems to be nothing
+    left, and once a second by one worker of the node. A sweep that was dear all the same is followed by a pause in
+    proportion, so that sweeping takes no more than its share.
     """
 
-    __slots__ = ("_allowed", "_front", "_index", "_pause", "_swept", "cursors", "priorities", "queues")
+    __slots__ = ("_allowed", "_floors", "_pause", "cursors")
 
-    def __init__(self, queues: Sequence[str], processes: int) -> None:
-        pairs = [(queue, priority) for queue in queues for priority in range(10)]
-        self.queues = [queue for queue, _ in pairs]
-        self.priorities = [priority for _, priority in pairs]
-        self._index = {pair: number for number, pair in enumerate(pairs)}
-        self._front = [0] * len(pairs)
-        self.cursors = list(self._front)
+    def __init__(self, floors: Floors, processes: int) -> None:
+        self._floors = floors
         self._pause = SHARE * processes
-        self._swept = 0.0
         self._allowed = 0.0
+        self.cursors: list[int] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin at the front again."""
+        self.cursors = [0] * len(self._floors.queues)
 
     def start(self, *, idle: bool) -> tuple[list[int], bool]:
         """Return the cursors for the next claim, and whether it is a sweep; idle: the last one left nothing behind."""
         now = monotonic()
-        sweep = now >= self._allowed and (idle or now - self._swept >= EVERY)
-        return (self._front if sweep else self.cursors), sweep
+        sweep = now >= self._allowed and (idle or now - self._floors.swept >= EVERY)
+        if not sweep:
+            return self.cursors, False
+        self._floors.swept = now
+        return self._floors.front(), True
 
     def wait(self) -> float:
         """Return in how many seconds a sweep is affordable."""
@@ -73,10 +78,9 @@ class Cursors:
     def advance(self, rows: Iterable[tuple[Any, ...]], *, sweep: bool, took: float) -> None:
         """Take in what a claim got; rows are (id, seq, priority, queue, ...)."""
         if sweep:
-            self._swept = monotonic()
-            self._allowed = self._swept + (took * self._pause if took > CHEAP else 0.0)
+            self._allowed = monotonic() + (took * self._pause if took > CHEAP else 0.0)
         last: dict[int, int] = {}
-        index = self._index
+        index = self._floors.index
         for row in rows:
             pair = index[row[3], row[2]]
             if row[1] > last.get(pair, -1):

@@ -32,7 +32,8 @@ class Taker:
         self._numbers = {name: number for number, name in enumerate(node.tasks)}
         self._log = log.get()
         self.pace = Pace(settings.batch)
-        self.cursors = Cursors(settings.queues, settings.processes)
+        self.cursors = Cursors(node.floors, settings.processes)
+        self._made = 1
         #: The last claim left nothing behind.
         self.dry = True
         #: The server has refused the last claim.
@@ -62,16 +63,21 @@ class Taker:
         """
         self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
         self.refused = False
+        floors = self._node.floors
         database = self._link.get()
         if database is None:
             return []
+        if self._link.made != self._made:  # the server may be another one, and its sequence behind the old one's
+            self._made = self._link.made
+            self.cursors.forget()
+            floors.lower(self._slot)
         started = monotonic()
         cursors, sweep = self.cursors.start(idle=self.dry)
         claim.open(draw_token())
         try:
             rows = self._claims.claim(
-                database, node=self._node.table.header.node, token=claim.token, queues=self.cursors.queues,
-                priorities=self.cursors.priorities, cursors=cursors, limit=size,
+                database, node=self._node.table.header.node, token=claim.token, queues=floors.queues,
+                priorities=floors.priorities, cursors=cursors, limit=size,
             )  # fmt: skip
         except psycopg.Error as error:
             self._log.warning("claim.error", error=str(error).strip())

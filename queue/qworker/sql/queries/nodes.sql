@@ -10,7 +10,7 @@ RETURNING id, beat;
 -- Prolong the lease, and nothing else: when a look cannot be had, that must not cost the lease. No row means that others
 -- have declared this node dead.
 UPDATE {schema}.node
-   SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, seen_at = clock_timestamp()
+   SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
  WHERE id = %(node)s
 RETURNING beat;
 
@@ -21,13 +21,16 @@ UPDATE {schema}.node SET idle = %(idle)s WHERE id = %(node)s;
 DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: look
--- What there is to do: other nodes' beats and leases, whether a job waits, when the next one is due, whom to cancel, whether
--- claims of this node from `since` on are still out. `renew` prolongs the lease in the same breath; no lock on a job is
--- taken or waited for. `sweep` asks for what is rare: nodes that jobs name and that are no more (claims that committed
--- after their node was declared dead), and whether something has expired.
+-- What there is to do: other nodes' beats and leases, the first job behind each floor, when the next one is due, whom to
+-- cancel, whether claims of this node from `since` on are still out. `renew` prolongs the lease in the same breath; no
+-- lock on a job is taken or waited for. `doubts` asks who is writing to the table: a transaction that draws a place holds
+-- this lock from before it draws until it ends; one that is prepared has no process and ends at some time. `sweep` asks
+-- for what is rare: nodes that jobs name and that are no more (claims that committed after their node was declared dead),
+-- and whether something has expired.
 WITH renewed AS (
     UPDATE {schema}.node
-       SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, seen_at = clock_timestamp()
+       SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, returned = %(returned)s,
+           seen_at = clock_timestamp()
      WHERE id = %(node)s AND %(renew)s
     RETURNING beat
 )
@@ -35,11 +38,21 @@ SELECT
     EXISTS (SELECT FROM renewed) AS renewed,
     (SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, n.lease)), '{}')
        FROM {schema}.node AS n WHERE n.id <> %(node)s) AS beats,
-    EXISTS (
-        SELECT FROM unnest(%(queues)s::text[]) AS q
-         CROSS JOIN LATERAL (
-                SELECT FROM {schema}.job AS j WHERE j.state = 'available' AND j.queue = q LIMIT 1) AS waiting
-    ) AS waiting,
+    (SELECT min(n.returned) FROM {schema}.node AS n WHERE n.id <> %(node)s) AS returned,
+    (SELECT array_agg(front.seq ORDER BY w.place)
+       FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(floors)s::bigint[])
+            WITH ORDINALITY AS w (queue, priority, floor, place)
+       LEFT JOIN LATERAL (
+                SELECT j.seq FROM {schema}.job AS j
+                 WHERE j.state = 'available' AND j.queue = w.queue AND j.priority = w.priority AND j.seq > w.floor
+                 ORDER BY j.seq LIMIT 1) AS front ON true) AS fronts,
+    (SELECT last_value FROM {schema}.job_seq) AS drawn,
+    CASE WHEN %(doubts)s THEN ARRAY (
+        SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'prepared' ELSE l.virtualtransaction END
+          FROM pg_locks AS l
+         WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = '{schema}.job'::regclass
+           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+    ) ELSE '{}' END AS writers,
     (SELECT extract(epoch FROM d.run_at - clock_timestamp())::float8
        FROM {schema}.job AS d
       WHERE d.state = 'scheduled' AND d.run_at > to_timestamp(%(due_from)s::float8)
