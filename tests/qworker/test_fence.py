@@ -61,7 +61,7 @@ def test_a_write_does_not_wait_for_a_row_that_somebody_has_locked(
     claimer.claim(1)
     with database.connect(autocommit=False) as stranger:
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (job,))
-        claimer.conn.execute("SET lock_timeout = '1ms'")
+        claimer.conn.execute("SET lock_timeout = '1s'")
         assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == []
         assert claimer.statements.held(claimer.conn, TOKEN, [job]) == {job}
     assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == [job]

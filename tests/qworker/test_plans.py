@@ -35,6 +35,11 @@ BATCH = range(1, 65)
 claims, nodes = Claims(), Nodes()
 
 
+def recently() -> float:
+    """Return a time before all that lives was made, on however slow a machine, and after all that is dead."""
+    return time() - 1_800
+
+
 def claim(conn: Connection, cursor: int) -> int:
     rows = claims.claim(
         conn, node=LIVE, token=TOKEN - 1, queues=PAIRS[0], priorities=PAIRS[1], cursors=[cursor] * 20, limit=len(BATCH)
@@ -44,7 +49,7 @@ def claim(conn: Connection, cursor: int) -> int:
 
 def look(conn: Connection, *, sweep: bool = False) -> int:
     sight = nodes.look(
-        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, due_from=time() - 60, since=time() - 300,
+        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, due_from=recently(), since=recently(),
         doubts=True, sweep=sweep, beat=Beat(idle=True, state=Jsonb({})),
     )  # fmt: skip
     return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.holds, sight.expired])
@@ -126,13 +131,13 @@ CASES = [
     Case("set_idle", set_idle, 1, {"node_pkey"}, 1, 20),
     Case("look", look, 13, LOOKING, 100, 150),
     Case("look, sweeping", lambda c: look(c, sweep=True), 14, LOOKING, 200, 250),
-    Case("running", lambda c: len(nodes.running(c, LIVE, time() - 300)), 1_000, {"job_running"}, 1_000, 100),
+    Case("running", lambda c: len(nodes.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
     Case("token_jobs", lambda c: len(nodes.token_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100),
     Case("release_token", lambda c: nodes.release_token(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000),
     Case("charge", lambda c: nodes.charge(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
     Case("lose", lambda c: nodes.lose(c, TOKEN, 1, 3, ERROR, ["noop"]), 1, LOSING, 10, 60),
     # A scheduler's, for all
-    Case("promote", lambda c: len(nodes.promote(c, time() - 60)), 100, {"job_due", "job_pkey"}, 300, 3_000),
+    Case("promote", lambda c: len(nodes.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
     Case("rescue", lambda c: nodes.rescue(c, DEAD, 3, ["noop"]), 1_000, LOSING, 2_100, 25_000),
     Case("expire", nodes.expire, 109, EXPIRING, 300, 2_000),
     Case(

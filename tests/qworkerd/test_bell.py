@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from qworkerd.bell import Bell
+from tests.qworkerd.test_signals import state
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -70,6 +72,8 @@ def test_one_ring_wakes_one_of_several_workers(bell: Bell) -> None:
     ready = b""
     while len(ready) < 4:
         ready += os.read(answers, 4)
+    for pid in pids:
+        until(state(pid, "S"), what="a worker sleeps")
     bell.ring()
     woken = os.read(answers, 4)
     more = select.select([answers], [], [], 0.05)[0]

@@ -90,7 +90,7 @@ def test_what_waits_behind_a_long_job_is_handed_back_while_it_runs(desk: Desk) -
     batch.pending.popleft()
     desk.slot.floats[Slot.STARTED] = began = monotonic()
     desk.clerk.watch(batch)
-    until(lambda: desk.states(ids) == ["running"] + ["available"] * 9, 2.0)
+    until(lambda: desk.states(ids) == ["running"] + ["available"] * 9)
     assert monotonic() - began >= 0.1
     assert not batch.pending
 
@@ -99,10 +99,11 @@ def test_what_is_finished_is_settled_while_the_next_job_runs(desk: Desk) -> None
     claim, ids, batch = desk.claim(2)
     until(lambda: desk.clerk._asleep)
     desk.slot.floats[Slot.STARTED] = monotonic()
-    desk.clerk.watch(batch)
     batch.pending.clear()
+    desk.clerk.watch(batch)
+    until(lambda: desk.clerk._rounds)
     desk.clerk.done.append((claim, ids[0], None))  # and nobody rings
-    until(lambda: desk.states(ids) == ["completed", "running"], 2.0)
+    until(lambda: desk.states(ids) == ["completed", "running"])
 
 
 def test_a_row_that_somebody_has_locked_is_not_waited_for(desk: Desk) -> None:
@@ -115,7 +116,7 @@ def test_a_row_that_somebody_has_locked_is_not_waited_for(desk: Desk) -> None:
         assert monotonic() - began < 5.0
         assert desk.states(ids) == ["completed"] * 7 + ["running"] + ["completed"] * 12
         assert claim.token != 0
-    until(lambda: desk.states(ids) == ["completed"] * 20, 2.5)
+    until(lambda: desk.states(ids) == ["completed"] * 20)
     until(lambda: claim.token == 0)
 
 
@@ -175,7 +176,7 @@ def test_stopping_does_not_wait_for_a_locked_row_for_ever(desk: Desk) -> None:
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[0],))
         desk.clerk.done.append((claim, ids[0], None))
         assert not desk.clerk.stop(0.3)
-    assert claim.token != 0  # the scheduler finds it in the slot
+        assert claim.token != 0  # the scheduler finds it in the slot
 
 
 def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) -> None:

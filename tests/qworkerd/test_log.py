@@ -183,7 +183,7 @@ def test_nobody_reading_the_log_costs_lines_and_not_the_process() -> None:
         "r, w = os.pipe()\nos.dup2(w, 2)\nlog.configure('json', 'info')\n"
         "started = time.monotonic()\n"
         "for n in range(5000): log.get().info('line', n=n)\n"
-        "assert time.monotonic() - started < 5, 'hangs'\n"
+        "assert time.monotonic() - started < 30, 'hangs'\n"
         "os.read(r, 1 << 16)\nlog.get().info('again')\nos.set_blocking(r, False)\n"
         "last = os.read(r, 1 << 16).splitlines()[-1]\n"
         "print(last.decode())"
@@ -195,6 +195,8 @@ def test_nobody_reading_the_log_costs_lines_and_not_the_process() -> None:
 
 def test_eight_processes_write_whole_lines_onto_one_pipe() -> None:
     body = (
+        "from qworkerd import sink\n"
+        "sink.PATIENCE = 30.0\n"
         "log.configure('json', 'info')\n"
         "children = []\n"
         "for child in range(8):\n"

@@ -29,6 +29,7 @@ def test_a_fork_that_fails_is_tried_again(supervisor: Supervisor, monkeypatch: p
             raise BlockingIOError(11, "Resource temporarily unavailable") from None
 
     monkeypatch.setattr("qworkerd.supervisor.child.fork", fork)
+    monkeypatch.setattr("qworkerd.supervisor.loop.monotonic", lambda: 1000.0)
     supervisor.respawn()
     scheduler, worker = supervisor.scheduler, supervisor.workers[0]
     assert (scheduler.pid, worker.pid) == (4711, 0)

@@ -70,8 +70,8 @@ def test_the_newest_status_is_shown_within_a_second_and_none_in_between(
     listener: Listener, environ: dict[str, str]
 ) -> None:
     notifier = Notifier(environ)
-    notifier.status("one")
     started = monotonic()
+    notifier.status("one")
     notifier.status("two")
 
     def third_heard() -> bool:
@@ -152,7 +152,7 @@ def test_a_full_socket_does_not_hold_the_supervisor_up(listener: Listener, envir
             pass
         started = monotonic()
         notifier.ready()
-        assert monotonic() - started < 5 * systemd.PATIENCE
+        assert monotonic() - started < 25 * systemd.PATIENCE
 
 
 @pytest.fixture
