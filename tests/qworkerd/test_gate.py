@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from math import inf
@@ -17,6 +18,22 @@ from qworker.errors import JobCancelled, JobTimeout
 from qworkerd.worker.gate import Gate
 
 STORM = Path(__file__).parent / "scripts" / "storm.py"
+
+
+@pytest.fixture
+def clerk() -> Iterator[None]:
+    """Have a thread that looks round every 50 ms, as in a worker: a signal that CPython has overlooked is seen then."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            pass
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
 
 
 @pytest.fixture
@@ -44,6 +61,7 @@ def test_a_storm_of_alarms_never_escapes(deadline: str, timeouts: bool) -> None:
     assert result["ok"] > 0
 
 
+@pytest.mark.usefixtures("clerk")
 def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: Gate) -> None:
     outcomes = {"ok": 0, "timeout": 0}
     for number in range(10_000):
