@@ -123,6 +123,14 @@ def test_a_look_begins_at_the_floor_and_shows_the_first_job_of_each_priority(cla
     assert (sight.fronts, sight.drawn, sight.waiting) == ([None] * 10, places[4], False)
 
 
+def test_before_the_first_job_no_place_is_drawn(claimer: Claimer, nodes: Nodes) -> None:
+    here = register(claimer, nodes)
+    claimer.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
+    assert see(claimer, here).drawn == 0
+    claimer.insert()
+    assert see(claimer, here).drawn == 1
+
+
 def test_a_look_shows_who_may_have_drawn_a_place_when_asked(claimer: Claimer, nodes: Nodes, database: Database) -> None:
     here = register(claimer, nodes)
     with database.connect(autocommit=False) as writer, database.connect(autocommit=False) as reader:

@@ -1,6 +1,6 @@
 """The protocol of cursors and floors, on a real server: no job that can be claimed is ever left below a floor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -8,21 +8,25 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from psycopg.types.json import Jsonb
 
-from qworker import App
 from qworker.claims import Claims
 from qworker.connection import connect
 from qworker.nodes import PREPARED, Beat, Nodes, Sight
 from qworkerd import floors as floors_module
 from qworkerd.claim import draw_token
 from qworkerd.floors import Floors
-from qworkerd.run import make_node
 from qworkerd.scheduler import survey as survey_module
 from qworkerd.scheduler.survey import COMPLETE, MISSED, Survey
-from qworkerd.settings import Settings
-from qworkerd.slots import Slot
+from qworkerd.slots import Slot, SlotTable
 from qworkerd.worker import pace as pace_module
 from qworkerd.worker.pace import Cursors
 from tests.database import Database
@@ -73,10 +77,10 @@ class Side:
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
         self.number = nodes.register(conn, name="side", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
-        node = make_node(App(), Settings(processes=WORKERS, queues=QUEUES))
-        self.floors, self.scheduler = node.floors, node.table.slots[WORKERS]
-        self.survey = Survey(node)
-        self.hands = [Hand(self.floors, node.table.slots[number]) for number in range(WORKERS)]
+        *slots, self.scheduler = (table := SlotTable(WORKERS + 1)).slots
+        self.floors = Floors(table, QUEUES)
+        self.survey = Survey(self.floors)
+        self.hands = [Hand(self.floors, slot) for slot in slots]
         #: Places filled again by other nodes: those told with no beat yet, and those that this node did not look for.
         self.untold: set[int] = set()
         self.strange: set[int] = set()
@@ -123,9 +127,20 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.conn.execute("TRUNCATE qworker.job, qworker.node")
+        self.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
         self.producers = [self.open() for _ in range(PRODUCERS)]
         self.drawn: dict[int, int] = {}
         self.sides = [self.join() for _ in range(NODES)]
+
+    @initialize(jobs=st.integers(0, 8), beats=st.integers(0, 3))
+    def be_at_work(self, jobs: int, beats: int) -> None:
+        """Begin with jobs that are running, and floors that have risen above them."""
+        for number in range(jobs):
+            self.insert(self.conn, QUEUES[number % 2], PRIORITIES[number // 2 % 2])
+        for side in self.sides:
+            for hand in side.hands:
+                side.claim(hand, 2)
+        self.live_on(beats)
 
     def join(self) -> Side:
         return Side(self.conn)
@@ -336,7 +351,7 @@ class Machine(RuleBasedStateMachine):
                 hand.rows, hand.dry = [], True
                 side.claim(hand, 1000)
         self.live_on(6)
-        ((last,),) = self.conn.execute("SELECT last_value FROM qworker.job_seq").fetchall()
+        ((last,),) = self.conn.execute("SELECT last_value - 1 + is_called::int FROM qworker.job_seq").fetchall()
         ((left,),) = self.conn.execute("SELECT count(*) FROM qworker.job WHERE state = 'available'").fetchall()
         assert left == 0
         for side in self.sides:
@@ -353,8 +368,8 @@ def test_no_job_is_ever_left_below_a_floor(database: Database, clock: Clock) -> 
         run_state_machine_as_test(
             Here,
             settings=settings(
-                max_examples=60,
-                stateful_step_count=40,
+                max_examples=80,
+                stateful_step_count=30,
                 deadline=None,
                 derandomize=False,
                 suppress_health_check=[HealthCheck.too_slow],
@@ -362,56 +377,154 @@ def test_no_job_is_ever_left_below_a_floor(database: Database, clock: Clock) -> 
         )
 
 
-# What takes no concurrent steps to show
+# The clauses of the protocol, one at a time
 
 
-def sight(floors: Floors, drawn: int, *writers: str) -> Sight:
-    return Sight(
-        renewed=True, beats={}, returned=None, fronts=[None] * len(floors.queues), drawn=drawn, writers=list(writers),
-        due_in=None, cancels=[], holds=False, strays=[], expired=False, at=0.0,
-    )  # fmt: skip
+class Room:
+    """A scheduler's survey that looks at what it is told to see."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        table = SlotTable(1)
+        self.floors, self.slot = Floors(table, ["default"]), table.slots[0]
+        self.survey = Survey(self.floors)
+
+    def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> Sight:
+        shown: dict[str, Any] = {
+            "renewed": True, "beats": {}, "returned": None, "fronts": [None] * len(self.floors.queues), "drawn": drawn,
+            "writers": list(writers), "due_in": None, "cancels": [], "holds": False, "strays": [], "expired": False,
+            "at": 0.0,
+        }  # fmt: skip
+        return Sight(**shown | seen)
+
+    def look(self, drawn: int = 10, writers: Sequence[str] = (), took: float = 0.0, **seen: Any) -> bool:
+        """Look a second later; tell whether the survey wants another look at once."""
+        self.clock.now += BEAT
+        self.survey.begin()
+        self.clock.now += took
+        return self.survey.take(self.see(drawn, writers, **seen))
+
+    @property
+    def floor(self) -> int:
+        """From where a sweep begins: the same for every priority here."""
+        (only,) = set(self.floors.front())
+        return only
 
 
-def look(clock: Clock, survey: Survey, seen: Sight) -> list[int]:
-    clock.now += BEAT
-    began = survey.begin()
-    survey.take(seen)
-    return began
+@pytest.fixture
+def room(clock: Clock) -> Room:
+    room = Room(clock)
+    room.look()
+    room.look()
+    assert room.floor == 10
+    return room
 
 
 def test_floors_rise_when_those_who_were_writing_are_gone(clock: Clock) -> None:
-    node = make_node(App(), Settings(processes=1))
-    survey = Survey(node)
-    for writers in ([], ["1/1"], ["1/1", "2/5"], ["2/5"], ["2/6"]):
-        look(clock, survey, sight(node.floors, 10, *writers))
-    assert node.floors.front() == [10] * 10
+    room = Room(clock)
+    for writers in (["1/1"], ["1/1", "2/5"], ["2/5"]):
+        room.look(10, writers)
+        assert room.floor == 0
+    room.look(10, ["2/6"])
+    assert room.floor == 10
 
 
 def test_what_is_prepared_to_commit_is_waited_for_under_whatever_name(clock: Clock) -> None:
-    node = make_node(App(), Settings(processes=1))
-    survey = Survey(node)
-    for writers in ([], ["1/1"], [PREPARED], [PREPARED], [PREPARED]):
-        look(clock, survey, sight(node.floors, 10, *writers))
-    assert node.floors.front() == [0] * 10
-    for _ in range(3):
-        look(clock, survey, sight(node.floors, 10))
-    assert node.floors.front() == [10] * 10
+    room = Room(clock)
+    for writers in (["1/1"], [PREPARED], [PREPARED], [PREPARED]):
+        room.look(10, writers)
+        assert room.floor == 0
+    room.look()
+    room.look()
+    assert room.floor == 10
 
 
 def test_nobody_is_asked_for_when_nothing_was_drawn(clock: Clock) -> None:
-    node = make_node(App(), Settings(processes=1))
-    survey = Survey(node)
-    doubts = []
+    room, doubts = Room(clock), []
     for drawn in (10, 10, 10, 11, 11, 11):
-        doubts.append(survey.doubts)
-        look(clock, survey, sight(node.floors, drawn))
-    assert doubts == [False, True, False, False, True, False]
+        doubts.append(room.survey.doubts)
+        room.look(drawn)
+    assert doubts == [True, False, False, False, True, False]
+
+
+def test_a_floor_stays_below_the_first_job_that_waits(room: Room) -> None:
+    room.look(20)
+    room.look(20, fronts=[15] * 10)
+    room.look(20, fronts=[15] * 10)
+    assert room.floor == 14
+
+
+def test_the_lowest_of_several_places_handed_back_counts_until_a_look_has_begun_below_it(room: Room) -> None:
+    room.floors.lower(room.slot, 5)
+    room.floors.lower(room.slot, 7)
+    assert room.floor == 4
+    assert room.survey.begin() == [4] * 10
+    room.floors.lower(room.slot, 3)  # too late for the look that is under way
+    room.survey.take(room.see())
+    assert room.floor == 2
+    room.look()
+    assert room.floor == 10
+
+
+def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(room: Room) -> None:
+    room.floors.lower(room.slot, 5)
+    room.look(renewed=False)
+    room.clock.now += 100
+    told = []
+    for _ in range(10):
+        room.look()
+        told.append(room.survey.returned)
+    assert told == [5] * 5 + [None] * 5
+
+
+def test_what_others_hand_back_lowers_the_floors_and_is_looked_for_at_once(room: Room) -> None:
+    assert room.look(returned=6)
+    assert room.floor == 5
+    assert not room.look(returned=6)
+    assert room.floor == 5
+    room.look()
+    assert room.floor == 10
+
+
+def test_a_node_that_is_gone_may_have_told_nobody(room: Room) -> None:
+    room.look(beats={7: (1, 10.0)})
+    assert room.floor == 10
+    assert room.look(beats={})
+    assert room.floor == 0
+    assert room.survey.begin() == [0] * 10
+
+
+@pytest.mark.parametrize("late", ["between looks", "in a look"])
+def test_one_that_has_not_looked_for_some_seconds_begins_anew(room: Room, late: str) -> None:
+    room.look()
+    if late == "between looks":
+        room.clock.now += MISSED
+    assert room.look(took=0.0 if late == "between looks" else MISSED)
+    assert room.floor == 0
+    assert room.survey.begin() == [0] * 10
+
+
+def test_a_new_connection_may_lead_to_another_server(room: Room) -> None:
+    room.floors.lower(room.slot, 5)
+    room.survey.reset()
+    assert room.floor == 0
+    assert room.survey.returned == 5
+    assert room.survey.doubts
 
 
 def test_now_and_then_a_look_begins_at_the_front(clock: Clock) -> None:
-    node = make_node(App(), Settings(processes=1))
-    survey = Survey(node)
-    began = [look(clock, survey, sight(node.floors, 10)) for _ in range(100)]
-    complete = [number for number, floors in enumerate(began) if floors == [0] * 10]
-    assert complete[:4] == [0, 1, 2, 30]
-    assert len(complete) == 6
+    room, complete = Room(clock), []
+    for number in range(100):
+        room.look()
+        if room.survey.complete:
+            complete.append(number)
+    assert complete == [0, 30, 60, 90]
+
+
+def test_a_dear_look_from_the_front_is_rare_and_the_first_is_followed_by_one_from_the_floors(clock: Clock) -> None:
+    room, complete = Room(clock), 0
+    assert room.look(took=0.5)
+    for _ in range(1000):
+        assert not room.look(took=0.5 if clock.now >= room.survey._complete_due else 0.0)
+        complete += room.survey.complete
+    assert complete == 1

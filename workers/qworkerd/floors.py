@@ -37,6 +37,11 @@ class Floors:
         self.index = {pair: number for number, pair in enumerate(pairs)}
 
     @property
+    def as_of(self) -> float:
+        """Until when the floors reckon with what was handed back (monotonic)."""
+        return self._floats[Floors.AS_OF]
+
+    @property
     def swept(self) -> float:
         """When a worker of this node last claimed from the floors (monotonic)."""
         return self._floats[Floors.SWEPT]

@@ -23,8 +23,6 @@ BLAMELESS = frozenset({"lease", "supervisor-lost"})
 ORDERED = frozenset({"shutdown", "stalled"})
 #: A token that the database knows and no slot is freed when two looks so far apart have found it (seconds).
 APART = 5.0
-#: Claims older than the oldest that runs are looked for so often (seconds): a claim may commit long after it was sent.
-COMPLETE = 30.0
 
 _HOOKED = 2
 
@@ -41,9 +39,11 @@ class Burials:
         self._tasks = node.app.tasks
         self._unknown: dict[int, float] = {}
         self._since = 0.0
+        self._settled_at = 0.0
         #: What the last look has asked for: its answer says nothing of older claims.
         self._asked = 0.0
-        self._completed = -COMPLETE
+        #: Whether older claims were last looked for since `reconcile` has run.
+        self._complete = False
         self._log = log.get()
 
     def bury(self, database: Database) -> int:
@@ -116,9 +116,14 @@ class Burials:
         self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
         return 1
 
-    def since(self) -> float:
-        """Return the time (seconds since 1970) from which on the next look has to ask for claims that are out."""
-        self._asked = 0.0 if monotonic() - self._completed >= COMPLETE else self._since
+    def since(self, settled_at: float, *, complete: bool) -> float:
+        """Return the time (seconds since 1970) from which on the next look has to ask for claims that are out.
+
+        settled_at: all claims older than that were committed before this look. A complete look trusts in no time.
+        """
+        self._settled_at = settled_at
+        self._complete = self._complete or complete
+        self._asked = 0.0 if self._complete else self._since
         return self._asked
 
     def reconcile(self, database: Database, sight: Sight) -> int:
@@ -129,11 +134,10 @@ class Burials:
         """
         now = monotonic()
         rows = self._nodes.running(database, self._node.table.header.node, self._asked) if sight.holds else []
-        if self._asked == 0.0:
-            self._completed = now
+        self._complete = False
         # Slots are read after the database: a token stands in its slot before the claim is sent.
         known = self._node.table.tokens()
-        self._since = min((claimed for _, _, claimed in rows), default=sight.at - 60.0) - 1.0
+        self._since = min([self._settled_at, *(claimed for _, _, claimed in rows)]) - 1.0
         seen = {token for _, token, _ in rows} - known
         self._unknown = {token: self._unknown.get(token, now) for token in seen}
         freed = 0

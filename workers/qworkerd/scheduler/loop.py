@@ -1,7 +1,6 @@
 """The scheduler: renews the lease, buries the dead, wakes workers, and does what any node may do for all."""
 
 import os
-import select
 import signal
 from time import monotonic
 from types import FrameType
@@ -13,7 +12,7 @@ from qworker import migrations
 from qworker.errors import SchemaError
 from qworker.nodes import Nodes, Sight
 from qworkerd import __version__, exits, log
-from qworkerd.bell import Bell
+from qworkerd.bell import Bell, readable
 from qworkerd.header import boottime
 from qworkerd.link import Link
 from qworkerd.node import Node
@@ -26,7 +25,7 @@ from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.orphanage import end_workers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
-from qworkerd.scheduler.survey import Survey
+from qworkerd.scheduler.survey import SHARE, Survey
 from qworkerd.scheduler.wake import Wake
 from qworkerd.slots import Phase, Slot
 
@@ -36,8 +35,6 @@ Database = psycopg.Connection[tuple[Any, ...]]
 BEAT = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
 RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 600.0, 600.0
-#: What walks over all that an old snapshot could see may take a fiftieth of the time.
-SHARE = 50
 #: Between two looks at a job or tick that is due and cannot be had (seconds).
 OVERDUE = 0.25
 #: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
@@ -75,7 +72,7 @@ class Scheduler:
         self.cron = Cron(node, self.nodes)
         self.wake = Wake(node, self.nodes, self.lease)
         self.retention = Retention(settings, self.nodes)
-        self.survey = Survey(node)
+        self.survey = Survey(node.floors)
         self.sight = NOTHING
         self.duties = Duties(self.breathe)
         self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight)))
@@ -217,7 +214,7 @@ class Scheduler:
         sweep = began >= self.sweep_due
         self.look_due = began + min(BEAT, self.node.settings.poll_interval)
         self.sight = sight = self.see(database, renew=renew, sweep=sweep)
-        lowered = self.survey.take(sight)
+        again = self.survey.take(sight)
         if sweep:
             self.sweep_due = began + max(SWEEP, SHARE * (monotonic() - began))
             self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
@@ -231,7 +228,7 @@ class Scheduler:
             if sight.at >= self.cron.due_at:
                 self.duties.attempt(database, "cron", lambda d: self.freed(self.cron.enqueue(d)))
             self.aim(sight)
-        if lowered:
+        if again:
             self.look_due = 0.0
         self.duties.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.beats)))
         self.duties.do(database)
@@ -245,7 +242,8 @@ class Scheduler:
         try:
             sight = self.nodes.look(
                 database, self.header.node, queues=floors.queues, priorities=floors.priorities, floors=front,
-                due_from=self.due.start(self.sight.at), since=self.burials.since(), doubts=survey.doubts, sweep=sweep,
+                doubts=survey.doubts, sweep=sweep, due_from=self.due.start(self.sight.at),
+                since=self.burials.since(survey.settled_at, complete=survey.complete),
                 beat=self.lease.beat(survey.returned) if renew else None,
             )  # fmt: skip
         except psycopg.Error:
@@ -298,7 +296,7 @@ class Scheduler:
 
     def listen(self, fds: list[int], timeout: float) -> list[int]:
         """Wait for any of the descriptors; return those that are ready."""
-        ready = select.select(fds, [], [], max(timeout, 0.0))[0]
+        ready = readable(fds, max(timeout, 0.0))
         for bell in (self.node.poke, self.bell):
             if bell.fd in ready:
                 bell.silence()

@@ -5,12 +5,14 @@ from operator import lt
 from time import monotonic
 
 from qworker.nodes import PREPARED, Sight
-from qworkerd.node import Node
+from qworkerd.floors import Floors
 
 #: A look begins at the very front at least so often (seconds), for jobs that came back unannounced: edited, restored.
 COMPLETE = 30.0
-#: Looks from the front may take a fiftieth of the time.
-SHARE = 50
+#: Looks that walk over all that an old snapshot could see may take a thousandth of the time: nobody is woken meanwhile.
+SHARE = 1000
+#: A look that took longer is dear (seconds).
+DEAR = 0.005
 #: What was handed back here is told to the other nodes for so long (seconds); one whose looks were further apart may
 #: have missed it, and begins anew.
 TOLD, MISSED = 5.0, 4.0
@@ -26,8 +28,8 @@ class Survey:
     are told with their beats, and a node that is no more may have told nobody.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._floors = node.floors
+    def __init__(self, floors: Floors) -> None:
+        self._floors = floors
         #: The lowest place handed back that no beat has told yet, and those that were, with the time.
         self._untold: int | None = None
         self._told: deque[tuple[float, int]] = deque()
@@ -36,10 +38,17 @@ class Survey:
     def reset(self) -> None:
         """Forget what was learnt: the server may be another one."""
         self._hear()
+        #: Up to here no place can be filled any more, as far as each look before the next has shown.
         self._settled = 0
-        self._drawn = 0
-        #: Places drawn until some look, and who was writing at the next one.
-        self._pending: tuple[int, set[str]] | None = None
+        #: Every claim made until then was committed or never will be (the database's clock, seconds since 1970).
+        self.settled_at = 0.0
+        #: Places drawn until some look, the time before it, and those who were writing then and still are.
+        self._pending: tuple[int, float, set[str]] | None = None
+        self._at = 0.0
+        #: Whether the look under way begins at the very front.
+        self.complete = False
+        #: Whether the next look has to say who is writing.
+        self.doubts = True
         self._nodes: frozenset[int] = frozenset()
         self._began = self._seen = monotonic()
         self._complete_due = 0.0
@@ -51,19 +60,15 @@ class Survey:
         told = [place for _, place in self._told]
         return min(told if self._untold is None else [*told, self._untold], default=None)
 
-    @property
-    def doubts(self) -> bool:
-        """Whether the next look has to say who is writing."""
-        return self._pending is not None or self._drawn > self._settled
-
     def begin(self) -> list[int]:
         """Return from where the next look has to begin, for each pair of queue and priority."""
         self._began = now = monotonic()
         self._hear()
         while self._told and self._told[0][0] < now - TOLD:
             self._told.popleft()
+        self.complete = now >= self._complete_due
         front = self._floors.front()
-        return [0] * len(front) if now >= self._complete_due else front
+        return [0] * len(front) if self.complete else front
 
     def _hear(self) -> None:
         """Take in what was handed back here since the last look, before the floors reckon with it."""
@@ -72,36 +77,41 @@ class Survey:
             self._untold = returned if self._untold is None else min(returned, self._untold)
 
     def take(self, sight: Sight) -> bool:
-        """Raise the floors to what a look has shown; tell whether another one is due at once, from further down."""
+        """Raise the floors to what a look has shown; tell whether another one is due at once."""
         now = monotonic()
         if sight.renewed and self._untold is not None:
             self._told.append((now, self._untold))
             self._untold = None
-        if self._began >= self._complete_due:
-            self._complete_due = now + max(COMPLETE, SHARE * (now - self._began))
         floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.fronts]
+        again = self._settle(sight) and now - self._began > DEAR and self.complete
+        if self.complete:
+            self._complete_due = now + max(COMPLETE, SHARE * (now - self._began))
         before, self._seen = self._seen, self._began
-        missed = now - before > MISSED or bool(self._nodes - sight.beats.keys())
-        if missed:
-            floors, self._complete_due = [0] * len(floors), now
+        if now - before > MISSED or self._nodes - sight.beats.keys():
+            floors, again = [0] * len(floors), True
         elif sight.returned is not None:
             floors = [min(floor, sight.returned - 1) for floor in floors]
-        lowered = missed or any(map(lt, floors, self._floors.front()))
+            again = again or any(map(lt, floors, self._floors.front()))
         self._nodes = frozenset(sight.beats)
         self._floors.set(floors, self._began)
-        self._settle(sight)
-        return lowered
+        return again
 
-    def _settle(self, sight: Sight) -> None:
-        """Find out which places are settled, for the next look: this one may have begun before they were."""
-        writers = set(sight.writers)
+    def _settle(self, sight: Sight) -> bool:
+        """Find out which places are settled; tell whether there are more than before.
+
+        It is for the next look to use: this one may have begun before they were.
+        """
+        before, writers = self._settled, set(sight.writers)
         if self._pending is not None:
-            places, there = self._pending
+            places, at, there = self._pending
             there &= writers
             if not there and PREPARED not in writers:  # who prepares to commit goes on under another name
-                self._settled, self._pending = places, None
-        if self._pending is None and self._drawn > self._settled:
-            self._pending = self._drawn, writers
-            if not writers:
-                self._settled, self._pending = self._drawn, None
-        self._drawn = sight.drawn
+                self._settled, self.settled_at, self._pending = places, at, None
+        if self._pending is None and self.doubts:
+            if writers:
+                self._pending = sight.drawn, self._at, writers
+            else:
+                self._settled, self.settled_at = sight.drawn, self._at
+        self._at = sight.at
+        self.doubts = self._pending is not None or sight.drawn > self._settled or sight.holds
+        return self._settled > before

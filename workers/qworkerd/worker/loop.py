@@ -9,7 +9,7 @@ from types import FrameType
 
 from qworker.errors import Interrupt, JobCancelled, JobInterrupted
 from qworkerd import exits, log
-from qworkerd.bell import Bell
+from qworkerd.bell import Bell, readable
 from qworkerd.header import Header
 from qworkerd.link import Link
 from qworkerd.node import Node
@@ -163,7 +163,7 @@ class Worker:
     def doze(self, seconds: float) -> None:
         """Wait a moment; a signal ends it."""
         self.slot.floats[Slot.DEADLINE] = self.stall() + seconds
-        if select.select([self.bell.fd], [], [], seconds)[0]:
+        if readable([self.bell.fd], seconds):
             self.bell.silence()
 
     # Work

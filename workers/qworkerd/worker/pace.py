@@ -49,12 +49,13 @@ class Cursors:
     proportion, so that sweeping takes no more than its share.
     """
 
-    __slots__ = ("_allowed", "_floors", "_pause", "cursors")
+    __slots__ = ("_allowed", "_as_of", "_floors", "_pause", "cursors")
 
     def __init__(self, floors: Floors, processes: int) -> None:
         self._floors = floors
         self._pause = SHARE * processes
         self._allowed = 0.0
+        self._as_of = 0.0
         self.cursors: list[int] = []
         self.forget()
 
@@ -64,12 +65,15 @@ class Cursors:
 
     def start(self, *, idle: bool) -> tuple[list[int], bool]:
         """Return the cursors for the next claim, and whether it is a sweep; idle: the last one left nothing behind."""
-        now = monotonic()
-        sweep = now >= self._allowed and (idle or now - self._floors.swept >= EVERY)
+        now, floors = monotonic(), self._floors
+        if floors.as_of != self._as_of:
+            self._as_of = floors.as_of
+            self.cursors = list(map(max, self.cursors, floors.front()))
+        sweep = now >= self._allowed and (idle or now - floors.swept >= EVERY)
         if not sweep:
             return self.cursors, False
-        self._floors.swept = now
-        return self._floors.front(), True
+        floors.swept = now
+        return floors.front(), True
 
     def wait(self) -> float:
         """Return in how many seconds a sweep is affordable."""

@@ -46,11 +46,12 @@ SELECT
                 SELECT j.seq FROM {schema}.job AS j
                  WHERE j.state = 'available' AND j.queue = w.queue AND j.priority = w.priority AND j.seq > w.floor
                  ORDER BY j.seq LIMIT 1) AS front ON true) AS fronts,
-    (SELECT last_value FROM {schema}.job_seq) AS drawn,
+    drawn.last_value - 1 + drawn.is_called::int AS drawn,
     CASE WHEN %(doubts)s THEN ARRAY (
         SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'prepared' ELSE l.virtualtransaction END
           FROM pg_locks AS l
          WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = '{schema}.job'::regclass
+           AND drawn.last_value > 0 -- always so; but who may have drawn it is not to be asked before it is read
            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
     ) ELSE '{}' END AS writers,
     (SELECT extract(epoch FROM d.run_at - clock_timestamp())::float8
@@ -80,7 +81,8 @@ SELECT
     ) OR EXISTS (
         SELECT FROM {schema}.job AS y WHERE y.cancel_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
-    extract(epoch FROM clock_timestamp())::float8 AS at;
+    extract(epoch FROM clock_timestamp())::float8 AS at
+  FROM {schema}.job_seq AS drawn;
 
 -- name: promote
 -- Make due jobs available, oldest first; each draws its place in the queue now. Returns the queues to wake.
