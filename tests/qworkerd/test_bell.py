@@ -1,6 +1,8 @@
 """The bell: a ring reaches whoever waits, in whichever process, and never holds up the ringer."""
 
+import fcntl
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -8,7 +10,7 @@ import sys
 
 import pytest
 
-from qworkerd.bell import Bell
+from qworkerd.bell import Bell, readable
 from tests.qworkerd.test_signals import state
 from tests.waiting import until
 
@@ -83,6 +85,19 @@ def test_one_ring_wakes_one_of_several_workers(bell: Bell) -> None:
     assert ready == b"rrrr"
     assert woken == b"w"
     assert not more
+
+
+def test_descriptors_may_have_high_numbers(bell: Bell) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    high = fcntl.fcntl(bell.fd, fcntl.F_DUPFD, 2000)
+    try:
+        assert readable([high], 0.0) == []
+        bell.ring()
+        assert readable([high, bell.fd], 5.0) == [high, bell.fd]
+    finally:
+        os.close(high)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_signal_rings(bell: Bell) -> None:

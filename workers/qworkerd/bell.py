@@ -1,7 +1,20 @@
 """A bell between processes: a non-blocking pipe that one side rings and the other waits on."""
 
 import os
+import select
+from collections.abc import Iterable
 from contextlib import suppress
+
+
+def readable(fds: Iterable[int], timeout: float) -> list[int]:
+    """Wait until one of the descriptors has something to read, or so many seconds; return those that have.
+
+    Not select(): an application may have opened more than its 1,024 files before.
+    """
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(timeout * 1000)]
 
 
 class Bell:
