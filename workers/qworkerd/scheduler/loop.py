@@ -42,11 +42,19 @@ UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
 PATIENCE, LOCK_PATIENCE = 5.0, 0.3
 
+#: A sweep that took longer, and the one before it as well, walks over what an old snapshot could see (seconds).
+DEAR = 0.05
+
 #: What has been seen before the first look.
 NOTHING = Sight(
     renewed=False, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
     strays=[], expired=False, at=0.0,
 )  # fmt: skip
+
+
+def sweep_pause(*took: float) -> float:
+    """Return how many seconds after sweeps that took so long the next is due: only one that was dear had bad luck."""
+    return SHARE * min(took) if min(took) > DEAR else SWEEP
 
 
 class Scheduler:
@@ -81,7 +89,7 @@ class Scheduler:
         self.made = 0
         self.beat_due = 0.0
         self.look_due = 0.0
-        self.sweep_due = 0.0
+        self.sweep_due = self.swept_in = 0.0
         #: Whether the last look could be had: only then the lease is entrusted to the next one.
         self.sees = False
         self.empty_looks = 0
@@ -216,7 +224,8 @@ class Scheduler:
         self.sight = sight = self.see(database, renew=renew, sweep=sweep)
         again = self.survey.take(sight)
         if sweep:
-            self.sweep_due = began + max(SWEEP, SHARE * (monotonic() - began))
+            before, self.swept_in = self.swept_in, monotonic() - began
+            self.sweep_due = began + sweep_pause(before, self.swept_in)
             self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
             if sight.expired:
                 self.duties.attempt(database, "expire", self.retention.expire)
