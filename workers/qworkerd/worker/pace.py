@@ -8,8 +8,8 @@ from qworkerd.floors import Floors
 
 #: How much work a batch should be (seconds): it is acknowledged as a whole, and handed back when it takes longer.
 WORK = 0.05
-#: A sweep that is cheaper than this is never put off (seconds).
-CHEAP = 0.005
+#: After a sweep that was cheaper than this the next is never put off (seconds).
+CHEAP = 0.02
 #: Sweeps of all workers of a node together may take a tenth of the time.
 SHARE = 10
 #: At least so often (seconds) a worker of the node looks behind its cursors, if that is affordable.
@@ -45,16 +45,17 @@ class Cursors:
     A claim that begins at the front walks over every dead index entry that some old snapshot still holds; one that
     begins behind the last job claimed does not. What a cursor may have jumped over (a job whose transaction committed
     late, one that was handed back) is found by a sweep, a claim from the floor: whenever there seems to be nothing
-    left, and once a second by one worker of the node. A sweep that was dear all the same is followed by a pause in
-    proportion, so that sweeping takes no more than its share.
+    left, and once a second by one worker of the node. Two sweeps in a row that were dear all the same are followed by a
+    pause in proportion, so that sweeping takes no more than its share.
     """
 
-    __slots__ = ("_allowed", "_as_of", "_floors", "_pause", "cursors")
+    __slots__ = ("_allowed", "_as_of", "_floors", "_pause", "_took", "cursors")
 
     def __init__(self, floors: Floors, processes: int) -> None:
         self._floors = floors
         self._pause = SHARE * processes
         self._allowed = 0.0
+        self._took = 0.0
         self._as_of = 0.0
         self.cursors: list[int] = []
         self.forget()
@@ -82,7 +83,8 @@ class Cursors:
     def advance(self, rows: Iterable[tuple[Any, ...]], *, sweep: bool, took: float) -> None:
         """Take in what a claim got; rows are (id, seq, priority, queue, ...)."""
         if sweep:
-            self._allowed = monotonic() + (took * self._pause if took > CHEAP else 0.0)
+            dear, self._took = min(took, self._took), took  # one alone may have waited for a processor
+            self._allowed = monotonic() + (dear * self._pause if dear > CHEAP else 0.0)
         last: dict[int, int] = {}
         index = self._floors.index
         for row in rows:
