@@ -26,7 +26,7 @@ from qworkerd.claim import draw_token
 from qworkerd.floors import Floors
 from qworkerd.scheduler import survey as survey_module
 from qworkerd.scheduler.survey import COMPLETE, MISSED, Survey
-from qworkerd.slots import Slot, SlotTable
+from qworkerd.slots import Role, Slot, SlotTable
 from qworkerd.worker import pace as pace_module
 from qworkerd.worker.pace import Cursors
 from tests.database import Database
@@ -230,13 +230,16 @@ class Machine(RuleBasedStateMachine):
         nodes.promote(self.conn, 0.0)
 
     @busy
-    @rule(chance=one, jobs=st.integers(1, 8))
-    def hand_back(self, chance: Random, jobs: int) -> None:
+    @rule(chance=one, jobs=st.integers(1, 8), leaves=st.booleans())
+    def hand_back(self, chance: Random, jobs: int, *, leaves: bool) -> None:
         side, hand = self.some(chance)
         rows, hand.rows = hand.rows[:jobs], hand.rows[jobs:]
         claims.release(self.conn, hand.token, [row[0] for row in rows])
         side.floors.lower(hand.slot, min(row[1] for row in rows))
         side.untold |= {row[1] for row in rows}
+        if leaves and not hand.rows:  # another worker gets its slot before anybody has looked
+            hand.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+            side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
 
     @busy
     @rule(chance=one)
@@ -460,6 +463,13 @@ def test_the_lowest_of_several_places_handed_back_counts_until_a_look_has_begun_
     assert room.floor == 2
     room.look()
     assert room.floor == 10
+
+
+def test_what_a_worker_has_handed_back_outlives_it(room: Room) -> None:
+    """Its slot is another worker's before anybody has looked."""
+    room.floors.lower(room.slot, 5)
+    room.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+    assert room.floor == 4
 
 
 def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(room: Room) -> None:

@@ -93,7 +93,9 @@ class Slot:
     def occupy(self, role: Role, seat: int, deadline: float, now: float) -> None:
         """Make the slot a child's that is about to be forked."""
         for number in range(len(self.words)):
-            self.words[number] = 0
+            # What the child before has handed back is still to be looked for.
+            if number not in (Slot.RETURNED, Slot.RETURNED_AT):
+                self.words[number] = 0
         self._cause[:] = bytes(_CAUSE)
         self.words[Slot.ROLE] = role
         self.words[Slot.SEAT] = seat
