@@ -95,7 +95,7 @@ def test_a_claim_begins_behind_the_last_one_of_its_queue_and_priority(clock: Clo
 
 def test_a_sweep_begins_at_the_floors(clock: Clock, floors: Floors) -> None:
     places = list(range(20))
-    floors.set(places, clock.now)
+    floors.set(places, floors.returns())
     assert Cursors(floors, 1).start(idle=False) == (places, True)
 
 

@@ -4,7 +4,6 @@ import mmap
 import threading
 from array import array
 from collections.abc import Sequence
-from time import monotonic
 
 from qworkerd.slots import Slot, SlotTable
 
@@ -17,18 +16,23 @@ class Floors:
 
     An index keeps what an old snapshot could still see: a claim from the front walks over every job that has finished
     since, one from the floor over those of the last seconds. The scheduler raises the floors (`scheduler.survey`).
-    Whoever hands a job back in its old place says so in its own slot: then nobody relies on a floor above that place
-    until the scheduler has looked from there. So each word has one writer, and no lowering is lost to a raising.
+    Whoever hands a job back in its old place says so in its own slot and counts it there: then nobody relies on a floor
+    above that place until the scheduler, having read the count, has looked from there. So each word has one writer, and
+    no lowering is lost to a raising, whatever the order in which processes come to write.
     """
 
-    __slots__ = ("_floats", "_lock", "_table", "_words", "index", "priorities", "queues")
+    __slots__ = ("_floats", "_floors", "_lock", "_reckoned", "_table", "_words", "index", "priorities", "queues")
 
-    AS_OF, SWEPT = range(_FIRST)
+    VERSION, SWEPT = range(_FIRST)
 
     def __init__(self, table: SlotTable, queues: Sequence[str]) -> None:
         pairs = [(queue, priority) for queue in queues for priority in range(10)]
-        memory = memoryview(mmap.mmap(-1, _WORD * (_FIRST + len(pairs))))[: _WORD * (_FIRST + len(pairs))]
+        slots = len(table.slots)
+        memory = memoryview(mmap.mmap(-1, _WORD * (_FIRST + slots + len(pairs))))
         self._words, self._floats = memory.cast("q"), memory.cast("d")
+        #: How many hand-backs of each slot the floors reckon with; and the floors.
+        self._reckoned = self._words[_FIRST : _FIRST + slots]
+        self._floors = self._words[_FIRST + slots :]
         self._table = table
         self._lock = threading.Lock()  # of this process: its threads share a slot
         self.queues = [queue for queue, _ in pairs]
@@ -37,9 +41,9 @@ class Floors:
         self.index = {pair: number for number, pair in enumerate(pairs)}
 
     @property
-    def as_of(self) -> float:
-        """Until when the floors reckon with what was handed back (monotonic)."""
-        return self._floats[Floors.AS_OF]
+    def version(self) -> int:
+        """How often the floors were set."""
+        return self._words[Floors.VERSION]
 
     @property
     def swept(self) -> float:
@@ -53,13 +57,19 @@ class Floors:
     def front(self) -> list[int]:
         """Return where a sweep begins, for each pair: it finds what comes behind."""
         returned = self.returned()
-        floors: list[int] = self._words[_FIRST:].tolist()
+        floors: list[int] = self._floors.tolist()
         return floors if returned is None else [min(floor, returned - 1) for floor in floors]
 
     def returned(self) -> int | None:
         """Return the lowest place that was handed back and that the floors do not reckon with yet."""
-        as_of = self._floats[Floors.AS_OF]
-        return min((s.words[Slot.RETURNED] for s in self._table if s.floats[Slot.RETURNED_AT] > as_of), default=None)
+        return min((slot.words[Slot.RETURNED] for slot in self._table if self._is_news(slot)), default=None)
+
+    def returns(self) -> list[int]:
+        """Return the count of each slot's hand-backs. A look that is to reckon with them asks for it before `front`."""
+        return [slot.words[Slot.RETURNS] for slot in self._table]
+
+    def _is_news(self, slot: Slot) -> bool:
+        return bool(slot.words[Slot.RETURNS] != self._reckoned[slot.index])
 
     def lower(self, slot: Slot, place: int = 0) -> None:
         """Say in the caller's slot that jobs may have come back in their old places, from this one on (0: anywhere).
@@ -67,12 +77,12 @@ class Floors:
         To be called once the statement is over: a look that came before it has not seen them.
         """
         with self._lock:
-            if slot.floats[Slot.RETURNED_AT] > self._floats[Floors.AS_OF]:
-                place = min(place, slot.words[Slot.RETURNED])
-            slot.words[Slot.RETURNED] = place
-            slot.floats[Slot.RETURNED_AT] = monotonic()
+            # The place first: who reads the new count finds it.
+            slot.words[Slot.RETURNED] = min(place, slot.words[Slot.RETURNED]) if self._is_news(slot) else place
+            slot.words[Slot.RETURNS] += 1
 
-    def set(self, floors: Sequence[int], as_of: float) -> None:
-        """Set the floors, which reckon with all that was said to be handed back until then (monotonic)."""
-        self._words[_FIRST:] = memoryview(array("q", floors))
-        self._floats[Floors.AS_OF] = as_of
+    def set(self, floors: Sequence[int], returns: Sequence[int]) -> None:
+        """Set the floors, which reckon with so many hand-backs of each slot."""
+        self._floors[:] = memoryview(array("q", floors))
+        self._reckoned[:] = memoryview(array("q", returns))
+        self._words[Floors.VERSION] += 1

@@ -53,8 +53,8 @@ class Slot:
     __slots__ = ("_cause", "claims", "floats", "index", "words")
 
     # Field numbers, for the hot path: `slot.words[Slot.PHASE] = …`, `slot.floats[Slot.DEADLINE] = …`.
-    STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL, RETURNED = range(10)
-    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY, RETURNED_AT = range(10, 17)
+    STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL, RETURNED, RETURNS = range(11)
+    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY = range(11, 17)
 
     def __init__(self, memory: memoryview, index: int) -> None:
         self.index = index
@@ -94,7 +94,7 @@ class Slot:
         """Make the slot a child's that is about to be forked."""
         for number in range(len(self.words)):
             # What the child before has handed back is still to be looked for.
-            if number not in (Slot.RETURNED, Slot.RETURNED_AT):
+            if number not in (Slot.RETURNED, Slot.RETURNS):
                 self.words[number] = 0
         self._cause[:] = bytes(_CAUSE)
         self.words[Slot.ROLE] = role

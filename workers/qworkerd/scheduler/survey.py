@@ -37,7 +37,6 @@ class Survey:
 
     def reset(self) -> None:
         """Forget what was learnt: the server may be another one."""
-        self._hear()
         #: Up to here no place can be filled any more, as far as each look before the next has shown.
         self._settled = 0
         #: Every claim made until then was committed or never will be (the database's clock, seconds since 1970).
@@ -52,7 +51,9 @@ class Survey:
         self._nodes: frozenset[int] = frozenset()
         self._began = self._seen = monotonic()
         self._complete_due = 0.0
-        self._floors.set([0] * len(self._floors.queues), self._began)
+        self._returns = self._floors.returns()
+        self._hear()
+        self._floors.set([0] * len(self._floors.queues), self._returns)
 
     @property
     def returned(self) -> int | None:
@@ -63,6 +64,7 @@ class Survey:
     def begin(self) -> list[int]:
         """Return from where the next look has to begin, for each pair of queue and priority."""
         self._began = now = monotonic()
+        self._returns = self._floors.returns()
         self._hear()
         while self._told and self._told[0][0] < now - TOLD:
             self._told.popleft()
@@ -93,7 +95,7 @@ class Survey:
             floors = [min(floor, sight.returned - 1) for floor in floors]
             again = again or any(map(lt, floors, self._floors.front()))
         self._nodes = frozenset(sight.beats)
-        self._floors.set(floors, self._began)
+        self._floors.set(floors, self._returns)
         return again
 
     def _settle(self, sight: Sight) -> bool:

@@ -224,12 +224,7 @@ class Clerk:
         self._breathe()
         changed = errand.write(self._claims, database)
         if isinstance(errand, Release):
-            self._node.floors.lower(self._slot, errand.place)
-        if isinstance(errand, Release) and changed:
-            # Before the budget gets them back: should this process die in between, they must not be given back twice.
-            errand.claim.mark(set(changed), Status.DONE)
-            self._node.budget.give_back(len(changed))
-            self._node.wake.ring()
+            self._tell(errand, changed)
         gone = len(changed)
         if gone < len(errand.ids):
             missing = set(errand.ids).difference(changed)
@@ -245,6 +240,15 @@ class Clerk:
         if errand.claim.left == 0:
             errand.claim.close()
         return not errand.ids
+
+    def _tell(self, errand: Release, changed: list[int]) -> None:
+        """Let the other processes of this node know what they may claim again; an earlier try may have done it."""
+        self._node.floors.lower(self._slot, errand.place)
+        if changed:
+            # Before the budget gets them back: should this process die in between, they must not be given back twice.
+            errand.claim.mark(set(changed), Status.DONE)
+            self._node.budget.give_back(len(changed))
+            self._node.wake.ring()
 
     def _write_off(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
         """These jobs no longer carry our token: an earlier try has settled them, or they were taken from us."""

@@ -49,14 +49,14 @@ class Cursors:
     pause in proportion, so that sweeping takes no more than its share.
     """
 
-    __slots__ = ("_allowed", "_as_of", "_floors", "_pause", "_took", "cursors")
+    __slots__ = ("_allowed", "_floors", "_pause", "_took", "_version", "cursors")
 
     def __init__(self, floors: Floors, processes: int) -> None:
         self._floors = floors
         self._pause = SHARE * processes
         self._allowed = 0.0
         self._took = 0.0
-        self._as_of = 0.0
+        self._version = 0
         self.cursors: list[int] = []
         self.forget()
 
@@ -67,8 +67,8 @@ class Cursors:
     def start(self, *, idle: bool) -> tuple[list[int], bool]:
         """Return the cursors for the next claim, and whether it is a sweep; idle: the last one left nothing behind."""
         now, floors = monotonic(), self._floors
-        if floors.as_of != self._as_of:
-            self._as_of = floors.as_of
+        if floors.version != self._version:
+            self._version = floors.version
             self.cursors = list(map(max, self.cursors, floors.front()))
         sweep = now >= self._allowed and (idle or now - floors.swept >= EVERY)
         if not sweep:
