@@ -24,7 +24,7 @@ from qworker.nodes import PREPARED, Beat, Nodes, Sight
 from qworkerd.claim import draw_token
 from qworkerd.floors import Floors
 from qworkerd.scheduler import survey as survey_module
-from qworkerd.scheduler.survey import COMPLETE, MISSED, Survey
+from qworkerd.scheduler.survey import COMPLETE, LINGER, MISSED, Survey
 from qworkerd.slots import Role, Slot, SlotTable
 from qworkerd.worker import pace as pace_module
 from qworkerd.worker.pace import Cursors
@@ -79,7 +79,8 @@ class Side:
         self.floors = Floors(table, QUEUES)
         self.survey = Survey(self.floors)
         self.hands = [Hand(self.floors, slot) for slot in slots]
-        #: Places filled again by other nodes: those told with no beat yet, and those that this node did not look for.
+        #: Places filled again by other nodes: those told with no beat yet, and those that this node did not look for;
+        #: among these are the places of transactions that lingered.
         self.untold: set[int] = set()
         self.strange: set[int] = set()
         #: Those that the look under way can have seen, and those that its beat tells.
@@ -115,6 +116,16 @@ class Side:
         hand.dry = len(hand.rows) < limit
 
 
+class Producer:
+    """A session that enqueues, with the places of its transaction."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.drawn: int | None = None
+        self.places: set[int] = set()
+        self.since = 0.0
+
+
 class Machine(RuleBasedStateMachine):
     """Producers whose transactions stay open, and nodes whose workers claim, finish, retry and hand back."""
 
@@ -126,8 +137,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.conn.execute("TRUNCATE qworker.job, qworker.node")
         self.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
-        self.producers = [self.open() for _ in range(PRODUCERS)]
-        self.drawn: dict[int, int] = {}
+        self.producers = [Producer(self.open()) for _ in range(PRODUCERS)]
         self.sides = [self.join() for _ in range(NODES)]
 
     @initialize(jobs=st.integers(0, 8), beats=st.integers(0, 3))
@@ -143,55 +153,80 @@ class Machine(RuleBasedStateMachine):
     def join(self) -> Side:
         return Side(self.conn)
 
-    def insert(self, conn: Connection, queue: str, priority: int, place: int | None = None) -> None:
-        conn.execute(
+    def insert(self, conn: Connection, queue: str, priority: int, place: int | None = None) -> int:
+        ((place,),) = conn.execute(
             "INSERT INTO qworker.job (task, queue, priority, seq) VALUES ('noop', %s, %s,"
-            " coalesce(%s, nextval('qworker.job_seq')))",
+            " coalesce(%s, nextval('qworker.job_seq'))) RETURNING seq",
             (queue, priority, place),
-        )
+        ).fetchall()
+        return int(place)
 
     def others(self, side: Side) -> list[Side]:
         return [other for other in self.sides if other is not side]
 
     # Producers
 
-    producer = st.integers(0, PRODUCERS - 1)
+    number = st.integers(0, PRODUCERS - 1)
     where = st.tuples(st.sampled_from(QUEUES), st.sampled_from(PRIORITIES))
 
-    @rule(number=producer, where=where, jobs=st.integers(1, 3))
+    def write(self, number: int) -> Producer:
+        """Return a producer that has begun to write, if only now."""
+        producer = self.producers[number]
+        if not producer.since:
+            producer.since = self.clock.now
+        return producer
+
+    @rule(number=number, where=where, jobs=st.integers(1, 3))
     def enqueue(self, number: int, where: tuple[str, int], jobs: int) -> None:
-        for _ in range(jobs):
-            self.insert(self.producers[number], *where)
+        producer = self.write(number)
+        producer.places |= {self.insert(producer.conn, *where) for _ in range(jobs)}
 
     @rule(where=where)
     def enqueue_at_once(self, where: tuple[str, int]) -> None:
         self.insert(self.conn, *where)
 
-    @rule(number=producer)
+    @rule(number=number)
     def draw(self, number: int) -> None:
         """Be in the middle of an INSERT: the table is locked, the place drawn, nothing written, no transaction id."""
-        if number not in self.drawn:
-            conn = self.producers[number]
-            conn.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
-            ((self.drawn[number],),) = conn.execute("SELECT nextval('qworker.job_seq')").fetchall()
+        producer = self.write(number)
+        if producer.drawn is None:
+            producer.conn.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
+            ((producer.drawn,),) = producer.conn.execute("SELECT nextval('qworker.job_seq')").fetchall()
 
-    @rule(number=producer, where=where)
+    @rule(number=number, where=where)
     def insert_drawn(self, number: int, where: tuple[str, int]) -> None:
-        if number in self.drawn:
-            self.insert(self.producers[number], *where, self.drawn.pop(number))
+        producer = self.producers[number]
+        if producer.drawn is not None:
+            producer.places.add(self.insert(producer.conn, *where, producer.drawn))
+            producer.drawn = None
 
-    @rule(number=producer, well=st.booleans())
+    @rule(number=number, well=st.booleans())
     def end(self, number: int, *, well: bool) -> None:
-        self.drawn.pop(number, None)
+        """End a transaction; of one that has lingered the next look finds what it has written."""
+        producer = self.producers[number]
         if well:
-            self.producers[number].commit()
+            producer.conn.commit()
+            if self.clock.now - producer.since > LINGER:
+                for side in self.sides:
+                    side.strange |= producer.places
         else:
-            self.producers[number].rollback()
+            producer.conn.rollback()
+        self.producers[number] = Producer(producer.conn)
 
-    @rule(number=producer)
+    @rule(number=number, where=where, well=st.booleans())
+    def linger(self, number: int, where: tuple[str, int], *, well: bool) -> None:
+        """Write for so long that the schedulers do not wait any more, while all others have nothing left to do."""
+        self.enqueue(number, where, 1)
+        for side in self.sides:
+            for hand in side.hands:
+                side.claim(hand, 1000)
+        self.live_on(int(LINGER) + 3)
+        self.end(number, well=well)
+
+    @rule(number=number)
     def lock_a_job(self, number: int) -> None:
         """Hold a job that no sweep can get now and every one can later."""
-        self.producers[number].execute(
+        self.producers[number].conn.execute(
             "SELECT FROM qworker.job WHERE state = 'available' ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED"
         )
 
@@ -312,7 +347,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_below_a_floor(self) -> None:
-        """What other nodes have just handed back is found with the first look after their next beat."""
+        """What others have just handed back, or had written long ago, is found with the first look that can know it."""
         waiting = self.conn.execute("SELECT queue, priority, seq FROM qworker.job WHERE state = 'available'").fetchall()
         for side in self.sides:
             front = side.floors.front()
@@ -324,9 +359,8 @@ class Machine(RuleBasedStateMachine):
     @rule(node=node)
     def sweep(self, node: int) -> None:
         """Have a worker that found nothing look again: what nobody has locked is not left lying."""
-        for conn in self.producers:
-            conn.rollback()
-        self.drawn.clear()
+        for number in range(PRODUCERS):
+            self.end(number, well=False)
         side = self.sides[node]
         hand = side.hands[0]
         claims.acknowledge(self.conn, hand.token, [row[0] for row in hand.rows])
@@ -335,13 +369,13 @@ class Machine(RuleBasedStateMachine):
         assert self.conn.execute("SELECT count(*) FROM qworker.job WHERE state = 'available'").fetchall() == [(0,)]
 
     def teardown(self) -> None:
-        for conn in self.producers:
-            conn.rollback()
+        for producer in self.producers:
+            producer.conn.rollback()
         try:
             self.come_to_rest()
         finally:
-            for conn in self.producers:
-                conn.close()
+            for producer in self.producers:
+                producer.conn.close()
 
     def come_to_rest(self) -> None:
         """All that is left is claimed, and the floors rise to the last place."""
@@ -426,6 +460,71 @@ def test_floors_rise_when_those_who_were_writing_are_gone(clock: Clock) -> None:
     assert room.floor == 10
 
 
+@pytest.fixture
+def lingered(room: Room) -> Room:
+    """Somebody who began when 10 places were settled keeps writing; 15 were drawn by then, 20 later."""
+    room.look(15, ["1/1"], at=7.0)
+    for _ in range(3):
+        room.look(15, ["1/1"])
+        assert room.floor == 10
+    room.look(20, ["1/1"])
+    for _ in range(2):
+        assert not room.look(20, ["1/1"])
+    assert room.floor == 20
+    return room
+
+
+def test_a_transaction_that_lingers_keeps_the_floors_down_no_more(lingered: Room) -> None:
+    lingered.look(30, ["1/1", "2/2"])
+    lingered.look(30, ["1/1", "2/2"])
+    assert lingered.floor == 20
+    lingered.look(30, ["1/1"])
+    lingered.look(30, ["1/1"])
+    assert lingered.floor == 30
+
+
+def test_the_floors_fall_when_one_that_lingered_is_gone_and_what_it_wrote_is_looked_for_at_once(lingered: Room) -> None:
+    lingered.floors.swept = lingered.clock.now
+    assert lingered.look(20)
+    assert lingered.floor == 10
+    assert lingered.survey.settled_at == 0.0
+    assert lingered.survey.begin() == [10] * 10
+    assert not lingered.look(20, fronts=[12] * 10)
+    assert lingered.floor == 11
+    assert lingered.floors.swept == 0.0
+
+
+def test_each_one_that_lingers_has_its_own_mark(lingered: Room) -> None:
+    for _ in range(6):
+        lingered.look(30, ["1/1", "2/2"])
+    assert lingered.floor == 30
+    assert lingered.look(30, ["1/1"])
+    assert lingered.floor == 20
+    lingered.look(30, ["1/1"])
+    assert lingered.floor == 30
+    assert lingered.look(30)
+    assert lingered.floor == 10
+
+
+def test_the_floors_fall_to_the_lowest_mark_of_those_that_are_gone_at_once(lingered: Room) -> None:
+    others = [f"2/{number}" for number in range(20)]  # a set has them in any order
+    for _ in range(6):
+        lingered.look(30, ["1/1", *others])
+    assert lingered.floor == 30
+    assert lingered.look(30)
+    assert lingered.floor == 10
+
+
+def test_one_that_lingered_and_prepares_to_commit_is_waited_for(lingered: Room) -> None:
+    lingered.look(20, [PREPARED])
+    for _ in range(10):
+        lingered.look(20, [PREPARED])
+        assert lingered.floor == 10
+    lingered.look(20)
+    lingered.look(20)
+    assert lingered.floor == 20
+
+
 def test_what_is_prepared_to_commit_is_waited_for_under_whatever_name(clock: Clock) -> None:
     room = Room(clock)
     for writers in (["1/1"], [PREPARED], [PREPARED], [PREPARED]):
@@ -479,6 +578,18 @@ def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(roo
         room.look()
         told.append(room.survey.returned)
     assert told == [5] * 6 + [None] * 4
+
+
+def test_what_is_handed_back_while_a_look_begins_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    returns = Floors.returns
+
+    def late(floors: Floors) -> list[int]:
+        floors.lower(room.slot, 5)
+        return returns(floors)
+
+    monkeypatch.setattr(Floors, "returns", late)
+    assert room.survey.begin() == [4] * 10
+    assert room.survey.returned == 5
 
 
 def test_what_others_hand_back_lowers_the_floors_and_is_looked_for_at_once(room: Room) -> None:

@@ -112,6 +112,18 @@ def test_an_idle_worker_sweeps_and_of_the_busy_ones_one_a_second(clock: Clock, f
     assert not second.start(idle=False)[1]
 
 
+def test_what_was_handed_back_is_swept_for_at_once(clock: Clock) -> None:
+    table = SlotTable(2)
+    floors = Floors(table, ["a"])
+    first, second = (Cursors(floors, 2) for _ in range(2))
+    floors.set([50] * 10, floors.returns())
+    assert first.start(idle=False)[1]
+    assert not second.start(idle=False)[1]
+    floors.lower(table.slots[0], 7)
+    assert second.start(idle=False) == ([6] * 10, True)
+    assert not first.start(idle=False)[1]
+
+
 @pytest.mark.parametrize("processes", [1, 8])
 def test_sweeps_of_all_workers_together_take_no_more_than_their_share(
     clock: Clock, floors: Floors, processes: int

@@ -16,7 +16,7 @@ from qworkerd.bell import Bell
 from qworkerd.claim import Status, draw_token
 from qworkerd.header import Header, boottime
 from qworkerd.run import make_node
-from qworkerd.scheduler.loop import OVERDUE, SWEEP, Scheduler, sweep_pause
+from qworkerd.scheduler.loop import OVERDUE, Scheduler
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot, SlotState
 from tests.database import Database
@@ -193,8 +193,3 @@ def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(
     monkeypatch.setattr(psycopg.Connection, "execute", counting)
     office.round()
     assert len(sent) == 1
-
-
-def test_sweeps_that_are_dear_again_and_again_become_rare() -> None:
-    assert sweep_pause(0.001, 0.002) == sweep_pause(3.0, 0.001) == sweep_pause(0.001, 3.0) == SWEEP
-    assert sweep_pause(0.2, 0.3) == pytest.approx(200)

@@ -17,8 +17,8 @@ class Floors:
     An index keeps what an old snapshot could still see: a claim from the front walks over every job that has finished
     since, one from the floor over those of the last seconds. The scheduler raises the floors (`scheduler.survey`).
     Whoever hands a job back in its old place says so in its own slot and counts it there: then nobody relies on a floor
-    above that place until the scheduler, having read the count, has looked from there. So each word has one writer, and
-    no lowering is lost to a raising, whatever the order in which processes come to write.
+    above that place until the scheduler, having read the count, has looked from there. So each of these words has one
+    writer, and no lowering is lost to a raising, whatever the order in which processes come to write.
     """
 
     __slots__ = ("_floats", "_floors", "_lock", "_reckoned", "_table", "_words", "index", "priorities", "queues")
@@ -47,7 +47,7 @@ class Floors:
 
     @property
     def swept(self) -> float:
-        """When a worker of this node last claimed from the floors (monotonic)."""
+        """When a worker of this node last claimed from the floors (monotonic); 0: another one is to do so now."""
         return self._floats[Floors.SWEPT]
 
     @swept.setter
@@ -80,6 +80,7 @@ class Floors:
             # The place first: who reads the new count finds it.
             slot.words[Slot.RETURNED] = min(place, slot.words[Slot.RETURNED]) if self._is_news(slot) else place
             slot.words[Slot.RETURNS] += 1
+            self.swept = 0.0
 
     def set(self, floors: Sequence[int], returns: Sequence[int]) -> None:
         """Set the floors, which reckon with so many hand-backs of each slot."""

@@ -28,6 +28,7 @@ from qworkerd.scheduler.retention import Retention
 from qworkerd.scheduler.survey import SHARE, Survey
 from qworkerd.scheduler.wake import Wake
 from qworkerd.slots import Phase, Slot
+from qworkerd.throttle import Throttle
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -42,7 +43,7 @@ UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
 PATIENCE, LOCK_PATIENCE = 5.0, 0.3
 
-#: A sweep that took longer, and the one before it as well, walks over what an old snapshot could see (seconds).
+#: A sweep that took longer walks over what an old snapshot could see (seconds).
 DEAR = 0.05
 
 #: What has been seen before the first look.
@@ -50,11 +51,6 @@ NOTHING = Sight(
     renewed=False, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
     strays=[], expired=False, at=0.0,
 )  # fmt: skip
-
-
-def sweep_pause(*took: float) -> float:
-    """Return how many seconds after sweeps that took so long the next is due: only one that was dear had bad luck."""
-    return SHARE * min(took) if min(took) > DEAR else SWEEP
 
 
 class Scheduler:
@@ -89,7 +85,7 @@ class Scheduler:
         self.made = 0
         self.beat_due = 0.0
         self.look_due = 0.0
-        self.sweep_due = self.swept_in = 0.0
+        self.sweeps = Throttle(SHARE, every=SWEEP, cheap=DEAR)
         #: Whether the last look could be had: only then the lease is entrusted to the next one.
         self.sees = False
         self.empty_looks = 0
@@ -219,13 +215,12 @@ class Scheduler:
     def look(self, database: Database, *, renew: bool = False) -> None:
         """See what there is to do, and do it."""
         began = monotonic()
-        sweep = began >= self.sweep_due
+        sweep = began >= self.sweeps.due
         self.look_due = began + min(BEAT, self.node.settings.poll_interval)
         self.sight = sight = self.see(database, renew=renew, sweep=sweep)
         again = self.survey.take(sight)
         if sweep:
-            before, self.swept_in = self.swept_in, monotonic() - began
-            self.sweep_due = began + sweep_pause(before, self.swept_in)
+            self.sweeps.note(monotonic(), monotonic() - began)
             self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
             if sight.expired:
                 self.duties.attempt(database, "expire", self.retention.expire)

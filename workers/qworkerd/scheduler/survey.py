@@ -13,6 +13,8 @@ COMPLETE = 30.0
 SHARE = 1000
 #: A look that took longer is dear (seconds).
 DEAR = 0.005
+#: A transaction that has been writing for longer (seconds) keeps the floors down no more; they fall when it ends.
+LINGER = 3.0
 #: What was handed back here is told to the other nodes for so long (seconds); one whose looks were further apart may
 #: have missed it, and begins anew.
 TOLD, MISSED = 5.0, 4.0
@@ -24,8 +26,14 @@ class Survey:
     A place is drawn before its job can be seen, by a transaction that holds a lock on the table from before it draws
     until it ends. So once all who held that lock at a moment are gone, every place drawn until then is visible or will
     never be: the places are settled. A floor rises to the first job that is available below the settled places, to the
-    last of them if there is none. Jobs handed back by this node lower it (`Floors.lower`), those handed back by others
-    are told with their beats, and a node that is no more may have told nobody.
+    last of them if there is none.
+
+    A transaction that lingers would keep all that is finished meanwhile above the floors, for every sweep to walk over.
+    What it has written cannot be seen before it ends, so the others settle without it, and when it is gone the floors
+    fall back to the places that were settled without a doubt.
+
+    Jobs handed back by this node lower the floors (`Floors.lower`), those handed back by others are told with their
+    beats, and a node that is no more may have told nobody.
     """
 
     def __init__(self, floors: Floors) -> None:
@@ -41,8 +49,13 @@ class Survey:
         self._settled = 0
         #: Every claim made until then was committed or never will be (the database's clock, seconds since 1970).
         self.settled_at = 0.0
-        #: Places drawn until some look, the time before it, and those who were writing then and still are.
-        self._pending: tuple[int, float, set[str]] | None = None
+        #: Places drawn until some look, the time before it, those who were writing then and still are, and since when
+        #: they are waited for (monotonic).
+        self._pending: tuple[int, float, set[str], float] | None = None
+        #: Those who have been writing for long, with the places and the time that were settled when they began.
+        self._lingering: dict[str, tuple[int, float]] = {}
+        #: Whether the floors fell with the last look.
+        self._fell = False
         self._at = 0.0
         #: Whether the look under way begins at the very front.
         self.complete = False
@@ -84,8 +97,10 @@ class Survey:
         if sight.renewed and self._untold is not None:
             self._told.append((now, self._untold))
             self._untold = None
+        fell, self._fell = self._fell, self._fall_back(sight)
         floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.fronts]
         again = self._settle(sight) and now - self._began > DEAR and self.complete
+        again = again or self._fell
         if self.complete:
             self._complete_due = now + max(COMPLETE, SHARE * (now - self._began))
         before, self._seen = self._seen, self._began
@@ -96,24 +111,38 @@ class Survey:
             again = again or any(map(lt, floors, self._floors.front()))
         self._nodes = frozenset(sight.beats)
         self._floors.set(floors, self._returns)
+        if fell:
+            self._floors.swept = 0.0  # what has come to light waits for a sweep
         return again
+
+    def _fall_back(self, sight: Sight) -> bool:
+        """Settle for what was settled before those began who lingered and are gone; tell whether there are any."""
+        gone = self._lingering.keys() - set(sight.writers)
+        for writer in gone:
+            places, at = self._lingering.pop(writer)
+            self._settled, self.settled_at = min(places, self._settled), min(at, self.settled_at)
+        return bool(gone)
 
     def _settle(self, sight: Sight) -> bool:
         """Find out which places are settled; tell whether there are more than before.
 
         It is for the next look to use: this one may have begun before they were.
         """
-        before, writers = self._settled, set(sight.writers)
-        if self._pending is not None:
-            places, at, there = self._pending
+        before, writers = self._settled, set(sight.writers) - self._lingering.keys()
+        if self._pending is not None and PREPARED not in writers:  # who prepares to commit goes on under another name
+            places, at, there, since = self._pending
             there &= writers
-            if not there and PREPARED not in writers:  # who prepares to commit goes on under another name
+            if self._began - since > LINGER:
+                self._lingering |= dict.fromkeys(there, (self._settled, self.settled_at))
+                writers -= there
+                there.clear()
+            if not there:
                 self._settled, self.settled_at, self._pending = places, at, None
         if self._pending is None and self.doubts:
             if writers:
-                self._pending = sight.drawn, self._at, writers
+                self._pending = sight.drawn, self._at, writers, self._began
             else:
                 self._settled, self.settled_at = sight.drawn, self._at
         self._at = sight.at
-        self.doubts = self._pending is not None or sight.drawn > self._settled or sight.holds
+        self.doubts = bool(self._pending or self._lingering) or sight.drawn > self._settled or sight.holds
         return self._settled > before

@@ -5,6 +5,7 @@ from time import monotonic
 from typing import Any
 
 from qworkerd.floors import Floors
+from qworkerd.throttle import Throttle
 
 #: How much work a batch should be (seconds): it is acknowledged as a whole, and handed back when it takes longer.
 WORK = 0.05
@@ -49,13 +50,11 @@ class Cursors:
     pause in proportion, so that sweeping takes no more than its share.
     """
 
-    __slots__ = ("_allowed", "_floors", "_pause", "_took", "_version", "cursors")
+    __slots__ = ("_floors", "_sweeps", "_version", "cursors")
 
     def __init__(self, floors: Floors, processes: int) -> None:
         self._floors = floors
-        self._pause = SHARE * processes
-        self._allowed = 0.0
-        self._took = 0.0
+        self._sweeps = Throttle(SHARE * processes, cheap=CHEAP)
         self._version = 0
         self.cursors: list[int] = []
         self.forget()
@@ -70,7 +69,7 @@ class Cursors:
         if floors.version != self._version:
             self._version = floors.version
             self.cursors = list(map(max, self.cursors, floors.front()))
-        sweep = now >= self._allowed and (idle or now - floors.swept >= EVERY)
+        sweep = now >= self._sweeps.due and (idle or now - floors.swept >= EVERY)
         if not sweep:
             return self.cursors, False
         floors.swept = now
@@ -78,13 +77,12 @@ class Cursors:
 
     def wait(self) -> float:
         """Return in how many seconds a sweep is affordable."""
-        return max(0.0, self._allowed - monotonic())
+        return max(0.0, self._sweeps.due - monotonic())
 
     def advance(self, rows: Iterable[tuple[Any, ...]], *, sweep: bool, took: float) -> None:
         """Take in what a claim got; rows are (id, seq, priority, queue, ...)."""
         if sweep:
-            dear, self._took = min(took, self._took), took  # one alone may have waited for a processor
-            self._allowed = monotonic() + (dear * self._pause if dear > CHEAP else 0.0)
+            self._sweeps.note(monotonic(), took)
         last: dict[int, int] = {}
         index = self._floors.index
         for row in rows:
