@@ -42,12 +42,26 @@ class Bar:
         return self.at_least <= value <= self.at_most
 
 
-@dataclass(frozen=True)
-class Trickle:
-    """What a node did with 100 jobs a second, in seconds: the latency's p99, and the CPU time of the database."""
+class Twins:
+    """Two figures of one run, which is made when one of them is asked for that no run so far has left."""
 
-    p99: float
-    cpu: float
+    def __init__(self, run: Callable[[], tuple[float, float]]) -> None:
+        self._run = run
+        self._left: tuple[list[float], list[float]] = [], []
+
+    def first(self) -> float:
+        """Return the first figure of a run."""
+        return self._take(0)
+
+    def second(self) -> float:
+        """Return the second figure of a run."""
+        return self._take(1)
+
+    def _take(self, number: int) -> float:
+        if not self._left[number]:
+            for left, value in zip(self._left, self._run(), strict=True):
+                left.append(value)
+        return self._left[number].pop(0)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -67,11 +81,12 @@ class Bars:
         self.stage = stage
         self.default = default
         self.best = best
-        self._trickles: dict[bool, list[Trickle]] = {True: [], False: []}
 
     def all(self) -> list[Bar]:
         """Return them in the order of the table."""
         stage = self.stage
+        held, free = Twins(lambda: self.trickle(held=True)), Twins(lambda: self.trickle(held=False))
+        single, slow = Twins(self.single), Twins(self.slow_job)
         return [
             Bar("drain 20,000; PgQueuer's best row", lambda: stage.drain(20_000), lambda: self.theirs(self.best), 2.0),
             Bar("drain 20,000; PgQueuer's default batch", lambda: stage.drain(20_000),
@@ -82,15 +97,14 @@ class Bars:
             Bar("snapshot held over 500,000; none", lambda: self.held(500_000), lambda: stage.drain(500_000), 0.85,
                 rounds=5),
             Bar("snapshot held: last fifth; first fifth", self.flatness, None, 0.85, unit="", rounds=5),
-            Bar("held, 1,000,000 finished, 100/s: p99; without", lambda: self.trickled("p99", held=True),
-                lambda: self.trickled("p99", held=False), at_most=1.5, unit="s", rounds=5),
-            Bar("held, 1,000,000 finished, 100/s: database CPU; without", lambda: self.trickled("cpu", held=True),
-                lambda: self.trickled("cpu", held=False), at_most=1.5, unit="s", rounds=5),
+            Bar("held, 1,000,000 finished, 100/s: p99; without", held.first, free.first, at_most=1.5, unit="s",
+                rounds=5),
+            Bar("held, 1,000,000 finished, 100/s: database CPU; without", held.second, free.second, at_most=1.5,
+                unit="s", rounds=5),
             Bar("planned empty, then 400,000, first second; normal", self.burst, lambda: stage.drain(400_000), 0.9,
                 rounds=3),
             Bar("producers and workers, last 10 s of 60; first 10 s", self.sustained, None, 0.9, unit="", rounds=3),
-            Bar("single enqueue; bare INSERT", lambda: self.single("noop.enqueue(n)"), lambda: self.single(BARE), 0.85,
-                unit="calls/s"),
+            Bar("single enqueue; bare INSERT", single.first, single.second, 0.85, unit="calls/s"),
             Bar("8 producers under load; bare INSERT", lambda: self.crowd("noop.enqueue(n)"),
                 lambda: self.crowd(BARE), 0.85, unit="calls/s"),
             Bar("enqueue_many of 100,000; PgQueuer's 1,000 at a time", self.many, lambda: 100_000 / self.refill(), 2.0),
@@ -103,8 +117,10 @@ class Bars:
             Bar("latency p99 at half of full load", self.half_load, at_most=0.1, unit="s", rounds=3),
             Bar("idle node of 8: queries", lambda: self.idle()[0], at_most=1.0, unit="1/s", rounds=2),
             Bar("idle node of 8: CPU", lambda: self.idle()[1] * 100, at_most=1.0, unit="% of a core", rounds=2),
-            Bar("one of 10 s among 1,000 short: largest start delay beyond the same without", self.slow_job,
-                at_most=0.2, unit="s", rounds=3),
+            Bar("one of 10 s among 1,000 short: largest start delay beyond the same without", slow.first, None,
+                at_most=0.2, unit="s"),
+            Bar("one of 10 s among 1,000 short: from a job's end to its acknowledgement", slow.second, None,
+                at_most=0.1, unit="s"),
             Bar("committed late under full load: start", self.late, at_most=1.0, unit="s", rounds=5),
             Bar("memory of an idle worker with Django", lambda: self.memory("django_tasks:app"), at_most=15,
                 unit="MB", rounds=1),
@@ -134,8 +150,11 @@ class Bars:
             for n in (0, 100_000, 400_000, 499_999)]  # fmt: skip
         return float((marks[1] - marks[0]) / (marks[3] - marks[2]))
 
-    def trickle(self, *, held: bool) -> Trickle:
-        """Have a node finish 1,000,000 jobs and then serve 100 a second for 30 s."""
+    def trickle(self, *, held: bool) -> tuple[float, float]:
+        """Have a node finish 1,000,000 jobs and then serve 100 a second for 30 s.
+
+        Returns, in seconds, the latency's p99 and the CPU time of the database.
+        """
         stage, rest = self.stage, 3000
         stage.clear()
         stage.fill(1_000_000)
@@ -147,16 +166,7 @@ class Bars:
             before = cpu(stage.server.pid or 0)
             self.clocked(rest, 0.01)
             until(lambda: len(node.notes()) >= rest, 0.1)
-            return Trickle(percentile(node.notes(), 0.99), cpu(stage.server.pid or 0) - before)
-
-    def trickled(self, figure: str, *, held: bool) -> float:
-        """Return one figure of such a run; two runs, with and without, serve both bars."""
-        if figure == "p99":
-            self._trickles[held].append(self.trickle(held=held))
-            return self._trickles[held][-1].p99
-        if not self._trickles[held]:
-            self._trickles[held].append(self.trickle(held=held))
-        return self._trickles[held].pop(0).cpu
+            return percentile(node.notes(), 0.99), cpu(stage.server.pid or 0) - before
 
     def burst(self) -> float:
         """Return how many of 400,000 jobs an idle node, its plans made on empty tables, ends in the first second."""
@@ -203,11 +213,12 @@ class Bars:
 
     # Enqueueing
 
-    def single(self, statement: str) -> float:
-        """Return the calls/s of one connection."""
+    def single(self) -> tuple[float, float]:
+        """Return the calls/s of one connection, and those of the bare INSERT; they take turns every 100 calls."""
         self.stage.clear()
-        with Producers(self.stage, [timed(statement, 3000)]) as producers:
-            return producers.answers()[0]
+        with Producers(self.stage, [timed("noop.enqueue(n)", BARE, calls=100, turns=30)]) as producers:
+            ours, bare = producers.answers()[0]
+            return ours, bare
 
     def crowd(self, statement: str) -> float:
         """Return the calls/s of eight producers together, while a node has more to do than it can."""
@@ -216,8 +227,8 @@ class Bars:
         stage.fill(400_000)
         with Node(stage, 2):
             until(stage.begun, 0.01)
-            with Producers(stage, [timed(statement, 500)] * 8) as producers:
-                return sum(producers.answers())
+            with Producers(stage, [timed(statement, calls=500)] * 8) as producers:
+                return sum(rate for (rate,) in producers.answers())
 
     def many(self) -> float:
         """Return the rows/s of one `enqueue_many`."""
@@ -237,8 +248,8 @@ class Bars:
         body = f"import resource\nnoop.enqueue_many((n,) for n in range({jobs}))\n"
         with Producers(
             self.stage, [script(body + "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)")]
-        ) as p:
-            return p.answers()[0]
+        ) as producers:
+            return producers.answers()[0][0]
 
     # Latency
 
@@ -287,18 +298,29 @@ class Bars:
             until(lambda: len(node.notes()) >= jobs // size * size, 0.2)
             return percentile(node.notes(), 0.99)
 
-    def slow_job(self) -> float:
-        """Return by how much the largest start delay of 1,000 short jobs grows with one of 10 s among them."""
-        return self.spread(10.0) - self.spread(0.0)
+    def slow_job(self) -> tuple[float, float]:
+        """Return what one job of 10 s does to 1,000 short ones among which it stands.
 
-    def spread(self, slow: float) -> float:
-        """Return when the last of 1,000 jobs of 1 ms starts (seconds), behind one of `slow` seconds, on 4 workers."""
-        self.stage.clear()
-        nap.enqueue_many([(slow,)] * bool(slow) + [(0.001,)] * 1000)
-        with Node(self.stage, 4) as node:
-            until(lambda: len(node.notes()) >= 1000 + bool(slow), 0.05)
-            starts = node.notes()
-            return max(starts) - min(starts)
+        That is by how much their largest start delay grows, and the longest that one waits for its acknowledgement.
+        """
+        delay, acknowledged = self.spread([(0.001,)] * 500 + [(10.0,)] + [(0.001,)] * 500)
+        return delay - self.spread([(0.001,)] * 1000)[0], acknowledged
+
+    def spread(self, jobs: list[tuple[float]]) -> tuple[float, float]:
+        """Have 4 workers sleep for so many seconds each.
+
+        Returns the seconds from the first start to the last, and the most from an end to its acknowledgement.
+        """
+        stage = self.stage
+        stage.clear()
+        nap.enqueue_many(jobs)
+        with Node(stage, 4) as node:
+            until(lambda: stage.value("SELECT count(*) FROM qworker.job_history") >= len(jobs), 0.05)
+            numbers = node.notes()
+        ids, starts, ends = numbers[0::3], numbers[1::3], numbers[2::3]
+        rows = stage.database.execute("SELECT id, extract(epoch FROM finished_at)::float8 FROM qworker.job_history")
+        acknowledged = dict(rows.fetchall())
+        return max(starts) - min(starts), max(acknowledged[int(job)] - end for job, end in zip(ids, ends, strict=True))
 
     def late(self) -> float:
         """Return how long a job waits that is committed under full load after others behind it were claimed."""
@@ -349,18 +371,23 @@ BARE = "connection.execute(INSERT, (n,))"
 INSERT = "INSERT INTO qworker.job (task, args) VALUES ('noop', jsonb_build_object('n', %s::int)) RETURNING id"
 
 
-def timed(statement: str, calls: int) -> str:
-    """Return a script that prints how often a second a statement can be executed."""
-    return script(
-        "import os, psycopg\n"
-        f"INSERT = {INSERT!r}\n"
-        "connection = psycopg.connect(os.environ['QWORKER_DSN'], autocommit=True)\n"
-        "connection.prepare_threshold = 0\n"
-        f"for n in range(100): {statement}\n"
-        "start = time.monotonic()\n"
-        f"for n in range({calls}): {statement}\n"
-        f"print({calls} / (time.monotonic() - start))"
-    )
+def timed(*statements: str, calls: int, turns: int = 1) -> str:
+    """Return a script that prints how often a second each statement can be executed, so many calls in a row."""
+    lines = [
+        "import os, psycopg",
+        f"INSERT = {INSERT!r}",
+        "connection = psycopg.connect(os.environ['QWORKER_DSN'], autocommit=True)",
+        "connection.prepare_threshold = 0",
+        f"took = [0.0] * {len(statements)}",
+        f"for turn in range({turns} + 1):",  # the first does not count
+    ]
+    for number, statement in enumerate(statements):
+        lines += [
+            "    start = time.monotonic()",
+            f"    for n in range({calls} if turn else 100): {statement}",
+            f"    took[{number}] += time.monotonic() - start if turn else 0.0",
+        ]
+    return script("\n".join([*lines, f"print(*({calls * turns} / seconds for seconds in took))"]))
 
 
 def private(pid: int) -> float:

@@ -197,9 +197,9 @@ class Producers:
     def __enter__(self) -> Self:
         return self
 
-    def answers(self) -> list[float]:
-        """Wait for their end; return the number each has printed last."""
-        return [float(process.communicate(timeout=600)[0].split()[-1]) for process in self.processes]
+    def answers(self) -> list[list[float]]:
+        """Wait for their end; return the numbers that each has printed."""
+        return [[float(word) for word in process.communicate(timeout=600)[0].split()] for process in self.processes]
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes:

@@ -3,7 +3,7 @@
 import os
 import time
 
-from qworker import App, Retry
+from qworker import App, Retry, current_job
 
 app = App()
 
@@ -26,9 +26,10 @@ def clock(called: float) -> None:
 
 @app.task(name="nap", timeout=60)
 def nap(seconds: float) -> None:
-    """Note when it starts."""
-    os.write(NOTES, b"%.6f\n" % time.monotonic())
+    """Note its number, and when it starts and ends (seconds since 1970)."""
+    start = time.time()
     time.sleep(seconds)
+    os.write(NOTES, b"%d %.6f %.6f\n" % (current_job.id, start, time.time()))
 
 
 @app.task(name="broken", timeout=30, retry=Retry(1))
