@@ -4,6 +4,7 @@ import hashlib
 import json
 import weakref
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -15,7 +16,7 @@ from qworker.bulk import Bulk
 from qworker.caller import Connection, ambient, unwrap
 from qworker.errors import QworkerError
 from qworker.express import Express
-from qworker.job import Job, JobState, moment
+from qworker.job import Job, JobState, fresh, moment
 from qworker.options import UNSET
 from qworker.order import Order
 from qworker.payload import Parameters, encode
@@ -25,6 +26,9 @@ from qworker.statements import load
 
 #: Id, state (None: another job holds the key), enqueued at and due at in seconds since 1970.
 Row = tuple[int, str | None, float | None, float | None]
+
+#: PostgreSQL's clock starts in 2000 and counts microseconds.
+_ZERO = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
 #: How often enqueueing looks again when others keep taking and giving back its unique key at that very moment.
 LOOKS = 20
@@ -37,7 +41,7 @@ class Enqueuer:
         self._pool = pool
         self._admin = admin
         self._sql = load("enqueue", pool.schema)
-        self._express = Express(self._sql["enqueue"])
+        self._express = Express(self._sql["express"])
 
     def one(self, order: Order, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
         """Make one job in one round trip; it wakes a node that sleeps.
@@ -52,8 +56,8 @@ class Enqueuer:
             ) or self._executed(database, order, args, text)
             if state is None:
                 return self._admin.holder(database, job_id, order)
-            pending = database.pgconn.transaction_status != TransactionStatus.IDLE
-        return Job(
+            pending = caller is not None and database.pgconn.transaction_status != TransactionStatus.IDLE
+        return fresh(
             id=job_id,
             state=JobState(state),
             queue=order.queue,
@@ -84,14 +88,14 @@ class Enqueuer:
         return None if conn is None else unwrap(conn)
 
     def _sent(self, database: Connection, order: Order, text: str) -> Row | None:
-        """Make a job on the short way; None if it takes the long one."""
-        if order.unique or order.timed or order.tags:
+        """Make a plain job on the short way; None if it takes the long one."""
+        if order.values is None:
             return None
-        row = self._express.send(database, {**order.texts, "args": text})
+        row = self._express.send(database, (*order.values, text.encode()))
         if row is None:
             return None
-        job_id, state, enqueued_at, *_ = row
-        return int(job_id or 0), (state or b"").decode(), float(enqueued_at or 0), None
+        job_id, enqueued_at, *_ = row
+        return _integer(job_id), JobState.AVAILABLE, _integer(enqueued_at) / 1e6 + _ZERO, None
 
     def _executed(self, database: Connection, order: Order, args: Mapping[str, Any], text: str) -> Row:
         """Make a job of any kind."""
@@ -111,6 +115,10 @@ class Enqueuer:
         raise QworkerError(
             f"unique={key!r} of task {order.task!r} changed hands {LOOKS} times while this job was enqueued: try again"
         )
+
+
+def _integer(value: bytes | None) -> int:
+    return int.from_bytes(value or b"", signed=True)
 
 
 def fingerprint(args: Mapping[str, Any]) -> str:

@@ -76,12 +76,12 @@ class Order:
         }
 
     @cached_property
-    def texts(self) -> dict[str, str | None]:
-        """Return the parameters of the statement for a job without time, key and tags, as text."""
-        return {
-            "task": self.task, "queue": self.queue, "priority": str(self.priority), "overrides": self.overrides,
-            "tags": None,
-        }  # fmt: skip
+    def values(self) -> tuple[bytes | None, ...] | None:
+        """Return task, queue, priority and overrides as text; None if there is a time, a key or a tag besides."""
+        if self.unique or self.timed or self.tags:
+            return None
+        overrides = None if self.overrides is None else self.overrides.encode()
+        return self.task.encode(), self.queue.encode(), str(self.priority).encode(), overrides
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -83,9 +83,7 @@ def test_another_encoding_takes_the_long_way(database: Database) -> None:
 def test_two_may_prepare_it_on_one_connection(database: Database) -> None:
     with database.connect() as connection:
         for _ in range(2):
-            assert Express("SELECT %(a)s::int + %(b)s::int + %(a)s::int").send(connection, {"a": "1", "b": "5"}) == [
-                b"7"
-            ]
+            assert Express("SELECT $1::int + $2::int + $1::int").send(connection, [b"1", b"5"]) == [b"\0\0\0\7"]
 
 
 def test_a_refusal_is_explained_as_ever(app: App, empty_database: Database) -> None:

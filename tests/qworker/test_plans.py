@@ -12,6 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from qworker.claims import Claims
+from qworker.express import Express
 from qworker.migrations import migrate
 from qworker.nodes import Beat, Nodes
 from qworker.options import Options
@@ -32,7 +33,7 @@ ERROR = '{"type": "Error"}'
 PAIRS = [queue for queue in ("default", "other") for _ in range(10)], [*range(10), *range(10)]
 BATCH = range(1, 65)
 
-claims, nodes = Claims(), Nodes()
+claims, nodes, express = Claims(), Nodes(), Express(load("enqueue")["express"])
 
 
 def recently() -> float:
@@ -63,6 +64,11 @@ def enqueue(conn: Connection, statement: str, key: str = "", delay: float | None
     order = Order.of("noop", Options(), Options() if delay is None else Options(delay=delay))
     rows = conn.execute(load("enqueue")[statement], {**order.parameters, "args": "{}", "key": key}).fetchall()
     return len(rows)
+
+
+def enqueue_fast(conn: Connection) -> int:
+    row = express.send(conn, [b"noop", b"default", b"5", None, b"{}"])
+    return 1 if row and row[0] else 0
 
 
 def wake(conn: Connection) -> int:
@@ -148,6 +154,7 @@ CASES = [
     ),
     Case("forget_keys", nodes.forget_keys, 0, {"unique_key_until"}, 100, 100),
     # A client's
+    Case("express", enqueue_fast, 1, set(), 6, 60),
     Case("enqueue", lambda c: enqueue(c, "enqueue"), 1, set(), 6, 60),
     Case("enqueue_later", lambda c: enqueue(c, "enqueue_later", delay=5.0), 1, set(), 6, 60),
     Case("enqueue_unique", lambda c: enqueue(c, "enqueue_unique", "new"), 1, KEYS, 10, 60),
@@ -164,6 +171,7 @@ WRONG = {
     ("fail", HELD): f"192 pages, for the hook: {VERSIONS}",
     ("renew", HELD): f"335 pages: {VERSIONS}",
     ("set_idle", HELD): f"336 pages: {VERSIONS}",
+    ("express", HELD): f"339 pages: {VERSIONS}, twice",
     ("enqueue", HELD): f"339 pages: {VERSIONS}, twice",
     ("enqueue_unique", HELD): f"189 pages: {VERSIONS}",
     ("wake", HELD): f"165 pages: {VERSIONS}",
