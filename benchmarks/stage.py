@@ -97,7 +97,7 @@ class Stage:
 
     def idle(self) -> bool:
         """Whether our node is up, and waits."""
-        return bool(self.value("SELECT coalesce(bool_or(idle), false) FROM qworker.node"))
+        return bool(self.value("SELECT EXISTS (SELECT FROM qworker.sleeper)"))
 
     @contextmanager
     def holding(self) -> Iterator[None]:

@@ -52,7 +52,7 @@ class Database:
             conn.execute(_DISCONNECT_OTHERS)
             touched = [sql.Identifier(self.schema, name) for (name,) in conn.execute(_TOUCHED, [self.schema])]
             if touched:
-                conn.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(touched)))
+                conn.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(touched)))
 
     def drop(self, server: EmbeddedPostgres) -> None:
         """Delete the database, whoever is connected."""

@@ -24,8 +24,6 @@ _NODE_LOST = json.dumps({"type": "NodeLost", "cause": "node-lost", "message": "t
 class Beat:
     """What a node says of itself when it renews its lease."""
 
-    #: Whether enqueueing has to wake it.
-    idle: bool
     #: Its workers, for people.
     state: Jsonb
     #: The lowest place that it has handed back lately.
@@ -109,11 +107,11 @@ class Nodes:
 
     def renew(self, database: Database, node: int, beat: Beat) -> bool:
         """Prolong the lease; False means that others have declared the node dead."""
-        return bool(self._rows(database, "renew", node=node, idle=beat.idle, state=beat.state, returned=beat.returned))
+        return bool(self._rows(database, "renew", node=node, state=beat.state, returned=beat.returned))
 
     def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
         """Say whether enqueueing has to wake this node."""
-        self._count(database, "set_idle", node=node, idle=idle)
+        self._count(database, "fall_asleep" if idle else "wake_up", node=node)
 
     def leave(self, database: Database, node: int) -> None:
         """Strike the node off: nothing of it runs any more."""
@@ -137,11 +135,11 @@ class Nodes:
 
         With a beat, prolong the lease as well.
         """
-        said = beat or Beat(idle=False, state=Jsonb({}))
+        said = beat or Beat(Jsonb({}))
         (row,) = self._rows(
             database, "look", node=node, queues=list(queues), priorities=array(priorities), floors=array(floors),
             due_from=due_from, since=since, doubts=doubts, sweep=sweep, renew=beat is not None,
-            idle=said.idle, state=said.state, returned=said.returned,
+            state=said.state, returned=said.returned,
         )  # fmt: skip
         renewed, beats, *rest = row
         return Sight(renewed, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
@@ -152,9 +150,9 @@ class Nodes:
 
     # The graves
 
-    def token_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
-        """Return the jobs that a claim still holds."""
-        return [HeldJob(*row) for row in self._rows(database, "token_jobs", node=node, token=token)]
+    def token_jobs(self, database: Database, node: int, token: int, since: float = 0.0) -> list[HeldJob]:
+        """Return the jobs that a claim still holds, made at some time after `since` (seconds since 1970)."""
+        return [HeldJob(*row) for row in self._rows(database, "token_jobs", node=node, token=token, since=since)]
 
     def charge(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
         """Count a crash, and let the job run again after `delay` seconds."""
@@ -173,9 +171,11 @@ class Nodes:
         """End what a dead process has left running in the server; return how many sessions."""
         return len(self._rows(database, "end_sessions", tag=tag))
 
-    def release_token(self, database: Database, node: int, token: int, spared: Iterable[int] = ()) -> int:
-        """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
-        return len(self._rows(database, "release_token", node=node, token=token, spared=array(spared)))
+    def release_token(
+        self, database: Database, node: int, token: int, spared: Iterable[int] = (), since: float = 0.0
+    ) -> int:
+        """Give back, uncounted, what a claim still holds, but for some jobs; return how many. since as above."""
+        return len(self._rows(database, "release_token", node=node, token=token, spared=array(spared), since=since))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
         """Return (job, token, claimed at) of what the database says the node runs."""

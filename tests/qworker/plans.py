@@ -22,8 +22,9 @@ GONE = 100_000
 # failed, 200 of them long ago; 20,000 are scheduled, 100 of them due; 100,000 are available, every tenth with a time to
 # be over, 100 of them too late and 10 cancelled. 1,001 hold a unique key, one of them an available job.
 FILL = """
-INSERT INTO qworker.node (id, name, version, queues, processes, lease, idle)
-SELECT id, 'node ' || id, '1', '{default,other}', 2, 10, id = 1 FROM generate_series(1, 3) AS id;
+INSERT INTO qworker.node (id, name, version, queues, processes, lease)
+SELECT id, 'node ' || id, '1', '{default,other}', 2, 10 FROM generate_series(1, 3) AS id;
+INSERT INTO qworker.sleeper VALUES (1, '{default,other}');
 
 INSERT INTO qworker.job (id, seq, token, node, claimed_at, cancel_at, state, attempt, flags, queue, task)
 SELECT id, 100000 + id, CASE WHEN id <= 256 THEN 7777777777777777777 ELSE id END,
@@ -61,7 +62,7 @@ SELECT -id, 7777777777777777777, now(), now(), 'completed', 1, qworker.ring_day(
 """
 
 # 100,000 jobs, all cancelled while there was a time for them to be over, are claimed and done, on either node; and as
-# many come and go that were scheduled or had failed. Their keys go as well, and a node has been idle and busy.
+# many come and go that were scheduled or had failed. Their keys go as well; a node has beaten, and slept and woken.
 CHURN = """
 INSERT INTO qworker.job (id, seq, cancel_at, expires_at, priority, task)
 SELECT 200000 + n, n, now() - interval '1 h', now() - interval '1 h', 0, 'gone' FROM generate_series(1, 100000) AS n;
@@ -83,8 +84,12 @@ DECLARE
     place tid;
 BEGIN
     SELECT ctid INTO place FROM qworker.node WHERE id = 1;
-    FOR change IN 1..10000 LOOP -- by its place: any other way leads over all that is dead
-        UPDATE qworker.node SET idle = NOT idle WHERE ctid = place RETURNING ctid INTO place;
+    FOR change IN 1..10000 LOOP -- three hours; by its place: any other way leads over all that is dead
+        UPDATE qworker.node SET beat = beat + 1 WHERE ctid = place RETURNING ctid INTO place;
+        IF change % 10 = 0 THEN
+            DELETE FROM qworker.sleeper;
+            INSERT INTO qworker.sleeper VALUES (1, '{default,other}');
+        END IF;
     END LOOP;
 END
 $$;
@@ -99,7 +104,7 @@ INSERT INTO qworker.unique_key (scope, key, job_id) SELECT 'done', n, n FROM gen
 DELETE FROM qworker.unique_key;
 """
 
-VACUUM = "VACUUM (ANALYZE) qworker.job, qworker.job_history, qworker.unique_key, qworker.node"
+VACUUM = "VACUUM (ANALYZE) qworker.job, qworker.job_history, qworker.unique_key, qworker.node, qworker.sleeper"
 
 # No statistics but those that a test makes.
 ALONE = """

@@ -116,8 +116,9 @@ def test_many_jobs_are_changed_in_one_statement(app: App, send: Task[..., None],
 
 def test_nodes_are_shown_as_their_last_beat_left_them(app: App, query: Query) -> None:
     query(
-        "INSERT INTO qworker.node (name, version, queues, processes, lease, idle, state)"
-        " VALUES ('host:1', '0.1', '{a,b}', 8, 30, true, '{\"cron\": []}') RETURNING 1"
+        "WITH n AS (INSERT INTO qworker.node (name, version, queues, processes, lease, state)"
+        " VALUES ('host:1', '0.1', '{a,b}', 8, 30, '{\"cron\": []}') RETURNING id, queues)"
+        " INSERT INTO qworker.sleeper SELECT * FROM n RETURNING 1"
     )
     (node,) = app.admin.nodes()
     assert (node.name, node.version, node.queues, node.processes, node.lease, node.idle, node.state) == (

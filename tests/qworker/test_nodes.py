@@ -148,10 +148,10 @@ def test_a_look_shows_who_may_have_drawn_a_place_when_asked(claimer: Claimer, no
 def test_what_others_have_handed_back_is_told_with_their_beats(claimer: Claimer, nodes: Nodes) -> None:
     here, there, third = (register(claimer, nodes) for _ in range(3))
     assert see(claimer, here).returned is None
-    see(claimer, there, beat=Beat(idle=False, state=Jsonb({}), returned=9))
-    nodes.renew(claimer.conn, third, Beat(idle=False, state=Jsonb({}), returned=7))
+    see(claimer, there, beat=Beat(state=Jsonb({}), returned=9))
+    nodes.renew(claimer.conn, third, Beat(state=Jsonb({}), returned=7))
     assert [see(claimer, node).returned for node in (here, there, third)] == [7, 7, 9]
-    nodes.renew(claimer.conn, third, Beat(idle=False, state=Jsonb({})))
+    nodes.renew(claimer.conn, third, Beat(state=Jsonb({})))
     assert see(claimer, here).returned == 9
 
 
@@ -174,7 +174,7 @@ def test_a_drain_waits_for_what_has_begun(claimer: Claimer, nodes: Nodes, state:
 
 def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claimer, nodes: Nodes) -> None:
     number = register(claimer, nodes)
-    beat = Beat(idle=False, state=Jsonb({}))
+    beat = Beat(state=Jsonb({}))
     assert nodes.renew(claimer.conn, number, beat)
     assert not nodes.bury_node(claimer.conn, number, 0)  # the beat has moved
     assert see(claimer, number, beat=beat).renewed

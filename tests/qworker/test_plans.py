@@ -51,7 +51,7 @@ def claim(conn: Connection, cursor: int) -> int:
 def look(conn: Connection, *, sweep: bool = False) -> int:
     sight = nodes.look(
         conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, due_from=recently(), since=recently(),
-        doubts=True, sweep=sweep, beat=Beat(idle=True, state=Jsonb({})),
+        doubts=True, sweep=sweep, beat=Beat(state=Jsonb({})),
     )  # fmt: skip
     return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.holds, sight.expired])
 
@@ -75,8 +75,8 @@ def wake(conn: Connection) -> int:
     return len(conn.execute(load("enqueue")["wake"], {"queue": "default"}).fetchall())
 
 
-def set_idle(conn: Connection) -> int:
-    nodes.set_idle(conn, LIVE, idle=False)
+def set_idle(conn: Connection, node: int, *, idle: bool) -> int:
+    nodes.set_idle(conn, node, idle=idle)
     return 1
 
 
@@ -93,6 +93,8 @@ class Case:
     #: Rows and pages looked at, at most.
     rows: int
     pages: int
+    #: Whether it is made so rarely, or for so small a share of the time, that it may walk over what a snapshot holds.
+    rare: bool = False
 
 
 BY_ID, BY_CLAIM = {"job_pkey"}, {"job_running", "job_pkey"}
@@ -108,6 +110,7 @@ LOOKING = {
     "job_expiring",
     "pg_database_datname_index",
 }
+UNFINISHED = {"job_ready", "job_running", "job_retrying"}
 HISTORY = {f"job_history_{day:02}_pkey" for day in range(32)}
 KEYS = {"unique_key_pkey", "unique_key_job", "job_pkey"}
 
@@ -133,25 +136,30 @@ CASES = [
     Case("settled", lambda c: len(claims.settled(c, TOKEN, [-job for job in BATCH])), 64, HISTORY, 64, 5_000),
     Case("progress", lambda c: len(claims.progress(c, TOKEN, 1, "{}")), 1, BY_ID, 2, 60),
     # A scheduler's, for its own node
-    Case("renew", lambda c: nodes.renew(c, LIVE, Beat(idle=True, state=Jsonb({}))), 1, {"node_pkey"}, 1, 20),
-    Case("set_idle", set_idle, 1, {"node_pkey"}, 1, 20),
+    Case("renew", lambda c: nodes.renew(c, LIVE, Beat(state=Jsonb({}))), 1, {"node_pkey"}, 1, 20),
+    Case("set_idle, asleep", lambda c: set_idle(c, DEAD, idle=True), 1, {"node_pkey"}, 3, 50),
+    Case("set_idle, awake", lambda c: set_idle(c, LIVE, idle=False), 1, set(), 1, 30),
     Case("look", look, 13, LOOKING, 100, 150),
-    Case("look, sweeping", lambda c: look(c, sweep=True), 14, LOOKING, 200, 250),
+    Case("look, sweeping", lambda c: look(c, sweep=True), 14, LOOKING, 200, 250, rare=True),
     Case("running", lambda c: len(nodes.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
-    Case("token_jobs", lambda c: len(nodes.token_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100),
-    Case("release_token", lambda c: nodes.release_token(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000),
+    Case("token_jobs", lambda c: len(nodes.token_jobs(c, LIVE, TOKEN, recently())), 256, {"job_running"}, 1_000, 100),
+    Case("release_token", lambda c: nodes.release_token(c, LIVE, TOKEN, [1], recently()), 255, BY_CLAIM, 1_300, 4_000),
     Case("charge", lambda c: nodes.charge(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
     Case("lose", lambda c: nodes.lose(c, TOKEN, 1, 3, ERROR, ["noop"]), 1, LOSING, 10, 60),
     # A scheduler's, for all
     Case("promote", lambda c: len(nodes.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
     Case("rescue", lambda c: nodes.rescue(c, DEAD, 3, ["noop"]), 1_000, LOSING, 2_100, 25_000),
-    Case("expire", nodes.expire, 109, EXPIRING, 300, 2_000),
+    Case("expire", nodes.expire, 109, EXPIRING, 300, 2_000, rare=True),
     Case(
-        "discard_failed", lambda c: nodes.discard_failed(c, 14 * 86_400.0), 200, {"job_failed", "job_pkey"}, 450, 2_500
+        "discard_failed",
+        lambda c: nodes.discard_failed(c, 14 * 86_400.0),
+        200,
+        {"job_failed", "job_pkey"},
+        450,
+        2_500,
+        rare=True,
     ),
-    Case(
-        "unfinished", lambda c: nodes.unfinished(c, ["idle"]), 0, {"job_ready", "job_running", "job_due"}, 1_000, 1_000
-    ),
+    Case("unfinished", lambda c: nodes.unfinished(c, ["idle"]), 0, UNFINISHED, 3_000, 1_000, rare=True),
     Case("forget_keys", nodes.forget_keys, 0, {"unique_key_until"}, 100, 100),
     # A client's
     Case("express", enqueue_fast, 1, set(), 6, 60),
@@ -163,25 +171,11 @@ CASES = [
     Case("cancel", lambda c: cancel(c, 1, 24_001, 24_002), 3, ENDING, 10, 100),
 ]
 
-# What is known to go wrong, with what it takes on PostgreSQL 18: pages by rows that are dead, rows by the plan.
+# What is known to go wrong, with what it takes on PostgreSQL 18: pages by rows that are dead.
 ALL = (EMPTY, HELD, NONE)
-VERSIONS = "walks over 10,000 dead versions of a node that was idle and busy in turn"
-RAN = "walks over all that the node ever ran"
 WRONG = {
-    ("fail", HELD): f"192 pages, for the hook: {VERSIONS}",
-    ("renew", HELD): f"335 pages: {VERSIONS}",
-    ("set_idle", HELD): f"336 pages: {VERSIONS}",
-    ("express", HELD): f"339 pages: {VERSIONS}, twice",
-    ("enqueue", HELD): f"339 pages: {VERSIONS}, twice",
-    ("enqueue_unique", HELD): f"189 pages: {VERSIONS}",
-    ("wake", HELD): f"165 pages: {VERSIONS}",
-    ("look", HELD): "3,473 pages: starts at the front of job_ready",
-    ("look, sweeping", HELD): "14,000 pages: as look, and walks over all that any node ever ran or that could expire",
-    ("token_jobs", HELD): f"3,409 pages: {RAN}",
-    ("release_token", HELD): f"6,812 pages: {RAN}",
-    ("expire", HELD): "5,074 pages: walks over all that was ever cancelled",
-    ("discard_failed", HELD): "3,502 pages: walks over all that ever failed",
-    **dict.fromkeys((("unfinished", name) for name in ALL), "23,000 rows: reads all that is scheduled"),
+    ("renew", HELD): "177 pages, once a second: walks over 10,000 dead versions of its node",
+    ("look", HELD): "631 pages, once a second: the same several times over",
 }
 
 
@@ -252,11 +246,11 @@ def test_a_hot_statement_keeps_to_its_indexes_and_looks_at_few_rows(
     session.watch(case.call)  # what it has to look up in the catalogues does not count
     plan, found = session.watch(case.call)
     assert found == case.found
-    assert plan.sequential <= {"node", "job_seq"}  # a row for each node, and one for the sequence
+    assert plan.sequential <= {"node", "sleeper", "job_seq"}  # a row for each node, and one for the sequence
     assert plan.indexes <= case.indexes
     assert bool(plan.indexes) == bool(case.indexes)
     assert plan.rows <= case.rows
-    assert plan.pages <= case.pages
+    assert plan.pages <= case.pages or (case.rare and situation == HELD)
 
 
 def test_plans_made_for_empty_tables_are_still_in_use_when_they_are_full(empty: Session, none: Session) -> None:

@@ -1,11 +1,10 @@
 """The SQL function `enqueue`, for psql, triggers and other languages."""
 
-from typing import Any
-
 import psycopg
 import pytest
 
 from qworker import App, JobState
+from qworker.nodes import Nodes
 from qworker.payload import MAX_ARGS
 from tests.database import Database
 from tests.qworker.conftest import Query
@@ -96,10 +95,8 @@ def test_it_wakes_a_sleeping_node_for_jobs_that_may_start(database: Database, qu
     conn = database.connect()
     conn.execute("LISTEN qworker")
     query("SELECT qworker.enqueue('send')")
-    add: Any = (
-        "INSERT INTO qworker.node (name, version, queues, processes, lease, idle) VALUES ('n','1','{q}',1,30,true)"
-    )
-    conn.execute(add)
+    node = Nodes().register(conn, name="n", version="1", queues=["q"], processes=1, lease=30.0)
+    Nodes().set_idle(conn, node, idle=True)
     query("SELECT qworker.enqueue('send')")
     query("SELECT qworker.enqueue('send', queue => 'q', run_at => clock_timestamp() + interval '1 day')")
     query("SELECT qworker.enqueue('send', queue => 'q')")

@@ -92,7 +92,7 @@ class Side:
         """Do what the scheduler does once a second; anything may happen between two steps."""
         for _ in range(2):
             floors, doubts = self.survey.begin(), self.survey.doubts
-            beat = Beat(idle=False, state=Jsonb({}), returned=self.survey.returned)
+            beat = Beat(state=Jsonb({}), returned=self.survey.returned)
             yield "begun"
             sight = nodes.look(
                 self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, floors=floors,
@@ -135,7 +135,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conn.execute("TRUNCATE qworker.job, qworker.node")
+        self.conn.execute("TRUNCATE qworker.job, qworker.node, qworker.sleeper")
         self.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
         self.producers = [Producer(self.open()) for _ in range(PRODUCERS)]
         self.sides = [self.join() for _ in range(NODES)]
@@ -292,7 +292,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(node=node)
     def reconnect_a_scheduler(self, node: int) -> None:
-        self.sides[node].survey.reset()
+        """Have it begin anew; a look that was under way is lost with the connection."""
+        side = self.sides[node]
+        side.look = None
+        side.seen.clear()
+        side.survey.reset()
 
     @rule(node=node)
     def leave(self, node: int) -> None:
@@ -393,6 +397,7 @@ class Machine(RuleBasedStateMachine):
             assert side.floors.front() == [last] * len(side.floors.queues)
 
 
+@pytest.mark.timeout(400)  # a failure takes Hypothesis up to five minutes to put in few words
 def test_no_job_is_ever_left_below_a_floor(database: Database, clock: Clock) -> None:
     class Here(Machine):
         pass

@@ -59,6 +59,7 @@ COMMENT ON COLUMN {schema}.job.errors IS 'One object for each attempt that went 
 -- Claim order is index order; nothing that may not be claimed now stands in it.
 CREATE INDEX job_ready ON {schema}.job (queue, priority, seq) WHERE state = 'available';
 CREATE INDEX job_due ON {schema}.job (run_at) WHERE state = 'scheduled';
+CREATE INDEX job_retrying ON {schema}.job (queue) WHERE state = 'scheduled' AND attempt > 0;
 CREATE INDEX job_running ON {schema}.job (node, claimed_at) WHERE state = 'running';
 CREATE INDEX job_failed ON {schema}.job (failed_at) WHERE state = 'failed';
 CREATE INDEX job_expiring ON {schema}.job (expires_at) WHERE expires_at IS NOT NULL;
@@ -133,7 +134,6 @@ CREATE TABLE {schema}.node (
     seen_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     lease       real NOT NULL,
     processes   integer NOT NULL,
-    idle        boolean NOT NULL DEFAULT false,
     name        text NOT NULL,
     version     text NOT NULL,
     queues      text[] NOT NULL,
@@ -141,6 +141,13 @@ CREATE TABLE {schema}.node (
 ) WITH (fillfactor = 30, autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0);
 
 COMMENT ON COLUMN {schema}.node.returned IS 'The lowest place in the queue that the node has handed back lately.';
+
+-- The nodes that sleep: a NOTIFY wakes them. Every enqueue asks whether there are any, so they stand apart from `node`,
+-- which changes with every beat and of which an old snapshot keeps every version. No index: it is read as a whole.
+CREATE TABLE {schema}.sleeper (
+    node        bigint NOT NULL REFERENCES {schema}.node ON DELETE CASCADE,
+    queues      text[] NOT NULL
+) WITH (autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0);
 
 -- The schedules, and the last tick of each that was enqueued.
 CREATE TABLE {schema}.cron (
@@ -185,7 +192,7 @@ AS $$
 BEGIN
     PERFORM pg_notify('{schema}', q)
        FROM unnest(queues) AS q
-      WHERE EXISTS (SELECT FROM {schema}.node AS n WHERE n.idle AND q = ANY (n.queues));
+      WHERE EXISTS (SELECT FROM {schema}.sleeper AS s WHERE q = ANY (s.queues));
 END
 $$;
 

@@ -48,7 +48,7 @@ class Lease:
 
     def beat(self, returned: int | None) -> Beat:
         """Return what to say with the next renewal; returned: the lowest place handed back lately."""
-        return Beat(self.idle, self._state(), returned)
+        return Beat(self._state(), returned)
 
     def take(self, sent: float, *, renewed: bool) -> None:
         """Take in the answer to a renewal; `sent` is when that was asked for (`boottime`)."""

@@ -279,7 +279,8 @@ class Scheduler:
 
     def check_empty(self, database: Database) -> None:
         """With --drain: two looks in a row that find no work end the node."""
-        empty = not self.nodes.unfinished(database, self.node.settings.queues)
+        seen = self.sight.waiting or self.sight.holds
+        empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
         self.empty_looks = self.empty_looks + 1 if empty else 0
         if self.empty_looks > 1:
             self.header.empty = True

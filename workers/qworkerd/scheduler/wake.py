@@ -17,7 +17,7 @@ LOOKS = (0.002, 0.01, 0.05, 0.25)
 
 
 class Wake:
-    """Keeps node.idle, which tells enqueueing whether to notify."""
+    """Keeps the list of sleepers, which tells enqueueing whether to notify."""
 
     def __init__(self, node: Node, nodes: Nodes, lease: Lease) -> None:
         self._node = node
@@ -55,7 +55,7 @@ class Wake:
             self.tell(database)
 
     def tell(self, database: Database) -> None:
-        """Bring node.idle up to date. Busy is told late, idle at once: a notification too many does no harm."""
+        """Bring the list up to date. Busy is told late, idle at once: a notification too many does no harm."""
         idle = self._lease.any_idle()
         if idle == self._lease.idle or self._node.table.header.draining:
             return

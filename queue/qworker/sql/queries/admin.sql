@@ -133,9 +133,10 @@ SELECT queue, state::text, count(*) FROM {schema}.job GROUP BY queue, state ORDE
 SELECT count(*) FROM {schema}.job WHERE queue = %(queue)s AND state = ANY (%(states)s::{schema}.job_state[]);
 
 -- name: nodes
-SELECT id, name, version, queues, processes, idle, extract(epoch FROM started_at)::float8,
-       extract(epoch FROM seen_at)::float8, extract(epoch FROM clock_timestamp() - seen_at)::float8, lease, state::text
-  FROM {schema}.node
+SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleeper AS s WHERE s.node = n.id),
+       extract(epoch FROM started_at)::float8, extract(epoch FROM seen_at)::float8,
+       extract(epoch FROM clock_timestamp() - seen_at)::float8, lease, state::text
+  FROM {schema}.node AS n
  ORDER BY name, id;
 
 -- name: schedules

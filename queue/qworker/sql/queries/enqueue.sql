@@ -7,14 +7,14 @@ INSERT INTO {schema}.job (task, queue, priority, overrides, args)
 VALUES ($1, $2, $3, $4, $5)
 RETURNING id, enqueued_at,
           -- Asked here first: before PostgreSQL 18 calling the function costs more than the INSERT.
-          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.node AS n WHERE n.idle));
+          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.sleeper));
 
 -- name: enqueue
 -- The same on any connection, with tags.
 INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags)
 VALUES (%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[])
 RETURNING id, state::text, date_part('epoch', enqueued_at), NULL::float8,
-          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.node AS n WHERE n.idle));
+          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.sleeper));
 
 -- name: enqueue_later
 -- One job with a time to wait for, or a time to be over.

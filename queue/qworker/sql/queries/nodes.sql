@@ -10,12 +10,17 @@ RETURNING id, beat;
 -- Prolong the lease, and nothing else: when a look cannot be had, that must not cost the lease. No row means that others
 -- have declared this node dead.
 UPDATE {schema}.node
-   SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
+   SET beat = beat + 1, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
  WHERE id = %(node)s
 RETURNING beat;
 
--- name: set_idle
-UPDATE {schema}.node SET idle = %(idle)s WHERE id = %(node)s;
+-- name: fall_asleep
+INSERT INTO {schema}.sleeper (node, queues)
+SELECT n.id, n.queues FROM {schema}.node AS n
+ WHERE n.id = %(node)s AND NOT EXISTS (SELECT FROM {schema}.sleeper AS s WHERE s.node = n.id);
+
+-- name: wake_up
+DELETE FROM {schema}.sleeper WHERE node = %(node)s;
 
 -- name: leave
 DELETE FROM {schema}.node WHERE id = %(node)s;
@@ -29,8 +34,7 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 -- and whether something has expired.
 WITH renewed AS (
     UPDATE {schema}.node
-       SET beat = beat + 1, idle = %(idle)s, state = %(state)s::jsonb, returned = %(returned)s,
-           seen_at = clock_timestamp()
+       SET beat = beat + 1, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
      WHERE id = %(node)s AND %(renew)s
     RETURNING beat
 )
@@ -113,10 +117,11 @@ SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
  WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8);
 
 -- name: token_jobs
--- The jobs one claim still holds, with what is needed to decide about them.
+-- The jobs one claim still holds, with what is needed to decide about them; none was claimed before `since`.
 SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_at IS NOT NULL
   FROM {schema}.job AS j
- WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8)
+   AND j.token = %(token)s;
 
 -- name: charge
 -- The job whose handler was running when its worker died: available at once, or after `delay`, crash and attempt counted.
@@ -132,13 +137,14 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: release_token
--- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place.
+-- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place. None was claimed before
+-- `since`.
 UPDATE {schema}.job AS j
    SET state = 'available', attempt = j.attempt - 1, token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
-         WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
-           AND l.id <> ALL (%(spared)s::bigint[])
+         WHERE l.state = 'running' AND l.node = %(node)s AND l.claimed_at > to_timestamp(%(since)s::float8)
+           AND l.token = %(token)s AND l.id <> ALL (%(spared)s::bigint[])
            FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
 
