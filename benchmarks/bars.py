@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 
 import psycopg
-from contenders import PgQueuer
+from on_postgres import PgQueuer
 from stage import Node, Producers, Stage, cpu, until
 from tasks import clock, nap, noop
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bars import Bar, Bars, drain
-from contenders import contenders, pgqueuer
+from contenders import contenders
+from on_postgres import pgqueuer
 from stage import HERE, Stage
 
 #: Seconds that a peer may take to drain the full number of jobs.
