@@ -30,6 +30,9 @@ Row = tuple[int, str | None, float | None, float | None]
 #: PostgreSQL's clock starts in 2000 and counts microseconds.
 _ZERO = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
+#: Arguments of these types come back from the database as they are.
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
 #: How often enqueueing looks again when others keep taking and giving back its unique key at that very moment.
 LOOKS = 20
 
@@ -63,7 +66,7 @@ class Enqueuer:
             queue=order.queue,
             priority=order.priority,
             task=order.task,
-            args=json.loads(text),
+            args=dict(args) if _SCALARS.issuperset(map(type, args.values())) else json.loads(text),
             enqueued_at=moment(enqueued_at),
             run_at=moment(run_at),
             tags=order.tags or (),

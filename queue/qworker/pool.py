@@ -97,7 +97,8 @@ class Pool:
                 if stock.wait(self._size, self._patience):
                     return self._open(stock)
             else:
-                if _alive(conn):
+                # It has nothing to say, unless it is the server's farewell. A system call, no round trip.
+                if not conn.closed and not stock.owned[conn].poll(0):
                     return conn
                 stock.drop(conn)
 
@@ -126,7 +127,7 @@ class Pool:
                 where = redact(dsn) if dsn else "of libpq's PG* variables, as no DSN is set"
                 raise DatabaseUnavailable(f"no connection to the database {where}: {reason(error)}") from error
             raise
-        stock.owned.add(conn)
+        stock.own(conn)
         return conn
 
 
@@ -135,7 +136,8 @@ class _Stock:
 
     def __init__(self) -> None:
         self.idle: list[tuple[Connection, float]] = []
-        self.owned: set[Connection] = set()
+        #: Those of this process, each with what tells whether the server has said something.
+        self.owned: dict[Connection, select.poll] = {}
         self._changed = threading.Condition()
         self._opened = 0
         self._waiting = 0
@@ -155,6 +157,11 @@ class _Stock:
             self._opened += 1
             return True
 
+    def own(self, conn: Connection) -> None:
+        """Take in a new connection."""
+        self.owned[conn] = select.poll()
+        self.owned[conn].register(conn.fileno(), select.POLLIN)
+
     def keep(self, conn: Connection) -> None:
         """Put a connection on top, wake who waits, and close what has not been used for long."""
         now = monotonic()
@@ -172,7 +179,7 @@ class _Stock:
     def drop(self, conn: Connection) -> None:
         """Close a connection."""
         conn.close()
-        self.owned.discard(conn)
+        self.owned.pop(conn, None)
         self.forget()
 
     def forget(self) -> None:
@@ -180,15 +187,6 @@ class _Stock:
         with self._changed:
             self._opened -= 1
             self._changed.notify()
-
-
-def _alive(conn: Connection) -> bool:
-    # An idle connection has nothing to say, unless it is the server's farewell. Costs a system call, no round trip.
-    if conn.closed:
-        return False
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    return not poll.poll(0)
 
 
 def _drain(stocks: dict[int, _Stock]) -> None:
