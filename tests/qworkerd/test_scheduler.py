@@ -16,7 +16,8 @@ from qworkerd.bell import Bell
 from qworkerd.claim import Status, draw_token
 from qworkerd.header import Header, boottime
 from qworkerd.run import make_node
-from qworkerd.scheduler.loop import OVERDUE, Scheduler
+from qworkerd.scheduler import survey
+from qworkerd.scheduler.loop import BEAT, OVERDUE, Scheduler
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot, SlotState
 from tests.database import Database
@@ -177,6 +178,27 @@ def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, datab
             assert office.scheduler.header.lease_until > boottime()
     office.round()
     assert office.scheduler.sees
+
+
+def test_one_who_writes_for_long_is_looked_for_twice_a_second(
+    office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "LINGER", 0.0)
+    scheduler, writer = office.scheduler, database.connect(autocommit=False)
+    writer.execute("INSERT INTO qworker.job (task) VALUES ('t')")
+
+    def next_look() -> float:
+        began = monotonic()
+        office.round()
+        return scheduler.look_due - began
+
+    until(lambda: scheduler.survey.lingers or not next_look())
+    assert next_look() < 0.75 * BEAT
+    writer.rollback()
+    next_look()
+    assert not scheduler.survey.lingers
+    next_look()
+    assert next_look() > 0.75 * BEAT
 
 
 def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(

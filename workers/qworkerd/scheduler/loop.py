@@ -216,7 +216,7 @@ class Scheduler:
         """See what there is to do, and do it."""
         began = monotonic()
         sweep = began >= self.sweeps.due
-        self.look_due = began + min(BEAT, self.node.settings.poll_interval)
+        self.look_due = began + min(BEAT / 2 if self.survey.lingers else BEAT, self.node.settings.poll_interval)
         self.sight = sight = self.see(database, renew=renew, sweep=sweep)
         again = self.survey.take(sight)
         if sweep:

@@ -74,6 +74,11 @@ class Survey:
         told = [place for _, place in self._told]
         return min(told if self._untold is None else [*told, self._untold], default=None)
 
+    @property
+    def lingers(self) -> bool:
+        """Whether somebody has been writing for long: what that was waits for a look to find the writer gone."""
+        return bool(self._lingering)
+
     def begin(self) -> list[int]:
         """Return from where the next look has to begin, for each pair of queue and priority."""
         self._began = now = monotonic()
