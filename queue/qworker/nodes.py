@@ -150,9 +150,9 @@ class Nodes:
 
     # The graves
 
-    def token_jobs(self, database: Database, node: int, token: int, since: float = 0.0) -> list[HeldJob]:
-        """Return the jobs that a claim still holds, made at some time after `since` (seconds since 1970)."""
-        return [HeldJob(*row) for row in self._rows(database, "token_jobs", node=node, token=token, since=since)]
+    def token_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
+        """Return the jobs that a claim still holds."""
+        return [HeldJob(*row) for row in self._rows(database, "token_jobs", node=node, token=token)]
 
     def charge(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
         """Count a crash, and let the job run again after `delay` seconds."""
@@ -171,11 +171,9 @@ class Nodes:
         """End what a dead process has left running in the server; return how many sessions."""
         return len(self._rows(database, "end_sessions", tag=tag))
 
-    def release_token(
-        self, database: Database, node: int, token: int, spared: Iterable[int] = (), since: float = 0.0
-    ) -> int:
-        """Give back, uncounted, what a claim still holds, but for some jobs; return how many. since as above."""
-        return len(self._rows(database, "release_token", node=node, token=token, spared=array(spared), since=since))
+    def release_token(self, database: Database, node: int, token: int, spared: Iterable[int] = ()) -> int:
+        """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
+        return len(self._rows(database, "release_token", node=node, token=token, spared=array(spared)))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
         """Return (job, token, claimed at) of what the database says the node runs."""

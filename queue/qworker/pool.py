@@ -121,13 +121,13 @@ class Pool:
         try:
             dsn = resolve_dsn(self.dsn)
             conn = connect(dsn, "client")
+            stock.own(conn)
         except BaseException as error:
             stock.forget()
             if isinstance(error, psycopg.OperationalError):
                 where = redact(dsn) if dsn else "of libpq's PG* variables, as no DSN is set"
                 raise DatabaseUnavailable(f"no connection to the database {where}: {reason(error)}") from error
             raise
-        stock.own(conn)
         return conn
 
 
@@ -159,8 +159,9 @@ class _Stock:
 
     def own(self, conn: Connection) -> None:
         """Take in a new connection."""
-        self.owned[conn] = select.poll()
-        self.owned[conn].register(conn.fileno(), select.POLLIN)
+        poll = select.poll()
+        poll.register(conn.fileno(), select.POLLIN)
+        self.owned[conn] = poll
 
     def keep(self, conn: Connection) -> None:
         """Put a connection on top, wake who waits, and close what has not been used for long."""

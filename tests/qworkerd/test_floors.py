@@ -493,7 +493,7 @@ def test_the_floors_fall_when_one_that_lingered_is_gone_and_what_it_wrote_is_loo
     assert lingered.look(20)
     assert lingered.floor == 10
     assert lingered.survey.settled_at == 0.0
-    assert lingered.survey.begin() == [10] * 10
+    assert lingered.survey.begin() == [0] * 10
     assert not lingered.look(20, fronts=[12] * 10)
     assert lingered.floor == 11
     assert lingered.floors.swept == 0.0
@@ -509,6 +509,21 @@ def test_each_one_that_lingers_has_its_own_mark(lingered: Room) -> None:
     assert lingered.floor == 30
     assert lingered.look(30)
     assert lingered.floor == 10
+
+
+def test_a_look_that_cannot_be_had_may_have_missed_the_end_of_one_that_lingered(lingered: Room) -> None:
+    lingered.survey.begin()
+    lingered.survey.miss()
+    assert lingered.floor == 10
+    lingered.look(20, ["1/1"])
+    assert lingered.floor == 20
+
+
+def test_a_look_from_the_front_that_cannot_be_had_is_not_repeated_without_end(room: Room) -> None:
+    room.clock.now += COMPLETE
+    assert room.survey.begin() == [0] * 10
+    room.survey.miss()
+    assert room.survey.begin() == [10] * 10
 
 
 def test_the_floors_fall_to_the_lowest_mark_of_those_that_are_gone_at_once(lingered: Room) -> None:

@@ -19,7 +19,7 @@ from qworkerd.run import make_node
 from qworkerd.scheduler import survey
 from qworkerd.scheduler.loop import BEAT, OVERDUE, Scheduler
 from qworkerd.settings import Settings
-from qworkerd.slots import Role, Slot, SlotState
+from qworkerd.slots import Phase, Role, Slot, SlotState
 from tests.database import Database
 from tests.qworkerd.test_bell import rings
 from tests.waiting import until
@@ -215,3 +215,12 @@ def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(
     monkeypatch.setattr(psycopg.Connection, "execute", counting)
     office.round()
     assert len(sent) == 1
+
+
+def test_after_a_reconnect_it_is_said_anew_that_the_node_sleeps(office: Office) -> None:
+    office.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+    office.slot.enter(Phase.IDLE, inf)
+    for _ in range(2):
+        office.scheduler.made = 0
+        office.round()
+        assert office.conn.execute("DELETE FROM qworker.sleeper RETURNING 1").fetchall() == [(1,)]

@@ -82,6 +82,12 @@ class Floors:
             slot.words[Slot.RETURNS] += 1
             self.swept = 0.0
 
+    def fall(self, place: int) -> None:
+        """Have no floor above a place."""
+        for pair, floor in enumerate(self._floors):
+            self._floors[pair] = min(floor, place)
+        self._words[Floors.VERSION] += 1
+
     def set(self, floors: Sequence[int], returns: Sequence[int]) -> None:
         """Set the floors, which reckon with so many hand-backs of each slot."""
         self._floors[:] = memoryview(array("q", floors))

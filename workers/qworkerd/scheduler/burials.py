@@ -38,7 +38,6 @@ class Burials:
         self._policies = Policies(node.settings)
         self._tasks = node.app.tasks
         self._unknown: dict[int, float] = {}
-        #: No job that this node runs was claimed before.
         self._since = 0.0
         self._settled_at = 0.0
         #: What the last look has asked for: its answer says nothing of older claims.
@@ -68,7 +67,7 @@ class Burials:
         try:
             for claim in list(slot.open_claims()):
                 freed += self._settle(database, slot, claim)
-                if not self._nodes.token_jobs(database, self._node.table.header.node, claim.token, self._since):
+                if not self._nodes.token_jobs(database, self._node.table.header.node, claim.token):
                     claim.close()
         finally:
             self._node.floors.lower(self._slot)  # also for what the dead had handed back and not told
@@ -86,9 +85,9 @@ class Burials:
         freed, running = 0, claim.current()
         if running is not None and slot.cause not in ORDERED:
             spared.append(running.id)
-            held = self._nodes.token_jobs(database, node, token, self._since)
+            held = self._nodes.token_jobs(database, node, token)
             freed = sum(self._charge(database, token, job, slot.cause) for job in held if job.id == running.id)
-        return freed + self._nodes.release_token(database, node, token, spared, self._since)
+        return freed + self._nodes.release_token(database, node, token, spared)
 
     def _charge(self, database: Database, token: int, job: HeldJob, cause: str) -> int:
         """Decide about the job that ran when its worker died."""
@@ -143,7 +142,7 @@ class Burials:
         self._unknown = {token: self._unknown.get(token, now) for token in seen}
         freed = 0
         for token in [t for t, first in self._unknown.items() if now - first >= APART]:
-            freed += self._nodes.release_token(database, self._node.table.header.node, token, (), self._since)
+            freed += self._nodes.release_token(database, self._node.table.header.node, token)
             del self._unknown[token]
         if freed:
             self._node.floors.lower(self._slot)

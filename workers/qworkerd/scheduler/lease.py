@@ -27,8 +27,8 @@ class Lease:
         #: Others wait for a whole lease after the last beat they saw; this node stops so much earlier (seconds).
         self._margin = min(2.0, node.settings.lease / 5)
         self._log = log.get()
-        #: What the database was last told.
-        self.idle = False
+        #: What the database was last told; None: whatever it was, it is to be told anew.
+        self.idle: bool | None = None
 
     @property
     def stands(self) -> bool:

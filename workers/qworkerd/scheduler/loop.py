@@ -188,6 +188,7 @@ class Scheduler:
             self.made = self.link.made
             self.rescue.forget()
             self.survey.reset()
+            self.lease.idle = None
             self.wake.listen(database)
             self.beat_due = self.look_due = 0.0
         if monotonic() >= self.beat_due:
@@ -252,6 +253,7 @@ class Scheduler:
             )  # fmt: skip
         except psycopg.Error:
             self.sees = False
+            survey.miss()
             if renew and not database.closed:
                 self.lease.renew(database, survey.returned)
             raise

@@ -108,6 +108,8 @@ class Survey:
         again = again or self._fell
         if self.complete:
             self._complete_due = now + max(COMPLETE, SHARE * (now - self._began))
+        if self._fell:
+            self._complete_due = 0.0  # what lingered may have been a claim: older than any that is asked for
         before, self._seen = self._seen, self._began
         if now - before > MISSED or self._nodes - sight.beats.keys():
             floors, again = [0] * len(floors), True
@@ -119,6 +121,12 @@ class Survey:
         if fell:
             self._floors.swept = 0.0  # what has come to light waits for a sweep
         return again
+
+    def miss(self) -> None:
+        """Take in that a look could not be had: who lingered may be gone, and nobody knows."""
+        self._complete_due = max(self._complete_due, monotonic() + COMPLETE) if self.complete else self._complete_due
+        if self._lingering:
+            self._floors.fall(min(places for places, _ in self._lingering.values()))
 
     def _fall_back(self, sight: Sight) -> bool:
         """Settle for what was settled before those began who lingered and are gone; tell whether there are any."""

@@ -117,11 +117,10 @@ SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
  WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8);
 
 -- name: token_jobs
--- The jobs one claim still holds, with what is needed to decide about them; none was claimed before `since`.
+-- The jobs one claim still holds, with what is needed to decide about them.
 SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_at IS NOT NULL
   FROM {schema}.job AS j
- WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8)
-   AND j.token = %(token)s;
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
 
 -- name: charge
 -- The job whose handler was running when its worker died: available at once, or after `delay`, crash and attempt counted.
@@ -137,14 +136,13 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: release_token
--- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place. None was claimed before
--- `since`.
+-- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place.
 UPDATE {schema}.job AS j
    SET state = 'available', attempt = j.attempt - 1, token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
-         WHERE l.state = 'running' AND l.node = %(node)s AND l.claimed_at > to_timestamp(%(since)s::float8)
-           AND l.token = %(token)s AND l.id <> ALL (%(spared)s::bigint[])
+         WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
+           AND l.id <> ALL (%(spared)s::bigint[])
            FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
 
