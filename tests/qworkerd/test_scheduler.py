@@ -17,7 +17,7 @@ from qworkerd.claim import Status, draw_token
 from qworkerd.header import Header, boottime
 from qworkerd.run import make_node
 from qworkerd.scheduler import survey
-from qworkerd.scheduler.loop import BEAT, OVERDUE, Scheduler
+from qworkerd.scheduler.loop import BEAT, NOTHING, OVERDUE, Scheduler
 from qworkerd.settings import Settings
 from qworkerd.slots import Phase, Role, Slot, SlotState
 from tests.database import Database
@@ -199,6 +199,21 @@ def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     assert not scheduler.survey.lingers
     next_look()
     assert next_look() > 0.75 * BEAT
+
+
+def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_are_reconciled(office: Office) -> None:
+    """Somebody who lingered is gone: the time that is settled falls, and has risen again before `reconcile` is due."""
+    burials = office.scheduler.burials
+
+    def asked(settled_at: float) -> float:
+        return burials.since(settled_at, complete=False)
+
+    burials.since(1000.0, complete=True)
+    burials.reconcile(office.conn, NOTHING)
+    assert asked(1000.0) == 999.0
+    assert [asked(500.0), asked(1000.0)] == [499.0, 499.0]
+    burials.reconcile(office.conn, NOTHING)
+    assert asked(1000.0) == 999.0
 
 
 def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -42,8 +43,8 @@ class Burials:
         self._settled_at = 0.0
         #: What the last look has asked for: its answer says nothing of older claims.
         self._asked = 0.0
-        #: Whether older claims were last looked for since `reconcile` has run.
-        self._complete = False
+        #: The earliest time any look was to ask for since `reconcile` has run.
+        self._earliest = inf
         self._log = log.get()
 
     def bury(self, database: Database) -> int:
@@ -122,8 +123,8 @@ class Burials:
         settled_at: all claims older than that were committed before this look. A complete look trusts in no time.
         """
         self._settled_at = settled_at
-        self._complete = self._complete or complete
-        self._asked = 0.0 if self._complete else self._since
+        self._earliest = min(self._earliest, 0.0 if complete else settled_at - 1.0)
+        self._asked = min(self._since, self._earliest)
         return self._asked
 
     def reconcile(self, database: Database, sight: Sight) -> int:
@@ -134,7 +135,7 @@ class Burials:
         """
         now = monotonic()
         rows = self._nodes.running(database, self._node.table.header.node, self._asked) if sight.holds else []
-        self._complete = False
+        self._earliest = inf
         # Slots are read after the database: a token stands in its slot before the claim is sent.
         known = self._node.table.tokens()
         self._since = min([self._settled_at, *(claimed for _, _, claimed in rows)]) - 1.0

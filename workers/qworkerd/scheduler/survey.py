@@ -104,12 +104,12 @@ class Survey:
             self._untold = None
         fell, self._fell = self._fell, self._fall_back(sight)
         floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.fronts]
-        again = self._settle(sight) and now - self._began > DEAR and self.complete
-        again = again or self._fell
+        fallen_to = self.settled_at
+        again = (self._settle(sight) and now - self._began > DEAR and self.complete) or self._fell
+        if self._fell:
+            self.settled_at = fallen_to  # for the next look: what lingered may have been a claim
         if self.complete:
             self._complete_due = now + max(COMPLETE, SHARE * (now - self._began))
-        if self._fell:
-            self._complete_due = 0.0  # what lingered may have been a claim: older than any that is asked for
         before, self._seen = self._seen, self._began
         if now - before > MISSED or self._nodes - sight.beats.keys():
             floors, again = [0] * len(floors), True
@@ -124,7 +124,8 @@ class Survey:
 
     def miss(self) -> None:
         """Take in that a look could not be had: who lingered may be gone, and nobody knows."""
-        self._complete_due = max(self._complete_due, monotonic() + COMPLETE) if self.complete else self._complete_due
+        if self.complete:
+            self._complete_due = monotonic() + COMPLETE
         if self._lingering:
             self._floors.fall(min(places for places, _ in self._lingering.values()))
 
