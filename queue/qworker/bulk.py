@@ -10,6 +10,7 @@ import psycopg
 from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 
+from qworker.arrays import of_texts
 from qworker.caller import Connection
 from qworker.errors import PayloadTooLarge, Refused
 from qworker.order import Order
@@ -109,7 +110,7 @@ class Bulk:
             start.isoformat() if start else None,
             expires.isoformat() if expires else None,
             order.overrides,
-            _array(order.tags),
+            None if order.tags is None else of_texts(order.tags),
         )
         return "".join("\t" + ("\\N" if field is None else field.translate(_ESCAPES)) for field in fields) + "\n"
 
@@ -117,9 +118,3 @@ class Bulk:
         order = self._order
         start = order.run_at if order.delay is None else now + timedelta(seconds=order.delay)
         return start if start and start > now else None
-
-
-def _array(texts: tuple[str, ...] | None) -> str | None:
-    if texts is None:
-        return None
-    return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"

@@ -1,10 +1,13 @@
 """A worker's statements: claim, acknowledge, hand back, retry, fail. All but the claim are fenced by its token."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
+from qworker.arrays import of_numbers, of_texts
+from qworker.express import Express
 from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
@@ -31,22 +34,25 @@ class ClaimedJob(NamedTuple):
     bounces: int
 
 
-def array(ids: Iterable[int]) -> str:
-    """Write ids as an array literal: a third of the cost of adapting a list."""
-    return "{" + ",".join(map(str, ids)) + "}"
+@cache
+def _pairs(queues: tuple[str, ...], priorities: tuple[int, ...]) -> tuple[str, str]:
+    """Write as array literals what a node serves: it is the same in all of its claims."""
+    return of_texts(queues), of_numbers(priorities)
 
 
 class Claims:
     """The statements for one schema, on whatever connection they are given.
 
-    Each method is one statement and one commit, and returns the ids it changed. An id that is missing was locked by
-    somebody else, or is no longer this claim's: `held` tells which.
+    For one thread at a time. Each method is one statement and one commit, and returns the ids it changed. An id that is
+    missing was locked by somebody else, or is no longer this claim's: `held` tells which.
     """
 
-    __slots__ = ("_sql",)
+    __slots__ = ("_acknowledge", "_claim", "_sql")
 
     def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
         self._sql = load("claims", schema)
+        self._claim = Express(self._sql["claim"])
+        self._acknowledge = Express(self._sql["acknowledge"])
 
     def claim(
         self,
@@ -63,17 +69,16 @@ class Claims:
 
         Returns rows in the order of ClaimedJob, not sorted.
         """
-        return database.execute(
-            self._sql["claim"],
-            {
-                "node": node,
-                "token": token,
-                "queues": list(queues),
-                "priorities": array(priorities),
-                "cursors": array(cursors),
-                "limit": limit,
-            },
-        ).fetchall()
+        named, urgent = _pairs(tuple(queues), tuple(priorities))
+        parameters = {
+            "node": node,
+            "token": token,
+            "queues": named,
+            "priorities": urgent,
+            "cursors": of_numbers(cursors),
+            "limit": limit,
+        }
+        return self._claim.fetch(database, parameters)
 
     def acknowledge(
         self, database: Database, token: int, ids: Iterable[int], *, durations: str = "{}", results: str = "{}"
@@ -83,12 +88,12 @@ class Claims:
         durations and results are JSON objects keyed by id; jobs that are not in them ran for less than a millisecond
         and returned None.
         """
-        parameters = {"ids": array(ids), "token": token, "durations": durations, "results": results}
-        return [row[0] for row in database.execute(self._sql["acknowledge"], parameters)]
+        parameters = {"ids": of_numbers(ids), "token": token, "durations": durations, "results": results}
+        return [row[0] for row in self._acknowledge.fetch(database, parameters)]
 
     def release(self, database: Database, token: int, ids: Iterable[int]) -> list[int]:
         """Hand jobs back unstarted: uncounted, in their old place."""
-        return self._ids(database, "release", {"ids": array(ids), "token": token})
+        return self._ids(database, "release", {"ids": of_numbers(ids), "token": token})
 
     def retry(self, database: Database, token: int, job: int, *, delay: float, error: str) -> list[int]:
         """Schedule the next attempt."""
@@ -116,11 +121,11 @@ class Claims:
 
     def held(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that still carry the token."""
-        return set(self._ids(database, "held", {"ids": array(ids), "token": token}))
+        return set(self._ids(database, "held", {"ids": of_numbers(ids), "token": token}))
 
     def settled(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that have ended under the token."""
-        return set(self._ids(database, "settled", {"ids": array(ids), "token": token}))
+        return set(self._ids(database, "settled", {"ids": of_numbers(ids), "token": token}))
 
     def _ids(self, database: Database, name: str, parameters: Mapping[str, Any]) -> list[int]:
         return [row[0] for row in database.execute(self._sql[name], parameters)]

@@ -1,4 +1,4 @@
-"""One statement on the short way: the INSERT that web processes send all the time.
+"""One statement on the short way: the INSERT that web processes send all the time, and what workers send per batch.
 
 psycopg's cursors adapt, prepare and describe anything, which takes as much processor time as PostgreSQL needs for the
 INSERT. Here the statement is prepared once for a connection, sent with values that are text already, and answered in
@@ -6,14 +6,18 @@ binary.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
 from psycopg.generators import execute
 from psycopg.pq import DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGresult
+
+from qworker.statements import numbered
 
 #: SQLSTATE of a prepared statement that is there already, and of one that is not.
 _DUPLICATE, _UNKNOWN = b"42P05", b"26000"
@@ -23,32 +27,59 @@ Row = list[bytes | None]
 
 
 class Express:
-    """A statement that returns one row, for connections that nobody else uses; its parameters are $1, $2, and so on."""
+    """A statement that returns rows, for connections that nobody else uses."""
 
     def __init__(self, statement: LiteralString) -> None:
-        self._text = statement.encode()
+        self._statement = statement
+        text, self._names = numbered(statement)
+        self._text = text.encode()
         # Whoever has prepared this name has prepared this text.
         self._name = b"qworker_" + hashlib.sha256(self._text).hexdigest()[:16].encode()
         #: Whether the statement is prepared; False: the connection has refused it.
         self._ready: WeakKeyDictionary[psycopg.Connection[Any], bool] = WeakKeyDictionary()
+        self._loads = Transformer(psycopg.adapters)
 
     def send(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> Row | None:
-        """Return the row; None when the server has refused the statement, which psycopg can say better.
+        """Return the only row; None when the server has refused the statement, which psycopg can say better.
 
-        Values are text in UTF-8. Raises psycopg.OperationalError when the connection is lost.
+        Values are text in UTF-8, in the order in which the statement first names them. Raises psycopg.OperationalError
+        when the connection is lost.
         """
+        result = self._answer(connection, values)
+        if result is None or result.status != ExecStatus.TUPLES_OK:
+            return None
+        return [result.get_value(0, column) for column in range(result.nfields)]
+
+    def fetch(
+        self, connection: psycopg.Connection[tuple[Any, ...]], parameters: Mapping[str, object]
+    ) -> list[tuple[Any, ...]]:
+        """Return all rows, on the long way where the short one is closed. One thread at a time.
+
+        Raises psycopg.Error as a cursor would.
+        """
+        result = self._answer(connection, [str(parameters[name]).encode() for name in self._names])
+        if result is None:
+            return connection.execute(self._statement, parameters).fetchall()
+        if result.status != ExecStatus.TUPLES_OK:
+            raise error_from_result(result)
+        self._loads.set_pgresult(result)
+        return self._loads.load_rows(0, result.ntuples, tuple)
+
+    def _answer(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> PGresult | None:
+        """Return what the server answers; None when the statement is not to be had there."""
         ready = self._ready.get(connection)
         if ready is None:
             ready = self._ready[connection] = self._prepare(connection)
         if not ready:
             return None
         connection.pgconn.send_query_prepared(self._name, values, result_format=Format.BINARY)
+        result: PGresult
         (result,) = connection.wait(execute(connection.pgconn))
-        if result.status != ExecStatus.TUPLES_OK:
+        if result.status != ExecStatus.TUPLES_OK and _code(result) == _UNKNOWN:
             # Behind a pooler the next transaction may meet a server that knows nothing of the statement.
-            self._ready[connection] = _code(result) != _UNKNOWN
+            self._ready[connection] = False
             return None
-        return [result.get_value(0, column) for column in range(result.nfields)]
+        return result
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> bool:
         if connection.pgconn.parameter_status(b"client_encoding") != b"UTF8":

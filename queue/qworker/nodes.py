@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from qworker.claims import array
+from qworker.arrays import of_numbers, of_texts
 from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
@@ -137,9 +137,9 @@ class Nodes:
         """
         said = beat or Beat(Jsonb({}))
         (row,) = self._rows(
-            database, "look", node=node, queues=list(queues), priorities=array(priorities), floors=array(floors),
-            due_from=due_from, since=since, doubts=doubts, sweep=sweep, renew=beat is not None,
-            state=said.state, returned=said.returned,
+            database, "look", node=node, queues=of_texts(queues), priorities=of_numbers(priorities),
+            floors=of_numbers(floors), due_from=due_from, since=since, doubts=doubts, sweep=sweep,
+            renew=beat is not None, state=said.state, returned=said.returned,
         )  # fmt: skip
         renewed, beats, *rest = row
         return Sight(renewed, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
@@ -173,7 +173,7 @@ class Nodes:
 
     def release_token(self, database: Database, node: int, token: int, spared: Iterable[int] = ()) -> int:
         """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
-        return len(self._rows(database, "release_token", node=node, token=token, spared=array(spared)))
+        return len(self._rows(database, "release_token", node=node, token=token, spared=of_numbers(spared)))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
         """Return (job, token, claimed at) of what the database says the node runs."""

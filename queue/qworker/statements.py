@@ -9,6 +9,7 @@ from qworker.errors import ConfigurationError
 
 DEFAULT_SCHEMA = "qworker"
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_PARAMETER = re.compile(r"%\((\w+)\)s")
 _STATEMENT = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -22,6 +23,14 @@ def qualify(text: str, schema: str) -> LiteralString:
         msg = f"schema name {schema!r} is not usable: take lower-case letters, digits and _, at most 48 characters"
         raise ConfigurationError(msg)
     return text.replace("{schema}", schema)
+
+
+def numbered(statement: LiteralString) -> tuple[LiteralString, list[str]]:
+    """Write the parameters %(name)s of a statement as $1, $2, and so on; return it and their names in that order."""
+    names = list(dict.fromkeys(_PARAMETER.findall(statement)))
+    for number, name in enumerate(names, 1):
+        statement = statement.replace(f"%({name})s", f"${number}")
+    return statement.replace("%%", "%"), names
 
 
 @cache

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from qworker import App, DatabaseUnavailable, SchemaError
+from qworker.connection import connect
 from qworker.express import Express
+from qworker.statements import numbered
 from tests.database import Database
 from tests.waiting import until
 
@@ -115,3 +118,44 @@ def test_a_connection_that_is_lost_meanwhile_is_an_error_of_the_database(app: Ap
         with pytest.raises(DatabaseUnavailable):
             enqueueing.result(10)
     assert task.enqueue().refresh().state == "available"
+
+
+QUESTION = "SELECT n, %(text)s || '%%', %(more)s::int + n FROM generate_series(1, %(more)s::int) AS n"
+
+
+def test_names_become_numbers_in_the_order_of_their_appearance() -> None:
+    assert numbered(QUESTION) == (
+        "SELECT n, $1 || '%', $2::int + n FROM generate_series(1, $2::int) AS n",
+        ["text", "more"],
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "latin1"])
+def test_rows_are_the_same_on_both_ways(database: Database, encoding: str) -> None:
+    with connect(make_conninfo(database.dsn, client_encoding=encoding), "test") as conn:
+        express = Express(QUESTION)
+        for _ in range(2):
+            assert express.fetch(conn, {"text": "Zoë", "more": 2}) == [(1, "Zoë%", 3), (2, "Zoë%", 4)]
+            conn.execute("DEALLOCATE ALL")
+        assert express.fetch(conn, {"text": "", "more": 0}) == []
+
+
+def test_an_error_is_the_one_a_cursor_would_raise_and_the_connection_goes_on(database: Database) -> None:
+    with connect(database.dsn, "test", statement_timeout=0.2) as conn:
+        slow = Express("SELECT pg_sleep(%(seconds)s::int)::text")
+        with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+            slow.fetch(conn, {"seconds": 20})
+        assert slow.fetch(conn, {"seconds": 0}) == [("",)]
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            Express("SELECT 1 FROM nowhere").fetch(conn, {})
+
+
+def test_a_connection_that_is_lost_says_so(database: Database) -> None:
+    express = Express(QUESTION)
+    with connect(database.dsn, "test") as conn, database.connect() as other:
+        express.fetch(conn, {"text": "", "more": 1})
+        other.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
+        for _ in range(2):
+            with pytest.raises(psycopg.OperationalError):
+                express.fetch(conn, {"text": "", "more": 1})
+        assert conn.closed

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from qworker import App
+from qworker.claims import Claims
 from qworkerd.claim import Claim, Status
 from qworkerd.link import Link
 from qworkerd.node import Node
@@ -47,22 +48,18 @@ def link(node: Node) -> Iterator[Link]:
 
 
 class Spy:
-    """Stands for the connection: looks at the claim at the moment at which the statement would be sent."""
+    """Stands for the statements: looks at the claim at the moment at which its own would be sent."""
 
     def __init__(self, claim: Claim, answer: list[tuple[Any, ...]] | psycopg.Error) -> None:
-        self.claim = claim
+        self.memory = claim
         self.answer = answer
         self.seen: list[tuple[int, int, list[Any]]] = []
-        self.closed = self.broken = False
 
-    def execute(self, _: str, parameters: dict[str, Any]) -> "Spy":
-        self.seen.append((parameters["token"], self.claim.token, self.claim.entries()))
+    def claim(self, _: object, *, token: int, **__: object) -> list[tuple[Any, ...]]:
+        self.seen.append((token, self.memory.token, self.memory.entries()))
         if isinstance(self.answer, psycopg.Error):
             raise self.answer
-        return self
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        return self.answer if isinstance(self.answer, list) else []
+        return self.answer
 
 
 class Lent:
@@ -70,11 +67,8 @@ class Lent:
 
     made = 1
 
-    def __init__(self, spy: Spy) -> None:
-        self.spy = spy
-
-    def get(self) -> Spy:
-        return self.spy
+    def get(self) -> object:
+        return self
 
     def survives(self, _: psycopg.Error) -> bool:
         return False
@@ -86,7 +80,9 @@ def job(number: int, seq: int, priority: int, queue: str) -> tuple[Any, ...]:
 
 def take(node: Node, slot: Slot, answer: list[tuple[Any, ...]] | psycopg.Error) -> tuple[Spy, Any]:
     spy = Spy(slot.claims[0], answer)
-    return spy, Taker(node, slot, cast("Link", Lent(spy))).take(slot.claims[0])
+    taker = Taker(node, slot, cast("Link", Lent()))
+    taker._claims = cast("Claims", spy)
+    return spy, taker.take(slot.claims[0])
 
 
 def test_the_token_stands_in_memory_when_the_claim_is_sent(node: Node, slot: Slot) -> None:

@@ -62,6 +62,8 @@ class Floors:
 
     def returned(self) -> int | None:
         """Return the lowest place that was handed back and that the floors do not reckon with yet."""
+        if self.returns() == self._reckoned.tolist():
+            return None
         return min((slot.words[Slot.RETURNED] for slot in self._table if self._is_news(slot)), default=None)
 
     def returns(self) -> list[int]:

@@ -173,7 +173,6 @@ class Worker:
         claim, pending, run = batch.claim, batch.pending, self.runner.run
         lease, words = self.header.floats, self.slot.words
         begun = now = monotonic()
-        self.gate.rearm()
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
         self.clerk.watch(batch)
@@ -202,6 +201,7 @@ class Worker:
         self.slot.enter(Phase.SETTLING, self.stall())
         self.clerk.give_back(batch)
         self.clerk.ring()
+        self.gate.rearm()
         words[Slot.DONE] += place
         self.taker.pace.note(place, now - begun)
 

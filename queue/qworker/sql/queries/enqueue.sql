@@ -4,7 +4,7 @@
 -- One job that may start at once, on the application's own connection: the common case. Sent by `express`, not by psycopg;
 -- its answer is read in binary, and so no time is spent on making a text of the moment.
 INSERT INTO {schema}.job (task, queue, priority, overrides, args)
-VALUES ($1, $2, $3, $4, $5)
+VALUES (%(task)s, %(queue)s, %(priority)s, %(overrides)s, %(args)s)
 RETURNING id, enqueued_at,
           -- Asked here first: before PostgreSQL 18 calling the function costs more than the INSERT.
           (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.sleeper));
