@@ -86,42 +86,38 @@ class Bars:
         """Return them in the order of the table."""
         stage = self.stage
         held, free = Twins(lambda: self.trickle(held=True)), Twins(lambda: self.trickle(held=False))
-        single, slow = Twins(self.single), Twins(self.slow_job)
+        single, slow, idle, full = Twins(self.single), Twins(self.slow_job), Twins(self.idle), Twins(self.held)
+        ours, theirs = Twins(self.latency), Twins(self.their_latency)
         return [
             Bar("drain 20,000; PgQueuer's best row", lambda: stage.drain(20_000), lambda: self.theirs(self.best), 2.0),
             Bar("drain 20,000; PgQueuer's default batch", lambda: stage.drain(20_000),
                 lambda: self.theirs(self.default), 6.0),
             Bar("drain 100,000; 20,000", lambda: stage.drain(100_000), lambda: stage.drain(20_000), 0.9),
-            Bar("drain 1,000,000; 20,000", lambda: stage.drain(1_000_000), lambda: stage.drain(20_000), 0.9, rounds=3),
+            Bar("drain 1,000,000; 20,000", lambda: stage.drain(1_000_000), lambda: stage.drain(20_000), 0.9),
             Bar("8 processes; 2", lambda: stage.drain(100_000, 8), lambda: stage.drain(100_000, 2), 1.0),
-            Bar("snapshot held over 500,000; none", lambda: self.held(500_000), lambda: stage.drain(500_000), 0.85,
-                rounds=5),
-            Bar("snapshot held: last fifth; first fifth", self.flatness, None, 0.85, unit="", rounds=5),
-            Bar("held, 1,000,000 finished, 100/s: p99; without", held.first, free.first, at_most=1.5, unit="s",
-                rounds=5),
+            Bar("snapshot held over 500,000; none", full.first, lambda: stage.drain(500_000), 0.85),
+            Bar("snapshot held: last fifth; first fifth", full.second, None, 0.85, unit=""),
+            Bar("held, 1,000,000 finished, 100/s: p99; without", held.first, free.first, at_most=1.5, unit="s"),
             Bar("held, 1,000,000 finished, 100/s: database CPU; without", held.second, free.second, at_most=1.5,
-                unit="s", rounds=5),
-            Bar("planned empty, then 400,000, first second; normal", self.burst, lambda: stage.drain(400_000), 0.9,
-                rounds=3),
-            Bar("producers and workers, last 10 s of 60; first 10 s", self.sustained, None, 0.9, unit="", rounds=3),
+                unit="s"),
+            Bar("planned empty, then 400,000, first second; normal", self.burst, lambda: stage.drain(400_000), 0.9),
+            Bar("producers and workers, last 10 s of 60; first 10 s", self.sustained, None, 0.9, unit=""),
             Bar("single enqueue; bare INSERT", single.first, single.second, 0.85, unit="calls/s"),
             Bar("8 producers under load; bare INSERT", lambda: self.crowd("noop.enqueue(n)"),
                 lambda: self.crowd(BARE), 0.85, unit="calls/s"),
             Bar("enqueue_many of 100,000; PgQueuer's 1,000 at a time", self.many, lambda: 100_000 / self.refill(), 2.0),
             Bar("enqueue_many of 1,000,000: memory; of 100,000", lambda: self.memory_of_many(1_000_000),
                 lambda: self.memory_of_many(100_000), at_most=1.1, unit="MiB", rounds=2),
-            Bar("idle latency p50; PgQueuer's", lambda: percentile(self.latency(), 0.5),
-                lambda: percentile(self.their_latency(), 0.5), at_most=0.6, unit="s"),
-            Bar("idle latency p99; PgQueuer's", lambda: percentile(self.latency(), 0.99),
-                lambda: percentile(self.their_latency(), 0.99), at_most=1.0, unit="s"),
-            Bar("latency p99 at half of full load", self.half_load, at_most=0.1, unit="s", rounds=3),
-            Bar("idle node of 8: queries", lambda: self.idle()[0], at_most=1.0, unit="1/s", rounds=2),
-            Bar("idle node of 8: CPU", lambda: self.idle()[1] * 100, at_most=1.0, unit="% of a core", rounds=2),
+            Bar("idle latency p50; PgQueuer's", ours.first, theirs.first, at_most=0.6, unit="s"),
+            Bar("idle latency p99; PgQueuer's", ours.second, theirs.second, at_most=1.0, unit="s"),
+            Bar("latency p99 at half of full load", self.half_load, at_most=0.1, unit="s"),
+            Bar("idle node of 8: queries", idle.first, at_most=1.0, unit="1/s", rounds=3),
+            Bar("idle node of 8: CPU", idle.second, at_most=1.0, unit="% of a core", rounds=3),
             Bar("one of 10 s among 1,000 short: largest start delay beyond the same without", slow.first, None,
                 at_most=0.2, unit="s"),
             Bar("one of 10 s among 1,000 short: from a job's end to its acknowledgement", slow.second, None,
                 at_most=0.1, unit="s"),
-            Bar("committed late under full load: start", self.late, at_most=1.0, unit="s", rounds=5),
+            Bar("committed late under full load: start", self.late, at_most=1.0, unit="s"),
             Bar("memory of an idle worker with Django", lambda: self.memory("django_tasks:app"), at_most=15,
                 unit="MB", rounds=1),
             Bar("memory of an idle worker with SQLAlchemy and requests", lambda: self.memory("sqlalchemy_tasks:app"),
@@ -135,20 +131,19 @@ class Bars:
         """Return the jobs/s at which the peer drains 20,000."""
         return drain(peer, 20_000, 2)
 
-    def held(self, jobs: int) -> float:
-        """Drain beside a session that holds a snapshot from before the first job was claimed."""
-        self.stage.clear()
-        self.stage.fill(jobs)
-        with self.stage.holding():
-            return self.stage.work_off(jobs)
+    def held(self) -> tuple[float, float]:
+        """Drain 500,000 beside a session that holds a snapshot from before the first job was claimed.
 
-    def flatness(self) -> float:
-        """Return the rate of the last fifth of such a drain in units of the first's."""
-        self.held(500_000)
+        Returns the jobs/s, and the rate of the last fifth in units of the first's.
+        """
+        self.stage.clear()
+        self.stage.fill(500_000)
+        with self.stage.holding():
+            rate = self.stage.work_off(500_000)
         marks = [self.stage.value(
             "SELECT extract(epoch FROM finished_at) FROM qworker.job_history ORDER BY finished_at OFFSET %s LIMIT 1", n)
             for n in (0, 100_000, 400_000, 499_999)]  # fmt: skip
-        return float((marks[1] - marks[0]) / (marks[3] - marks[2]))
+        return rate, float((marks[1] - marks[0]) / (marks[3] - marks[2]))
 
     def trickle(self, *, held: bool) -> tuple[float, float]:
         """Have a node finish 1,000,000 jobs and then serve 100 a second for 30 s.
@@ -261,23 +256,24 @@ class Bars:
             due += pause
             time.sleep(max(0.0, due - time.monotonic()))
 
-    def latency(self, jobs: int = 300) -> list[float]:
-        """Return the seconds from the call of enqueue to the start of the handler, on an idle node of two."""
+    def latency(self, jobs: int = 300) -> tuple[float, float]:
+        """Return p50 and p99 of the seconds from the call of enqueue to the handler's start, on an idle node of two."""
         self.stage.clear()
         with Node(self.stage, 2) as node:
             until(self.stage.idle)
             self.clocked(jobs, 0.02)
             until(lambda: len(node.notes()) >= jobs)
-            return node.notes()
+            return percentile(node.notes(), 0.5), percentile(node.notes(), 0.99)
 
-    def their_latency(self, jobs: int = 300) -> list[float]:
+    def their_latency(self, jobs: int = 300) -> tuple[float, float]:
         """Return the same of the peer."""
         self.default.clear()
         self.default.start(2)
         try:
-            return self.default.latency(jobs, 0.02)
+            found = self.default.latency(jobs, 0.02)
         finally:
             self.default.stop()
+        return percentile(found, 0.5), percentile(found, 0.99)
 
     def half_load(self) -> float:
         """Return the p99 of the latency while half as many jobs come as a node of two can do."""
@@ -347,7 +343,7 @@ class Bars:
     # Idling
 
     def idle(self) -> tuple[float, float]:
-        """Return the statements a second and the share of a core of a node of eight that has nothing to do."""
+        """Return the statements a second and the percentage of a core of a node of eight that has nothing to do."""
         stage = self.stage
         stage.clear()
         with Node(stage, 8) as node, stage.logging() as logged:
@@ -356,7 +352,7 @@ class Bars:
             before, used, start = len(logged()), cpu(node.process.pid), time.monotonic()
             time.sleep(30)
             took = time.monotonic() - start
-            return (len(logged()) - before) / took, (cpu(node.process.pid) - used) / took
+            return (len(logged()) - before) / took, (cpu(node.process.pid) - used) / took * 100
 
     def memory(self, tasks: str) -> float:
         """Return the private memory (MB, median) of idle workers."""

@@ -128,12 +128,15 @@ def main() -> None:
             "peers": peers(stage, options.peers, options.jobs, options.rounds, options.processes)
             if options.jobs
             else [],
-            "bars": [measure(bar, options.rounds) for bar in wanted],
+            "bars": [],
         }
+        for bar in (None, *wanted):
+            if bar is not None:
+                results["bars"].append(measure(bar, options.rounds))
+            options.json.write_text(json.dumps(results, indent=1) + "\n")  # what a run of hours has is not lost
     if results["peers"]:
         print(peers_table(results["peers"]) + "\n")
     print(bars_table(results["bars"]))
-    options.json.write_text(json.dumps(results, indent=1) + "\n")
     if results["peers"]:
         subprocess.run([options.peers, HERE / "plot.py", options.json, options.plot], check=True)
 
