@@ -94,7 +94,7 @@ class Bars:
                 lambda: self.theirs(self.default), 6.0),
             Bar("drain 100,000; 20,000", lambda: stage.drain(100_000), lambda: stage.drain(20_000), 0.9),
             Bar("drain 1,000,000; 20,000", lambda: stage.drain(1_000_000), lambda: stage.drain(20_000), 0.9),
-            Bar("8 processes; 2", lambda: stage.drain(100_000, 8), lambda: stage.drain(100_000, 2), 1.0),
+            Bar("8 processes; 2", lambda: stage.drain(200_000, 8), lambda: stage.drain(200_000, 2), 1.0),
             Bar("snapshot held over 500,000; none", full.first, lambda: stage.drain(500_000), 0.85),
             Bar("snapshot held: last fifth; first fifth", full.second, None, 0.85, unit=""),
             Bar("held, 1,000,000 finished, 100/s: p99; without", held.first, free.first, at_most=1.5, unit="s"),

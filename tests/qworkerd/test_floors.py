@@ -26,8 +26,8 @@ from qworkerd.floors import Floors
 from qworkerd.scheduler import survey as survey_module
 from qworkerd.scheduler.survey import COMPLETE, LINGER, MISSED, Survey
 from qworkerd.slots import Role, Slot, SlotTable
-from qworkerd.worker import pace as pace_module
-from qworkerd.worker.pace import Cursors
+from qworkerd.worker import cursors as cursors_module
+from qworkerd.worker.cursors import Cursors
 from tests.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -53,7 +53,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (survey_module, pace_module):
+    for module in (survey_module, cursors_module):
         monkeypatch.setattr(module, "monotonic", clock)
     return clock
 
@@ -106,13 +106,13 @@ class Side:
         """Do what a worker does that is free."""
         if hand.rows:
             return
-        starts, sweep = hand.cursors.start(idle=hand.dry)
+        starts, sweep = hand.cursors.start(limit, idle=hand.dry)
         hand.token = draw_token()
         hand.rows = claims.claim(
             self.conn, node=self.number, token=hand.token, queues=self.floors.queues,
             priorities=self.floors.priorities, cursors=starts, limit=limit,
         )  # fmt: skip
-        hand.cursors.advance(hand.rows, sweep=sweep, took=0.0)
+        hand.cursors.advance(hand.rows, limit, sweep=sweep, took=0.0)
         hand.dry = len(hand.rows) < limit
 
 

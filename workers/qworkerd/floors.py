@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from qworkerd.slots import Slot, SlotTable
 
 _WORD = 8
-_FIRST = 2
+_FIRST = 1
 
 
 class Floors:
@@ -21,29 +21,38 @@ class Floors:
     writer, and no lowering is lost to a raising, whatever the order in which processes come to write.
     """
 
-    __slots__ = ("_floats", "_floors", "_lock", "_reckoned", "_table", "_words", "index", "priorities", "queues")
+    __slots__ = (
+        "_floats",
+        "_floors",
+        "_lock",
+        "_reckoned",
+        "_table",
+        "_words",
+        "heads",
+        "index",
+        "priorities",
+        "queues",
+    )
 
-    VERSION, SWEPT = range(_FIRST)
+    (SWEPT,) = range(_FIRST)
 
     def __init__(self, table: SlotTable, queues: Sequence[str]) -> None:
         pairs = [(queue, priority) for queue in queues for priority in range(10)]
         slots = len(table.slots)
-        memory = memoryview(mmap.mmap(-1, _WORD * (_FIRST + slots + len(pairs))))
+        memory = memoryview(mmap.mmap(-1, _WORD * (_FIRST + slots + 2 * len(pairs))))
         self._words, self._floats = memory.cast("q"), memory.cast("d")
         #: How many hand-backs of each slot the floors reckon with; and the floors.
         self._reckoned = self._words[_FIRST : _FIRST + slots]
-        self._floors = self._words[_FIRST + slots :]
+        self._floors = self._words[_FIRST + slots : _FIRST + slots + len(pairs)]
+        #: How far the workers of this node have come, for each pair: claims that are no sweep begin here. All of them
+        #: write it: one that is too low costs a walk, one that is too high is made up for by the next sweep.
+        self.heads = self._words[_FIRST + slots + len(pairs) :]
         self._table = table
         self._lock = threading.Lock()  # of this process: its threads share a slot
         self.queues = [queue for queue, _ in pairs]
         self.priorities = [priority for _, priority in pairs]
         #: The number of each pair.
         self.index = {pair: number for number, pair in enumerate(pairs)}
-
-    @property
-    def version(self) -> int:
-        """How often the floors were set."""
-        return self._words[Floors.VERSION]
 
     @property
     def swept(self) -> float:
@@ -88,10 +97,8 @@ class Floors:
         """Have no floor above a place."""
         for pair, floor in enumerate(self._floors):
             self._floors[pair] = min(floor, place)
-        self._words[Floors.VERSION] += 1
 
     def set(self, floors: Sequence[int], returns: Sequence[int]) -> None:
         """Set the floors, which reckon with so many hand-backs of each slot."""
         self._floors[:] = memoryview(array("q", floors))
         self._reckoned[:] = memoryview(array("q", returns))
-        self._words[Floors.VERSION] += 1

@@ -13,7 +13,8 @@ from qworkerd.link import Link
 from qworkerd.node import Node
 from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch
-from qworkerd.worker.pace import Cursors, Pace
+from qworkerd.worker.cursors import Cursors
+from qworkerd.worker.pace import Pace
 
 _by_urgency = itemgetter(2, 1)  # priority, place
 
@@ -72,7 +73,7 @@ class Taker:
             self.cursors.forget()
             floors.lower(self._slot)
         started = monotonic()
-        cursors, sweep = self.cursors.start(idle=self.dry)
+        cursors, sweep = self.cursors.start(size, idle=self.dry)
         claim.open(draw_token())
         try:
             rows = self._claims.claim(
@@ -82,9 +83,10 @@ class Taker:
         except psycopg.Error as error:
             self._log.warning("claim.error", error=str(error).strip())
             self.refused = self._link.survives(error)
+            self.cursors.fail(sweep=sweep)
             self.dry = False
             return []
-        self.cursors.advance(rows, sweep=sweep, took=monotonic() - started)
+        self.cursors.advance(rows, size, sweep=sweep, took=monotonic() - started)
         self.dry = len(rows) < size
         if not self.dry:
             self._node.wake.ring()  # there may be more: one worker wakes the next
