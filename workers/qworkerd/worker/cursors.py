@@ -56,15 +56,18 @@ class Cursors:
         """
         now, floors = monotonic(), self._floors
         sweep = now >= self._sweeps.due and (idle or now - floors.swept >= EVERY)
-        self._starts = floors.front()
+        self._starts = front = floors.front()
         self._bounds = heads = floors.heads.tolist()
         if sweep:
             floors.swept = now
-            return self._starts, True
-        self._starts = [max(self._own.get(pair, heads[pair]), floor) for pair, floor in enumerate(self._starts)]
-        pair = self._pair
-        if pair is not None and pair not in self._own:
-            heads[pair] = floors.heads[pair] = self._starts[pair] + size
+            return front, True
+        for pair, floor in enumerate(front):
+            if heads[pair] < floor:
+                heads[pair] = floors.heads[pair] = floor
+        self._starts = [max(self._own.get(pair, head), front[pair]) for pair, head in enumerate(heads)]
+        sole = self._pair
+        if sole is not None and sole not in self._own:
+            heads[sole] = floors.heads[sole] = self._starts[sole] + size
         return self._starts, False
 
     def wait(self) -> float:
@@ -110,7 +113,9 @@ class Cursors:
                 self._own[pair] = seq
             else:
                 self._own.pop(pair, None)
-            heads[pair] = max(heads[pair], seq)
+            # A head that has come back to before this claim says that there was nothing then: now there may be.
+            if self._starts[pair] <= heads[pair] < seq:
+                heads[pair] = seq
         self._pair = next(iter(last)) if len(last) == 1 else None
 
     def _short(self, last: dict[int, int], *, sweep: bool) -> set[int]:
