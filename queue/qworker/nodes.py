@@ -13,6 +13,9 @@ from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
 
+#: Where no row of the table of nodes stands.
+NOWHERE = "(0,0)"
+
 #: Stands among the writers for each transaction that was prepared to commit.
 PREPARED = "prepared"
 
@@ -26,16 +29,19 @@ class Beat:
 
     #: Its workers, for people.
     state: Jsonb
-    #: The lowest place that it has handed back lately.
+    #: The lowest place in the queue that it has handed back lately.
     returned: int | None = None
+    #: Where its row stands in the table of nodes, as the last renewal or `Nodes.place` has told.
+    place: str = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
     """What one look at the database shows."""
 
-    #: Whether the lease was prolonged; False if that was not asked for, or others have declared this node dead.
-    renewed: bool
+    #: Where the row of this node stands now that the lease is prolonged; None if that was not asked for, or it stands
+    #: elsewhere, or others have declared this node dead.
+    place: str | None
     #: The beats of the other nodes and their leases (seconds), by their id.
     beats: dict[int, tuple[int, float]]
     #: The lowest place that another node has handed back lately.
@@ -58,6 +64,11 @@ class Sight:
     expired: bool
     #: The database's clock (seconds since 1970).
     at: float
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the lease was prolonged."""
+        return self.place is not None
 
     @property
     def waiting(self) -> bool:
@@ -105,9 +116,18 @@ class Nodes:
         )
         return int(rows[0][0])
 
-    def renew(self, database: Database, node: int, beat: Beat) -> bool:
-        """Prolong the lease; False means that others have declared the node dead."""
-        return bool(self._rows(database, "renew", node=node, state=beat.state, returned=beat.returned))
+    def renew(self, database: Database, node: int, beat: Beat) -> str | None:
+        """Prolong the lease of a node whose row stands at `beat.place`.
+
+        Returns where it stands now; None: elsewhere, or others have declared the node dead (`place` tells).
+        """
+        rows = self._rows(database, "renew", node=node, place=beat.place, state=beat.state, returned=beat.returned)
+        return rows[0][0] if rows else None
+
+    def place(self, database: Database, node: int) -> str | None:
+        """Look for a node's row; None means that others have declared it dead."""
+        rows = self._rows(database, "place", node=node)
+        return rows[0][0] if rows else None
 
     def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
         """Say whether enqueueing has to wake this node."""
@@ -133,16 +153,16 @@ class Nodes:
     ) -> Sight:
         """See what there is to do behind the floors, one for each pair of queue and priority.
 
-        With a beat, prolong the lease as well.
+        With a beat, prolong the lease as well, as `renew` does.
         """
-        said = beat or Beat(Jsonb({}))
+        said = beat or Beat(Jsonb({}))  # stands nowhere
         (row,) = self._rows(
             database, "look", node=node, queues=of_texts(queues), priorities=of_numbers(priorities),
             floors=of_numbers(floors), due_from=due_from, since=since, doubts=doubts, sweep=sweep,
-            renew=beat is not None, state=said.state, returned=said.returned,
+            place=said.place, state=said.state, returned=said.returned,
         )  # fmt: skip
-        renewed, beats, *rest = row
-        return Sight(renewed, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
+        place, beats, *rest = row
+        return Sight(place, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
 
     def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
         """Tell whether these queues still hold work."""

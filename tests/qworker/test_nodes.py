@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from qworker.nodes import PREPARED, Beat, Nodes, Sight
+from qworker.nodes import NOWHERE, PREPARED, Beat, Nodes, Sight
 from tests.database import Database
 from tests.qworker.claimer import TOKEN, Claimer
 
@@ -34,6 +34,11 @@ def schedule(claimer: Claimer, *seconds: float) -> list[int]:
         (NOW, list(seconds)),
     )
     return [row[0] for row in rows]
+
+
+def beat(claimer: Claimer, node: int, returned: int | None = None) -> Beat:
+    """Return what a node says that knows where its row stands."""
+    return Beat(Jsonb({}), returned, Nodes().place(claimer.conn, node) or NOWHERE)
 
 
 def see(claimer: Claimer, node: int, queue: str = "default", floor: int = 0, **options: Any) -> Sight:
@@ -148,10 +153,10 @@ def test_a_look_shows_who_may_have_drawn_a_place_when_asked(claimer: Claimer, no
 def test_what_others_have_handed_back_is_told_with_their_beats(claimer: Claimer, nodes: Nodes) -> None:
     here, there, third = (register(claimer, nodes) for _ in range(3))
     assert see(claimer, here).returned is None
-    see(claimer, there, beat=Beat(state=Jsonb({}), returned=9))
-    nodes.renew(claimer.conn, third, Beat(state=Jsonb({}), returned=7))
+    see(claimer, there, beat=beat(claimer, there, 9))
+    nodes.renew(claimer.conn, third, beat(claimer, third, 7))
     assert [see(claimer, node).returned for node in (here, there, third)] == [7, 7, 9]
-    nodes.renew(claimer.conn, third, Beat(state=Jsonb({})))
+    nodes.renew(claimer.conn, third, beat(claimer, third))
     assert see(claimer, here).returned == 9
 
 
@@ -174,15 +179,27 @@ def test_a_drain_waits_for_what_has_begun(claimer: Claimer, nodes: Nodes, state:
 
 def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claimer, nodes: Nodes) -> None:
     number = register(claimer, nodes)
-    beat = Beat(state=Jsonb({}))
-    assert nodes.renew(claimer.conn, number, beat)
+    assert nodes.renew(claimer.conn, number, beat(claimer, number)) == nodes.place(claimer.conn, number)
     assert not nodes.bury_node(claimer.conn, number, 0)  # the beat has moved
-    assert see(claimer, number, beat=beat).renewed
+    sight = see(claimer, number, beat=beat(claimer, number))
+    assert sight.renewed
+    assert sight.place == nodes.place(claimer.conn, number)
     assert not see(claimer, number).renewed
     assert not nodes.bury_node(claimer.conn, number, 1)
+    last = beat(claimer, number)
     assert nodes.bury_node(claimer.conn, number, 2)
-    assert not nodes.renew(claimer.conn, number, beat)
-    assert not see(claimer, number, beat=beat).renewed
+    assert nodes.renew(claimer.conn, number, last) is None
+    assert not see(claimer, number, beat=last).renewed
+    assert nodes.place(claimer.conn, number) is None
+
+
+def test_a_lease_is_not_prolonged_where_the_row_does_not_stand(claimer: Claimer, nodes: Nodes) -> None:
+    here, there = register(claimer, nodes), register(claimer, nodes)
+    old = beat(claimer, here)
+    assert nodes.renew(claimer.conn, here, old) not in (None, old.place)
+    for wrong in (Beat(Jsonb({})), old, beat(claimer, there)):
+        assert nodes.renew(claimer.conn, here, wrong) is None
+        assert not see(claimer, here, beat=wrong).renewed
 
 
 def test_a_look_tells_of_claims_that_are_out_and_of_what_is_rare_when_asked(claimer: Claimer, nodes: Nodes) -> None:

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from qworker.claims import Claims
 from qworker.connection import connect
-from qworker.nodes import PREPARED, Beat, Nodes, Sight
+from qworker.nodes import NOWHERE, PREPARED, Beat, Nodes, Sight
 from qworkerd.claim import draw_token
 from qworkerd.floors import Floors
 from qworkerd.scheduler import survey as survey_module
@@ -92,11 +92,12 @@ class Side:
         """Do what the scheduler does once a second; anything may happen between two steps."""
         for _ in range(2):
             floors, doubts = self.survey.begin(), self.survey.doubts
-            beat = Beat(state=Jsonb({}), returned=self.survey.returned)
+            returned = self.survey.returned
             yield "begun"
+            place = nodes.place(self.conn, self.number) or NOWHERE
             sight = nodes.look(
                 self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, floors=floors,
-                doubts=doubts, beat=beat,
+                doubts=doubts, beat=Beat(Jsonb({}), returned, place),
             )  # fmt: skip
             yield "executed"
             if not self.survey.take(sight):
@@ -427,7 +428,7 @@ class Room:
 
     def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> Sight:
         shown: dict[str, Any] = {
-            "renewed": True, "beats": {}, "returned": None, "fronts": [None] * len(self.floors.queues), "drawn": drawn,
+            "place": "(0,1)", "beats": {}, "returned": None, "fronts": [None] * len(self.floors.queues), "drawn": drawn,
             "writers": list(writers), "due_in": None, "cancels": [], "holds": False, "strays": [], "expired": False,
             "at": 0.0,
         }  # fmt: skip
@@ -591,7 +592,7 @@ def test_what_a_worker_has_handed_back_outlives_it(room: Room) -> None:
 
 def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(room: Room) -> None:
     room.floors.lower(room.slot, 5)
-    room.look(renewed=False)
+    room.look(place=None)
     room.clock.now += 100
     told = []
     for _ in range(10):

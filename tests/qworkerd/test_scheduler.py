@@ -180,6 +180,23 @@ def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, datab
     assert office.scheduler.sees
 
 
+@pytest.mark.parametrize("sees", [True, False], ids=["with a look", "alone"])
+def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office, *, sees: bool) -> None:
+    """It is looked for where the last renewal has left it; somebody may have written the table anew."""
+    header = office.scheduler.header
+    office.round()
+    office.conn.execute("VACUUM FULL qworker.node")
+    office.conn.execute("UPDATE qworker.node SET name = 'moved'")
+    office.scheduler.sees, header.lease_until = sees, 0.0
+    office.round()
+    assert header.lease_until > boottime()
+    office.conn.execute("DELETE FROM qworker.node")
+    office.scheduler.sees = sees
+    office.round()
+    assert header.condemned
+    assert header.lease_until == 0.0
+
+
 def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

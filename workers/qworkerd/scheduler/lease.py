@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from qworker.nodes import Beat, Nodes
+from qworker.nodes import NOWHERE, Beat, Nodes
 from qworkerd import log
 from qworkerd.header import Header, boottime
 from qworkerd.node import Node
@@ -29,6 +29,7 @@ class Lease:
         self._log = log.get()
         #: What the database was last told; None: whatever it was, it is to be told anew.
         self.idle: bool | None = None
+        self._place = NOWHERE
 
     @property
     def stands(self) -> bool:
@@ -41,18 +42,23 @@ class Lease:
         Before that, every worker must have been killed: what they run is now others'.
         """
         if self.stands:
-            sent = boottime()
-            self.take(sent, renewed=self._nodes.renew(database, self._header.node, self.beat(returned)))
+            sent, number = boottime(), self._header.node
+            place = self._nodes.renew(database, number, self.beat(returned))
+            if place is None:  # the table was written anew, or it is the first time
+                self._place = self._nodes.place(database, number) or NOWHERE
+                place = self._nodes.renew(database, number, self.beat(returned))
+            self.take(sent, place)
         elif not self._header.condemned:
             self._register(database)
 
     def beat(self, returned: int | None) -> Beat:
         """Return what to say with the next renewal; returned: the lowest place handed back lately."""
-        return Beat(self._state(), returned)
+        return Beat(self._state(), returned, self._place)
 
-    def take(self, sent: float, *, renewed: bool) -> None:
-        """Take in the answer to a renewal; `sent` is when that was asked for (`boottime`)."""
-        if renewed:
+    def take(self, sent: float, place: str | None) -> None:
+        """Take in where the renewed row stands; None: it is gone. `sent` is when that was asked for (`boottime`)."""
+        if place is not None:
+            self._place = place
             self._header.lease_until = sent + self._node.settings.lease - self._margin
         else:
             self._log.error("node.declared_dead", node=self._header.node, hint="its jobs were taken by others")

@@ -48,7 +48,7 @@ DEAR = 0.05
 
 #: What has been seen before the first look.
 NOTHING = Sight(
-    renewed=False, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
+    place=None, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
     strays=[], expired=False, at=0.0,
 )  # fmt: skip
 
@@ -258,8 +258,10 @@ class Scheduler:
                 self.lease.renew(database, survey.returned)
             raise
         self.sees = True
-        if renew:
-            self.lease.take(sent, renewed=sight.renewed)
+        if renew and sight.renewed:
+            self.lease.take(sent, sight.place)
+        elif renew:
+            self.lease.renew(database, survey.returned)
         return sight
 
     def aim(self, sight: Sight) -> None:

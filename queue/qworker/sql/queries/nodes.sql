@@ -7,12 +7,16 @@ VALUES (%(name)s, %(version)s, %(queues)s, %(processes)s, %(lease)s)
 RETURNING id, beat;
 
 -- name: renew
--- Prolong the lease, and nothing else: when a look cannot be had, that must not cost the lease. No row means that others
--- have declared this node dead.
+-- Prolong the lease, and nothing else: when a look cannot be had, that must not cost the lease. The row is found by its
+-- place, for the index of `id` leads over every version that an old snapshot holds, one for each second; returns its new
+-- place. No row means that it is elsewhere, or that others have declared this node dead.
 UPDATE {schema}.node
    SET beat = beat + 1, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
- WHERE id = %(node)s
-RETURNING beat;
+ WHERE ctid = %(place)s::tid AND id = %(node)s
+RETURNING ctid::text;
+
+-- name: place
+SELECT n.ctid::text FROM {schema}.node AS n WHERE n.id = %(node)s;
 
 -- name: fall_asleep
 INSERT INTO {schema}.sleeper (node, queues)
@@ -27,7 +31,7 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: look
 -- What there is to do: other nodes' beats and leases, the first job behind each floor, when the next one is due, whom to
--- cancel, whether claims of this node from `since` on are still out. `renew` prolongs the lease in the same breath; no
+-- cancel, whether claims of this node from `since` on are still out. `place` prolongs the lease in the same breath; no
 -- lock on a job is taken or waited for. `doubts` asks who is writing to the table: a transaction that draws a place holds
 -- this lock from before it draws until it ends; one that is prepared has no process and ends at some time. `sweep` asks
 -- for what is rare: nodes that jobs name and that are no more (claims that committed after their node was declared dead),
@@ -35,14 +39,13 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 WITH renewed AS (
     UPDATE {schema}.node
        SET beat = beat + 1, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
-     WHERE id = %(node)s AND %(renew)s
-    RETURNING beat
+     WHERE ctid = %(place)s::tid AND id = %(node)s
+    RETURNING ctid::text AS place
 )
 SELECT
-    EXISTS (SELECT FROM renewed) AS renewed,
-    (SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, n.lease)), '{}')
-       FROM {schema}.node AS n WHERE n.id <> %(node)s) AS beats,
-    (SELECT min(n.returned) FROM {schema}.node AS n WHERE n.id <> %(node)s) AS returned,
+    (SELECT renewed.place FROM renewed) AS place,
+    others.beats,
+    others.returned,
     (SELECT array_agg(front.seq ORDER BY w.place)
        FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(floors)s::bigint[])
             WITH ORDINALITY AS w (queue, priority, floor, place)
@@ -86,7 +89,11 @@ SELECT
         SELECT FROM {schema}.job AS y WHERE y.cancel_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
     extract(epoch FROM clock_timestamp())::float8 AS at
-  FROM {schema}.job_seq AS drawn;
+  FROM {schema}.job_seq AS drawn
+ CROSS JOIN (
+        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, n.lease)), '{}') AS beats,
+               min(n.returned) AS returned
+          FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
 
 -- name: promote
 -- Make due jobs available, oldest first; each draws its place in the queue now. Returns the queues to wake.
