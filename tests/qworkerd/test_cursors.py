@@ -10,16 +10,7 @@ from qworkerd.floors import Floors
 from qworkerd.slots import SlotTable
 from qworkerd.worker import cursors as module
 from qworkerd.worker.cursors import CHEAP, EVERY, SHARE, Cursors
-
-
-class Clock:
-    """Stands for monotonic()."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.qworkerd.clock import Clock
 
 
 @pytest.fixture

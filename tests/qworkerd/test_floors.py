@@ -29,6 +29,7 @@ from qworkerd.slots import Role, Slot, SlotTable
 from qworkerd.worker import cursors as cursors_module
 from qworkerd.worker.cursors import Cursors
 from tests.database import Database
+from tests.qworkerd.clock import Clock
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -38,16 +39,6 @@ PRODUCERS, NODES, WORKERS = 3, 2, 2
 BEAT = 1.0
 
 claims, nodes = Claims(), Nodes()
-
-
-class Clock:
-    """Stands for monotonic()."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
