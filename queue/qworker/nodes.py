@@ -62,8 +62,9 @@ class Sight:
     strays: list[int]
     #: Whether jobs are to be ended that nobody started in time, or that were cancelled; asked for by a sweep.
     expired: bool
-    #: The database's clock (seconds since 1970).
+    #: The database's clock (seconds since 1970), and how long it took to see all this, the commit aside (seconds).
     at: float
+    took: float
 
     @property
     def renewed(self) -> bool:
@@ -145,6 +146,7 @@ class Nodes:
         queues: Sequence[str],
         priorities: Sequence[int],
         floors: Sequence[int],
+        scrub: tuple[int, int] = (0, 0),
         due_from: float = 0.0,
         since: float = 0.0,
         doubts: bool = False,
@@ -153,13 +155,14 @@ class Nodes:
     ) -> Sight:
         """See what there is to do behind the floors, one for each pair of queue and priority.
 
+        scrub: also at the places beyond the first of these and up to the second.
         With a beat, prolong the lease as well, as `renew` does.
         """
         said = beat or Beat(Jsonb({}))  # stands nowhere
         (row,) = self._rows(
             database, "look", node=node, queues=of_texts(queues), priorities=of_numbers(priorities),
-            floors=of_numbers(floors), due_from=due_from, since=since, doubts=doubts, sweep=sweep,
-            place=said.place, state=said.state, returned=said.returned,
+            floors=of_numbers(floors), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from, since=since,
+            doubts=doubts, sweep=sweep, place=said.place, state=said.state, returned=said.returned,
         )  # fmt: skip
         place, beats, *rest = row
         return Sight(place, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)

@@ -117,6 +117,21 @@ def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> Non
     assert (sight.waiting, sight.cancels) == (True, running)
     assert sight.due_in == pytest.approx(NOW.timestamp() + 60 - sight.at, abs=5)
     assert not see(claimer, here, "nothing").waiting
+    assert 0.0 < sight.took < 5.0
+
+
+@pytest.mark.parametrize(
+    ("slice_from", "slice_to", "found"), [(4, 5, 5), (3, 9, 5), (5, 9, None), (0, 4, None), (5, 5, None)]
+)
+def test_a_look_sees_the_places_of_its_slice_beside_those_behind_the_floor(
+    claimer: Claimer, nodes: Nodes, slice_from: int, slice_to: int, found: int | None
+) -> None:
+    here = register(claimer, nodes)
+    (low,), (high,) = claimer.insert(), claimer.insert()
+    claimer.conn.execute("UPDATE qworker.job SET seq = CASE id WHEN %s THEN 5 ELSE 25 END", (low,))
+    ((priority,),) = claimer.conn.execute("SELECT priority FROM qworker.job WHERE id = %s", (high,)).fetchall()
+    assert see(claimer, here, floor=20, scrub=(slice_from, slice_to)).fronts[priority] == (found or 25)
+    assert see(claimer, here, floor=30, scrub=(slice_from, slice_to)).fronts[priority] == found
 
 
 def test_a_look_begins_at_the_floor_and_shows_the_first_job_of_each_priority(claimer: Claimer, nodes: Nodes) -> None:

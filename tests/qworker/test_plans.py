@@ -18,6 +18,7 @@ from qworker.options import Options
 from qworker.order import Order
 from qworker.statements import load
 from qworkerd.embedded import EmbeddedPostgres
+from qworkerd.scheduler.scrub import LEAST
 from tests.database import Database
 from tests.qworker.plans import ALONE, CHURN, DEAD, FILL, GONE, LIVE, TOKEN, VACUUM, WORKED, Connection, Session
 
@@ -64,8 +65,8 @@ def renew(conn: Connection) -> int:
 
 def look(conn: Connection, *, sweep: bool = False) -> int:
     sight = nodes.look(
-        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, due_from=recently(), since=recently(),
-        doubts=True, sweep=sweep, beat=beat(conn),
+        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, scrub=(GONE // 2, GONE // 2 + LEAST),
+        due_from=recently(), since=recently(), doubts=True, sweep=sweep, beat=beat(conn),
     )  # fmt: skip
     return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.holds, sight.expired])
 
@@ -154,7 +155,7 @@ CASES = [
     Case("set_idle, asleep", lambda c: set_idle(c, DEAD, idle=True), 1, {"node_pkey"}, 3, 50),
     Case("set_idle, awake", lambda c: set_idle(c, LIVE, idle=False), 1, set(), 1, 30),
     # The other nodes' beats stand in a table of which a snapshot keeps a page for each minute.
-    Case("look", look, 13, LOOKING, 100, 300),
+    Case("look", look, 13, LOOKING, 100, 450),
     Case("look, sweeping", lambda c: look(c, sweep=True), 14, LOOKING, 200, 250, rare=True),
     Case("running", lambda c: len(nodes.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
     Case("token_jobs", lambda c: len(nodes.token_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),

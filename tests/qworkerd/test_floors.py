@@ -23,8 +23,10 @@ from qworker.connection import connect
 from qworker.nodes import NOWHERE, PREPARED, Beat, Nodes, Sight
 from qworkerd.claim import draw_token
 from qworkerd.floors import Floors
+from qworkerd.scheduler import scrub as scrub_module
 from qworkerd.scheduler import survey as survey_module
-from qworkerd.scheduler.survey import COMPLETE, LINGER, MISSED, Survey
+from qworkerd.scheduler.scrub import DEAR, EVERY, FIRST, MOST, Scrub
+from qworkerd.scheduler.survey import LINGER, MISSED, Survey
 from qworkerd.slots import Role, Slot, SlotTable
 from qworkerd.worker import cursors as cursors_module
 from qworkerd.worker.cursors import Cursors
@@ -44,7 +46,7 @@ claims, nodes = Claims(), Nodes()
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (survey_module, cursors_module):
+    for module in (survey_module, scrub_module, cursors_module):
         monkeypatch.setattr(module, "monotonic", clock)
     return clock
 
@@ -82,13 +84,13 @@ class Side:
     def steps(self) -> Iterator[str]:
         """Do what the scheduler does once a second; anything may happen between two steps."""
         for _ in range(2):
-            floors, doubts = self.survey.begin(), self.survey.doubts
+            (floors, scrub), doubts = self.survey.begin(), self.survey.doubts
             returned = self.survey.returned
             yield "begun"
             place = nodes.place(self.conn, self.number) or NOWHERE
             sight = nodes.look(
                 self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, floors=floors,
-                doubts=doubts, beat=Beat(Jsonb({}), returned, place),
+                scrub=scrub, doubts=doubts, beat=Beat(Jsonb({}), returned, place),
             )  # fmt: skip
             yield "executed"
             if not self.survey.take(sight):
@@ -329,7 +331,7 @@ class Machine(RuleBasedStateMachine):
                 side.look = side.look if at == "begun" else None
                 return side.look is not None
 
-    @rule(seconds=st.sampled_from([MISSED + 1.0, COMPLETE]))
+    @rule(seconds=st.sampled_from([MISSED + 1.0, EVERY]))
     def stand_still(self, seconds: float) -> None:
         self.clock.now += seconds
 
@@ -416,21 +418,23 @@ class Room:
         table = SlotTable(1)
         self.floors, self.slot = Floors(table, ["default"]), table.slots[0]
         self.survey = Survey(self.floors)
+        #: The slice of the last look.
+        self.scrubbed = (0, 0)
 
     def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> Sight:
         shown: dict[str, Any] = {
             "place": "(0,1)", "beats": {}, "returned": None, "fronts": [None] * len(self.floors.queues), "drawn": drawn,
             "writers": list(writers), "due_in": None, "cancels": [], "holds": False, "strays": [], "expired": False,
-            "at": 0.0,
+            "at": 0.0, "took": 0.0,
         }  # fmt: skip
         return Sight(**shown | seen)
 
     def look(self, drawn: int = 10, writers: Sequence[str] = (), took: float = 0.0, **seen: Any) -> bool:
         """Look a second later; tell whether the survey wants another look at once."""
         self.clock.now += BEAT
-        self.survey.begin()
+        _, self.scrubbed = self.survey.begin()
         self.clock.now += took
-        return self.survey.take(self.see(drawn, writers, **seen))
+        return self.survey.take(self.see(drawn, writers, took=took, **seen))
 
     @property
     def floor(self) -> int:
@@ -485,7 +489,7 @@ def test_the_floors_fall_when_one_that_lingered_is_gone_and_what_it_wrote_is_loo
     assert lingered.look(20)
     assert lingered.floor == 10
     assert lingered.survey.settled_at == 0.0  # for claims as well
-    assert lingered.survey.begin() == [10] * 10
+    assert lingered.survey.begin()[0] == [10] * 10
     assert not lingered.look(20, fronts=[12] * 10)
     assert lingered.floor == 11
     assert lingered.floors.swept == 0.0
@@ -509,13 +513,6 @@ def test_a_look_that_cannot_be_had_may_have_missed_the_end_of_one_that_lingered(
     assert lingered.floor == 10
     lingered.look(20, ["1/1"])
     assert lingered.floor == 20
-
-
-def test_a_look_from_the_front_that_cannot_be_had_is_not_repeated_without_end(room: Room) -> None:
-    room.clock.now += COMPLETE
-    assert room.survey.begin() == [0] * 10
-    room.survey.miss()
-    assert room.survey.begin() == [10] * 10
 
 
 def test_the_floors_fall_to_the_lowest_mark_of_those_that_are_gone_at_once(lingered: Room) -> None:
@@ -566,7 +563,7 @@ def test_the_lowest_of_several_places_handed_back_counts_until_a_look_has_begun_
     room.floors.lower(room.slot, 5)
     room.floors.lower(room.slot, 7)
     assert room.floor == 4
-    assert room.survey.begin() == [4] * 10
+    assert room.survey.begin()[0] == [4] * 10
     room.floors.lower(room.slot, 3)  # too late for the look that is under way
     room.survey.take(room.see())
     assert room.floor == 2
@@ -600,7 +597,7 @@ def test_what_is_handed_back_while_a_look_begins_is_told(room: Room, monkeypatch
         return returns(floors)
 
     monkeypatch.setattr(Floors, "returns", late)
-    assert room.survey.begin() == [4] * 10
+    assert room.survey.begin()[0] == [4] * 10
     assert room.survey.returned == 5
 
 
@@ -618,7 +615,7 @@ def test_a_node_that_is_gone_may_have_told_nobody(room: Room) -> None:
     assert room.floor == 10
     assert room.look(beats={})
     assert room.floor == 0
-    assert room.survey.begin() == [0] * 10
+    assert room.survey.begin()[0] == [0] * 10
 
 
 @pytest.mark.parametrize("late", ["between looks", "in a look"])
@@ -628,7 +625,7 @@ def test_one_that_has_not_looked_for_some_seconds_begins_anew(room: Room, late: 
         room.clock.now += MISSED
     assert room.look(took=0.0 if late == "between looks" else MISSED)
     assert room.floor == 0
-    assert room.survey.begin() == [0] * 10
+    assert room.survey.begin()[0] == [0] * 10
 
 
 def test_a_new_connection_may_lead_to_another_server(room: Room) -> None:
@@ -639,19 +636,103 @@ def test_a_new_connection_may_lead_to_another_server(room: Room) -> None:
     assert room.survey.doubts
 
 
-def test_now_and_then_a_look_begins_at_the_front(clock: Clock) -> None:
-    room, complete = Room(clock), []
-    for number in range(100):
-        room.look()
-        if room.survey.complete:
-            complete.append(number)
-    assert complete == [0, 30, 60, 90]
-
-
-def test_a_dear_look_from_the_front_is_rare_and_the_first_is_followed_by_one_from_the_floors(clock: Clock) -> None:
-    room, complete = Room(clock), 0
+def test_a_dear_first_look_is_followed_by_one_from_the_floors(clock: Clock) -> None:
+    room = Room(clock)
     assert room.look(took=0.5)
-    for _ in range(900):
-        assert not room.look(took=0.5 if clock.now + BEAT >= room.survey._complete_due else 0.0)
-        complete += room.survey.complete
-    assert complete == 1
+    assert not room.look(took=0.5)
+    assert room.floor == 10
+
+
+# Jobs that came back unannounced
+
+
+def test_a_round_begins_now_and_then_and_takes_all_that_was_cheap_in_one_leap(clock: Clock) -> None:
+    room, slices = Room(clock), []
+    for number in range(100):
+        room.look(50_000_000)
+        if any(room.scrubbed):
+            slices.append((number, room.scrubbed))
+    assert slices == [(number, (0, 50_000_000)) for number in (29, 59, 89)]
+
+
+def test_a_job_that_came_back_unannounced_lowers_the_floor(room: Room) -> None:
+    while not any(room.scrubbed):
+        room.look()
+    assert room.floor == 10
+    for _ in range(int(EVERY)):
+        room.look()
+    room.look(fronts=[7] * 10)
+    assert room.floor == 6
+
+
+class Rounds:
+    """A scrub below floors that stand still, in an index of which a part is dead."""
+
+    def __init__(self, clock: Clock, top: int, dead: range) -> None:
+        self.clock, self.top, self.dead = clock, top, dead
+        self.scrub = Scrub()
+
+    def look(self) -> tuple[int, int]:
+        self.clock.now += BEAT
+        slice_from, slice_to = self.scrub.begin([0, self.top], free=True)
+        self.scrub.take(self.cost(slice_from, slice_to))
+        return slice_from, slice_to
+
+    def cost(self, slice_from: int, slice_to: int) -> float:
+        return 0.0005 + 1e-6 * len(range(max(slice_from, self.dead.start), min(slice_to, self.dead.stop)))
+
+    def go(self) -> list[tuple[int, int]]:
+        """Return the slices of the next round, which leave nothing out."""
+        slices: list[tuple[int, int]] = []
+        while not slices or slices[-1][1] < self.top:
+            slices += [(beyond, to) for beyond, to in [self.look()] if beyond < to]
+        assert [beyond for beyond, _ in slices] == [0, *(to for _, to in slices[:-1])]
+        return slices
+
+
+DEAD = range(3_000_000, 4_000_000)
+
+
+def test_no_look_takes_long_for_what_lies_dead_below_the_floors(clock: Clock) -> None:
+    rounds = Rounds(clock, 5_000_000, DEAD)
+    for _ in range(20):
+        costs = sorted(rounds.cost(*piece) for piece in rounds.go())
+        assert costs[-5] <= 2 * DEAR  # those that first meet with the dead are as long as those before
+        assert costs[-1] <= 1e-6 * MOST + DEAR
+
+
+def test_the_leap_is_as_long_as_it_is_cheap(clock: Clock) -> None:
+    rounds = Rounds(clock, 5_000_000, DEAD)
+    leaps = [rounds.go()[0][1] for _ in range(20)]
+    assert leaps[0] == FIRST
+    assert leaps[1] > 300_000
+    assert all(abs(leap - DEAD.start) <= MOST for leap in leaps[-10:])
+
+
+def test_what_was_walked_over_cheaply_from_the_very_front_is_taken_in_one_leap(clock: Clock) -> None:
+    rounds = Rounds(clock, 5_000_000, DEAD)
+    rounds.scrub.trust(2_000_000)
+    assert rounds.go()[:2] == [(0, 2_000_000), (2_000_000, 2_000_000 + FIRST)]
+
+
+def test_a_leap_that_turns_dear_is_half_as_long_the_next_time(clock: Clock) -> None:
+    rounds = Rounds(clock, 5_000_000, DEAD)
+    rounds.scrub.trust(5_000_000)
+    assert [rounds.go()[0][1] for _ in range(2)] == [5_000_000, 2_500_000]
+
+
+def test_a_look_that_cannot_be_had_is_had_with_a_shorter_slice(clock: Clock) -> None:
+    scrub, slices = Scrub(), []
+    clock.now += EVERY
+    for _ in range(5):
+        slices.append(scrub.begin([1_000_000], free=True))
+        scrub.miss()
+    assert slices == [(0, 4096), (0, 2048), (0, 1024), (0, 1024), (0, 1024)]
+
+
+def test_a_look_that_does_something_dear_has_no_slice(clock: Clock) -> None:
+    scrub = Scrub()
+    clock.now += EVERY
+    assert scrub.begin([1_000_000], free=False) == (0, 0)
+    scrub.take(1.0)
+    assert scrub.begin([1_000_000], free=True) == (0, FIRST)

@@ -223,9 +223,9 @@ def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_ar
     burials = office.scheduler.burials
 
     def asked(settled_at: float) -> float:
-        return burials.since(settled_at, complete=False)
+        return burials.since(settled_at)
 
-    burials.since(1000.0, complete=True)
+    burials.since(1000.0)
     burials.reconcile(office.conn, NOTHING)
     assert asked(1000.0) == 999.0
     assert [asked(500.0), asked(1000.0)] == [499.0, 499.0]

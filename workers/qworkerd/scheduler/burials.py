@@ -117,13 +117,13 @@ class Burials:
         self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
         return 1
 
-    def since(self, settled_at: float, *, complete: bool) -> float:
+    def since(self, settled_at: float) -> float:
         """Return the time (seconds since 1970) from which on the next look has to ask for claims that are out.
 
-        settled_at: all claims older than that were committed before this look. A complete look trusts in no time.
+        settled_at: all claims older than that were committed before this look.
         """
         self._settled_at = settled_at
-        self._earliest = min(self._earliest, 0.0 if complete else settled_at - 1.0)
+        self._earliest = min(self._earliest, settled_at - 1.0)
         self._asked = min(self._since, self._earliest)
         return self._asked
 

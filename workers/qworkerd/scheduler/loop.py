@@ -25,7 +25,7 @@ from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.orphanage import end_workers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
-from qworkerd.scheduler.survey import SHARE, Survey
+from qworkerd.scheduler.survey import Survey
 from qworkerd.scheduler.wake import Wake
 from qworkerd.slots import Phase, Slot
 from qworkerd.throttle import Throttle
@@ -43,13 +43,14 @@ UNATTENDED = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
 PATIENCE, LOCK_PATIENCE = 5.0, 0.3
 
-#: A sweep that took longer walks over what an old snapshot could see (seconds).
-DEAR = 0.05
+#: A sweep that took longer walks over what an old snapshot could see (seconds); nobody is woken meanwhile, and all of
+#: those together may take a thousandth of the time.
+DEAR, SHARE = 0.05, 1000
 
 #: What has been seen before the first look.
 NOTHING = Sight(
     place=None, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
-    strays=[], expired=False, at=0.0,
+    strays=[], expired=False, at=0.0, took=0.0,
 )  # fmt: skip
 
 
@@ -243,12 +244,12 @@ class Scheduler:
     def see(self, database: Database, *, renew: bool, sweep: bool) -> Sight:
         """Look, and prolong the lease; when that fails, alone."""
         sent, floors, survey = boottime(), self.node.floors, self.survey
-        front = survey.begin()
+        front, scrub = survey.begin(sweep=sweep)
         try:
             sight = self.nodes.look(
                 database, self.header.node, queues=floors.queues, priorities=floors.priorities, floors=front,
-                doubts=survey.doubts, sweep=sweep, due_from=self.due.start(self.sight.at),
-                since=self.burials.since(survey.settled_at, complete=survey.complete),
+                scrub=scrub, doubts=survey.doubts, sweep=sweep, due_from=self.due.start(self.sight.at),
+                since=self.burials.since(survey.settled_at),
                 beat=self.lease.beat(survey.returned) if renew else None,
             )  # fmt: skip
         except psycopg.Error:

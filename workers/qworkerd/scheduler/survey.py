@@ -6,13 +6,8 @@ from time import monotonic
 
 from qworker.nodes import PREPARED, Sight
 from qworkerd.floors import Floors
+from qworkerd.scheduler.scrub import DEAR, Scrub
 
-#: A look begins at the very front at least so often (seconds), for jobs that came back unannounced: edited, restored.
-COMPLETE = 30.0
-#: Looks that walk over all that an old snapshot could see may take a thousandth of the time: nobody is woken meanwhile.
-SHARE = 1000
-#: A look that took longer is dear (seconds).
-DEAR = 0.005
 #: A transaction that has been writing for longer (seconds) keeps the floors down no more; they fall when it ends.
 LINGER = 3.0
 #: What was handed back here is told to the other nodes for so long (seconds); one whose looks were further apart may
@@ -33,11 +28,12 @@ class Survey:
     fall back to the places that were settled without a doubt.
 
     Jobs handed back by this node lower the floors (`Floors.lower`), those handed back by others are told with their
-    beats, and a node that is no more may have told nobody.
+    beats, and a node that is no more may have told nobody. What nobody can tell the scrub finds.
     """
 
     def __init__(self, floors: Floors) -> None:
         self._floors = floors
+        self._scrub = Scrub()
         #: The lowest place handed back that no beat has told yet, and those that were, with the time.
         self._untold: int | None = None
         self._told: deque[tuple[float, int]] = deque()
@@ -57,13 +53,13 @@ class Survey:
         #: Whether the floors fell with the last look.
         self._fell = False
         self._at = 0.0
-        #: Whether the look under way begins at the very front.
-        self.complete = False
+        #: Whether no look has been had yet: the first begins at the very front.
+        self._anew = True
+        self._scrub.reset()
         #: Whether the next look has to say who is writing.
         self.doubts = True
         self._nodes: frozenset[int] = frozenset()
         self._began = self._seen = monotonic()
-        self._complete_due = 0.0
         self._returns = self._floors.returns()
         self._hear()
         self._floors.set([0] * len(self._floors.queues), self._returns)
@@ -79,16 +75,18 @@ class Survey:
         """Whether somebody has been writing for long: what that was waits for a look to find the writer gone."""
         return bool(self._lingering)
 
-    def begin(self) -> list[int]:
-        """Return from where the next look has to begin, for each pair of queue and priority."""
+    def begin(self, *, sweep: bool = False) -> tuple[list[int], tuple[int, int]]:
+        """Return from where the next look has to begin, for each pair of queue and priority; and the scrub's slice.
+
+        sweep: the look also asks for what is rare, and may take long for that.
+        """
         self._began = now = monotonic()
         self._returns = self._floors.returns()
         self._hear()
         while self._told and self._told[0][0] < now - TOLD:
             self._told.popleft()
-        self.complete = now >= self._complete_due
         front = self._floors.front()
-        return [0] * len(front) if self.complete else front
+        return front, self._scrub.begin(front, free=not sweep)
 
     def _hear(self) -> None:
         """Take in what was handed back here since the last look, before the floors reckon with it."""
@@ -105,11 +103,13 @@ class Survey:
         fell, self._fell = self._fell, self._fall_back(sight)
         floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.fronts]
         fallen_to = self.settled_at
-        again = (self._settle(sight) and now - self._began > DEAR and self.complete) or self._fell
+        dear, anew, self._anew = sight.took > DEAR, self._anew, False
+        again = (self._settle(sight) and dear and anew) or self._fell
         if self._fell:
             self.settled_at = fallen_to  # for the next look: what lingered may have been a claim
-        if self.complete:
-            self._complete_due = now + max(COMPLETE, SHARE * (now - self._began))
+        if anew and not dear:
+            self._scrub.trust(min(sight.drawn if front is None else front - 1 for front in sight.fronts))
+        self._scrub.take(sight.took)
         before, self._seen = self._seen, self._began
         if now - before > MISSED or self._nodes - sight.beats.keys():
             floors, again = [0] * len(floors), True
@@ -124,8 +124,7 @@ class Survey:
 
     def miss(self) -> None:
         """Take in that a look could not be had: who lingered may be gone, and nobody knows."""
-        if self.complete:
-            self._complete_due = monotonic() + COMPLETE
+        self._scrub.miss()
         if self._lingering:
             self._floors.fall(min(places for places, _ in self._lingering.values()))
 

@@ -30,8 +30,8 @@ DELETE FROM {schema}.sleeper WHERE node = %(node)s;
 DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: look
--- What there is to do: other nodes' beats and leases, the first job behind each floor, when the next one is due, whom to
--- cancel, whether claims of this node from `since` on are still out. `place` prolongs the lease in the same breath; no
+-- What there is to do: other nodes' beats and leases, the first job behind each floor or from `scrub_from` to `scrub_to`,
+-- when the next one is due, whom to cancel, whether claims of this node from `since` on are still out. `place` prolongs the lease in the same breath; no
 -- lock on a job is taken or waited for. `doubts` asks who is writing to the table: a transaction that draws a place holds
 -- this lock from before it draws until it ends; one that is prepared has no process and ends at some time. `sweep` asks
 -- for what is rare: nodes that jobs name and that are no more (claims that committed after their node was declared dead),
@@ -46,13 +46,18 @@ SELECT
     (SELECT renewed.place FROM renewed) AS place,
     others.beats,
     others.returned,
-    (SELECT array_agg(front.seq ORDER BY w.place)
+    (SELECT array_agg(least(lost.seq, front.seq) ORDER BY w.place)
        FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(floors)s::bigint[])
             WITH ORDINALITY AS w (queue, priority, floor, place)
        LEFT JOIN LATERAL (
                 SELECT j.seq FROM {schema}.job AS j
                  WHERE j.state = 'available' AND j.queue = w.queue AND j.priority = w.priority AND j.seq > w.floor
-                 ORDER BY j.seq LIMIT 1) AS front ON true) AS fronts,
+                 ORDER BY j.seq LIMIT 1) AS front ON true
+       LEFT JOIN LATERAL (
+                SELECT j.seq FROM {schema}.job AS j
+                 WHERE j.state = 'available' AND j.queue = w.queue AND j.priority = w.priority
+                   AND j.seq > %(scrub_from)s AND j.seq <= %(scrub_to)s AND %(scrub_from)s < %(scrub_to)s
+                 ORDER BY j.seq LIMIT 1) AS lost ON true) AS fronts,
     drawn.last_value - 1 + drawn.is_called::int AS drawn,
     CASE WHEN %(doubts)s THEN ARRAY (
         SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'prepared' ELSE l.virtualtransaction END
@@ -88,7 +93,8 @@ SELECT
     ) OR EXISTS (
         SELECT FROM {schema}.job AS y WHERE y.cancel_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
-    extract(epoch FROM clock_timestamp())::float8 AS at
+    extract(epoch FROM clock_timestamp())::float8 AS at,
+    extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
   FROM {schema}.job_seq AS drawn
  CROSS JOIN (
         SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, n.lease)), '{}') AS beats,
