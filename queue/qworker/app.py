@@ -25,11 +25,10 @@ T = TypeVar("T", bound=Task[..., Any])
 class Declaration:
     """What `app.task(...)` returns: makes a task of the function or dataclass below it."""
 
-    def __init__(self, app: "App", defaults: Options, name: str | None, slow_after: float | Unset | None) -> None:
+    def __init__(self, app: "App", defaults: Options, own: dict[str, Any]) -> None:
         self._app = app
         self._defaults = defaults
-        self._name = name
-        self._slow_after = slow_after
+        self._own = own
 
     # A class is callable too, and the first overload is meant to win.
     @overload
@@ -38,7 +37,7 @@ class Declaration:
     def __call__(self, call: Callable[P, R]) -> Task[P, R]: ...
     def __call__(self, call: Any) -> Any:
         """Register a task; a class stays the class, for its instances are what `app.enqueue` takes."""
-        task = self._app.register(call, self._defaults, name=self._name, slow_after=self._slow_after)
+        task = self._app.register(call, self._defaults, **self._own)
         return call if isinstance(call, type) else task
 
 
@@ -76,6 +75,7 @@ class App:
         *,
         name: str | None = None,
         slow_after: float | timedelta | Unset | None = UNSET,
+        transactional: bool = False,
         **defaults: Unpack[Named],
     ) -> Declaration: ...
     def task(  # type: ignore[misc] # mypy takes the unpacked names for more than Any
@@ -85,13 +85,15 @@ class App:
         *,
         name: str | None = None,
         slow_after: float | timedelta | Unset | None = UNSET,
+        transactional: bool = False,
         **defaults: Any,
     ) -> Any:
         """Make a task of a function, or of a dataclass with a method `handle`.
 
         name: under which jobs are stored, "module.qualname" if not given. slow_after: seconds after which a running job
-        is reported, None = never. All others are defaults of the task's jobs, see `qworker.options.Options`; a
-        connection or a moment is none.
+        is reported, None = never. transactional: what the handler does on `current_job.connection` commits in one
+        transaction with the end of its job, or not at all. All others are defaults of the task's jobs, see
+        `qworker.options.Options`; a connection or a moment is none.
         """
         for option in ("conn", "run_at"):
             if option in defaults:
@@ -101,7 +103,10 @@ class App:
             raise TypeError(
                 f"app.task goes above a function or class, not {call!r}; options have names: queue='emails'"
             )
-        declaration = Declaration(self, Options.of(defaults), name, slow)
+        if not isinstance(transactional, bool):
+            raise TypeError(f"transactional takes True or False, not {transactional!r}")
+        own = {"name": name, "slow_after": slow, "transactional": transactional}
+        declaration = Declaration(self, Options.of(defaults), own)
         return declaration if call is None else declaration(call)
 
     def cron(
@@ -163,11 +168,9 @@ class App:
         """Close unused connections; the next use opens new ones."""
         self.pool.close()
 
-    def register(
-        self, call: Callable[..., Any], defaults: Options, *, name: str | None, slow_after: float | Unset | None
-    ) -> Task[..., Any]:
+    def register(self, call: Callable[..., Any], defaults: Options, **own: Any) -> Task[..., Any]:
         """Add a task; raises ConfigurationError when its name is taken by another."""
-        task: Task[..., Any] = Task(call, self._enqueuer, defaults, name=name, slow_after=slow_after)
+        task: Task[..., Any] = Task(call, self._enqueuer, defaults, **own)
         known = self.tasks.get(task.name)
         # The same lines twice are one module under two names, or reloaded.
         if known is not None and known.place != task.place:

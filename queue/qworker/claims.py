@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
+from psycopg.rows import tuple_row
 
 from qworker.arrays import of_numbers, of_texts
 from qworker.express import Express
@@ -90,6 +91,22 @@ class Claims:
         """
         parameters = {"ids": of_numbers(ids), "token": token, "durations": durations, "results": results}
         return [row[0] for row in self._acknowledge.fetch(database, parameters)]
+
+    def complete(self, database: Database, token: int, job: int, *, duration: float, result: str | None) -> bool:
+        """Move one finished job to the history, in a transaction that the caller commits.
+
+        False means that the job is no longer this claim's. Waits for who has locked it.
+        """
+        cursor = Cursor(database, row_factory=tuple_row)
+        if cursor.execute(self._sql["hold"], {"id": job, "token": token}).fetchone() is None:
+            return False
+        durations, results = f'{{"{job}":{duration}}}', "{}" if result is None else f'{{"{job}":{result}}}'
+        parameters = {"ids": of_numbers([job]), "token": token, "durations": durations, "results": results}
+        return cursor.execute(self._sql["acknowledge"], parameters).fetchone() is not None
+
+    def end_session(self, database: Database, pid: int, role: str) -> None:
+        """End a session of the server by its process, if it is the one that plays this role."""
+        self._ids(database, "end_session", {"pid": pid, "role": role})
 
     def release(self, database: Database, token: int, ids: Iterable[int]) -> list[int]:
         """Hand jobs back unstarted: uncounted, in their old place."""

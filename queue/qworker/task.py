@@ -46,6 +46,7 @@ class Task(Generic[P, R]):
         *,
         name: str | None = None,
         slow_after: float | Unset | None = UNSET,
+        transactional: bool = False,
     ) -> None:
         _refuse_asynchronous(call)
         #: What jobs call it; "module.qualname" unless given.
@@ -60,6 +61,8 @@ class Task(Generic[P, R]):
         self.retry: Retry = defaults.retry if isinstance(defaults.retry, Retry) else Retry()
         #: Seconds after which a running job is reported as slow; None = never; UNSET = the worker's default.
         self.slow_after = slow_after
+        #: Whether the handler's work on `current_job.connection` commits together with the end of its job.
+        self.transactional = transactional
         #: What the worker calls.
         self.handler: Callable[..., Any] = call
         #: What the worker calls when a job has failed for good.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -307,3 +308,49 @@ def ends(end: str, path: str) -> None:
         hold(path)
         if current_job.attempt == 1:
             ENDS[end]()
+
+
+# What a transactional handler does once its effect is written; the second attempt returns at once.
+
+
+def _caught() -> None:
+    with suppress(psycopg.Error):
+        current_job.connection.execute("SELECT 1/0")
+
+
+def _terminated() -> None:
+    pid = current_job.connection.info.backend_pid
+    with psycopg.connect(os.environ["QWORKER_DSN"]) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+
+def _raises() -> None:
+    raise ValueError("after the effect")
+
+
+EFFECTS: dict[str, Callable[[], object]] = {
+    "returns": lambda: None,
+    "raises": _raises,
+    "timeout": lambda: time.sleep(60),
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "catches an error": _caught,
+    "commits": lambda: current_job.connection.commit(),  # noqa: PLW0108 - there is none yet
+    "loses its session": _terminated,
+    "breaks a rule": lambda: current_job.connection.execute("INSERT INTO effect VALUES (%s, 0, -1)", (current_job.id,)),
+}
+
+
+@app.task(name="takes_effect", transactional=True, timeout=1.0, retry=SOON)
+def takes_effect(way: str) -> str:
+    with alone():
+        current_job.connection.execute("INSERT INTO effect VALUES (%s, %s)", (current_job.id, current_job.attempt))
+        if current_job.attempt == 1:
+            EFFECTS[way]()
+        return "done"
+
+
+@app.task(name="takes_effect_late", transactional=True, retry=SOON)
+def takes_effect_late(path: str) -> None:
+    with alone():
+        current_job.connection.execute("INSERT INTO effect VALUES (%s, %s)", (current_job.id, current_job.attempt))
+        hold(path)

@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from qworker.claims import Claims
 from qworkerd.claim import Claim
-from qworkerd.worker.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded
+from qworkerd.worker.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded
 
 Database = Connection[tuple[Any, ...]]
 Done = tuple[Claim, int, Outcome | None]
@@ -76,6 +76,14 @@ class Acknowledge(Errand):
         self._results = {}  # another one, should halves share it
 
 
+class Note(Errand):
+    """Jobs whose end was committed with their work: nothing is left to be written."""
+
+    def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
+        """Return them."""
+        return list(self.ids)
+
+
 class Release(Errand):
     """Jobs that are handed back as if they had never been claimed."""
 
@@ -102,10 +110,18 @@ class Decision(Errand):
         self.ids.append(job)
         self._outcome = outcome
         self._plain = False
+        self._lost = outcome.lost if isinstance(outcome, Retried | Failed) else None
+        self.uncertain = self._lost is not None
 
     def write(self, claims: Claims, database: Database) -> list[int]:
-        """Retry, fail, put off or end the job."""
+        """Retry, fail, put off or end the job; a session that may still commit its work is ended first.
+
+        Until it is over the job is locked, and the errand repeated; if it has committed, the job is no longer the
+        claim's.
+        """
         (job,) = self.ids
+        if self._lost is not None:
+            claims.end_session(database, self._lost.pid, self._lost.role)
         match self._outcome:
             case PutOff(delay, bounced):
                 return claims.snooze(database, self.token, job, delay=delay, bounced=bounced)
@@ -128,6 +144,7 @@ def sort(done: Iterable[Done]) -> list[Errand]:
     """Make errands of what was handed over, as few as possible: each is a statement and a commit."""
     successes: dict[Claim, Acknowledge] = {}
     returned: dict[Claim, Release] = {}
+    notes: dict[Claim, Note] = {}
     decisions: list[Errand] = []
     for claim, job, outcome in done:
         if outcome is None or isinstance(outcome, Succeeded):
@@ -137,6 +154,8 @@ def sort(done: Iterable[Done]) -> list[Errand]:
             errand.add(job, outcome)
         elif isinstance(outcome, Returned):
             returned.setdefault(claim, Release(claim)).add(job, outcome)
+        elif isinstance(outcome, Committed):
+            notes.setdefault(claim, Note(claim)).ids.append(job)
         else:
             decisions.append(Decision(claim, job, outcome))
-    return [*successes.values(), *returned.values(), *decisions]
+    return [*successes.values(), *notes.values(), *returned.values(), *decisions]

@@ -1,15 +1,26 @@
 """The pooled connection that handlers may use: `current_job.connection`."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool
 
 from qworker.connection import session_name
+from qworker.errors import QworkerError
 from qworkerd.node import Node
 from qworkerd.slots import Slot
+from qworkerd.worker.outcome import Session
+
+Transaction = AbstractContextManager[psycopg.Transaction]
+
+
+class ClaimLost(QworkerError):
+    """The job was taken from this worker before its work could be committed, and so nothing of it was."""
 
 
 class Lending:
@@ -22,6 +33,10 @@ class Lending:
         self._node = node
         self._role = f"job {slot.seat} {slot.tag}"
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._pid = 0
+        self._transaction: Transaction | None = None
+        #: The session of the last connection taken back, if it was lost before its commit was confirmed.
+        self.lost: Session | None = None
 
     def lend(self) -> psycopg.Connection[Any]:
         """Return a connection that is not in a transaction; raises psycopg_pool.PoolTimeout when there is none."""
@@ -34,27 +49,77 @@ class Lending:
         # What the job before has made of it: with autocommit on, nothing would be rolled back when this one raises.
         connection.autocommit = False
         connection.row_factory = tuple_row
+        self._pid = connection.info.backend_pid
+        return connection
+
+    def begin(self) -> psycopg.Connection[Any]:
+        """Return a connection in a transaction that is not the handler's to end: commit() and rollback() raise."""
+        connection = self.lend()
+        transaction = connection.transaction()
+        try:
+            transaction.__enter__()
+        except BaseException:
+            self._return(connection)
+            raise
+        self._transaction = transaction
         return connection
 
     def _conninfo(self) -> str:
         dsn = self._node.dsn
         return make_conninfo(dsn, application_name=session_name(conninfo_to_dict(dsn), self._role))
 
-    def take_back(self, connection: psycopg.Connection[Any], *, commit: bool) -> psycopg.Error | None:
-        """Commit or roll back what the handler has done; return what went wrong. The pool keeps the connection."""
+    def take_back(
+        self, connection: psycopg.Connection[Any], *, commit: bool, last: Callable[[], bool] | None = None
+    ) -> psycopg.Error | ClaimLost | None:
+        """Commit or roll back what the handler has done; return what went wrong. The pool keeps the connection.
+
+        last: what is to be done before the commit; False: the job is no longer ours, and nothing is committed.
+        """
+        transaction, self._transaction, self.lost = self._transaction, None, None
         try:
-            if commit:
+            if not commit:
+                self._roll_back(connection, transaction)
+                return None
+            _check(connection, last)
+            if transaction is None:
                 connection.commit()
-            elif not connection.closed:
-                connection.rollback()
-        except psycopg.Error as error:
+            else:
+                transaction.__exit__(None, None, None)
+        except (psycopg.Error, ClaimLost) as error:
+            if connection.closed:
+                self.lost = Session(self._pid, self._role)
+            else:
+                self._roll_back(connection, transaction)
             return error
         finally:
-            if self._pool is not None:
-                self._pool.putconn(connection)
+            self._return(connection)
         return None
+
+    def _roll_back(self, connection: psycopg.Connection[Any], transaction: Transaction | None) -> None:
+        """Undo what the handler has done; where that fails the pool closes the connection, which does it too."""
+        if connection.closed:
+            return
+        with suppress(psycopg.Error):
+            if transaction is None:
+                connection.rollback()
+            else:
+                transaction.__exit__(psycopg.Rollback, psycopg.Rollback(), None)
+
+    def _return(self, connection: psycopg.Connection[Any]) -> None:
+        if self._pool is not None:
+            self._pool.putconn(connection)
 
     def close(self) -> None:
         """Close the pool, without waiting for its threads for long."""
         if self._pool is not None:
             self._pool.close(timeout=1.0)
+
+
+def _check(connection: psycopg.Connection[Any], last: Callable[[], bool] | None) -> None:
+    """Do what is to be done before the commit; raise what keeps it from coming."""
+    if connection.pgconn.transaction_status == TransactionStatus.INERROR:
+        raise psycopg.errors.InFailedSqlTransaction(
+            "the handler has caught an error of the database and returned: the server commits nothing after it"
+        )
+    if last is not None and not last():
+        raise ClaimLost("the claim was over; nothing was committed")

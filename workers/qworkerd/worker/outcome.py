@@ -23,19 +23,35 @@ class Succeeded:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """The handler returned, and the end of its job was committed with its work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session of the server that was lost in a commit: nobody knows yet what has become of that."""
+
+    #: The server's process, and the end of the session's application_name.
+    pid: int
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retried:
-    """Another attempt follows after `delay` seconds."""
+    """Another attempt follows after `delay` seconds; unless the lost session has committed."""
 
     delay: float
     error: dict[str, Any]
+    lost: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No other attempt follows; hook tells whether the task wants to hear of it."""
+    """No other attempt follows, unless the lost session has committed; hook: whether the task wants to hear of it."""
 
     error: dict[str, Any]
     hook: bool
+    lost: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,7 @@ class Ended:
     error: dict[str, Any]
 
 
-Outcome = Succeeded | Retried | Failed | PutOff | Returned | Ended
+Outcome = Succeeded | Committed | Retried | Failed | PutOff | Returned | Ended
 
 
 def describe(error: BaseException, attempt: int, cause: str | None = None) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 import os
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
 from json import JSONDecoder
 from time import monotonic
 from typing import Any
 
 from qworker import PayloadTooLarge, Task
+from qworker.claims import Claims
 from qworker.context import RunningJob, running
 from qworker.errors import Interrupt, JobFailed
 from qworker.job import Job
@@ -21,7 +24,7 @@ from qworkerd.worker.clerk import Clerk
 from qworkerd.worker.forks import Forks
 from qworkerd.worker.gate import Gate
 from qworkerd.worker.lending import Lending
-from qworkerd.worker.outcome import Ended, Failed, Outcome, PutOff, Retried, Succeeded, describe, judge
+from qworkerd.worker.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded, describe, judge
 
 #: Bit of job.flags: the job is the failure hook of another one.
 HOOK = 2
@@ -45,6 +48,7 @@ class Runner:
         self._gate = gate
         self._clerk = clerk
         self._lending = Lending(node, slot)
+        self._claims = Claims(node.settings.schema)
         self._forks = Forks()
         self._log = log.get()
         self._verbose = node.settings.log_level == "debug"
@@ -65,6 +69,7 @@ class Runner:
             return now
         policy = self._policies.find(task, overrides)
         deadline = now + policy.timeout
+        whole = task.transactional and not flags & HOOK  # the end of the job belongs to its transaction
         job = RunningJob(
             job_id,
             name,
@@ -74,7 +79,7 @@ class Runner:
             enqueued_at,
             now,
             deadline,
-            self._lending.lend,
+            self._lending.begin if whole else self._lending.lend,
             self._progress,
         )
         self._claim = claim
@@ -101,13 +106,17 @@ class Runner:
         if self._forks.strayed:
             os._exit(1)  # the handler has forked, and its child came back here
         if job.lent is not None:
-            spoiled = self._lending.take_back(job.lent, commit=raised is None)
+            last = partial(self._complete, job, claim.token, ended, result) if whole else None
+            spoiled = self._lending.take_back(job.lent, commit=raised is None, last=last)
             raised = raised or spoiled
-        if raised is None and result is None and ended - now < _INSTANT:
+        whole = whole and raised is None and job.lent is not None
+        if raised is None and result is None and not whole and ended - now < _INSTANT:
             claim.statuses[place] = Status.SUCCEEDED
             self._clerk.done.append((claim, job_id, None))
         else:
-            outcome = self._conclude(job, task, policy, raised, result, ended, flags)
+            outcome = self._conclude(job, task, policy, raised, None if whole else result, ended, flags)
+            if whole:
+                outcome = Committed()
             claim.statuses[place] = (
                 Status.SUCCEEDED if isinstance(outcome, Succeeded) and outcome.result is None else Status.DONE
             )
@@ -144,7 +153,15 @@ class Runner:
             hook=task.hook is not None and not flags & HOOK,
         )  # fmt: skip
         self._tell(outcome, raised, duration, policy)
+        if isinstance(outcome, Retried | Failed):
+            return replace(outcome, lost=self._lending.lost if job.lent is not None else None)
         return outcome
+
+    def _complete(self, job: RunningJob, token: int, ended: float, result: Any) -> bool:
+        """Write the end of a job into the transaction of its work."""
+        return self._claims.complete(
+            job.connection, token, job.id, duration=ended - job.started, result=self._encode(result)
+        )
 
     def _tell(self, outcome: Outcome, raised: BaseException, duration: float, policy: Policy) -> None:
         facts = {"duration": round(duration, 3), "max_attempts": policy.max_attempts}

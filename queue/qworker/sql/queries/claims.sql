@@ -50,6 +50,17 @@ SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, coalesce((%(du
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
 RETURNING id;
 
+-- name: hold
+-- Make sure, until the transaction ends, that nobody else decides about a job of this claim; waits for who does so now.
+SELECT j.id FROM {schema}.job AS j WHERE j.id = %(id)s AND j.token = %(token)s FOR UPDATE;
+
+-- name: end_session
+-- End the session that may be about to commit the work of a job whose worker has lost the connection to it.
+SELECT pg_terminate_backend(a.pid)
+  FROM pg_stat_activity AS a
+ WHERE a.pid = %(pid)s AND a.usename = current_user
+   AND right(a.application_name, length(%(role)s)) = %(role)s;
+
 -- name: finish
 -- End one job without success ('cancelled', 'discarded'), with the error that goes with it.
 WITH done AS (
