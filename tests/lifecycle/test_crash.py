@@ -13,7 +13,7 @@ import pytest
 from qworker import Job, JobState
 from qworker.claims import Claims
 from qworkerd.claim import draw_token
-from tests.lifecycle.application import app, quick
+from tests.lifecycle.application import app, quick, segfault
 from tests.lifecycle.cluster import PATIENT, Cluster, reached
 from tests.lifecycle.handlers import held
 from tests.lifecycle.hostile import Orders
@@ -109,6 +109,20 @@ def test_the_job_of_a_killed_worker_runs_again_within_a_second_and_its_neighbour
         assert (done.state, done.attempt, done.crashes) == (JobState.COMPLETED, 1, 0)
         assert len(cluster.notes("start", job=neighbour.id)) == 1
     assert len(node.events("child.died")) == 1
+
+
+def test_a_crash_is_on_record_with_where_it_happened_and_what_the_worker_had_used(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1").await_ready()
+    done = reached(segfault.enqueue(once=True))
+    assert (done.state, done.attempt, done.crashes) == (JobState.COMPLETED, 2, 1)
+    (error,) = done.errors
+    assert (error["type"], error["cause"], error["phase"]) == ("WorkerDied", "signal:SEGV", "running")
+    assert error["traceback"].startswith("Fatal Python error: Segmentation fault")
+    assert "in segfault" in error["traceback"]
+    assert 0 <= error["ran"] < 10
+    assert error["maxrss_mib"] > 10
+    assert error["cpu"] > 0
+    assert node.await_event("child.died")["stacks"] == error["traceback"]
 
 
 def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belongs(

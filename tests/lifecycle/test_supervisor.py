@@ -146,16 +146,20 @@ def test_orphans_it_inherits_are_reaped(cluster: Cluster) -> None:
     assert node.stop() == 0
 
 
-def test_a_handler_that_holds_the_interpreter_shows_its_stack_before_it_is_killed(cluster: Cluster) -> None:
+def test_a_handler_that_holds_the_interpreter_leaves_its_stack_on_record_before_it_is_killed(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", "--kill-grace", "0.2").await_ready()
     job = hostile.app.get_task("stuck").enqueue("GIL")
     overdue = node.await_event("child.overdue")
     assert (overdue["phase"], overdue["job"], overdue["task"]) == ("running", job.id, "stuck")
-    node.await_event("child.died", child_pid=overdue["child_pid"], cause="timeout")
-    log = node.log.read_text()
-    assert "most recent call first" in log
-    assert "in stuck" in log
+    died = node.await_event("child.died", child_pid=overdue["child_pid"], cause="timeout")
+    assert "most recent call first" in died["stacks"]
+    assert "in stuck" in died["stacks"]
     assert job.wait(10) == "second attempt"
+    (error,) = job.refresh().errors
+    assert (error["cause"], error["phase"], error["traceback"]) == ("timeout", "running", died["stacks"])
+    assert 0.5 < error["ran"] < 10
+    assert (error["maxrss_mib"], error["cpu"]) == (died["maxrss_mib"], died["cpu"])
+    assert error["cpu"] > 0.3
 
 
 def test_what_jobs_have_started_does_not_outlive_a_supervisor_that_is_killed(cluster: Cluster) -> None:

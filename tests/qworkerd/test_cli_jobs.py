@@ -14,7 +14,7 @@ ERRORS = [
     {"at": "2026-01-01T10:00:00+00:00", "attempt": 1, "type": "ValueError", "message": "first",
      "traceback": "Traceback (most recent call last):\n  one\nValueError: first", "cause": None},
     {"at": "2026-01-01T10:00:10+00:00", "attempt": 2, "type": "WorkerDied", "message": "second",
-     "cause": "signal:SEGV"},
+     "cause": "signal:SEGV", "phase": "running", "ran": 1.5, "maxrss_mib": 33, "cpu": 0.25},
 ]  # fmt: skip
 
 
@@ -84,7 +84,10 @@ def test_show_tells_arguments_and_every_attempts_error(command: Command, make: A
     assert f"id           {job_id}\n" in text
     assert 'args         {"user_id": 7}\n' in text
     assert "ValueError: first\n    Traceback (most recent call last):\n      one\n    ValueError: first\n" in text
-    assert "WorkerDied (signal:SEGV): second\n" in text
+    assert (
+        "WorkerDied (signal:SEGV): second\n"
+        "    while running, after 1.5 s; the worker's peak memory 33 MiB, its processor time 0.25 s\n"
+    ) in text
 
 
 def test_show_for_programs_has_everything(command: Command, make: Any) -> None:

@@ -1,7 +1,6 @@
 """Who is past a deadline is looked at twice, then shows its stacks, then dies; unless it has got over it."""
 
 import os
-import signal
 from math import inf
 
 import pytest
@@ -10,6 +9,7 @@ from qworker import App
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Phase, Role, Slot
+from qworkerd.stacks import ASK
 from qworkerd.supervisor.overdue import LAST_WORDS, SECOND_LOOK, Overdue
 from qworkerd.supervisor.seat import Seat
 
@@ -55,7 +55,7 @@ def test_a_job_past_its_hard_deadline_shows_its_stacks_and_dies(bench: Bench) ->
     bench.look(0.2)
     assert not bench.seat.sentence
     bench.look(SECOND_LOOK + 0.01)
-    assert (bench.seat.sentence, bench.dumped, bench.killed) == ("timeout", [signal.SIGUSR2], [])
+    assert (bench.seat.sentence, bench.dumped, bench.killed) == ("timeout", [ASK], [])
     bench.look(LAST_WORDS + 0.01)
     bench.look(1.0)
     assert (bench.seat.sentence, bench.killed) == ("timeout", [4711])

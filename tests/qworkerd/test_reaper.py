@@ -142,12 +142,12 @@ def slot() -> Slot:
 
 
 def test_a_child_without_claims_leaves_no_grave(slot: Slot) -> None:
-    assert not inter(slot, "exit:0")
+    assert not inter(slot, "exit:0", Death(1, 0, 0, 0.0))
     assert slot.state is SlotState.FREE
 
 
 def test_a_child_with_a_claim_leaves_a_grave_even_if_the_claim_has_no_answer_yet(slot: Slot) -> None:
     slot.claims[0].open(99)
-    assert inter(slot, "signal:KILL")
+    assert inter(slot, "signal:KILL", Death(1, -9, 33, 0.5))
     assert slot.state is SlotState.DEAD
-    assert slot.cause == "signal:KILL"
+    assert (slot.cause, slot.maxrss, slot.cpu) == ("signal:KILL", 33, 0.5)

@@ -9,10 +9,12 @@ import enum
 import mmap
 import socket
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 from qworkerd.claim import CLAIM_SIZE, CLAIMS, Claim, Entry
 from qworkerd.header import Header
+from qworkerd.stacks import Stacks
 
 _WORD = 8
 _HEADER = 16 * _WORD
@@ -50,14 +52,16 @@ class Phase(enum.IntEnum):
 class Slot:
     """What a child tells the others; see the module for who writes when."""
 
-    __slots__ = ("_cause", "claims", "floats", "index", "words")
+    __slots__ = ("_cause", "claims", "floats", "index", "stacks", "words")
 
     # Field numbers, for the hot path: `slot.words[Slot.PHASE] = …`, `slot.floats[Slot.DEADLINE] = …`.
-    STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL, RETURNED, RETURNS = range(11)
-    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY = range(11, 17)
+    STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL, RETURNED, RETURNS, MAXRSS = range(12)
+    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY, CPU, ENDED = range(12, 20)
 
     def __init__(self, memory: memoryview, index: int) -> None:
         self.index = index
+        #: Where the child leaves its stacks.
+        self.stacks = Stacks()
         self.words = memory[:_FIELDS].cast("q")
         self.floats = memory[:_FIELDS].cast("d")
         self._cause = memory[_FIELDS : _FIELDS + _CAUSE]
@@ -97,14 +101,19 @@ class Slot:
             if number not in (Slot.RETURNED, Slot.RETURNS):
                 self.words[number] = 0
         self._cause[:] = bytes(_CAUSE)
+        self.stacks.clear()
         self.words[Slot.ROLE] = role
         self.words[Slot.SEAT] = seat
         self.floats[Slot.SINCE] = now
         self.enter(Phase.BOOTING, deadline)
         self.state = SlotState.LIVE
 
-    def bury(self, cause: str) -> None:
-        """Mark the child dead: what it leaves is now the scheduler's to settle."""
+    def bury(self, cause: str, maxrss: int = 0, cpu: float = 0.0) -> None:
+        """Mark the child dead: what it leaves is now the scheduler's to settle.
+
+        maxrss and cpu are what it has used (MiB, seconds), 0 where nobody has measured it.
+        """
+        self.words[Slot.MAXRSS], self.floats[Slot.CPU], self.floats[Slot.ENDED] = maxrss, cpu, monotonic()
         text = cause.encode()[:_CAUSE]
         self._cause[: len(text)] = text
         self.state = SlotState.DEAD

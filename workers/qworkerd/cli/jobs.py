@@ -158,5 +158,10 @@ def _describe(error: Any) -> None:
     cause = f" ({error['cause']})" if error.get("cause") else ""
     title = f"attempt {error.get('attempt')}, {text(at)}: {error.get('type')}{cause}: {error.get('message')}"
     click.echo("\n" + mask(title))
+    if error.get("phase"):  # what is known of a worker that died
+        click.echo(
+            f"    while {error['phase']}, after {text(error.get('ran'))} s; the worker's peak memory"
+            f" {text(error.get('maxrss_mib'))} MiB, its processor time {text(error.get('cpu'))} s"
+        )
     if error.get("traceback"):
         click.echo(mask("\n".join(f"    {line}" for line in str(error["traceback"]).rstrip().splitlines())))

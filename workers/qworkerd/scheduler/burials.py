@@ -14,7 +14,7 @@ from qworkerd import log
 from qworkerd.claim import Claim, Status
 from qworkerd.node import Node
 from qworkerd.policy import Policies
-from qworkerd.slots import Slot
+from qworkerd.slots import Phase, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -87,14 +87,17 @@ class Burials:
         if running is not None and slot.cause not in ORDERED:
             spared.append(running.id)
             held = self._nodes.token_jobs(database, node, token)
-            freed = sum(self._charge(database, token, job, slot.cause) for job in held if job.id == running.id)
+            freed = sum(self._charge(database, token, job, slot) for job in held if job.id == running.id)
         return freed + self._nodes.release_token(database, node, token, spared)
 
-    def _charge(self, database: Database, token: int, job: HeldJob, cause: str) -> int:
-        """Decide about the job that ran when its worker died."""
+    def _charge(self, database: Database, token: int, job: HeldJob, slot: Slot) -> int:
+        """Decide about the job that ran when its worker died, and put on record what is known of that."""
+        cause = slot.cause
         error = json.dumps({
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "attempt": job.attempt, "type": "WorkerDied",
-            "message": f"the worker died while it ran this job: {cause}", "traceback": "", "cause": cause,
+            "message": f"the worker died while it ran this job: {cause}", "traceback": slot.stacks.read(),
+            "cause": cause, "phase": Phase(slot.phase).name.lower(), "ran": round(slot.ended - slot.started, 3),
+            "maxrss_mib": slot.maxrss, "cpu": round(slot.cpu, 3),
         })  # fmt: skip
         facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
         if job.cancelled:

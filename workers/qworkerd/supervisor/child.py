@@ -11,6 +11,7 @@ from contextlib import suppress
 from qworkerd import exits
 from qworkerd.signals import ANSWERED, ignore
 from qworkerd.slots import Role, Slot
+from qworkerd.stacks import disown
 
 PR_SET_PDEATHSIG = 1
 
@@ -35,6 +36,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
     """Fork a child that ends with run's result as its exit code; return its pid. Signals must be blocked."""
     flush()
     parent = os.getpid()
+    slot.stacks.collect()  # before the fork: what hangs in somebody's fork hook can be asked as well
     pid = os.fork()
     if pid == 0:
         code = exits.SOFTWARE
@@ -46,6 +48,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
         finally:
             flush()
             os._exit(code)
+    disown()
     with suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)  # both sides do it, so that nobody sees the child outside of its group
     return pid

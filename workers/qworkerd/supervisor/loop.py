@@ -132,10 +132,12 @@ class Supervisor:
         }  # fmt: skip
         if running is not None:
             facts |= {"job": running.id, "task": self.node.task_name(running.task), "attempt": running.attempt}
+        if stacks := slot.stacks.read():
+            facts["stacks"] = stacks
         if death.code == exits.CONFIG and not self.announced:
             self.exit_code = exits.CONFIG
             self.shutdown.drain("configuration")
-        if inter(slot, cause):
+        if inter(slot, cause, death):
             self.node.poke.ring()
         delay = seat.vacate(now, blameless=fine or running is not None or bool(seat.sentence))
         report = self.log.debug if fine else self.log.warning

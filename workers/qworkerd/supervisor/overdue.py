@@ -1,7 +1,6 @@
 """End children that are past their deadline: dump their stacks, then kill the whole group."""
 
 import os
-import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from math import inf
@@ -10,6 +9,7 @@ from time import monotonic
 from qworkerd import log
 from qworkerd.node import Node
 from qworkerd.slots import Phase, Slot
+from qworkerd.stacks import ASK
 from qworkerd.supervisor.reaper import kill_group
 from qworkerd.supervisor.seat import Seat
 
@@ -53,6 +53,7 @@ class Overdue:
             kill_group(seat.pid)
             return
         seat.sentence, seat.suspicion = "", None
+        slot.stacks.clear()
         self._log.info("child.pardoned", child=seat.name, child_pid=seat.pid)
 
     def due(self, seat: Seat, slot: Slot) -> float:
@@ -71,7 +72,7 @@ class Overdue:
             overdue_by=round(now - found[1], 3), **facts,
         )  # fmt: skip
         with suppress(ProcessLookupError):
-            os.kill(seat.pid, signal.SIGUSR2)
+            os.kill(seat.pid, ASK)
 
 
 def expired(slot: Slot, now: float) -> tuple[int, float] | None:

@@ -72,10 +72,10 @@ def expected(death: Death, running: Entry | None) -> bool:
     return running is None and death.code in (exits.OK, exits.RECYCLE)
 
 
-def inter(slot: Slot, cause: str) -> bool:
+def inter(slot: Slot, cause: str, death: Death) -> bool:
     """Leave the slot as a grave if the dead child held claims, else free it; tell whether it is a grave."""
     if any(slot.open_claims()):
-        slot.bury(cause)
+        slot.bury(cause, death.maxrss, death.cpu)
         return True
     slot.free()
     return False

@@ -5,6 +5,8 @@ import signal
 import threading
 from collections.abc import Iterable
 
+from qworkerd import stacks
+
 
 class Forks:
     """Registered once in a worker, for as long as the process lives.
@@ -31,6 +33,7 @@ class Forks:
 
     def _stray(self) -> None:
         self.strayed = True
+        stacks.disown()
         signal.set_wakeup_fd(-1)
         for signum in signal.valid_signals():
             if callable(signal.getsignal(signum)):
