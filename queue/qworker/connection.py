@@ -7,7 +7,9 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import Jsonb
 
+from qworker import pooler
 from qworker.errors import ConfigurationError
 
 _DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
@@ -32,19 +34,27 @@ _TRANSPORT: dict[str, Any] = {
 }
 
 # Sequential and bitmap scans are off: a statement planned while the queue was empty must still walk the index after
-# 400,000 jobs have come. One generic plan serves for ever, whatever the statistics said. Commits are as durable as the
-# server makes them, and never less than flushed: a token that came back after a crash would let a stale write pass.
+# 400,000 jobs have come. One generic plan serves for ever, whatever the statistics said.
+_SETTINGS = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "timezone": "UTC",
+    "idle_in_transaction_session_timeout": "60s",
+    "client_connection_check_interval": "2s",
+}
+
+# Commits are as durable as the server makes them, and never less than flushed: a token that came back after a crash
+# would let a stale write pass. The session is left as it is where a pooler stands between, as it is somebody else's.
 _SESSION: LiteralString = """
-SELECT set_config('enable_seqscan', 'off', false),
-       set_config('enable_bitmapscan', 'off', false),
-       set_config('plan_cache_mode', 'force_generic_plan', false),
-       set_config('jit', 'off', false),
-       set_config('timezone', 'UTC', false),
-       set_config('statement_timeout', %(statement)s, false),
-       set_config('lock_timeout', %(lock)s, false),
-       set_config('idle_in_transaction_session_timeout', '60s', false),
-       set_config('client_connection_check_interval', '2s', false),
-       CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END
+SELECT pg_backend_pid() <> %(pid)s AS pooled, current_setting('synchronous_commit') = 'off' AS hasty,
+       (SELECT count(set_config(s.name, s.value, false))
+          FROM (SELECT * FROM jsonb_each_text(%(settings)s)
+                 UNION ALL
+                SELECT 'synchronous_commit', 'on'
+                 WHERE current_setting('synchronous_commit') = 'off') AS s (name, value)
+         WHERE pg_backend_pid() = %(pid)s)
 """
 
 
@@ -93,15 +103,20 @@ def connect(
 
     Raises psycopg.OperationalError when the server cannot be reached.
     """
+    settings = _SETTINGS | {
+        "statement_timeout": f"{int(statement_timeout * 1000)}ms",
+        "lock_timeout": f"{int(lock_timeout * 1000)}ms",
+    }
     connection = psycopg.connect(conninfo(dsn, role), autocommit=True)
     # Planned once, used until the connection ends: five trial runs would each plan anew.
     connection.prepare_threshold = 0
     try:
-        connection.execute(
-            _SESSION,
-            {"statement": f"{int(statement_timeout * 1000)}ms", "lock": f"{int(lock_timeout * 1000)}ms"},
-            prepare=False,
-        )
+        parameters = {"pid": connection.info.backend_pid, "settings": Jsonb(settings)}
+        row = connection.execute(_SESSION, parameters, prepare=False).fetchone()
+        pooled, hasty, _ = row or (True, False, 0)
+        if pooled:
+            connection.prepare_threshold = None
+            pooler.bring(connection, settings | {"synchronous_commit": "on"} if hasty else settings)
     except BaseException:
         connection.close()
         raise

@@ -17,6 +17,7 @@ from psycopg.generators import execute
 from psycopg.pq import DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
+from qworker.pooler import is_pooled
 from qworker.statements import numbered
 
 #: SQLSTATE of a prepared statement that is there already, and of one that is not.
@@ -82,6 +83,8 @@ class Express:
         return result
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> bool:
+        if is_pooled(connection):
+            return False
         if connection.pgconn.parameter_status(b"client_encoding") != b"UTF8":
             return False
         connection.pgconn.send_prepare(self._name, self._text)

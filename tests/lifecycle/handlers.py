@@ -354,3 +354,11 @@ def takes_effect_late(path: str) -> None:
     with alone():
         current_job.connection.execute("INSERT INTO effect VALUES (%s, %s)", (current_job.id, current_job.attempt))
         hold(path)
+
+
+@app.task(name="takes_many")
+def takes_many() -> None:
+    """Send one statement more often than the driver takes to prepare it."""
+    for _ in range(10):
+        current_job.connection.execute("SELECT %s::int", (1,))
+        current_job.connection.commit()

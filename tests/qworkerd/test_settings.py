@@ -150,7 +150,7 @@ def test_the_dsn_shows_neither_in_errors_nor_in_a_repr() -> None:
 
 
 def test_the_dsn_is_no_option_because_everybody_can_read_command_lines() -> None:
-    assert {"dsn"} == NOT_ON_COMMAND_LINE
+    assert {"dsn", "direct_dsn"} == NOT_ON_COMMAND_LINE
 
 
 def test_names_have_one_spelling_each_for_command_line_and_environment() -> None:

@@ -14,7 +14,7 @@ from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.migrations import check as check_schema
 from qworker.options import UNSET
 from qworkerd.redaction import mask
-from qworkerd.settings import Settings, kinds, variable
+from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, variable
 from qworkerd.target import Target, load
 
 #: As psycopg's ConnectionInfo.server_version counts.
@@ -63,7 +63,8 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     report.stop_timeout = settings.stop_timeout
     for name in kinds():
         value = getattr(settings, name)
-        report.settings[name] = {"value": mask(value) if name == "dsn" and value else value, "origin": origins[name]}
+        shown = mask(value) if name in NOT_ON_COMMAND_LINE and value else value
+        report.settings[name] = {"value": shown, "origin": origins[name]}
     try:
         target = load(settings, origins)
         _application(report, target.application(), settings)

@@ -22,6 +22,8 @@ REFUSED = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InsufficientPrivilege,
 )
 
 
@@ -32,9 +34,18 @@ class Link:
     """
 
     def __init__(
-        self, node: Node, role: str, pause: Callable[[float], object], given_up: Callable[[], bool], **options: float
+        self,
+        node: Node,
+        role: str,
+        pause: Callable[[float], object],
+        given_up: Callable[[], bool],
+        *,
+        direct: bool = False,
+        **options: float,
     ) -> None:
         self._node = node
+        #: Whether it goes past a pooler, if there is a way.
+        self._direct = direct
         self._role = role
         self._pause = pause
         self._given_up = given_up
@@ -51,7 +62,8 @@ class Link:
         delay, since, told = FIRST, monotonic(), 0.0
         while not self._given_up():
             try:
-                self._connection = connection.connect(self._node.dsn, self._role, **self._options)
+                dsn = self._node.direct_dsn if self._direct else self._node.dsn
+                self._connection = connection.connect(dsn, self._role, **self._options)
             # Not LOST alone: without a free descriptor it is an OSError, and who is asked for the DSN raises anything.
             except Exception as error:  # noqa: BLE001
                 said = connection.redact(str(error)).strip().splitlines()
@@ -82,8 +94,10 @@ class Link:
     def survives(self, error: Exception) -> bool:
         """Tell whether the connection can still be used after an error; if not, drop it."""
         current = self._connection
-        # An error that is not the driver's own may have left a statement under way.
-        if isinstance(error, psycopg.Error) and current is not None and not current.closed:
+        # An error that is not the driver's own may have left a statement under way; a server that takes no writes may
+        # have been replaced by another, and a session that began while it took none stays so.
+        fit = isinstance(error, psycopg.Error) and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+        if fit and current is not None and not current.closed:
             return True
         self.drop()
         return False

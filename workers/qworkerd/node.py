@@ -36,6 +36,11 @@ class Node:
         return resolve_dsn(self.source)
 
     @property
+    def direct_dsn(self) -> str:
+        """The same for the scheduler, which may have a way past a pooler."""
+        return resolve_dsn(self.settings.direct_dsn or self.source)
+
+    @property
     def hooks(self) -> list[str]:
         """The tasks that want to hear of a job that has failed for good."""
         return [name for name in self.tasks if self.app.tasks[name].hook is not None]

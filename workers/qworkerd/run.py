@@ -9,12 +9,15 @@ from qworkerd import log
 from qworkerd.budget import Budget
 from qworkerd.floors import Floors
 from qworkerd.node import Node
+from qworkerd.redaction import hide
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, SlotTable
 
 
 def make_node(app: App, settings: Settings) -> Node:
     """Make what the processes of a node share. There are slots for every child and for as many graves."""
+    if settings.direct_dsn:
+        hide(settings.direct_dsn)
     table = SlotTable(2 * (settings.processes + 1) + 8)
     return Node(
         app=app,

@@ -17,7 +17,7 @@ COMMON_VARIABLES: Final = {"dsn": "DATABASE_URL", "processes": "MAX_CONCURRENT_J
 
 #: Settings that are no options of the command line. The DSN usually holds a password, and every user of a machine can
 #: read the command lines of all processes.
-NOT_ON_COMMAND_LINE: Final = frozenset({"dsn"})
+NOT_ON_COMMAND_LINE: Final = frozenset({"dsn", "direct_dsn"})
 
 #: Between SIGKILL and the last child being reaped.
 KILL_MARGIN: Final = 2.0
@@ -40,6 +40,11 @@ class Settings:
         None, "DSN",
         "Where the database is, as URL or key=value text; an App that names its own DSN wins. By default libpq's PG* "
         "variables. No option of the command line, because everybody on the machine could read the password there.",
+        secret=True,
+    )  # fmt: skip
+    direct_dsn: str | None = words(
+        None, "DSN",
+        "Where the scheduler connects if the DSN leads through PgBouncer: notifications come past it only.",
         secret=True,
     )  # fmt: skip
     schema: str = words("qworker", "NAME", "The database schema that holds qworker's tables; must be the App's own.")
@@ -130,7 +135,7 @@ class Settings:
             try:
                 values[name] = kind.read(value)
             except ValueError as error:
-                shown = "***" if name == "dsn" else repr(value)
+                shown = "***" if name in NOT_ON_COMMAND_LINE else repr(value)
                 problems.append(f"{name} = {shown} from {origins[name]}: {error}")
         if problems:
             raise ConfigurationError("\n".join(problems))

@@ -14,7 +14,7 @@ from qworker.nodes import Nodes, Sight
 from qworkerd import __version__, exits, log
 from qworkerd.bell import Bell, readable
 from qworkerd.header import boottime
-from qworkerd.link import Link
+from qworkerd.link import FIRST, Link
 from qworkerd.node import Node
 from qworkerd.scheduler.burials import Burials
 from qworkerd.scheduler.cancels import signal_cancelled
@@ -68,7 +68,7 @@ class Scheduler:
         self.nodes = Nodes(settings.schema)
         self.link = Link(
             node, f"scheduler {slot.tag}", self.doze, lambda: self.stopping or self.orphaned,
-            statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
+            direct=True, statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
         )  # fmt: skip
         self.lease = Lease(node, self.nodes, __version__)
         self.burials = Burials(node, self.nodes, slot)
@@ -111,8 +111,7 @@ class Scheduler:
                 self.sleep(database)
             except psycopg.Error as error:
                 self.log.warning("scheduler.error", error=str(error).strip())
-                if self.link.survives(error):
-                    self.doze(0.5)
+                self.doze(0.5 if self.link.survives(error) else FIRST)
                 continue
             except SchemaError as error:
                 self.log.error("scheduler.schema_unfit", error=str(error))  # noqa: TRY400 - where it was raised says nothing
@@ -138,7 +137,9 @@ class Scheduler:
             self.header.lease_until = 0.0
             end_workers(self.node.table)
         self.stopping = False
-        parting = Link(self.node, "scheduler", self.doze, self.expired, statement_timeout=2.0, lock_timeout=1.0)
+        parting = Link(
+            self.node, "scheduler", self.doze, self.expired, direct=True, statement_timeout=2.0, lock_timeout=1.0
+        )
         self.until = monotonic() + 4.0
         database = parting.get() if self.header.node else None
         if database is not None:

@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 
 from qworker.nodes import Nodes
+from qworker.pooler import is_pooled
+from qworkerd import log
 from qworkerd.node import Node
 from qworkerd.scheduler.lease import Lease
 
@@ -14,6 +16,8 @@ Database = psycopg.Connection[tuple[Any, ...]]
 #: After the node has said that it is idle, somebody looks again so soon (seconds): for jobs whose transaction had
 #: looked before and committed after.
 LOOKS = (0.002, 0.01, 0.05, 0.25)
+
+DEAF = "the DSN leads through a pooler, which carries no notifications: jobs wait for a look; see QWORKER_DIRECT_DSN"
 
 
 class Wake:
@@ -25,9 +29,16 @@ class Wake:
         self._lease = lease
         self._looks: list[float] = []
         self._heard = False
+        #: Whether notifications do not come: then nobody need be told that this node sleeps.
+        self._deaf = False
+        self._log = log.get()
 
     def listen(self, database: Database) -> None:
-        """Have the server say what is enqueued."""
+        """Have the server say what is enqueued; a pooler would keep that for itself, and jobs are found by looking."""
+        self._deaf = is_pooled(database)
+        if self._deaf:
+            self._log.warning("scheduler.deaf", poll_interval=self._node.settings.poll_interval, hint=DEAF)
+            return
         database.add_notify_handler(self._note)
         self._nodes.listen(database)
 
@@ -57,7 +68,7 @@ class Wake:
     def tell(self, database: Database) -> None:
         """Bring the list up to date. Busy is told late, idle at once: a notification too many does no harm."""
         idle = self._lease.any_idle()
-        if idle == self._lease.idle or self._node.table.header.draining:
+        if idle == self._lease.idle or self._deaf or self._node.table.header.draining:
             return
         self._nodes.set_idle(database, self._node.table.header.node, idle=idle)
         self._lease.idle = idle

@@ -1,0 +1,52 @@
+"""Connections that lead through a pooler in transaction mode (PgBouncer): each transaction may meet another session."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+
+def heed(connection: psycopg.Connection[Any]) -> bool:
+    """Prepare nothing on a connection that leads through a pooler, and tell whether it does.
+
+    A pooler makes up the process id that it gives its clients; this costs a round trip.
+    """
+    row = psycopg.Cursor(connection).execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    if not connection.autocommit:
+        connection.rollback()
+    if row == (connection.info.backend_pid,):
+        return False
+    connection.prepare_threshold = None
+    return True
+
+
+def is_pooled(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether a pooler was found: then nothing is prepared, and no notification comes."""
+    return connection.prepare_threshold is None
+
+
+def bring(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+    """Have each statement bring its settings along: those of the session are somebody else's."""
+    told = (sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items())
+    prefix = sql.SQL("SELECT {};\n").format(sql.SQL(", ").join(told)).as_string(connection)
+    connection.cursor_factory = type("Courier", (Courier,), {"prefix": prefix})
+
+
+class Courier(psycopg.ClientCursor[Any]):
+    """Sends a statement and its settings as one message, which is one transaction, with the values in its text."""
+
+    prefix: ClassVar[str]
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """Execute a statement, and be at its result."""
+        options.pop("prepare", None)
+        if self.connection.info.transaction_status is TransactionStatus.IDLE:
+            text = query.decode() if isinstance(query, bytes) else query
+            super().execute((self.prefix + text).encode(), params, **options)
+            while self.nextset():
+                pass
+        else:
+            super().execute(query, params, **options)
+        return self
