@@ -1,6 +1,5 @@
 """What may be said about a job when it is enqueued."""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -138,7 +137,7 @@ def seconds(name: str, value: Any) -> float:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} takes seconds or a timedelta, not {value!r}")
-    if not (math.isfinite(value) and 0 <= value <= MAX_SECONDS):
+    if not 0 <= value <= MAX_SECONDS:  # NaN is not either
         raise ValueError(f"{name} is from 0 seconds to a hundred years, not {value!r}")
     return float(value)
 

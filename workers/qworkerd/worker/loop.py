@@ -141,8 +141,8 @@ class Worker:
             self.doze(PATIENCE)  # a flush does not wait for them: it has tried, and that is all
             return None
         batch = self.taker.take(claim)
-        if self.taker.refused:
-            self.doze(1.0)
+        if self.taker.pause:
+            self.doze(self.taker.pause)
         return batch
 
     def rest(self) -> None:

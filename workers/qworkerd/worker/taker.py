@@ -9,7 +9,7 @@ import psycopg
 from qworker.claims import Claims
 from qworkerd import log
 from qworkerd.claim import UNKNOWN, Claim, draw_token
-from qworkerd.link import Link
+from qworkerd.link import LOST, Link
 from qworkerd.node import Node
 from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch
@@ -37,8 +37,8 @@ class Taker:
         self._made = 1
         #: The last claim left nothing behind.
         self.dry = True
-        #: The server has refused the last claim.
-        self.refused = False
+        #: How long to wait before the next claim (seconds): the server has refused the last one, or hung up.
+        self.pause = 0.0
 
     def take(self, claim: Claim) -> Batch | None:
         """Claim as many jobs as suit, into a free claim of the slot; None when there are none, or none could be had."""
@@ -63,7 +63,7 @@ class Taker:
         scheduler frees jobs that carry a token no slot knows.
         """
         self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
-        self.refused = False
+        self.pause = 0.0
         floors = self._node.floors
         database = self._link.get()
         if database is None:
@@ -82,7 +82,7 @@ class Taker:
             )  # fmt: skip
         except psycopg.Error as error:
             self._log.warning("claim.error", error=str(error).strip())
-            self.refused = self._link.survives(error)
+            self.pause = 0.1 if not self._link.survives(error) and isinstance(error, LOST) else 1.0
             self.cursors.fail(sweep=sweep)
             self.dry = False
             return []

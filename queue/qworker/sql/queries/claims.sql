@@ -4,10 +4,11 @@
 
 -- name: claim
 -- Take up to `limit` jobs: queues in the order given, lower priority first, then the order of becoming available. Jobs
--- that nobody has started in time are passed over; `expire` ends them.
+-- that nobody has started in time are passed over; `expire` ends them. Counts that somebody has edited to what cannot be
+-- must not stop the queue: one row that overflows would undo every claim.
 -- The shape id = ANY (ARRAY (SELECT ...)) stays an index scan even when it was planned on an empty table.
 UPDATE {schema}.job AS j
-   SET state = 'running', attempt = j.attempt + 1, token = %(token)s, node = %(node)s,
+   SET state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
        claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT ready.id
@@ -22,7 +23,7 @@ UPDATE {schema}.job AS j
                    FOR UPDATE SKIP LOCKED
                ) AS ready
          LIMIT %(limit)s))
-RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes + j.losses AS suspicion, j.flags,
+RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.losses AS suspicion, j.flags,
           extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.bounces;
 
 -- name: acknowledge
@@ -120,7 +121,7 @@ SELECT id FROM again UNION ALL SELECT id FROM kept;
 -- Put a job off for `delay` seconds and give the attempt back; `bounced` counts a task that this worker does not know.
 UPDATE {schema}.job AS j
    SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-       attempt = j.attempt - 1, bounces = least(j.bounces + %(bounced)s::int, 32000),
+       attempt = greatest(j.attempt - 1, 0), bounces = least(j.bounces + %(bounced)s::int, 32000),
        token = NULL, node = NULL, claimed_at = NULL, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
@@ -132,8 +133,8 @@ RETURNING j.id;
 -- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same breath.
 WITH failed AS (
     UPDATE {schema}.job AS j
-       SET state = 'failed', failed_at = clock_timestamp(), crashes = j.crashes + %(crashes)s::int, token = NULL, node = NULL, cancel_at = NULL,
-           flags = j.flags & ~1, errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+       SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
+           token = NULL, node = NULL, cancel_at = NULL, flags = j.flags & ~1, errors = {schema}.with_error(j.errors, %(error)s::jsonb)
      WHERE j.id = ANY (ARRAY (
             SELECT l.id FROM {schema}.job AS l
              WHERE l.id = %(id)s AND l.token = %(token)s
@@ -151,7 +152,7 @@ SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.qu
 -- name: release
 -- Hand jobs back unstarted: uncounted, and in their old place.
 UPDATE {schema}.job AS j
-   SET state = 'available', attempt = j.attempt - 1, token = NULL, node = NULL, claimed_at = NULL
+   SET state = 'available', attempt = greatest(j.attempt - 1, 0), token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.id = ANY (%(ids)s::bigint[]) AND l.token = %(token)s

@@ -140,7 +140,7 @@ SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, 
 UPDATE {schema}.job AS j
    SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
        run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
-       crashes = j.crashes + 1, token = NULL, node = NULL, claimed_at = NULL, cancel_at = NULL,
+       crashes = least(j.crashes + 1, 32000), token = NULL, node = NULL, claimed_at = NULL, cancel_at = NULL,
        errors = {schema}.with_error(j.errors, %(error)s::jsonb)
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
@@ -151,7 +151,7 @@ RETURNING j.id;
 -- name: release_token
 -- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place.
 UPDATE {schema}.job AS j
-   SET state = 'available', attempt = j.attempt - 1, token = NULL, node = NULL, claimed_at = NULL
+   SET state = 'available', attempt = greatest(j.attempt - 1, 0), token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
@@ -178,7 +178,7 @@ WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
            failed_at = CASE WHEN j.losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
-           attempt = j.attempt - 1, losses = j.losses + 1,
+           attempt = greatest(j.attempt - 1, 0), losses = least(j.losses + 1, 32000),
            flags = CASE WHEN j.losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
            token = NULL, node = NULL, claimed_at = NULL,
            errors = {schema}.with_error(j.errors, jsonb_build_object(
