@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from hypothesis import Phase, settings
 from pytest_postgresql import factories
 
 from qworkerd.embedded import EmbeddedPostgres
 from tests import leftovers
 from tests.database import Database
+
+#: For those who want to know that a test fails, and not in how few words.
+settings.register_profile("hasty", phases=[Phase.explicit, Phase.generate])
 
 FOREIGN = ("QWORKER_", "PG", "NOTIFY_SOCKET", "WATCHDOG_", "DATABASE_URL", "MAX_CONCURRENT_JOBS", "JOB_TIMEOUT")
 

@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 from math import inf
 from time import monotonic
+from typing import Any
 
 import pytest
 
 from qworker import App
-from qworkerd.claim import draw_token
+from qworkerd.claim import Claim, draw_token
+from qworkerd.header import boottime
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role
+from qworkerd.worker.clerk import Batch
 from qworkerd.worker.loop import PATIENCE, Worker
+from qworkerd.worker.outcome import Returned
 
 
 @pytest.fixture
@@ -50,3 +54,41 @@ def test_a_worker_that_sleeps_is_woken_by_a_ring_and_not_by_time(monkeypatch: py
     worker.rest()
     worker.poll.close()
     assert shown == 5
+
+
+def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, waited = worker.header, []
+
+    def doze(seconds: float) -> None:
+        waited.append(seconds)
+        worker.stopping = len(waited) == 3
+
+    def take() -> None:
+        raise AssertionError("others may take the same jobs")
+
+    monkeypatch.setattr(worker, "boot", lambda: None)
+    monkeypatch.setattr(worker, "close", lambda code: code)
+    monkeypatch.setattr(worker, "doze", doze)
+    monkeypatch.setattr(worker, "take", take)
+    header.node, header.lease_until = 1, boottime() - 0.001
+    assert worker.run() == 0
+    assert waited == [PATIENCE] * 3
+
+
+def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, ran = worker.slot.claims[0], []
+    claim.open(draw_token())
+    rows = [(number, number, 5, "default", "noop", "{}", 1, 0, 0, 0.0, None, 0) for number in range(1, 6)]
+    claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
+
+    def run(_claim: Claim, _place: int, row: tuple[Any, ...], now: float) -> float:
+        ran.append(row[0])
+        if row[0] == 2:
+            worker.header.lease_until = boottime()
+        return now
+
+    monkeypatch.setattr(worker.runner, "run", run)
+    worker.header.lease_until = boottime() + 60
+    worker.work(Batch(claim, rows))
+    assert ran == [1, 2]
+    assert {job: type(outcome) for _, job, outcome in worker.clerk.done} == dict.fromkeys((3, 4, 5), Returned)

@@ -1,0 +1,209 @@
+"""Break one line at a time, and see the test that is there for it fail: `python -m tests.mutations [NAME ...]`.
+
+Works on a copy of the tree; ends with 1 if a broken line goes unnoticed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--hypothesis-profile=hasty")
+PARTS = ("queue", "workers", "tests", "examples", "pyproject.toml", "setup.cfg")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A line as it is, as it must not be, and the tests that have to notice."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: str
+
+    def apply(self, root: Path) -> str:
+        """Return the file with the line broken; raises ValueError if the line is not there exactly once."""
+        text = (root / self.path).read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.path} has {text.count(self.old)} times {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+CLAIMS, NODES = "queue/qworker/sql/queries/claims.sql", "queue/qworker/sql/queries/nodes.sql"
+WORKER, SCHEDULER = "workers/qworkerd/worker", "workers/qworkerd/scheduler"
+
+MUTATIONS = [
+    Mutation(
+        "acknowledge without the token", CLAIMS,
+        "WHERE j.id = ANY (%(ids)s::bigint[]) AND j.token = %(token)s", "WHERE j.id = ANY (%(ids)s::bigint[])",
+        "tests/qworker/test_fence.py",
+    ),
+    Mutation(
+        "retry without the token", CLAIMS,
+        "WHERE l.id = %(id)s AND l.token = %(token)s\n       FOR UPDATE SKIP LOCKED\n), again AS (",
+        "WHERE l.id = %(id)s\n       FOR UPDATE SKIP LOCKED\n), again AS (",
+        "tests/qworker/test_fence.py",
+    ),
+    Mutation(
+        "claims that wait for locked rows", CLAIMS,
+        "                   FOR UPDATE SKIP LOCKED\n               ) AS ready",
+        "                   FOR UPDATE\n               ) AS ready",
+        "tests/qworker/test_claims.py",
+    ),
+    Mutation(
+        "what is handed back keeps its attempt", CLAIMS,
+        "-- name: release\n-- Hand jobs back unstarted: uncounted, and in their old place.\nUPDATE {schema}.job AS j\n"
+        "   SET state = 'available', attempt = greatest(j.attempt - 1, 0)",
+        "-- name: release\n-- Hand jobs back unstarted: uncounted, and in their old place.\nUPDATE {schema}.job AS j\n"
+        "   SET state = 'available', attempt = j.attempt",
+        "tests/qworker/test_model.py",
+    ),
+    Mutation(
+        "a transactional job is not held before it is completed", "queue/qworker/claims.py",
+        'if cursor.execute(self._sql["hold"], {"id": job, "token": token}).fetchone() is None:', "if False:",
+        "tests/lifecycle/test_transactional.py",
+    ),
+    Mutation(
+        "a lost commit is not looked for", f"{WORKER}/errand.py",
+        "claims.end_session(database, self._lost.pid, self._lost.role)", "pass",
+        "tests/lifecycle/test_transactional.py",
+    ),
+    Mutation(
+        "the token is written after the claim", f"{WORKER}/taker.py",
+        "claim.open(draw_token())\n        try:\n            rows = self._claims.claim(\n"
+        "                database, node=self._node.table.header.node, token=claim.token,",
+        "token = draw_token()\n        try:\n            rows = self._claims.claim(\n"
+        "                database, node=self._node.table.header.node, token=token,",
+        "tests/qworkerd/test_taker.py",
+    ),
+    Mutation(
+        "no look at the lease before a job", f"{WORKER}/loop.py",
+        "if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:", "if False:",
+        "tests/qworkerd/test_worker.py",
+    ),
+    Mutation(
+        "no look at the lease before a claim", f"{WORKER}/loop.py",
+        "if self.header.node == 0 or self.clock() >= self.header.lease_until:", "if self.header.node == 0:",
+        "tests/qworkerd/test_worker.py",
+    ),
+    Mutation(
+        "the scheduler stops first", "workers/qworkerd/supervisor/shutdown.py",
+        "        self._signal(signal.SIGTERM)",
+        "        self._signal(signal.SIGTERM); os.kill(self._scheduler.pid, signal.SIGTERM)",
+        "tests/lifecycle/test_lease.py",
+    ),
+    Mutation(
+        "workers outlive their supervisor", "workers/qworkerd/supervisor/child.py",
+        "    _libc.prctl(PR_SET_PDEATHSIG, int(_LAST_WILL[role]), 0, 0, 0)", "    pass",
+        "tests/lifecycle/test_lease.py",
+    ),
+    Mutation(
+        "a lease that is out stops nobody", "workers/qworkerd/supervisor/loop.py",
+        "if self.leased or self.shutdown.state is State.CLOSING:", "if True:",
+        "tests/lifecycle/test_lease.py",
+    ),
+    Mutation(
+        "no reconciliation", f"{SCHEDULER}/loop.py",
+        'self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight)))', "pass",
+        "tests/lifecycle/test_crash.py",
+    ),
+    Mutation(
+        "a node is dead at first sight", f"{SCHEDULER}/rescue.py",
+        "if now - since >= beats[other][1] and", "if",
+        "tests/lifecycle/test_lease.py",
+    ),
+    Mutation(
+        "a node is buried although it has beaten", NODES,
+        "DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;",
+        "DELETE FROM {schema}.node WHERE id = %(dead)s RETURNING id;",
+        "tests/qworker/test_nodes.py",
+    ),
+    Mutation(
+        "an obituary completes what was running", f"{SCHEDULER}/burials.py",
+        "if entry.status is Status.SUCCEEDED]", "if entry.status in (Status.SUCCEEDED, Status.RUNNING)]",
+        "tests/lifecycle/test_crash.py",
+    ),
+    Mutation(
+        "an obituary forgets what has succeeded", f"{SCHEDULER}/burials.py",
+        "            self._claims.acknowledge(database, token, spared)", "            pass",
+        "tests/lifecycle/test_crash.py",
+    ),
+    Mutation(
+        "what is handed back lowers no floor", "workers/qworkerd/floors.py",
+        "            slot.words[Slot.RETURNS] += 1", "            pass",
+        "tests/qworkerd/test_floors.py",
+    ),
+    Mutation(
+        "floors rise above places that may still be filled", f"{SCHEDULER}/survey.py",
+        "            if writers:\n", "            if False:\n",
+        "tests/qworkerd/test_floors.py",
+    ),
+    Mutation(
+        "a tick is enqueued by everybody", NODES,
+        "WHERE name = %(name)s AND last_tick < to_timestamp(%(tick)s::float8)\n", "WHERE name = %(name)s\n",
+        "tests/qworker/test_model.py",
+    ),
+    Mutation(
+        "a hard timeout kills nobody", "workers/qworkerd/supervisor/overdue.py",
+        "            kill_group(seat.pid)\n            return", "            return",
+        "tests/lifecycle/test_timeouts.py",
+    ),
+]  # fmt: skip
+
+
+def tell(line: str) -> None:
+    """Say how far it is, also into a pipe."""
+    print(line, flush=True)  # noqa: T201 - it is a program
+
+
+def notices(mutation: Mutation, tree: Path) -> bool:
+    """Tell whether its tests fail with the line broken, and for no other reason than that."""
+    path = tree / mutation.path
+    whole = path.read_text()
+    path.write_text(mutation.apply(tree))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *OPTIONS, mutation.tests],
+            cwd=tree, env={**os.environ, "PYTHONPATH": f"{tree / 'queue'}:{tree / 'workers'}"},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        path.write_text(whole)
+    failed = next((line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+    tell(f"      {failed[:150] or done.stdout[-2000:] + done.stderr[-2000:]}")
+    # A shared fixture may be the first to notice: then it is an error in a test's setup.
+    return done.returncode == 1 and failed.startswith((f"FAILED {mutation.tests}::", f"ERROR {mutation.tests}::"))
+
+
+def main(*names: str) -> int:
+    """Try the mutations of these names, or all; return 1 if one goes unnoticed."""
+    unnoticed = []
+    with tempfile.TemporaryDirectory(prefix="qworker-mutations-") as folder:
+        tree = Path(folder)
+        tree.chmod(0o755)
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, tree / part)
+        for mutation in MUTATIONS:
+            if names and mutation.name not in names:
+                continue
+            began = monotonic()
+            noticed = notices(mutation, tree)
+            tell(f"{'ok  ' if noticed else 'MISS'}  {mutation.name}: {mutation.tests} ({monotonic() - began:.0f} s)")
+            if not noticed:
+                unnoticed.append(mutation.name)
+    tell(f"{len(unnoticed)} unnoticed{': ' + ', '.join(unnoticed) if unnoticed else ''}")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
