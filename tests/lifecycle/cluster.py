@@ -72,6 +72,11 @@ class Cluster:
         cursor = self._connection.execute(statement.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
 
+    def hang_up(self) -> None:
+        """Close the connection of `query`, whose server may be gone; the next one opens another."""
+        if self._connection is not None:
+            self._connection.close()
+
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """Return a connection of the test's own; the end of the test closes it."""
         return self.database.connect(autocommit=False)

@@ -4,6 +4,7 @@ import os
 import select
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 
@@ -18,6 +19,7 @@ class Proxy:
     """Forwards connections to PostgreSQL; `dsn` leads through it.
 
     `hold` is a line that has gone silent: nothing is lost, nothing arrives until `flow`, and connecting seems to work.
+    `lag` is a slow line: every piece of data waits.
     `refuse` is a dead host whose neighbours say so: open connections are reset, new ones refused until `flow`.
     """
 
@@ -30,6 +32,7 @@ class Proxy:
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self._port)
         self._peers: dict[socket.socket, socket.socket] = {}
         self._mode = "flow"
+        self._delay = 0.0
         self._heard, self._bell = os.pipe()
         self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
 
@@ -51,8 +54,14 @@ class Proxy:
         """Reset every connection, and refuse new ones."""
         self._turn("refuse")
 
+    def lag(self, seconds: float) -> None:
+        """Forward each piece of data after so long."""
+        self._delay = seconds
+        self._turn("flow")
+
     def flow(self) -> None:
         """Forward again, first of all what was held."""
+        self._delay = 0.0
         self._turn("flow")
 
     def _turn(self, mode: str) -> None:
@@ -68,11 +77,13 @@ class Proxy:
             watched: list[socket.socket | int] = [self._heard]
             if self._mode == "flow":
                 watched += [self._listener, *self._peers]
-            for ready in select.select(watched, [], [])[0]:
-                if ready == self._heard:
-                    os.read(self._heard, 16)
-                    self._obey()
-                elif ready == self._listener:
+            found = select.select(watched, [], [])[0]
+            if self._heard in found:
+                os.read(self._heard, 16)
+                self._obey()  # and look anew: what was found may be closed now
+                continue
+            for ready in found:
+                if ready == self._listener:
                     self._accept()
                 elif ready in self._peers:
                     self._forward(ready)
@@ -98,6 +109,7 @@ class Proxy:
     def _forward(self, source: socket.socket) -> None:
         try:
             data = source.recv(_CHUNK)
+            time.sleep(self._delay)
             self._peers[source].sendall(data)
         except OSError:
             data = b""

@@ -1,0 +1,56 @@
+"""A standby of an embedded server: replicates from it until it is promoted."""
+
+import os
+import subprocess
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from qworkerd import binaries
+from qworkerd.embedded import EmbeddedPostgres, reason
+from qworkerd.scratch import Scratch
+from tests.waiting import until
+
+
+class Standby(EmbeddedPostgres):
+    """Started from a base backup of a running server; has its password, and a port of its own.
+
+    source is a DSN by which it replicates from then on.
+    """
+
+    def __init__(self, primary: EmbeddedPostgres, source: str) -> None:
+        super().__init__({**primary.settings, "primary_conninfo": make_conninfo(source, application_name="standby")})
+        self.primary = primary
+        self.password = primary.password
+
+    def _create(self) -> None:
+        who = self._account = binaries.account()
+        self._scratch = Scratch(binaries.base(who), shared=who is not None)
+        self.bindir = binaries.reach(binaries.find(), who, self.folder)
+        data = self.folder / "data"
+        data.mkdir(mode=0o700)
+        if who:
+            os.chown(data, who.uid, who.gid)
+        options = ("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast")
+        done = subprocess.run(
+            self._command("pg_basebackup", "-d", self.primary.dsn, "-D", data, *options),
+            env=self._environ(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, reason(done.stderr.decode(errors="replace"))
+
+    def be_synchronous(self) -> None:
+        """Have the primary wait for this standby with each commit."""
+        with psycopg.connect(self.primary.dsn, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+            until(lambda: self._states(connection) == [("sync",)], what=lambda: str(self._states(connection)))
+
+    @staticmethod
+    def _states(connection: psycopg.Connection[tuple[object, ...]]) -> list[tuple[object, ...]]:
+        return connection.execute("SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'").fetchall()
+
+    def promote(self) -> None:
+        """Make it the server that writes; return when it does."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+            assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
