@@ -14,7 +14,7 @@ from typing import Any
 
 from qworkerd.claim import CLAIM_SIZE, CLAIMS, Claim, Entry
 from qworkerd.header import Header
-from qworkerd.stacks import Stacks
+from qworkerd.stacks import Page, Stacks
 
 _WORD = 8
 _HEADER = 16 * _WORD
@@ -58,10 +58,10 @@ class Slot:
     STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL, RETURNED, RETURNS, MAXRSS = range(12)
     DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY, CPU, ENDED = range(12, 20)
 
-    def __init__(self, memory: memoryview, index: int) -> None:
+    def __init__(self, memory: memoryview, index: int, stacks: Page) -> None:
         self.index = index
         #: Where the child leaves its stacks.
-        self.stacks = Stacks()
+        self.stacks = stacks
         self.words = memory[:_FIELDS].cast("q")
         self.floats = memory[:_FIELDS].cast("d")
         self._cause = memory[_FIELDS : _FIELDS + _CAUSE]
@@ -145,7 +145,10 @@ class SlotTable:
         self._memory = mmap.mmap(-1, _HEADER + slots * _SLOT)
         view = memoryview(self._memory)
         self.header = Header(view[:_HEADER])
-        self.slots = tuple(Slot(view[_HEADER + n * _SLOT : _HEADER + (n + 1) * _SLOT], n) for n in range(slots))
+        stacks = Stacks()
+        self.slots = tuple(
+            Slot(view[_HEADER + n * _SLOT : _HEADER + (n + 1) * _SLOT], n, Page(stacks, n)) for n in range(slots)
+        )
 
     def __iter__(self) -> Iterator[Slot]:
         """Yield every slot."""

@@ -36,7 +36,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
     """Fork a child that ends with run's result as its exit code; return its pid. Signals must be blocked."""
     flush()
     parent = os.getpid()
-    slot.stacks.collect()  # before the fork: what hangs in somebody's fork hook can be asked as well
+    stacks = slot.stacks.collect()  # before the fork: what hangs in somebody's fork hook can be asked as well
     pid = os.fork()
     if pid == 0:
         code = exits.SOFTWARE
@@ -49,6 +49,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
             flush()
             os._exit(code)
     disown()
+    os.close(stacks)
     with suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)  # both sides do it, so that nobody sees the child outside of its group
     return pid

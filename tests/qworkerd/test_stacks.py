@@ -1,0 +1,123 @@
+"""The stacks that a dead child has left: by itself when it crashed, or because it was asked to."""
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from qworkerd.slots import Role, Slot, SlotTable
+from qworkerd.stacks import ASK, LIMIT
+from qworkerd.supervisor.child import fork
+from tests.waiting import until
+
+Run = Callable[[Slot, Callable[[], object]], int]
+
+
+@pytest.fixture
+def table() -> SlotTable:
+    return SlotTable(3)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Forks children that run something; none is left behind."""
+    pids = []
+
+    def start(slot: Slot, what: Callable[[], object]) -> int:
+        def body(_: Slot) -> int:
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            what()
+            return 0
+
+        slot.occupy(Role.WORKER, 1, deadline=0, now=0)
+        pids.append(fork(Role.WORKER, slot, body))
+        return pids[-1]
+
+    yield start
+    for pid in pids:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    # The parent gives up its own: in a supervisor it would be a child's.
+    assert not faulthandler.is_enabled()
+    faulthandler.enable(sys.__stderr__)
+
+
+def crashes_here() -> None:
+    ctypes.string_at(0)
+
+
+def waits_here() -> None:
+    while True:
+        signal.pause()
+
+
+def descends(depth: int) -> None:
+    descends(depth - 1) if depth else waits_here()
+
+
+def asked(slot: Slot, pid: int) -> str:
+    """Ask a child until it leaves stacks: it may not have come to what it runs yet."""
+
+    def answer() -> str:
+        os.kill(pid, ASK)
+        return slot.stacks.read()
+
+    until(lambda: "waits_here" in answer())
+    return slot.stacks.read()
+
+
+def test_a_child_that_crashes_leaves_its_stacks_on_its_own_page(table: SlotTable, run: Run) -> None:
+    first, second, third = table.slots
+    waiting = run(first, waits_here)
+    _, status = os.waitpid(run(second, crashes_here), 0)
+    assert os.WTERMSIG(status) == signal.SIGSEGV
+    assert "Segmentation fault" in second.stacks.read()
+    assert "crashes_here" in second.stacks.read()
+    assert "crashes_here" not in asked(first, waiting)
+    assert third.stacks.read() == ""
+
+
+def test_what_was_cleared_is_not_seen_again(table: SlotTable, run: Run) -> None:
+    slot = table.slots[1]
+    pid = run(slot, waits_here)
+    assert asked(slot, pid).count("waits_here") >= 1
+    slot.stacks.clear()
+    assert slot.stacks.read() == ""
+    # It goes on, is found hanging again, and leaves its stacks once more.
+    assert asked(slot, pid).startswith("Current thread")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    slot.stacks.clear()
+    os.waitpid(run(slot, crashes_here), 0)
+    assert slot.stacks.read().startswith("Fatal Python error: Segmentation fault")
+    assert "waits_here" not in slot.stacks.read()
+
+
+def test_the_innermost_frames_of_a_deep_stack_are_kept(table: SlotTable, run: Run) -> None:
+    slot = table.slots[2]
+    text = asked(slot, run(slot, lambda: descends(500)))
+    assert len(text) <= LIMIT
+    assert text.index("waits_here") < text.index("descends")
+
+
+def test_many_slots_and_children_take_one_descriptor_of_the_parent(run: Run) -> None:
+    before = open_files()
+    table = SlotTable(2000)
+    assert len(open_files()) == len(before) + 1
+    slot = table.slots[-1]
+    os.waitpid(run(slot, crashes_here), 0)
+    assert "crashes_here" in slot.stacks.read()
+    assert len(open_files()) == len(before) + 1
+    del table, slot
+    assert open_files() == before
+
+
+def open_files() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
