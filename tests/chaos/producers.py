@@ -57,7 +57,7 @@ class Producers:
 
     def _enqueue(self, connection: psycopg.Connection[tuple[object, ...]], random: Random) -> None:
         """Enqueue a few jobs in one transaction; that they are expected commits with them, or not at all."""
-        with connection.transaction():
+        with connection.transaction(force_rollback=random.random() < 0.1):
             for task in random.choices([*WANTED], [often for often, _, _ in WANTED.values()], k=random.randint(1, 4)):
                 _, state, longest = WANTED[task]
                 delay = random.choice([0.0, 0.0, 0.0, 0.5])
@@ -66,5 +66,3 @@ class Producers:
                 connection.execute("INSERT INTO expected VALUES (%s, %s, %s)", (job.id, task.name, state))
             if random.random() < 0.03:
                 sleep(random.uniform(0.0, 5.0))
-            if random.random() < 0.1:
-                raise psycopg.Rollback
