@@ -8,22 +8,20 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 
-def heed(connection: psycopg.Connection[Any]) -> bool:
-    """Prepare nothing on a connection that leads through a pooler, and tell whether it does.
+def heed(connection: psycopg.Connection[Any]) -> None:
+    """Prepare nothing on a connection if it leads through a pooler.
 
     A pooler makes up the process id that it gives its clients; this costs a round trip.
     """
     row = psycopg.Cursor(connection).execute("SELECT pg_backend_pid()", prepare=False).fetchone()
     if not connection.autocommit:
         connection.rollback()
-    if row == (connection.info.backend_pid,):
-        return False
-    connection.prepare_threshold = None
-    return True
+    if row != (connection.info.backend_pid,):
+        connection.prepare_threshold = None
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether a pooler was found: then nothing is prepared, and no notification comes."""
+    """Tell whether a pooler stands between: then nothing is prepared, and no notification comes."""
     return connection.prepare_threshold is None
 
 

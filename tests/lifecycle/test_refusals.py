@@ -101,7 +101,6 @@ def test_what_has_ended_while_the_database_refuses_is_written_when_it_takes_it(
 def test_a_job_whose_end_a_trigger_refuses_holds_up_no_other(node: Node, cluster: Cluster) -> None:
     with cluster.connect() as conn, conn.transaction():
         ids = quick.using(conn).enqueue_many([()] * 50, ids=True)
-        cluster.query("SELECT 1")
         conn.execute(trigger("RAISE 'not this one'", "DELETE", f"WHEN (OLD.id = {ids[20]})").encode())
     until(lambda: cluster.value("SELECT count(*) FROM qworker.job_history") == 49, 15, what=node.tail)
     assert node.await_event("clerk.error", jobs=1)["error"].startswith("not this one")

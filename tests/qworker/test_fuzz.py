@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qworker import App, QworkerError
+from qworker.migrations import migrate
+from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
 
 ENOUGH = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -67,10 +70,8 @@ def plain(value: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def app(postgres_server: Any) -> Any:
+def app(postgres_server: EmbeddedPostgres) -> Iterator[App]:
     database = Database.create(postgres_server, "qworker_fuzz")
-    from qworker.migrations import migrate
-
     with psycopg.connect(database.dsn) as conn:
         migrate(conn)
     app = App(database.dsn)

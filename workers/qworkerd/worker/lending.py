@@ -44,7 +44,7 @@ class Lending:
         if self._pool is None:
             self._pool = ConnectionPool(
                 self._conninfo, min_size=1, max_size=1, num_workers=1, timeout=10.0, open=True,
-                check=ConnectionPool.check_connection, configure=_configure, name="handlers",
+                check=ConnectionPool.check_connection, configure=heed, name="handlers",
             )  # fmt: skip
         connection = self._pool.getconn()
         # What the job before has made of it: with autocommit on, nothing would be rolled back when this one raises.
@@ -114,10 +114,6 @@ class Lending:
         """Close the pool, without waiting for its threads for long."""
         if self._pool is not None:
             self._pool.close(timeout=1.0)
-
-
-def _configure(connection: psycopg.Connection[Any]) -> None:
-    heed(connection)
 
 
 def _check(connection: psycopg.Connection[Any], last: Callable[[], bool] | None) -> None:

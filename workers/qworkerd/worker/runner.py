@@ -109,14 +109,12 @@ class Runner:
             last = partial(self._complete, job, claim.token, ended, result) if whole else None
             spoiled = self._lending.take_back(job.lent, commit=raised is None, last=last)
             raised = raised or spoiled
-        whole = whole and raised is None and job.lent is not None
-        if raised is None and result is None and not whole and ended - now < _INSTANT:
+        committed = whole and raised is None and job.lent is not None
+        if raised is None and result is None and not committed and ended - now < _INSTANT:
             claim.statuses[place] = Status.SUCCEEDED
             self._clerk.done.append((claim, job_id, None))
         else:
-            outcome = self._conclude(job, task, policy, raised, None if whole else result, ended, flags)
-            if whole:
-                outcome = Committed()
+            outcome = self._conclude(job, task, policy, raised, result, ended, flags, committed=committed)
             claim.statuses[place] = (
                 Status.SUCCEEDED if isinstance(outcome, Succeeded) and outcome.result is None else Status.DONE
             )
@@ -136,13 +134,15 @@ class Runner:
         result: Any,
         ended: float,
         flags: int,
+        *,
+        committed: bool,
     ) -> Outcome:
         """Decide what follows, and log what somebody should know."""
         duration = ended - job.started
         if raised is None:
             if ended > job.deadline_at:
                 self._log.warning("job.overran", duration=round(duration, 3), timeout=policy.timeout)
-            return Succeeded(duration, self._encode(result))
+            return Committed() if committed else Succeeded(duration, self._encode(result))
         if isinstance(raised, Interrupt):
             self.tainted = True
         if flags & HOOK and not isinstance(raised, Interrupt):

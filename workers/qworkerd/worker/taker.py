@@ -18,6 +18,9 @@ from qworkerd.worker.pace import Pace
 
 _by_urgency = itemgetter(2, 1)  # priority, place
 
+#: How long to wait after a claim that the server has refused, and after one in which it hung up (seconds).
+REFUSED, HUNG_UP = 1.0, 0.1
+
 
 class Taker:
     """Claims for one worker."""
@@ -37,7 +40,7 @@ class Taker:
         self._made = 1
         #: The last claim left nothing behind.
         self.dry = True
-        #: How long to wait before the next claim (seconds): the server has refused the last one, or hung up.
+        #: How long to wait before the next claim (seconds).
         self.pause = 0.0
 
     def take(self, claim: Claim) -> Batch | None:
@@ -82,7 +85,8 @@ class Taker:
             )  # fmt: skip
         except psycopg.Error as error:
             self._log.warning("claim.error", error=str(error).strip())
-            self.pause = 0.1 if not self._link.survives(error) and isinstance(error, LOST) else 1.0
+            survives = self._link.survives(error)
+            self.pause = REFUSED if survives or not isinstance(error, LOST) else HUNG_UP
             self.cursors.fail(sweep=sweep)
             self.dry = False
             return []
