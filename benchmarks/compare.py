@@ -16,7 +16,7 @@ from typing import Any
 from bars import Bar, Bars, drain
 from contenders import contenders
 from on_postgres import pgqueuer
-from stage import HERE, Stage
+from stage import HERE, Stage, processors
 
 #: Seconds that a peer may take to drain the full number of jobs.
 SLOW = 20.0
@@ -26,18 +26,24 @@ def measure(bar: Bar, rounds: int) -> dict[str, Any]:
     """Take a bar's figures in turns; the one that begins changes."""
     first: list[float] = []
     second: list[float] = []
+    stolen: list[float] = []
     for number in range(min(rounds, bar.rounds)):
+        before = processors()
         steps = [(first, bar.a), (second, bar.b)]
         for found, figure in steps if number % 2 == 0 else reversed(steps):
             if figure is not None:
                 found.append(figure())
-        print(f"  {bar.name}: {first[-1]:g}" + (f" : {second[-1]:g}" if second else ""), file=sys.stderr, flush=True)
+        steal, total = (after - then for after, then in zip(processors(), before, strict=True))
+        stolen.append(steal / total)
+        sides = f"{first[-1]:g}" + (f" : {second[-1]:g}" if second else "")
+        print(f"  {bar.name}: {sides} ({stolen[-1]:.0%} stolen)", file=sys.stderr, flush=True)
     values = [a / b for a, b in zip(first, second, strict=True)] if second else first
     median = statistics.median(values)
     return {
         "bar": bar.name, "reach": bar.reach, "median": median, "low": min(values), "high": max(values),
         "rounds": len(values), "passed": bar.passed(median), "unit": bar.unit,
         "a": statistics.median(first), "b": statistics.median(second) if second else None,
+        "stolen": statistics.median(stolen), "first": first, "second": second,
     }  # fmt: skip
 
 
@@ -50,13 +56,14 @@ def figure(value: float | None) -> str:
 
 def bars_table(rows: list[dict[str, Any]]) -> str:
     """Return the bars as Markdown."""
-    lines = ["| what | reach | median (lowest to highest) | of | unit | |", "|---|---|---|---|---|---|"]
+    lines = ["| what | reach | median (lowest to highest) | of | unit | stolen | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         spread = f"{figure(row['median'])} ({figure(row['low'])} to {figure(row['high'])})"
         sides = figure(row["a"]) if row["b"] is None else f"{figure(row['a'])} : {figure(row['b'])}"
         verdict = "reached" if row["passed"] else "**not reached**"
         lines.append(
-            f"| {row['bar']} | {row['reach']} | {spread} | {sides} | {row['unit']} | {verdict}, n = {row['rounds']} |"
+            f"| {row['bar']} | {row['reach']} | {spread} | {sides} | {row['unit']} | {row['stolen']:.0%}"
+            f" | {verdict}, n = {row['rounds']} |"
         )
     return "\n".join(lines)
 

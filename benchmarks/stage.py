@@ -51,6 +51,13 @@ def cpu(pid: int) -> float:
     return sum(sum(int(ticks) for ticks in stat[11:15]) for _, stat in family(pid)) / TICK
 
 
+def processors() -> tuple[float, float]:
+    """Return the seconds that a host has kept this machine's processors from running, and all their seconds so far."""
+    with Path("/proc/stat").open() as stat:
+        ticks = [int(word) for word in stat.readline().split()[1:9]]
+    return ticks[7] / TICK, sum(ticks) / TICK
+
+
 class Stage:
     """A PostgreSQL with everything durable, and our schema in it."""
 

@@ -1,7 +1,7 @@
 """Many jobs of one task at once, by COPY: all of them or none."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, LiteralString
@@ -39,14 +39,12 @@ class Bulk:
         self._sql = sql
 
     def count(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> int:
-        """Make a job of each row and return their number."""
+        """Make a job of each row and return their number; own: the connection is ours, and so is the commit."""
         with self._transaction(conn, own=own) as (cursor, now):
-            count = self._copy(cursor, "copy", self._lines(rows, now))
-            self._wake(cursor, now, count)
-        return count
+            return self._copy(cursor, "copy", self._lines(rows, now))
 
     def ids(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> list[int]:
-        """Make a job of each row and return their ids, drawn before the jobs are written."""
+        """Make a job of each row and return their ids, drawn before the jobs are written; own: as with `count`."""
         ids: list[int] = []
         with self._transaction(conn, own=own) as (cursor, now):
             lines = self._lines(rows, now)
@@ -54,22 +52,46 @@ class Bulk:
                 drawn = [row[0] for row in cursor.execute(self._sql["reserve"], {"count": len(block)})]
                 self._copy(cursor, "copy_ids", (f"{id_}\t{line}" for id_, line in zip(drawn, block, strict=True)))
                 ids += drawn
-            self._wake(cursor, now, len(ids))
         return ids
 
     @contextmanager
     def _transaction(self, conn: Connection, *, own: bool) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
+        """Give a cursor in a transaction and the server's time; in the end nodes that sleep are woken."""
         if conn.pgconn.pipeline_status != PipelineStatus.OFF:
             raise Refused(
                 "enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after"
             )
+        with self._own(conn) if own else self._joined(conn) as (cursor, now):
+            yield cursor, now
+
+    @contextmanager
+    def _joined(self, conn: Connection) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
-        ((now,),) = cursor.execute(self._sql["clock"], {"at": None})
+        ((epoch,),) = cursor.execute(self._sql["clock"], {"at": None})
+        now = datetime.fromtimestamp(epoch, UTC)
         with conn.transaction():
-            if own:
-                cursor.execute(self._sql["patience"])
-            yield cursor, datetime.fromtimestamp(now, UTC)
+            yield cursor, now
+            if self._start(now) is None:
+                cursor.execute(self._sql["wake"], {"queue": self._order.queue})
+
+    @contextmanager
+    def _own(self, conn: Connection) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
+        # One message to begin with and one to end with: round trips are what a small bulk mostly costs.
+        around = psycopg.ClientCursor(conn, row_factory=tuple_row)
+        try:
+            around.execute(self._sql["begin"]).nextset()
+            ((epoch, *_),) = around
+            now = datetime.fromtimestamp(epoch, UTC)
+            yield psycopg.Cursor(conn, row_factory=tuple_row), now
+            if self._start(now) is None:
+                around.execute(f"{self._sql['wake']}; COMMIT", {"queue": self._order.queue})
+            else:
+                around.execute("COMMIT")
+        except BaseException:
+            with suppress(psycopg.Error):  # a connection that is gone has nothing to roll back
+                conn.rollback()
+            raise
 
     def _copy(self, cursor: psycopg.Cursor[Any], statement: str, lines: Iterator[str]) -> int:
         count = 0
@@ -78,10 +100,6 @@ class Bulk:
                 copy.write("".join(batch))
                 count += len(batch)
         return count
-
-    def _wake(self, cursor: psycopg.Cursor[Any], now: datetime, count: int) -> None:
-        if count and self._start(now) is None:
-            cursor.execute(self._sql["wake"], {"queue": self._order.queue})
 
     def _lines(self, rows: Iterable[Row], now: datetime) -> Iterator[str]:
         bind, tail = self._parameters.bind, self._tail(now)

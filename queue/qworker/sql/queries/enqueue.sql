@@ -81,9 +81,11 @@ SELECT seen.job_id, NULL, NULL, NULL, NULL FROM seen WHERE NOT seen.over;
 -- name: clock
 SELECT coalesce(%(at)s::float8, extract(epoch FROM clock_timestamp())::float8);
 
--- name: patience
--- A long COPY from a slow source is no stuck statement; ends with the transaction.
-SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true);
+-- name: begin
+-- Begins a bulk on the application's own connection. A long COPY from a slow source is no stuck statement.
+BEGIN;
+SELECT extract(epoch FROM clock_timestamp())::float8,
+       set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- name: reserve
 SELECT nextval('{schema}.job_id_seq') FROM generate_series(1, %(count)s::bigint);
