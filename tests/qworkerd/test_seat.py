@@ -76,11 +76,18 @@ def test_what_the_child_is_not_to_blame_for_is_forgotten(worker: Seat, slot: Slo
     assert life(worker, slot, 0.1) == 0
 
 
-def test_even_the_first_early_death_of_a_scheduler_waits(slot: Slot) -> None:
+def test_a_scheduler_that_does_not_come_up_waits_even_the_first_time(slot: Slot) -> None:
     """All workers depend on it; one that dies at once must not take the machine's time."""
     scheduler = Seat(Role.SCHEDULER, 0)
-    assert 0.25 <= life(scheduler, slot, 0.1) <= 0.5
+    assert 0.25 <= life(scheduler, slot, 0.1, booted=False) <= 0.5
     assert life(scheduler, slot, STABLE + 1) == 0
+
+
+def test_a_scheduler_that_was_up_is_replaced_at_once(slot: Slot) -> None:
+    """Somebody has killed it: jobs become due meanwhile."""
+    scheduler = Seat(Role.SCHEDULER, 0)
+    assert life(scheduler, slot, 0.1) == 0
+    assert life(scheduler, slot, 0.1) > 0
 
 
 def test_nothing_of_the_last_child_concerns_the_next(worker: Seat, slot: Slot) -> None:

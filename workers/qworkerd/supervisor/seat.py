@@ -54,13 +54,15 @@ class Seat:
         """The child is gone: decide when to replace it; return the delay in seconds.
 
         The first death after a stable life is replaced at once, and so is one the child is not to blame for; then the
-        delay doubles. It never gives up: a database that is away must not become an outage of its own.
+        delay doubles. It never gives up: a database that is away must not become an outage of its own. All workers
+        depend on the scheduler: one that dies before it is up must not take the machine's time even once.
         """
-        young = not self.ready or now - self.since < STABLE
+        up = self.ready
+        young = not up or now - self.since < STABLE
         self.streak = self.streak + 1 if young and not blameless else 0
         self.pid, self.slot = 0, None
         delay = 0.0
-        if self.streak > 1 or (self.streak and self.role is Role.SCHEDULER):
+        if self.streak > 1 or (self.role is Role.SCHEDULER and not up):
             delay = min(_CAP, _BASE * 2.0 ** min(self.streak - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
         self.due = now + delay
         return delay
