@@ -3,9 +3,12 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, LiteralString
+from math import inf
+from time import monotonic
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
@@ -58,6 +61,41 @@ SELECT pg_backend_pid() <> %(pid)s AS pooled, current_setting('synchronous_commi
 """
 
 
+T = TypeVar("T")
+
+
+class Impatient(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that is closed when the server does not answer in time.
+
+    A server that lives ends a statement at its own statement_timeout, and says so. Behind a proxy that has lost it,
+    and goes on taking what is sent, no keepalive and no tcp_user_timeout ever tells.
+    """
+
+    #: How long to wait for an answer (seconds).
+    patience = inf
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        """Wait as psycopg does; raise OperationalError, and be closed, when no answer comes in time."""
+        return super().wait(self._within(gen), *args, **options)
+
+    def _within(self, gen: PQGen[T]) -> PQGen[T]:
+        end = monotonic() + self.patience
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                # psycopg comes by ten times a second while nothing is heard.
+                if not ready and monotonic() > end:
+                    self.close()
+                    raise psycopg.OperationalError(
+                        f"no answer for {self.patience:g} s: what the statement has done is not known"
+                    )
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+
 def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:
     """Return the connection string: given > $QWORKER_DSN > $DATABASE_URL > "" (libpq's own PG* variables).
 
@@ -99,15 +137,17 @@ def session_name(given: Mapping[str, Any], role: str) -> str:
 def connect(
     dsn: str, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection for the framework's own statements: autocommit, and planned for queues (timeouts in seconds).
+    """Open a connection for the framework's own statements: autocommit, and planned for queues.
 
-    Raises psycopg.OperationalError when the server cannot be reached.
+    Timeouts are in seconds, 0 for none; when no answer comes for half as long again as a statement may take, the
+    connection is closed. Raises psycopg.OperationalError when the server cannot be reached.
     """
     settings = _SETTINGS | {
         "statement_timeout": f"{int(statement_timeout * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout * 1000)}ms",
     }
-    connection = psycopg.connect(conninfo(dsn, role), autocommit=True)
+    connection = Impatient.connect(conninfo(dsn, role), autocommit=True)
+    connection.patience = 1.5 * statement_timeout or inf
     # Planned once, used until the connection ends: five trial runs would each plan anew.
     connection.prepare_threshold = 0
     try:

@@ -19,6 +19,8 @@ class Proxy:
     """Forwards connections to PostgreSQL; `dsn` leads through it.
 
     `hold` is a line that has gone silent: nothing is lost, nothing arrives until `flow`, and connecting seems to work.
+    `forget` is a proxy whose server has gone without a word: it takes what comes over the connections that there are,
+    and never answers; new ones work.
     `lag` is a slow line: every piece of data waits.
     `refuse` is a dead host whose neighbours say so: open connections are reset, new ones refused until `flow`.
     """
@@ -31,6 +33,9 @@ class Proxy:
         self._listener = self._listen(self._port)
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self._port)
         self._peers: dict[socket.socket, socket.socket] = {}
+        #: The ends of connections that were forgotten.
+        self._lost: dict[socket.socket, socket.socket] = {}
+        self._forgets = False
         self._mode = "flow"
         self._delay = 0.0
         self._heard, self._bell = os.pipe()
@@ -54,6 +59,11 @@ class Proxy:
         """Reset every connection, and refuse new ones."""
         self._turn("refuse")
 
+    def forget(self) -> None:
+        """Leave the connections that there are without an answer, for ever."""
+        self._forgets = True
+        self._turn("flow")
+
     def lag(self, seconds: float) -> None:
         """Forward each piece of data after so long."""
         self._delay = seconds
@@ -76,7 +86,7 @@ class Proxy:
         while self._mode != "close":
             watched: list[socket.socket | int] = [self._heard]
             if self._mode == "flow":
-                watched += [self._listener, *self._peers]
+                watched += [self._listener, *self._peers, *self._lost]
             found = select.select(watched, [], [])[0]
             if self._heard in found:
                 os.read(self._heard, 16)
@@ -87,10 +97,16 @@ class Proxy:
                     self._accept()
                 elif ready in self._peers:
                     self._forward(ready)
+                elif ready in self._lost:
+                    self._swallow(ready)
         self._reset()
         self._listener.close()
 
     def _obey(self) -> None:
+        if self._forgets:
+            self._forgets = False
+            self._lost |= self._peers
+            self._peers.clear()
         if self._mode == "refuse":
             self._listener.close()
             self._reset()
@@ -106,6 +122,14 @@ class Proxy:
             return
         self._peers[client], self._peers[server] = server, client
 
+    def _swallow(self, source: socket.socket) -> None:
+        try:
+            data = source.recv(_CHUNK)
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up(self._lost, source)
+
     def _forward(self, source: socket.socket) -> None:
         try:
             data = source.recv(_CHUNK)
@@ -114,14 +138,19 @@ class Proxy:
         except OSError:
             data = b""
         if not data:
-            for end in (self._peers.pop(source), source):
-                self._peers.pop(end, None)
-                end.close()
+            self._hang_up(self._peers, source)
+
+    @staticmethod
+    def _hang_up(among: dict[socket.socket, socket.socket], end: socket.socket) -> None:
+        for either in (among.pop(end), end):
+            among.pop(either, None)
+            either.close()
 
     def _reset(self) -> None:
-        for end in self._peers:
+        for end in [*self._peers, *self._lost]:
             with suppress(OSError):
                 # Closing with a linger time of zero sends RST instead of FIN (socket(7)).
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             end.close()
         self._peers.clear()
+        self._lost.clear()

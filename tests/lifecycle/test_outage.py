@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
@@ -137,6 +138,67 @@ def test_sessions_that_an_administrator_ends_are_opened_again(own: Cluster) -> N
     assert reached(quick.enqueue()).state is JobState.COMPLETED
     assert node.events("child.died") == []
     assert node.stop() == 0
+
+
+def test_a_proxy_that_has_lost_its_server_is_left_and_the_running_job_is_not_charged_for_it(
+    own: Cluster, tmp_path: Path
+) -> None:
+    """It goes on taking what is sent and answers nothing: neither keepalives nor tcp_user_timeout notice."""
+    with Proxy(own.database.dsn) as proxy:
+        node = own.start("--processes", "1", "--stall-timeout", "5", dsn=proxy.dsn).await_ready()
+        reached(quick.enqueue())  # every process has its connection
+        job = held.enqueue(str(tmp_path / "go"))
+        own.await_notes("start", job=job.id)
+        proxy.forget()
+        later = quick.enqueue()
+        (tmp_path / "go").touch()
+        own.await_notes("end", job=job.id)
+        done = [reached(job, timeout=15), reached(later, timeout=15)]
+        assert [(job.state, job.attempt, job.crashes, job.losses) for job in done] == [
+            (JobState.COMPLETED, 1, 0, 0)
+        ] * 2
+        assert len(own.notes("start")) == 3
+        assert "no answer for 3.75 s" in node.await_event("claim.error")["error"]
+        assert "no answer for 3.75 s" in node.await_event("clerk.error")["error"]
+        assert node.events("child.died") == []
+        assert node.stop() == 0
+
+
+ALL, THEIRS = "FROM pg_stat_activity WHERE backend_type = 'client backend'", "application_name LIKE 'qworker%'"
+
+
+def test_a_server_without_a_free_connection_is_waited_for(
+    own: Cluster, server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    node = own.start("--processes", "2").await_ready()
+    job = held.enqueue(str(tmp_path / "go"))
+    own.await_notes("start", job=job.id)
+    own.query("SELECT 1")  # who looks on has a connection
+    with ExitStack() as crowd:
+
+        def full() -> bool:
+            own.query(f"SELECT pg_terminate_backend(pid) {ALL} AND {THEIRS}")
+            with suppress(psycopg.OperationalError):
+                while True:
+                    crowd.enter_context(psycopg.connect(server.dsn))
+            return own.query(f"SELECT count(*) = current_setting('max_connections')::int, bool_or({THEIRS}) {ALL}") == [
+                (True, False)
+            ]
+
+        until(full)
+        (tmp_path / "go").touch()
+        own.await_notes("end", job=job.id)
+        for role in ("scheduler", "worker"):
+            node.await_event("database.away", role=role)
+        assert "too many clients" in node.await_event("database.away")["error"]
+        starting = own.start("--processes", "1")
+        starting.await_event("database.away")
+    done = reached(job)
+    assert (done.state, done.attempt, done.crashes) == (JobState.COMPLETED, 1, 0)
+    starting.await_ready()
+    for one in (node, starting):
+        assert one.events("child.died") == []
+        assert one.stop() == 0
 
 
 def test_a_drain_without_the_database_ends_in_time_and_leaves_what_it_cannot_settle(leaving: tuple[Node, Job]) -> None:

@@ -1,9 +1,12 @@
-"""How connections of the framework are named, so that those of a dead process can be found."""
+"""The framework's connections: how they are named, and how long they wait for an answer."""
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from qworker.connection import conninfo
+from qworker.connection import connect, conninfo
+from tests.database import Database
+from tests.lifecycle.proxy import Proxy
 
 TAG = "#" + "h" * 24 + ".1234567.123456789"
 
@@ -16,3 +19,18 @@ def test_a_session_is_named_by_its_role_whatever_the_dsn_says(dsn: str, begins: 
     assert name.startswith(begins)
     assert name.endswith(f" worker 12 {TAG}")
     assert len(name) <= 63
+
+
+def test_a_connection_without_an_answer_is_closed(database: Database) -> None:
+    with Proxy(database.dsn) as proxy, connect(proxy.dsn, "test", statement_timeout=0.2) as connection:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("SELECT pg_sleep(1)")  # a server that lives says so in time
+        proxy.forget()
+        with pytest.raises(psycopg.OperationalError, match=r"no answer for 0\.3 s: what the statement has done is not"):
+            connection.execute("SELECT 1")
+        assert connection.closed
+
+
+def test_without_a_statement_timeout_an_answer_may_take_for_ever(database: Database) -> None:
+    with connect(database.dsn, "test", statement_timeout=0) as connection:
+        assert connection.execute("SELECT 1 FROM pg_sleep(0.5)").fetchone() == (1,)

@@ -4,7 +4,6 @@ import ctypes
 import faulthandler
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -46,7 +45,7 @@ def run() -> Iterator[Run]:
             os.waitpid(pid, 0)
     # The parent gives up its own: in a supervisor it would be a child's.
     assert not faulthandler.is_enabled()
-    faulthandler.enable(sys.__stderr__)
+    faulthandler.enable(2)
 
 
 def crashes_here() -> None:

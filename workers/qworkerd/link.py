@@ -47,9 +47,10 @@ class Link:
         #: Whether it goes past a pooler, if there is a way.
         self._direct = direct
         self._role = role
+        # A silent server is left before the supervisor takes the process for stuck, which costs its job an attempt.
+        self._options = {"statement_timeout": node.settings.stall_timeout / 2} | options
         self._pause = pause
         self._given_up = given_up
-        self._options = options
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         #: How often a connection was made.
         self.made = 0
