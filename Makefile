@@ -9,7 +9,7 @@ LINTED    = $(wildcard queue workers tests examples benchmarks)
 CONTRACTS = $(shell grep -ls 'importlinter' setup.cfg pyproject.toml .importlinter)
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test chaos mutations lint format wheel clean
+.PHONY: help demo test chaos soak mutations lint format wheel clean
 # A recipe that fails half-way must not leave its stamp.
 .DELETE_ON_ERROR:
 
@@ -17,6 +17,7 @@ help:
 	@echo 'make demo       start a PostgreSQL, index the standard library with eight workers, say what happened'
 	@echo 'make test       run the tests, on a PostgreSQL of their own; PYTEST_ARGS="-k cron -x" narrows them down'
 	@echo 'make chaos      ten minutes of faults at random; SECONDS=3600 SEED=7 choose how long, and what happens'
+	@echo 'make soak       half an hour of mixed load and faults: does anything grow? MINUTES=5 SEED=7 as well'
 	@echo 'make mutations  break single lines of a copy, and see the tests notice'
 	@echo 'make lint       ruff, mypy, import-linter'
 	@echo 'make format     let ruff rewrite what it can'
@@ -30,7 +31,10 @@ test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 chaos: $(VENV)/test.stamp
-	@CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest tests/chaos
+	@CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/chaos
+
+soak: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) --json soak.json
 
 mutations: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.mutations

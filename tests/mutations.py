@@ -5,6 +5,7 @@ Works on a copy of the tree; ends with 1 if a broken line goes unnoticed.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -183,6 +184,7 @@ def notices(mutation: Mutation, tree: Path) -> bool:
 
 def main(*names: str) -> int:
     """Try the mutations of these names, or all; return 1 if one goes unnoticed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the copy goes as well
     unnoticed = []
     with tempfile.TemporaryDirectory(prefix="qworker-mutations-") as folder:
         tree = Path(folder)

@@ -20,6 +20,7 @@ CREATE TABLE ran (job bigint, attempt int);
 CREATE TABLE counter (part int PRIMARY KEY, number bigint);
 INSERT INTO counter SELECT part, 0 FROM generate_series(0, 7) AS part;
 CREATE TABLE counted (job bigint);
+CREATE TABLE ticked (job bigint, tick float8);
 """
 
 #: Faults may cost as many attempts as they like: none of these jobs may fail for one.
@@ -35,13 +36,13 @@ def recorded() -> Iterator[None]:
             connection.execute("INSERT INTO ran VALUES (%s, %s)", (current_job.id, current_job.attempt))
 
 
-@app.task(retry=PATIENT, timeout=20)
+@app.task(retry=PATIENT, timeout=8)
 def works(seconds: float) -> None:
     with recorded():
         time.sleep(seconds)
 
 
-@app.task(retry=PATIENT, timeout=20, transactional=True)
+@app.task(retry=PATIENT, timeout=8, transactional=True)
 def counts(seconds: float) -> str:
     with alone():
         current_job.connection.execute("INSERT INTO counted VALUES (%s)", (current_job.id,))
@@ -51,7 +52,7 @@ def counts(seconds: float) -> str:
         return "counted"
 
 
-@app.task(retry=PATIENT, timeout=20)
+@app.task(retry=PATIENT, timeout=8)
 def fails_first(seconds: float) -> None:
     with recorded():
         time.sleep(seconds)
@@ -59,7 +60,7 @@ def fails_first(seconds: float) -> None:
             raise ValueError("the first attempt fails")
 
 
-@app.task(retry=PATIENT, timeout=20)
+@app.task(retry=PATIENT, timeout=8)
 def crashes_first(seconds: float) -> None:
     with recorded():
         time.sleep(seconds)
@@ -77,7 +78,7 @@ def hangs_first(seconds: float) -> None:
                 continue
 
 
-@app.task(retry=PATIENT, timeout=20)
+@app.task(retry=PATIENT, timeout=8)
 def snoozes_first(seconds: float) -> None:
     mark = folder / f"snoozed-{current_job.id}"
     with recorded():
@@ -86,8 +87,16 @@ def snoozes_first(seconds: float) -> None:
             current_job.snooze(seconds)
 
 
-@app.task(retry=PATIENT, timeout=20)
+@app.task(retry=PATIENT, timeout=8)
 def hopeless(seconds: float) -> None:
     with recorded():
         time.sleep(seconds)
     raise PermanentError("never")
+
+
+@app.cron("* * * * * *")
+@app.task(retry=PATIENT, timeout=8)
+def ticks() -> None:
+    with alone(), psycopg.connect(os.environ["QWORKER_DSN"], autocommit=True, connect_timeout=3) as connection:
+        tick = "SELECT id, (overrides ->> 'tick')::float8 FROM qworker.job WHERE id = %s"
+        connection.execute(f"INSERT INTO ticked {tick}".encode(), (current_job.id,))

@@ -74,9 +74,15 @@ class Node:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def children(self, role: str) -> list[int]:
-        """Return the pids of the living children of a role: "worker", "scheduler"."""
-        spawned = (e["child_pid"] for e in self.events("child.spawned") if e["child"].startswith(role))
-        return [pid for pid in spawned if session(pid) == self.pid]
+        """Return the pids of the living children of a role: "worker", "scheduler"; also when their parent is dead.
+
+        They are named so, and each leads a process group of the node's session; what jobs have started does not.
+        """
+        return [pid for pid in sorted(self.members()) if leads(pid) and role == _role(pid)]
+
+    def spawned(self, child: str) -> int:
+        """Return the newest pid of a seat ("worker 1", "scheduler"), be it that it hangs before it is named."""
+        return int(self.events("child.spawned", child=child)[-1]["child_pid"])
 
     def members(self) -> list[int]:
         """Return the pids of every living process of the node: supervisor, children, and what their jobs have started.
@@ -111,6 +117,23 @@ class Node:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
+
+
+def _role(pid: int) -> str | None:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    _, qworker, place = name.rpartition("qworker-")
+    return ("scheduler" if place == "sched" else "worker") if qworker else None
+
+
+def leads(pid: int) -> bool:
+    """Tell whether a process leads its group."""
+    try:
+        return os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def alive(pid: int) -> bool:

@@ -25,13 +25,14 @@ class Proxy:
     `refuse` is a dead host whose neighbours say so: open connections are reset, new ones refused until `flow`.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, host: str = "127.0.0.1") -> None:
         there = conninfo_to_dict(dsn)
         self._target = (str(there["host"]), int(str(there["port"])))
         # No ephemeral port: a client could be given it for a connection of its own while nobody listens.
         self._port = free_port()
-        self._listener = self._listen(self._port)
-        self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self._port)
+        self._host = host
+        self._listener = self._listen()
+        self.dsn = make_conninfo(dsn, host=host, port=self._port)
         self._peers: dict[socket.socket, socket.socket] = {}
         #: The ends of connections that were forgotten.
         self._lost: dict[socket.socket, socket.socket] = {}
@@ -78,9 +79,8 @@ class Proxy:
         self._mode = mode
         os.write(self._bell, b"!")
 
-    @staticmethod
-    def _listen(port: int) -> socket.socket:
-        return socket.create_server(("127.0.0.1", port))
+    def _listen(self) -> socket.socket:
+        return socket.create_server((self._host, self._port))
 
     def _serve(self) -> None:
         while self._mode != "close":
@@ -111,7 +111,7 @@ class Proxy:
             self._listener.close()
             self._reset()
         elif self._mode == "flow" and self._listener.fileno() < 0:
-            self._listener = self._listen(self._port)
+            self._listener = self._listen()
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()

@@ -154,7 +154,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belo
     ]
 
     orders.recall()
-    os.kill(node.children("worker")[0], signal.SIGKILL)
+    os.kill(node.spawned("worker 1"), signal.SIGKILL)
     done = [reached(job) for job in (fatal, app.job(after[-1]))]
     assert {job.state for job in done} == {JobState.COMPLETED}
     order = [int(note["job"]) for note in cluster.notes("start")]

@@ -78,8 +78,8 @@ class Victim:
 
     @property
     def scheduler(self) -> int:
-        """The scheduler's pid."""
-        return self.node.children("scheduler")[-1]
+        """The newest scheduler's pid, also when it hangs before it has its name."""
+        return self.node.spawned("scheduler")
 
 
 def send(signum: signal.Signals, *pids: int) -> None:

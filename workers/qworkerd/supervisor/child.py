@@ -13,7 +13,7 @@ from qworkerd.signals import ANSWERED, ignore
 from qworkerd.slots import Role, Slot
 from qworkerd.stacks import disown
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,6 +62,8 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, int(_LAST_WILL[role]), 0, 0, 0)
     if os.getppid() != parent:  # it died before the kernel knew our wish
         os._exit(exits.OK)
+    # What ps(1) and top(1) call it; the kernel keeps 15 bytes.
+    _libc.prctl(PR_SET_NAME, b"qworker-%b" % (b"sched" if role is Role.SCHEDULER else b"%d" % slot.seat), 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, ignore)

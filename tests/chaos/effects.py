@@ -1,0 +1,49 @@
+"""What has to hold after a storm: every job has the one end that was expected of it, and effects are exact."""
+
+from tests.lifecycle.cluster import Cluster
+from tests.waiting import until
+
+LEFT = "SELECT count(*) FROM qworker.job WHERE state <> 'failed'"
+#: Expected jobs that have not exactly one end, or not that one; and jobs that nobody has committed.
+WRONG = """
+SELECT e.job, e.task, e.state, ends.states
+  FROM expected AS e
+ CROSS JOIN LATERAL (
+        SELECT array_agg(found.state::text) AS states
+          FROM (SELECT state FROM qworker.job WHERE id = e.job
+                UNION ALL SELECT state FROM qworker.job_history WHERE id = e.job) AS found) AS ends
+ WHERE ends.states IS DISTINCT FROM ARRAY[e.state]
+UNION ALL
+SELECT j.id, j.task, NULL, NULL FROM qworker.jobs AS j
+ WHERE j.task NOT IN ('noop', 'tests.chaos.tasks.ticks') AND NOT EXISTS (SELECT FROM expected WHERE job = j.id)
+"""
+#: Jobs whose effect did not take place, and transactional ones whose effect did not take place exactly once.
+INEXACT = """
+SELECT e.job, e.task, count(r.job) FROM expected AS e LEFT JOIN ran AS r ON r.job = e.job
+ WHERE e.task NOT LIKE '%counts' GROUP BY 1, 2 HAVING count(r.job) = 0
+UNION ALL
+SELECT e.job, e.task, count(c.job) FROM expected AS e LEFT JOIN counted AS c ON c.job = e.job
+ WHERE e.task LIKE '%counts' GROUP BY 1, 2 HAVING count(c.job) <> 1
+"""
+#: Ticks for which more than one job was made, and jobs of ticks that have not ended well.
+REPEATED = """
+SELECT tick, array_agg(DISTINCT job) FROM ticked GROUP BY tick HAVING count(DISTINCT job) > 1
+UNION ALL
+SELECT NULL, array_agg(id) FROM qworker.job WHERE task LIKE '%ticks' AND state = 'failed' HAVING count(*) > 0
+"""
+#: What the counter says, and what it has to say.
+COUNTED = "SELECT (SELECT sum(number) FROM counter), (SELECT count(*) FROM expected WHERE task LIKE '%counts')"
+
+
+def settle(cluster: Cluster, patience: float = 60.0) -> None:
+    """Wait until nothing is left to do."""
+    until(lambda: cluster.value(LEFT) == 0, patience, what=lambda: f"{cluster.value(LEFT)} jobs are left")
+
+
+def check(cluster: Cluster) -> None:
+    """Fail if anything was lost or doubled."""
+    assert cluster.query(WRONG) == []
+    assert cluster.query(INEXACT) == []
+    assert cluster.query(REPEATED) == []
+    ((counter, expected),) = cluster.query(COUNTED)
+    assert counter == expected > 0
