@@ -83,3 +83,12 @@ if expression := os.environ.get("QWORKER_TEST_MISFIRES"):
         @app.task(name=f"misfire_{misfire}")
         def misfires() -> None:
             note("misfire", task=current_job.task)
+
+
+@app.task(name="hungry", retry=Retry(2, backoff=0.0), timeout=60)
+def hungry(megabytes: int) -> None:
+    """Take more and more memory at the first attempt."""
+    with alone():
+        if current_job.attempt == 1:
+            kept = [os.urandom(1 << 20) for _ in range(megabytes)]
+            note("fed", megabytes=len(kept))
