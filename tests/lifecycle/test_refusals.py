@@ -98,6 +98,15 @@ def test_what_has_ended_while_the_database_refuses_is_written_when_it_takes_it(
     assert node.events("child.died") == []
 
 
+@pytest.fixture
+def others(cluster: Cluster) -> Iterator[None]:
+    """What these tests add to the schema is gone after them, also when they fail."""
+    yield
+    cluster.query("DROP FUNCTION IF EXISTS refuse() CASCADE")
+    cluster.query("DROP TABLE IF EXISTS note")
+
+
+@pytest.mark.usefixtures("others")
 def test_a_job_whose_end_a_trigger_refuses_holds_up_no_other(node: Node, cluster: Cluster) -> None:
     with cluster.connect() as conn, conn.transaction():
         ids = quick.using(conn).enqueue_many([()] * 50, ids=True)
@@ -110,6 +119,7 @@ def test_a_job_whose_end_a_trigger_refuses_holds_up_no_other(node: Node, cluster
     assert node.events("child.died") == []
 
 
+@pytest.mark.usefixtures("others")
 def test_a_foreign_key_that_somebody_has_put_on_our_table_holds_up_one_job(node: Node, cluster: Cluster) -> None:
     with cluster.connect() as conn, conn.transaction():
         jobs = [quick.using(conn).enqueue() for _ in range(10)]
@@ -122,7 +132,6 @@ def test_a_foreign_key_that_somebody_has_put_on_our_table_holds_up_one_job(node:
     assert len(cluster.notes("start", job=jobs[3].id)) == 1
 
 
-EDIT = "UPDATE qworker.job SET {}, state = 'available', run_at = NULL WHERE id = %s"
 EDIT = "UPDATE qworker.job SET {}, state = 'available', run_at = NULL WHERE id = %s"
 #: What the table itself does not take.
 REFUSED = {"args", "args that are text", "task"}
