@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.field import ENVIRONMENT, OPTIONS, pitch
 from tests.chaos.producers import Producers
 from tests.chaos.storm import Storm
+from tests.conftest import FOREIGN
 from tests.lifecycle.application import noop
 from tests.lifecycle.node import Node
 
@@ -104,7 +106,7 @@ def look(database: psycopg.Connection[tuple[float, ...]], node: Node) -> dict[st
         "job: table": table / 2**20,
         "job: indexes": indexes / 2**20,
         "other tables": others / 2**20,
-        "history, a job that has ended": history / ended,
+        "history, a job that has ended": history / max(ended, 1),
         "ended": ended,
     }
 
@@ -137,30 +139,34 @@ def table(findings: Iterable[Finding]) -> str:
 
 @contextmanager
 def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Do something in a thread until the block is left."""
+    """Do something in a thread until the block is left; raise what it has met."""
     over = threading.Event()
-    thread = threading.Thread(target=work, args=(over,))
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work, over)
+        try:
+            yield
+        finally:
+            over.set()
+        done.result()
 
 
 def main() -> int:
     """Be the command; return 1 if something grows, raise AssertionError if something was lost or doubled."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="1 at least")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--json", type=Path, help="where to write all samples")
     options = parser.parse_args()
+    if options.minutes < 1:
+        parser.error(f"--minutes {options.minutes:g}: nothing can be said of less than a minute")
     chance = random.Random(options.seed)
     samples: list[dict[str, float]] = []
     began = monotonic()
     # A clock that jumps puts jobs off by hours, and they pile up: `make chaos` has it.
     faults = [fault for fault in FAULTS if fault.kind != "clock"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "QWORKER_PG_BINDIR"]:
+        del os.environ[name]
     mark = os.environ[leftovers.MARK] = secrets.token_hex(8)
     with (
         leftovers.watched(mark),
