@@ -1,9 +1,10 @@
 """Many jobs of one task at once, by COPY: all of them or none."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from math import inf
 from typing import Any, LiteralString
 
 import psycopg
@@ -12,6 +13,7 @@ from psycopg.rows import tuple_row
 
 from qworker.arrays import of_texts
 from qworker.caller import Connection
+from qworker.connection import waiting
 from qworker.errors import PayloadTooLarge, Refused
 from qworker.order import Order
 from qworker.payload import Parameters, Row, encode
@@ -22,6 +24,19 @@ BLOCK = 10_000
 BATCH = 500
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+class Work:
+    """A transaction that jobs are written in."""
+
+    __slots__ = ("count", "cursor", "now")
+
+    def __init__(self, cursor: psycopg.Cursor[Any], now: float) -> None:
+        self.cursor = cursor
+        #: By the server's clock.
+        self.now = datetime.fromtimestamp(now, UTC)
+        #: How many jobs were written.
+        self.count = 0
 
 
 class Bulk:
@@ -40,66 +55,68 @@ class Bulk:
 
     def count(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> int:
         """Make a job of each row and return their number; own: the connection is ours, and so is the commit."""
-        with self._transaction(conn, own=own) as (cursor, now):
-            return self._copy(cursor, "copy", self._lines(rows, now))
+        with self._begin(conn, own=own) as work:
+            self._copy(work, "copy", self._lines(rows, work.now))
+        return work.count
 
     def ids(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> list[int]:
         """Make a job of each row and return their ids, drawn before the jobs are written; own: as with `count`."""
         ids: list[int] = []
-        with self._transaction(conn, own=own) as (cursor, now):
-            lines = self._lines(rows, now)
+        with self._begin(conn, own=own) as work:
+            lines = self._lines(rows, work.now)
             while block := list(islice(lines, BLOCK)):
-                drawn = [row[0] for row in cursor.execute(self._sql["reserve"], {"count": len(block)})]
-                self._copy(cursor, "copy_ids", (f"{id_}\t{line}" for id_, line in zip(drawn, block, strict=True)))
+                drawn = [row[0] for row in work.cursor.execute(self._sql["reserve"], {"count": len(block)})]
+                self._copy(work, "copy_ids", (f"{id_}\t{line}" for id_, line in zip(drawn, block, strict=True)))
                 ids += drawn
         return ids
 
-    @contextmanager
-    def _transaction(self, conn: Connection, *, own: bool) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
-        """Give a cursor in a transaction and the server's time; in the end nodes that sleep are woken."""
+    def _begin(self, conn: Connection, *, own: bool) -> AbstractContextManager[Work]:
+        """Return a transaction to work in; in its end nodes that sleep are woken."""
         if conn.pgconn.pipeline_status != PipelineStatus.OFF:
             raise Refused(
                 "enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after"
             )
-        with self._own(conn) if own else self._joined(conn) as (cursor, now):
-            yield cursor, now
+        return self._own(conn) if own else self._joined(conn)
 
     @contextmanager
-    def _joined(self, conn: Connection) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
+    def _joined(self, conn: Connection) -> Iterator[Work]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
-        ((epoch,),) = cursor.execute(self._sql["clock"], {"at": None})
-        now = datetime.fromtimestamp(epoch, UTC)
+        ((now,),) = cursor.execute(self._sql["clock"], {"at": None})
         with conn.transaction():
-            yield cursor, now
-            if self._start(now) is None:
+            work = Work(cursor, now)
+            yield work
+            if self._wakes(work):
                 cursor.execute(self._sql["wake"], {"queue": self._order.queue})
 
     @contextmanager
-    def _own(self, conn: Connection) -> Iterator[tuple[psycopg.Cursor[Any], datetime]]:
+    def _own(self, conn: Connection) -> Iterator[Work]:
         # One message to begin with and one to end with: round trips are what a small bulk mostly costs.
         around = psycopg.ClientCursor(conn, row_factory=tuple_row)
-        try:
-            around.execute(self._sql["begin"]).nextset()
-            ((epoch, *_),) = around
-            now = datetime.fromtimestamp(epoch, UTC)
-            yield psycopg.Cursor(conn, row_factory=tuple_row), now
-            if self._start(now) is None:
-                around.execute(f"{self._sql['wake']}; COMMIT", {"queue": self._order.queue})
-            else:
-                around.execute("COMMIT")
-        except BaseException:
-            with suppress(psycopg.Error):  # a connection that is gone has nothing to roll back
-                conn.rollback()
-            raise
+        with waiting(conn, inf):  # the server was told the same
+            try:
+                around.execute(self._sql["begin"]).nextset()
+                ((now, *_),) = around
+                work = Work(psycopg.Cursor(conn, row_factory=tuple_row), now)
+                yield work
+                if self._wakes(work):
+                    around.execute(self._sql["wake_and_commit"], {"queue": self._order.queue})
+                else:
+                    around.execute(self._sql["commit"])
+            except BaseException:
+                with suppress(psycopg.Error):  # a connection that is gone has nothing to roll back
+                    conn.rollback()
+                raise
 
-    def _copy(self, cursor: psycopg.Cursor[Any], statement: str, lines: Iterator[str]) -> int:
-        count = 0
-        with cursor.copy(self._sql[statement]) as copy:
+    def _copy(self, work: Work, statement: str, lines: Iterator[str]) -> None:
+        with work.cursor.copy(self._sql[statement]) as copy:
             while batch := list(islice(lines, BATCH)):
                 copy.write("".join(batch))
-                count += len(batch)
-        return count
+                work.count += len(batch)
+
+    def _wakes(self, work: Work) -> bool:
+        """Tell whether there is something to do at once."""
+        return work.count > 0 and self._start(work.now) is None
 
     def _lines(self, rows: Iterable[Row], now: datetime) -> Iterator[str]:
         bind, tail = self._parameters.bind, self._tail(now)

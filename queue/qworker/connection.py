@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from time import monotonic
 from typing import Any, LiteralString, TypeVar
@@ -48,6 +49,9 @@ _SETTINGS = {
     "client_connection_check_interval": "2s",
 }
 
+# What a statement may wait for in a pooler before a server has seen it (seconds): PgBouncer's query_wait_timeout.
+_QUEUED = 120.0
+
 # Commits are as durable as the server makes them, and never less than flushed: a token that came back after a crash
 # would let a stale write pass. The session is left as it is where a pooler stands between, as it is somebody else's.
 _SESSION: LiteralString = """
@@ -64,7 +68,7 @@ SELECT pg_backend_pid() <> %(pid)s AS pooled, current_setting('synchronous_commi
 T = TypeVar("T")
 
 
-class Impatient(psycopg.Connection[tuple[Any, ...]]):
+class Impatient(psycopg.Connection[Any]):
     """A connection that is closed when the server does not answer in time.
 
     A server that lives ends a statement at its own statement_timeout, and says so. Behind a proxy that has lost it,
@@ -73,6 +77,8 @@ class Impatient(psycopg.Connection[tuple[Any, ...]]):
 
     #: How long to wait for an answer (seconds).
     patience = inf
+    #: No answer came, and that is why it is closed.
+    unanswered = False
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         """Wait as psycopg does; raise OperationalError, and be closed, when no answer comes in time."""
@@ -86,6 +92,7 @@ class Impatient(psycopg.Connection[tuple[Any, ...]]):
                 ready = yield wanted
                 # psycopg comes by ten times a second while nothing is heard.
                 if not ready and monotonic() > end:
+                    self.unanswered = True
                     self.close()
                     raise psycopg.OperationalError(
                         f"no answer for {self.patience:g} s: what the statement has done is not known"
@@ -94,6 +101,19 @@ class Impatient(psycopg.Connection[tuple[Any, ...]]):
         except StopIteration as stop:
             result: T = stop.value
             return result
+
+
+@contextmanager
+def waiting(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """Have a connection of ours wait for so long for each answer in the block, for ever if that is infinite."""
+    if not isinstance(connection, Impatient):
+        yield
+        return
+    patience, connection.patience = connection.patience, seconds
+    try:
+        yield
+    finally:
+        connection.patience = patience
 
 
 def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:
@@ -156,6 +176,7 @@ def connect(
         pooled, hasty, _ = row or (True, False, 0)
         if pooled:
             connection.prepare_threshold = None
+            connection.patience += _QUEUED
             pooler.bring(connection, settings | {"synchronous_commit": "on"} if hasty else settings)
     except BaseException:
         connection.close()

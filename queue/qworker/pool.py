@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from qworker.connection import connect, redact, resolve_dsn
+from qworker.connection import Impatient, connect, redact, resolve_dsn
 from qworker.errors import DatabaseUnavailable
 from qworker.statements import DEFAULT_SCHEMA
 from qworker.translation import explain, reason
@@ -109,8 +109,11 @@ class Pool:
             return
         if conn.pgconn.transaction_status == TransactionStatus.IDLE:
             stock.keep(conn)
-        else:
-            stock.drop(conn)
+            return
+        stock.drop(conn)
+        if isinstance(conn, Impatient) and conn.unanswered:
+            # A proxy has lost its server: nobody would answer on the others either, each for as long.
+            _drain(self._stocks)
 
     def close(self) -> None:
         """Close this process's unused connections; the next use opens new ones."""

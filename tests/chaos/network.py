@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import subprocess
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -24,13 +25,16 @@ class Namespace:
         self._plug = f"qw{secrets.token_hex(4)}"
         self._holder: subprocess.Popen[bytes] | None = None
 
-    @staticmethod
-    def possible() -> bool:
-        """Tell whether namespaces can be made here."""
+    @classmethod
+    def possible(cls) -> bool:
+        """Tell whether namespaces, and cables between them, can be made here."""
         if os.geteuid() != 0 or shutil.which("ip") is None:
             return False
-        made = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-        return made.returncode == 0
+        try:
+            with cls():
+                return True
+        except AssertionError:
+            return False
 
     @property
     def enter(self) -> tuple[str, ...]:
@@ -39,23 +43,35 @@ class Namespace:
         return ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--")
 
     def __enter__(self) -> Self:
-        here = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - pathlib would resolve what the link only looks like
-        holder = self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        until(lambda: os.stat(f"/proc/{holder.pid}/ns/net").st_ino != here)  # noqa: PTH116
-        _run("ip", "link", "add", self._plug, "type", "veth", "peer", "name", "cable", "netns", str(holder.pid))
+        holder = self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stderr=subprocess.DEVNULL)
+        try:
+            self._lay(holder.pid)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _lay(self, holder: int) -> None:
+        """Lay the cable, once the holder has its namespace."""
+        here = Path("/proc/self/ns/net").readlink()
+        until(lambda: (there := _namespace(holder)) is None or there != here)
+        _run("ip", "link", "add", self._plug, "type", "veth", "peer", "name", "cable", "netns", str(holder))
         _run("ip", "address", "add", f"{self.host}/30", "dev", self._plug)
         _run(*self.enter, "ip", "address", "add", f"{self._guest}/30", "dev", "cable")
         for device in ("lo", "cable"):
             _run(*self.enter, "ip", "link", "set", device, "up")
         self.plug()
-        return self
+
+    def _end(self) -> None:
+        """Let go of the namespace; its cable goes with it."""
+        if self._holder is not None:
+            self._holder.kill()
+            self._holder.wait()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._holder is not None:
-            self._holder.kill()
-            self._holder.wait()
+        self._end()
 
     def unplug(self) -> None:
         """Lose every packet, in both directions, without a word."""
@@ -64,6 +80,14 @@ class Namespace:
     def plug(self) -> None:
         """Let packets through."""
         _run("ip", "link", "set", self._plug, "up")
+
+
+def _namespace(pid: int) -> Path | None:
+    """Return the name of a process's namespace; None when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/ns/net").readlink()
+    except OSError:
+        return None
 
 
 def _run(*command: str) -> None:

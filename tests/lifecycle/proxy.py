@@ -127,8 +127,9 @@ class Proxy:
             data = source.recv(_CHUNK)
         except OSError:
             data = b""
-        if not data:
-            self._hang_up(self._lost, source)
+        if not data:  # the other end is not told
+            self._lost.pop(source)
+            source.close()
 
     def _forward(self, source: socket.socket) -> None:
         try:

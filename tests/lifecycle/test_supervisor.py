@@ -35,8 +35,7 @@ def test_it_is_ready_with_its_first_worker_and_boots_them_all(cluster: Cluster) 
     assert [os.getpgid(pid) for pid in children] == children, "each leads a process group of its own"
     names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in children}
     assert names == {"qworker-sched", "qworker-1", "qworker-2", "qworker-3"}, "as ps shows them"
-    spawned = {event["child_pid"] for event in node.events("child.spawned")}
-    assert spawned == {*children}
+    until(lambda: {event["child_pid"] for event in node.events("child.spawned")} == {*children})
     assert node.stop() == 0
     assert node.members() == []
 

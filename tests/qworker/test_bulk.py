@@ -39,6 +39,22 @@ def test_no_rows_are_no_jobs(send: Task[..., None]) -> None:
     assert send.enqueue_many(iter(()), ids=True) == []
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_sleeping_node_is_woken_by_jobs_and_not_by_none(send: Task[..., None], database: Database, own: bool) -> None:
+    ear = database.connect()
+    ear.execute(
+        "INSERT INTO qworker.node (id, lease, processes, name, version, queues) VALUES (1, 9, 1, 'n', '1', '{}')"
+    )
+    ear.execute("INSERT INTO qworker.sleeper VALUES (1, ARRAY['emails'])")
+    ear.execute("LISTEN qworker")
+    task = send if own else send.using(database.connect())
+    task.enqueue_many([])
+    task.options(delay=60).enqueue_many([(1,)])
+    assert list(ear.notifies(timeout=0.2)) == []
+    task.enqueue_many([(1,), (2,)])
+    assert [note.payload for note in ear.notifies(timeout=5, stop_after=1)] == ["emails"]
+
+
 def test_ids_are_those_of_the_rows_in_their_order(send: Task[..., None], query: Query) -> None:
     rows = ((n,) for n in range(BLOCK + 5))
     ids = send.enqueue_many(rows, ids=True)

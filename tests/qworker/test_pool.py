@@ -14,8 +14,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from qworker import App, ConfigurationError, DatabaseUnavailable, Task
 from qworker import pool as pool_module
+from qworker.connection import Impatient
 from qworker.pool import Pool
 from tests.database import Database
+from tests.lifecycle.proxy import Proxy
 from tests.qworker.conftest import Query
 from tests.waiting import until
 
@@ -267,3 +269,21 @@ def test_addresses_are_taken_from_the_environment_in_the_stated_order(
     monkeypatch.setenv("QWORKER_DSN", database.dsn)
     assert name(App()) == ours
     assert name(App(postgres)) == "postgres"
+
+
+def test_when_no_answer_comes_on_one_connection_the_others_are_not_tried(database: Database) -> None:
+    """A proxy has lost its server: each of them would wait for as long."""
+    with Proxy(database.dsn) as proxy:
+        pool = Pool(proxy.dsn)
+        both = [pool.take(), pool.take()]
+        for conn in both:
+            assert isinstance(conn, Impatient)
+            conn.patience = 0.2
+            pool.put(conn)
+        proxy.forget()
+        with pytest.raises(DatabaseUnavailable, match=r"no answer for 0\.2 s"), pool.lend() as conn:
+            conn.execute("SELECT 1")
+        with pool.lend() as conn:
+            assert conn not in both
+            assert conn.execute("SELECT 1").fetchone() == (1,)
+        pool.close()

@@ -1,7 +1,9 @@
 """The stacks that a dead child has left: by itself when it crashed, or because it was asked to."""
 
 import ctypes
+import errno
 import faulthandler
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qworkerd.slots import Role, Slot, SlotTable
+from qworkerd.slots import Phase, Role, Slot, SlotTable
 from qworkerd.stacks import ASK, LIMIT
 from qworkerd.supervisor.child import fork
 from tests.waiting import until
@@ -31,6 +33,7 @@ def run() -> Iterator[Run]:
     def start(slot: Slot, what: Callable[[], object]) -> int:
         def body(_: Slot) -> int:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            slot.enter(Phase.RUNNING, 0.0)
             what()
             return 0
 
@@ -62,14 +65,18 @@ def descends(depth: int) -> None:
 
 
 def asked(slot: Slot, pid: int) -> str:
-    """Ask a child until it leaves stacks: it may not have come to what it runs yet."""
-
-    def answer() -> str:
-        os.kill(pid, ASK)
-        return slot.stacks.read()
-
-    until(lambda: "waits_here" in answer())
+    """Have a child that waits leave its stacks, and return them."""
+    # Not before it waits: what it left on its way there would be read first.
+    until(lambda: slot.phase == Phase.RUNNING and rests(pid))
+    os.kill(pid, ASK)
+    until(lambda: "waits_here" in slot.stacks.read() and rests(pid))
     return slot.stacks.read()
+
+
+def rests(pid: int) -> bool:
+    """Tell whether a process sleeps, with no signal to come (proc(5))."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return status["State"].startswith("S") and int(status["SigPnd"], 16) == int(status["ShdPnd"], 16) == 0
 
 
 def test_a_child_that_crashes_leaves_its_stacks_on_its_own_page(table: SlotTable, run: Run) -> None:
@@ -107,6 +114,7 @@ def test_the_innermost_frames_of_a_deep_stack_are_kept(table: SlotTable, run: Ru
 
 
 def test_many_slots_and_children_take_one_descriptor_of_the_parent(run: Run) -> None:
+    gc.collect()  # a table that a failed test has left would go in between
     before = open_files()
     table = SlotTable(2000)
     assert len(open_files()) == len(before) + 1
@@ -116,6 +124,19 @@ def test_many_slots_and_children_take_one_descriptor_of_the_parent(run: Run) -> 
     assert len(open_files()) == len(before) + 1
     del table, slot
     assert open_files() == before
+
+
+def test_a_fork_that_fails_leaves_nothing_open(table: SlotTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork_in_vain() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no process is left")
+
+    before = open_files()
+    monkeypatch.setattr(os, "fork", fork_in_vain)
+    with pytest.raises(BlockingIOError):
+        fork(Role.WORKER, table.slots[0], lambda _: 0)
+    assert open_files() == before
+    assert not faulthandler.is_enabled()
+    faulthandler.enable(2)
 
 
 def open_files() -> set[str]:

@@ -48,7 +48,7 @@ class Link:
         self._direct = direct
         self._role = role
         # A silent server is left before the supervisor takes the process for stuck, which costs its job an attempt.
-        self._options = {"statement_timeout": node.settings.stall_timeout / 2} | options
+        self._options = {"statement_timeout": min(30.0, node.settings.stall_timeout / 2)} | options
         self._pause = pause
         self._given_up = given_up
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None

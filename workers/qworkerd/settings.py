@@ -95,7 +95,11 @@ class Settings:
     )
     boot_timeout: float = seconds(60.0, 1, 3_600, "How long a worker process may take to start before it is replaced.")
     stall_timeout: float = seconds(
-        30.0, 5, 3_600, "How long a worker process may spend on its own work, outside of jobs, before it is replaced."
+        30.0,
+        5,
+        3_600,
+        "How long a worker process may spend on its own work, outside of jobs, before it is replaced. "
+        "Its statements are ended after half of that, 30 s at most.",
     )
     # The ring has 32 days: today and tomorrow may be in use, and one that is over has to be left to be emptied.
     keep_history: int = count(7, 1, 29, "How many days finished jobs are kept.", metavar="DAYS")

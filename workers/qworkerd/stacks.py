@@ -1,18 +1,23 @@
 """The stacks of children that are killed or crash: written by the interpreter's own C code, read when they are dead."""
 
+import ctypes
 import faulthandler
 import os
 import signal
 
-#: Asks a child for its stacks before it is killed. (SIGUSR2 is for people, and answers on standard error.)
+#: Asks a child for its stacks.
 ASK = signal.SIGRTMIN
 
 #: So much of them is kept (bytes): the thread that was at fault comes first.
 LIMIT = 8_192
-#: So much of a page is looked at (bytes).
-_READ = 1 << 16
-#: So far apart are two pages (bytes), further than the longest dump goes. What is not written takes no memory.
-_PAGE = 1 << 24
+#: So far apart are two pages (bytes), further than the longest dumps go. What is not written takes no memory.
+_PAGE = 1 << 26
+#: At the beginning of a page stands how much of it is out of date (bytes).
+_HEAD = 8
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 class Stacks:
@@ -30,7 +35,7 @@ class Stacks:
 
 
 class Page:
-    """Where one child leaves its stacks."""
+    """Where one child leaves its stacks. It writes on behind what it has written, also when that was cleared."""
 
     __slots__ = ("_stacks", "_start")
 
@@ -40,25 +45,38 @@ class Page:
 
     def collect(self) -> int:
         """Have this process, and what it forks, leave its stacks here; return the descriptor that this takes."""
+        _libc.fallocate(self._stacks.fd, _KEEP_SIZE | _PUNCH_HOLE, self._start, _PAGE)
+        self._forget(0)
         # Opened anew, for a place in the file of its own.
         fd = os.open(f"/proc/self/fd/{self._stacks.fd}", os.O_WRONLY | os.O_CLOEXEC)
-        os.lseek(fd, self._start, os.SEEK_SET)
+        os.lseek(fd, self._start + _HEAD, os.SEEK_SET)
         faulthandler.enable(file=fd, all_threads=True)
         faulthandler.register(ASK, file=fd, all_threads=True, chain=False)
         return fd
 
     def clear(self) -> None:
         """Forget what is there."""
-        written = len(self._text().rstrip(b"\0"))
-        os.pwrite(self._stacks.fd, bytes(written), self._start)
+        begin = self._begin()
+        self._forget(begin + len(self._read(begin)))
 
     def read(self) -> str:
-        """Return what was left, "" if nothing was."""
-        # What a child leaves after it was pardoned stands behind what was cleared.
-        return self._text().strip(b"\0")[:LIMIT].decode(errors="replace").strip()
+        """Return what was left since it was cleared, "" if nothing was."""
+        return self._read(self._begin())[:LIMIT].decode(errors="replace").strip()
 
-    def _text(self) -> bytes:
-        return os.pread(self._stacks.fd, _READ, self._start)
+    def _begin(self) -> int:
+        return int.from_bytes(os.pread(self._stacks.fd, _HEAD, self._start), "little")
+
+    def _forget(self, size: int) -> None:
+        os.pwrite(self._stacks.fd, size.to_bytes(_HEAD, "little"), self._start)
+
+    def _read(self, begin: int) -> bytes:
+        """Return what stands behind so many bytes, up to where nothing was ever written."""
+        at = self._start + _HEAD + begin
+        try:
+            end = os.lseek(self._stacks.fd, at, os.SEEK_HOLE)
+        except OSError:  # behind the end of the file
+            return b""
+        return os.pread(self._stacks.fd, end - at, at).rstrip(b"\0")
 
 
 def disown() -> None:

@@ -37,7 +37,12 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
     flush()
     parent = os.getpid()
     stacks = slot.stacks.collect()  # before the fork: what hangs in somebody's fork hook can be asked as well
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        disown()
+        os.close(stacks)
+        raise
     if pid == 0:
         code = exits.SOFTWARE
         try:

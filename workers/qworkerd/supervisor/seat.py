@@ -62,7 +62,7 @@ class Seat:
         self.streak = self.streak + 1 if young and not blameless else 0
         self.pid, self.slot = 0, None
         delay = 0.0
-        if self.streak > 1 or (self.role is Role.SCHEDULER and not up):
+        if self.streak > 1 or (self.streak and self.role is Role.SCHEDULER and not up):
             delay = min(_CAP, _BASE * 2.0 ** min(self.streak - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
         self.due = now + delay
         return delay

@@ -5,17 +5,19 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool
 
-from qworker.connection import session_name
+from qworker.connection import Impatient, conninfo, waiting
 from qworker.errors import QworkerError
 from qworker.pooler import heed
 from qworkerd.node import Node
 from qworkerd.slots import Slot
 from qworkerd.worker.outcome import Session
+
+#: How long a rollback may take until the connection is given up (seconds): the next job may need one.
+PATIENCE = 10.0
 
 Transaction = AbstractContextManager[psycopg.Transaction]
 
@@ -27,7 +29,7 @@ class ClaimLost(QworkerError):
 class Lending:
     """Lends one connection at a time, opened by the first handler that asks; its work ends with the handler's.
 
-    An ordinary connection, with the server's own settings: the framework's statements never travel on it.
+    An ordinary session, with the server's own settings: the framework's statements never travel on it.
     """
 
     def __init__(self, node: Node, slot: Slot) -> None:
@@ -43,8 +45,8 @@ class Lending:
         """Return a connection that is not in a transaction; raises psycopg_pool.PoolTimeout when there is none."""
         if self._pool is None:
             self._pool = ConnectionPool(
-                self._conninfo, min_size=1, max_size=1, num_workers=1, timeout=10.0, open=True,
-                check=ConnectionPool.check_connection, configure=heed, name="handlers",
+                self._conninfo, connection_class=Impatient, min_size=1, max_size=1, num_workers=1, timeout=10.0,
+                open=True, check=ConnectionPool.check_connection, configure=heed, name="handlers",
             )  # fmt: skip
         connection = self._pool.getconn()
         # What the job before has made of it: with autocommit on, nothing would be rolled back when this one raises.
@@ -66,8 +68,7 @@ class Lending:
         return connection
 
     def _conninfo(self) -> str:
-        dsn = self._node.dsn
-        return make_conninfo(dsn, application_name=session_name(conninfo_to_dict(dsn), self._role))
+        return conninfo(self._node.dsn, self._role)
 
     def take_back(
         self, connection: psycopg.Connection[Any], *, commit: bool, last: Callable[[], bool] | None = None
@@ -100,7 +101,7 @@ class Lending:
         """Undo what the handler has done; where that fails the pool closes the connection, which does it too."""
         if connection.closed:
             return
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error), waiting(connection, PATIENCE):
             if transaction is None:
                 connection.rollback()
             else:

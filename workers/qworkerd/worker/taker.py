@@ -19,7 +19,7 @@ from qworkerd.worker.pace import Pace
 _by_urgency = itemgetter(2, 1)  # priority, place
 
 #: How long to wait after a claim that the server has refused, and after one in which it hung up (seconds).
-REFUSED, HUNG_UP = 1.0, 0.1
+AFTER_REFUSAL, AFTER_LOSS = 1.0, 0.1
 
 
 class Taker:
@@ -86,7 +86,7 @@ class Taker:
         except psycopg.Error as error:
             self._log.warning("claim.error", error=str(error).strip())
             survives = self._link.survives(error)
-            self.pause = REFUSED if survives or not isinstance(error, LOST) else HUNG_UP
+            self.pause = AFTER_REFUSAL if survives or not isinstance(error, LOST) else AFTER_LOSS
             self.cursors.fail(sweep=sweep)
             self.dry = False
             return []

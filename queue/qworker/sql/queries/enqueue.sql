@@ -87,6 +87,13 @@ BEGIN;
 SELECT extract(epoch FROM clock_timestamp())::float8,
        set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true);
 
+-- name: commit
+COMMIT;
+
+-- name: wake_and_commit
+SELECT {schema}.wake(ARRAY[%(queue)s::text]);
+COMMIT;
+
 -- name: reserve
 SELECT nextval('{schema}.job_id_seq') FROM generate_series(1, %(count)s::bigint);
 
