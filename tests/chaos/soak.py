@@ -41,11 +41,15 @@ BULK, PAUSE = 100, 0.25
 #: Between two faults, on average; between two samples (seconds).
 FAULT, SAMPLE = 15.0, 5.0
 
+#: A failed job is kept among hundreds that are gone, and a page of the primary key with it (bytes).
+PAGE = 8192
+
 #: Connections, and what the database takes for each kind of thing (bytes). History may grow: by so much a job.
 DATABASE = """
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::float8 AS connections,
        pg_table_size('qworker.job')::float8 AS job_table,
        pg_indexes_size('qworker.job')::float8 AS job_indexes,
+       (SELECT count(*) FROM qworker.job WHERE state = 'failed')::float8 AS failed,
        (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = 'qworker' AND c.relkind = 'r' AND c.relname <> 'job' AND c.relname NOT LIKE 'job_history%'
        )::float8 AS other_tables,
@@ -71,7 +75,7 @@ LIMITS = [
     *(Limit(f"descriptors of a {role}", "", 1.0, 0.5) for role in ("supervisor", "scheduler", "worker")),
     Limit("connections", "", 1.0, 3.0),
     Limit("job: table", "MiB", 1.5, 2.0),
-    Limit("job: indexes", "MiB", 1.5, 2.0),
+    Limit("job: indexes beyond failed jobs", "MiB", 1.5, 2.0),
     Limit("other tables", "MiB", 1.1, 0.3),
     Limit("history, a job that has ended", "bytes", 1.05, 0.0),
 ]
@@ -100,11 +104,13 @@ def look(database: psycopg.Connection[tuple[float, ...]], node: Node) -> dict[st
         pids = [node.pid] if role == "supervisor" else node.children(role)
         figures[f"memory of a {role}"] = max(map(private, pids)) / 2**20
         figures[f"descriptors of a {role}"] = max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)  # noqa: PTH208
-    ((connections, table, indexes, others, history, ended),) = database.execute(DATABASE)
+    ((connections, table, indexes, failed, others, history, ended),) = database.execute(DATABASE)
     return figures | {
         "connections": connections,
         "job: table": table / 2**20,
         "job: indexes": indexes / 2**20,
+        "job: indexes beyond failed jobs": (indexes - PAGE * failed) / 2**20,
+        "failed jobs": failed,
         "other tables": others / 2**20,
         "history, a job that has ended": history / max(ended, 1),
         "ended": ended,
