@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ def measure(bar: Bar, rounds: int) -> dict[str, Any]:
             if figure is not None:
                 found.append(figure())
         steal, total = (after - then for after, then in zip(processors(), before, strict=True))
-        stolen.append(steal / total)
+        stolen.append(steal / total if total else nan)  # of twins the second has been measured with the first
         sides = f"{first[-1]:g}" + (f" : {second[-1]:g}" if second else "")
-        print(f"  {bar.name}: {sides} ({stolen[-1]:.0%} stolen)", file=sys.stderr, flush=True)
+        print(f"  {bar.name}: {sides} ({share(stolen[-1])} stolen)", file=sys.stderr, flush=True)
     values = [a / b for a, b in zip(first, second, strict=True)] if second else first
     median = statistics.median(values)
     return {
@@ -45,6 +46,11 @@ def measure(bar: Bar, rounds: int) -> dict[str, Any]:
         "a": statistics.median(first), "b": statistics.median(second) if second else None,
         "stolen": statistics.median(stolen), "first": first, "second": second,
     }  # fmt: skip
+
+
+def share(value: float) -> str:
+    """Return a share as people read it."""
+    return "" if isnan(value) else f"{value:.0%}"
 
 
 def figure(value: float | None) -> str:
@@ -62,7 +68,7 @@ def bars_table(rows: list[dict[str, Any]]) -> str:
         sides = figure(row["a"]) if row["b"] is None else f"{figure(row['a'])} : {figure(row['b'])}"
         verdict = "reached" if row["passed"] else "**not reached**"
         lines.append(
-            f"| {row['bar']} | {row['reach']} | {spread} | {sides} | {row['unit']} | {row['stolen']:.0%}"
+            f"| {row['bar']} | {row['reach']} | {spread} | {sides} | {row['unit']} | {share(row['stolen'])}"
             f" | {verdict}, n = {row['rounds']} |"
         )
     return "\n".join(lines)
