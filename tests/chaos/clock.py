@@ -39,6 +39,8 @@ class MovableClock(EmbeddedPostgres):
             "FAKETIME_TIMESTAMP_FILE": self.folder / "clock",
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # It takes a lock for each stat(2), which whoever is killed meanwhile never gives back.
+            "NO_FAKE_STAT": "1",
         }
         ids = (self._account.uid, self._account.gid) if self._account else None
         assignments = [f"{name}={value}" for name, value in clock.items()]
