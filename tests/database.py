@@ -9,6 +9,9 @@ from psycopg.conninfo import make_conninfo
 
 from qworkerd.embedded import EmbeddedPostgres
 
+#: Settings of servers that tests crash: what such a server shares lies in its folder, and nothing is left in /dev/shm.
+MORTAL: dict[str, str | int] = {"dynamic_shared_memory_type": "mmap"}
+
 # A table that was never written to has no file of its own length; truncating 40 relations costs more than a test.
 _TOUCHED = """
     SELECT relname FROM pg_class

@@ -4,18 +4,16 @@ from pathlib import Path
 
 from qworkerd import leash
 from qworkerd.embedded import EmbeddedPostgres
+from tests.database import MORTAL
 
 _LIBRARY = next((str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
-
-#: Crashed servers leave nothing in /dev/shm.
-SETTINGS: dict[str, str | int] = {"dynamic_shared_memory_type": "mmap"}
 
 
 class MovableClock(EmbeddedPostgres):
     """Without libfaketime the clock is the machine's, and stays so."""
 
     def __init__(self) -> None:
-        super().__init__(SETTINGS)
+        super().__init__(MORTAL)
         self.movable = _LIBRARY is not None
 
     def move(self, seconds: float) -> None:

@@ -20,7 +20,7 @@ from tests.chaos.producers import Producers
 from tests.chaos.standby import Standby
 from tests.chaos.tasks import TABLES, works
 from tests.chaos.test_chaos import SEED
-from tests.database import Database
+from tests.database import MORTAL, Database
 from tests.lifecycle.cluster import Cluster
 from tests.lifecycle.node import Node
 from tests.lifecycle.proxy import Proxy
@@ -53,7 +53,7 @@ class Pair:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     with ExitStack() as stack:
-        primary = stack.enter_context(EmbeddedPostgres())
+        primary = stack.enter_context(EmbeddedPostgres(MORTAL))
         database = Database.create(primary, "chaos")
         with psycopg.connect(database.dsn, autocommit=True) as connection:
             migrate(connection)

@@ -11,7 +11,7 @@ import pytest
 from qworker import Job, JobState
 from qworker.migrations import migrate
 from qworkerd.embedded import EmbeddedPostgres
-from tests.database import Database
+from tests.database import MORTAL, Database
 from tests.lifecycle.application import quick
 from tests.lifecycle.cluster import Cluster, reached
 from tests.lifecycle.handlers import held
@@ -23,7 +23,7 @@ from tests.waiting import until
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedPostgres]:
     """A server that may be stopped and crashed."""
-    with EmbeddedPostgres() as server:
+    with EmbeddedPostgres(MORTAL) as server:
         with psycopg.connect(server.dsn) as conn:
             migrate(conn)
         yield server
