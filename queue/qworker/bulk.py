@@ -13,9 +13,9 @@ from psycopg.rows import tuple_row
 
 from qworker.arrays import of_texts
 from qworker.caller import Connection
-from qworker.connection import waiting
 from qworker.errors import PayloadTooLarge, Refused
 from qworker.order import Order
+from qworker.patience import waiting
 from qworker.payload import Parameters, Row, encode
 
 #: Jobs whose ids are drawn together.
@@ -93,8 +93,8 @@ class Bulk:
     def _own(self, conn: Connection) -> Iterator[Work]:
         # One message to begin with and one to end with: round trips are what a small bulk mostly costs.
         around = psycopg.ClientCursor(conn, row_factory=tuple_row)
-        with waiting(conn, inf):  # the server was told the same
-            try:
+        try:
+            with waiting(conn, inf):  # the server was told the same
                 around.execute(self._sql["begin"]).nextset()
                 ((now, *_),) = around
                 work = Work(psycopg.Cursor(conn, row_factory=tuple_row), now)
@@ -103,10 +103,10 @@ class Bulk:
                     around.execute(self._sql["wake_and_commit"], {"queue": self._order.queue})
                 else:
                     around.execute(self._sql["commit"])
-            except BaseException:
-                with suppress(psycopg.Error):  # a connection that is gone has nothing to roll back
-                    conn.rollback()
-                raise
+        except BaseException:  # whatever ends it, an interrupt too, leaves nothing behind
+            with suppress(psycopg.Error):  # a connection that is gone has nothing to roll back
+                conn.rollback()
+            raise
 
     def _copy(self, work: Work, statement: str, lines: Iterator[str]) -> None:
         with work.cursor.copy(self._sql[statement]) as copy:

@@ -2,19 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from math import inf
-from time import monotonic
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
 from qworker import pooler
 from qworker.errors import ConfigurationError
+from qworker.patience import Impatient
 
 _DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
 # Up to the last @ of the word: a password may hold one that nobody encoded. Too much masked is better than too little.
@@ -63,57 +61,6 @@ SELECT pg_backend_pid() <> %(pid)s AS pooled, current_setting('synchronous_commi
                  WHERE current_setting('synchronous_commit') = 'off') AS s (name, value)
          WHERE pg_backend_pid() = %(pid)s)
 """
-
-
-T = TypeVar("T")
-
-
-class Impatient(psycopg.Connection[Any]):
-    """A connection that is closed when the server does not answer in time.
-
-    A server that lives ends a statement at its own statement_timeout, and says so. Behind a proxy that has lost it,
-    and goes on taking what is sent, no keepalive and no tcp_user_timeout ever tells.
-    """
-
-    #: How long to wait for an answer (seconds).
-    patience = inf
-    #: No answer came, and that is why it is closed.
-    unanswered = False
-
-    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
-        """Wait as psycopg does; raise OperationalError, and be closed, when no answer comes in time."""
-        return super().wait(self._within(gen), *args, **options)
-
-    def _within(self, gen: PQGen[T]) -> PQGen[T]:
-        end = monotonic() + self.patience
-        try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                # psycopg comes by ten times a second while nothing is heard.
-                if not ready and monotonic() > end:
-                    self.unanswered = True
-                    self.close()
-                    raise psycopg.OperationalError(
-                        f"no answer for {self.patience:g} s: what the statement has done is not known"
-                    )
-                wanted = gen.send(ready)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-
-
-@contextmanager
-def waiting(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-    """Have a connection of ours wait for so long for each answer in the block, for ever if that is infinite."""
-    if not isinstance(connection, Impatient):
-        yield
-        return
-    patience, connection.patience = connection.patience, seconds
-    try:
-        yield
-    finally:
-        connection.patience = patience
 
 
 def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from qworker.connection import Impatient, connect, redact, resolve_dsn
+from qworker.connection import connect, redact, resolve_dsn
 from qworker.errors import DatabaseUnavailable
+from qworker.patience import Impatient
 from qworker.statements import DEFAULT_SCHEMA
 from qworker.translation import explain, reason
 

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from qworker import App, ConfigurationError, DatabaseUnavailable, Task
 from qworker import pool as pool_module
-from qworker.connection import Impatient
+from qworker.patience import Impatient
 from qworker.pool import Pool
 from tests.database import Database
 from tests.lifecycle.proxy import Proxy
