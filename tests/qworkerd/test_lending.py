@@ -14,6 +14,7 @@ from qworkerd.settings import Settings
 from qworkerd.slots import Role
 from qworkerd.worker.lending import ClaimLost, Lending
 from tests.database import Database
+from tests.lifecycle.proxy import Proxy
 
 
 @pytest.fixture
@@ -81,3 +82,27 @@ def test_a_session_that_was_lost_in_the_commit_is_named(lending: Lending, databa
     assert connection.info.backend_pid != pid
     assert lending.take_back(connection, commit=True) is None
     assert lending.lost is None
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_nobody_waits_for_ever_for_a_commit_or_a_rollback(
+    database: Database, monkeypatch: pytest.MonkeyPatch, commit: bool
+) -> None:
+    """A proxy has lost the server: what a commit has done is then for others to find out."""
+    monkeypatch.setattr("qworkerd.worker.lending.COMMIT", 0.3)
+    monkeypatch.setattr("qworkerd.worker.lending.ROLLBACK", 0.3)
+    with Proxy(database.dsn) as proxy:
+        node = make_node(App(), Settings(dsn=proxy.dsn, processes=1))
+        node.table.slots[0].occupy(Role.WORKER, 1, inf, 0.0)
+        lending = Lending(node, node.table.slots[0])
+        connection = lending.begin()
+        connection.execute("CREATE TEMPORARY TABLE seen (n int)")
+        proxy.forget()
+        error = lending.take_back(connection, commit=commit, last=lambda: True)
+        assert connection.closed
+        if commit:
+            assert "no answer for 0.3 s" in str(error)
+            assert lending.lost is not None
+        else:
+            assert error is None
+        lending.close()

@@ -9,15 +9,17 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool
 
-from qworker.connection import Impatient, conninfo, waiting
+from qworker.connection import conninfo
 from qworker.errors import QworkerError
+from qworker.patience import Impatient, waiting
 from qworker.pooler import heed
 from qworkerd.node import Node
 from qworkerd.slots import Slot
 from qworkerd.worker.outcome import Session
 
-#: How long a rollback may take until the connection is given up (seconds): the next job may need one.
-PATIENCE = 10.0
+#: How long a commit may take until its outcome counts as unknown, and a rollback until the connection is given up
+#: (seconds). The server has its own settings here, and may have deferred work to do.
+COMMIT, ROLLBACK = 300.0, 10.0
 
 Transaction = AbstractContextManager[psycopg.Transaction]
 
@@ -82,11 +84,12 @@ class Lending:
             if not commit:
                 self._roll_back(connection, transaction)
                 return None
-            _check(connection, last)
-            if transaction is None:
-                connection.commit()
-            else:
-                transaction.__exit__(None, None, None)
+            with waiting(connection, COMMIT):
+                _check(connection, last)
+                if transaction is None:
+                    connection.commit()
+                else:
+                    transaction.__exit__(None, None, None)
         except (psycopg.Error, ClaimLost) as error:
             if connection.closed:
                 self.lost = Session(self._pid, self._role)
@@ -101,7 +104,7 @@ class Lending:
         """Undo what the handler has done; where that fails the pool closes the connection, which does it too."""
         if connection.closed:
             return
-        with suppress(psycopg.Error), waiting(connection, PATIENCE):
+        with suppress(psycopg.Error), waiting(connection, ROLLBACK):
             if transaction is None:
                 connection.rollback()
             else:
