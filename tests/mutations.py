@@ -111,7 +111,8 @@ MUTATIONS = [
     ),
     Mutation(
         "no reconciliation", f"{SCHEDULER}/loop.py",
-        'self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight)))', "pass",
+        'self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.lookout.sight)))',
+        "pass",
         "tests/lifecycle/test_crash.py",
     ),
     Mutation(

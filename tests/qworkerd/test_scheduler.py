@@ -17,7 +17,8 @@ from qworkerd.claim import Status, draw_token
 from qworkerd.header import Header, boottime
 from qworkerd.run import make_node
 from qworkerd.scheduler import survey
-from qworkerd.scheduler.loop import BEAT, NOTHING, OVERDUE, Scheduler
+from qworkerd.scheduler.lookout import NOTHING
+from qworkerd.scheduler.loop import BEAT, OVERDUE, Scheduler
 from qworkerd.settings import Settings
 from qworkerd.slots import Phase, Role, Slot, SlotState
 from tests.database import Database
@@ -163,7 +164,7 @@ def test_the_worker_of_a_cancelled_job_may_be_dead(office: Office) -> None:
     office.slot.words[Slot.PID] = pid
     office.round()
     assert office.slot.words[Slot.CANCEL] == job
-    until(lambda: office.scheduler.sight.cancels == [job])
+    until(lambda: office.scheduler.lookout.sight.cancels == [job])
 
 
 def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, database: Database) -> None:
@@ -177,7 +178,7 @@ def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, datab
                 office.round()
             assert office.scheduler.header.lease_until > boottime()
     office.round()
-    assert office.scheduler.sees
+    assert office.scheduler.lookout.sees
 
 
 @pytest.mark.parametrize("sees", [True, False], ids=["with a look", "alone"])
@@ -187,11 +188,11 @@ def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office
     office.round()
     office.conn.execute("VACUUM FULL qworker.node")
     office.conn.execute("UPDATE qworker.node SET name = 'moved'")
-    office.scheduler.sees, header.lease_until = sees, 0.0
+    office.scheduler.lookout.sees, header.lease_until = sees, 0.0
     office.round()
     assert header.lease_until > boottime()
     office.conn.execute("DELETE FROM qworker.node")
-    office.scheduler.sees = sees
+    office.scheduler.lookout.sees = sees
     office.round()
     assert header.condemned
     assert header.lease_until == 0.0

@@ -22,7 +22,9 @@ from qworkerd.scheduler.cron import Cron
 from qworkerd.scheduler.due import Due
 from qworkerd.scheduler.duties import Duties
 from qworkerd.scheduler.lease import Lease
+from qworkerd.scheduler.lookout import Lookout
 from qworkerd.scheduler.orphanage import end_workers
+from qworkerd.scheduler.parting import sign_off
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
 from qworkerd.scheduler.survey import Survey
@@ -46,12 +48,6 @@ PATIENCE, LOCK_PATIENCE = 5.0, 0.3
 #: A sweep that took longer walks over what an old snapshot could see (seconds); nobody is woken meanwhile, and all of
 #: those together may take a thousandth of the time.
 DEAR, SHARE = 0.05, 1000
-
-#: What has been seen before the first look.
-NOTHING = Sight(
-    place=None, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
-    strays=[], expired=False, at=0.0, took=0.0,
-)  # fmt: skip
 
 
 class Scheduler:
@@ -78,17 +74,15 @@ class Scheduler:
         self.wake = Wake(node, self.nodes, self.lease)
         self.retention = Retention(settings, self.nodes)
         self.survey = Survey(node.floors)
-        self.sight = NOTHING
+        self.lookout = Lookout(node, self.nodes, self.lease, self.survey, self.due, self.burials)
         self.duties = Duties(self.breathe)
-        self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.sight)))
+        self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.lookout.sight)))
         self.duties.add("discard", DISCARD, self.retention.discard)
         self.duties.add("truncate", TRUNCATE, self.retention.truncate)
         self.made = 0
         self.beat_due = 0.0
         self.look_due = 0.0
         self.sweeps = Throttle(SHARE, every=SWEEP, cheap=DEAR)
-        #: Whether the last look could be had: only then the lease is entrusted to the next one.
-        self.sees = False
         self.empty_looks = 0
         self.log = log.get()
 
@@ -137,26 +131,10 @@ class Scheduler:
             self.header.lease_until = 0.0
             end_workers(self.node.table)
         self.stopping = False
-        parting = Link(
-            self.node, "scheduler", self.doze, self.expired, direct=True, statement_timeout=2.0, lock_timeout=1.0
-        )
-        self.until = monotonic() + 4.0
-        database = parting.get() if self.header.node else None
-        if database is not None:
-            try:
-                self.burials.bury(database)
-                self.lease.leave(database)
-            except psycopg.Error as error:
-                self.log.warning("scheduler.left_behind", error=str(error).strip(), hint="other nodes take over")
-        parting.drop()
+        if self.header.node:
+            sign_off(self.node, self.lease, self.burials, self.doze)
         self.link.drop()
         return exits.OK
-
-    def expired(self) -> bool:
-        """Tell whether the time to close is over."""
-        return monotonic() >= self.until
-
-    until = 0.0
 
     @property
     def orphaned(self) -> bool:
@@ -208,7 +186,7 @@ class Scheduler:
     def beat(self, database: Database) -> None:
         """Renew the lease: in one statement with a look at what there is to do, or alone while that meets trouble."""
         now = monotonic()
-        if self.sees and self.lease.stands:
+        if self.lookout.sees and self.lease.stands:
             self.look(database, renew=True)
         else:
             self.lease.renew(database, self.survey.returned)
@@ -220,7 +198,7 @@ class Scheduler:
         began = monotonic()
         sweep = began >= self.sweeps.due
         self.look_due = began + min(BEAT / 2 if self.survey.lingers else BEAT, self.node.settings.poll_interval)
-        self.sight = sight = self.see(database, renew=renew, sweep=sweep)
+        sight = self.lookout.look(database, renew=renew, sweep=sweep)
         again = self.survey.take(sight)
         if sweep:
             self.sweeps.note(monotonic(), monotonic() - began)
@@ -242,30 +220,6 @@ class Scheduler:
         if self.node.settings.drain:
             self.duties.attempt(database, "drain", self.check_empty)
 
-    def see(self, database: Database, *, renew: bool, sweep: bool) -> Sight:
-        """Look, and prolong the lease; when that fails, alone."""
-        sent, floors, survey = boottime(), self.node.floors, self.survey
-        front, scrub = survey.begin(sweep=sweep)
-        try:
-            sight = self.nodes.look(
-                database, self.header.node, queues=floors.queues, priorities=floors.priorities, floors=front,
-                scrub=scrub, doubts=survey.doubts, sweep=sweep, due_from=self.due.start(self.sight.at),
-                since=self.burials.since(survey.settled_at),
-                beat=self.lease.beat(survey.returned) if renew else None,
-            )  # fmt: skip
-        except psycopg.Error:
-            self.sees = False
-            survey.miss()
-            if renew and not database.closed:
-                self.lease.renew(database, survey.returned)
-            raise
-        self.sees = True
-        if renew and sight.renewed:
-            self.lease.take(sent, sight.place)
-        elif renew:
-            self.lease.renew(database, survey.returned)
-        return sight
-
     def aim(self, sight: Sight) -> None:
         """Look again when the next job or tick is due, if that is sooner."""
         soon = min(BEAT if sight.due_in is None else sight.due_in, self.cron.due_at - sight.at)
@@ -274,7 +228,7 @@ class Scheduler:
 
     def promote(self, database: Database) -> None:
         """Make due jobs available, and wake somebody for them."""
-        if self.due.promote(database, self.sight.due_in):
+        if self.due.promote(database, self.lookout.sight.due_in):
             self.node.wake.ring()
             self.look_due = 0.0
 
@@ -285,7 +239,7 @@ class Scheduler:
 
     def check_empty(self, database: Database) -> None:
         """With --drain: two looks in a row that find no work end the node."""
-        seen = self.sight.waiting or self.sight.holds
+        seen = self.lookout.sight.waiting or self.lookout.sight.holds
         empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
         self.empty_looks = self.empty_looks + 1 if empty else 0
         if self.empty_looks > 1:

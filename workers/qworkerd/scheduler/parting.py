@@ -1,0 +1,31 @@
+"""The parting: a node that ends settles what it has left, and is struck off."""
+
+from collections.abc import Callable
+from time import monotonic
+
+import psycopg
+
+from qworkerd import log
+from qworkerd.link import Link
+from qworkerd.node import Node
+from qworkerd.scheduler.burials import Burials
+from qworkerd.scheduler.lease import Lease
+
+#: How long to try (seconds). What is left then is other nodes'.
+TIME = 4.0
+
+
+def sign_off(node: Node, lease: Lease, burials: Burials, pause: Callable[[float], object]) -> None:
+    """Settle the graves and strike the node off, over a connection that may be made anew for it."""
+    end = monotonic() + TIME
+    link = Link(
+        node, "scheduler", pause, lambda: monotonic() >= end, direct=True, statement_timeout=2.0, lock_timeout=1.0
+    )
+    database = link.get()
+    if database is not None:
+        try:
+            burials.bury(database)
+            lease.leave(database)
+        except psycopg.Error as error:
+            log.get().warning("scheduler.left_behind", error=str(error).strip(), hint="other nodes take over")
+    link.drop()
