@@ -5,6 +5,7 @@ import errno
 import faulthandler
 import gc
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ import pytest
 from qworkerd.slots import Phase, Role, Slot, SlotTable
 from qworkerd.stacks import ASK, LIMIT
 from qworkerd.supervisor.child import fork
+from tests.forks import apart
 from tests.waiting import until
 
 Run = Callable[[Slot, Callable[[], object]], int]
@@ -137,6 +139,18 @@ def test_a_fork_that_fails_leaves_nothing_open(table: SlotTable, monkeypatch: py
     assert open_files() == before
     assert not faulthandler.is_enabled()
     faulthandler.enable(2)
+
+
+def test_where_files_may_not_be_long_children_run_without_stacks() -> None:
+    def limited() -> tuple[int, str]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        slot = SlotTable(3).slots[2]
+        slot.occupy(Role.WORKER, 1, deadline=0, now=0)
+        _, status = os.waitpid(fork(Role.WORKER, slot, lambda _: 7), 0)
+        slot.stacks.clear()
+        return os.waitstatus_to_exitcode(status), slot.stacks.read()
+
+    assert apart(limited) == (7, "")
 
 
 def open_files() -> set[str]:

@@ -4,6 +4,7 @@ import ctypes
 import faulthandler
 import os
 import signal
+from contextlib import suppress
 
 #: Asks a child for its stacks.
 ASK = signal.SIGRTMIN
@@ -67,7 +68,9 @@ class Page:
         return int.from_bytes(os.pread(self._stacks.fd, _HEAD, self._start), "little")
 
     def _forget(self, size: int) -> None:
-        os.pwrite(self._stacks.fd, size.to_bytes(_HEAD, "little"), self._start)
+        # A limit on the size of files (RLIMIT_FSIZE) holds here as well: such a child leaves no stacks, and runs.
+        with suppress(OSError):
+            os.pwrite(self._stacks.fd, size.to_bytes(_HEAD, "little"), self._start)
 
     def _read(self, begin: int) -> bytes:
         """Return what stands behind so many bytes, up to where nothing was ever written."""
