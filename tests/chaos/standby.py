@@ -33,10 +33,17 @@ class Standby(EmbeddedPostgres):
             os.chown(data, who.uid, who.gid)
         options = ("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast")
         done = subprocess.run(
-            self._command("pg_basebackup", "-d", self.primary.dsn, "-D", data, *options),
+            self._command(self._backup_program(), "-d", self.primary.dsn, "-D", data, *options),
             env=self._environ(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, reason(done.stderr.decode(errors="replace"))
+
+    def _backup_program(self) -> str:
+        """Return pg_basebackup, which serves every older server: a bag of server programs may come without it."""
+        for folder in (self.bindir, *binaries.wheel()):
+            if (folder / "pg_basebackup").is_file():
+                return str(binaries.reach(folder, self._account, self.folder) / "pg_basebackup")
+        raise AssertionError("no pg_basebackup: the wheel of the test extra has one")
 
     def be_synchronous(self) -> None:
         """Have the primary wait for this standby with each commit."""

