@@ -10,7 +10,9 @@ from random import Random
 
 import pytest
 
+from tests.chaos import evidence
 from tests.chaos.effects import ask, check, settle
+from tests.chaos.evidence import kept
 from tests.chaos.field import pitch
 from tests.chaos.producers import Producers
 from tests.chaos.storm import Storm
@@ -34,24 +36,48 @@ def test_nothing_is_lost_and_nothing_is_doubled_whatever_strikes(tmp_path: Path)
         cluster, storm = field.cluster, Storm(field, tell=say if LONG else None)
         say(f"CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}")
         say(f"a namespace: {field.namespace is not None}, a clock that moves: {field.server.movable}")
-        try:
-            with Producers(cluster.database.dsn, random):
-                storm.rage(SECONDS)
-                cluster.hang_up()
-            settle(cluster)
-            check(cluster)
-            assert cluster.value("SELECT count(*) FROM ticked") > 0
-            for task, state, jobs in cluster.query(
-                "SELECT task, state, count(*) FROM expected GROUP BY 1, 2 ORDER BY 1"
-            ):
-                say(f"{jobs:6,} {task} {state}")
-            say(f"{len(cluster.notes('start')):6,} handlers started, {len(storm.record)} faults")
-        finally:
-            if not LONG:
-                say("\n".join(storm.record))
-        for node in field.nodes:
-            assert node.stop() == 0
-        assert ask(cluster, "SELECT id FROM qworker.node") == []
+        with kept(tmp_path, storm.record, seed=SEED, seconds=SECONDS):
+            try:
+                with Producers(cluster.database.dsn, random):
+                    storm.rage(SECONDS)
+                    cluster.hang_up()
+                settle(cluster)
+                check(cluster)
+                assert cluster.value("SELECT count(*) FROM ticked") > 0
+                for task, state, jobs in cluster.query(
+                    "SELECT task, state, count(*) FROM expected GROUP BY 1, 2 ORDER BY 1"
+                ):
+                    say(f"{jobs:6,} {task} {state}")
+                say(f"{len(cluster.notes('start')):6,} handlers started, {len(storm.record)} faults")
+            finally:
+                if not LONG:
+                    say("\n".join(storm.record))
+            for node in field.nodes:
+                assert node.stop() == 0
+            assert ask(cluster, "SELECT id FROM qworker.node") == []
+
+
+def test_a_failed_run_leaves_its_error_seed_faults_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "PLACE", tmp_path / "evidence")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log-1").write_text("what the node said\n")
+    (run / "lock").touch()
+    faults = ["1.00 SIGKILL to a worker"]
+
+    def fail() -> None:
+        with kept(run, faults, seed=7, seconds=30.0):
+            faults.append("2.00 a deploy")
+            raise AssertionError("a job was lost")
+
+    with pytest.raises(AssertionError, match="a job was lost") as raised:
+        fail()
+    (folder,) = (tmp_path / "evidence").iterdir()
+    assert raised.value.__notes__ == [f"error, faults and logs of the nodes: {folder}"]
+    assert "a job was lost" in (folder / "error").read_text()
+    assert (folder / "faults").read_text() == "1.00 SIGKILL to a worker\n2.00 a deploy\n"
+    assert (folder / "repeat").read_text() == "CHAOS_SEED=7 CHAOS_SECONDS=30 python -m pytest -s tests/chaos\n"
+    assert [path.name for path in (folder / "run").iterdir()] == ["log-1"]
 
 
 def say(text: str) -> None:
