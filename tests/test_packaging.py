@@ -5,13 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {"qworker": ROOT / "queue", "qworkerd": ROOT / "workers"}
+#: What stands in a tree and belongs to nobody else's.
+LEFT_OUT = (".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist", "results.json",
+            "chaos-evidence")  # fmt: skip
 LIGHT = """
 import sys
 before = set(sys.modules)
@@ -49,6 +54,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, check=True)
     (built,) = (tree / "dist").glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What a source distribution holds, by path from its own folder; built from a copy of this tree."""
+    tree = tmp_path_factory.mktemp("source") / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, "dist"], cwd=tree, check=True, capture_output=True)
+    (built,) = (tree / "dist").glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
 
 
 def packages() -> set[str]:
@@ -95,6 +112,19 @@ def test_a_wheel_carries_packages_sql_and_type_markers(wheel: Path) -> None:
     assert {"qworker/py.typed", "qworkerd/py.typed"} <= data()
     assert any(re.fullmatch(r"qworker/sql/\d{4}_\w+\.sql", name) for name in names)
     assert any(re.fullmatch(r"qworker/sql/queries/\w+\.sql", name) for name in names)
+
+
+def test_a_source_distribution_carries_what_its_tests_need(sdist: set[str]) -> None:
+    shipped = ("tests", "docs", "examples", "systemd", "supervisor", "benchmarks", "queue", "workers", ".ci")
+    needed = {
+        str(path.relative_to(ROOT))
+        for folder in shipped
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not any(fnmatch(part, pattern) for part in path.parts for pattern in LEFT_OUT)
+    }
+    needed |= {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "setup.cfg"}
+    assert needed - sdist == set()
+    assert [name for name in sdist if "__pycache__" in name or ".venv" in name] == []
 
 
 def test_a_wheel_installs_into_an_empty_environment_and_runs(

@@ -1,6 +1,8 @@
 """The operator's manual says what the code does."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from qworkerd import exits
@@ -8,9 +10,9 @@ from qworkerd.settings import Settings, kinds
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs" / "operations.md").read_text()
-#: What events are about: the first half of their names.
-NOUNS = "app|child|claim|configuration|cron|database|driver|duty|exception|history|inline|job|jobs|log|node|process"
-NOUNS += "|scheduler|supervisor|thread|worker"
+#: The methods of a logger.
+LEVELS = {"debug", "info", "warning", "error", "critical", "log", "msg"}
+_EVENT = re.compile(r"[a-z]+\.[a-z_]+")
 
 
 def part(name: str) -> str:
@@ -35,13 +37,43 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert "\n".join(rows) == "\n".join(setting_row(name) for name in kinds())
 
 
+def constants(node: ast.expr) -> Iterator[str]:
+    """The texts an expression may be: `"a.x" if fine else "a.y"` is two; of an f-string, each value that it lists."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from constants(node.body)
+        yield from constants(node.orelse)
+
+
+def logged(source: str) -> Iterator[str]:
+    """The events of a module: the first argument of whatever is called like a logger's method, and `"event": ...`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and node.args:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in LEVELS or isinstance(node.args[0], ast.IfExp) or name == "report":
+                yield from filter(_EVENT.fullmatch, constants(node.args[0]))
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "event":
+                    yield from filter(_EVENT.fullmatch, constants(value))
+
+
 def test_every_event_is_explained() -> None:
-    event = re.compile(rf'(?:\(|else |"event": )\s*"((?:{NOUNS})\.[a-z_]+)"')
-    logged = {
-        name for file in (ROOT / "workers" / "qworkerd").rglob("*.py") for name in event.findall(file.read_text())
-    }
+    found = {name for file in (ROOT / "workers" / "qworkerd").rglob("*.py") for name in logged(file.read_text())}
     explained = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", part("events"), re.MULTILINE)
-    assert sorted(logged) == explained
+    assert sorted(found) == explained
+
+
+def test_events_are_found_by_their_calls() -> None:
+    source = """
+log.warning("a.b", x=1)
+self._log.critical("clerk.died", exc_info=error)
+report("c.d" if fine else "c.e", **facts)
+print({"event": "f.g"})
+path.open("h.i")
+"""
+    assert set(logged(source)) == {"a.b", "clerk.died", "c.d", "c.e", "f.g"}
 
 
 def test_every_exit_code_is_explained() -> None:

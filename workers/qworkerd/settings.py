@@ -69,7 +69,8 @@ class Settings:
         None, 1, 10**12, "Replace a worker process after about so many jobs (up to a tenth fewer); none for never."
     )
     max_rss: int | None = count(
-        None, 16, 10**9, "Replace a worker process that holds more memory than this after a job; none for never.",
+        None, 16, 10**9,
+        "Replace a worker process that holds more memory than this after a job (resident, in MiB); none for never.",
         metavar="MIB",
     )  # fmt: skip
     shutdown_timeout: float = seconds(

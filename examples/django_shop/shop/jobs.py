@@ -1,23 +1,29 @@
 """The tasks."""
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
+from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from qworker import App
 
+#: What libpq understands; OPTIONS holds settings of Django's own as well.
+LIBPQ = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+
 
 def dsn() -> str:
-    """Say where the database of the models is: only there can jobs join the models' transactions."""
+    """Return the connection string of the models' database: only there can jobs join the models' transactions."""
     db = settings.DATABASES["default"]
-    return make_conninfo(
-        dbname=db["NAME"],
-        user=db["USER"],
-        password=db["PASSWORD"],
-        host=db["HOST"],
-        port=db["PORT"],
-    )
+    options = {name: value for name, value in db.get("OPTIONS", {}).items() if name in LIBPQ}
+    place = {
+        "dbname": db["NAME"],
+        "user": db["USER"],
+        "password": db["PASSWORD"],
+        "host": db["HOST"],
+        "port": db["PORT"],
+    }
+    return make_conninfo(**{name: value for name, value in place.items() if value}, **options)
 
 
 app = App(dsn)
@@ -28,7 +34,8 @@ def ship(order_id: int) -> str:
     """Send an order off; run again, it finds it sent."""
     from shop.models import Order
 
-    close_old_connections()
+    if not connection.in_atomic_block:
+        close_old_connections()
     with transaction.atomic():
         order = Order.objects.select_for_update().get(pk=order_id)
         if order.sent_at is None:
