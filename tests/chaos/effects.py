@@ -35,6 +35,7 @@ SELECT tick, array_agg(DISTINCT job) FROM ticked GROUP BY tick HAVING count(DIST
 UNION ALL
 SELECT NULL, array_agg(id) FROM qworker.job WHERE task LIKE '%ticks' AND state = 'failed' HAVING count(*) > 0
 """
+NODES = "SELECT id, name, seen_at FROM qworker.node"
 #: What the counter says, and what it has to say.
 COUNTED = "SELECT (SELECT sum(number) FROM counter), (SELECT count(*) FROM expected WHERE task LIKE '%counts')"
 
@@ -42,6 +43,18 @@ COUNTED = "SELECT (SELECT sum(number) FROM counter), (SELECT count(*) FROM expec
 def settle(cluster: Cluster, patience: float = 60.0) -> None:
     """Wait until nothing is left to do."""
     until(lambda: ask(cluster, LEFT) == [(0,)], patience, what=lambda: f"jobs are left: {ask(cluster, LEFT)}")
+
+
+def await_dead_nodes(cluster: Cluster, nodes: int, seconds: float) -> None:
+    """Wait until the table of nodes holds the living ones alone.
+
+    A node that was killed, or had no database to sign off with, stands there until a living one has watched its
+    heartbeat stand still for a whole lease; each fault that hits the watcher starts that anew.
+    """
+    until(
+        lambda: ask(cluster, "SELECT count(*) FROM qworker.node") == [(nodes,)], seconds,
+        what=lambda: f"{nodes} nodes; there are {ask(cluster, NODES)}",
+    )  # fmt: skip
 
 
 def check(cluster: Cluster) -> None:

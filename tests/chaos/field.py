@@ -17,9 +17,12 @@ from tests.lifecycle.cluster import Cluster
 from tests.lifecycle.node import Node
 from tests.lifecycle.proxy import Proxy
 
+#: Seconds without a heartbeat after which a node is declared dead.
+LEASE = 5
+
 #: Faults of the environment shall not use up what a job may cost.
 OPTIONS = (
-    "--processes", "2", "--lease", "5", "--kill-grace", "1", "--max-crashes", "1000", "--max-losses", "1000",
+    "--processes", "2", "--lease", str(LEASE), "--kill-grace", "1", "--max-crashes", "1000", "--max-losses", "1000",
     "--shutdown-timeout", "2", "--interrupt-timeout", "1", "--poll-interval", "0.5", "--stall-timeout", "5",
 )  # fmt: skip
 ENVIRONMENT = {"QWORKER_APP": "tests.chaos.tasks:app", "QWORKER_LOG_LEVEL": "info"}

@@ -11,9 +11,9 @@ from random import Random
 import pytest
 
 from tests.chaos import evidence
-from tests.chaos.effects import ask, check, settle
+from tests.chaos.effects import ask, await_dead_nodes, check, settle
 from tests.chaos.evidence import kept
-from tests.chaos.field import pitch
+from tests.chaos.field import LEASE, pitch
 from tests.chaos.producers import Producers
 from tests.chaos.storm import Storm
 
@@ -52,6 +52,7 @@ def test_nothing_is_lost_and_nothing_is_doubled_whatever_strikes(tmp_path: Path)
             finally:
                 if not LONG:
                     say("\n".join(storm.record))
+            await_dead_nodes(cluster, len(field.nodes), LEASE + 5.0)
             for node in field.nodes:
                 assert node.stop() == 0
             assert ask(cluster, "SELECT id FROM qworker.node") == []
