@@ -1,9 +1,8 @@
 """A schedule: when the ticks of a cron expression fall, in its time zone."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
@@ -11,7 +10,9 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 from croniter.croniter import CroniterBadDateError, CroniterError
 
+from qworker.crontab import normalize
 from qworker.errors import ConfigurationError
+from qworker.walltime import gap_end, instants, repeated_from
 
 Misfire = Literal["skip", "once", "all"]
 
@@ -20,17 +21,17 @@ GRACE = 60.0
 #: How many missed ticks `misfire="all"` makes up for in one go; the rest follows in the next.
 LIMIT = 1000
 
-#: R and H draw a number at random or by a hash: every node would keep another schedule.
-_DRAWN = re.compile(r"(?:^|[\s,])[RH](?:$|[\s,/(-])", re.IGNORECASE)
+_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """When a task is enqueued by the clock.
 
-    Times are those of the clock on the wall. Where it is put forward, ticks of the hour that is left out come at its
-    end, once; where it is put back, an expression that names hours ticks in the first of the two equal hours alone, and
-    one that holds for every hour in both (as cron(8) does).
+    Times are those of the clock on the wall. Where the clock is put back, an expression that names hours ticks in the
+    first pass of the repeated time only, one that holds for every hour ticks in both. Where it is put forward, ticks of
+    the time left out come at its end, as one. An expression that holds for every hour has one there only if the change
+    is not by whole hours: otherwise the same minute of the next hour comes an hour after the one before.
     """
 
     #: Under which the last tick is kept; the task's name unless given.
@@ -53,15 +54,13 @@ class Schedule:
 
     def ticks(self, after: float, upto: float) -> Iterator[float]:
         """Yield the ticks later than `after` and not later than `upto`, in seconds since 1970, oldest first."""
-        zone = ZoneInfo(self.timezone)
-        ticks = croniter(self.expression, datetime.fromtimestamp(after, zone), ret_type=float)
-        once = ticks.expanded[1] != ["*"]
-        try:
-            while (tick := ticks.get_next()) <= upto:
-                if not (once and datetime.fromtimestamp(tick, zone).fold):
-                    yield tick
-        except CroniterBadDateError:  # no tick in fifty years
-            return
+        zone, last = ZoneInfo(self.timezone), after
+        for tick in self._instants(after, zone):
+            if tick > upto:
+                return
+            if tick > last:
+                yield tick
+                last = tick
 
     def due(self, after: float, now: float) -> list[float]:
         """Return the ticks to enqueue now, oldest first, when the last one known was at `after`."""
@@ -88,6 +87,28 @@ class Schedule:
         """Return the first tick later than `after`."""
         return next(self.ticks(after, float("inf")), None)
 
+    def _instants(self, after: float, zone: ZoneInfo) -> Iterator[float]:
+        """Yield the instants of all ticks, in order, from not later than `after`; some may be equal.
+
+        croniter walks over the times on the wall, which know no zone; each is then looked up in the zone. It would have
+        to look for the changes of the clock itself otherwise, and what it finds depends on its version and on where the
+        walk begins.
+        """
+        walls = croniter(normalize(self.expression), repeated_from(after, zone), ret_type=float)
+        hourly = walls.expanded[1] == ["*"]
+        second_pass: list[float] = []
+        for wall in _until_none(walls):
+            first, second = instants(wall, zone)
+            if first > second:  # left out
+                if hourly and (first - second) % _HOUR == 0:
+                    continue
+                first = gap_end(second, first, zone)
+            while second_pass and second_pass[0] < first:
+                yield second_pass.pop(0)
+            yield first
+            if hourly and first < second:
+                second_pass.append(second)
+
     @property
     def _self(self) -> str:
         return f"@app.cron({self.expression!r}, timezone={self.timezone!r}) of {self.task}"
@@ -105,13 +126,20 @@ class Schedule:
         expression: object = self.expression
         if not isinstance(expression, str):
             raise ConfigurationError(
-                f"{self._self}: an expression is a text of five or six fields, or @hourly and such"
+                f"{self._self}: an expression is a string of five or six fields, or @hourly and such"
             )
-        if len(expression.split()) > 6 or _DRAWN.search(expression):  # noqa: PLR2004
-            raise ConfigurationError(f"{self._self}: five fields, or six with seconds last; neither years nor R nor H")
         try:
-            croniter(expression, datetime.fromtimestamp(0, ZoneInfo("UTC"))).get_next(float)
+            croniter(normalize(expression), datetime.fromtimestamp(0, UTC)).get_next(float)
         except CroniterBadDateError:
             raise ConfigurationError(f"{self._self}: no day is like that, it would never tick") from None
         except (CroniterError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"{self._self}: {error}") from None
+
+
+def _until_none(walls: croniter) -> Iterator[float]:
+    """Yield the times on the wall until there is none in fifty years."""
+    try:
+        while True:
+            yield walls.get_next()
+    except CroniterBadDateError:
+        return

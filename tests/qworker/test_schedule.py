@@ -33,6 +33,20 @@ def test_ticks_are_later_than_the_first_bound_and_not_later_than_the_second() ->
     assert list(every.ticks(noon - 0.001, noon)) == [noon]
 
 
+@pytest.mark.parametrize(
+    ("expression", "times"),
+    [
+        ("0 3-3 * * *", 1), ("0 3-03 * * *", 1), ("0-0 3 * * *", 1), ("0 12-12,14-14 * * *", 2), ("0 3-3/5 * * *", 1),
+        ("0 0 15-15 * *", 1), ("0 0 1-1 * *", 0), ("0 0 * jan-jan *", 1), ("0 0 * 1-JAN *", 1), ("0 0 * 12-12 *", 0),
+        ("0 0 * * thu-thu", 1), ("0 0 * * thu-4", 1), ("0 0 * * 7-7", 0), ("0 0 * * 7-0", 0), ("0 0 * * 0-7", 1),
+        ("0 3 * * * 0-0", 1), ("0-0 * * * *", 24), ("*/60 * * * *", 24),
+    ],
+)  # fmt: skip
+def test_a_range_with_equal_ends_is_one_value(expression: str, times: int) -> None:
+    thursday = datetime(2026, 1, 15, tzinfo=UTC).timestamp()
+    assert len(list(schedule(expression, timezone="UTC").ticks(thursday - 1, thursday + 86_399))) == times
+
+
 def test_a_sixth_field_holds_seconds() -> None:
     ticks = schedule("* * * * * */20").ticks(at(2026, 1, 1), at(2026, 1, 1, 0, 1))
     assert [tick - at(2026, 1, 1) for tick in ticks] == [20, 40, 60]
@@ -118,15 +132,25 @@ def test_the_newest_tick_is_found_however_long_ago() -> None:
     [
         ("61 * * * *", "out of range"),
         ("*/0 * * * *", "step '0'"),
-        ("* * * *", "columns"),
-        ("", "columns"),
-        ("@reboot", "columns"),
+        ("* * * *", "4 fields of five: minute, hour, day of the month, month, day of the week"),
+        ("", "0 fields of five"),
+        ("@reboot", "@reboot is not a time"),
+        ("@Reboot", "@Reboot is not a time"),
+        ("@fortnightly", "there is no @fortnightly; the words are @yearly, "),
+        ("*/61 * * * *", "the step of '*/61' is longer than the field: minute has 60 values"),
+        ("*/90 * * * *", "minute has 60 values"),
+        ("5,*/90 * * * *", "minute has 60 values"),
+        ("0 0-23/25 * * *", "hour has 24 values"),
+        ("0 0 */32 * *", "day of the month has 31 values"),
+        ("0 0 1 */13 *", "month has 12 values"),
+        ("0 0 * * */8", "day of the week has 7 values"),
+        ("* * * * * */61", "second has 60 values"),
         ("a b c d e", "not acceptable"),
         ("0 0 30 2 *", "it would never tick"),
         ("R * * * *", "neither years nor R nor H"),
         ("H(0-3) * * * *", "neither years nor R nor H"),
         ("* * * * * * 2030", "neither years nor R nor H"),
-        (5, "a text of five or six fields"),
+        (5, "a string of five or six fields"),
     ],
 )
 def test_a_bad_expression_fails_where_it_is_declared_with_the_reason(expression: Any, reason: str) -> None:
