@@ -45,7 +45,7 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
         as_json([record(job) for job in found])
         return
     head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
-    table(head, [(j.id, j.state, j.queue, j.task, j.attempt, j.enqueued_at, _note(j)) for j in found])
+    table(head, [(j.id, j.state, j.queue, j.task, j.attempt, j.enqueued_at, _note(j)) for j in found], note=True)
     if len(found) == wanted["limit"]:
         click.echo(f"there may be more: --below {found[-1].id}", err=True)
 

@@ -11,35 +11,39 @@ from typing import Any
 import click
 
 from qworker.job import Job
+from qworkerd.cli.layout import lines, noted
 from qworkerd.redaction import mask
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in aligned columns, numbers to the right; on a terminal no line is longer than it."""
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, note: bool = False) -> None:
+    """Print rows in aligned columns, numbers to the right; a terminal's lines are not longer than it is wide.
+
+    note: the last column is one, which goes below its row if there is no room beside it.
+    """
     texts = [[text(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in [list(head), *texts]) for column in range(len(head))]
-    numeric = [all(isinstance(row[column], (int, float)) for row in rows) and bool(rows) for column in range(len(head))]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    for row in [list(head), *texts]:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        line = "  ".join(cells).rstrip()
-        click.echo(line if len(line) <= room else line[: room - 1] + "…")
+    numbers = [all(isinstance(row[column], (int, float)) for row in rows) and bool(rows) for column in range(len(head))]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in (noted if note else lines)(head, texts, numbers, room):
+        click.echo(line)
 
 
 def text(value: object) -> str:
-    """Return a cell's text: one line, times in the local zone, "-" for nothing."""
+    """Return a cell's text: one line, times in the local zone and with its offset, "-" for nothing."""
     if value is None or value in ("", ()):
         return "-"
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return moment(value.astimezone())
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     return " ".join(str(value).split())
+
+
+def moment(value: datetime) -> str:
+    """Return a time with the offset of its zone, as PostgreSQL writes it: 2026-01-31 09:00:00+01."""
+    hours, minutes = value.strftime("%z")[:3], value.strftime("%z")[3:5]
+    return value.strftime("%Y-%m-%d %H:%M:%S") + (hours if minutes == "00" else f"{hours}:{minutes}")
 
 
 def as_json(value: object) -> None:
