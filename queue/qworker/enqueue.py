@@ -23,6 +23,7 @@ from qworker.payload import Parameters, encode
 from qworker.payload import Row as Arguments
 from qworker.pool import Pool
 from qworker.statements import load
+from qworker.translation import suppressed
 
 #: Id, state (None: another job holds the key), enqueued at and due at in seconds since 1970.
 Row = tuple[int, str | None, float | None, float | None]
@@ -97,6 +98,8 @@ class Enqueuer:
         row = self._express.send(database, (*order.values, text.encode()))
         if row is None:
             return None
+        if not row:
+            raise suppressed(order.task)
         job_id, enqueued_at, *_ = row
         return _integer(job_id), JobState.AVAILABLE, _integer(enqueued_at) / 1e6 + _ZERO, None
 
@@ -106,7 +109,10 @@ class Enqueuer:
         if order.unique:
             return self._unique(cursor, order, text, fingerprint(args) if order.unique is True else order.unique)
         statement = self._sql["enqueue_later" if order.timed else "enqueue"]
-        ((job_id, state, enqueued_at, run_at, _),) = cursor.execute(statement, {**order.parameters, "args": text})
+        row = cursor.execute(statement, {**order.parameters, "args": text}).fetchone()
+        if row is None:
+            raise suppressed(order.task)
+        job_id, state, enqueued_at, run_at, _ = row
         return job_id, state, enqueued_at, run_at
 
     def _unique(self, cursor: psycopg.Cursor[Any], order: Order, text: str, key: str) -> Row:
@@ -114,6 +120,9 @@ class Enqueuer:
         for _ in range(LOOKS):
             if row := cursor.execute(self._sql["enqueue_unique"], parameters).fetchone():
                 job_id, state, enqueued_at, run_at, _ = row
+                if state == "":
+                    cursor.execute(self._sql["free_key"], {"task": order.task, "key": key, "id": job_id})
+                    raise suppressed(order.task)
                 return job_id, state, enqueued_at, run_at
         raise QworkerError(
             f"unique={key!r} of task {order.task!r} changed hands {LOOKS} times while this job was enqueued: try again"

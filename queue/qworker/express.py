@@ -20,8 +20,8 @@ from psycopg.pq.abc import PGresult
 from qworker.pooler import is_pooled
 from qworker.statements import numbered
 
-#: SQLSTATE of a prepared statement that is there already, and of one that is not.
-_DUPLICATE, _UNKNOWN = b"42P05", b"26000"
+#: SQLSTATE of a prepared statement that is there already, of one that is not, and of one whose tables have changed.
+_DUPLICATE, _UNKNOWN, _OUTDATED = b"42P05", b"26000", b"0A000"
 
 #: The values of a row, as the server sends them in binary.
 Row = list[bytes | None]
@@ -41,15 +41,15 @@ class Express:
         self._loads = Transformer(psycopg.adapters)
 
     def send(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> Row | None:
-        """Return the only row; None when the server has refused the statement, which psycopg can say better.
+        """Return the only row, empty if there is none; None when the statement has to take the long way.
 
-        Values are text in UTF-8, in the order in which the statement first names them. Raises psycopg.OperationalError
-        when the connection is lost.
+        Values are text in UTF-8, in the order in which the statement first names them. Raises psycopg.Error as a cursor
+        would.
         """
         result = self._answer(connection, values)
-        if result is None or result.status != ExecStatus.TUPLES_OK:
+        if result is None:
             return None
-        return [result.get_value(0, column) for column in range(result.nfields)]
+        return [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else []
 
     def fetch(
         self, connection: psycopg.Connection[tuple[Any, ...]], parameters: Mapping[str, object]
@@ -61,26 +61,29 @@ class Express:
         result = self._answer(connection, [str(parameters[name]).encode() for name in self._names])
         if result is None:
             return connection.execute(self._statement, parameters).fetchall()
-        if result.status != ExecStatus.TUPLES_OK:
-            raise error_from_result(result)
         self._loads.set_pgresult(result)
         return self._loads.load_rows(0, result.ntuples, tuple)
 
     def _answer(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> PGresult | None:
-        """Return what the server answers; None when the statement is not to be had there."""
+        """Return the rows; None when the statement cannot be executed there, and was not.
+
+        Raises psycopg.Error when the server refuses it.
+        """
         ready = self._ready.get(connection)
         if ready is None:
             ready = self._ready[connection] = self._prepare(connection)
         if not ready:
             return None
         connection.pgconn.send_query_prepared(self._name, values, result_format=Format.BINARY)
-        result: PGresult
-        (result,) = connection.wait(execute(connection.pgconn))
-        if result.status != ExecStatus.TUPLES_OK and _code(result) == _UNKNOWN:
+        # The commit comes after the rows: an error of a deferred trigger is a second result.
+        result: PGresult = connection.wait(execute(connection.pgconn))[-1]
+        if result.status == ExecStatus.TUPLES_OK:
+            return result
+        if _code(result) in {_UNKNOWN, _OUTDATED}:
             # Behind a pooler the next transaction may meet a server that knows nothing of the statement.
             self._ready[connection] = False
             return None
-        return result
+        raise error_from_result(result)
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> bool:
         if is_pooled(connection):

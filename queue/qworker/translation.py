@@ -5,15 +5,10 @@ from typing import Any
 import psycopg
 
 from qworker.connection import redact
-from qworker.errors import DatabaseUnavailable, QworkerError, SchemaError
+from qworker.errors import DatabaseUnavailable, QworkerError, Refused, SchemaError
 from qworker.statements import DEFAULT_SCHEMA
 
-_LACKING = (
-    psycopg.errors.InvalidSchemaName,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedFunction,
-)
+_LACKING = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
 
 def explain(error: BaseException, conn: psycopg.Connection[Any], schema: str, *, own: bool) -> QworkerError | None:
@@ -21,7 +16,10 @@ def explain(error: BaseException, conn: psycopg.Connection[Any], schema: str, *,
 
     own: the connection is one of ours, not the caller's.
     """
-    if isinstance(error, _LACKING):
+    if isinstance(error, _LACKING) or (
+        # "operator does not exist" has the same SQLSTATE, and speaks of values.
+        isinstance(error, psycopg.errors.UndefinedFunction) and f"{schema}." in (error.diag.message_primary or "")
+    ):
         return SchemaError(
             f"schema {schema!r} in database {conn.info.dbname!r} is missing or older than this code "
             f"({error.diag.message_primary}): run `{command('migrate', schema)}`"
@@ -29,6 +27,15 @@ def explain(error: BaseException, conn: psycopg.Connection[Any], schema: str, *,
     if own and isinstance(error, psycopg.OperationalError) and conn.closed:
         return DatabaseUnavailable(f"the database hung up: {reason(error)}")
     return None
+
+
+def suppressed(task: str, count: int = 1) -> Refused:
+    """Return the error for jobs whose INSERT has passed without an error and without a row."""
+    jobs = "a job" if count == 1 else f"{count:,} jobs"
+    return Refused(
+        f"the database did not store {jobs} of task {task!r}: a trigger BEFORE INSERT or a rule of the table job "
+        "suppresses the row; let it raise an exception where a job may not be enqueued"
+    )
 
 
 def command(verb: str, schema: str) -> str:

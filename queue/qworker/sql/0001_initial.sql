@@ -241,6 +241,9 @@ BEGIN
         enqueue.tags
     )
     RETURNING id INTO job_id;
+    IF job_id IS NULL THEN
+        RAISE EXCEPTION 'qworker: a trigger BEFORE INSERT or a rule of the table job has suppressed the job of task %', enqueue.task;
+    END IF;
     IF NOT later THEN
         PERFORM {schema}.wake(ARRAY[enqueue.queue]);
     END IF;

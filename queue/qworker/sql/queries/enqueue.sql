@@ -35,9 +35,10 @@ SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(e
   FROM enqueued AS e;
 
 -- name: enqueue_unique
--- One job, if its key is free; else the id of the job that holds it, with a NULL state. No row at all: somebody else took
--- the key while this statement ran, look again. No row of a key that is held is ever locked: its job's acknowledgement
--- deletes it and must not wait for the transaction that enqueues here. A key whose job is gone is taken over.
+-- One job, if its key is free; else the id of the job that holds it, with a NULL state. An empty state: the key was free,
+-- but a trigger has suppressed the job. No row at all: somebody else took the key while this statement ran, look again. No
+-- row of a key that is held is ever locked: its job's acknowledgement deletes it and must not wait for the transaction
+-- that enqueues here. A key whose job is gone is taken over.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now
 ), seen AS MATERIALIZED (
@@ -60,6 +61,8 @@ WITH clock AS MATERIALIZED (
      WHERE NOT EXISTS (SELECT FROM seen)
         ON CONFLICT DO NOTHING
     RETURNING job_id
+), holder AS (
+    SELECT job_id FROM renewed UNION ALL SELECT job_id FROM taken
 ), enqueued AS (
     INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, flags)
     SELECT p.job_id, %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
@@ -67,7 +70,7 @@ WITH clock AS MATERIALIZED (
            CASE WHEN t.start > t.now THEN t.start END,
            coalesce(to_timestamp(%(expires_at)s::float8), t.now + make_interval(secs => %(expires)s::float8)),
            CASE WHEN %(period)s::float8 IS NULL THEN 1 ELSE 0 END
-      FROM (SELECT job_id FROM renewed UNION ALL SELECT job_id FROM taken) AS p,
+      FROM holder AS p,
            (SELECT now, coalesce(to_timestamp(%(run_at)s::float8), now + make_interval(secs => %(delay)s::float8)) AS start
               FROM clock) AS t
     RETURNING id, state, queue, enqueued_at, run_at
@@ -76,7 +79,13 @@ SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(e
        (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state = 'available')
   FROM enqueued AS e
  UNION ALL
-SELECT seen.job_id, NULL, NULL, NULL, NULL FROM seen WHERE NOT seen.over;
+SELECT seen.job_id, NULL, NULL, NULL, NULL FROM seen WHERE NOT seen.over
+ UNION ALL
+SELECT h.job_id, '', NULL, NULL, NULL FROM holder AS h WHERE NOT EXISTS (SELECT FROM enqueued);
+
+-- name: free_key
+-- Free the key of a job that was not stored after all.
+DELETE FROM {schema}.unique_key WHERE scope = %(task)s AND key = %(key)s AND job_id = %(id)s;
 
 -- name: clock
 SELECT coalesce(%(at)s::float8, extract(epoch FROM clock_timestamp())::float8);
