@@ -1,8 +1,7 @@
 """Many jobs of one task at once, by COPY: all of them or none."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from math import inf
 from typing import Any, LiteralString
@@ -11,39 +10,43 @@ import psycopg
 from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 
-from qworker.arrays import of_texts
 from qworker.caller import Connection
-from qworker.errors import PayloadTooLarge, Refused
+from qworker.errors import Refused
+from qworker.lines import Lines
 from qworker.order import Order
 from qworker.patience import waiting
-from qworker.payload import Parameters, Row, encode
+from qworker.payload import Parameters, Row
+from qworker.translation import suppressed
 
-#: Jobs whose ids are drawn together.
-BLOCK = 10_000
-#: Lines handed to the driver together.
-BATCH = 500
-
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+#: Rows that are taken from the source before a COPY, and lines that are handed to the driver together, at most.
+BLOCK, BATCH = 5_000, 500
+#: The same in characters: as many rows or lines as the ones before say will fit.
+BLOCK_TEXT, BATCH_TEXT = 4_000_000, 1_000_000
+#: How many are taken while nothing is known of their length.
+FIRST = 10
 
 
 class Work:
     """A transaction that jobs are written in."""
 
-    __slots__ = ("count", "cursor", "now")
+    __slots__ = ("count", "cursor", "lines", "text")
 
-    def __init__(self, cursor: psycopg.Cursor[Any], now: float) -> None:
+    def __init__(self, cursor: psycopg.Cursor[Any], lines: Lines) -> None:
         self.cursor = cursor
-        #: By the server's clock.
-        self.now = datetime.fromtimestamp(now, UTC)
-        #: How many jobs were written.
-        self.count = 0
+        self.lines = lines
+        #: How many jobs were written, and how many characters these were.
+        self.count = self.text = 0
+
+
+class _Abandoned(Exception):
+    """Ends a COPY. The driver sends the exception's text to the server, which hangs up at more than 10,000 bytes."""
 
 
 class Bulk:
     """Writes jobs that differ in their arguments alone; memory does not grow with their number.
 
     A row that cannot be a job ends the whole with an error that names its index, and nothing is written; the caller's
-    transaction goes on as it was.
+    transaction goes on as it was. The source may use the caller's connection: it is asked between two COPYs.
     """
 
     def __init__(self, order: Order, parameters: Parameters, sql: Mapping[str, LiteralString]) -> None:
@@ -55,37 +58,46 @@ class Bulk:
 
     def count(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> int:
         """Make a job of each row and return their number; own: the connection is ours, and so is the commit."""
-        with self._begin(conn, own=own) as work:
-            self._copy(work, "copy", self._lines(rows, work.now))
+        with self._begin(conn, rows, own=own) as work:
+            if own:
+                # Nobody else has our connection, so that one COPY may wait for the source: the server writes meanwhile.
+                self._copy(work, "copy", work.lines.of(rows))
+            else:
+                for block in _blocks(rows, work):
+                    self._write(work, "copy", block)
         return work.count
 
     def ids(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> list[int]:
         """Make a job of each row and return their ids, drawn before the jobs are written; own: as with `count`."""
         ids: list[int] = []
-        with self._begin(conn, own=own) as work:
-            lines = self._lines(rows, work.now)
-            while block := list(islice(lines, BLOCK)):
+        with self._begin(conn, rows, own=own) as work:
+            for block in _blocks(rows, work):
                 drawn = [row[0] for row in work.cursor.execute(self._sql["reserve"], {"count": len(block)})]
-                self._copy(work, "copy_ids", (f"{id_}\t{line}" for id_, line in zip(drawn, block, strict=True)))
+                self._write(work, "copy_ids", block, drawn)
                 ids += drawn
         return ids
 
-    def _begin(self, conn: Connection, *, own: bool) -> AbstractContextManager[Work]:
+    def _begin(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> AbstractContextManager[Work]:
         """Return a transaction to work in; in its end nodes that sleep are woken."""
         if conn.pgconn.pipeline_status != PipelineStatus.OFF:
             raise Refused(
                 "enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after"
             )
-        return self._own(conn) if own else self._joined(conn)
+        return self._own(conn) if own else self._joined(conn, rows)
 
     @contextmanager
-    def _joined(self, conn: Connection) -> Iterator[Work]:
+    def _joined(self, conn: Connection, rows: Iterable[Row]) -> Iterator[Work]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
         ((now,),) = cursor.execute(self._sql["clock"], {"at": None})
         with conn.transaction():
-            work = Work(cursor, now)
-            yield work
+            work = self._work(cursor, now)
+            try:
+                yield work
+            except BaseException:
+                if isinstance(rows, Generator):
+                    rows.close()  # it may have a savepoint of its own, which has to end before ours
+                raise
             if self._wakes(work):
                 cursor.execute(self._sql["wake"], {"queue": self._order.queue})
 
@@ -97,7 +109,7 @@ class Bulk:
             with waiting(conn, inf):  # the server was told the same
                 around.execute(self._sql["begin"]).nextset()
                 ((now, *_),) = around
-                work = Work(psycopg.Cursor(conn, row_factory=tuple_row), now)
+                work = self._work(psycopg.Cursor(conn, row_factory=tuple_row), now)
                 yield work
                 if self._wakes(work):
                     around.execute(self._sql["wake_and_commit"], {"queue": self._order.queue})
@@ -108,48 +120,54 @@ class Bulk:
                 conn.rollback()
             raise
 
+    def _work(self, cursor: psycopg.Cursor[Any], now: float) -> Work:
+        return Work(cursor, Lines(self._order, self._parameters, now))
+
+    def _write(self, work: Work, statement: str, block: Sequence[Row], ids: Sequence[int] = ()) -> None:
+        """Write a block of rows; what may call the caller's code is not done while the connection is in COPY."""
+        first = work.count
+        self._copy(work, statement, _with_ids(ids, work.lines.plain(block)))
+        done = work.count - first
+        if done < len(block):
+            rest = list(work.lines.of(block[done:], first + done))
+            self._copy(work, statement, _with_ids(ids[done:], iter(rest)))
+
     def _copy(self, work: Work, statement: str, lines: Iterator[str]) -> None:
-        with work.cursor.copy(self._sql[statement]) as copy:
-            while batch := list(islice(lines, BATCH)):
-                copy.write("".join(batch))
-                work.count += len(batch)
+        count, wanted = 0, FIRST
+        failure: BaseException | None = None
+        with suppress(_Abandoned), work.cursor.copy(self._sql[statement]) as copy:
+            try:
+                while batch := list(islice(lines, wanted)):
+                    text = "".join(batch)
+                    copy.write(text)
+                    count += len(batch)
+                    work.text += len(text)
+                    wanted = _fitting(len(batch), len(text), BATCH_TEXT, BATCH)
+            except BaseException as error:  # noqa: BLE001 - raised again when the COPY is over
+                failure = error
+                raise _Abandoned from None
+        if failure is not None:
+            raise failure
+        if work.cursor.rowcount != count:
+            raise suppressed(self._order.task, count - work.cursor.rowcount)
+        work.count += count
 
     def _wakes(self, work: Work) -> bool:
         """Tell whether there is something to do at once."""
-        return work.count > 0 and self._start(work.now) is None
+        return work.count > 0 and work.lines.start is None
 
-    def _lines(self, rows: Iterable[Row], now: datetime) -> Iterator[str]:
-        bind, tail = self._parameters.bind, self._tail(now)
-        for at, row in enumerate(rows):
-            try:
-                if isinstance(row, tuple | list):
-                    text = encode(bind(row, {}))
-                elif isinstance(row, Mapping):
-                    text = encode(bind((), row))
-                else:
-                    raise TypeError(f"a job's arguments are a tuple, a list or a dict, not {row!r}")  # noqa: TRY301
-            except (TypeError, ValueError) as error:
-                kind = next(kind for kind in (PayloadTooLarge, TypeError, ValueError) if isinstance(error, kind))
-                raise kind(f"row {at}: {error}") from None
-            # JSON escapes every other character that COPY minds.
-            yield text.replace("\\", "\\\\") + tail
 
-    def _tail(self, now: datetime) -> str:
-        order, start = self._order, self._start(now)
-        expires = now + timedelta(seconds=order.expires) if isinstance(order.expires, float) else order.expires
-        fields = (
-            order.task,
-            order.queue,
-            str(order.priority),
-            "scheduled" if start else "available",
-            start.isoformat() if start else None,
-            expires.isoformat() if expires else None,
-            order.overrides,
-            None if order.tags is None else of_texts(order.tags),
-        )
-        return "".join("\t" + ("\\N" if field is None else field.translate(_ESCAPES)) for field in fields) + "\n"
+def _blocks(rows: Iterable[Row], work: Work) -> Iterator[list[Row]]:
+    source, wanted = iter(rows), FIRST
+    while block := list(islice(source, wanted)):
+        yield block
+        wanted = _fitting(work.count, work.text, BLOCK_TEXT, BLOCK)
 
-    def _start(self, now: datetime) -> datetime | None:
-        order = self._order
-        start = order.run_at if order.delay is None else now + timedelta(seconds=order.delay)
-        return start if start and start > now else None
+
+def _with_ids(ids: Sequence[int], lines: Iterable[str]) -> Iterator[str]:
+    return (f"{id_}\t{line}" for id_, line in zip(ids, lines, strict=False)) if ids else iter(lines)
+
+
+def _fitting(count: int, text: int, room: int, most: int) -> int:
+    """Return how many go into a room, judging by the text that a count of them was."""
+    return min(most, max(1, count * room // text))

@@ -26,6 +26,7 @@ POSITIONAL = "*"
 _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 _CONTAINERS = (dict, list, tuple)
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 # A text, which is left alone, or a number in powers of ten.
 _POWER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[\d.]+e\+\d+)')
@@ -63,6 +64,20 @@ class Parameters:
         self._known = frozenset(self._names)
         self._required = frozenset(n for n, p in self._signature.parameters.items() if p.default is p.empty)
 
+    def bind_plain(self, row: Row) -> dict[str, Any] | None:
+        """Return the arguments of a row as they are stored; None when `bind` has to look at them.
+
+        Like `encode_plain` it calls no code but its own and Python's, neither for a row nor for an error.
+        """
+        if not self._simple:
+            return None
+        if type(row) is tuple or type(row) is list:
+            fits = len(self._required) <= len(row) <= len(self._names)
+            return dict(zip(self._names, row, strict=False)) if fits else None
+        if type(row) is dict and all(type(name) is str for name in row):
+            return dict(row) if self._required <= row.keys() <= self._known else None
+        return None
+
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments as they are stored: by name, and under "*" what can be given by position alone.
 
@@ -83,6 +98,11 @@ class Parameters:
         return {POSITIONAL: found.args[:leading], **stored} if leading else stored
 
 
+def brief(text: str, longest: int = 200) -> str:
+    """Return a text cut to what a message may hold."""
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+
+
 def encode(args: Mapping[str, Any]) -> str:
     """Return a job's arguments as compact JSON.
 
@@ -90,6 +110,37 @@ def encode(args: Mapping[str, Any]) -> str:
     NUL characters, lone surrogates and bottomless nesting, each naming the path; PayloadTooLarge above MAX_ARGS.
     """
     return _encode(args, "args", MAX_ARGS)
+
+
+def encode_plain(args: dict[str, Any]) -> str | None:
+    """Return what `encode` does; None when that has to look at the arguments, as at everything that it refuses."""
+    if not _built_in(args.values(), 0):
+        return None
+    try:
+        text = _encode_json(args)
+        size = len(text) if text.isascii() else len(text.encode())
+    except (ValueError, RecursionError):
+        return None
+    return None if "e+" in text or "\\u0000" in text or size > MAX_ARGS else text
+
+
+def _built_in(values: Iterable[Any], depth: int) -> bool:
+    """Tell whether all values are of the built-in types themselves, of which no method is anybody's."""
+    for value in values:
+        kind = type(value)
+        if kind in _SCALARS:
+            continue
+        if kind is dict:
+            if not all(type(key) is str for key in value):
+                return False
+            inner: Iterable[Any] = value.values()
+        elif kind is list or kind is tuple:
+            inner = value
+        else:
+            return False
+        if depth >= MAX_DEPTH or not _built_in(inner, depth + 1):
+            return False
+    return True
 
 
 def encode_result(value: Any) -> str | None:
@@ -140,8 +191,10 @@ def _refuse(value: Any, root: str) -> None:
         if isinstance(part, dict):
             for key in part:
                 if not isinstance(key, str):
-                    raise TypeError(f"{path}: the key {key!r} is {_kind(key)}; a JSON object has texts for keys")
-                _check_text(f"{path}: the key {key!r}", key)
+                    raise TypeError(
+                        f"{path}: the key {brief(repr(key))} is {_kind(key)}; a JSON object has texts for keys"
+                    )
+                _check_text(f"{path}: the key {brief(repr(key))}", key)
         elif isinstance(part, str):
             _check_text(path, part)
         elif isinstance(part, float):

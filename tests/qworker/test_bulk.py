@@ -10,6 +10,7 @@ import pytest
 
 from qworker import App, PayloadTooLarge, Refused, Retry, Task
 from qworker.bulk import BLOCK
+from qworker.lines import MESSAGE
 from qworker.payload import MAX_ARGS
 from tests.database import Database
 from tests.qworker.conftest import Query
@@ -223,3 +224,140 @@ def test_a_connection_that_dies_meanwhile_leaves_nothing(
     with pytest.raises(psycopg.OperationalError):
         send.using(conn).enqueue_many(rows())
     assert query(COUNT) == [(0,)]
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_the_source_may_use_the_connection_that_the_jobs_are_written_on(
+    send: Task[..., None], database: Database, query: Query, ids: bool
+) -> None:
+    conn = database.connect(autocommit=False)
+
+    def rows() -> Iterator[tuple[int]]:
+        for _ in range(2):
+            for (n,) in conn.execute(f"SELECT generate_series(1, {BLOCK})".encode()):
+                if n == 1:
+                    send.using(conn).enqueue("nested")
+                yield (n,)
+
+    many = send.using(conn).enqueue_many
+    assert (len(many(rows(), ids=True)) if ids else many(rows())) == 2 * BLOCK
+    assert query(COUNT) == [(0,)]
+    conn.commit()
+    assert query(COUNT) == [(2 * BLOCK + 2,)]
+
+
+def test_a_server_side_cursor_may_be_the_source(send: Task[..., None], database: Database, query: Query) -> None:
+    conn = database.connect(autocommit=False)
+    with conn.cursor("page") as cursor:
+        cursor.itersize = 700
+        cursor.execute(f"SELECT generate_series(1, {BLOCK + 5})".encode())
+        assert send.using(conn).enqueue_many(cursor) == BLOCK + 5
+    conn.commit()
+    assert query(COUNT) == [(BLOCK + 5,)]
+
+
+def test_a_bad_row_ends_the_sources_own_savepoint_before_the_bulks(
+    send: Task[..., None], database: Database, query: Query
+) -> None:
+    conn = database.connect(autocommit=False)
+
+    def rows() -> Iterator[tuple[int, ...]]:
+        with conn.transaction():
+            yield from [(1,), ()]
+
+    with pytest.raises(TypeError, match="row 1: send"):
+        send.using(conn).enqueue_many(rows())
+    assert send.using(conn).enqueue_many([(1,)]) == 1
+    conn.commit()
+    assert query(COUNT) == [(1,)]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("length", [100, 9_900, 10_100, 1_000_000])
+def test_a_long_error_of_the_source_leaves_the_connection_as_it_was(
+    send: Task[..., None], database: Database, app: App, length: int, joined: bool
+) -> None:
+    conn = database.connect(autocommit=False)
+    task = send.using(conn) if joined else send
+
+    def rows() -> Iterator[tuple[int]]:
+        yield from ((n,) for n in range(2_000))
+        raise ValueError("x" * length)
+
+    conn.execute("CREATE TEMP TABLE mine ()")
+    with pytest.raises(ValueError, match=r"^x+$") as caught:
+        task.enqueue_many(rows())
+    assert len(str(caught.value)) == length
+    assert conn.execute("SELECT count(*) FROM mine").fetchone() == (0,)
+    with app.pool.lend() as own:
+        pid = own.info.backend_pid
+    with pytest.raises(ValueError, match=r"^x+$"):
+        task.enqueue_many(rows())
+    with app.pool.lend() as own:
+        assert own.info.backend_pid == pid
+
+
+@pytest.mark.parametrize("row", ["y" * 20_000, ({"k" * 20_000: {1}},), {"n" * 20_000: 1}, ({("t" * 20_000,): 1},)])
+def test_a_message_about_a_row_is_cut(send: Task[..., None], database: Database, row: Any) -> None:
+    conn = database.connect(autocommit=False)
+    with pytest.raises(TypeError, match=r"^row 1: ") as caught:
+        send.using(conn).enqueue_many([(1,), row])
+    assert len(str(caught.value)) < MESSAGE + 100
+    assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_statement_timeout_of_the_caller_ends_a_copy_that_waits(
+    send: Task[..., None], database: Database, query: Query
+) -> None:
+    conn = database.connect(autocommit=False)
+    conn.execute("SET statement_timeout = '300ms'")
+    conn.commit()
+    other = database.connect(autocommit=False)
+    other.execute("LOCK TABLE qworker.job IN SHARE MODE")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        send.using(conn).enqueue_many([(1,)])
+    assert conn.info.transaction_status.name == "INTRANS"
+    other.rollback()
+    assert send.using(conn).enqueue_many([(1,)]) == 1
+
+
+def test_large_rows_are_written_in_small_blocks(send: Task[..., None], database: Database) -> None:
+    conn = database.connect(autocommit=False)
+    text = "x" * 200_000
+
+    def peak(count: int) -> int:
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        assert send.using(conn).enqueue_many((n, text) for n in range(count)) == count
+        return tracemalloc.get_traced_memory()[1] - before
+
+    tracemalloc.start()
+    try:
+        assert peak(150) < peak(50) + 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_calls_the_callers_code_is_read_between_two_copies(
+    send: Task[..., None], database: Database, query: Query
+) -> None:
+    """A dict that asks the database for its items, and a key that asks it for its name."""
+    conn = database.connect(autocommit=False)
+
+    class Lazy(dict[str, Any]):
+        def items(self) -> Any:
+            ((n,),) = conn.execute("SELECT 7")
+            return {"n": n}.items()
+
+    class Key:
+        def __repr__(self) -> str:
+            return f"<key {conn.execute('SELECT 8').fetchone()}>"
+
+    many = send.using(conn).enqueue_many
+    assert many([(1,), (Lazy(n=0),), (2,), {"user_id": Lazy(n=0)}, (3,)]) == 5
+    assert len(many([(1,), (Lazy(n=0),), (2,)], ids=True)) == 3
+    with pytest.raises(TypeError, match=r"row 1: .*<key \(8,\)>"):
+        many([(1,), ({Key(): 1},)])
+    conn.commit()
+    stored = query("SELECT args -> 'user_id' FROM qworker.job ORDER BY seq")
+    assert [value for (value,) in stored] == [1, {"n": 7}, 2, {"n": 7}, 3, 1, {"n": 7}, 2]

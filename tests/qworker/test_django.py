@@ -84,6 +84,25 @@ def test_an_inner_block_takes_its_jobs_with_it(send: Task[..., None], query: Que
     assert query("SELECT args FROM qworker.job") == [({"n": 1},)]
 
 
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_lazy_query_of_the_same_block_may_be_the_source(
+    send: Task[..., None], connections: Any, query: Query, ids: bool
+) -> None:
+    def rows() -> Iterator[tuple[int]]:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT generate_series(1, 300)")
+            for (n,) in cursor.fetchall():
+                with transaction.atomic(), connections["default"].cursor() as other:
+                    other.execute("SELECT %s", [n])
+                    yield other.fetchone()
+
+    with transaction.atomic():
+        many = send.enqueue_many
+        assert (len(many(rows(), ids=True)) if ids else many(rows())) == 300
+        assert query(COUNT) == [(0,)]
+    assert query(COUNT) == [(300,)]
+
+
 def test_none_opts_out_of_the_block(send: Task[..., None], query: Query) -> None:
     with transaction.atomic():
         send.using(None).enqueue(1)

@@ -90,3 +90,14 @@ def test_another_driver_below_sqlalchemy_is_refused(send: Task[..., None]) -> No
     with engine.connect() as conn, pytest.raises(TypeError, match=r"works with sqlite3 here.*postgresql\+psycopg://"):
         send.using(conn).enqueue(1)
     engine.dispose()
+
+
+def test_a_streaming_query_of_the_same_session_may_be_the_source(
+    send: Task[..., None], engine: Engine, query: Query
+) -> None:
+    with Session(engine) as session, session.begin():
+        stream = session.connection().execution_options(yield_per=2)
+        rows = stream.execute(sqlalchemy.text("SELECT generate_series(1, 30)"))
+        nested = (tuple(session.execute(sqlalchemy.text("SELECT :n"), {"n": row[0]}).one()) for row in rows)
+        assert send.using(session).enqueue_many(nested) == 30
+    assert query(COUNT) == [(30,)]
