@@ -156,6 +156,22 @@ MUTATIONS = [
         "            kill_group(seat.pid)\n            return", "            return",
         "tests/lifecycle/test_timeouts.py",
     ),
+    Mutation(
+        "names are looked up where others may create", "queue/qworker/connection.py",
+        '    "search_path": PINNED,\n', "",
+        "tests/qworker/test_search_path.py",
+    ),
+    Mutation(
+        "a migration binds what others have created", "queue/qworker/migrations.py",
+        '                cursor.execute(sql["pin"], {"path": PINNED})\n', "",
+        "tests/qworker/test_search_path.py",
+    ),
+    Mutation(
+        "a fitting operator of others is called on a caller's connection", "queue/qworker/sql/queries/enqueue.sql",
+        "WHERE e.state OPERATOR(pg_catalog.=) 'available')\n  FROM enqueued AS e;",
+        "WHERE e.state = 'available')\n  FROM enqueued AS e;",
+        "tests/qworker/test_search_path.py",
+    ),
 ]  # fmt: skip
 
 

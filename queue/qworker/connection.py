@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from qworker import pooler
 from qworker.errors import ConfigurationError
 from qworker.patience import Impatient
+from qworker.statements import PINNED
 
 _DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
 # Up to the last @ of the word: a password may hold one that nobody encoded. Too much masked is better than too little.
@@ -37,12 +38,20 @@ _TRANSPORT: dict[str, Any] = {
 
 # Sequential and bitmap scans are off: a statement planned while the queue was empty must still walk the index after
 # 400,000 jobs have come. One generic plan serves for ever, whatever the statistics said.
+# From "timezone" on: how values are read and written as text, whatever is set for the role or the database.
 _SETTINGS = {
+    "search_path": PINNED,
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
     "idle_in_transaction_session_timeout": "60s",
     "client_connection_check_interval": "2s",
 }
@@ -52,14 +61,16 @@ _QUEUED = 120.0
 
 # Commits are as durable as the server makes them, and never less than flushed: a token that came back after a crash
 # would let a stale write pass. The session is left as it is where a pooler stands between, as it is somebody else's.
+# The search_path is not ours yet here: every name that it could lead elsewhere is qualified.
 _SESSION: LiteralString = """
-SELECT pg_backend_pid() <> %(pid)s AS pooled, current_setting('synchronous_commit') = 'off' AS hasty,
-       (SELECT count(set_config(s.name, s.value, false))
-          FROM (SELECT * FROM jsonb_each_text(%(settings)s)
+SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.<>) %(pid)s::pg_catalog.int4 AS pooled,
+       pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' AS hasty,
+       (SELECT pg_catalog.count(pg_catalog.set_config(s.name, s.value, false))
+          FROM (SELECT * FROM pg_catalog.jsonb_each_text(%(settings)s)
                  UNION ALL
                 SELECT 'synchronous_commit', 'on'
-                 WHERE current_setting('synchronous_commit') = 'off') AS s (name, value)
-         WHERE pg_backend_pid() = %(pid)s)
+                 WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off') AS s (name, value)
+         WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %(pid)s::pg_catalog.int4)
 """
 
 

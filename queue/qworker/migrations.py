@@ -14,7 +14,7 @@ from psycopg.sql import SQL
 
 from qworker.errors import SchemaError
 from qworker.job import moment
-from qworker.statements import DEFAULT_SCHEMA, load, qualify
+from qworker.statements import DEFAULT_SCHEMA, PINNED, load, qualify
 from qworker.translation import command
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -66,11 +66,15 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
     try:
         for migration in shipped():
             with conn.transaction():
+                # What a migration names stays bound to what it was found to be: defaults, views, bodies of functions.
+                ((path,),) = cursor.execute(sql["path"])
+                cursor.execute(sql["pin"], {"path": PINNED})
                 _prepare(cursor, schema)
                 if cursor.execute(sql["find"], {"number": migration.number}).fetchone() is None:
                     cursor.execute(_text(migration, schema))
                     cursor.execute(sql["note"], _fields(migration))
                     applied.append(str(migration))
+                cursor.execute(sql["pin"], {"path": path})  # the transaction may be the caller's, and go on
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"role {conn.info.user!r} may not create schema {schema!r} in database {conn.info.dbname!r} "

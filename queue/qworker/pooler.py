@@ -13,7 +13,7 @@ def heed(connection: psycopg.Connection[Any]) -> None:
 
     A pooler makes up the process id that it gives its clients; this costs a round trip.
     """
-    row = psycopg.Cursor(connection).execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    row = psycopg.Cursor(connection).execute("SELECT pg_catalog.pg_backend_pid()", prepare=False).fetchone()
     if not connection.autocommit:
         connection.rollback()
     if row != (connection.info.backend_pid,):
@@ -26,21 +26,28 @@ def is_pooled(connection: psycopg.Connection[Any]) -> bool:
 
 
 def bring(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Have each statement bring its settings along: those of the session are somebody else's."""
-    told = (sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items())
+    """Have each statement bring its settings along: those of the session are somebody else's.
+
+    The server analyzes a statement of such a message when those before it have been executed, so the search_path that
+    comes with it holds for its own names too.
+    """
+    told = (sql.SQL("pg_catalog.set_config({}, {}, true)").format(name, value) for name, value in settings.items())
     prefix = sql.SQL("SELECT {};\n").format(sql.SQL(", ").join(told)).as_string(connection)
     connection.cursor_factory = type("Courier", (Courier,), {"prefix": prefix})
 
 
 class Courier(psycopg.ClientCursor[Any]):
-    """Sends a statement and its settings as one message, which is one transaction, with the values in its text."""
+    """Sends a statement and its settings as one message, which is one transaction, with the values in its text.
+
+    Within a transaction they come along too: the BEGIN was somebody's who sent none.
+    """
 
     prefix: ClassVar[str]
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         """Execute a statement, and be at its result."""
         options.pop("prepare", None)
-        if self.connection.info.transaction_status is TransactionStatus.IDLE:
+        if self.connection.info.transaction_status in (TransactionStatus.IDLE, TransactionStatus.INTRANS):
             text = query.decode() if isinstance(query, bytes) else query
             super().execute((self.prefix + text).encode(), params, **options)
             while self.nextset():

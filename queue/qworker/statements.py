@@ -8,6 +8,9 @@ from typing import LiteralString
 from qworker.errors import ConfigurationError
 
 DEFAULT_SCHEMA = "qworker"
+#: The search_path of every session and function of ours: what another role creates elsewhere is never called. pg_temp
+#: comes last, or it would be searched first for tables and types.
+PINNED = "pg_catalog, pg_temp"
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _STATEMENT = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)

@@ -9,6 +9,7 @@ import pytest
 from qworker import App, JobState
 from qworker.connection import connect
 from qworker.pooler import is_pooled
+from qworker.statements import PINNED
 from tests.lifecycle import handlers
 from tests.lifecycle.application import flaky, quick, suicide
 from tests.lifecycle.cluster import Cluster, reached
@@ -43,14 +44,18 @@ def test_that_there_is_one_is_found_out(pgbouncer: PgBouncer, module_cluster: Cl
 
 
 def test_a_statement_brings_its_settings_and_leaves_none_behind(pgbouncer: PgBouncer) -> None:
-    ask = "SELECT current_setting('enable_seqscan'), current_setting('statement_timeout'), %(text)s"
+    ask = (
+        "SELECT current_setting('enable_seqscan'), current_setting('statement_timeout'),"
+        " current_setting('search_path'), %(text)s"
+    )
     with connect(pgbouncer.dsn, "test", statement_timeout=7) as ours, psycopg.connect(pgbouncer.dsn) as theirs:
         for _ in range(10):
-            assert ours.execute(ask, {"text": "100 % %s '"}).fetchall() == [("off", "7s", "100 % %s '")]
+            assert ours.execute(ask, {"text": "100 % %s '"}).fetchall() == [("off", "7s", PINNED, "100 % %s '")]
             with ours.transaction():
+                assert ours.execute(ask, {"text": ""}).fetchall() == [("off", "7s", PINNED, "")]
                 ours.execute("CREATE TEMPORARY TABLE mark ON COMMIT DROP AS SELECT 1")
                 assert ours.execute("SELECT count(*) FROM mark").fetchall() == [(1,)]
-            assert theirs.execute(ask, {"text": ""}, prepare=False).fetchall() == [("on", "0", "")]
+            assert theirs.execute(ask, {"text": ""}, prepare=False).fetchall() == [("on", "0", '"$user", public', "")]
             theirs.rollback()
 
 

@@ -2,7 +2,7 @@
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from qworker.connection import connect, conninfo
 from tests.database import Database
@@ -34,3 +34,28 @@ def test_a_connection_without_an_answer_is_closed(database: Database) -> None:
 def test_without_a_statement_timeout_an_answer_may_take_for_ever(database: Database) -> None:
     with connect(database.dsn, "test", statement_timeout=0) as connection:
         assert connection.execute("SELECT 1 FROM pg_sleep(0.5)").fetchone() == (1,)
+
+
+#: What a role or a database may have set, by what our sessions have instead.
+ODD = {
+    "search_path": "public, pg_catalog",
+    "extra_float_digits": "-10",
+    "datestyle": "German",
+    "intervalstyle": "iso_8601",
+    "timezone": "Asia/Kathmandu",
+    "bytea_output": "escape",
+    "standard_conforming_strings": "off",
+    "array_nulls": "off",
+}
+
+
+def test_what_is_set_for_the_role_changes_no_result(database: Database) -> None:
+    odd = " ".join(f"-c {name}={value.replace(' ', '')}" for name, value in ODD.items())
+    ask = (
+        "SELECT 1757851200.123456::float8::text, (timestamptz '2026-01-02 03:04:05+00')::text, 'a\\b', '{NULL}'::text[]"
+    )
+    with connect(make_conninfo(database.dsn, options=odd), "test") as connection:
+        for name, value in ODD.items():
+            assert connection.execute("SELECT current_setting(%s)", [name]).fetchone() != (value,), name
+        row = connection.execute(ask.encode()).fetchone()
+    assert row == ("1757851200.123456", "2026-01-02 03:04:05+00", "a\\b", [None])

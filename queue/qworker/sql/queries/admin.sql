@@ -1,4 +1,6 @@
 -- Looking at jobs and changing them by hand: for people, the command line and the methods of a job.
+-- They run on callers' connections too, so names are qualified, and operators where pg_catalog has none for exactly these
+-- types (see enqueue.sql).
 -- Columns of a job come in the order of the fields of qworker.job.Job; moments as seconds since 1970.
 
 -- name: show
@@ -20,7 +22,7 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
  WHERE j.id = ANY (ARRAY (
         SELECT found.id FROM (
             (SELECT f.id FROM {schema}.job AS f
-              WHERE %(state)s::text = 'failed' AND f.state = 'failed'
+              WHERE %(state)s::text = 'failed' AND f.state OPERATOR(pg_catalog.=) 'failed'
                 AND (%(queue)s::text IS NULL OR f.queue = %(queue)s)
                 AND (%(task)s::text IS NULL OR f.task = %(task)s)
                 AND (%(tag)s::text IS NULL OR %(tag)s = ANY (f.tags))
@@ -62,18 +64,20 @@ SELECT state::text, result::text, (errors -> -1)::text FROM {schema}.job_history
 -- End jobs that wait, and ask running ones to stop. A claim that comes in between is seen: the locked row is the newest.
 WITH target AS MATERIALIZED (
     SELECT j.id, j.state FROM {schema}.job AS j
-     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state <> 'failed'
+     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.<>) 'failed'
      ORDER BY j.id
        FOR UPDATE
 ), asked AS (
-    UPDATE {schema}.job AS j SET cancel_at = coalesce(j.cancel_at, clock_timestamp())
-     WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state = 'running'))
+    UPDATE {schema}.job AS j SET cancel_at = coalesce(j.cancel_at, pg_catalog.clock_timestamp())
+     WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state OPERATOR(pg_catalog.=) 'running'))
     RETURNING j.id
 ), done AS (
-    DELETE FROM {schema}.job AS j WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state <> 'running'))
+    DELETE FROM {schema}.job AS j
+     WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state OPERATOR(pg_catalog.<>) 'running'))
     RETURNING j.*
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
+    DELETE FROM {schema}.unique_key
+     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1)) AND until IS NULL
 ), kept AS (
     INSERT INTO {schema}.job_history (
         id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors,
@@ -81,7 +85,7 @@ WITH target AS MATERIALIZED (
     SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.ring_day(t.finished_at), d.priority,
            d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
       FROM done AS d
-     CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+     CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
     RETURNING id
 )
 SELECT id, 'cancelled' FROM kept
@@ -92,13 +96,13 @@ SELECT id, 'running' FROM asked;
 -- Let failed jobs run again as if they were new; their errors stay.
 WITH target AS MATERIALIZED (
     SELECT j.id FROM {schema}.job AS j
-     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state = 'failed'
+     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.=) 'failed'
      ORDER BY j.id
        FOR UPDATE
 ), again AS (
     UPDATE {schema}.job AS j
-       SET state = 'available', seq = nextval('{schema}.job_seq'), attempt = 0, crashes = 0, losses = 0, bounces = 0,
-           failed_at = NULL, claimed_at = NULL, cancel_at = NULL, progress = NULL
+       SET state = 'available', seq = pg_catalog.nextval('{schema}.job_seq'::regclass), attempt = 0, crashes = 0,
+           losses = 0, bounces = 0, failed_at = NULL, claimed_at = NULL, cancel_at = NULL, progress = NULL
      WHERE j.id IN (SELECT id FROM target)
     RETURNING j.id, j.queue
 )
@@ -110,7 +114,7 @@ WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
-             WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state = 'failed'
+             WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.=) 'failed'
              ORDER BY j.id
                FOR UPDATE))
     RETURNING *
@@ -121,21 +125,22 @@ INSERT INTO {schema}.job_history (
 SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.ring_day(t.finished_at),
        d.priority, d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
   FROM done AS d
- CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+ CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
 RETURNING id;
 
 -- name: sizes
 -- Jobs that are not over, and failed ones, by queue and state.
-SELECT queue, state::text, count(*) FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
+SELECT queue, state::text, pg_catalog.count(*) FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
 
 -- name: size
 -- Jobs of one queue in some states.
-SELECT count(*) FROM {schema}.job WHERE queue = %(queue)s AND state = ANY (%(states)s::{schema}.job_state[]);
+SELECT pg_catalog.count(*) FROM {schema}.job
+ WHERE queue = %(queue)s AND state OPERATOR(pg_catalog.=) ANY (%(states)s::{schema}.job_state[]);
 
 -- name: nodes
 SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleeper AS s WHERE s.node = n.id),
        extract(epoch FROM started_at)::float8, extract(epoch FROM seen_at)::float8,
-       extract(epoch FROM clock_timestamp() - seen_at)::float8, lease, state::text
+       extract(epoch FROM pg_catalog.clock_timestamp() - seen_at)::float8, lease, state::text
   FROM {schema}.node AS n
  ORDER BY name, id;
 

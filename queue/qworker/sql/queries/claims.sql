@@ -28,7 +28,8 @@ RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.c
 
 -- name: acknowledge
 -- Move finished jobs to the history and free their keys, but for those taken for a period; returns the ids moved. A row
--- that somebody else has locked is left for the next try.
+-- that somebody else has locked is left for the next try. Like `hold`, it also runs on the handler's own connection, in
+-- whose search_path other roles may create: see enqueue.sql.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -39,7 +40,7 @@ WITH done AS (
     RETURNING *
 ), freed AS (
     DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
+     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1)) AND until IS NULL
 )
 INSERT INTO {schema}.job_history (
     id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
@@ -48,7 +49,7 @@ SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, coalesce((%(du
        'completed', d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes, d.losses, d.flags,
        d.queue, d.task, d.args, %(results)s::jsonb -> d.id::text, d.errors, d.tags
   FROM done AS d
- CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+ CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
 RETURNING id;
 
 -- name: hold

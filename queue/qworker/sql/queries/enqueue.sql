@@ -1,4 +1,7 @@
 -- What makes jobs. Each statement wakes the nodes that sleep; `at` (seconds since 1970) replaces the clock in tests.
+-- They run on callers' connections with the callers' search_path. A function or operator that another role has created
+-- there is called when its types fit better than those of pg_catalog; hence every function is qualified, and every
+-- operator that pg_catalog does not have for exactly these types (an enum's, smallint with integer).
 
 -- name: express
 -- One job that may start at once, on the application's own connection: the common case. Sent by `express`, not by psycopg;
@@ -13,25 +16,28 @@ RETURNING id, enqueued_at,
 -- The same on any connection, with tags.
 INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags)
 VALUES (%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[])
-RETURNING id, state::text, date_part('epoch', enqueued_at), NULL::float8,
+RETURNING id, state::text, pg_catalog.date_part('epoch', enqueued_at), NULL::float8,
           (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.sleeper));
 
 -- name: enqueue_later
 -- One job with a time to wait for, or a time to be over.
 WITH clock AS MATERIALIZED (
-    SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now
+    SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
 ), enqueued AS (
     INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, state, run_at, expires_at)
     SELECT %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
            CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
            CASE WHEN t.start > t.now THEN t.start END,
-           coalesce(to_timestamp(%(expires_at)s::float8), t.now + make_interval(secs => %(expires)s::float8))
-      FROM (SELECT now, coalesce(to_timestamp(%(run_at)s::float8), now + make_interval(secs => %(delay)s::float8)) AS start
+           coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
+                    t.now + pg_catalog.make_interval(secs => %(expires)s::float8))
+      FROM (SELECT now,
+                   coalesce(pg_catalog.to_timestamp(%(run_at)s::float8),
+                            now + pg_catalog.make_interval(secs => %(delay)s::float8)) AS start
               FROM clock) AS t
     RETURNING id, state, queue, enqueued_at, run_at
 )
 SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(epoch FROM e.run_at)::float8,
-       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state = 'available')
+       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state OPERATOR(pg_catalog.=) 'available')
   FROM enqueued AS e;
 
 -- name: enqueue_unique
@@ -40,7 +46,7 @@ SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(e
 -- row of a key that is held is ever locked: its job's acknowledgement deletes it and must not wait for the transaction
 -- that enqueues here. A key whose job is gone is taken over.
 WITH clock AS MATERIALIZED (
-    SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now
+    SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
 ), seen AS MATERIALIZED (
     SELECT k.job_id,
            CASE WHEN k.until IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id)
@@ -50,13 +56,15 @@ WITH clock AS MATERIALIZED (
 ), renewed AS (
     -- The holder is named again: of two that wait for this row's lock the second must find it changed.
     UPDATE {schema}.unique_key AS k
-       SET job_id = nextval('{schema}.job_id_seq'), until = clock.now + make_interval(secs => %(period)s::float8)
+       SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
+           until = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
       FROM clock
      WHERE k.scope = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
     RETURNING k.job_id
 ), taken AS (
     INSERT INTO {schema}.unique_key (scope, key, job_id, until)
-    SELECT %(task)s, %(key)s, nextval('{schema}.job_id_seq'), clock.now + make_interval(secs => %(period)s::float8)
+    SELECT %(task)s, %(key)s, pg_catalog.nextval('{schema}.job_id_seq'::regclass),
+           clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
       FROM clock
      WHERE NOT EXISTS (SELECT FROM seen)
         ON CONFLICT DO NOTHING
@@ -68,15 +76,18 @@ WITH clock AS MATERIALIZED (
     SELECT p.job_id, %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
            CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
            CASE WHEN t.start > t.now THEN t.start END,
-           coalesce(to_timestamp(%(expires_at)s::float8), t.now + make_interval(secs => %(expires)s::float8)),
+           coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
+                    t.now + pg_catalog.make_interval(secs => %(expires)s::float8)),
            CASE WHEN %(period)s::float8 IS NULL THEN 1 ELSE 0 END
       FROM holder AS p,
-           (SELECT now, coalesce(to_timestamp(%(run_at)s::float8), now + make_interval(secs => %(delay)s::float8)) AS start
+           (SELECT now,
+                   coalesce(pg_catalog.to_timestamp(%(run_at)s::float8),
+                            now + pg_catalog.make_interval(secs => %(delay)s::float8)) AS start
               FROM clock) AS t
     RETURNING id, state, queue, enqueued_at, run_at
 )
 SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(epoch FROM e.run_at)::float8,
-       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state = 'available')
+       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state OPERATOR(pg_catalog.=) 'available')
   FROM enqueued AS e
  UNION ALL
 SELECT seen.job_id, NULL, NULL, NULL, NULL FROM seen WHERE NOT seen.over
@@ -88,13 +99,14 @@ SELECT h.job_id, '', NULL, NULL, NULL FROM holder AS h WHERE NOT EXISTS (SELECT 
 DELETE FROM {schema}.unique_key WHERE scope = %(task)s AND key = %(key)s AND job_id = %(id)s;
 
 -- name: clock
-SELECT coalesce(%(at)s::float8, extract(epoch FROM clock_timestamp())::float8);
+SELECT coalesce(%(at)s::float8, extract(epoch FROM pg_catalog.clock_timestamp())::float8);
 
 -- name: begin
 -- Begins a bulk on the application's own connection. A long COPY from a slow source is no stuck statement.
 BEGIN;
-SELECT extract(epoch FROM clock_timestamp())::float8,
-       set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true);
+SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8,
+       pg_catalog.set_config('statement_timeout', '0', true),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- name: commit
 COMMIT;
@@ -104,7 +116,7 @@ SELECT {schema}.wake(ARRAY[%(queue)s::text]);
 COMMIT;
 
 -- name: reserve
-SELECT nextval('{schema}.job_id_seq') FROM generate_series(1, %(count)s::bigint);
+SELECT pg_catalog.nextval('{schema}.job_id_seq'::regclass) FROM pg_catalog.generate_series(1, %(count)s::bigint);
 
 -- name: copy
 COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN;

@@ -1,17 +1,24 @@
 -- What the migrator does around the numbered files. {schema} is replaced by the configured name.
 
+-- name: path
+SELECT pg_catalog.current_setting('search_path');
+
+-- name: pin
+-- Where names are looked up until the transaction ends.
+SELECT pg_catalog.set_config('search_path', %(path)s, true);
+
 -- name: lock
 -- One migrator at a time; ends with the transaction.
-SELECT pg_advisory_xact_lock(%s, %s);
+SELECT pg_catalog.pg_advisory_xact_lock(%s, %s);
 
 -- name: exists
-SELECT to_regnamespace('{schema}') IS NOT NULL;
+SELECT pg_catalog.to_regnamespace('{schema}') IS NOT NULL;
 
 -- name: schema
 CREATE SCHEMA {schema};
 
 -- name: has_table
-SELECT to_regclass('{schema}.migration') IS NOT NULL;
+SELECT pg_catalog.to_regclass('{schema}.migration') IS NOT NULL;
 
 -- name: table
 -- What has been applied, and the oldest code each step can live with.
@@ -19,11 +26,11 @@ CREATE TABLE {schema}.migration (
     number      integer PRIMARY KEY,
     name        text NOT NULL,
     needs_code  integer NOT NULL,
-    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    applied_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
 -- name: find
-SELECT number FROM {schema}.migration WHERE number = %(number)s;
+SELECT number FROM {schema}.migration WHERE number = %(number)s::integer;
 
 -- name: note
 INSERT INTO {schema}.migration (number, name, needs_code) VALUES (%(number)s, %(name)s, %(needs_code)s);
@@ -34,13 +41,14 @@ SELECT number, name, needs_code, extract(epoch FROM applied_at)::float8 FROM {sc
 -- name: script_begin
 -- For an administrator: run it as the role that will run the workers, or grant that role what it needs on the schema.
 BEGIN;
-SELECT pg_advisory_xact_lock({first}, {second});
+SET LOCAL search_path = pg_catalog, pg_temp;
+SELECT pg_catalog.pg_advisory_xact_lock({first}, {second});
 CREATE SCHEMA IF NOT EXISTS {schema};
 CREATE TABLE IF NOT EXISTS {schema}.migration (
     number      integer PRIMARY KEY,
     name        text NOT NULL,
     needs_code  integer NOT NULL,
-    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    applied_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
 -- name: script_note
