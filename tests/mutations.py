@@ -172,6 +172,16 @@ MUTATIONS = [
         "WHERE e.state = 'available')\n  FROM enqueued AS e;",
         "tests/qworker/test_search_path.py",
     ),
+    Mutation(
+        "signals stay as a handler has left them", f"{WORKER}/dispositions.py",
+        "        changed = self._restore()\n", "        changed: list[str] = []\n",
+        "tests/lifecycle/test_signals.py",
+    ),
+    Mutation(
+        "a deploy's own signal is charged to the job", "workers/qworkerd/supervisor/reaper.py",
+        '        if signum in sent:\n            return "shutdown"\n', "",
+        "tests/lifecycle/test_signals.py",
+    ),
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """More of the application under test: handlers for the life of a single job, and above all for its bad ends."""
 
+import asyncio
 import ctypes
 import itertools
 import json
@@ -362,3 +363,69 @@ def takes_many() -> None:
     for _ in range(10):
         current_job.connection.execute("SELECT %s::int", (1,))
         current_job.connection.commit()
+
+
+# What handlers do to the signals of their process, and leave so
+
+ORDERS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM)
+
+
+def _asyncio() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for signum in ORDERS:
+            loop.add_signal_handler(signum, loop.stop)
+            loop.remove_signal_handler(signum)
+
+    asyncio.run(main())
+
+
+def _answer(answer: Any) -> None:
+    for signum in ORDERS:
+        signal.signal(signum, answer)
+
+
+MEDDLING: dict[str, Callable[[], object]] = {
+    "asyncio": _asyncio,
+    "ignored": lambda: _answer(signal.SIG_IGN),
+    "default": lambda: _answer(signal.SIG_DFL),
+    "foreign": lambda: _answer(lambda *_: None),
+    "blocked": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+    "wakeup": lambda: signal.set_wakeup_fd(-1),
+    "timer": lambda: signal.setitimer(signal.ITIMER_REAL, 300),
+    "pipe": lambda: signal.signal(signal.SIGPIPE, signal.SIG_DFL),
+    "children": lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+}
+
+
+@app.task(name="meddles", retry=Retry(1))
+def meddles(way: str) -> None:
+    with alone():
+        MEDDLING[way]()
+        time.sleep(0.002)
+
+
+@app.task(name="meddles_and_waits", retry=Retry(1))
+def meddles_and_waits(way: str, path: str) -> None:
+    with alone():
+        MEDDLING[way]()
+        note("meddled", job=current_job.id)
+        hold(path)
+
+
+@app.task(name="breaks_a_pipe", retry=Retry(1))
+def breaks_a_pipe() -> str:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        os.write(write, b"x")
+    except BrokenPipeError:
+        return "told"
+    finally:
+        os.close(write)
+    return "not told"
+
+
+@app.task(name="exit_code", retry=Retry(1))
+def exit_code() -> int:
+    return subprocess.run(["false"], check=False).returncode

@@ -113,15 +113,21 @@ def test_a_swallowed_interrupt_comes_again(gate: Gate) -> None:
     assert caught[2] - deadline >= 2 * 0.19
 
 
-def test_a_handler_that_used_the_alarm_itself_does_not_leave_the_gate_deaf(gate: Gate) -> None:
-    def handler() -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-    gate.call(handler, (), {}, time.monotonic() + 10)
-    gate.rearm()
+@pytest.mark.parametrize("left", [0, 60])
+def test_a_handler_that_used_the_timer_itself_does_not_leave_the_gate_deaf(gate: Gate, left: float) -> None:
+    gate.call(signal.setitimer, (signal.ITIMER_REAL, left), {}, time.monotonic() + 10)
+    assert gate.reclaim_timer()
     with pytest.raises(JobTimeout):
         gate.call(time.sleep, (10,), {}, time.monotonic() + 0.1)
+
+
+def test_a_timer_that_nobody_used_is_left_alone(gate: Gate) -> None:
+    assert not gate.reclaim_timer()
+    gate.call(lambda: None, (), {}, time.monotonic() + 10)
+    assert not gate.reclaim_timer()
+    gate.call(lambda: None, (), {}, time.monotonic() + 0.01)
+    time.sleep(0.02)
+    assert not gate.reclaim_timer()
 
 
 def test_cancelling_interrupts_the_handler(gate: Gate) -> None:

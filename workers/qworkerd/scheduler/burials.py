@@ -21,7 +21,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 #: Deaths that are nobody's fault: the job is given back uncounted, but the loss is noted.
 BLAMELESS = frozenset({"lease", "supervisor-lost"})
 #: The operator's doing: not counted at all.
-ORDERED = frozenset({"shutdown", "stalled"})
+ORDERED = frozenset({"shutdown", "stalled", "cancelled"})
 #: A token that the database knows and no slot is freed when two looks so far apart have found it (seconds).
 APART = 5.0
 

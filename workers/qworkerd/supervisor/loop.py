@@ -121,7 +121,9 @@ class Supervisor:
         if seat is None or seat.slot is None:
             return  # an orphan that we inherited as process 1
         slot, now = seat.slot, monotonic()
-        running, cause = slot.current(), self.coroner.examine(death, seat.sentence)
+        running = slot.current()
+        beside = slot.words[Slot.CANCEL] not in (0, running.id if running else 0)
+        cause = self.coroner.examine(death, seat.sentence, seat.sent, cancelled_another=beside)
         fine = expected(death, running)
         entries = [entry for claim in slot.open_claims() for entry in claim.entries()]
         self.node.budget.give_back(sum(entry.status is Status.UNSTARTED for entry in entries))

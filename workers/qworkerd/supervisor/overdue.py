@@ -1,8 +1,6 @@
 """End children that are past their deadline: dump their stacks, then kill the whole group."""
 
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from math import inf
 from time import monotonic
 
@@ -71,8 +69,7 @@ class Overdue:
             "child.overdue", child=seat.name, child_pid=seat.pid, phase=phase.name.lower(),
             overdue_by=round(now - found[1], 3), **facts,
         )  # fmt: skip
-        with suppress(ProcessLookupError):
-            os.kill(seat.pid, ASK)
+        seat.signal(ASK)
 
 
 def expired(slot: Slot, now: float) -> tuple[int, float] | None:

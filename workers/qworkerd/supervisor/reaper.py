@@ -3,7 +3,7 @@
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -58,12 +58,24 @@ class Coroner:
     def __init__(self) -> None:
         self._oom = OomCounter()
 
-    def examine(self, death: Death, sentence: str) -> str:
-        """Return the cause: our own sentence, "oom", "signal:SEGV", "exit:1" ..."""
-        if sentence and death.code == -signal.SIGKILL:
+    def examine(
+        self, death: Death, sentence: str, sent: Collection[int] = (), *, cancelled_another: bool = False
+    ) -> str:
+        """Return the cause: our own sentence, "oom", "signal:SEGV", "exit:1" ...
+
+        sent are the signals that the child got from its supervisor; cancelled_another says that the scheduler has
+        signalled it to end a job other than the one it ran. Where a handler has replaced the worker's answer to a
+        signal by SIG_DFL, the worker dies of the order. The job that ran is not charged for it.
+        """
+        signum = -death.code
+        if sentence and (signum == signal.SIGKILL or signum in sent):
             return sentence
-        if death.code == -signal.SIGKILL and self._oom.rose():
+        if signum == signal.SIGKILL and self._oom.rose():
             return "oom"
+        if signum in sent:
+            return "shutdown"
+        if signum == signal.SIGUSR1 and cancelled_another:
+            return "cancelled"
         return describe(death.code)
 
 

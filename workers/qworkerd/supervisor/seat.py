@@ -1,7 +1,9 @@
 """A seat: the supervisor's view of one child it keeps alive, and of when to replace it."""
 
+import os
 import random
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from qworkerd.slots import Phase, Role, Slot
 
@@ -30,6 +32,8 @@ class Seat:
     sentence: str = ""
     #: When the sentence is carried out (monotonic): stacks are dumped before.
     execution: float = 0.0
+    #: Signals that the supervisor has sent to the child.
+    sent: set[int] = field(default_factory=set)
     #: What the last look found overdue: phase and deadline.
     suspicion: tuple[int, float] | None = None
     #: When it was found (monotonic).
@@ -48,7 +52,14 @@ class Seat:
     def seat(self, pid: int, slot: Slot, now: float) -> None:
         """Take note of a new child."""
         self.pid, self.slot, self.since = pid, slot, now
-        self.sentence, self.suspicion = "", None
+        self.sentence, self.suspicion, self.sent = "", None, set()
+
+    def signal(self, signum: int) -> None:
+        """Signal the child, not its group: the subprocesses of jobs are the jobs' business."""
+        if self.pid:
+            self.sent.add(signum)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def vacate(self, now: float, *, blameless: bool) -> float:
         """The child is gone: decide when to replace it; return the delay in seconds.

@@ -1,10 +1,8 @@
 """The way down: drain, interrupt, kill, close. What the operator's signals mean."""
 
 import enum
-import os
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from math import inf
 from signal import Signals
 from time import monotonic
@@ -92,8 +90,7 @@ class Shutdown:
                 self._close(over=over)
             case _ if not self._left():
                 self._begin(State.CLOSING, CLOSING)
-                if self._scheduler.pid:
-                    os.kill(self._scheduler.pid, signal.SIGTERM)
+                self._scheduler.signal(signal.SIGTERM)
             case State.DRAINING if over:
                 self.interrupt()
             case State.INTERRUPTING if over:
@@ -121,8 +118,5 @@ class Shutdown:
         return sum(seat.pid != 0 for seat in self._workers)
 
     def _signal(self, signum: Signals) -> None:
-        """Signal each worker, not its group: the subprocesses of jobs are the jobs' business."""
         for seat in self._workers:
-            if seat.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(seat.pid, signum)
+            seat.signal(signum)

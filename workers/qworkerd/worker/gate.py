@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from math import inf
-from signal import ITIMER_REAL, SIGALRM, getsignal, setitimer, signal
+from signal import ITIMER_REAL, SIGALRM, getitimer, setitimer
 from time import monotonic
 from types import FrameType
 from typing import Any
 
 from qworker.errors import Interrupt, JobTimeout
+
+#: What is due and what the kernel says may differ by this much: both clocks are read one after the other (seconds).
+_TIMER_TOLERANCE = 0.1
 
 
 class Gate:
@@ -71,11 +74,23 @@ class Gate:
         if self._open:
             raise error
 
-    def rearm(self) -> None:
-        """Take the alarm back from handlers that used it themselves; once for each batch is enough."""
-        if getsignal(SIGALRM) != self.fire:
-            signal(SIGALRM, self.fire)
+    def reclaim_timer(self) -> bool:
+        """Take the timer back from a handler that used it; return whether it is not as the gate has set it.
+
+        An alarm that goes off between the two looks changes what is known, and is no reason to complain.
+        """
+        armed = self._armed
+        left, interval = getitimer(ITIMER_REAL)
+        if self._armed != armed:
+            return False
+        due = 0.0 if armed == inf else max(armed - monotonic(), 0.0)
+        if abs(left - due) < _TIMER_TOLERANCE and not interval:
+            if not left:
+                self._armed = inf  # its alarm may have been ignored: nothing is pending
+            return False
+        setitimer(ITIMER_REAL, 0)
         self._armed = inf
+        return True
 
     def disarm(self) -> None:
         """Stop the timer: an idle process need not wake for it."""

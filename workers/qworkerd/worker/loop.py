@@ -6,6 +6,7 @@ import signal
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 from types import FrameType
+from typing import Any
 
 from qworker.errors import Interrupt, JobCancelled, JobInterrupted
 from qworkerd import exits, log
@@ -15,6 +16,7 @@ from qworkerd.link import Link
 from qworkerd.node import Node
 from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch, Clerk
+from qworkerd.worker.dispositions import BRIEF, Dispositions
 from qworkerd.worker.driver import teach_psycopg
 from qworkerd.worker.gate import Gate
 from qworkerd.worker.runner import Runner
@@ -47,6 +49,7 @@ class Worker:
         self.taker = Taker(node, slot, self.link)
         self.clerk = Clerk(node, slot, name)
         self.gate = Gate()
+        self.dispositions = Dispositions(self.gate, self.bell.write_fd)
         self.runner = Runner(node, slot, self.gate, self.clerk)
         self.last_long = ""  # the task whose last run was heavy
         self.wear = Wear(settings)
@@ -65,12 +68,10 @@ class Worker:
         self.poll.register(self.bell.fd, select.EPOLLIN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self.clerk.start()
-        signal.set_wakeup_fd(self.bell.write_fd, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self.on_term)
-        signal.signal(signal.SIGQUIT, self.on_quit)
-        signal.signal(signal.SIGUSR1, self.on_cancel)
-        signal.signal(signal.SIGALRM, self.gate.fire)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self.dispositions.install({
+            signal.SIGTERM: self.on_term, signal.SIGQUIT: self.on_quit, signal.SIGUSR1: self.on_cancel,
+            signal.SIGALRM: self.gate.fire,
+        })  # fmt: skip
         self.link.get()  # a worker is ready when it has met the database
         self.slot.enter(Phase.IDLE, self.stall())
 
@@ -79,7 +80,7 @@ class Worker:
         self.boot()
         code = exits.OK
         while not self.stopping:
-            if os.getppid() != self.parent or self.header.empty:
+            if os.getppid() != self.parent or self.header.empty or self.header.draining:
                 break
             if self.header.node == 0 or self.clock() >= self.header.lease_until:
                 self.slot.enter(Phase.IDLE, self.stall())
@@ -176,7 +177,7 @@ class Worker:
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
         self.clerk.watch(batch)
-        place = 0
+        place, row = 0, None
         while pending and not self.stopping and not self.runner.tainted:
             if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
                 break
@@ -191,6 +192,8 @@ class Worker:
                 self.clerk.flush(0.1)
                 now = monotonic()
             ended = run(claim, place, row, now)
+            if ended - now > BRIEF:
+                self.restore_signals(row)
             if ended - now > HEAVY:
                 self.last_long = row[4]
             elif row[4] == self.last_long:
@@ -201,9 +204,15 @@ class Worker:
         self.slot.enter(Phase.SETTLING, self.stall())
         self.clerk.give_back(batch)
         self.clerk.ring()
-        self.gate.rearm()
+        if row is not None:
+            self.restore_signals(row)
         words[Slot.DONE] += place
         self.taker.pace.note(place, now - begun)
+
+    def restore_signals(self, row: tuple[Any, ...]) -> None:
+        """Undo what a job has done to this process's signals: the one that tells it to stop may be lost."""
+        if self.dispositions.restore(row[0], row[4]) and self.header.draining:
+            self.stopping = True
 
     def isolate(self, batch: Batch) -> None:
         """Run a job alone that once took its worker or node with it: its neighbours go back first."""
