@@ -148,7 +148,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a tick is enqueued by everybody", NODES,
-        "WHERE name = %(name)s AND last_tick < to_timestamp(%(tick)s::float8)\n", "WHERE name = %(name)s\n",
+        "WHERE name = %(name)s AND coalesce(last_tick, created_at) < to_timestamp(%(tick)s::float8)\n",
+        "WHERE name = %(name)s\n",
         "tests/qworker/test_model.py",
     ),
     Mutation(

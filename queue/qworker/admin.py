@@ -56,7 +56,10 @@ class ScheduleStatus:
     task: str
     expression: str
     timezone: str
-    last_tick: datetime
+    #: The newest tick that was enqueued or skipped; None: none yet.
+    last_tick: datetime | None
+    #: The nodes that declare it and live, by name; without any it does not tick.
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,8 @@ class Admin:
     def schedules(self) -> list[ScheduleStatus]:
         """Return the schedules the database knows, with their newest ticks."""
         return [
-            ScheduleStatus(name, task, expression, timezone, _at(tick))
-            for name, task, expression, timezone, tick in self._query("schedules")
+            ScheduleStatus(name, task, expression, timezone, moment(tick), tuple(nodes))
+            for name, task, expression, timezone, tick, nodes in self._query("schedules")
         ]
 
     def wait(self, job_id: int, timeout: float | None = None, conn: Any = None) -> Any:

@@ -9,6 +9,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from qworker.arrays import of_numbers, of_texts
+from qworker.order import Order
 from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
@@ -90,6 +91,16 @@ class HeldJob:
     overrides: str | None
     #: Whether somebody wants it cancelled.
     cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A tick that this node has won."""
+
+    #: The job; None: none was made, because another one holds its unique key.
+    job: int | None
+    #: The job that holds the key, if it is known.
+    holder: int | None
 
 
 class Nodes:
@@ -242,9 +253,26 @@ class Nodes:
         """Return (name, task, expression, timezone, last tick, now) of the schedules of these names."""
         return [tuple(row) for row in self._rows(database, "schedules", names=list(names))]
 
-    def tick(self, database: Database, **tick: Any) -> bool:
-        """Enqueue one tick, unless some node has already."""
-        return bool(self._rows(database, "tick", **tick))
+    def tick(
+        self,
+        database: Database,
+        order: Order,
+        key: str | None,
+        *,
+        name: str,
+        tick: float,
+        expression: str,
+        timezone: str,
+        at: float | None = None,
+    ) -> Tick | None:
+        """Enqueue one tick, unless another node has already: then None.
+
+        key is the unique key of the job if it has one. Raises LockNotAvailable when somebody has not yet committed the
+        same key: the tick can be had later.
+        """
+        schedule = {"name": name, "tick": tick, "expression": expression, "timezone": timezone}
+        rows = self._rows(database, "tick", **{**order.parameters, **schedule, "key": key, "at": at})
+        return Tick(*rows[0][:2]) if rows else None
 
     def retire_cron(self, database: Database) -> int:
         """Forget schedules that nobody declares."""

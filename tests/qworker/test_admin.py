@@ -135,4 +135,5 @@ def test_schedules_are_shown_with_their_last_ticks(app: App, query: Query) -> No
     )
     (schedule,) = app.admin.schedules()
     assert (schedule.name, schedule.task, schedule.expression, schedule.timezone) == ("s", "t", "* * * * *", "UTC")
+    assert schedule.last_tick is not None
     assert schedule.last_tick.isoformat() == "2026-01-01T00:00:00+00:00"

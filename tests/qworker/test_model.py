@@ -24,6 +24,8 @@ from qworker import App
 from qworker.claims import Claims
 from qworker.connection import connect
 from qworker.nodes import Nodes
+from qworker.options import Options
+from qworker.order import Order
 from qworker.statements import load
 from tests.database import Database
 
@@ -202,26 +204,28 @@ class Machine(RuleBasedStateMachine):
         else:
             assert job.id == holder
 
-    @rule(step=st.integers(-1, 2))
-    def tick(self, step: int) -> None:
+    @rule(step=st.integers(-1, 2), key=st.sampled_from([None, "a"]))
+    def tick(self, step: int, key: str | None) -> None:
         """Enqueue a tick that nobody has enqueued, one that somebody has, or an older one."""
         tick = self.last_tick + step
         moment = self.began + 60.0 * tick
         won = nodes.tick(
-            self.conn, name="cron", tick=moment, expression="* * * * *", timezone="UTC", queue="default", task="noop",
-            priority=1,
+            self.conn, Order.of("noop", Options(), Options(priority=1, unique=key or False)), key,
+            name="cron", tick=moment, expression="* * * * *", timezone="UTC",
         )  # fmt: skip
-        assert won == (tick > self.last_tick)
-        if won:
+        assert (won is not None) == (tick > self.last_tick)
+        if won is not None:
             self.last_tick = tick
-            self.find_new(1)
+            holder = next((known.id for known in self.jobs.values() if key and known.key == key), None)
+            assert won.holder == holder
+            self.find_new(holder is None, key=key)
 
-    def find_new(self, count: int, *, is_hook: bool = False, priority: int = 1) -> None:
+    def find_new(self, count: int, *, is_hook: bool = False, priority: int = 1, key: str | None = None) -> None:
         """Take in jobs that a statement has made."""
         rows = self.conn.execute("SELECT id FROM qworker.job WHERE id <> ALL (%s)", ([*self.jobs],)).fetchall()
         assert len(rows) == count
         for (job,) in rows:
-            self.jobs[job] = Known(job, priority, is_hook=is_hook)
+            self.jobs[job] = Known(job, priority, is_hook=is_hook, key=key)
 
     # A worker's
 

@@ -9,7 +9,7 @@ from qworker import App
 from qworker.connection import connect
 from qworker.nodes import Nodes
 from qworkerd.run import make_node
-from qworkerd.scheduler.cron import AGAIN, Cron
+from qworkerd.scheduler.cron import AGAIN, UNDECIDED, Cron
 from qworkerd.settings import Settings
 from tests.database import Database
 
@@ -18,6 +18,29 @@ from tests.database import Database
 def conn(database: Database) -> Iterator[Any]:
     with connect(database.dsn, "test") as conn:
         yield conn
+
+
+@pytest.fixture
+def node(conn: Any, database: Database) -> Callable[[App], Cron]:
+    def node(app: App) -> Cron:
+        """Start a node of an application, and let a day pass since its schedules were declared."""
+        node = make_node(app, Settings(dsn=database.dsn, processes=1))
+        node.table.header.node = Nodes().register(
+            conn, name="here", version="1", queues=["default"], processes=1, lease=30.0
+        )
+        cron = Cron(node, Nodes())
+        cron.declare(conn)
+        a_day_later(conn)
+        return cron
+
+    return node
+
+
+def a_day_later(conn: Any) -> None:
+    """Make every schedule due."""
+    conn.execute(
+        "UPDATE qworker.cron SET created_at = created_at - interval '1 day', last_tick = last_tick - interval '1 day'"
+    )
 
 
 @pytest.fixture
@@ -63,5 +86,82 @@ def test_a_release_that_is_withdrawn_leaves_its_schedule_to_the_old_one(
     Nodes().leave(conn, new._node.table.header.node)
     old.enqueue(conn)
     assert declared(conn) == ["0 9 * * *"]
-    conn.execute("UPDATE qworker.cron SET last_tick = last_tick - interval '1 day'")
+    conn.execute("UPDATE qworker.cron SET created_at = created_at - interval '1 day'")
     assert old.enqueue(conn) == 1
+
+
+FACTS = (
+    "SELECT task, queue, priority, tags, state::text, flags, round(extract(epoch FROM run_at - clock_timestamp())),"
+    " round(extract(epoch FROM expires_at - clock_timestamp())), args, k.key, k.until IS NULL"
+    " FROM qworker.job AS j LEFT JOIN qworker.unique_key AS k ON k.job_id = j.id"
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"queue": "mail", "priority": 1, "tags": ["night", "mail"]}, {"delay": 3600}, {"expires": 7200},
+        {"delay": 3600, "expires": 7200}, {"unique": True}, {"unique": "report"}, {"unique_for": 86400},
+        {"unique": "report", "unique_for": 86400, "tags": ["x"], "delay": 60, "expires": 3600},
+    ],
+)  # fmt: skip
+def test_the_job_of_a_tick_is_what_the_tasks_own_enqueue_would_make(
+    conn: Any, database: Database, node: Callable[[App], Cron], options: dict[str, Any]
+) -> None:
+    app = App(database.dsn)
+    task = app.cron("* * * * *")(app.task(name="report", **options)(lambda: None))
+    assert node(app).enqueue(conn) == 1
+    ticked = conn.execute(FACTS).fetchall()
+    conn.execute("TRUNCATE qworker.job, qworker.unique_key")
+    task.enqueue()
+    app.close()
+    assert ticked == conn.execute(FACTS).fetchall()
+
+
+def test_a_unique_task_that_is_still_unfinished_is_not_enqueued_again(conn: Any, node: Callable[[App], Cron]) -> None:
+    """The tick is won all the same: it does not come later, nor on another node."""
+    app = App()
+    app.cron("* * * * *")(app.task(name="report", unique=True)(lambda: None))
+    cron = node(app)
+    assert cron.enqueue(conn) == 1
+    (job,) = conn.execute("SELECT id FROM qworker.job").fetchone()
+    a_day_later(conn)
+    assert cron.enqueue(conn) == 0
+    (skipped,) = conn.execute("SELECT last_tick > clock_timestamp() - interval '2 min' FROM qworker.cron").fetchone()
+    assert skipped
+    assert conn.execute("SELECT id FROM qworker.job").fetchall() == [(job,)]
+    conn.execute("DELETE FROM qworker.job")
+    a_day_later(conn)
+    assert cron.enqueue(conn) == 1, "its key is taken over once the job is gone"
+
+
+def test_a_period_of_uniqueness_counts_from_tick_to_tick(conn: Any, node: Callable[[App], Cron]) -> None:
+    app = App()
+    app.cron("* * * * *")(app.task(name="report", unique_for=3600)(lambda: None))
+    cron = node(app)
+    assert cron.enqueue(conn) == 1
+    conn.execute("DELETE FROM qworker.job")
+    a_day_later(conn)
+    assert cron.enqueue(conn) == 0
+    conn.execute("UPDATE qworker.unique_key SET until = clock_timestamp()")
+    a_day_later(conn)
+    assert cron.enqueue(conn) == 1
+
+
+def test_a_key_in_an_open_transaction_holds_up_its_own_tick_alone_and_does_not_lose_it(
+    conn: Any, database: Database, node: Callable[[App], Cron]
+) -> None:
+    app = App()
+    report = app.cron("* * * * *")(app.task(name="report", unique=True)(lambda: None))
+    app.cron("* * * * *")(app.task(name="tidy")(lambda: None))
+    cron = node(app)
+    conn.execute("SET lock_timeout = '100ms'")
+    other = database.connect()
+    with other.transaction(force_rollback=True):
+        report.using(other).enqueue()
+        assert cron.enqueue(conn) == 1
+        assert conn.execute("SELECT task FROM qworker.job").fetchall() == [("tidy",)]
+        (now,) = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+        assert cron.due_at <= now + UNDECIDED
+    assert cron.enqueue(conn) == 1
+    assert conn.execute("SELECT task FROM qworker.job ORDER BY id").fetchall() == [("tidy",), ("report",)]

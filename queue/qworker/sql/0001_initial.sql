@@ -155,10 +155,14 @@ CREATE TABLE {schema}.cron (
     task         text NOT NULL,
     expression   text NOT NULL,
     timezone     text NOT NULL,
-    last_tick    timestamptz NOT NULL,
+    last_tick    timestamptz,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     declared_by  bigint NOT NULL,
     declared_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 50);
+
+COMMENT ON COLUMN {schema}.cron.last_tick IS 'The newest tick that was enqueued or skipped; NULL: none yet.';
+COMMENT ON COLUMN {schema}.cron.created_at IS 'When the schedule was first declared; no tick before that is made up for.';
 
 -- Uniqueness: who takes the row may enqueue; until is NULL while the job is unfinished.
 CREATE TABLE {schema}.unique_key (

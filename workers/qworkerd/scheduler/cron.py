@@ -4,7 +4,11 @@ from typing import Any
 
 import psycopg
 
+from qworker.enqueue import fingerprint
 from qworker.nodes import Nodes
+from qworker.options import Options
+from qworker.order import Order
+from qworker.task import Task
 from qworkerd import log
 from qworkerd.node import Node
 
@@ -12,6 +16,8 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 #: How often a node that was outvoted by a newer one asks whether that still lives (seconds).
 AGAIN = 60.0
+#: How often a tick is tried again whose unique key an open transaction holds (seconds).
+UNDECIDED = 1.0
 
 
 class Cron:
@@ -21,6 +27,8 @@ class Cron:
         self._node = node
         self._nodes = nodes
         self._schedules = node.app.schedules
+        #: What each makes: a job as the task's own enqueue would, and its unique key.
+        self._orders = {name: _order(node.app.tasks[schedule.task]) for name, schedule in self._schedules.items()}
         self._declared_for = 0
         self._log = log.get()
         #: When the next tick is due (seconds since 1970, the database's clock); infinite without schedules.
@@ -39,9 +47,9 @@ class Cron:
         self._declared_for = number
 
     def enqueue(self, database: Database) -> int:
-        """Enqueue what is due; return how many ticks this node has won."""
+        """Enqueue what is due; return how many jobs this node has made."""
         self.declare(database)
-        won, next_ticks = 0, []
+        made, next_ticks = 0, []
         for name, _task, expression, timezone, last, at in self._nodes.schedules(database, list(self._schedules)):
             schedule = self._schedules[name]
             if (schedule.expression, schedule.timezone) != (expression, timezone):
@@ -49,19 +57,35 @@ class Cron:
                 self._declared_for = 0
                 next_ticks.append(at + AGAIN)
                 continue
-            won += sum(self._won(database, name, tick) for tick in schedule.due(last, at))
+            try:
+                made += sum(self._tick(database, name, tick) for tick in schedule.due(last, at))
+            except psycopg.errors.LockNotAvailable:
+                # Somebody has enqueued the unique job, and not yet committed: once that is over, the tick is decided.
+                next_ticks.append(at + UNDECIDED)
+                continue
             if (upcoming := schedule.next(at)) is not None:
                 next_ticks.append(upcoming)
         self.due_at = min(next_ticks, default=float("inf"))
-        return won
+        return made
 
-    def _won(self, database: Database, name: str, tick: float) -> bool:
+    def _tick(self, database: Database, name: str, tick: float) -> bool:
         schedule = self._schedules[name]
-        task = self._node.app.tasks[schedule.task]
+        order, key = self._orders[name]
         won = self._nodes.tick(
-            database, name=name, tick=tick, expression=schedule.expression, timezone=schedule.timezone,
-            queue=task.queue, task=task.name, priority=task.priority,
-        )  # fmt: skip
-        if won:
-            self._log.info("cron.enqueued", schedule=name, task=task.name, tick=tick)
-        return won
+            database, order, key, name=name, tick=tick, expression=schedule.expression, timezone=schedule.timezone
+        )
+        if won is None:
+            return False
+        if won.job is None:
+            self._log.info(
+                "cron.skipped", schedule=name, task=order.task, tick=tick, unique=key, holder=won.holder,
+                hint="the job of an earlier tick, or of somebody else, holds the task's unique key",
+            )  # fmt: skip
+            return False
+        self._log.info("cron.enqueued", schedule=name, task=order.task, tick=tick, job=won.job)
+        return True
+
+
+def _order(task: Task[..., Any]) -> tuple[Order, str | None]:
+    order = Order.of(task.name, task.defaults, Options())
+    return order, fingerprint({}) if order.unique is True else order.unique or None

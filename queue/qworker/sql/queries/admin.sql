@@ -145,4 +145,10 @@ SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleepe
  ORDER BY name, id;
 
 -- name: schedules
-SELECT name, task, expression, timezone, extract(epoch FROM last_tick)::float8 FROM {schema}.cron ORDER BY name;
+-- A node lives while its lease lasts.
+SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8,
+       ARRAY (SELECT n.name FROM {schema}.node AS n
+               WHERE n.state -> 'cron' ? c.name AND n.seen_at > clock_timestamp() - make_interval(secs => n.lease)
+               ORDER BY n.name)
+  FROM {schema}.cron AS c
+ ORDER BY c.name;

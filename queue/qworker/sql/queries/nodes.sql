@@ -205,8 +205,8 @@ SELECT queue FROM lost;
 
 -- name: declare_cron
 -- Declare a schedule; the newest living node's declaration wins. A schedule seen for the first time starts now.
-INSERT INTO {schema}.cron AS c (name, task, expression, timezone, last_tick, declared_by)
-VALUES (%(name)s, %(task)s, %(expression)s, %(timezone)s, clock_timestamp(), %(node)s)
+INSERT INTO {schema}.cron AS c (name, task, expression, timezone, declared_by)
+VALUES (%(name)s, %(task)s, %(expression)s, %(timezone)s, %(node)s)
 ON CONFLICT (name) DO UPDATE
    SET task = excluded.task, expression = excluded.expression, timezone = excluded.timezone,
        declared_by = excluded.declared_by, declared_at = clock_timestamp()
@@ -215,30 +215,73 @@ ON CONFLICT (name) DO UPDATE
 
 -- name: schedules
 -- The schedules a node may enqueue: those it declares in the same words.
-SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8 AS last_tick,
+SELECT c.name, c.task, c.expression, c.timezone,
+       extract(epoch FROM coalesce(c.last_tick, c.created_at))::float8 AS last_tick,
        extract(epoch FROM clock_timestamp())::float8 AS at
   FROM {schema}.cron AS c
  WHERE c.name = ANY (%(names)s::text[]);
 
 -- name: tick
--- Enqueue one tick of a schedule: the row of the schedule decides who may, the job and the mark are one statement.
+-- Enqueue one tick of a schedule: the row of the schedule decides who may, the job and the mark are one statement. The job
+-- is what the task's own enqueue would make (enqueue.sql); if another job holds its key, the tick is won and no job made.
+-- No row: another node has had the tick. No id: no job; `holder` is the one that holds the key, NULL when that one took it
+-- while this statement ran. Somebody who has not yet committed the same key is waited for up to lock_timeout, and the tick
+-- stays.
 WITH won AS (
     UPDATE {schema}.cron
        SET last_tick = to_timestamp(%(tick)s::float8)
-     WHERE name = %(name)s AND last_tick < to_timestamp(%(tick)s::float8)
+     WHERE name = %(name)s AND coalesce(last_tick, created_at) < to_timestamp(%(tick)s::float8)
        AND expression = %(expression)s AND timezone = %(timezone)s
     RETURNING name
+), clock AS MATERIALIZED (
+    SELECT won.name, coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now FROM won
+), seen AS MATERIALIZED (
+    SELECT k.job_id,
+           CASE WHEN k.until IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id)
+                ELSE k.until <= clock.now END AS over
+      FROM {schema}.unique_key AS k, clock
+     WHERE k.scope = %(task)s AND k.key = %(key)s
+), renewed AS (
+    UPDATE {schema}.unique_key AS k
+       SET job_id = nextval('{schema}.job_id_seq'), until = clock.now + make_interval(secs => %(period)s::float8)
+      FROM clock
+     WHERE k.scope = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
+    RETURNING k.job_id
+), taken AS (
+    INSERT INTO {schema}.unique_key (scope, key, job_id, until)
+    SELECT %(task)s, %(key)s, nextval('{schema}.job_id_seq'), clock.now + make_interval(secs => %(period)s::float8)
+      FROM clock
+     WHERE %(key)s::text IS NOT NULL AND NOT EXISTS (SELECT FROM seen)
+        ON CONFLICT DO NOTHING
+    RETURNING job_id
+), numbered AS (
+    SELECT job_id FROM renewed
+     UNION ALL
+    SELECT job_id FROM taken
+     UNION ALL
+    SELECT nextval('{schema}.job_id_seq') FROM clock WHERE %(key)s::text IS NULL
+), enqueued AS (
+    INSERT INTO {schema}.job (id, task, queue, priority, overrides, tags, state, run_at, expires_at, flags)
+    SELECT p.job_id, %(task)s, %(queue)s, %(priority)s,
+           jsonb_build_object('cron', clock.name, 'tick', %(tick)s::float8), %(tags)s::text[],
+           CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
+           CASE WHEN %(delay)s::float8 > 0 THEN clock.now + make_interval(secs => %(delay)s::float8) END,
+           coalesce(to_timestamp(%(expires_at)s::float8), clock.now + make_interval(secs => %(expires)s::float8)),
+           CASE WHEN %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL THEN 1 ELSE 0 END
+      FROM numbered AS p, clock
+    RETURNING id, state, queue
 )
-INSERT INTO {schema}.job (queue, task, priority, overrides)
-SELECT %(queue)s, %(task)s, %(priority)s, jsonb_build_object('cron', won.name, 'tick', %(tick)s::float8) FROM won
-RETURNING id;
+SELECT e.id, (SELECT seen.job_id FROM seen WHERE NOT seen.over) AS holder,
+       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state = 'available')
+  FROM won
+  LEFT JOIN enqueued AS e ON true;
 
 -- name: retire_cron
 -- Forget schedules that no living node declares.
 DELETE FROM {schema}.cron AS c
  WHERE NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.state -> 'cron' ? c.name)
    AND c.declared_at < clock_timestamp() - make_interval(secs => 300)
-   AND c.last_tick < clock_timestamp() - make_interval(days => 31);
+   AND coalesce(c.last_tick, c.created_at) < clock_timestamp() - make_interval(days => 31);
 
 -- name: expire
 -- End jobs that nobody started in time (one that waits for another attempt was started), and jobs that were cancelled
