@@ -199,12 +199,60 @@ def test_cron_shows_last_and_next_ticks(command: Command, shop: Path, database: 
         " ('newer', 'x', 'not known here', 'UTC', '2026-01-01', 1)"
     )
     found = {entry["name"]: entry for entry in json.loads(command("cron", "--app", "shop:app", "--json").stdout)}
-    assert found["report"]["next_tick"][10:19] == "T09:00:00"
-    assert found["report"]["note"] == "no node has declared it yet"
-    assert found["old"]["note"] == "not in this application"
+    assert (found["report"]["next_tick"], found["report"]["note"]) == (None, "no node has declared it yet")
+    assert found["old"]["note"] == "no living node declares this: it does not tick; not in this application"
     assert found["old"]["last_tick"] == "2026-01-01T00:00:00+00:00"
     assert found["newer"]["next_tick"] is None
     assert command("cron").exit_code == 0
+
+
+@pytest.fixture
+def scheduled(database: Database) -> Any:
+    """A schedule that has never ticked, declared by a node whose last sign of life is some seconds old."""
+
+    def scheduled(silent: float, expression: str = "0 9 * * *") -> None:
+        conn = database.connect()
+        conn.execute(
+            "INSERT INTO qworker.cron (name, task, expression, timezone, declared_by)"
+            " VALUES ('report', 'report', %s, 'Asia/Tokyo', 1)", [expression]
+        )  # fmt: skip
+        conn.execute(
+            "INSERT INTO qworker.node (name, version, queues, processes, lease, state, seen_at)"
+            " VALUES ('host:1', '1', '{a}', 8, 30, %s, clock_timestamp() - make_interval(secs => %s))",
+            [Jsonb({"cron": ["report"]}), silent],
+        )
+
+    return scheduled
+
+
+def test_a_schedule_that_has_never_ticked_says_so_and_its_times_are_in_its_zone(
+    command: Command, scheduled: Any
+) -> None:
+    scheduled(silent=1)
+    shown = command("cron").stdout
+    assert " never " in shown
+    assert " 09:00:00+09  Asia/Tokyo" in shown
+    (found,) = json.loads(command("cron", "--json").stdout)
+    assert (found["last_tick"], found["nodes"], found["note"]) == (None, ["host:1"], "")
+    assert found["next_tick"].endswith("T09:00:00+09:00")
+
+
+def test_a_schedule_of_nodes_that_are_silent_has_no_next_tick(command: Command, scheduled: Any) -> None:
+    scheduled(silent=31)
+    shown = command("cron").stdout
+    assert "no living node declares this" in shown
+    assert " none " in shown
+
+
+def test_what_living_nodes_follow_is_shown_and_not_what_the_application_says(
+    command: Command, shop: Path, scheduled: Any
+) -> None:
+    shop.write_text(shop.read_text().replace("@app.task(name=", "@app.cron('0 10 * * *')\n@app.task(name="))
+    scheduled(silent=1)
+    (found,) = json.loads(command("cron", "--app", "shop:app", "--json").stdout)
+    assert (found["expression"], found["timezone"]) == ("0 9 * * *", "Asia/Tokyo")
+    assert found["next_tick"].endswith("T09:00:00+09:00")
+    assert found["note"] == "this application says '0 10 * * *' in UTC"
 
 
 def test_enqueue_checks_the_arguments_against_the_task(command: Command, shop: Path, database: Database) -> None:

@@ -6,24 +6,33 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from qworker.admin import ScheduleStatus
 from qworker.errors import ConfigurationError
 from qworker.schedule import Schedule
 from qworkerd.cli.options import targeted
-from qworkerd.cli.tables import as_json, table
+from qworkerd.cli.tables import as_json, moment, table
 from qworkerd.target import Target
+
+HEAD = ("SCHEDULE", "TASK", "EXPRESSION", "LAST TICK", "NEXT TICK", "TIMEZONE", "NOTE")
 
 
 @click.command(short_help="Show the schedules and their next ticks.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON array.")
 @targeted
 def cron(to: Target, *, for_programs: bool) -> None:
-    """Show the schedules: those that nodes have declared, and those of the application if one is named."""
+    """Show the schedules: those that nodes have declared, and those of the application if one is named.
+
+    Times are in the schedule's own zone. A schedule that no living node declares has no next tick.
+    """
     found = _gather(to)
     if for_programs:
         as_json(found)
         return
-    head = ("SCHEDULE", "TASK", "EXPRESSION", "TIMEZONE", "LAST TICK", "NEXT TICK", "NOTE")
-    table(head, [tuple(entry.values()) for entry in found])
+    table(HEAD, [
+        (s["name"], s["task"], s["expression"], _shown(s["last_tick"], s["timezone"], "never"),
+         _shown(s["next_tick"], s["timezone"], "none"), s["timezone"], s["note"])
+        for s in found
+    ], note=True)  # fmt: skip
 
 
 def _gather(to: Target) -> list[dict[str, Any]]:
@@ -32,21 +41,30 @@ def _gather(to: Target) -> list[dict[str, Any]]:
     found = []
     for name in sorted(declared.keys() | ours.keys()):
         status, schedule = declared.get(name), ours.get(name)
-        note = ""
-        if status is None:
-            note = "no node has declared it yet"
-        elif schedule is None:
-            note = "not in this application" if to.app is not None else ""
-        elif (status.expression, status.timezone) != (schedule.expression, schedule.timezone):
-            note = f"nodes follow {status.expression!r} in {status.timezone}"
-        source = schedule or status
+        # What the nodes follow counts; what this application says does only when its nodes are started.
+        source = status if status is not None and status.nodes else schedule or status
         assert source is not None  # noqa: S101 - the name is of one or the other
+        nodes = status.nodes if status else ()
         found.append({
             "name": name, "task": source.task, "expression": source.expression, "timezone": source.timezone,
             "last_tick": status.last_tick if status else None,
-            "next_tick": next_tick(source.expression, source.timezone), "note": note,
+            "next_tick": next_tick(source.expression, source.timezone) if nodes else None,
+            "nodes": nodes, "note": "; ".join(_notes(status, schedule, named=to.app is not None)),
         })  # fmt: skip
     return found
+
+
+def _notes(status: ScheduleStatus | None, schedule: Schedule | None, *, named: bool) -> list[str]:
+    if status is None:
+        return ["no node has declared it yet"]
+    notes = [] if status.nodes else ["no living node declares this: it does not tick"]
+    if schedule is None:
+        return [*notes, "not in this application"] if named else notes
+    if (status.expression, status.timezone) == (schedule.expression, schedule.timezone):
+        return notes
+    if status.nodes:
+        return [*notes, f"this application says {schedule.expression!r} in {schedule.timezone}"]
+    return [*notes, f"nodes followed {status.expression!r} in {status.timezone}"]
 
 
 def next_tick(expression: str, timezone: str) -> datetime | None:
@@ -57,3 +75,12 @@ def next_tick(expression: str, timezone: str) -> datetime | None:
         return None if tick is None else datetime.fromtimestamp(tick, ZoneInfo(timezone))
     except (ConfigurationError, ValueError, LookupError):
         return None
+
+
+def _shown(tick: datetime | None, timezone: str, absent: str) -> str:
+    if tick is None:
+        return absent
+    try:
+        return moment(tick.astimezone(ZoneInfo(timezone)))
+    except (ValueError, LookupError, OSError):  # a zone that this machine does not know
+        return moment(tick)
