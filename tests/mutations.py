@@ -71,7 +71,7 @@ MUTATIONS = [
         "tests/lifecycle/test_transactional.py",
     ),
     Mutation(
-        "a lost commit is not looked for", f"{WORKER}/errand.py",
+        "a lost commit is not looked for", "workers/qworkerd/errand.py",
         "claims.end_session(database, self._lost.pid, self._lost.role)", "pass",
         "tests/lifecycle/test_transactional.py",
     ),
@@ -150,6 +150,17 @@ MUTATIONS = [
         "a tick is enqueued by everybody", NODES,
         "WHERE name = %(name)s AND coalesce(last_tick, created_at) < to_timestamp(%(tick)s::float8)\n",
         "WHERE name = %(name)s\n",
+        "tests/qworker/test_model.py",
+    ),
+    Mutation(
+        "an interrupt inside of another exception is not looked for", f"{WORKER}/decide.py",
+        "if isinstance(error, Interrupt) or not ours:", "if True:",
+        "tests/lifecycle/test_wrapped_interrupts.py",
+    ),
+    Mutation(
+        "a cancelled job that fails is failed", CLAIMS,
+        "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)\n    RETURNING j.id, j.queue",
+        "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine)\n    RETURNING j.id, j.queue",
         "tests/qworker/test_model.py",
     ),
     Mutation(

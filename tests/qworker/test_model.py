@@ -100,7 +100,7 @@ class Known:
         self.schedule(0.0)
 
     def fail(self) -> None:
-        self.end("failed")
+        self.end("cancelled" if self.cancelled else "failed")
         self.cancelled = False
 
     def release(self) -> None:
@@ -261,7 +261,7 @@ class Machine(RuleBasedStateMachine):
     @some
     @rule(chance=one)
     def fail_and_tell(self, chance: Random) -> None:
-        """A job that fails for good makes one job that tells of it."""
+        """A job that fails for good makes one job that tells of it, unless somebody wants it cancelled."""
         job = self.a_job(chance)
         claim = self.a_claim(chance, job)
         owns = job.state == "running" and job.token == claim.token
@@ -269,7 +269,7 @@ class Machine(RuleBasedStateMachine):
         if owns:
             job.crashes += 1
             job.fail()
-        self.find_new(int(owns), is_hook=True, priority=job.priority)
+        self.find_new(int(owns and job.state == "failed"), is_hook=True, priority=job.priority)
 
     @some
     @rule(chance=one, write=st.sampled_from(["acknowledge", "release"]))

@@ -12,11 +12,11 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworkerd.claim import Claim, Status, draw_token
 from qworkerd.node import Node
+from qworkerd.outcome import Failed, PutOff, Retried, Succeeded
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot
 from qworkerd.worker.clerk import Batch, Clerk
-from qworkerd.worker.outcome import Failed, PutOff, Retried, Succeeded
 from tests.database import Database
 from tests.waiting import until
 

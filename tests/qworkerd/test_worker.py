@@ -10,12 +10,12 @@ import pytest
 from qworker import App
 from qworkerd.claim import Claim, draw_token
 from qworkerd.header import boottime
+from qworkerd.outcome import Returned
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role
 from qworkerd.worker.clerk import Batch
 from qworkerd.worker.loop import PATIENCE, Worker
-from qworkerd.worker.outcome import Returned
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ import json
 import os
 import re
 import sys
-import traceback
 from datetime import datetime
 from functools import cache
 from math import isfinite
 from typing import Final
 
 from structlog.dev import ConsoleRenderer
+
+from qworkerd.tracebacks import format_error
 
 #: Some readers of lines take these for line ends; JSON leaves them as they are.
 _LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
@@ -48,7 +49,7 @@ def as_text(event: dict[str, object], room: int) -> bytes:
 def traceback_of(given: object) -> str:
     """Return the traceback of what was passed as exc_info: true, an exception, or a triple; "" if there is none."""
     if isinstance(given, BaseException):
-        return "".join(traceback.format_exception(given)).rstrip()
+        return format_error(given).rstrip()
     if isinstance(given, tuple):
         return traceback_of(given[1]) if len(given) > 1 else ""
     error = sys.exc_info()[1]

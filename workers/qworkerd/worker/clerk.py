@@ -14,11 +14,11 @@ import psycopg
 from qworker.claims import Claims
 from qworkerd import exits, log
 from qworkerd.claim import Claim, Status
+from qworkerd.errand import Decision, Done, Errand, Release, sort
 from qworkerd.link import LOST, REFUSED, Link
 from qworkerd.node import Node
+from qworkerd.outcome import Returned
 from qworkerd.slots import Slot
-from qworkerd.worker.errand import Decision, Done, Errand, Release, sort
-from qworkerd.worker.outcome import Returned
 
 #: How often the clerk looks at a running batch (seconds).
 LOOK = 0.05

@@ -20,7 +20,7 @@ class Gate:
     job lives to see its deadline, so almost no job costs a system call.
     """
 
-    __slots__ = ("_armed", "_deadline", "_open", "_repeat")
+    __slots__ = ("_armed", "_deadline", "_open", "_repeat", "fired")
 
     def __init__(self, repeat: float = 5.0) -> None:
         self._open = False
@@ -29,6 +29,8 @@ class Gate:
         self._armed = inf
         #: After how many seconds an interrupt that was swallowed (in __del__, by `except BaseException`) comes again.
         self._repeat = repeat
+        #: The deadline of the last handler that was told so: it tells whether a job was interrupted.
+        self.fired = 0.0
 
     def call(self, handler: Callable[..., Any], args: Any, kwargs: Any, deadline: float) -> Any:
         """Call the handler; raise JobTimeout in it once monotonic() passes the deadline.
@@ -62,6 +64,7 @@ class Gate:
         # The repeat is noted as the pending timer, so that a later job compares its deadline with the truth.
         self._armed = monotonic() + self._repeat
         setitimer(ITIMER_REAL, self._repeat)
+        self.fired = self._deadline
         raise JobTimeout
 
     @property

@@ -14,8 +14,8 @@ from qworker.errors import QworkerError
 from qworker.patience import Impatient, waiting
 from qworker.pooler import heed
 from qworkerd.node import Node
+from qworkerd.outcome import Session
 from qworkerd.slots import Slot
-from qworkerd.worker.outcome import Session
 
 #: How long a commit may take until its outcome counts as unknown, and a rollback until the connection is given up
 #: (seconds). The server has its own settings here, and may have deferred work to do.

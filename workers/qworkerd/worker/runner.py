@@ -12,19 +12,20 @@ from typing import Any
 from qworker import PayloadTooLarge, Task
 from qworker.claims import Claims
 from qworker.context import RunningJob, running
-from qworker.errors import Interrupt, JobFailed
+from qworker.errors import JobFailed
 from qworker.job import Job
 from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.claim import Claim, Status
 from qworkerd.node import Node
+from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded
 from qworkerd.policy import Policies, Policy
 from qworkerd.slots import Slot
 from qworkerd.worker.clerk import Clerk
+from qworkerd.worker.decide import decide, describe, interrupt_of
 from qworkerd.worker.forks import Forks
 from qworkerd.worker.gate import Gate
 from qworkerd.worker.lending import Lending
-from qworkerd.worker.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded, describe, judge
 
 #: Bit of job.flags: the job is the failure hook of another one.
 HOOK = 2
@@ -143,13 +144,16 @@ class Runner:
             if ended > job.deadline_at:
                 self._log.warning("job.overran", duration=round(duration, 3), timeout=policy.timeout)
             return Committed() if committed else Succeeded(duration, self._encode(result))
-        if isinstance(raised, Interrupt):
+        told, timed_out = self.told == job.id, self._gate.fired == job.deadline_at
+        interrupted = interrupt_of(raised, ours=told or timed_out) is not None
+        if interrupted:
             self.tainted = True
-        if flags & HOOK and not isinstance(raised, Interrupt):
-            self._log.error("job.hook_failed", error=repr(raised), exc_info=raised)
-            return Ended("discarded", duration, describe(raised, job.attempt))
-        outcome = judge(
-            raised, job.attempt, policy, told=self.told == job.id, duration=duration,
+        if flags & HOOK and not interrupted:
+            error = describe(raised, job.attempt)
+            self._log.error("job.hook_failed", error=_short(error), exc_info=raised)
+            return Ended("discarded", duration, error)
+        outcome = decide(
+            raised, job.attempt, policy, told=told, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not flags & HOOK,
         )  # fmt: skip
         self._tell(outcome, raised, duration, policy)

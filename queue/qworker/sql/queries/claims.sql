@@ -131,24 +131,40 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: fail
--- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same breath.
-WITH failed AS (
+-- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same statement. A job
+-- that somebody has cancelled meanwhile ends as cancelled, without its hook.
+WITH mine AS MATERIALIZED (
+    SELECT l.cancel_at IS NOT NULL AS cancelled FROM {schema}.job AS l
+     WHERE l.id = %(id)s AND l.token = %(token)s
+       FOR UPDATE SKIP LOCKED
+), failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
-           token = NULL, node = NULL, cancel_at = NULL, flags = j.flags & ~1, errors = {schema}.with_error(j.errors, %(error)s::jsonb)
-     WHERE j.id = ANY (ARRAY (
-            SELECT l.id FROM {schema}.job AS l
-             WHERE l.id = %(id)s AND l.token = %(token)s
-               FOR UPDATE SKIP LOCKED))
+           token = NULL, node = NULL, flags = j.flags & ~1, errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+     WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
     RETURNING j.id, j.queue, j.task, j.priority
+), done AS (
+    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id = ANY (ARRAY (SELECT id FROM failed)) AND until IS NULL
+    DELETE FROM {schema}.unique_key
+     WHERE job_id = ANY (ARRAY (SELECT id FROM failed UNION ALL SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
+), kept AS (
+    INSERT INTO {schema}.job_history (
+        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,
+        task, args, errors, tags)
+    SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, 'cancelled', d.attempt,
+           {schema}.ring_day(t.finished_at), d.priority, least(d.crashes + %(crashes)s::int, 32000), d.losses, d.flags,
+           d.queue, d.task, d.args, {schema}.with_error(d.errors, %(error)s::jsonb), d.tags
+      FROM done AS d
+     CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+    RETURNING id
 ), hooked AS (
     INSERT INTO {schema}.job (queue, task, priority, args, flags)
     SELECT f.queue, f.task, f.priority, jsonb_build_object('job', f.id), 2 FROM failed AS f WHERE %(hook)s
     RETURNING queue
 )
-SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.queue])) FROM failed AS f;
+SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.queue])) FROM failed AS f
+ UNION ALL SELECT k.id, 0 FROM kept AS k;
 
 -- name: release
 -- Hand jobs back unstarted: uncounted, and in their old place.

@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from qworker.claims import Claims
 from qworkerd.claim import Claim
-from qworkerd.worker.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded
+from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded
 
 Database = Connection[tuple[Any, ...]]
 Done = tuple[Claim, int, Outcome | None]

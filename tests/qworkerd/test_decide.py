@@ -2,7 +2,9 @@
 
 import json
 from math import inf, nan
+from time import process_time
 from typing import Any
+from unittest.mock import ANY
 
 import psycopg
 import pytest
@@ -10,25 +12,24 @@ import pytest
 from qworker import PermanentError, Retry, TransientError
 from qworker.errors import Interrupt, JobCancelled, JobInterrupted, JobTimeout, Snooze
 from qworker.retry import MAX_PAUSE
+from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned
 from qworkerd.policy import Policy
-from qworkerd.worker.outcome import (
-    MESSAGE,
-    TRACEBACK,
-    Ended,
-    Failed,
-    Outcome,
-    PutOff,
-    Retried,
-    Returned,
-    describe,
-    judge,
-)
+from qworkerd.worker.decide import MESSAGE, NAME, TRACEBACK, decide, describe
 from tests.database import Database
 
 
-def judged(error: BaseException, attempt: int = 1, *, hook: bool = False, told: bool = False, **retry: Any) -> Outcome:
+def judged(
+    error: BaseException,
+    attempt: int = 1,
+    *,
+    hook: bool = False,
+    told: bool = False,
+    timed_out: bool = False,
+    **retry: Any,
+) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
-    return judge(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25, told=told)
+    return decide(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25, told=told,
+                  timed_out=timed_out)  # fmt: skip
 
 
 def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
@@ -41,7 +42,7 @@ def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
 
 
 def test_the_nodes_cap_counts_as_the_policys() -> None:
-    outcome = judge(ValueError(), 1, Policy(Retry(5), 5.0, 1, inf), hook=False, duration=0)
+    outcome = decide(ValueError(), 1, Policy(Retry(5), 5.0, 1, inf), hook=False, duration=0)
     assert isinstance(outcome, Failed)
 
 
@@ -120,6 +121,49 @@ def test_a_timeout_says_how_long_it_was() -> None:
     assert (outcome.error["cause"], outcome.error["message"]) == ("timeout", "still running after 5 s")
 
 
+def wrapped(interrupt: BaseException) -> list[BaseException]:
+    """Return what a handler may make of an interrupt."""
+    made: list[BaseException] = [BaseExceptionGroup("tasks", [KeyError("a"), BaseExceptionGroup("inner", [interrupt])])]
+    for cause in (interrupt, None):
+        try:
+            try:
+                raise interrupt  # noqa: TRY301
+            except BaseException:  # noqa: BLE001
+                raise PermanentError("no") from cause
+        except PermanentError as error:
+            made.append(error)
+    return made
+
+
+def test_an_interrupt_of_ours_decides_whatever_was_made_of_it() -> None:
+    for error in wrapped(JobInterrupted()):
+        assert judged(error, attempt=3, told=True) == Returned()
+    for error in wrapped(JobCancelled()):
+        ended = judged(error, attempt=3, told=True)
+        assert isinstance(ended, Ended)
+        assert ended.state == "cancelled"
+    for error in wrapped(JobTimeout()):
+        again = judged(error, timed_out=True)
+        assert isinstance(again, Retried)
+        assert (again.error["type"], again.error["cause"]) == ("qworker.errors.JobTimeout", "timeout")
+
+
+def test_an_interrupt_that_is_not_ours_decides_nothing_from_inside_of_another_error() -> None:
+    for error in wrapped(JobInterrupted()) + wrapped(JobCancelled()):
+        assert isinstance(judged(error, attempt=3), Failed)
+
+
+def test_an_error_that_has_nothing_to_do_with_our_interrupt_counts() -> None:
+    """The handler has dealt with the interrupt, and failed afterwards."""
+    assert isinstance(judged(ValueError(), attempt=3, told=True, timed_out=True), Failed)
+
+
+def test_causes_that_lead_in_a_circle_are_searched_once() -> None:
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    assert isinstance(judged(first, attempt=3, told=True), Failed)
+
+
 @pytest.mark.parametrize("hook", [True, False])
 def test_only_a_failure_for_good_calls_the_hook(*, hook: bool) -> None:
     outcome = judged(PermanentError(), hook=hook)
@@ -134,6 +178,28 @@ def test_only_a_failure_for_good_calls_the_hook(*, hook: bool) -> None:
 class Mute(Exception):
     def __str__(self) -> str:
         raise RuntimeError("not even that")
+
+
+class Quits(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("out")
+
+
+class Shy(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__", "__name__"):
+            raise KeyboardInterrupt
+        return super().__getattribute__(name)
+
+
+class Nameless(Exception, metaclass=Shy):
+    pass
+
+
+def odd_syntax_error() -> SyntaxError:
+    error = SyntaxError("invalid syntax")
+    error.text, error.lineno, error.offset = 5, "x", ()  # type: ignore[assignment]
+    return error
 
 
 def nested(depth: int) -> BaseException:
@@ -155,6 +221,15 @@ def nested(depth: int) -> BaseException:
         (ValueError("no"), "ValueError", "no"),
         (psycopg.errors.UniqueViolation("twice"), "psycopg.errors.UniqueViolation", "twice"),
         (Mute(), f"{__name__}.Mute", "(its message could not be made: RuntimeError)"),
+        (Quits(), f"{__name__}.Quits", "(its message could not be made: SystemExit)"),
+        (Nameless("no"), "Nameless", "no"),
+        (odd_syntax_error(), "SyntaxError", ANY),
+        (
+            type("A", (Exception,), {"__module__": "m\0", "__qualname__": "a\0b\ud800c"})(),
+            "m\N{REPLACEMENT CHARACTER}.a\N{REPLACEMENT CHARACTER}b?c",
+            "",
+        ),
+        (type("x" * 1000, (Exception,), {"__module__": "builtins"})(), "x" * NAME, ""),
         (ValueError("a\0b\ud800c"), "ValueError", "a\N{REPLACEMENT CHARACTER}b?c"),
         (ValueError("x" * 10_000), "ValueError", "x" * MESSAGE),
         (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ExceptionGroup", "two (2 sub-exceptions)"),
@@ -175,6 +250,28 @@ def test_a_traceback_keeps_its_end() -> None:
     text = describe(nested(500), 1)["traceback"]
     assert len(text) <= TRACEBACK
     assert text.rstrip().endswith("ValueError: at the bottom")
+
+
+def test_a_class_that_cannot_be_asked_its_name_may_be_retried() -> None:
+    assert isinstance(judged(Nameless()), Retried)
+    assert isinstance(judged(Nameless(), only_on=(ValueError,)), Failed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("line\n" * 20_000_000),
+        ExceptionGroup("one", [ValueError("line\n" * 20_000_000)]),
+        ExceptionGroup("many", [ValueError(str(number)) for number in range(200_000)]),
+    ],
+    ids=["long", "long in a group", "wide"],
+)
+def test_what_is_huge_is_cut_before_it_is_made(error: Exception) -> None:
+    begun = process_time()
+    record = describe(error, 1)
+    assert process_time() - begun < 0.5
+    assert type(error).__name__ in record["traceback"]
+    assert len(record["message"]) <= MESSAGE
 
 
 def test_the_time_is_told_with_its_zone() -> None:
