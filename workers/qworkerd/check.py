@@ -13,6 +13,7 @@ from qworker.app import App
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.migrations import check as check_schema
 from qworker.options import UNSET
+from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
 from qworkerd.redaction import mask
 from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, variable
 from qworkerd.target import Target, load
@@ -65,13 +66,16 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         value = getattr(settings, name)
         shown = mask(value) if name in NOT_ON_COMMAND_LINE and value else value
         report.settings[name] = {"value": shown, "origin": origins[name]}
+    inheritance = Inheritance()
     try:
-        target = load(settings, origins)
+        with inheritance:
+            target = load(settings, origins)
         _application(report, target.application(), settings)
     except ConfigurationError as error:
         report.problems.append(str(error))
         target = Target(settings, origins, None, settings.schema)
     _database(report, target)
+    _connections(report, inheritance, target)
     return report
 
 
@@ -120,6 +124,16 @@ def _database(report: Report, target: Target) -> None:
         report.problems.append(str(error))
     except psycopg.Error as error:
         report.problems.append(mask(f"the database answered with an error: {error}".strip()))
+
+
+def _connections(report: Report, inheritance: Inheritance, target: Target) -> None:
+    for connection in inheritance.look(target.dsn):
+        if not connection.fatal or target.settings.inline:
+            report.warnings.append(f"{connection}; {SHARED}")
+        elif target.settings.allow_open_connections:
+            report.warnings.append(f"{connection}; {CUT}")
+        else:
+            report.problems.append(f"{connection}; {REMEDY}")
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -2,16 +2,18 @@
 
 import gc
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from qworker import App
 from qworkerd import log
 from qworkerd.budget import Budget
 from qworkerd.floors import Floors
+from qworkerd.inherited import Inheritance
 from qworkerd.node import Node
 from qworkerd.redaction import hide
 from qworkerd.settings import Settings
-from qworkerd.slots import Role, SlotTable
+from qworkerd.slots import Role, Slot, SlotTable
 
 
 def make_node(app: App, settings: Settings) -> Node:
@@ -30,7 +32,7 @@ def make_node(app: App, settings: Settings) -> Node:
     )
 
 
-def serve(app: App, settings: Settings) -> int:
+def serve(app: App, settings: Settings, inheritance: Inheritance | None = None) -> int:
     """Supervise a node until it is told to stop; return the exit code."""
     from qworkerd.scheduler.loop import main as schedule
     from qworkerd.supervisor.loop import Supervisor
@@ -40,7 +42,13 @@ def serve(app: App, settings: Settings) -> int:
     log.bind_process(role="supervisor")
     warn_of_threads()
     node = make_node(app, settings)
-    mains = {Role.SCHEDULER: partial(schedule, node), Role.WORKER: partial(work, node)}
+    inheritance = inheritance or Inheritance()
+
+    def begin(main: Callable[[Node, Slot], int], slot: Slot) -> int:
+        inheritance.cut()
+        return main(node, slot)
+
+    mains = {Role.SCHEDULER: partial(begin, schedule), Role.WORKER: partial(begin, work)}
     # What is alive now is shared with all children: kept out of their collections, its pages are never written to.
     gc.freeze()
     return Supervisor(node, mains, Notifier()).run()

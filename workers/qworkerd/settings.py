@@ -64,6 +64,9 @@ class Settings:
     )  # fmt: skip
     drain: bool = switch("Stop as soon as the queues are empty and every job has ended.")
     inline: bool = switch("Run one worker in the foreground, in this process: for breakpoints, not for production.")
+    allow_open_connections: bool = switch(
+        "Start although importing the application left connections to a database open; workers then run with these cut."
+    )
     max_jobs: int | None = count(None, 1, 10**12, "Stop after so many jobs, counted over all workers; none for never.")
     max_jobs_per_worker: int | None = count(
         None, 1, 10**12, "Replace a worker process after about so many jobs (up to a tenth fewer); none for never."

@@ -7,6 +7,7 @@ from pathlib import Path
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.migrations import check
 from qworkerd import exits, log
+from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
 from qworkerd.settings import Settings
 from qworkerd.target import Target, load
 
@@ -19,11 +20,13 @@ def run(options: Mapping[str, object]) -> int:
     try:
         settings, origins = Settings.load(options)
         log.configure(settings.log_format, settings.log_level)
-        target = load(settings, origins)
+        with Inheritance() as inheritance:
+            target = load(settings, origins)
         app = target.application()
         # Again: importing the application may have changed it.
         log.configure(settings.log_format, settings.log_level)
         survey(target)
+        report(inheritance, target)
     except ConfigurationError as error:
         if log.readable(_wishes(options)[0]):
             raise
@@ -37,7 +40,7 @@ def run(options: Mapping[str, object]) -> int:
         return inline(app, settings)
     from qworkerd.run import serve
 
-    return serve(app, settings)
+    return serve(app, settings, inheritance)
 
 
 def survey(target: Target) -> None:
@@ -51,6 +54,25 @@ def survey(target: Target) -> None:
             check(conn, target.schema)
     except DatabaseUnavailable as error:
         log.get().warning("database.unavailable", error=str(error), hint="going on; workers wait for it")
+
+
+def report(inheritance: Inheritance, target: Target) -> None:
+    """Log the connections that the application has left open; raises ConfigurationError for those to databases.
+
+    With --inline nothing is forked, and so nothing is shared.
+    """
+    settings = target.settings
+    found = inheritance.look(target.dsn)
+    refused = [connection for connection in found if connection.fatal] if not settings.inline else []
+    if refused and not settings.allow_open_connections:
+        raise ConfigurationError("\n".join(f"{connection}; {REMEDY}" for connection in refused))
+    for connection in found:
+        opening = connection.opening
+        log.get().warning(
+            "app.connection_open", server=connection.server, peer=connection.peer,
+            opened_at=opening.place if opening else None, client=opening.client if opening else None,
+            hint=CUT if connection in refused else SHARED,
+        )  # fmt: skip
 
 
 def _wishes(options: Mapping[str, object]) -> tuple[str, str]:

@@ -1,0 +1,194 @@
+"""Notes where in the application connections are opened while it is imported: file and line, for messages."""
+
+import sys
+import sysconfig
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from inspect import currentframe
+from socket import socket
+from types import FrameType, ModuleType
+from typing import Any, Final, Self
+
+import psycopg
+
+#: What the clients of servers are called, by the package that connects.
+CLIENTS: Final = {
+    "psycopg": "PostgreSQL", "psycopg2": "PostgreSQL", "psycopg_pool": "PostgreSQL", "asyncpg": "PostgreSQL",
+    "pg8000": "PostgreSQL", "pymysql": "MySQL", "MySQLdb": "MySQL", "mysql": "MySQL", "pymssql": "SQL Server",
+    "pytds": "SQL Server", "oracledb": "Oracle", "redis": "Redis", "valkey": "Redis", "amqp": "AMQP", "pika": "AMQP",
+    "pymongo": "MongoDB", "pymemcache": "memcached", "memcache": "memcached", "pylibmc": "memcached", "http": "HTTP",
+}  # fmt: skip
+_LIBRARIES: Final = {*CLIENTS, "django", "sqlalchemy", "flask_sqlalchemy", "kombu", "urllib3", "qworker", "qworkerd"}
+_STANDARD: Final = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib")})
+_INSTALLED: Final = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a connection was opened."""
+
+    #: What is at its other end, as far as the client tells; None if it could be anything.
+    server: str | None
+    #: The client's package, if it is known.
+    client: str | None
+    #: File and line; None where no application code was running, as in a thread of a pool.
+    place: str | None
+
+
+class Openings:
+    """Inside of the `with` block, connects of psycopg, psycopg2 and Python's sockets are noted, and pools of psycopg.
+
+    What it has replaced is put back at the end. Whoever has wrapped it meanwhile keeps the wrapped one, which then only
+    calls the original.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[weakref.ref[Any], Opening]] = []
+        self._pools: list[tuple[weakref.ref[Any], Opening]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._active = False
+        hooks: dict[str, Callable[[ModuleType], None]] = {
+            "psycopg2": self._watch_psycopg2,
+            "psycopg_pool": self._watch_pools,
+        }
+        self._finder = _AfterImport(hooks)
+
+    def __enter__(self) -> Self:
+        self._active = True
+        self._replace(psycopg.BaseConnection, "__init__", self._noting_self)
+        self._replace(socket, "connect", self._noting_self)
+        self._replace(socket, "connect_ex", self._noting_self)
+        for name, hook in self._finder.hooks.items():
+            if (module := sys.modules.get(name)) is not None:
+                hook(module)
+        sys.meta_path.insert(0, self._finder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._active = False
+        with suppress(ValueError):
+            sys.meta_path.remove(self._finder)
+        while self._undo:
+            self._undo.pop()()
+
+    def by_descriptor(self) -> dict[int, Opening]:
+        """Return the openings of the connections that are still open, by file descriptor."""
+        pools = {id(pool): opening for ref, opening in self._pools if (pool := ref()) is not None}
+        found: dict[int, Opening] = {}
+        for ref, opening in self._seen:
+            connection = ref()
+            # A driver says in its own way that a connection is closed.
+            with suppress(Exception):
+                if connection is not None and (fd := connection.fileno()) >= 0:
+                    found[fd] = pools.get(id(getattr(connection, "_pool", None)), opening)
+        return found
+
+    def open_pools(self) -> list[Opening]:
+        """Return the openings of psycopg's pools that are open: their threads connect when they like."""
+        return [opening for ref, opening in self._pools if (pool := ref()) is not None and not pool.closed]
+
+    def _replace(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        original, own = getattr(owner, name), name in vars(owner)
+        ours = wrap(original)
+        setattr(owner, name, ours)
+
+        def undo() -> None:
+            if vars(owner).get(name) is not ours:
+                return
+            if own:
+                setattr(owner, name, original)
+            else:
+                delattr(owner, name)
+
+        self._undo.append(undo)
+
+    def _noting_self(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(connection, *args, **kwargs)
+            self._note(self._seen, connection)
+            return result
+
+        return call
+
+    def _noting_result(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            connection = original(*args, **kwargs)
+            self._note(self._seen, connection)
+            return connection
+
+        return call
+
+    def _noting_pool(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(pool: Any, *args: Any, **kwargs: Any) -> None:
+            self._note(self._pools, pool)
+            original(pool, *args, **kwargs)
+
+        return call
+
+    def _note(self, notes: list[tuple[weakref.ref[Any], Opening]], thing: Any) -> None:
+        if self._active:
+            # What cannot be referred to is found by its descriptor, if without its place.
+            with suppress(TypeError):
+                notes.append((weakref.ref(thing), _opening(currentframe())))
+
+    def _watch_psycopg2(self, module: ModuleType) -> None:
+        if hasattr(module, "_connect"):
+            self._replace(module, "_connect", self._noting_result)
+
+    def _watch_pools(self, module: ModuleType) -> None:
+        base = getattr(sys.modules.get(f"{module.__name__}.base"), "BasePool", None)
+        if base is not None:
+            self._replace(base, "__init__", self._noting_pool)
+
+
+class _AfterImport(MetaPathFinder):
+    """Calls a hook right after a module has been imported."""
+
+    def __init__(self, hooks: dict[str, Callable[[ModuleType], None]]) -> None:
+        self.hooks = hooks
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module as everybody does, and have its loader call the hook."""
+        if fullname not in self.hooks:
+            return None
+        others = (find for finder in sys.meta_path if finder is not self and (find := _finding(finder)) is not None)
+        spec = next((spec for find in others if (spec := find(fullname, path, target)) is not None), None)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            loader.exec_module = partial(self._exec, loader.exec_module, self.hooks[fullname])
+        return spec
+
+    @staticmethod
+    def _exec(original: Callable[..., None], hook: Callable[[ModuleType], None], module: ModuleType) -> None:
+        original(module)
+        hook(module)
+
+
+def _finding(finder: Any) -> Callable[..., ModuleSpec | None] | None:
+    found: Callable[..., ModuleSpec | None] | None = getattr(finder, "find_spec", None)
+    return found
+
+
+def _opening(frame: FrameType | None) -> Opening:
+    """Find the application's code on the stack: the innermost that is not installed, or else in no known library."""
+    client = installed = None
+    while frame is not None:
+        file = frame.f_code.co_filename
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if client is None and package in CLIENTS:
+            client = package
+        if package not in _LIBRARIES and not file.startswith("<frozen"):
+            place = f"{file}, line {frame.f_lineno}"
+            if any(part in file for part in _INSTALLED):
+                installed = installed or place
+            elif not file.startswith(_STANDARD):
+                return Opening(CLIENTS.get(client or ""), client, place)
+        frame = frame.f_back
+    return Opening(CLIENTS.get(client or ""), client, installed)
