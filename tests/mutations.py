@@ -164,8 +164,13 @@ MUTATIONS = [
         "tests/qworker/test_model.py",
     ),
     Mutation(
+        "only the group of a child is killed", "workers/qworkerd/supervisor/reaper.py",
+        "for kill in (os.killpg, os.kill):", "for kill in (os.killpg,):",
+        "tests/lifecycle/test_escapes.py",
+    ),
+    Mutation(
         "a hard timeout kills nobody", "workers/qworkerd/supervisor/overdue.py",
-        "            kill_group(seat.pid)\n            return", "            return",
+        "            seat.kill(seat.sentence, now)\n            return", "            return",
         "tests/lifecycle/test_timeouts.py",
     ),
     Mutation(

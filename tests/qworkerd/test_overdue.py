@@ -11,7 +11,7 @@ from qworkerd.settings import Settings
 from qworkerd.slots import Phase, Role, Slot
 from qworkerd.stacks import ASK
 from qworkerd.supervisor.overdue import LAST_WORDS, SECOND_LOOK, Overdue
-from qworkerd.supervisor.seat import Seat
+from qworkerd.supervisor.seat import KILL_AGAIN, Seat
 
 
 class Bench:
@@ -29,7 +29,7 @@ class Bench:
         self.claim.fill([1, 2], [0, 0], [1, 1])
         self.seat.seat(4711, self.slot, 0.0)
         monkeypatch.setattr("qworkerd.supervisor.overdue.monotonic", lambda: self.now)
-        monkeypatch.setattr("qworkerd.supervisor.overdue.kill_group", self.killed.append)
+        monkeypatch.setattr("qworkerd.supervisor.seat.kill_group", self.killed.append)
         monkeypatch.setattr(os, "kill", lambda _, signum: self.dumped.append(signum))
 
     def run(self, place: int, deadline: float) -> None:
@@ -57,8 +57,22 @@ def test_a_job_past_its_hard_deadline_shows_its_stacks_and_dies(bench: Bench) ->
     bench.look(SECOND_LOOK + 0.01)
     assert (bench.seat.sentence, bench.dumped, bench.killed) == ("timeout", [ASK], [])
     bench.look(LAST_WORDS + 0.01)
-    bench.look(1.0)
     assert (bench.seat.sentence, bench.killed) == ("timeout", [4711])
+
+
+def test_a_child_is_killed_again_each_second_until_it_is_reaped(bench: Bench) -> None:
+    bench.run(0, deadline=100.5)
+    for seconds in (0.6, SECOND_LOOK + 0.01, LAST_WORDS + 0.01):
+        bench.look(seconds)
+    bench.run(1, deadline=inf)  # as if it had got over it: it was killed, and there is no way back
+    bench.look(KILL_AGAIN - 0.1)
+    assert bench.killed == [4711]
+    bench.look(0.2)
+    bench.look(KILL_AGAIN + 0.1)
+    assert (bench.seat.sentence, bench.killed) == ("timeout", [4711] * 3)
+    bench.seat.vacate(bench.now, blameless=True)
+    bench.look(KILL_AGAIN + 0.1)
+    assert len(bench.killed) == 3
 
 
 def test_a_job_that_ends_at_the_last_moment_does_not_cost_the_next_one_its_life(bench: Bench) -> None:

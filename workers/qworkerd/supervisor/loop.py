@@ -1,7 +1,6 @@
 """The supervisor: one thread, no database, no signal handlers. It forks, watches, kills and replaces the children."""
 
 from collections.abc import Callable, Mapping
-from math import inf
 from signal import Signals
 from time import monotonic
 
@@ -12,7 +11,7 @@ from qworkerd.node import Node
 from qworkerd.slots import Phase, Role, Slot, SlotState
 from qworkerd.supervisor import child
 from qworkerd.supervisor.overdue import Overdue
-from qworkerd.supervisor.reaper import Coroner, Death, expected, inter, kill_group, reap
+from qworkerd.supervisor.reaper import Coroner, Death, expected, inter, reap
 from qworkerd.supervisor.seat import Seat
 from qworkerd.supervisor.shutdown import Shutdown, State
 from qworkerd.supervisor.slow import SlowJobs
@@ -152,8 +151,7 @@ class Supervisor:
         alive = [seat for seat in self.workers if seat.pid]
         for seat in (seat for seat in alive if seat.sentence != "lease"):
             self.log.error("worker.lease_lost", child=seat.name, child_pid=seat.pid, hint="others may take its jobs")
-            seat.sentence, seat.execution = "lease", inf
-            kill_group(seat.pid)
+            seat.kill("lease", monotonic())
         if self.header.condemned and not alive:
             self.header.node = 0  # what the graves hold is others' now; the scheduler registers anew
             self.header.condemned = False

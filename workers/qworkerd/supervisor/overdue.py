@@ -1,14 +1,12 @@
 """End children that are past their deadline: dump their stacks, then kill the whole group."""
 
 from collections.abc import Iterable
-from math import inf
 from time import monotonic
 
 from qworkerd import log
 from qworkerd.node import Node
 from qworkerd.slots import Phase, Slot
 from qworkerd.stacks import ASK
-from qworkerd.supervisor.reaper import kill_group
 from qworkerd.supervisor.seat import Seat
 
 #: Between the first look that finds a child overdue and the second (seconds).
@@ -46,9 +44,8 @@ class Overdue:
 
     def _execute(self, seat: Seat, slot: Slot, now: float) -> None:
         """Kill the child, unless it has got over it while its stacks were dumped: its next job is not to blame."""
-        if expired(slot, now) == seat.suspicion:
-            seat.execution = inf
-            kill_group(seat.pid)
+        if seat.killed or expired(slot, now) == seat.suspicion:
+            seat.kill(seat.sentence, now)
             return
         seat.sentence, seat.suspicion = "", None
         slot.stacks.clear()

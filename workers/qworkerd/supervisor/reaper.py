@@ -47,9 +47,14 @@ def _cpu(usage: resource.struct_rusage) -> float:
 
 
 def kill_group(pid: int) -> None:
-    """Kill a child and everything it has started in its own process group."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    """Kill a child and everything it has started in its own process group; the child must not have been reaped.
+
+    The pid as well as the group: a handler can move its process into another group of the session (setpgid(2)), and
+    killpg(2) would then find nobody. Until it is reaped the pid names this child alone.
+    """
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 class Coroner:

@@ -6,9 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from qworkerd.slots import Phase, Role, Slot
+from qworkerd.supervisor.reaper import kill_group
 
 #: A child that lived so long after it was ready has proven itself (seconds).
 STABLE = 30.0
+#: A child that was killed and is not reaped is killed again after this time (seconds).
+KILL_AGAIN = 1.0
 _BASE = 0.5
 _CAP = 30.0
 
@@ -30,8 +33,10 @@ class Seat:
     due: float = 0.0
     #: Why the supervisor has killed the child, empty as long as it has not.
     sentence: str = ""
-    #: When the sentence is carried out (monotonic): stacks are dumped before.
+    #: When the sentence is carried out (monotonic), stacks are dumped before; then when the child is killed again.
     execution: float = 0.0
+    #: Whether it was killed.
+    killed: bool = False
     #: Signals that the supervisor has sent to the child.
     sent: set[int] = field(default_factory=set)
     #: What the last look found overdue: phase and deadline.
@@ -52,7 +57,12 @@ class Seat:
     def seat(self, pid: int, slot: Slot, now: float) -> None:
         """Take note of a new child."""
         self.pid, self.slot, self.since = pid, slot, now
-        self.sentence, self.suspicion, self.sent = "", None, set()
+        self.sentence, self.suspicion, self.sent, self.killed = "", None, set(), False
+
+    def kill(self, reason: str, now: float) -> None:
+        """Kill the child and its group, for this reason; `Overdue` does so again until it is reaped."""
+        self.sentence, self.killed, self.execution = reason, True, now + KILL_AGAIN
+        kill_group(self.pid)
 
     def signal(self, signum: int) -> None:
         """Signal the child, not its group: the subprocesses of jobs are the jobs' business."""

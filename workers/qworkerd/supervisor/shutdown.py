@@ -9,7 +9,6 @@ from time import monotonic
 
 from qworkerd import log
 from qworkerd.node import Node
-from qworkerd.supervisor.reaper import kill_group
 from qworkerd.supervisor.seat import Seat
 from qworkerd.supervisor.systemd import Notifier
 
@@ -77,8 +76,7 @@ class Shutdown:
         self._log.warning("supervisor.killing", workers=self._left())
         for seat in self._workers:
             if seat.pid:
-                seat.sentence, seat.execution = seat.sentence or "shutdown", inf
-                kill_group(seat.pid)
+                seat.kill(seat.sentence or "shutdown", monotonic())
 
     def advance(self) -> None:
         """Go on when this state is over. The scheduler stops last: it renews the lease until every worker is reaped."""
@@ -111,8 +109,7 @@ class Shutdown:
             self.state = State.STOPPED
         elif over:
             self.until = inf
-            self._scheduler.sentence, self._scheduler.execution = "shutdown", inf
-            kill_group(self._scheduler.pid)
+            self._scheduler.kill("shutdown", monotonic())
 
     def _left(self) -> int:
         return sum(seat.pid != 0 for seat in self._workers)
