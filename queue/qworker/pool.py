@@ -51,7 +51,7 @@ class Loan:
             return
         explained = error and explain(error, conn, self._pool.schema, own=self._own)
         if self._own:
-            self._pool.put(conn)
+            self._pool.put(conn, read_only=isinstance(error, psycopg.errors.ReadOnlySqlTransaction))
         if explained:
             raise explained from error
 
@@ -103,16 +103,20 @@ class Pool:
                     return conn
                 stock.drop(conn)
 
-    def put(self, conn: Connection) -> None:
-        """Take a connection back; one that is not idle is closed, one of another process left alone."""
+    def put(self, conn: Connection, *, read_only: bool = False) -> None:
+        """Take a connection back; one that is not idle is closed, one of another process left alone.
+
+        read_only: the server takes no writes there. A session keeps that after a maintenance window, and behind a proxy
+        when another server has become the primary: it is closed, and with it the unused ones, which are no younger.
+        """
         stock = self._stocks.get(os.getpid())
         if stock is None or conn not in stock.owned:
             return
-        if conn.pgconn.transaction_status == TransactionStatus.IDLE:
+        if conn.pgconn.transaction_status == TransactionStatus.IDLE and not read_only:
             stock.keep(conn)
             return
         stock.drop(conn)
-        if isinstance(conn, Impatient) and conn.unanswered:
+        if read_only or (isinstance(conn, Impatient) and conn.unanswered):
             # A proxy has lost its server: nobody would answer on the others either, each for as long.
             _drain(self._stocks)
 

@@ -64,7 +64,7 @@ class Link:
         while not self._given_up():
             try:
                 dsn = self._node.direct_dsn if self._direct else self._node.dsn
-                self._connection = connection.connect(dsn, self._role, **self._options)
+                self._connection = self._writable(connection.connect(dsn, self._role, **self._options))
             # Not LOST alone: without a free descriptor it is an OSError, and who is asked for the DSN raises anything.
             except Exception as error:  # noqa: BLE001
                 said = connection.redact(str(error)).strip().splitlines()
@@ -85,6 +85,18 @@ class Link:
                 self._log.info("database.back", link=self._role, away_for=round(monotonic() - since, 1))
             return self._connection
         return None
+
+    def _writable(self, database: psycopg.Connection[tuple[Any, ...]]) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return the connection if the server takes writes; one that does not is away, and said as rarely."""
+        try:
+            why = connection.read_only(database)
+        except BaseException:
+            database.close()
+            raise
+        if why is not None:
+            database.close()
+            raise psycopg.errors.ReadOnlySqlTransaction(why)
+        return database
 
     def drop(self) -> None:
         """Close the connection: the next `get` makes another."""

@@ -1,0 +1,71 @@
+"""Connections of the processes that come back, and what is said while they are away."""
+
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from qworker import App
+from qworkerd.link import Link
+from qworkerd.run import make_node
+from qworkerd.settings import Settings
+
+
+class Record:
+    """A log that keeps its events."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def warning(self, event: str, **values: Any) -> None:
+        self.events.append((event, values))
+
+    info = warning
+
+
+@pytest.fixture
+def read_only(postgresql: psycopg.Connection[Any]) -> Iterator[str]:
+    """The DSN of a database whose sessions take no writes, as all of a standby's."""
+    postgresql.autocommit = True
+    postgresql.execute(f"ALTER DATABASE {postgresql.info.dbname} SET default_transaction_read_only = on".encode())
+    yield make_conninfo(postgresql.info.dsn, password=postgresql.info.password)
+    postgresql.execute("SET transaction_read_only = off")
+
+
+def test_a_server_that_takes_no_writes_is_away_and_said_ever_more_rarely(
+    read_only: str, postgresql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, tries = Record(), 0
+
+    def pause(seconds: float) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 12:
+            postgresql.execute("SET default_transaction_read_only = off")
+            postgresql.execute(f"ALTER DATABASE {postgresql.info.dbname} RESET default_transaction_read_only".encode())
+
+    link = Link(make_node(App(), Settings(dsn=read_only, processes=1)), "test", pause, lambda: tries > 50)
+    monkeypatch.setattr(link, "_log", record)
+    database = link.get()
+    assert database is not None
+    assert database.execute("SHOW transaction_read_only").fetchone() == ("off",)
+    link.drop()
+    assert tries == 12
+    away = [values for event, values in record.events if event == "database.away"]
+    assert 1 <= len(away) <= 2, "twelve tries in no time are one moment"
+    assert "read-only" in away[0]["error"]
+
+
+def test_a_node_can_stop_waiting_for_writes(read_only: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = monotonic()
+    link = Link(
+        make_node(App(), Settings(dsn=read_only, processes=1)),
+        "test",
+        lambda _: None,
+        lambda: monotonic() > begun + 0.3,
+    )
+    monkeypatch.setattr(link, "_log", Record())
+    assert link.get() is None
