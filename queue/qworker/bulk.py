@@ -20,8 +20,8 @@ from qworker.translation import suppressed
 
 #: Rows that are taken from the source before a COPY, and lines that are handed to the driver together, at most.
 BLOCK, BATCH = 5_000, 500
-#: The same in characters: as many rows or lines as the ones before say will fit.
-BLOCK_TEXT, BATCH_TEXT = 4_000_000, 1_000_000
+#: The same in bytes: as many rows or lines as the ones before say will fit.
+BLOCK_SIZE, BATCH_SIZE = 4_000_000, 1_000_000
 #: How many are taken while nothing is known of their length.
 FIRST = 10
 
@@ -29,13 +29,13 @@ FIRST = 10
 class Work:
     """A transaction that jobs are written in."""
 
-    __slots__ = ("count", "cursor", "lines", "text")
+    __slots__ = ("count", "cursor", "lines", "size")
 
     def __init__(self, cursor: psycopg.Cursor[Any], lines: Lines) -> None:
         self.cursor = cursor
         self.lines = lines
-        #: How many jobs were written, and how many characters these were.
-        self.count = self.text = 0
+        #: How many jobs were written, and how many bytes these were.
+        self.count = self.size = 0
 
 
 class _Abandoned(Exception):
@@ -138,11 +138,11 @@ class Bulk:
         with suppress(_Abandoned), work.cursor.copy(self._sql[statement]) as copy:
             try:
                 while batch := list(islice(lines, wanted)):
-                    text = "".join(batch)
+                    text = "".join(batch).encode()
                     copy.write(text)
                     count += len(batch)
-                    work.text += len(text)
-                    wanted = _fitting(len(batch), len(text), BATCH_TEXT, BATCH)
+                    work.size += len(text)
+                    wanted = _fitting(len(batch), len(text), BATCH_SIZE, BATCH)
             except BaseException as error:  # noqa: BLE001 - raised again when the COPY is over
                 failure = error
                 raise _Abandoned from None
@@ -161,13 +161,13 @@ def _blocks(rows: Iterable[Row], work: Work) -> Iterator[list[Row]]:
     source, wanted = iter(rows), FIRST
     while block := list(islice(source, wanted)):
         yield block
-        wanted = _fitting(work.count, work.text, BLOCK_TEXT, BLOCK)
+        wanted = _fitting(work.count, work.size, BLOCK_SIZE, BLOCK)
 
 
 def _with_ids(ids: Sequence[int], lines: Iterable[str]) -> Iterator[str]:
     return (f"{id_}\t{line}" for id_, line in zip(ids, lines, strict=False)) if ids else iter(lines)
 
 
-def _fitting(count: int, text: int, room: int, most: int) -> int:
-    """Return how many go into a room, judging by the text that a count of them was."""
-    return min(most, max(1, count * room // text))
+def _fitting(count: int, size: int, room: int, most: int) -> int:
+    """Return how many go into a room (bytes), judging by the size of as many as `count`."""
+    return min(most, max(1, count * room // size))

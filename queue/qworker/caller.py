@@ -3,6 +3,8 @@
 SQLAlchemy and Django are recognised by their shape and never imported from here.
 """
 
+import json
+import re
 import sys
 from typing import Any
 
@@ -12,6 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 from qworker.connection import resolve_dsn
 
 Connection = psycopg.Connection[Any]
+
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 _WANTED = "a psycopg Connection, a SQLAlchemy Session or Connection, or the alias of a Django database"
 
@@ -109,6 +113,22 @@ def _driver(conn: Any, layer: str) -> Connection:
         + ("" if layer == "Django" else " and write the URL as postgresql+psycopg://...")
         + ", or pass conn=None to enqueue on a connection of its own"
     )
+
+
+def json_in(conn: Connection, text: str) -> str:
+    """Return a JSON text in characters that the caller's client_encoding has: JSON can spell out all others."""
+    if text.isascii() or conn.info.encoding == "utf-8":
+        return text
+    return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def refuse_bytes(conn: Connection) -> None:
+    """Raise TypeError for a connection in SQL_ASCII, on which texts come back as bytes."""
+    if conn.pgconn.parameter_status(b"client_encoding") == b"SQL_ASCII":
+        raise TypeError(
+            "the connection's client_encoding is SQL_ASCII, in which texts come back as bytes: "
+            "SET client_encoding TO 'UTF8' there, or pass conn=None to enqueue on a connection of its own"
+        )
 
 
 def _kind(conn: Any) -> str:

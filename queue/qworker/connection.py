@@ -36,6 +36,9 @@ _TRANSPORT: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
+# What the statements are written for: they skip rows that others have locked, and see what others have committed.
+_ISOLATION = "read committed"
+
 # Sequential and bitmap scans are off: a statement planned while the queue was empty must still walk the index after
 # 400,000 jobs have come. One generic plan serves for ever, whatever the statistics said.
 # From "timezone" on: how values are read and written as text, whatever is set for the role or the database.
@@ -53,6 +56,7 @@ _SETTINGS = {
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "idle_in_transaction_session_timeout": "60s",
+    "default_transaction_isolation": _ISOLATION,
     "client_connection_check_interval": "2s",
 }
 
@@ -65,12 +69,17 @@ _QUEUED = 120.0
 _SESSION: LiteralString = """
 SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.<>) %(pid)s::pg_catalog.int4 AS pooled,
        pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' AS hasty,
+       pg_catalog.current_setting('transaction_isolation') AS isolation,
        (SELECT pg_catalog.count(pg_catalog.set_config(s.name, s.value, false))
           FROM (SELECT * FROM pg_catalog.jsonb_each_text(%(settings)s)
                  UNION ALL
                 SELECT 'synchronous_commit', 'on'
                  WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off') AS s (name, value)
          WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %(pid)s::pg_catalog.int4)
+"""
+
+_READ_ONLY: LiteralString = """
+SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'
 """
 
 
@@ -100,7 +109,9 @@ def conninfo(dsn: str, role: str) -> str:
     except psycopg.ProgrammingError as error:
         msg = f"the DSN {redact(dsn)!r} is not readable: {redact(str(error)).strip()}"
         raise ConfigurationError(msg) from None
-    return make_conninfo("", **{**_TRANSPORT, **given, "application_name": session_name(given, role)})
+    # Texts are read as UTF-8, whatever the DSN or $PGCLIENTENCODING says; the server converts.
+    ours = {"client_encoding": "UTF8", "application_name": session_name(given, role)}
+    return make_conninfo("", **{**_TRANSPORT, **given, **ours})
 
 
 def session_name(given: Mapping[str, Any], role: str) -> str:
@@ -131,12 +142,22 @@ def connect(
     try:
         parameters = {"pid": connection.info.backend_pid, "settings": Jsonb(settings)}
         row = connection.execute(_SESSION, parameters, prepare=False).fetchone()
-        pooled, hasty, _ = row or (True, False, 0)
+        pooled, hasty, isolation, _ = row or (True, False, _ISOLATION, 0)
         if pooled:
             connection.prepare_threshold = None
             connection.patience += _QUEUED
+            if isolation != _ISOLATION:
+                connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             pooler.bring(connection, settings | {"synchronous_commit": "on"} if hasty else settings)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def read_only(connection: psycopg.Connection[Any]) -> str | None:
+    """Tell why a server takes no writes on a connection, None if it takes them; costs a round trip."""
+    standby, refusing = connection.execute(_READ_ONLY, prepare=False).fetchone() or (False, False)
+    if standby:
+        return "the server is a standby and takes no writes"
+    return "the session is read-only (default_transaction_read_only)" if refusing else None

@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 
 from qworker.admin import Admin
 from qworker.bulk import Bulk
-from qworker.caller import Connection, ambient, unwrap
+from qworker.caller import Connection, ambient, json_in, refuse_bytes, unwrap
 from qworker.errors import QworkerError
 from qworker.express import Express
 from qworker.job import Job, JobState, fresh, moment
@@ -87,9 +87,12 @@ class Enqueuer:
 
     def _caller(self, conn: Any) -> Connection | None:
         """Return the connection that the job has to share with the caller, None if there is none."""
-        if conn is UNSET:
-            return ambient(self._pool.dsn)
-        return None if conn is None else unwrap(conn)
+        if conn is None:
+            return None
+        caller = ambient(self._pool.dsn) if conn is UNSET else unwrap(conn)
+        if caller is not None:
+            refuse_bytes(caller)
+        return caller
 
     def _sent(self, database: Connection, order: Order, text: str) -> Row | None:
         """Make a plain job on the short way; None if it takes the long one."""
@@ -106,6 +109,7 @@ class Enqueuer:
     def _executed(self, database: Connection, order: Order, args: Mapping[str, Any], text: str) -> Row:
         """Make a job of any kind."""
         cursor = psycopg.Cursor(database, row_factory=tuple_row)
+        text = json_in(database, text)
         if order.unique:
             return self._unique(cursor, order, text, fingerprint(args) if order.unique is True else order.unique)
         statement = self._sql["enqueue_later" if order.timed else "enqueue"]

@@ -60,6 +60,7 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
     Safe when several do it at once: the others wait, and find it done. Needs the right to create schemas in the
     database, or in the schema if that exists; nothing more. Raises SchemaError when rights are missing.
     """
+    check_encoding(conn)
     sql = load("migrations", schema)
     cursor = psycopg.Cursor(conn, row_factory=tuple_row)
     applied = []
@@ -106,6 +107,7 @@ def script(schema: str = DEFAULT_SCHEMA, after: int = 0) -> str:
 
 def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
     """Raise SchemaError unless this code can work with the database's schema; the message names the way out."""
+    check_encoding(conn)
     found = status(conn, schema)
     code = shipped()[-1].number
     missing = [migration for migration in found if migration.applied_at is None]
@@ -117,6 +119,26 @@ def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
         raise SchemaError(f"{place} is older than this code, it lacks {names}: run `{command('migrate', schema)}`")
     if too_new := [migration for migration in found if migration.needs_code > code]:
         raise SchemaError(f"{place} is too new for this code (level {code}) since {too_new[0]}: update qworker")
+
+
+def check_encoding(conn: psycopg.Connection[Any]) -> None:
+    """Raise SchemaError for a database in SQL_ASCII: it stores any bytes, and what one job holds must not stop all."""
+    if conn.info.parameter_status("server_encoding") == "SQL_ASCII":
+        raise SchemaError(
+            f"database {conn.info.dbname!r} is in SQL_ASCII, which has bytes and no characters: jobs need one in UTF8, "
+            "as CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0 makes it (it may be one beside this)"
+        )
+
+
+def encoding_warning(conn: psycopg.Connection[Any]) -> str | None:
+    """Tell what a database in another encoding than UTF8 does to jobs; None when it is in UTF8."""
+    encoding = conn.info.parameter_status("server_encoding")
+    if encoding in {"UTF8", "SQL_ASCII", None}:
+        return None
+    return (
+        f"database {conn.info.dbname!r} is in {encoding}: arguments with other characters are refused, and in results "
+        "and errors such characters are replaced by their escapes; UTF8 has them all"
+    )
 
 
 def lock_key(schema: str) -> tuple[int, int]:

@@ -33,6 +33,9 @@ def bring(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> N
     """
     told = (sql.SQL("pg_catalog.set_config({}, {}, true)").format(name, value) for name, value in settings.items())
     prefix = sql.SQL("SELECT {};\n").format(sql.SQL(", ").join(told)).as_string(connection)
+    if connection.isolation_level is not None:
+        # Before any query of the transaction; that of the settings is one.
+        prefix = f"SET TRANSACTION ISOLATION LEVEL {connection.isolation_level.name.replace('_', ' ')};\n{prefix}"
     connection.cursor_factory = type("Courier", (Courier,), {"prefix": prefix})
 
 

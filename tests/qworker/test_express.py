@@ -70,19 +70,6 @@ def test_a_server_that_has_forgotten_the_statement_is_told_in_full(app: App) -> 
     assert statements(app) == []
 
 
-def test_another_encoding_takes_the_long_way(database: Database) -> None:
-    app = App(dsn=make_conninfo(database.dsn, client_encoding="latin1"))
-
-    @app.task(name="t")
-    def task(name: str) -> None: ...
-
-    try:
-        assert task.enqueue("Zoë").refresh().args == {"name": "Zoë"}
-        assert statements(app) == []
-    finally:
-        app.close()
-
-
 def test_two_may_prepare_it_on_one_connection(database: Database) -> None:
     with database.connect() as connection:
         for _ in range(2):

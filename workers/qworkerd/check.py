@@ -12,6 +12,7 @@ import psycopg
 from qworker.app import App
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.migrations import check as check_schema
+from qworker.migrations import encoding_warning
 from qworker.options import UNSET
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
 from qworkerd.redaction import mask
@@ -119,6 +120,8 @@ def _database(report: Report, target: Target) -> None:
                 )
             if info.parameter_status("in_hot_standby") == "on":
                 report.problems.append(f"the server at {info.host!r} is a standby and read-only: name the primary")
+            if warning := encoding_warning(conn):
+                report.warnings.append(warning)
             check_schema(conn, target.schema)
     except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
         report.problems.append(str(error))

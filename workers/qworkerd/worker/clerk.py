@@ -26,6 +26,8 @@ LOOK = 0.05
 LONG = 0.1
 #: How often progress is written at most (seconds).
 PROGRESS = 1.0
+#: A constraint or somebody's trigger refuses the row, maybe for now: no value of ours is to blame, and none is dropped.
+REFUSED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
 
 
 class Batch:
@@ -215,7 +217,8 @@ class Clerk:
             return [errand]
         if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others
             return [errand, errand.halve()]
-        errand.simplify()
+        if not isinstance(error, REFUSED_ROW):
+            errand.simplify()
         errand.put_off(monotonic())
         return [errand]
 

@@ -103,7 +103,7 @@ SELECT coalesce(%(at)s::float8, extract(epoch FROM pg_catalog.clock_timestamp())
 
 -- name: begin
 -- Begins a bulk on the application's own connection. A long COPY from a slow source is no stuck statement.
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8,
        pg_catalog.set_config('statement_timeout', '0', true),
        pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true);
@@ -119,10 +119,11 @@ COMMIT;
 SELECT pg_catalog.nextval('{schema}.job_id_seq'::regclass) FROM pg_catalog.generate_series(1, %(count)s::bigint);
 
 -- name: copy
-COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN;
+-- The lines are in UTF-8, whatever the connection's client_encoding.
+COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: copy_ids
-COPY {schema}.job (id, args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN;
+COPY {schema}.job (id, args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: wake
 SELECT {schema}.wake(ARRAY[%(queue)s::text]);
