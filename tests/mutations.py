@@ -199,6 +199,16 @@ MUTATIONS = [
         '        if signum in sent:\n            return "shutdown"\n', "",
         "tests/lifecycle/test_signals.py",
     ),
+    Mutation(
+        "the next job finds the session as the last has left it", f"{WORKER}/lending.py",
+        "            reset(connection)\n", "",
+        "tests/qworkerd/test_lending.py",
+    ),
+    Mutation(
+        "a transaction that a handler has ended is not missed", f"{WORKER}/lending.py",
+        "                if transaction is not None:\n                    look(connection, self._roles)\n", "",
+        "tests/qworkerd/test_lending.py",
+    ),
 ]  # fmt: skip
 
 

@@ -104,7 +104,10 @@ class App:
                 f"app.task goes above a function or class, not {call!r}; options have names: queue='emails'"
             )
         if not isinstance(transactional, bool):
-            raise TypeError(f"transactional takes True or False, not {transactional!r}")
+            raise TypeError(
+                f"transactional takes True or False, not {transactional!r}: it is about current_job.connection alone; "
+                "work on a connection of Django or SQLAlchemy commits by itself"
+            )
         own = {"name": name, "slow_after": slow, "transactional": transactional}
         declaration = Declaration(self, Options.of(defaults), own)
         return declaration if call is None else declaration(call)

@@ -429,3 +429,25 @@ def breaks_a_pipe() -> str:
 @app.task(name="exit_code", retry=Retry(1))
 def exit_code() -> int:
     return subprocess.run(["false"], check=False).returncode
+
+
+@app.task(name="commits_itself", transactional=True, retry=Retry(3, backoff=0.05, jitter=0))
+def commits_itself(way: str) -> None:
+    with alone():
+        current_job.connection.execute("INSERT INTO effect VALUES (%s, %s)", (current_job.id, current_job.attempt))
+        psycopg.Cursor(current_job.connection).execute("COMMIT")
+        if way == "raises":
+            raise ValueError(way)
+
+
+@app.task(name="takes_effect_as_another", transactional=True)
+def takes_effect_as_another() -> None:
+    with alone():
+        current_job.connection.execute("INSERT INTO effect VALUES (%s, %s)", (current_job.id, current_job.attempt))
+        current_job.connection.execute("SET LOCAL ROLE pg_monitor")
+
+
+@app.task(name="works_elsewhere", transactional=True)
+def works_elsewhere() -> None:
+    with psycopg.connect(os.environ["QWORKER_DSN"]) as connection:
+        connection.execute("SELECT 1")

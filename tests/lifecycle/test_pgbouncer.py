@@ -1,6 +1,7 @@
 """Through PgBouncer in transaction mode everything works: by looking, and without leaving settings behind."""
 
 from collections.abc import Iterator
+from math import inf
 from time import monotonic
 
 import psycopg
@@ -10,6 +11,10 @@ from qworker import App, JobState
 from qworker.connection import connect
 from qworker.pooler import is_pooled
 from qworker.statements import PINNED
+from qworkerd.run import make_node
+from qworkerd.settings import Settings
+from qworkerd.slots import Role
+from qworkerd.worker.lending import Lending
 from tests.lifecycle import handlers
 from tests.lifecycle.application import flaky, quick, suicide
 from tests.lifecycle.cluster import Cluster, reached
@@ -110,3 +115,30 @@ def test_a_way_past_it_for_the_scheduler_brings_notifications(cluster: Cluster) 
         assert sorted(waits)[1] < 0.1, "by looks alone it would be half a second"
         assert node.events("scheduler.deaf") == []
         assert node.stop() == 0
+
+
+SETTING = "SELECT nullif(current_setting('app.tenant', true), ''), current_user::text, pg_try_advisory_lock(7)"
+
+
+@pytest.mark.parametrize("begin", ["lend", "begin"])
+def test_what_a_handler_sets_stays_in_no_session_of_the_pooler(pgbouncer: PgBouncer, begin: str) -> None:
+    node = make_node(App(), Settings(dsn=pgbouncer.dsn, processes=1))
+    node.table.slots[0].occupy(Role.WORKER, 1, inf, 0.0)
+    lending = Lending(node, node.table.slots[0])
+    with psycopg.connect(pgbouncer.dsn) as other:
+        before = other.execute(SETTING, prepare=False).fetchone()
+        other.execute("SELECT pg_advisory_unlock_all()", prepare=False)
+        other.commit()
+        for _ in range(8):
+            connection = getattr(lending, begin)()
+            connection.execute("SELECT set_config('app.tenant', 'acme', false), pg_advisory_lock(7)")
+            connection.execute("SET ROLE pg_monitor")
+            assert lending.take_back(connection, commit=True) is None
+        held = []
+        for _ in range(4):  # each has another of the pooler's four sessions
+            held.append(session := psycopg.connect(pgbouncer.dsn))
+            assert session.execute(SETTING, prepare=False).fetchone() == before
+            session.execute("SELECT pg_advisory_unlock_all()", prepare=False)
+        for session in held:
+            session.close()
+    lending.close()

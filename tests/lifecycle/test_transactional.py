@@ -111,3 +111,26 @@ def test_a_commit_whose_answer_is_lost_is_found_out(
     assert job.state is JobState.COMPLETED
     assert effects(module_cluster, job) == [job.attempt] == [1 if fate == "commits" else 2]
     assert node.events("job.stale_write", jobs=[job.id]) == []
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("way", ["returns", "raises"])
+def test_a_handler_that_commits_itself_fails_for_good(module_cluster: Cluster, way: str) -> None:
+    job = reached(handlers.commits_itself.enqueue(way))
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert "COMMIT" in job.errors[-1]["message"]
+    assert effects(module_cluster, job) == [1]
+
+
+@pytest.mark.usefixtures("node")
+def test_a_job_that_has_taken_another_role_completes(module_cluster: Cluster) -> None:
+    job = reached(handlers.takes_effect_as_another.enqueue())
+    assert job.state is JobState.COMPLETED
+    assert effects(module_cluster, job) == [1]
+
+
+def test_that_a_transactional_handler_worked_on_another_connection_is_said_once(node: Node) -> None:
+    for job in [handlers.works_elsewhere.enqueue() for _ in range(2)]:
+        reached(job)
+    (event,) = node.events("job.not_transactional")
+    assert (event["task"], "Django" in event["hint"]) == ("works_elsewhere", True)

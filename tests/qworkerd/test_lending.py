@@ -13,6 +13,7 @@ from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role
 from qworkerd.worker.lending import ClaimLost, Lending
+from qworkerd.worker.session import TransactionEnded
 from tests.database import Database
 from tests.lifecycle.proxy import Proxy
 
@@ -39,9 +40,110 @@ def test_what_one_job_sets_does_not_concern_the_next(lending: Lending) -> None:
     assert lending.take_back(second, commit=True) is None
 
 
+STATE = """
+SELECT current_user::text, session_user::text, current_setting('search_path'),
+       nullif(current_setting('app.tenant', true), ''),
+       current_setting('work_mem'), to_regclass('pg_temp.mine')::text, current_setting('transaction_isolation'),
+       (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+       (SELECT count(*) FROM pg_listening_channels()), (SELECT count(*) FROM pg_cursors WHERE is_holdable),
+       (SELECT count(*) FROM pg_prepared_statements WHERE from_sql), current_setting('transaction_read_only')
+"""
+LEFT = {
+    "role": "SET ROLE pg_monitor",
+    "session authorization": "SET SESSION AUTHORIZATION pg_monitor",
+    "search_path": "SET search_path = pg_temp, public",
+    "tenant": "SELECT set_config('app.tenant', 'acme', false)",
+    "setting": "SET work_mem = '1MB'",
+    "short timeout": "SET statement_timeout = '1ms'",
+    "temporary table": "CREATE TEMPORARY TABLE mine (n int)",
+    "advisory lock": "SELECT pg_advisory_lock(7)",
+    "LISTEN": "LISTEN elsewhere",
+    "cursor WITH HOLD": "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+    "PREPARE": 'PREPARE "My plan" AS SELECT 1',
+}
+
+
+@pytest.mark.parametrize("commit", [True, False])
+@pytest.mark.parametrize("left", LEFT)
+def test_what_one_job_leaves_in_the_session_is_gone_for_the_next(lending: Lending, left: str, commit: bool) -> None:
+    connection = lending.lend()
+    before = connection.execute(STATE).fetchone()
+    assert lending.take_back(connection, commit=True) is None
+    connection = lending.lend()
+    if not commit:
+        connection.autocommit = True  # what was committed is not undone by a rollback
+    connection.execute(LEFT[left])
+    assert lending.take_back(connection, commit=commit) is None
+    assert lending.lend().execute(STATE).fetchone() == before
+
+
+def test_what_one_job_makes_of_the_connection_object_is_gone_for_the_next(lending: Lending) -> None:
+    connection = lending.lend()
+    connection.isolation_level, connection.read_only = psycopg.IsolationLevel.SERIALIZABLE, True
+    connection.cursor_factory, connection.row_factory = psycopg.ClientCursor, dict_row
+    assert lending.take_back(connection, commit=True) is None
+    connection = lending.lend()
+    assert (connection.isolation_level, connection.read_only, connection.cursor_factory) == (None, None, psycopg.Cursor)
+    assert lending.take_back(connection, commit=True) is None
+
+
+def test_what_psycopg_has_prepared_goes_on(lending: Lending) -> None:
+    for _ in range(20):
+        connection = lending.lend()
+        assert connection.execute("SELECT %s::int", (7,)).fetchone() == (7,)
+        assert lending.take_back(connection, commit=True) is None
+    prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT $1::int%'"
+    assert lending.lend().execute(prepared).fetchone() == (1,)
+
+
+@pytest.mark.parametrize("role", ["SET LOCAL ROLE pg_monitor", "SET LOCAL SESSION AUTHORIZATION pg_monitor"])
+def test_the_end_of_a_transactional_job_is_written_under_the_workers_own_role(lending: Lending, role: str) -> None:
+    connection = lending.begin()
+    connection.execute(role)
+    seen: list[object] = []
+
+    def last() -> bool:
+        seen.extend(connection.execute("SELECT current_user = 'pg_monitor', session_user = 'pg_monitor'").fetchall())
+        return True
+
+    assert lending.take_back(connection, commit=True, last=last) is None
+    assert seen == [(False, False)]
+
+
+def test_a_transactional_handler_may_choose_its_isolation_level(lending: Lending) -> None:
+    connection = lending.begin()
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
+    assert lending.take_back(connection, commit=True, last=lambda: True) is None
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "COMMIT AND CHAIN"])
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_transactional_handler_that_ends_its_transaction_itself_is_found_out(
+    lending: Lending, end: str, again: bool, commit: bool
+) -> None:
+    connection = lending.begin()
+    psycopg.Cursor(connection).execute(end)
+    if again:
+        connection.execute("SELECT 1")
+    error = lending.take_back(connection, commit=commit, last=lambda: pytest.fail("the end of the job was written"))
+    assert isinstance(error, TransactionEnded)
+    assert lending.lend().execute("SELECT 1").fetchone() == (1,)
+
+
+def test_commit_raises_where_it_is_sent_and_savepoints_go_on(lending: Lending) -> None:
+    connection = lending.begin()
+    connection.execute("SAVEPOINT s")
+    connection.execute("ROLLBACK TO s")
+    with pytest.raises(TransactionEnded):
+        connection.execute("commit")
+    assert isinstance(lending.take_back(connection, commit=True, last=lambda: True), TransactionEnded)
+
+
 def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending: Lending) -> None:
     connection = lending.begin()
-    connection.execute("CREATE TEMPORARY TABLE seen (n int)")
+    connection.execute("CREATE TABLE seen (n int)")
     for end in (connection.commit, connection.rollback):
         with pytest.raises(psycopg.ProgrammingError):
             end()
@@ -51,6 +153,7 @@ def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending
     assert lending.take_back(connection, commit=True, last=lambda: True) is None
     again = lending.lend()
     assert again.execute("SELECT count(*) FROM seen").fetchone() == (0,)
+    again.execute("DROP TABLE seen")
     assert lending.take_back(again, commit=True) is None
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool
 
 from qworker.connection import conninfo
@@ -16,6 +15,7 @@ from qworker.pooler import heed
 from qworkerd.node import Node
 from qworkerd.outcome import Session
 from qworkerd.slots import Slot
+from qworkerd.worker.session import TransactionEnded, look, mark, reset, reset_before_commit, reset_client
 
 #: How long a commit may take until its outcome counts as unknown, and a rollback until the connection is given up
 #: (seconds). The server has its own settings here, and may have deferred work to do.
@@ -40,6 +40,7 @@ class Lending:
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._pid = 0
         self._transaction: Transaction | None = None
+        self._roles: tuple[str, ...] = ()
         #: The session of the last connection taken back, if it was lost before its commit was confirmed.
         self.lost: Session | None = None
 
@@ -51,9 +52,7 @@ class Lending:
                 open=True, check=ConnectionPool.check_connection, configure=heed, name="handlers",
             )  # fmt: skip
         connection = self._pool.getconn()
-        # What the job before has made of it: with autocommit on, nothing would be rolled back when this one raises.
-        connection.autocommit = False
-        connection.row_factory = tuple_row
+        reset_client(connection)
         self._pid = connection.info.backend_pid
         return connection
 
@@ -63,6 +62,7 @@ class Lending:
         transaction = connection.transaction()
         try:
             transaction.__enter__()
+            self._roles = mark(connection)
         except BaseException:
             self._return(connection)
             raise
@@ -74,23 +74,28 @@ class Lending:
 
     def take_back(
         self, connection: psycopg.Connection[Any], *, commit: bool, last: Callable[[], bool] | None = None
-    ) -> psycopg.Error | ClaimLost | None:
-        """Commit or roll back what the handler has done; return what went wrong. The pool keeps the connection.
+    ) -> Exception | None:
+        """Commit or roll back what the handler has done, and reset the session; return what went wrong.
 
         last: what is to be done before the commit; False: the job is no longer ours, and nothing is committed.
         """
         transaction, self._transaction, self.lost = self._transaction, None, None
         try:
             if not commit:
+                ended = self._ended(connection, transaction)
                 self._roll_back(connection, transaction)
-                return None
+                return ended
             with waiting(connection, COMMIT):
-                _check(connection, last)
+                _check(connection)
+                if transaction is not None:
+                    look(connection, self._roles)
+                _finish(last)
+                reset_before_commit(connection)
                 if transaction is None:
                     connection.commit()
                 else:
                     transaction.__exit__(None, None, None)
-        except (psycopg.Error, ClaimLost) as error:
+        except (psycopg.Error, ClaimLost, TransactionEnded) as error:
             if connection.closed:
                 self.lost = Session(self._pid, self._role)
             else:
@@ -98,6 +103,19 @@ class Lending:
             return error
         finally:
             self._return(connection)
+        return None
+
+    def _ended(self, connection: psycopg.Connection[Any], transaction: Transaction | None) -> TransactionEnded | None:
+        """Tell whether a handler that raises has committed part of its work before, as far as that can be told."""
+        if transaction is None or connection.pgconn.transaction_status == TransactionStatus.INERROR:
+            return None
+        try:
+            with waiting(connection, ROLLBACK):
+                look(connection, self._roles)
+        except TransactionEnded as ended:
+            return None if connection.closed else ended
+        except psycopg.Error:
+            pass
         return None
 
     def _roll_back(self, connection: psycopg.Connection[Any], transaction: Transaction | None) -> None:
@@ -112,6 +130,7 @@ class Lending:
 
     def _return(self, connection: psycopg.Connection[Any]) -> None:
         if self._pool is not None:
+            reset(connection)
             self._pool.putconn(connection)
 
     def close(self) -> None:
@@ -120,11 +139,15 @@ class Lending:
             self._pool.close(timeout=1.0)
 
 
-def _check(connection: psycopg.Connection[Any], last: Callable[[], bool] | None) -> None:
-    """Do what is to be done before the commit; raise what keeps it from coming."""
+def _check(connection: psycopg.Connection[Any]) -> None:
+    """Raise what keeps a commit from coming."""
     if connection.pgconn.transaction_status == TransactionStatus.INERROR:
         raise psycopg.errors.InFailedSqlTransaction(
             "the handler has caught an error of the database and returned: the server commits nothing after it"
         )
+
+
+def _finish(last: Callable[[], bool] | None) -> None:
+    """Do what is to be done before the commit."""
     if last is not None and not last():
         raise ClaimLost("the claim was over; nothing was committed")

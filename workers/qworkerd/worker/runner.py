@@ -26,6 +26,7 @@ from qworkerd.worker.decide import decide, describe, interrupt_of
 from qworkerd.worker.forks import Forks
 from qworkerd.worker.gate import Gate
 from qworkerd.worker.lending import Lending
+from qworkerd.worker.session import TransactionEnded
 
 #: Bit of job.flags: the job is the failure hook of another one.
 HOOK = 2
@@ -54,6 +55,7 @@ class Runner:
         self._log = log.get()
         self._verbose = node.settings.log_level == "debug"
         self._claim: Claim | None = None
+        self._elsewhere: set[str] = set()
         #: The job whose handler runs; 0 outside of handlers.
         self.current = 0
         #: The job that was told to end, by a signal of ours.
@@ -109,8 +111,11 @@ class Runner:
         if job.lent is not None:
             last = partial(self._complete, job, claim.token, ended, result) if whole else None
             spoiled = self._lending.take_back(job.lent, commit=raised is None, last=last)
-            raised = raised or spoiled
+            if raised is None or (isinstance(spoiled, TransactionEnded) and isinstance(raised, Exception)):
+                raised = spoiled
         committed = whole and raised is None and job.lent is not None
+        if whole and raised is None and not committed:
+            self._warn_of_other_connections(name)
         if raised is None and result is None and not committed and ended - now < _INSTANT:
             claim.statuses[place] = Status.SUCCEEDED
             self._clerk.done.append((claim, job_id, None))
@@ -188,6 +193,16 @@ class Runner:
         except (TypeError, ValueError, PayloadTooLarge) as error:
             self._log.warning("job.result_dropped", error=str(error))
             return None
+
+    def _warn_of_other_connections(self, task: str) -> None:
+        """Say once that a transactional handler has not used the connection that its promise is about."""
+        if task not in self._elsewhere:
+            self._elsewhere.add(task)
+            self._log.warning(
+                "job.not_transactional",
+                hint="the handler did not use current_job.connection; what it does on others (Django's, SQLAlchemy's) "
+                "is not part of the job's transaction",
+            )
 
     def _bounce(self, claim: Claim, place: int, job_id: int, name: str, bounces: int) -> None:
         """Put back a job whose task this worker does not know: another release may."""
