@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -15,6 +16,7 @@ from qworker.migrations import check as check_schema
 from qworker.migrations import encoding_warning
 from qworker.options import UNSET
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
+from qworkerd.project import find
 from qworkerd.redaction import mask
 from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, variable
 from qworkerd.target import Target, load
@@ -57,6 +59,7 @@ class Report:
 def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Report:
     """Look at everything that can be looked at; a problem in one part does not hide those of the others."""
     report = Report(warnings=_unknown_variables(environ))
+    report.warnings += _ignored_files()
     try:
         settings, origins = Settings.load(options, environ)
     except ConfigurationError as error:
@@ -137,6 +140,13 @@ def _connections(report: Report, inheritance: Inheritance, target: Target) -> No
             report.warnings.append(f"{connection}; {CUT}")
         else:
             report.problems.append(f"{connection}; {REMEDY}")
+
+
+def _ignored_files() -> list[str]:
+    try:
+        return list(find(Path.cwd()).ignored)
+    except ConfigurationError:  # the settings say it
+        return []
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

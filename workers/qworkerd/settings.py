@@ -1,7 +1,6 @@
 """What an operator may set, where it is looked for, and what is allowed."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final, Self, cast
 
 from qworker.errors import ConfigurationError
+from qworkerd.project import find
 from qworkerd.values import Kind, choice, count, names, seconds, switch, words
 
 #: Variables that other tools set too, by setting; QWORKER_<NAME> wins over them.
@@ -125,10 +125,11 @@ class Settings:
         """Gather the settings, and tell for each where it comes from.
 
         Options (None = not given) win over QWORKER_*, these over DATABASE_URL, MAX_CONCURRENT_JOBS and JOB_TIMEOUT,
-        these over [tool.qworker] in the nearest pyproject.toml that has it, these over the defaults. Empty variables
-        count as unset. Raises ConfigurationError with a line for each value that is not allowed.
+        these over [tool.qworker] in the nearest pyproject.toml that has it and that `project.find` believes, these over
+        the defaults. Empty variables count as unset. Raises ConfigurationError with a line for each refused value.
         """
-        project, table = _project(directory or Path.cwd())
+        found = find(directory or Path.cwd())
+        project, table = found.origin, found.table
         values: dict[str, object] = {}
         origins: dict[str, str] = {}
         problems = [
@@ -175,21 +176,6 @@ def _find(
         if key is not None and environ.get(key):
             return environ[key], f"${key}"
     return (table[name], project) if name in table else None
-
-
-def _project(directory: Path) -> tuple[str, dict[str, object]]:
-    """Return where [tool.qworker] is, and what it says; dashes in names are as good as underscores."""
-    for folder in (directory, *directory.parents):
-        path = folder / "pyproject.toml"
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("qworker")
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{path} cannot be read: {error}") from error
-        if isinstance(table, dict):
-            return f"[tool.qworker] in {path}", {str(key).replace("-", "_"): value for key, value in table.items()}
-    return "", {}
 
 
 def _guess(name: str, known: list[str]) -> str:

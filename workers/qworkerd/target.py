@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from qworker.connection import connect, redact, resolve_dsn
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.pool import Pool
 from qworkerd.loading import load_app
+from qworkerd.project import find
 from qworkerd.redaction import hide
 from qworkerd.settings import Settings, option, variable
 
@@ -49,6 +51,7 @@ class Target:
             raise ConfigurationError(
                 f"no application is named: use {option('app')} package.module:attribute, ${variable('app')}, "
                 "or app in [tool.qworker] of pyproject.toml"
+                + "".join(f"; {reason}" for reason in find(Path.cwd()).ignored)
             )
         return self.app
 
@@ -68,9 +71,15 @@ class Target:
             yield conn
 
 
-def aim(options: Mapping[str, object]) -> Target:
-    """Load the settings, and the application if one is named; raises ConfigurationError."""
+def aim(options: Mapping[str, object], *, looking: bool = False) -> Target:
+    """Load the settings, and the application if one is named; raises ConfigurationError.
+
+    looking: the command needs no application, but its database. Where $QWORKER_DSN names that, the application of the
+    project file is not imported: an application that is broken must not keep anybody from looking at its jobs.
+    """
     settings, origins = Settings.load(options)
+    if looking and origins["dsn"] == f"${variable('dsn')}" and origins["app"].startswith("[tool.qworker]"):
+        return Target(settings, origins, None, settings.schema)
     return load(settings, origins)
 
 

@@ -12,7 +12,7 @@ from qworker.admin import Admin
 from qworker.errors import JobNotFound
 from qworker.job import Job, JobState
 from qworkerd import exits
-from qworkerd.cli.options import options, targeted
+from qworkerd.cli.options import looking, options
 from qworkerd.cli.tables import as_json, record, table, text
 from qworkerd.redaction import mask
 from qworkerd.target import Target
@@ -37,7 +37,7 @@ def jobs(**_: str | None) -> None:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
 @click.option("--below", type=IDS, metavar="ID", help="Only jobs with a lower id: continues an earlier list.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON array with everything known of each job.")
-@targeted
+@looking
 def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
     """List jobs, the newest first, finished ones included."""
     found = to.admin.find(**wanted)
@@ -53,7 +53,7 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
 @jobs.command()
 @click.argument("job_id", metavar="ID", type=IDS)
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
-@targeted
+@looking
 def show(to: Target, *, job_id: int, for_programs: bool) -> None:
     """Show a job: arguments, times, progress, and the error of every attempt that went wrong."""
     job = to.admin.show(job_id)
@@ -74,7 +74,7 @@ def show(to: Target, *, job_id: int, for_programs: bool) -> None:
 @click.option("--all-failed", is_flag=True, help="All failed jobs; with --queue or --task only theirs.")
 @click.option("--queue", metavar="NAME", help="With --all-failed: only jobs of this queue.")
 @click.option("--task", metavar="NAME", help="With --all-failed: only jobs of this task.")
-@targeted
+@looking
 def retry(to: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | None, task: str | None) -> None:
     """Let failed jobs run again, with all their attempts."""
     if all_failed == bool(ids) or (ids and (queue or task)):
@@ -88,7 +88,7 @@ def retry(to: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | No
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
-@targeted
+@looking
 def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
     """Cancel jobs: waiting ones at once, running ones are interrupted within about a second."""
     words = {JobState.RUNNING: "running, asked to stop"}
@@ -100,7 +100,7 @@ def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
-@targeted
+@looking
 def discard(to: Target, *, ids: tuple[int, ...]) -> None:
     """Put failed jobs away: into the history, for as long as that is kept."""
     done = {job_id: "discarded" for page in _pages(ids) for job_id in to.admin.discard(*page)}

@@ -46,12 +46,20 @@ def given(context: click.Context) -> dict[str, object]:
 
 def targeted(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say where to work, and pass the command a Target in their place."""
+    return _targeted(command, looking=False)
 
+
+def looking(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the same for a command that can do without the application; see `qworkerd.target.aim`."""
+    return _targeted(command, looking=True)
+
+
+def _targeted(command: Callable[..., None], *, looking: bool) -> Callable[..., None]:
     @options("app", "schema")
     @click.pass_context
     @wraps(command)
     def aimed(context: click.Context, /, *, app: str | None, schema: str | None, **rest: Any) -> None:  # noqa: ARG001
-        command(aim(given(context)), **rest)
+        command(aim(given(context), looking=looking), **rest)
 
     return aimed
 

@@ -3,7 +3,7 @@
 import click
 
 from qworker.job import JobState
-from qworkerd.cli.options import targeted
+from qworkerd.cli.options import looking
 from qworkerd.cli.tables import as_json, table
 from qworkerd.target import Target
 
@@ -12,7 +12,7 @@ SHOWN = (JobState.AVAILABLE, JobState.RUNNING, JobState.SCHEDULED, JobState.BLOC
 
 @click.command(short_help="Count the jobs of each queue.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
-@targeted
+@looking
 def queues(to: Target, *, for_programs: bool) -> None:
     """Show how many jobs each queue holds, by state; finished ones are not counted."""
     sizes = to.admin.sizes()

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from qworker.admin import NodeStatus
-from qworkerd.cli.options import targeted
+from qworkerd.cli.options import looking
 from qworkerd.cli.tables import as_json, table
 from qworkerd.target import Target
 
@@ -16,7 +16,7 @@ FIRST = ("node", "worker", "pid", "phase", "job", "task")
 
 @click.command(short_help="Show the nodes and what their workers do.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON array.")
-@targeted
+@looking
 def workers(to: Target, *, for_programs: bool) -> None:
     """Show the nodes that have not been declared dead, and what each of their workers does."""
     nodes = to.admin.nodes()

@@ -1,0 +1,119 @@
+"""The project file: which pyproject.toml is believed. It names code to import and a server to send a password to."""
+
+import grp
+import os
+import pwd
+import stat
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from qworker.errors import ConfigurationError
+
+NAME: Final = "pyproject.toml"
+#: A folder with one of these is the root of a project: nothing above it belongs to it.
+ROOTS: Final = (".git", ".hg", ".svn", ".jj")
+#: Longer files are not read.
+MAX_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True)
+class Project:
+    """The table [tool.qworker] that counts, and what was passed over."""
+
+    #: Where the table is, for people; "" when there is none.
+    origin: str = ""
+    #: What it says; dashes in names are as good as underscores.
+    table: dict[str, object] = field(default_factory=dict)
+    #: One sentence for each file that was not believed.
+    ignored: tuple[str, ...] = ()
+
+
+def find(directory: Path) -> Project:
+    """Find the nearest [tool.qworker], from a directory up to the root of its project or the home directory.
+
+    Files and directories that others may change are not believed, and nothing above such a directory is: their owner
+    could name code for us to run. Raises ConfigurationError for a file of ours that is not readable as TOML.
+    """
+    home, ignored = _home(), list[str]()
+    for folder in (directory, *directory.parents):
+        path = folder / NAME
+        # The name may be a symbolic link, a pipe or a device: what is looked at is what is read.
+        reason = _distrust(folder.stat)
+        if reason is None:
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                descriptor = -1
+            if descriptor >= 0:
+                with os.fdopen(descriptor, "rb") as file:
+                    reason = _distrust(partial(os.fstat, descriptor))
+                    if reason is None and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                        table = _read(path, file.read(MAX_BYTES))
+                        if table is not None:
+                            return Project(f"[tool.qworker] in {path}", table, tuple(ignored))
+                if reason is not None:
+                    ignored.append(f"{path} is ignored: it {reason}")
+        else:
+            if path.is_file():
+                ignored.append(f"{path} is ignored: its directory {reason}")
+            break
+        if folder == home or any((folder / root).exists() for root in ROOTS):
+            break
+    return Project(ignored=tuple(ignored))
+
+
+def _read(path: Path, text: bytes) -> dict[str, object] | None:
+    try:
+        table = tomllib.loads(text.decode()).get("tool", {}).get("qworker")
+    except (ValueError, AttributeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    return {str(key).replace("-", "_"): value for key, value in table.items()} if isinstance(table, dict) else None
+
+
+def _distrust(look: Callable[[], os.stat_result]) -> str | None:
+    """Return why somebody else could have written a file or directory; None: nobody but root and the caller."""
+    try:
+        found = look()
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    if found.st_uid not in (0, os.geteuid()):
+        return f"belongs to {_user(found.st_uid)}, neither to root nor to {_user(os.geteuid())}"
+    if found.st_mode & stat.S_IWOTH:
+        return "may be written by everybody"
+    if found.st_mode & stat.S_IWGRP and not _private(found.st_gid, found.st_uid):
+        return f"may be written by the group {_group(found.st_gid)}"
+    return None
+
+
+def _private(gid: int, owner: int) -> bool:
+    """Tell whether a group has no member but the owner: many systems give each user one, and a umask of 002."""
+    try:
+        group, name = grp.getgrgid(gid), pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return False
+    return group.gr_name == name and set(group.gr_mem) <= {name}
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # an account without an entry
+        return None
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (user {uid})"
+    except KeyError:
+        return f"user {uid}"
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
