@@ -86,8 +86,40 @@ def test_problems_of_one_part_do_not_hide_those_of_another(command: Command) -> 
     assert "hunter2" not in json.dumps(found)
 
 
+def test_an_application_that_does_not_import_is_the_only_problem_when_it_may_name_the_database(
+    command: Command, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a DSN, libpq's defaults would be tried: that no server is there is not what is wrong."""
+    monkeypatch.delenv("QWORKER_DSN")
+    shop.write_text("from qworker import App\napp = App('postgresql://u@h/db')\n\nundefined_name\n")
+    found = report(command, "--app", "shop:app")
+    (problem,) = found["problems"]
+    assert f"({shop}:4)" in problem
+    assert "the database was not looked at, because the application may say where it is" in found["warnings"]
+
+
+def test_a_schema_that_the_application_may_name_is_not_missed(
+    command: Command, shop: Path, empty_database: Database
+) -> None:
+    shop.write_text("from qworker import App\napp = App(schema='jobs')\nundefined_name\n")
+    found = report(command, "--app", "shop:app", env={"QWORKER_DSN": empty_database.dsn})
+    (problem,) = found["problems"]
+    assert "undefined_name" in problem
+    assert found["database"]["name"]
+
+
+def test_the_line_that_declares_a_wrong_schedule_is_named(command: Command, shop: Path) -> None:
+    shop.write_text(shop.read_text() + "\n@app.cron('*/90 * * * *')\n@app.task()\ndef tidy() -> None: ...\n")
+    (problem,) = report(command, "--app", "shop:app")["problems"]
+    line = shop.read_text().splitlines().index("@app.cron('*/90 * * * *')") + 1
+    assert f"({shop}:{line})" in problem
+    assert "the step of '*/90' is longer than the field" in problem
+
+
 def test_bad_settings_are_all_told(command: Command) -> None:
-    found = report(command, "--processes", 0, "--lease", "long")
+    done = command("check", "--json", "--processes", 0, "--lease", "long")
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)
     assert [problem.split(" ")[0] for problem in found["problems"]] == ["processes", "lease"]
 
 

@@ -53,7 +53,25 @@ def test_a_database_without_the_schema_is_refused_and_the_command_named(shop: Pa
 
 
 def test_a_bad_value_is_refused(shop: Path) -> None:
-    assert refused("--app", "shop:app", "--lease", "1")["error"].startswith("lease = '1' from --lease")
+    assert refused("--app", "shop:app", QWORKER_LEASE="1")["error"].startswith("lease = '1' from $QWORKER_LEASE")
+
+
+@pytest.mark.parametrize("words", [("--lease", "1"), ("--app", "shop"), ("--queues", ","), ("--schema", "Shop")])
+@pytest.mark.parametrize("subcommand", [(), ("check",), ("jobs", "list")])
+def test_a_wrong_value_of_an_option_is_a_usage_error(
+    shop: Path, words: tuple[str, str], subcommand: tuple[str, ...]
+) -> None:
+    done = run(*words, *subcommand)
+    assert done.returncode == 2
+    assert f"from {words[0]}: must be " in done.stderr + done.stdout
+
+
+def test_a_misspelt_variable_is_said_with_the_one_that_was_meant(shop: Path) -> None:
+    done = run("jobs", "list", QWORKER_DNS="postgresql://u:hunter2@h/db", PGHOST="/nowhere")
+    assert "qworker: $QWORKER_DNS is set, but is no setting; did you mean $QWORKER_DSN?" in done.stderr
+    done = run("--app", "shop:app", QWORKER_DNS="x", QWORKER_DSN="nonsense=")
+    (event,) = (e for e in map(json.loads, done.stderr.splitlines()) if e["event"] == "configuration.misspelt")
+    assert (event["variable"], event["meant"]) == ("QWORKER_DNS", "QWORKER_DSN")
 
 
 def test_on_a_terminal_the_refusal_is_a_plain_line(folder: Path) -> None:

@@ -62,5 +62,5 @@ def test_what_is_wrong_is_said_in_one_line(spec: str, said: str) -> None:
 
 
 def test_the_line_of_the_application_that_raised_is_named(folder: Path) -> None:
-    with pytest.raises(ConfigurationError, match=rf"\({folder}/raises.py, line 3\)"):
+    with pytest.raises(ConfigurationError, match=rf"\({folder}/raises.py:3\)"):
         load_app("raises:app")

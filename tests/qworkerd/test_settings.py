@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qworker.errors import ConfigurationError
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, option, variable
+from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, WrongOption, kinds, misspelt, option, variable
 
 
 @pytest.fixture(autouse=True)
@@ -110,8 +110,8 @@ def test_all_bad_values_are_told_at_once_with_origin_and_what_is_allowed() -> No
     message = refused({"processes": "0", "timeout": "soon"}, QWORKER_LEASE="1", QWORKER_LOG_LEVEL="loud")
     assert message.splitlines() == [
         "processes = '0' from --processes: must be a whole number from 1 to 1024",
-        "timeout = 'soon' from --timeout: must be a number of seconds from 0.001 to 3.16224e+07, or 'none'",
-        "lease = '1' from $QWORKER_LEASE: must be a number of seconds from 5 to 3600",
+        "timeout = 'soon' from --timeout: must be a duration from 1ms to 366d: seconds, or 5m, 1h30m, 250ms, or 'none'",
+        "lease = '1' from $QWORKER_LEASE: must be a duration from 5s to 1h: seconds, or 5m, 1h30m, 250ms",
         "log_level = 'loud' from $QWORKER_LOG_LEVEL: must be one of debug, info, warning, error",
     ]
 
@@ -119,6 +119,36 @@ def test_all_bad_values_are_told_at_once_with_origin_and_what_is_allowed() -> No
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e400", "0x10", "", " ", "1,5"])
 def test_what_is_no_duration_is_refused(value: str) -> None:
     assert "timeout = " in refused({"timeout": value})
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("5m", 300), ("1h30m", 5400), ("250ms", 0.25), ("90", 90), ("1.5h", 5400), (" 2D ", 172_800), ("1m30.5s", 90.5)],
+)
+def test_durations_may_have_units_wherever_they_are_set(written: str, seconds: float) -> None:
+    assert load({"timeout": written})[0].timeout == seconds
+    assert load(None, QWORKER_TIMEOUT=written)[0].timeout == load(None, JOB_TIMEOUT=written)[0].timeout == seconds
+    project(f'[tool.qworker]\ntimeout = "{written}"\n')
+    assert load()[0].timeout == seconds
+
+
+@pytest.mark.parametrize("written", ["5 m", "m", "5x", "30m1h", "5m5m", "1h-30m", "5mm", "\u0661m"])
+def test_what_is_no_duration_with_units_is_refused(written: str) -> None:
+    assert "5m, 1h30m, 250ms" in refused({"timeout": written})
+
+
+def test_a_wrong_option_is_a_matter_of_usage_and_a_wrong_variable_of_configuration() -> None:
+    for options, environ in (({"lease": "1"}, {}), ({"lease": "1"}, {"QWORKER_TIMEOUT": "soon"})):
+        with pytest.raises(WrongOption):
+            Settings.load(options, environ)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({"lease": "30"}, {"QWORKER_TIMEOUT": "soon"})
+    assert not isinstance(caught.value, WrongOption)
+
+
+def test_variables_that_look_like_a_setting_are_found() -> None:
+    environ = {"QWORKER_DNS": "x", "QWORKER_PROCESES": "2", "QWORKER_LEASE": "30", "QWORKER_FAVOURITE_COLOUR": "x"}
+    assert misspelt(environ) == {"QWORKER_DNS": "QWORKER_DSN", "QWORKER_PROCESES": "QWORKER_PROCESSES"}
 
 
 @pytest.mark.parametrize("value", ["none", "1.5", "-1", "99999999999999999999", "0", "eight"])

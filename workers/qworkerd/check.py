@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +14,19 @@ from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.migrations import check as check_schema
 from qworker.migrations import encoding_warning
 from qworker.options import UNSET
+from qworkerd import exits
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
 from qworkerd.project import find
 from qworkerd.redaction import mask
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, variable
+from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, kinds, misspelt, variable
 from qworkerd.target import Target, load
 
 #: As psycopg's ConnectionInfo.server_version counts.
 OLDEST_SERVER: Final = 140_000
 #: Variables of ours that are no settings.
 OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR"})
+#: Variables by which libpq finds a server when no DSN names one.
+LIBPQ_PLACES: Final = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
 
 
 @dataclass
@@ -46,6 +48,9 @@ class Report:
     #: What is probably not meant so.
     warnings: list[str] = field(default_factory=list)
 
+    #: With which code `qworker check` ends.
+    exit_code: int = exits.OK
+
     @property
     def ok(self) -> bool:
         """Whether a node can start."""
@@ -55,6 +60,11 @@ class Report:
         """Return everything, for programs."""
         return {"ok": self.ok, **asdict(self)}
 
+    def refuse(self, error: ConfigurationError) -> None:
+        """Add what is wrong with the configuration."""
+        self.problems += str(error).splitlines()
+        self.exit_code = exit_code(error)
+
 
 def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Report:
     """Look at everything that can be looked at; a problem in one part does not hide those of the others."""
@@ -63,7 +73,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     try:
         settings, origins = Settings.load(options, environ)
     except ConfigurationError as error:
-        report.problems += str(error).splitlines()
+        report.refuse(error)
         return report
     report.stop_timeout = settings.stop_timeout
     for name in kinds():
@@ -71,15 +81,22 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         shown = mask(value) if name in NOT_ON_COMMAND_LINE and value else value
         report.settings[name] = {"value": shown, "origin": origins[name]}
     inheritance = Inheritance()
+    target = Target(settings, origins, None, settings.schema)
     try:
         with inheritance:
             target = load(settings, origins)
         _application(report, target.application(), settings)
     except ConfigurationError as error:
-        report.problems.append(str(error))
-        target = Target(settings, origins, None, settings.schema)
-    _database(report, target)
+        report.refuse(error)
+    # An application that could not be loaded may name another database and another schema.
+    known = target.app is not None or settings.app is None
+    if known or settings.dsn or any(environ.get(name) for name in LIBPQ_PLACES):
+        _database(report, target, schema=known)
+    else:
+        report.warnings.append("the database was not looked at, because the application may say where it is")
     _connections(report, inheritance, target)
+    if report.problems and report.exit_code == exits.OK:
+        report.exit_code = exits.CONFIG
     return report
 
 
@@ -108,7 +125,7 @@ def _application(report: Report, app: App, settings: Settings) -> None:
         )
 
 
-def _database(report: Report, target: Target) -> None:
+def _database(report: Report, target: Target, *, schema: bool) -> None:
     try:
         with target.connection("check") as conn:
             info = conn.info
@@ -125,7 +142,8 @@ def _database(report: Report, target: Target) -> None:
                 report.problems.append(f"the server at {info.host!r} is a standby and read-only: name the primary")
             if warning := encoding_warning(conn):
                 report.warnings.append(warning)
-            check_schema(conn, target.schema)
+            if schema:
+                check_schema(conn, target.schema)
     except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
         report.problems.append(str(error))
     except psycopg.Error as error:
@@ -150,11 +168,9 @@ def _ignored_files() -> list[str]:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    known = {variable(name) for name in kinds()} | OTHER_VARIABLES
-    found = []
-    for name in sorted(environ):
-        if name.startswith("QWORKER_") and name not in known:
-            close = get_close_matches(name, known, n=1)
-            guess = f"; did you mean ${close[0]}?" if close else ""
-            found.append(f"${name} is set, but is no setting{guess}")
-    return found
+    known, meant = {variable(name) for name in kinds()} | OTHER_VARIABLES, misspelt(environ)
+    return [
+        f"${name} is set, but is no setting" + (f"; did you mean ${meant[name]}?" if name in meant else "")
+        for name in sorted(environ)
+        if name.startswith("QWORKER_") and name not in known
+    ]

@@ -20,7 +20,7 @@ SOFTWARE: Final = EX_SOFTWARE  # 70
 TEMPFAIL: Final = EX_TEMPFAIL  # 75
 
 #: Can never work as it is: settings, application or schema. Of a child before its first READY: the whole node stops
-#: with the same code, and the service manager does not restart it (RestartPreventExitStatus=78).
+#: with the same code, and the service manager does not restart it (RestartPreventExitStatus=2 78).
 CONFIG: Final = EX_CONFIG  # 78
 
 #: A worker that has done its share (jobs, memory) or was interrupted: replaced at once, and no crash.

@@ -2,12 +2,20 @@
 
 import importlib
 import sys
+import sysconfig
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+import qworker
 from qworker.app import App
 from qworker.errors import ConfigurationError
+
+#: This package and the queue's, and what imports modules: of no interest to somebody whose module does not import.
+_OURS = (Path(__file__).parent, Path(qworker.__file__).parent, Path(importlib.__file__).parent)
+#: Where Python and what is installed are, even where an environment is in the project's own folder.
+_LIBRARIES = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def load_app(spec: str) -> App:
@@ -54,13 +62,21 @@ def _broken(spec: str, error: BaseException) -> ConfigurationError:
     """Say in one line what an import raised, and where."""
     text = " ".join(str(error).split())
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen importlib")]
-    outside = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        text = error.msg
+        message = f"{type(error).__name__}: {text}"
+        places.append((error.filename, error.lineno))
+    outside = [place for place in places if not place[0].startswith("<") and not _within(place[0], _OURS)]
     # What the application's own code did says more than what a library made of it.
-    own = [frame for frame in outside if Path(frame.filename).is_relative_to(Path.cwd())]
+    own = [place for place in outside if not _within(place[0], _LIBRARIES)]
     last = (own or outside)[-1:]
-    where = f" ({last[0].filename}, line {last[0].lineno})" if last else ""
+    where = f" ({last[0][0]}:{last[0][1]})" if last else ""
     return ConfigurationError(f"app {spec!r}: importing it raised {message}{where}")
+
+
+def _within(filename: str, folders: Iterable[Path]) -> bool:
+    return any(Path(filename).is_relative_to(folder) for folder in folders)
 
 
 def _suggest(module: ModuleType) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, Self, cast
 
 from qworker.errors import ConfigurationError
+from qworkerd import exits
 from qworkerd.project import find
-from qworkerd.values import Kind, choice, count, names, seconds, switch, words
+from qworkerd.values import Kind, choice, count, dotted, names, schema_name, seconds, switch, words
 
 #: Variables that other tools set too, by setting; QWORKER_<NAME> wins over them.
 COMMON_VARIABLES: Final = {"dsn": "DATABASE_URL", "processes": "MAX_CONCURRENT_JOBS", "timeout": "JOB_TIMEOUT"}
@@ -31,11 +32,15 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+class WrongOption(ConfigurationError):
+    """A value given on the command line is not allowed; other settings may be wrong besides."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything an operator sets; see `load` for where the values come from."""
 
-    app: str | None = words(None, "MODULE:APP", "The application to work for, as package.module:attribute.")
+    app: str | None = dotted("MODULE:APP", "The application to work for, as package.module:attribute.", "shop.jobs:app")
     dsn: str | None = words(
         None, "DSN",
         "Where the database is, as URL or key=value text; an App that names its own DSN wins. By default libpq's PG* "
@@ -47,7 +52,7 @@ class Settings:
         "Where the scheduler connects if the DSN leads through PgBouncer: notifications come past it only.",
         secret=True,
     )  # fmt: skip
-    schema: str = words("qworker", "NAME", "The database schema that holds qworker's tables; must be the App's own.")
+    schema: str = schema_name("qworker", "The database schema that holds qworker's tables; must be the App's own.")
     processes: int = count(
         _cores, 1, 1024, "How many worker processes run, each with one job at a time. By default one for each core."
     )
@@ -126,7 +131,8 @@ class Settings:
 
         Options (None = not given) win over QWORKER_*, these over DATABASE_URL, MAX_CONCURRENT_JOBS and JOB_TIMEOUT,
         these over [tool.qworker] in the nearest pyproject.toml that has it and that `project.find` believes, these over
-        the defaults. Empty variables count as unset. Raises ConfigurationError with a line for each refused value.
+        the defaults. Empty variables count as unset. Raises ConfigurationError with a line for each refused value,
+        WrongOption if one of them is of the command line.
         """
         found = find(directory or Path.cwd())
         project, table = found.origin, found.table
@@ -147,13 +153,30 @@ class Settings:
                 shown = "***" if name in NOT_ON_COMMAND_LINE else repr(value)
                 problems.append(f"{name} = {shown} from {origins[name]}: {error}")
         if problems:
-            raise ConfigurationError("\n".join(problems))
+            wrong = any(origins.get(name) == option(name) and name not in values for name in kinds())
+            raise (WrongOption if wrong else ConfigurationError)("\n".join(problems))
         return cls(**values), origins  # type: ignore[arg-type]  # read by the field's own kind
 
 
 def kinds() -> dict[str, Kind]:
     """Return what each setting may hold, by name."""
     return {field.name: cast("Kind", field.metadata["kind"]) for field in fields(Settings)}
+
+
+def exit_code(error: ConfigurationError) -> int:
+    """Return with which code to end: what the command line says wrongly is a matter of usage."""
+    return exits.USAGE if isinstance(error, WrongOption) else exits.CONFIG
+
+
+def misspelt(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables QWORKER_* that are no settings but look like one, and which."""
+    settings = {name.upper(): variable(name) for name in kinds()}
+    found = {}
+    for name in sorted(environ):
+        prefix, _, rest = name.partition("_")
+        if prefix == "QWORKER" and rest not in settings and (close := get_close_matches(rest, settings, n=1)):
+            found[name] = settings[close[0]]
+    return found
 
 
 def option(name: str) -> str:

@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from qworker.errors import ConfigurationError
+from qworker.statements import qualify
+from qworkerd.durations import parse, spell
+
 #: What switches a limit off, in text and TOML, which have no None.
 NONE: Final = "none"
 #: As many characters as the name of a queue may have.
@@ -41,21 +45,23 @@ def count(default: int | Callable[[], int] | None, low: int, high: int, text: st
 
 
 def seconds(default: float | None, low: float, high: float, text: str, *, optional: bool = False) -> Any:
-    """Declare a duration in seconds; `optional` allows "none"."""
+    """Declare a duration: seconds, or units as in 5m; `optional` allows "none"."""
 
     def read(value: object) -> float | None:
         if optional and _is_none(value):
             return None
         try:
-            number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+            number = parse(value) if isinstance(value, str) else _number(value)
         except ValueError:
             number = math.nan
         if not low <= number <= high:
             also = f", or {NONE!r}" if optional else ""
-            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}{also}")
+            raise ValueError(
+                f"must be a duration from {spell(low)} to {spell(high)}: seconds, or 5m, 1h30m, 250ms{also}"
+            )
         return number
 
-    return _declare(default, Kind("SECONDS", text, read))
+    return _declare(default, Kind("DURATION", text, read))
 
 
 def words(default: str | None, metavar: str, text: str, *, secret: bool = False) -> Any:
@@ -67,6 +73,31 @@ def words(default: str | None, metavar: str, text: str, *, secret: bool = False)
         return value.strip()
 
     return _declare(default, Kind(metavar, text, read), show=not secret)
+
+
+def dotted(metavar: str, text: str, example: str) -> Any:
+    """Declare the name of something in a module."""
+
+    def read(value: object) -> str:
+        module, _, attribute = value.strip().partition(":") if isinstance(value, str) else ("", "", "")
+        if not attribute or not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"must be package.module:attribute, for instance {example}")
+        return f"{module}:{attribute}"
+
+    return _declare(None, Kind(metavar, text, read))
+
+
+def schema_name(default: str, text: str) -> Any:
+    """Declare the name of a database schema."""
+
+    def read(value: object) -> str:
+        try:
+            qualify("", str(value))
+        except ConfigurationError:
+            raise ValueError("must be lower-case letters, digits and _, at most 48 characters") from None
+        return str(value)
+
+    return _declare(default, Kind("NAME", text, read))
 
 
 def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
@@ -114,6 +145,10 @@ def _declare(default: object, kind: Kind, *, show: bool = True) -> Any:
     if callable(default):
         return field(default_factory=default, repr=show, metadata={"kind": kind})
     return field(default=default, repr=show, metadata={"kind": kind})
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
 def _is_none(value: object) -> bool:

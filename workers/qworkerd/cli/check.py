@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from qworkerd import exits
 from qworkerd.check import Report, examine
 from qworkerd.cli.options import given, options
 from qworkerd.cli.tables import as_json, table, text
@@ -17,7 +16,7 @@ from qworkerd.values import NONE
 @options()
 @click.pass_context
 def check(context: click.Context, /, *, for_programs: bool, **_: Any) -> None:
-    """Check settings, application, database and schema; exit status 78 if a node could not start.
+    """Check settings, application, database and schema; exit status 78 if a node could not start, 2 for a wrong option.
 
     Takes the options a node takes, so put `check` behind `qworker` in the line that starts yours.
     """
@@ -26,7 +25,7 @@ def check(context: click.Context, /, *, for_programs: bool, **_: Any) -> None:
         as_json(report.as_dict())
     else:
         _show(report)
-    context.exit(exits.OK if report.ok else exits.CONFIG)
+    context.exit(report.exit_code)
 
 
 def _show(report: Report) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from qworkerd.cli.options import targeted
+from qworkerd.cli.options import Duration, targeted
 from qworkerd.cli.tables import as_json, record
 from qworkerd.target import Target
 
@@ -16,7 +16,7 @@ from qworkerd.target import Target
 @click.argument("arguments", metavar="[ARGS-JSON]", default="{}")
 @click.option("--queue", metavar="NAME", help="Instead of the task's own queue.")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 (first) to 9, instead of the task's own.")
-@click.option("--delay", type=click.FloatRange(0), metavar="SECONDS", help="Start it so many seconds from now.")
+@click.option("--delay", type=Duration(), metavar="DURATION", help="Start it this much later: 90, 5m, 1h30m.")
 @click.option("--unique", metavar="KEY", help="Only if no unfinished job of the task has this key.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find it by; may be repeated.")
 @click.option("--json", "for_programs", is_flag=True, help="Print the job as a JSON object.")

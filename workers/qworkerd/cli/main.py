@@ -12,6 +12,7 @@ from qworker.errors import ConfigurationError, DatabaseUnavailable, QworkerError
 from qworkerd import __version__, exits
 from qworkerd.cli.options import given, options
 from qworkerd.redaction import mask
+from qworkerd.settings import exit_code
 
 #: Where each subcommand is; imported when asked for, so that a node does not carry them.
 COMMANDS = {
@@ -45,7 +46,7 @@ class Root(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            _refuse(error, exits.CONFIG)
+            _refuse(error, exit_code(error))
         except (DatabaseUnavailable, psycopg.OperationalError) as error:
             _refuse(error, exits.TEMPFAIL)
         except (QworkerError, psycopg.Error) as error:

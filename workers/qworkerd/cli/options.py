@@ -6,11 +6,28 @@ from typing import Any, TypeVar
 
 import click
 
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, option
+from qworkerd.durations import parse
+from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, misspelt, option
 from qworkerd.target import aim
 from qworkerd.values import NONE
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
+    """A duration of zero or more: seconds, or units as in 5m."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        try:
+            seconds = parse(value) if isinstance(value, str) else float(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{value!r} is not a duration of zero or more", param, ctx)
+        return seconds
 
 
 def options(*names: str) -> Callable[[F], F]:
@@ -59,6 +76,8 @@ def _targeted(command: Callable[..., None], *, looking: bool) -> Callable[..., N
     @click.pass_context
     @wraps(command)
     def aimed(context: click.Context, /, *, app: str | None, schema: str | None, **rest: Any) -> None:  # noqa: ARG001
+        for name, meant in misspelt().items():
+            click.echo(f"qworker: ${name} is set, but is no setting; did you mean ${meant}?", err=True)
         command(aim(given(context), looking=looking), **rest)
 
     return aimed

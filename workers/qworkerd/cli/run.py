@@ -6,9 +6,9 @@ from pathlib import Path
 
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.migrations import check
-from qworkerd import exits, log
+from qworkerd import log
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
-from qworkerd.settings import Settings
+from qworkerd.settings import Settings, exit_code, misspelt
 from qworkerd.target import Target, load
 
 
@@ -20,6 +20,8 @@ def run(options: Mapping[str, object]) -> int:
     try:
         settings, origins = Settings.load(options)
         log.configure(settings.log_format, settings.log_level)
+        for name, meant in misspelt().items():
+            log.get().warning("configuration.misspelt", variable=name, meant=meant, hint="it is set, but is no setting")
         with Inheritance() as inheritance:
             target = load(settings, origins)
         app = target.application()
@@ -31,8 +33,10 @@ def run(options: Mapping[str, object]) -> int:
         if log.readable(_wishes(options)[0]):
             raise
         for line in str(error).splitlines():
-            log.get().critical("configuration.refused", error=line, directory=str(Path.cwd()), exit_code=exits.CONFIG)
-        return exits.CONFIG
+            log.get().critical(
+                "configuration.refused", error=line, directory=str(Path.cwd()), exit_code=exit_code(error)
+            )
+        return exit_code(error)
     if settings.inline:
         from qworkerd.inline import inline
 
