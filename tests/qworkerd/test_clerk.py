@@ -12,11 +12,13 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworkerd.claim import Claim, Status, draw_token
 from qworkerd.node import Node
-from qworkerd.outcome import Failed, PutOff, Retried, Succeeded
+from qworkerd.outcome import Failed, PutOff, Retried, Succeeded, load
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot
 from qworkerd.worker.clerk import Batch, Clerk
+from qworkerd.worker.gate import Gate
+from qworkerd.worker.runner import Runner
 from tests.database import Database
 from tests.waiting import until
 
@@ -237,3 +239,26 @@ def test_what_was_handed_back_is_not_counted_as_left_should_the_worker_die(desk:
     assert desk.clerk.flush(5.0)
     assert desk.states(ids) == ["running", "available", "available", "available"]
     assert [entry.status for entry in claim.entries()] == [Status.RUNNING] + [Status.DONE] * 3
+
+
+def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored(desk: Desk) -> None:
+    """Each stands there until it is stored: should the process die, none is forgotten."""
+    large = "x" * 60_000
+    app = App()
+    app.task(name="large")(lambda: large)
+    desk.conn.execute("INSERT INTO qworker.job (task) SELECT 'large' FROM generate_series(1, 5)")
+    claim = desk.slot.claims[0]
+    claim.open(draw_token())
+    rows = Claims().claim(
+        desk.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=5
+    )
+    claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
+    node = make_node(app, Settings(dsn=desk.database.dsn, processes=1))
+    runner = Runner(node, desk.slot, Gate(), desk.clerk)
+    for place, row in enumerate(rows):
+        runner.run(claim, place, row, monotonic())
+        outcome = load(claim.noted(place))
+        assert isinstance(outcome, Succeeded)
+        assert outcome.result == f'"{large}"'
+    assert desk.clerk.flush(5.0)
+    assert desk.conn.execute("SELECT DISTINCT result FROM qworker.job_history").fetchall() == [(large,)]

@@ -1,4 +1,4 @@
-"""One claim of a worker in shared memory: its token, and the jobs it got."""
+"""One claim of a worker in shared memory: its token, the jobs it got, and what became of them."""
 
 import enum
 import os
@@ -14,9 +14,14 @@ CLAIMS = 32
 #: Stands for a task this node does not know.
 UNKNOWN = 0xFFFF
 
+#: Bytes that the outcomes of one claim may take in memory: room for the largest result, or for 256 of 360 bytes.
+OUTCOMES = 96 * 1024
+
 _WORD = 8
-#: Bytes of one claim: token and count; ids, attempts, tasks, statuses (padded).
-CLAIM_SIZE = 2 * _WORD + BATCH * (8 + 4 + 2 + 2)
+#: Where the first outcome stands, for 0 means none; and the size that precedes each.
+_FIRST, _SIZE = 8, 4
+#: Bytes of one claim: token and count; ids, attempts, tasks, statuses (padded), places of outcomes; the outcomes.
+CLAIM_SIZE = 2 * _WORD + BATCH * (8 + 4 + 2 + 2 + 4) + OUTCOMES
 
 
 class Status(enum.IntEnum):
@@ -47,10 +52,10 @@ class Claim:
     """One claim of a worker: its token, and the jobs it got.
 
     Written in an order in which a reader of a dead writer's memory is never misled: the token before the claim is sent,
-    the count after the entries.
+    the count after the entries, an outcome before its place, and both before the status that says that the job is over.
     """
 
-    __slots__ = ("_head", "attempts", "ids", "left", "statuses", "tasks")
+    __slots__ = ("_head", "_offsets", "_outcomes", "_used", "attempts", "ids", "left", "statuses", "tasks")
 
     def __init__(self, memory: memoryview) -> None:
         self._head = memory[: 2 * _WORD].cast("q")
@@ -62,6 +67,11 @@ class Claim:
         self.tasks = memory[at : at + 2 * BATCH].cast("H")
         at += 2 * BATCH
         self.statuses = memory[at : at + BATCH]
+        at += 2 * BATCH
+        self._offsets = memory[at : at + 4 * BATCH].cast("I")
+        at += 4 * BATCH
+        self._outcomes = memory[at : at + OUTCOMES]
+        self._used = _FIRST  # the writer's own
         #: Jobs not yet settled; the writer's own count, not shared.
         self.left = 0
 
@@ -82,6 +92,7 @@ class Claim:
         self.ids[:count] = array("q", ids)
         self.attempts[:count] = array("I", attempts)
         self.tasks[:count] = array("H", tasks)
+        self.forget(count)
         self.left = count
         self._head[1] = count
 
@@ -92,6 +103,32 @@ class Claim:
         """
         self._head[1] = 0
         self._head[0] = 0
+
+    def note(self, place: int, outcome: bytes) -> bool:
+        """Write what became of a job; call it before its status says that it is over. False: there is no room."""
+        start = self._used
+        end = start + _SIZE + len(outcome)
+        if end > OUTCOMES:
+            return False
+        self._outcomes[start : start + _SIZE] = len(outcome).to_bytes(_SIZE, "little")
+        self._outcomes[start + _SIZE : end] = outcome
+        self._offsets[place] = start
+        self._used = end
+        return True
+
+    def noted(self, place: int) -> bytes | None:
+        """Return what became of a job, if that was written. What killed the writer may have damaged its memory."""
+        start = self._offsets[place]
+        if not _FIRST <= start <= OUTCOMES - _SIZE:
+            return None
+        size = int.from_bytes(self._outcomes[start : start + _SIZE], "little")
+        found = bytes(self._outcomes[start + _SIZE : start + _SIZE + size])
+        return found if len(found) == size else None
+
+    def forget(self, count: int) -> None:
+        """Make room: the outcomes of the first `count` jobs are stored in the database."""
+        self._offsets[:count] = array("I", bytes(4 * count))
+        self._used = _FIRST
 
     def mark(self, jobs: Collection[int], status: Status) -> None:
         """Note how far some of its jobs are."""

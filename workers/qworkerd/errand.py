@@ -68,8 +68,9 @@ class Acknowledge(Errand):
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Move the jobs to the history."""
         durations = json.dumps(self._durations) if self._durations else "{}"
-        results = "{" + ",".join(f'"{job}":{text}' for job, text in self._results.items()) + "}"
-        return claims.acknowledge(database, self.token, self.ids, durations=durations, results=results)
+        results = self._results
+        texts = ",".join(f'"{job}":{results[job]}' for job in self.ids if job in results) if results else ""
+        return claims.acknowledge(database, self.token, self.ids, durations=durations, results=f"{{{texts}}}")
 
     def simplify(self) -> None:
         """Give up the results."""

@@ -1,6 +1,8 @@
-"""What became of a run."""
+"""What became of a run, and the form in which that survives its worker."""
 
-from dataclasses import dataclass
+import json
+import struct
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -69,3 +71,36 @@ class Ended:
 
 
 Outcome = Succeeded | Committed | Retried | Failed | PutOff | Returned | Ended
+
+#: By their number in memory.
+_KINDS = (Succeeded, Committed, Retried, Failed, PutOff, Returned, Ended)
+_SUCCEEDED = struct.Struct("<Bd")
+
+
+def dump(outcome: Outcome) -> bytes:
+    """Return an outcome as bytes for the slot: its kind and its fields; the result of a success as it is."""
+    if isinstance(outcome, Succeeded):
+        return _SUCCEEDED.pack(0, outcome.duration) + (outcome.result or "").encode()
+    fields = json.dumps(asdict(outcome), ensure_ascii=False, separators=(",", ":"))
+    return bytes([_KINDS.index(type(outcome))]) + fields.encode(errors="replace")
+
+
+def load(record: bytes | None) -> Outcome | None:
+    """Return the outcome that a dead worker has left; None if it left none, or nothing that can be read."""
+    if not record:
+        return None
+    try:
+        kind = _KINDS[record[0]]
+        if kind is Succeeded:
+            duration, result = _SUCCEEDED.unpack_from(record)[1], record[_SUCCEEDED.size :].decode()
+            if result:
+                json.loads(result)
+            return Succeeded(duration, result or None)
+        fields = json.loads(record[1:])
+        if not isinstance(fields.get("error", {}), dict):
+            return None
+        if fields.get("lost"):
+            fields["lost"] = Session(**fields["lost"])
+        return kind(**fields)
+    except (struct.error, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None

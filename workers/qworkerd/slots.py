@@ -20,6 +20,8 @@ _WORD = 8
 _HEADER = 16 * _WORD
 _FIELDS = 24 * _WORD
 _CAUSE = 64
+#: Most of it is never written to: memory is to be reserved where it is.
+_FLAGS = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
 _SLOT = _FIELDS + _CAUSE + CLAIMS * CLAIM_SIZE
 
 
@@ -142,7 +144,7 @@ class SlotTable:
     """The mapping as a whole. Children inherit it by fork; nothing else refers to it."""
 
     def __init__(self, slots: int) -> None:
-        self._memory = mmap.mmap(-1, _HEADER + slots * _SLOT)
+        self._memory = mmap.mmap(-1, _HEADER + slots * _SLOT, flags=_FLAGS)
         view = memoryview(self._memory)
         self.header = Header(view[:_HEADER])
         stacks = Stacks()

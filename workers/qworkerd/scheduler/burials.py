@@ -1,31 +1,21 @@
 """Obituaries and reconciliation: settle in the database what dead workers have left, and what nobody runs."""
 
-import json
-from datetime import UTC, datetime
 from math import inf
 from time import monotonic
 from typing import Any
 
 import psycopg
 
-from qworker.claims import Claims
-from qworker.nodes import HeldJob, Nodes, Sight
+from qworker.nodes import Nodes, Sight
 from qworkerd import log
-from qworkerd.claim import Claim, Status
 from qworkerd.node import Node
-from qworkerd.policy import Policies
-from qworkerd.slots import Phase, Slot
+from qworkerd.scheduler.settlement import Settlement
+from qworkerd.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: Deaths that are nobody's fault: the job is given back uncounted, but the loss is noted.
-BLAMELESS = frozenset({"lease", "supervisor-lost"})
-#: The operator's doing: not counted at all.
-ORDERED = frozenset({"shutdown", "stalled", "cancelled"})
 #: A token that the database knows and no slot is freed when two looks so far apart have found it (seconds).
 APART = 5.0
-
-_HOOKED = 2
 
 
 class Burials:
@@ -35,9 +25,7 @@ class Burials:
         self._node = node
         self._slot = slot
         self._nodes = nodes
-        self._claims = Claims(node.settings.schema)
-        self._policies = Policies(node.settings)
-        self._tasks = node.app.tasks
+        self._settlement = Settlement(node, nodes)
         self._unknown: dict[int, float] = {}
         self._since = 0.0
         self._settled_at = 0.0
@@ -67,7 +55,7 @@ class Burials:
         freed = 0
         try:
             for claim in list(slot.open_claims()):
-                freed += self._settle(database, slot, claim)
+                freed += self._settlement.settle(database, slot, claim)
                 if not self._nodes.token_jobs(database, self._node.table.header.node, claim.token):
                     claim.close()
         finally:
@@ -76,49 +64,6 @@ class Burials:
             self._log.info("worker.buried", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed)
             slot.free()
         return freed
-
-    def _settle(self, database: Database, slot: Slot, claim: Claim) -> int:
-        """Settle one claim: what ran is charged, what had succeeded is completed, the rest goes back."""
-        entries, token, node = claim.entries(), claim.token, self._node.table.header.node
-        spared = [entry.id for entry in entries if entry.status is Status.SUCCEEDED]
-        if spared:
-            self._claims.acknowledge(database, token, spared)
-        freed, running = 0, claim.current()
-        if running is not None and slot.cause not in ORDERED:
-            spared.append(running.id)
-            held = self._nodes.token_jobs(database, node, token)
-            freed = sum(self._charge(database, token, job, slot) for job in held if job.id == running.id)
-        return freed + self._nodes.release_token(database, node, token, spared)
-
-    def _charge(self, database: Database, token: int, job: HeldJob, slot: Slot) -> int:
-        """Decide about the job that ran when its worker died, and put on record what is known of that."""
-        cause = slot.cause
-        error = json.dumps({
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "attempt": job.attempt, "type": "WorkerDied",
-            "message": f"the worker died while it ran this job: {cause}", "traceback": slot.stacks.read(),
-            "cause": cause, "phase": Phase(slot.phase).name.lower(), "ran": round(slot.ended - slot.started, 3),
-            "maxrss_mib": slot.maxrss, "cpu": round(slot.cpu, 3),
-        })  # fmt: skip
-        facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
-        if job.cancelled:
-            self._claims.finish(database, token, job.id, state="cancelled", error=error, duration=0.0)
-            self._log.warning("job.cancelled", **facts)
-            return 0
-        if cause in BLAMELESS:
-            return self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error, self._node.hooks)
-        task = self._tasks.get(job.task)
-        policy = self._policies.find(task, job.overrides)
-        crashes = job.crashes + 1
-        if crashes >= self._node.settings.max_crashes or job.attempt >= policy.max_attempts:
-            hook = task is not None and task.hook is not None and not job.flags & _HOOKED
-            if self._claims.fail(database, token, job.id, error=error, hook=hook, crashes=1):
-                self._log.error("job.failed", **facts, crashes=crashes)
-            return 0
-        delay = policy.retry.delay(job.attempt) if cause == "timeout" else 0.0
-        if not self._nodes.charge(database, token, job.id, delay=delay, error=error):
-            return 0
-        self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
-        return 1
 
     def since(self, settled_at: float) -> float:
         """Return the time (seconds since 1970) from which on the next look has to ask for claims that are out.

@@ -126,6 +126,8 @@ class Supervisor:
         fine = expected(death, running)
         entries = [entry for claim in slot.open_claims() for entry in claim.entries()]
         self.node.budget.give_back(sum(entry.status is Status.UNSTARTED for entry in entries))
+        # A job may have broken it, be it one that has ended since: those that wait have not deserved a pause.
+        worked = any(entry.status is not Status.UNSTARTED for entry in entries)
         self.header.words[Header.STALE] += slot.words[Slot.STALE]
         facts = {
             "child": seat.name, "child_pid": death.pid, "cause": cause, "uptime": round(now - seat.since, 3),
@@ -140,7 +142,7 @@ class Supervisor:
             self.shutdown.drain("configuration")
         if inter(slot, cause, death):
             self.node.poke.ring()
-        delay = seat.vacate(now, blameless=fine or running is not None or bool(seat.sentence))
+        delay = seat.vacate(now, blameless=fine or worked or bool(seat.sentence))
         report = self.log.debug if fine else self.log.warning
         report("child.ended" if fine else "child.died", **facts, respawn_in=round(delay, 3))
 

@@ -109,6 +109,11 @@ class Clerk:
                 return False
         return True
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was handed over is stored."""
+        return not (self.done or self._errands or self._busy)
+
     def give_back(self, batch: Batch) -> int:
         """Hand back what is left of a batch; return how many jobs."""
         rows = list(batch.take_back())

@@ -18,7 +18,7 @@ from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.claim import Claim, Status
 from qworkerd.node import Node
-from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded
+from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded, dump
 from qworkerd.policy import Policies, Policy
 from qworkerd.slots import Slot
 from qworkerd.worker.clerk import Clerk
@@ -34,6 +34,9 @@ HOOK = 2
 _INSTANT = 0.001
 #: A job whose task nobody here knows comes again after so many seconds, doubling (seconds).
 _BOUNCE, _BOUNCE_CAP = 5.0, 3600.0
+
+#: How long a job waits for room in the slot for its outcome (seconds).
+_ROOM_TIMEOUT = 1.0
 
 _scan = JSONDecoder().scan_once  # type: ignore[attr-defined] # raw_decode without its Python wrapper
 
@@ -121,15 +124,34 @@ class Runner:
             self._clerk.done.append((claim, job_id, None))
         else:
             outcome = self._conclude(job, task, policy, raised, result, ended, flags, committed=committed)
-            claim.statuses[place] = (
-                Status.SUCCEEDED if isinstance(outcome, Succeeded) and outcome.result is None else Status.DONE
-            )
-            self._clerk.done.append((claim, job_id, outcome))
+            self._hand_over(claim, place, job_id, outcome)
         if self._verbose:
             self._log.debug("job.ended", duration=round(ended - now, 6))
         self.current = 0
         running.reset(mark)
         return ended
+
+    def _hand_over(self, claim: Claim, place: int, job_id: int, outcome: Outcome) -> None:
+        """Leave the outcome in the slot, where it survives this process, and have the clerk store it."""
+        if isinstance(outcome, Succeeded) and outcome.result is None:
+            claim.statuses[place] = Status.SUCCEEDED
+        else:
+            # What is committed already leaves nothing to be settled.
+            if not isinstance(outcome, Committed):
+                record = dump(outcome)
+                if not claim.note(place, record):
+                    self._make_room(claim, place, record)
+            claim.statuses[place] = Status.DONE
+        self._clerk.done.append((claim, job_id, outcome))
+
+    def _make_room(self, claim: Claim, place: int, record: bytes) -> None:
+        """Have the outcomes before this one stored first, if the database lets us: then their room is free."""
+        floats = self._slot.floats
+        floats[Slot.DEADLINE] = max(floats[Slot.DEADLINE], monotonic() + _ROOM_TIMEOUT + self._grace)
+        self._clerk.flush(_ROOM_TIMEOUT)
+        if self._clerk.is_done:
+            claim.forget(place)
+            claim.note(place, record)
 
     def _conclude(
         self,
@@ -209,8 +231,7 @@ class Runner:
         delay = min(_BOUNCE_CAP, _BOUNCE * 2.0 ** min(bounces, 20))
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
-        claim.statuses[place] = Status.DONE
-        self._clerk.done.append((claim, job_id, PutOff(delay, bounced=True)))
+        self._hand_over(claim, place, job_id, PutOff(delay, bounced=True))
 
     def _hook(self, task: Task[..., Any]) -> Callable[..., Any]:
         """Return what runs a task's failure hook for a job that has failed."""

@@ -1,0 +1,87 @@
+"""What became of a job can be read after its worker's death, or is told to be unreadable."""
+
+from random import Random
+
+import pytest
+
+from qworker.payload import MAX_RESULT
+from qworkerd.claim import BATCH, CLAIM_SIZE, OUTCOMES, Claim
+from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Session, Succeeded, dump, load
+from qworkerd.worker.decide import describe
+
+ERROR = describe(ValueError("no \U0001f600 \ud800"), 1)
+OUTCOMES_OF_EVERY_KIND: list[Outcome] = [
+    Succeeded(0.25, '{"é":[1.0,123456789012345678901234567890]}'),
+    Retried(1.5, ERROR),
+    Retried(1.5, ERROR, lost=Session(4711, "job 1 #host.1.2")),
+    Failed(ERROR, hook=True),
+    PutOff(3.0, bounced=True),
+    Returned(99),
+    Ended("discarded", 0.5, ERROR),
+]
+
+
+@pytest.fixture
+def claim() -> Claim:
+    claim = Claim(memoryview(bytearray(CLAIM_SIZE)))
+    claim.open(1)
+    claim.fill(range(BATCH), [0] * BATCH, [1] * BATCH)
+    return claim
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES_OF_EVERY_KIND, ids=lambda outcome: type(outcome).__name__)
+def test_an_outcome_is_read_as_it_was_written(claim: Claim, outcome: Outcome) -> None:
+    assert claim.note(3, dump(Returned()))
+    assert claim.note(7, dump(outcome))
+    assert load(claim.noted(7)) == outcome
+    assert load(claim.noted(3)) == Returned()
+    assert load(claim.noted(5)) is None
+
+
+def test_damaged_memory_is_unreadable_and_no_error() -> None:
+    chance = Random(7)
+    for outcome in OUTCOMES_OF_EVERY_KIND:
+        record = dump(outcome)
+        for _ in range(300):
+            damaged = bytearray(record)
+            for _ in range(chance.randint(1, 8)):
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+            load(bytes(damaged))
+            load(record[: chance.randrange(len(record))])
+    assert load(b"\xff{}") is None
+    assert load(b"\x02[]") is None
+    assert load(b"\x02" + b"[" * 50_000) is None
+
+
+def test_a_place_outside_of_the_memory_is_unreadable() -> None:
+    memory = memoryview(bytearray(CLAIM_SIZE))
+    claim = Claim(memory)
+    claim.open(1)
+    claim.fill([1], [0], [1])
+    memory[16:-OUTCOMES] = b"\xff" * (CLAIM_SIZE - OUTCOMES - 16)
+    assert claim.noted(0) is None
+
+
+def test_the_largest_outcomes_fit_and_what_is_stored_makes_room(claim: Claim) -> None:
+    class Worst(Exception):
+        pass
+
+    worst = describe(Worst("\x01\U0001f600" * 10_000), 1)
+    assert claim.note(0, dump(Failed(worst, hook=False, lost=Session(1, "x" * 63))))
+    claim.forget(1)
+    largest = dump(Succeeded(1.0, '"' + "x" * (MAX_RESULT - 2) + '"'))
+    assert claim.note(1, largest)
+    assert not claim.note(2, largest)
+    assert claim.noted(2) is None
+    claim.forget(2)
+    assert claim.noted(1) is None
+    assert claim.note(2, largest)
+    assert claim.noted(2) == largest
+
+
+def test_a_claim_that_is_used_again_has_no_outcomes(claim: Claim) -> None:
+    assert claim.note(0, dump(Returned()))
+    claim.close()
+    claim.open(2)
+    claim.fill([5], [0], [1])
+    assert claim.noted(0) is None

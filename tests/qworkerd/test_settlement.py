@@ -1,0 +1,169 @@
+"""A dead worker's claim: each outcome that can be read is written, and who cannot be to blame is not charged."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from qworker import App
+from qworker.claims import Claims
+from qworker.connection import connect
+from qworker.nodes import Nodes
+from qworkerd.claim import Claim, Status, draw_token
+from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded, dump
+from qworkerd.run import make_node
+from qworkerd.scheduler.burials import Burials
+from qworkerd.settings import Settings
+from qworkerd.slots import Role, Slot, SlotState
+from tests.database import Database
+
+ERROR: dict[str, Any] = {"type": "ValueError", "message": "no", "traceback": "", "attempt": 1}
+#: More than a claim can have made room for.
+UNREADABLE = b"\xff"
+
+
+class Morgue:
+    """A worker's slot, to be filled and settled."""
+
+    def __init__(self, database: Database) -> None:
+        self.conn = connect(database.dsn, "test")
+        self.node = make_node(App(), Settings(dsn=database.dsn, processes=1))
+        self.node.table.header.node = 1
+        self.nodes = Nodes()
+        own, self.slot = self.node.table.slots[:2]
+        self.burials = Burials(self.node, self.nodes, own)
+        self.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+
+    def claim(self, jobs: int, **columns: object) -> tuple[Claim, list[int]]:
+        """Make and claim so many jobs."""
+        self.conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, %s)", (jobs,))
+        for name, value in columns.items():
+            self.conn.execute(f"UPDATE qworker.job SET {name} = %s".encode(), (value,))  # noqa: S608
+        claim = next(claim for claim in self.slot.claims if not claim.token)
+        claim.open(draw_token())
+        rows = Claims().claim(
+            self.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=jobs
+        )
+        ids = sorted(row[0] for row in rows)
+        claim.fill(ids, [0] * jobs, [1] * jobs)
+        return claim, ids
+
+    def end(self, claim: Claim, outcomes: Sequence[Outcome | bytes | None]) -> None:
+        """Have the first jobs of a claim ended, with an outcome, or bytes that are none; None: with no trace of it."""
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Succeeded) and outcome.result is None:
+                claim.statuses[place] = Status.SUCCEEDED
+                continue
+            if outcome is not None:
+                assert claim.note(place, outcome if isinstance(outcome, bytes) else dump(outcome))
+            claim.statuses[place] = Status.DONE
+
+    def bury(self, cause: str = "signal:SEGV") -> None:
+        self.slot.bury(cause)
+        self.burials.bury(self.conn)
+
+    def rows(self, ids: list[int]) -> list[tuple[Any, ...]]:
+        """Return state, attempt, crashes and losses of jobs."""
+        return self.conn.execute(
+            "SELECT state::text, attempt, crashes, losses FROM qworker.jobs WHERE id = ANY (%s) ORDER BY id", (ids,)
+        ).fetchall()
+
+
+@pytest.fixture
+def morgue(database: Database) -> Iterator[Morgue]:
+    morgue = Morgue(database)
+    yield morgue
+    morgue.conn.close()
+
+
+def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_have(morgue: Morgue) -> None:
+    claim, ids = morgue.claim(8)
+    morgue.end(claim, [
+        Succeeded(0.5, None), Succeeded(2.5, '{"a":1e2}'), Retried(60.0, ERROR), Failed(ERROR, hook=True),
+        PutOff(60.0), PutOff(60.0, bounced=True), Returned(), Ended("cancelled", 1.0, ERROR),
+    ])  # fmt: skip
+    morgue.bury()
+    assert morgue.rows(ids) == [
+        ("completed", 1, 0, 0), ("completed", 1, 0, 0), ("scheduled", 1, 0, 0), ("failed", 1, 0, 0),
+        ("scheduled", 0, 0, 0), ("scheduled", 0, 0, 0), ("available", 0, 0, 0), ("cancelled", 1, 0, 0),
+    ]  # fmt: skip
+    rows = "SELECT duration, result FROM qworker.job_history WHERE id = %s"
+    assert morgue.conn.execute(rows, (ids[1],)).fetchall() == [(2.5, {"a": 100})]
+    (hook,) = morgue.conn.execute("SELECT args FROM qworker.job WHERE id <> ALL (%s)", (ids,)).fetchall()
+    assert hook == ({"job": ids[3]},)
+    assert morgue.slot.state is SlotState.FREE
+
+
+def test_of_jobs_that_left_no_outcome_the_last_is_charged_and_the_others_are_counted_as_lost(morgue: Morgue) -> None:
+    claim, ids = morgue.claim(5)
+    morgue.end(claim, [None, UNREADABLE, Succeeded(1.0, "1"), None])
+    morgue.bury()
+    assert morgue.rows(ids) == [
+        ("available", 0, 0, 1), ("available", 0, 0, 1), ("completed", 1, 0, 0), ("available", 1, 1, 0),
+        ("available", 0, 0, 0),
+    ]  # fmt: skip
+
+
+def test_beside_a_job_that_ran_no_other_is_charged(morgue: Morgue) -> None:
+    claim, ids = morgue.claim(3)
+    morgue.end(claim, [None])
+    claim.statuses[1] = Status.RUNNING
+    morgue.bury()
+    assert morgue.rows(ids) == [("available", 0, 0, 1), ("available", 1, 1, 0), ("available", 0, 0, 0)]
+
+
+@pytest.mark.parametrize("cause", ["signal:SEGV", "stalled"])
+def test_a_job_that_leaves_no_outcome_each_time_fails(morgue: Morgue, cause: str) -> None:
+    claim, ids = morgue.claim(1, crashes=2)
+    morgue.end(claim, [None])
+    morgue.bury(cause)
+    assert morgue.rows(ids) == [("failed", 1, 3, 0)]
+
+
+@pytest.mark.parametrize(("cause", "losses"), [("shutdown", 0), ("lease", 1)])
+def test_a_death_that_is_nobodys_fault_charges_nobody(morgue: Morgue, cause: str, losses: int) -> None:
+    claim, ids = morgue.claim(1)
+    morgue.end(claim, [None])
+    morgue.bury(cause)
+    assert morgue.rows(ids) == [("available", 0, 0, losses)]
+
+
+def test_what_the_clerk_has_stored_already_blames_nobody(morgue: Morgue) -> None:
+    claim, ids = morgue.claim(2)
+    morgue.end(claim, [None, None])
+    Claims().acknowledge(morgue.conn, claim.token, ids)
+    morgue.bury()
+    assert morgue.rows(ids) == [("completed", 1, 0, 0)] * 2
+
+
+def test_a_locked_job_is_settled_as_what_it_was_once_it_is_free(morgue: Morgue, database: Database) -> None:
+    claim, ids = morgue.claim(3)
+    morgue.end(claim, [Succeeded(1.0, "1"), None, None])
+    with database.connect(autocommit=False) as other:
+        other.execute("SELECT FROM qworker.job WHERE id = ANY (%s) FOR UPDATE", (ids,))
+        morgue.bury()
+        assert morgue.rows(ids) == [("running", 1, 0, 0)] * 3
+        assert morgue.slot.words[Slot.STATE] == SlotState.DEAD
+    morgue.burials.bury(morgue.conn)
+    assert morgue.rows(ids) == [("completed", 1, 0, 0), ("available", 0, 0, 0), ("available", 1, 1, 0)]
+    assert morgue.slot.words[Slot.STATE] == SlotState.FREE
+
+
+def test_a_result_that_the_database_refuses_is_left_out_and_holds_up_no_other(
+    morgue: Morgue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, ids = morgue.claim(3)
+    morgue.end(claim, [Succeeded(1.0, '"bad"'), Succeeded(1.0, "2"), Retried(60.0, ERROR)])
+    acknowledge = Claims.acknowledge
+
+    def refuse(self: Claims, *words: Any, **named: Any) -> list[int]:
+        if "bad" in named.get("results", ""):
+            raise psycopg.errors.ProgramLimitExceeded("no")
+        return acknowledge(self, *words, **named)
+
+    monkeypatch.setattr(Claims, "acknowledge", refuse)
+    morgue.bury()
+    assert morgue.rows(ids) == [("completed", 1, 0, 0), ("completed", 1, 0, 0), ("scheduled", 1, 0, 0)]
+    results = morgue.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall()
+    assert results == [(None,), (2,)]
