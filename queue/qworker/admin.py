@@ -49,6 +49,19 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """A queue that holds unfinished or failed jobs, or that a living node serves."""
+
+    name: str
+    #: How many jobs it holds in each state; states without any are left out.
+    jobs: Mapping[JobState, int]
+    #: Seconds since the oldest of its available jobs was enqueued; None without one.
+    oldest: float | None
+    #: The living nodes that serve it, by name.
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleStatus:
     """A schedule some node declares or declared."""
 
@@ -121,6 +134,13 @@ class Admin:
         for queue, state, count in self._query("sizes"):
             sizes.setdefault(queue, {})[JobState(state)] = count
         return sizes
+
+    def queues(self) -> list[QueueStatus]:
+        """Return the queues that hold jobs or are served, by name."""
+        return [
+            QueueStatus(name, {JobState(state): n for state, n in json.loads(held).items()}, oldest, tuple(nodes))
+            for name, held, oldest, nodes in self._query("queues")
+        ]
 
     def size(self, queue: str, *states: JobState) -> int:
         """Return how many jobs a queue holds in these states."""

@@ -1,6 +1,8 @@
 """`qworker jobs`, and the commands beside it that look at what is there."""
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +160,63 @@ def test_what_is_no_text_or_no_job_is_refused_in_one_line(command: Command, data
     assert missing.stderr.startswith("qworker: there is no job 999999")
 
 
-def test_queues_are_counted_by_state(command: Command, make: Any) -> None:
+def node_of(database: Database, name: str, queues: list[str], silent: float = 0.0, **state: Any) -> None:
+    """Enter a node whose last heartbeat is `silent` seconds old."""
+    database.connect().execute(
+        "INSERT INTO qworker.node (name, version, queues, processes, lease, state, seen_at, started_at)"
+        " VALUES (%s, '1', %s, 8, 30, %s, clock_timestamp() - make_interval(secs => %s),"
+        " clock_timestamp() - interval '3 days 2 hours')",
+        [name, queues, Jsonb(state), silent],
+    )
+
+
+def test_queues_show_their_jobs_the_oldest_ones_age_and_who_serves_them(
+    command: Command, make: Any, database: Database
+) -> None:
     for found in ("available", "available", "failed", "scheduled"):
         make(found)
-    assert json.loads(command("queues", "--json").stdout) == {
-        "emails": {"available": 2, "running": 0, "scheduled": 1, "blocked": 0, "failed": 1}
-    }
-    assert command("queues").stdout.splitlines()[1].split() == ["emails", "2", "0", "1", "0", "1"]
+    database.connect().execute(
+        "UPDATE qworker.job SET enqueued_at = clock_timestamp() - interval '90 min'"
+        " WHERE id = (SELECT min(id) FROM qworker.job) OR state = 'failed'"
+    )
+    make(queue="slow")
+    node_of(database, "host:1", ["default", "emails"])
+    node_of(database, "host:2", ["emails"])
+    node_of(database, "host:3", ["slow"], silent=31)
+    shown = json.loads(command("queues", "--json").stdout)
+    counts = {"available": 2, "running": 0, "scheduled": 1, "blocked": 0, "failed": 1}
+    assert shown["emails"].items() >= counts.items()
+    assert shown["emails"]["nodes"] == ["host:1", "host:2"]
+    assert 5400 <= shown["emails"]["oldest"] < 5460
+    assert (shown["default"]["oldest"], shown["default"]["nodes"]) == (None, ["host:1"])
+    assert shown["slow"]["nodes"] == []
+    head, default, emails, slow = command("queues").stdout.splitlines()
+    assert head.split() == ["QUEUE", "AVAILABLE", "RUNNING", "SCHEDULED", "FAILED", "OLDEST", "SERVED", "BY"]
+    assert default.split() == ["default", "0", "0", "0", "0", "-", "host:1"]
+    assert emails.split() == ["emails", "2", "0", "1", "1", "1h30m", "host:1,host:2"]
+    assert slow.endswith("no living node")
+
+
+def test_a_running_job_is_shown_with_its_worker_its_start_and_its_deadline(
+    command: Command, make: Any, database: Database
+) -> None:
+    job, claimed = make("running", progress=Jsonb({"fraction": 0.4, "text": "copying"})), make("running")
+    workers = [
+        {"worker": 3, "pid": 4711, "phase": "running", "job": job, "task": "shop.send", "ran": 60.0, "left": 240.0},
+        {"worker": 4, "pid": 4712, "phase": "idle", "job": "?", "ran": "?"},
+    ]
+    node_of(database, "host:1", ["emails"], workers=workers)
+    newest, oldest = command("jobs", "list").stdout.splitlines()[1:]
+    assert "claimed 2026-01-01" in newest
+    assert re.search(r"40% copying, on host:1, worker 3 \(pid 4711\), since \S.+, until \S.+$", oldest)
+    assert "runs         on host:1, worker 3 (pid 4711), since " in command("jobs", "show", job).stdout
+    run = json.loads(command("jobs", "show", job, "--json").stdout)["run"]
+    assert (run["node"], run["worker"], run["pid"]) == ("host:1", 3, 4711)
+    since, until = (datetime.fromisoformat(run[name]) for name in ("since", "until"))
+    assert (until - since).total_seconds() == 300
+    assert json.loads(command("jobs", "show", claimed, "--json").stdout)["run"] is None
+    line = next(line for line in command("workers").stdout.splitlines() if "shop.send" in line)
+    assert re.search(rf"{job} shop.send, since \S.+, until \S.+$", line)
 
 
 def test_workers_shows_nodes_and_whatever_they_tell_of_their_workers(command: Command, database: Database) -> None:

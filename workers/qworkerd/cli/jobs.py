@@ -1,7 +1,7 @@
 """Look at jobs, and retry, cancel or discard them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from qworker.errors import JobNotFound
 from qworker.job import Job, JobState
 from qworkerd import exits
 from qworkerd.cli.options import looking, options
+from qworkerd.cli.running import Run, runs
 from qworkerd.cli.tables import as_json, record, table, text
 from qworkerd.redaction import mask
 from qworkerd.target import Target
@@ -45,7 +46,8 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
         as_json([record(job) for job in found])
         return
     head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
-    table(head, [(j.id, j.state, j.queue, j.task, j.attempt, j.enqueued_at, _note(j)) for j in found], note=True)
+    where = _runs(to, found)
+    table(head, [(j.id, j.state, j.queue, j.task, j.attempt, j.enqueued_at, _note(j, where)) for j in found], note=True)
     if len(found) == wanted["limit"]:
         click.echo(f"there may be more: --below {found[-1].id}", err=True)
 
@@ -55,16 +57,19 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
 @looking
 def show(to: Target, *, job_id: int, for_programs: bool) -> None:
-    """Show a job: arguments, times, progress, and the error of every attempt that went wrong."""
+    """Show a job: arguments, times, progress, where it runs, and the error of every attempt that went wrong."""
     job = to.admin.show(job_id)
+    run = _runs(to, [job]).get(job_id)
     if for_programs:
-        as_json(record(job))
+        as_json(record(job) | {"run": run})
         return
     for name, value in record(job).items():
         if name in ("args", "result", "progress") and value is not None:
             value = json.dumps(value, ensure_ascii=False)  # noqa: PLW2901
         if name != "errors" and value not in (None, ()):
             click.echo(f"{name:<12} {mask(text(value))}")
+    if run is not None:
+        click.echo(f"{'runs':<12} {run}")
     for error in job.errors:
         _describe(error)
 
@@ -137,18 +142,30 @@ def _tell(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> 
         click.get_current_context().exit(exits.FAILURE)
 
 
-def _note(job: Job) -> str:
+def _runs(to: Target, found: Iterable[Job]) -> dict[int, Run]:
+    """Ask the nodes about jobs if some of them run."""
+    return runs(to.admin.nodes()) if any(job.state is JobState.RUNNING for job in found) else {}
+
+
+def _note(job: Job, where: Mapping[int, Run]) -> str:
     """Say in a few words what is most worth knowing."""
     if job.state is JobState.SCHEDULED:
         return f"due {text(job.run_at)}"
     if job.state is JobState.COMPLETED:
         return f"took {text(job.duration)} s"
-    if job.state is JobState.RUNNING and job.progress:
-        return f"{job.progress.get('fraction', 0):.0%} {job.progress.get('text', '')}"
+    if job.state is JobState.RUNNING:
+        told = [_progress(job), str(where[job.id]) if job.id in where else f"claimed {text(job.claimed_at)}"]
+        return ", ".join(part for part in told if part)
     if job.errors:
         last = job.errors[-1]
         return mask(f"{last.get('cause') or last.get('type')}: {last.get('message')}")
     return ""
+
+
+def _progress(job: Job) -> str:
+    if not job.progress:
+        return ""
+    return f"{job.progress.get('fraction', 0):.0%} {job.progress.get('text', '')}".strip()
 
 
 def _describe(error: Any) -> None:

@@ -6,39 +6,59 @@ from typing import Any
 import click
 
 from qworker.admin import NodeStatus
+from qworkerd.cli import running
 from qworkerd.cli.options import looking
 from qworkerd.cli.tables import as_json, table
+from qworkerd.durations import spell
 from qworkerd.target import Target
 
 #: The columns people look for first; jsonb keeps no order of its own.
-FIRST = ("node", "worker", "pid", "phase", "job", "task")
+FIRST = ("node", "worker", "pid", "phase")
+#: What is told in words, beside the columns.
+TOLD = frozenset({"job", "task", "ran", "left"})
+#: What is shown only if it is not zero.
+RARE = frozenset({"stale_writes"})
 
 
 @click.command(short_help="Show the nodes and what their workers do.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON array.")
 @looking
 def workers(to: Target, *, for_programs: bool) -> None:
-    """Show the nodes that have not been declared dead, and what each of their workers does."""
+    """Show the nodes that have not been declared dead, and what each of their workers does.
+
+    A running job is shown with the time its handler was called, and the time its timeout interrupts it.
+    """
     nodes = to.admin.nodes()
     if for_programs:
         as_json(nodes)
         return
-    head = ("NODE", "NAME", "VERSION", "QUEUES", "PROCESSES", "STARTED", "LAST BEAT")
-    table(head, [(n.id, n.name, n.version, n.queues, n.processes, n.started_at, _beat(n)) for n in nodes])
-    entries = [{"node": node.id, **worker} for node in nodes for worker in _workers(node)]
-    if entries:
-        # A node of another version may tell other things: whatever it tells is shown.
-        told = dict.fromkeys(name for entry in entries for name in entry)
-        names = [name for name in FIRST if name in told] + [name for name in told if name not in FIRST]
-        click.echo()
-        table([name.upper().replace("_", " ") for name in names], [[e.get(name) for name in names] for e in entries])
+    head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UP", "LAST BEAT")
+    table(head, [(n.id, n.name, n.version, n.queues, n.processes, _up(n), _beat(n)) for n in nodes])
+    entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in running.workers(node)]
+    if not entries:
+        return
+    # A node of another version may tell other things: whatever it tells is shown.
+    told = dict.fromkeys(name for entry, _ in entries for name, value in entry.items() if value or name not in RARE)
+    names = [name for name in FIRST if name in told] + [name for name in told if name not in (*FIRST, *TOLD)]
+    rows = [[entry.get(name) for name in names] for entry, _ in entries]
+    busy = any(job for _, job in entries)
+    if busy:
+        rows = [[*row, job] for row, (_, job) in zip(rows, entries, strict=True)]
+    click.echo()
+    table([*(name.upper().replace("_", " ") for name in names), *["JOB"] * busy], rows, note=busy)
 
 
-def _workers(node: NodeStatus) -> list[Mapping[str, Any]]:
-    found = node.state.get("workers")
-    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+def _job(node: NodeStatus, worker: Mapping[str, Any]) -> str:
+    if worker.get("job") is None:
+        return ""
+    told = [f"{worker['job']} {worker.get('task') or ''}".strip(), running.span(*running.times(node, worker))]
+    return ", ".join(part for part in told if part)
+
+
+def _up(node: NodeStatus) -> str:
+    return spell(max(0.0, (node.seen_at - node.started_at).total_seconds()))
 
 
 def _beat(node: NodeStatus) -> str:
-    silent = f"{max(0.0, node.silent):.1f} s ago"
+    silent = f"{spell(max(0.0, node.silent))} ago"
     return f"{silent}, overdue" if node.silent > node.lease else silent

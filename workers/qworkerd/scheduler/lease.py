@@ -2,6 +2,8 @@
 
 import os
 import socket
+from math import isfinite
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -95,10 +97,18 @@ class Lease:
                 "jobs_done": slot.done, "stale_writes": slot.stale,
             }  # fmt: skip
             if running is not None:
-                entry |= {"job": running.id, "task": self._node.task_name(running.task)}
+                entry |= {"job": running.id, "task": self._node.task_name(running.task), **self._times(slot)}
             workers.append(entry)
         stale = self._header.words[Header.STALE] + sum(worker["stale_writes"] for worker in workers)
         return Jsonb({"workers": workers, "cron": sorted(self._node.app.schedules), "stale_writes": stale})
+
+    def _times(self, slot: Slot) -> dict[str, float]:
+        """Return how long a worker has run its job and what is left of its timeout: the database's clock differs."""
+        now, started = monotonic(), slot.floats[Slot.STARTED]
+        left = slot.floats[Slot.DEADLINE] - self._node.settings.kill_grace - now
+        if slot.words[Slot.PHASE] != Phase.RUNNING or not started:
+            return {}
+        return {"ran": round(now - started, 3)} | ({"left": round(left, 3)} if isfinite(left) else {})
 
     def any_idle(self) -> bool:
         """Tell whether some worker waits for work."""

@@ -132,6 +132,30 @@ RETURNING id;
 -- Jobs that are not over, and failed ones, by queue and state.
 SELECT queue, state::text, pg_catalog.count(*) FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
 
+-- name: queues
+-- What each queue holds, the age of its oldest available job, and the nodes that serve it. A node lives while its lease
+-- lasts.
+WITH counted AS (
+    SELECT j.queue, j.state, pg_catalog.count(*) AS jobs, pg_catalog.min(j.enqueued_at) FILTER (WHERE j.state = 'available') AS oldest
+      FROM {schema}.job AS j
+     GROUP BY j.queue, j.state
+), held AS (
+    SELECT queue, pg_catalog.jsonb_object_agg(state, jobs) AS jobs, pg_catalog.min(oldest) AS oldest FROM counted GROUP BY queue
+), served AS (
+    SELECT queue, pg_catalog.array_agg(n.name ORDER BY n.name) AS nodes
+      FROM {schema}.node AS n
+     CROSS JOIN LATERAL pg_catalog.unnest(n.queues) AS queue
+     WHERE n.seen_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => n.lease)
+     GROUP BY queue
+)
+SELECT queue, coalesce(held.jobs, '{}')::text,
+       CASE WHEN pg_catalog.isfinite(held.oldest)
+            THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() - held.oldest)::float8, 0) END,
+       coalesce(served.nodes, '{}')
+  FROM held
+  FULL JOIN served USING (queue)
+ ORDER BY queue;
+
 -- name: size
 -- Jobs of one queue in some states.
 SELECT pg_catalog.count(*) FROM {schema}.job
@@ -148,7 +172,7 @@ SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleepe
 -- A node lives while its lease lasts.
 SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8,
        ARRAY (SELECT n.name FROM {schema}.node AS n
-               WHERE n.state -> 'cron' ? c.name AND n.seen_at > clock_timestamp() - make_interval(secs => n.lease)
+               WHERE n.state -> 'cron' ? c.name AND n.seen_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => n.lease)
                ORDER BY n.name)
   FROM {schema}.cron AS c
  ORDER BY c.name;
