@@ -8,9 +8,9 @@ from time import monotonic, sleep
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from qworker.ambient import Ambient
 from qworker.context import running
 from qworker.errors import JobFailed, JobNotFound, JobWasCancelled, Refused
 from qworker.job import Job, JobState, from_row, moment
@@ -88,18 +88,24 @@ class Queue:
 
 
 class Admin:
-    """The operations of one schema; each is one statement and commits at once."""
+    """The operations of one schema; each is one statement.
 
-    def __init__(self, pool: Pool) -> None:
+    Those about jobs join the caller's transaction, if there is one: that of `conn` while it is open, or Django's. All
+    others commit at once.
+    """
+
+    def __init__(self, pool: Pool, ambient: Ambient | None = None) -> None:
         self._pool = pool
+        self._ambient = ambient or Ambient(pool)
         self._sql = load("admin", pool.schema)
 
-    def show(self, job_id: int) -> Job:
+    def show(self, job_id: int, *, conn: Any = None) -> Job:
         """Return a job; raises JobNotFound."""
-        rows = self._query("show", {"id": job_id})
-        if not rows:
-            raise JobNotFound(f"there is no job {job_id}: it never was, was rolled back, or its history is over")
-        return from_row(rows[0], self)
+        joined = self._ambient.joined(conn)
+        for place in [joined, None] if joined is not None else [None]:  # a snapshot may be older than the job
+            if rows := self._query("show", {"id": job_id}, place):
+                return from_row(rows[0], self, conn=place)
+        raise _not_found(job_id)
 
     def find(
         self,
@@ -116,17 +122,20 @@ class Admin:
         parameters = {"state": wanted, "queue": queue, "task": task, "tag": tag, "below": below, "limit": limit}
         return [from_row(row, self) for row in self._query("find", parameters)]
 
-    def cancel(self, *job_ids: int) -> dict[int, JobState]:
+    def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
         """Cancel jobs; return those that were not over: `cancelled` now, or `running` and asked to stop."""
-        return {job_id: JobState(state) for job_id, state in self._query("cancel", {"ids": list(job_ids)})}
+        return {
+            job_id: JobState(state)
+            for job_id, state in self._query("cancel", {"ids": list(job_ids)}, self._ambient.joined(conn))
+        }
 
-    def retry(self, *job_ids: int) -> list[int]:
+    def retry(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Let failed jobs run again, with all their attempts; return the ids of those that had failed."""
-        return sorted(row[0] for row in self._query("retry", {"ids": list(job_ids)}))
+        return sorted(row[0] for row in self._query("retry", {"ids": list(job_ids)}, self._ambient.joined(conn)))
 
-    def discard(self, *job_ids: int) -> list[int]:
+    def discard(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Put failed jobs away; return the ids of those that had failed."""
-        return sorted(row[0] for row in self._query("discard", {"ids": list(job_ids)}))
+        return sorted(row[0] for row in self._query("discard", {"ids": list(job_ids)}, self._ambient.joined(conn)))
 
     def sizes(self) -> dict[str, dict[JobState, int]]:
         """Return how many jobs each queue holds in each state; what is over is not counted."""
@@ -173,7 +182,7 @@ class Admin:
         while True:
             found = self._query("outcome", {"id": job_id})
             if not found:
-                _explain_absence(job_id, conn)
+                self._explain_absence(job_id, conn)
             state, result, error = found[0] if found else (None, None, None)
             match state:
                 case JobState.COMPLETED:
@@ -198,18 +207,28 @@ class Admin:
             duplicate=True, _desk=self,
         )  # fmt: skip
 
-    def _query(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        with self._pool.lend() as conn:
-            return conn.execute(self._sql[name], parameters).fetchall()
+    def _query(
+        self, name: str, parameters: Mapping[str, Any] | None = None, joined: psycopg.Connection[Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        with self._pool.lend(joined) as conn:
+            if joined is None:
+                return conn.execute(self._sql[name], parameters).fetchall()
+            return psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql[name], parameters).fetchall()
+
+    def _explain_absence(self, job_id: int, conn: psycopg.Connection[Any] | None) -> None:
+        joined = self._ambient.joined(conn)
+        if joined is not None and (joined is conn or self._query("outcome", {"id": job_id}, joined)):
+            raise Refused(
+                f"wait() for job {job_id} inside the transaction that enqueued it would never end, as no worker sees "
+                "the job before the commit: commit first"
+            )
+        raise _not_found(job_id)
 
 
-def _explain_absence(job_id: int, conn: psycopg.Connection[Any] | None) -> None:
-    if conn is not None and not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
-        raise Refused(
-            f"wait() for job {job_id} inside the transaction that enqueued it would never end, as no worker sees the "
-            "job before the commit: commit first"
-        )
-    raise JobNotFound(f"there is no job {job_id}: it never was, was rolled back, or its history is over")
+def _not_found(job_id: int) -> JobNotFound:
+    return JobNotFound(
+        f"there is no job {job_id}: it never was, was rolled back or not committed yet, or its history is over"
+    )
 
 
 def _at(epoch: float) -> datetime:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from qworker.admin import Admin, Queue
+from qworker.ambient import Ambient
 from qworker.enqueue import Enqueuer
 from qworker.errors import ConfigurationError, UnknownTask
 from qworker.job import Job
@@ -61,8 +62,9 @@ class App:
         #: Connections for enqueueing and looking.
         self.pool = Pool(dsn, schema)
         #: Looks at jobs, queues and nodes, and changes jobs by hand.
-        self.admin = Admin(self.pool)
-        self._enqueuer = Enqueuer(self.pool, self.admin)
+        ambient = Ambient(self.pool)
+        self.admin = Admin(self.pool, ambient)
+        self._enqueuer = Enqueuer(self.pool, self.admin, ambient)
         self._classes: dict[type, Task[..., Any]] = {}
 
     @overload
@@ -160,7 +162,7 @@ class App:
             raise UnknownTask(f"no task {name!r}; there are: {known}") from None
 
     def job(self, job_id: int) -> Job:
-        """Look a job up; raises JobNotFound."""
+        """Look a job up, in a Django transaction on its connection; raises JobNotFound."""
         return self.admin.show(job_id)
 
     def queue(self, name: str) -> Queue:

@@ -9,9 +9,6 @@ import sys
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
-
-from qworker.connection import resolve_dsn
 
 Connection = psycopg.Connection[Any]
 
@@ -33,7 +30,7 @@ def unwrap(conn: Any) -> Connection:
     if "sqlalchemy" in origins:
         return _sqlalchemy(conn)
     if "django" in origins and hasattr(conn, "ensure_connection"):
-        return _below_django(conn)
+        return below_django(conn)
     if isinstance(conn, psycopg.AsyncConnection) or "asyncpg" in origins:
         raise TypeError(
             f"using() takes {_WANTED}, not the asynchronous {_kind(conn)}; enqueue from a thread, on a connection "
@@ -49,26 +46,6 @@ def unwrap(conn: Any) -> Connection:
     raise TypeError(f"using() takes {_WANTED}, not {_kind(conn)}")
 
 
-def ambient(dsn: Any) -> Connection | None:
-    """Return the connection of the Django atomic() block that is running here, if it is the application's database."""
-    django = sys.modules.get("django.db")
-    settings = getattr(sys.modules.get("django.conf"), "settings", None)
-    if django is None or settings is None or not settings.configured:
-        return None
-    for wrapper in django.connections.all(initialized_only=True):
-        if wrapper.vendor == "postgresql" and wrapper.in_atomic_block:
-            conn = wrapper.connection
-            if isinstance(conn, psycopg.Connection) and _same_database(conn, dsn):
-                return _below_django(wrapper)
-    return None
-
-
-def _same_database(conn: Connection, dsn: Any) -> bool:
-    # Host and port may differ and mean the same server (a pooler, a socket); another name never is the same database.
-    wanted = conninfo_to_dict(resolve_dsn(dsn)).get("dbname")
-    return wanted is None or wanted == conn.info.dbname
-
-
 def _django(alias: str) -> Connection:
     django = sys.modules.get("django.db")
     if django is None:
@@ -76,10 +53,11 @@ def _django(alias: str) -> Connection:
     if alias not in django.connections:
         known = ", ".join(sorted(map(str, django.connections)))
         raise ValueError(f"using({alias!r}): Django has no database of that alias; it has {known}")
-    return _below_django(django.connections[alias])
+    return below_django(django.connections[alias])
 
 
-def _below_django(wrapper: Any) -> Connection:
+def below_django(wrapper: Any) -> Connection:
+    """Return the psycopg connection of a Django database; raises what Django raises where its block is broken."""
     if wrapper.vendor != "postgresql":
         raise TypeError(f"using({wrapper.alias!r}): this Django database is {wrapper.vendor}; jobs need PostgreSQL")
     wrapper.ensure_connection()

@@ -12,8 +12,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from qworker.admin import Admin
+from qworker.ambient import Ambient
 from qworker.bulk import Bulk
-from qworker.caller import Connection, ambient, json_in, refuse_bytes, unwrap
+from qworker.caller import Connection, json_in
 from qworker.errors import QworkerError
 from qworker.express import Express
 from qworker.job import Job, JobState, fresh, moment
@@ -41,9 +42,10 @@ LOOKS = 20
 class Enqueuer:
     """Makes jobs in one schema."""
 
-    def __init__(self, pool: Pool, admin: Admin) -> None:
+    def __init__(self, pool: Pool, admin: Admin, ambient: Ambient) -> None:
         self._pool = pool
         self._admin = admin
+        self._ambient = ambient
         self._sql = load("enqueue", pool.schema)
         self._express = Express(self._sql["express"])
 
@@ -53,7 +55,7 @@ class Enqueuer:
         A job whose unique key is taken is not made: the holder of the key is returned, as a duplicate.
         """
         text = encode(args)
-        caller = self._caller(conn)
+        caller = self._ambient.caller(conn)
         with self._pool.lend(caller) as database:
             job_id, state, enqueued_at, run_at = (
                 caller is None and self._sent(database, order, text)
@@ -81,18 +83,9 @@ class Enqueuer:
         """Make a job of each row, all or none; return their number or their ids."""
         bulk = Bulk(order, parameters, self._sql)
         write = bulk.ids if ids else bulk.count
-        caller = self._caller(conn)
+        caller = self._ambient.caller(conn)
         with self._pool.lend(caller) as database:
             return write(database, rows, own=caller is None)
-
-    def _caller(self, conn: Any) -> Connection | None:
-        """Return the connection that the job has to share with the caller, None if there is none."""
-        if conn is None:
-            return None
-        caller = ambient(self._pool.dsn) if conn is UNSET else unwrap(conn)
-        if caller is not None:
-            refuse_bytes(caller)
-        return caller
 
     def _sent(self, database: Connection, order: Order, text: str) -> Row | None:
         """Make a plain job on the short way; None if it takes the long one."""

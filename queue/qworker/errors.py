@@ -25,7 +25,7 @@ class UnknownTask(QworkerError, LookupError):
 
 
 class JobNotFound(QworkerError, LookupError):
-    """No job of that id is known: it never was, or its history is over."""
+    """No job of that id is known: it never was, is not committed yet, or its history is over."""
 
 
 class PermanentError(QworkerError):

@@ -1,6 +1,7 @@
 """A job as it was when it was looked at, and what can be done with it."""
 
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -38,16 +39,16 @@ UNFINISHED = (JobState.SCHEDULED, JobState.BLOCKED, JobState.AVAILABLE, JobState
 class Desk(Protocol):
     """Where a job turns to with questions about itself: `qworker.admin.Admin`."""
 
-    def show(self, job_id: int) -> "Job":
-        """Look at a job."""
+    def show(self, job_id: int, *, conn: Any = None) -> "Job":
+        """Look at a job; conn: the connection it was made or seen on, for this and the following."""
 
-    def cancel(self, *job_ids: int) -> dict[int, JobState]:
+    def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
         """Cancel jobs; the states of those that were not over."""
 
-    def retry(self, *job_ids: int) -> list[int]:
+    def retry(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Run failed jobs again; the ids of those that had failed."""
 
-    def discard(self, *job_ids: int) -> list[int]:
+    def discard(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Put failed jobs away; the ids of those that had failed."""
 
     def wait(self, job_id: int, timeout: float | None, conn: Any) -> Any:
@@ -99,7 +100,7 @@ class Job:
     #: True when enqueueing found this job instead of making another, because of its unique key.
     duplicate: bool = False
     _desk: Desk | None = field(default=None, repr=False, compare=False)
-    #: Weak reference to the caller's connection whose open transaction made the job.
+    #: Weak reference to the caller's connection in whose open transaction the job was made or seen.
     _conn: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -114,26 +115,34 @@ class Job:
         JobWasCancelled, JobNotFound, TimeoutError after `timeout` seconds (None waits for ever), and Refused where
         waiting could never end: inside a handler, and in the transaction that enqueues the job.
         """
-        return self._asked.wait(self.id, timeout, self._conn and self._conn())
+        return self._asked.wait(self.id, timeout, self._made_on)
 
     def refresh(self) -> "Job":
-        """Look at the job again; raises JobNotFound when its history is over."""
-        return self._asked.show(self.id)
+        """Look at the job again; raises JobNotFound when its history is over.
+
+        Like `cancel`, `retry` and `discard` it joins the transaction that made the job while this is open, or else a
+        Django transaction that is running here: what it changes is committed or rolled back with it.
+        """
+        return self._asked.show(self.id, conn=self._made_on)
 
     def cancel(self) -> bool:
         """Cancel the job: at once if it waits; a running one is interrupted within about a second.
 
         Returns False when it was over already.
         """
-        return self.id in self._asked.cancel(self.id)
+        return self.id in self._asked.cancel(self.id, conn=self._made_on)
 
     def retry(self) -> bool:
         """Let the failed job run again, with all its attempts; returns False when it has not failed."""
-        return self.id in self._asked.retry(self.id)
+        return self.id in self._asked.retry(self.id, conn=self._made_on)
 
     def discard(self) -> bool:
         """Put the failed job away; returns False when it has not failed."""
-        return self.id in self._asked.discard(self.id)
+        return self.id in self._asked.discard(self.id, conn=self._made_on)
+
+    @property
+    def _made_on(self) -> Any:
+        return None if self._conn is None else self._conn()
 
     @property
     def _asked(self) -> Desk:
@@ -159,7 +168,7 @@ def fresh(**named: Any) -> Job:
     return job
 
 
-def from_row(row: Sequence[Any], desk: Desk | None = None, *, duplicate: bool = False) -> Job:
+def from_row(row: Sequence[Any], desk: Desk | None = None, *, duplicate: bool = False, conn: Any = None) -> Job:
     """Make a job of a row: columns in the order of the fields, moments as seconds since 1970, JSON as text."""
     named = dict(zip(_COLUMNS, row, strict=True))
     for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_at"):
@@ -169,7 +178,7 @@ def from_row(row: Sequence[Any], desk: Desk | None = None, *, duplicate: bool = 
     named["errors"] = tuple(json.loads(named["errors"] or "[]"))
     named["tags"] = tuple(named["tags"] or ())
     named["state"] = JobState(named["state"])
-    return Job(**named, duplicate=duplicate, _desk=desk)
+    return Job(**named, duplicate=duplicate, _desk=desk, _conn=None if conn is None else weakref.ref(conn))
 
 
 def moment(epoch: float | None) -> datetime | None:

@@ -1,18 +1,23 @@
 """Jobs in the transactions of Django: the running atomic() block is the default."""
 
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import django.db  # type: ignore[import-untyped]
+import psycopg
 import pytest
 from django.conf import settings  # type: ignore[import-untyped]
 from django.db import transaction
 from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from qworker import App, Refused, Task
+from qworker import App, JobNotFound, Refused, Task, ambient
+from qworker.migrations import migrate
+from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
-from tests.qworker.conftest import Query
+from tests.qworker.conftest import Hand, Query
 
 COUNT = "SELECT count(*) FROM qworker.job"
 
@@ -159,3 +164,132 @@ def test_what_is_no_postgresql_or_no_database_is_refused(send: Task[..., None]) 
         send.using("lite").enqueue(1)
     with pytest.raises(ValueError, match=r"no database of that alias; it has default, lite, replica"):
         send.using("other").enqueue(1)
+
+
+def test_what_is_done_to_a_job_inside_a_block_belongs_to_the_block(
+    send: Task[..., None], app: App, query: Query
+) -> None:
+    with transaction.atomic():
+        job = send.enqueue(1)
+        assert app.job(job.id).refresh() == job.refresh()
+        assert app.job(job.id).cancel()
+        assert job.refresh().state == "cancelled"
+    assert job.refresh().state == "cancelled"
+    kept = send.enqueue(2)
+    with transaction.atomic():
+        assert kept.cancel()
+        assert query("SELECT state::text FROM qworker.job") == [("available",)]
+        transaction.set_rollback(True)
+    assert app.job(kept.id).state == "available"
+
+
+@pytest.mark.parametrize(("verb", "ends"), [("retry", "available"), ("discard", "discarded")])
+def test_failed_jobs_are_settled_with_the_block(
+    send: Task[..., None], query: Query, hand: Hand, verb: str, ends: str
+) -> None:
+    job = send.enqueue(1)
+    hand.claim()
+    hand.fail(job.id)
+    with transaction.atomic():
+        assert getattr(job, verb)()
+        transaction.set_rollback(True)
+    assert job.refresh().state == "failed"
+    with transaction.atomic():
+        assert getattr(job, verb)()
+        assert job.refresh().state == ends
+        assert query("SELECT state::text FROM qworker.jobs") == [("failed",)]
+    assert job.refresh().state == ends
+
+
+def test_a_job_that_is_not_committed_is_not_waited_for_and_not_found_elsewhere(
+    send: Task[..., None], app: App, database: Database
+) -> None:
+    elsewhere = App(database.dsn)
+    with transaction.atomic():
+        job = send.enqueue(1)
+        with pytest.raises(Refused, match="would never end"):
+            app.job(job.id).wait()
+        with ThreadPoolExecutor() as threads, pytest.raises(JobNotFound, match="not committed yet"):
+            threads.submit(elsewhere.job, job.id).result()
+    elsewhere.close()
+
+
+def test_without_autocommit_each_statement_is_in_a_transaction(
+    send: Task[..., None], connections: Any, query: Query
+) -> None:
+    connections["default"].ensure_connection()
+    transaction.set_autocommit(False)
+    send.enqueue(1)
+    assert query(COUNT) == [(0,)]
+    transaction.rollback()
+    send.enqueue(2)
+    transaction.commit()
+    transaction.set_autocommit(True)
+    assert query("SELECT args FROM qworker.job") == [({"n": 2},)]
+
+
+@pytest.fixture(scope="module")
+def other_server() -> Iterator[str]:
+    """Another server with a database of the same name as the test's."""
+    with EmbeddedPostgres() as server:
+        with psycopg.connect(server.dsn, autocommit=True) as conn:
+            conn.execute("CREATE DATABASE qworker_shared")
+        dsn = make_conninfo(server.dsn, dbname="qworker_shared")
+        with psycopg.connect(dsn) as conn:
+            migrate(conn)
+        yield dsn
+
+
+def on(connections: Any, dsn: str) -> Any:
+    """Have Django's database `replica` lead to another server."""
+    parts = conninfo_to_dict(dsn)
+    names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "NAME": "dbname"}
+    connections["replica"].settings_dict.update({name: parts[key] for name, key in names.items()})
+    return transaction.atomic(using="replica")
+
+
+def test_a_database_of_the_same_name_on_another_server_is_another(
+    send: Task[..., None], connections: Any, query: Query, other_server: str
+) -> None:
+    with on(connections, other_server):
+        with pytest.warns(RuntimeWarning, match="'replica' is on another server"):
+            send.enqueue(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            send.enqueue(2)
+    assert query(COUNT) == [(2,)]
+    with psycopg.connect(other_server) as conn:
+        assert conn.execute(COUNT).fetchone() == (0,)
+
+
+def test_one_server_under_two_names_is_one_and_asked_once(
+    send: Task[..., None], app: App, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def identity(conn: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return found(conn)
+
+    found = ambient._identity
+    monkeypatch.setattr(ambient, "_identity", identity)
+    parts = conninfo_to_dict(str(app.dsn))
+    assert parts["host"] == "127.0.0.1"
+    app.pool.dsn = make_conninfo(str(app.dsn), host="localhost")
+    for n in range(3):
+        with transaction.atomic():
+            send.enqueue(n)
+            assert query(COUNT) == [(n,)]
+    assert asked == 2, "once on each of the two"
+
+
+def test_a_broken_transaction_of_the_caller_is_said_as_ever(send: Task[..., None], app: App, connections: Any) -> None:
+    app.pool.dsn = make_conninfo(str(app.dsn), host="localhost")
+    connections["default"].ensure_connection()
+    with transaction.atomic():
+        with pytest.raises(psycopg.Error):
+            connections["default"].connection.execute("SELECT 1/0")
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            send.enqueue(1)
+        transaction.set_rollback(True)

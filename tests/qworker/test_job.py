@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
+from psycopg.rows import dict_row
 
 from qworker import App, JobFailed, JobNotFound, JobState, JobWasCancelled, Refused, Task
 from qworker.context import RunningJob, running
@@ -231,3 +232,22 @@ def test_only_failed_jobs_are_discarded(add: Task[..., None], hand: Hand) -> Non
     assert job.discard()
     assert job.refresh().state is JobState.DISCARDED
     assert not job.retry()
+
+
+def test_what_is_done_to_a_job_on_the_callers_connection_belongs_to_its_transaction(
+    add: Task[..., None], app: App, database: Database
+) -> None:
+    conn = database.connect(autocommit=False, row_factory=dict_row)
+    job = add.using(conn).enqueue(1)
+    with pytest.raises(JobNotFound, match="not committed yet"):
+        app.job(job.id)
+    assert job.refresh().refresh().args == {"a": 1}
+    conn.commit()
+    job = add.using(conn).enqueue(2)
+    conn.execute("SAVEPOINT mine")
+    assert job.cancel()
+    assert job.refresh().state == "cancelled"
+    conn.execute("ROLLBACK TO mine")
+    conn.commit()
+    assert job.refresh().state == "available"
+    assert app.job(job.id).cancel()

@@ -1,0 +1,111 @@
+"""Which connection a statement belongs on: the caller's transaction, if there is one, or one of the application's."""
+
+import os
+import sys
+import warnings
+from time import monotonic
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from qworker.caller import Connection, below_django, refuse_bytes, unwrap
+from qworker.connection import resolve_dsn
+from qworker.options import UNSET
+from qworker.pool import Pool
+
+#: Seconds after which a server that was another one is asked again: a failover may have brought the two together.
+RECHECK = 60.0
+
+# Addresses do not tell: one server has many of them, and behind a proxy many servers have one.
+_IDENTITY: LiteralString = """
+SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text, d.oid::pg_catalog.int8
+  FROM pg_catalog.pg_database AS d
+ WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+"""
+
+_Place = tuple[str, bytes, bytes, bytes]
+
+
+class Ambient:
+    """Finds the caller's connection; it has to lead to the application's database."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        #: By where the application's database and the caller's are: whether they are one, and until when that counts.
+        self._same: dict[_Place, tuple[bool, float]] = {}
+
+    def caller(self, conn: Any = UNSET) -> Connection | None:
+        """Return the connection that carries the caller's transaction, None if there is none.
+
+        Without a word of the caller that is the connection of a Django transaction which is running here.
+        """
+        if conn is None:
+            return None
+        caller = self._django() if conn is UNSET else unwrap(conn)
+        if caller is not None:
+            refuse_bytes(caller)
+        return caller
+
+    def joined(self, conn: Connection | None) -> Connection | None:
+        """Return the connection on which a job is seen that was made on `conn`, None for the application's own."""
+        if conn is not None and not conn.closed and conn.pgconn.transaction_status != TransactionStatus.IDLE:
+            return conn
+        return self.caller()
+
+    def _django(self) -> Connection | None:
+        django = sys.modules.get("django.db")
+        settings = getattr(sys.modules.get("django.conf"), "settings", None)
+        if django is None or settings is None or not settings.configured:
+            return None
+        for wrapper in django.connections.all(initialized_only=True):
+            # Without autocommit each statement belongs to a transaction, with or without a block.
+            if wrapper.vendor == "postgresql" and (wrapper.in_atomic_block or not wrapper.autocommit):
+                conn = wrapper.connection
+                if isinstance(conn, psycopg.Connection) and self._is_ours(conn, wrapper.alias):
+                    return below_django(wrapper)
+        return None
+
+    def _is_ours(self, conn: Connection, alias: str) -> bool:
+        dsn, pgconn = resolve_dsn(self._pool.dsn), conn.pgconn
+        place = (dsn, pgconn.host, pgconn.port, pgconn.db)
+        same, until = self._same.get(place, (False, 0.0))
+        if same or monotonic() < until:
+            return same
+        if pgconn.transaction_status == TransactionStatus.INERROR:
+            return True  # it answers no question; the server will say so
+        wanted = conninfo_to_dict(dsn)
+        name = wanted.get("dbname")
+        if name is not None and name != conn.info.dbname:
+            same = False  # another name never is the same database
+        elif _leads_to(wanted, conn) or (not dsn and not os.environ.keys() & {"PGHOST", "PGSERVICE", "PGDATABASE"}):
+            same = True
+        else:
+            with self._pool.lend() as own:
+                same = _identity(own) == _identity(conn)
+            if not same:
+                self._warn(conn, alias)
+        self._same[place] = same, monotonic() + RECHECK
+        return same
+
+    def _warn(self, conn: Connection, alias: str) -> None:
+        warnings.warn(
+            f"the transaction of Django's database {alias!r} is on another server ({conn.info.host}:{conn.info.port}) "
+            f"than the jobs, though both databases are named {conn.info.dbname!r}: jobs do not join it, and commit at "
+            f"once. using({alias!r}) joins it all the same; conn=None says that this is meant",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _leads_to(wanted: dict[str, Any], conn: Connection) -> bool:
+    """Tell whether a DSN, read by libpq, says in so many words where a connection leads."""
+    info = conn.info
+    host, port = wanted.get("hostaddr") or wanted.get("host"), wanted.get("port") or "5432"
+    return wanted.get("dbname") == info.dbname and host in {info.host, info.hostaddr} and str(port) == str(info.port)
+
+
+def _identity(conn: Connection) -> tuple[Any, ...] | None:
+    return psycopg.Cursor(conn, row_factory=tuple_row).execute(_IDENTITY).fetchone()
