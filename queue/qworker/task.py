@@ -1,14 +1,13 @@
 """A task: a function or class whose calls are stored as jobs, under its name and with its defaults."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import update_wrapper
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature, unwrap
-from pathlib import Path
+from inspect import signature
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from qworker.errors import ConfigurationError, JobFailed
+from qworker.handlers import default_name, place, refuse_asynchronous
 from qworker.job import Job
 from qworker.options import UNSET, Named, Options, Unset, word
 from qworker.order import Order
@@ -48,7 +47,7 @@ class Task(Generic[P, R]):
         slow_after: float | Unset | None = UNSET,
         transactional: bool = False,
     ) -> None:
-        _refuse_asynchronous(call)
+        refuse_asynchronous(call)
         #: What jobs call it; "module.qualname" unless given.
         self.name = word("name", name if name is not None else default_name(call))
         #: Queue of its jobs, unless they say otherwise.
@@ -68,7 +67,7 @@ class Task(Generic[P, R]):
         #: What the worker calls when a job has failed for good.
         self.hook: Hook | None = None
         #: Where it is written, for people.
-        self.place = _place(call)
+        self.place = place(call)
         self.defaults = defaults
         self.sender = sender
         self._call = call
@@ -120,7 +119,8 @@ class Task(Generic[P, R]):
     def on_failure(self, hook: Hook) -> Hook:
         """Have the worker call `hook(job, error)` once when a job has failed for good."""
         if self.hook is not None:
-            raise ConfigurationError(f"task {self.name} has an on_failure hook already: {_place(self.hook)}")
+            raise ConfigurationError(f"task {self.name} has an on_failure hook already: {place(self.hook)}")
+        refuse_asynchronous(hook)
         self.hook = hook
         return hook
 
@@ -135,10 +135,11 @@ class Task(Generic[P, R]):
             )
         if lost := signature(kind).parameters.keys() - {field.name for field in fields(kind)}:
             raise ConfigurationError(f"{self.name}: {', '.join(sorted(lost))} would be lost: a job keeps fields alone")
-        _refuse_asynchronous(handle)
+        refuse_asynchronous(handle)
         build: Callable[..., Any] = kind
         self.handler = lambda *args, **kwargs: build(*args, **kwargs).handle()
-        if callable(getattr(kind, "failed", None)):
+        if callable(failed := getattr(kind, "failed", None)):
+            refuse_asynchronous(failed)
             self.hook = lambda job, error: _rebuild(kind, job).failed(error)
 
 
@@ -183,38 +184,6 @@ class Prepared(Generic[P]):
             rest = f"; for {', '.join(others)} there is .options({next(iter(others))}=...)" if others else ""
             raise TypeError(f"using() takes a connection and nothing else{rest}")
         return self.options(conn=conn)
-
-
-def default_name(call: Any) -> str:
-    """Return "module.qualname".
-
-    A script that enqueues its own tasks is `__main__`, while the worker imports it by its name, which is what counts.
-    """
-    module, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
-    if module is None or name is None:
-        raise ConfigurationError(f"{call!r} has no name of its own: give the task one with name=")
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        module = spec.name if spec else Path(file).stem if file else module
-    return f"{module}.{name}"
-
-
-def _place(call: Any) -> str:
-    code = getattr(unwrap(call), "__code__", None)
-    where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    return f"{getattr(call, '__module__', None)}.{getattr(call, '__qualname__', call)}{where}"
-
-
-def _refuse_asynchronous(call: Callable[..., Any]) -> None:
-    if iscoroutinefunction(call) or isasyncgenfunction(call):
-        raise ConfigurationError(
-            f"{_place(call)} is asynchronous; handlers are plain functions: call asyncio.run(...) in one"
-        )
-    if isgeneratorfunction(call):
-        raise ConfigurationError(
-            f"{_place(call)} is a generator: calling it would run nothing; loop inside the handler"
-        )
 
 
 def instance_args(instance: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -451,3 +451,42 @@ def takes_effect_as_another() -> None:
 def works_elsewhere() -> None:
     with psycopg.connect(os.environ["QWORKER_DSN"]) as connection:
         connection.execute("SELECT 1")
+
+
+async def _unrun() -> None:
+    note("ran", job=current_job.id)
+
+
+def _unrun_generator() -> Iterator[int]:
+    note("ran", job=current_job.id)
+    yield 1
+
+
+async def _unrun_asynchronous_generator() -> AsyncIterator[int]:
+    note("ran", job=current_job.id)
+    yield 1
+
+
+class _Awaitable:
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+UNDONE: dict[str, Callable[[], Any]] = {
+    "coroutine": _unrun,
+    "generator": _unrun_generator,
+    "async_generator": _unrun_asynchronous_generator,
+    "_Awaitable": _Awaitable,
+    "map": lambda: map(note, ["ran"]),
+    "filter": lambda: filter(note, ["ran"]),
+}
+
+
+@app.task(name="undone", retry=Retry(2, backoff=0.05, jitter=0))
+def undone(kind: str) -> Any:
+    return UNDONE[kind]()
+
+
+@undone.on_failure
+def undone_hook(job: Job, error: JobFailed) -> Any:
+    return UNDONE[job.args["kind"]]()

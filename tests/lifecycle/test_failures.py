@@ -48,6 +48,20 @@ def test_the_policy_decides_how_often_a_job_is_tried(node: Node, error: str, ret
     assert [event["attempt"] for event in node.events("job.failed", job=job.id)] == [attempts]
 
 
+@pytest.mark.parametrize("kind", handlers.UNDONE)
+def test_an_attempt_that_returns_work_undone_has_failed_and_a_hook_likewise(
+    node: Node, module_cluster: Cluster, kind: str
+) -> None:
+    job = reached(handlers.undone.enqueue(kind))
+    assert (job.state, job.attempt, len(job.errors)) == (JobState.FAILED, 2, 2)
+    assert job.errors[-1]["type"] == "TypeError"
+    assert job.errors[-1]["message"].startswith(f"the handler returned a {kind}")
+    assert "nothing of it ran" in job.errors[-1]["message"]
+    until(lambda: any(kind in str(event) for event in node.events("job.hook_failed", task="undone")))
+    assert module_cluster.notes("ran") == []
+    assert "never awaited" not in node.tail(10_000)
+
+
 def test_pauses_between_attempts_grow(node: Node, module_cluster: Cluster) -> None:
     job = handlers.raises.options(retry=Retry(3, backoff=0.2, factor=3, jitter=0)).enqueue("ValueError")
     reached(job)
@@ -97,7 +111,7 @@ def test_a_class_task_hears_of_its_failure(node: Node, module_cluster: Cluster) 
 
 def test_an_error_in_the_hook_is_logged_and_loses_nothing(node: Node, module_cluster: Cluster) -> None:
     job = shop.hooked.enqueue(hook_fails=True)
-    event = node.await_event("job.hook_failed", task="hooked", error="RuntimeError('the hook is broken too')")
+    event = node.await_event("job.hook_failed", task="hooked", error="RuntimeError: the hook is broken too")
     assert "the hook is broken too" in event["exception"]
     idle(module_cluster)
     assert len(module_cluster.notes("hook", job=job.id)) == 1

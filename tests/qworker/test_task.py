@@ -1,10 +1,11 @@
 """Declaring tasks."""
 
+import asyncio
 import subprocess
 import sys
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -87,6 +88,88 @@ def test_what_would_not_run_as_a_plain_call_is_refused(app: App) -> None:
         app.task(coroutine)
     with pytest.raises(ConfigurationError, match="generator"):
         app.task(generator)
+
+
+def traced(call: Any) -> Any:
+    @wraps(call)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    return wrapper
+
+
+def run_async(call: Any) -> Any:
+    @wraps(call)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run(call(*args, **kwargs))
+
+    return wrapper
+
+
+async def coroutine(n: int = 1) -> int:
+    return n
+
+
+def generator() -> Any:
+    yield 1
+
+
+async def asynchronous_generator() -> Any:
+    yield 1
+
+
+class Instance:
+    async def __call__(self) -> None: ...
+
+
+class Method:
+    async def method(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        traced(coroutine), traced(traced(coroutine)), traced(asynchronous_generator), partial(coroutine, 1),
+        partial(partial(traced(coroutine)), n=1), traced(partial(coroutine)), Instance(), partial(Instance()),
+        Method().method, traced(Method().method),
+    ],
+)  # fmt: skip
+def test_a_coroutine_is_refused_behind_what_stands_before_it(app: App, call: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"asynchronous.*asyncio\.run"):
+        app.task(name="send")(call)
+    task = app.task(name="other")(lambda: None)
+    with pytest.raises(ConfigurationError, match="asynchronous"):
+        task.on_failure(call)
+
+
+@pytest.mark.parametrize("call", [traced(generator), partial(generator)])
+def test_a_generator_is_refused_behind_what_stands_before_it(app: App, call: Any) -> None:
+    with pytest.raises(ConfigurationError, match="generator"):
+        app.task(name="send")(call)
+
+
+def test_methods_of_class_tasks_are_plain_functions_too(app: App) -> None:
+    with pytest.raises(ConfigurationError, match="asynchronous"):
+
+        @app.task(name="send")
+        @dataclass
+        class Send:
+            @traced
+            async def handle(self) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="asynchronous"):
+
+        @app.task(name="other")
+        @dataclass
+        class Other:
+            def handle(self) -> None: ...
+            async def failed(self, error: Exception) -> None: ...
+
+
+def test_a_decorator_that_runs_the_coroutine_makes_a_plain_function(app: App) -> None:
+    task = app.task(name="send")(run_async(coroutine))
+    assert task(4) == 4
+    assert app.task(name="traced")(traced(run_async(coroutine)))(5) == 5
 
 
 def test_what_is_no_named_function_is_refused(app: App) -> None:

@@ -26,6 +26,7 @@ from qworkerd.worker.decide import decide, describe, interrupt_of
 from qworkerd.worker.forks import Forks
 from qworkerd.worker.gate import Gate
 from qworkerd.worker.lending import Lending
+from qworkerd.worker.returned import done
 from qworkerd.worker.session import TransactionEnded
 
 #: Bit of job.flags: the job is the failure hook of another one.
@@ -105,7 +106,7 @@ class Runner:
             if flags & HOOK:
                 handler, arguments = self._hook(task), {"job_id": arguments["job"]}
             positional = arguments.pop("*", ())
-            result = self._gate.call(copy_context().run, (handler, *positional), arguments, deadline)
+            result = done(self._gate.call(copy_context().run, (handler, *positional), arguments, deadline))
         except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
             raised = error
         ended = monotonic()
@@ -239,7 +240,7 @@ class Runner:
         def call(job_id: int) -> None:
             job: Job = self._app.job(job_id)
             if task.hook is not None:
-                task.hook(job, JobFailed(job_id, job.errors[-1] if job.errors else None))
+                done(task.hook(job, JobFailed(job_id, job.errors[-1] if job.errors else None)))
 
         return call
 
