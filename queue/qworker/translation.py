@@ -1,5 +1,6 @@
 """Says in qworker's words what the driver's errors mean, once, where its statements leave this library."""
 
+import re
 from typing import Any
 
 import psycopg
@@ -8,7 +9,7 @@ from qworker.connection import redact
 from qworker.errors import DatabaseUnavailable, QworkerError, Refused, SchemaError
 from qworker.statements import DEFAULT_SCHEMA
 
-_LACKING = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
+_LACKING = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction)
 
 
 def explain(error: BaseException, conn: psycopg.Connection[Any], schema: str, *, own: bool) -> QworkerError | None:
@@ -16,9 +17,9 @@ def explain(error: BaseException, conn: psycopg.Connection[Any], schema: str, *,
 
     own: the connection is one of ours, not the caller's.
     """
-    if isinstance(error, _LACKING) or (
-        # "operator does not exist" has the same SQLSTATE, and speaks of values.
-        isinstance(error, psycopg.errors.UndefinedFunction) and f"{schema}." in (error.diag.message_primary or "")
+    if isinstance(error, psycopg.errors.UndefinedColumn) or (
+        # What another's trigger lacks is not ours; "operator does not exist" has a function's SQLSTATE.
+        isinstance(error, _LACKING) and re.search(rf'"{schema}"|\b{schema}\.', error.diag.message_primary or "")
     ):
         return SchemaError(
             f"schema {schema!r} in database {conn.info.dbname!r} is missing or older than this code "

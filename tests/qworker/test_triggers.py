@@ -103,7 +103,7 @@ def test_a_refused_job_is_sent_once(admin: Postgres, task: Task[..., None]) -> N
     """A second try would fire triggers again, and wait for each lock twice as long."""
     admin.execute(
         "CREATE SEQUENCE tries; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
-        " BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'no'; END $$;"
+        " BEGIN PERFORM nextval('public.tries'); RAISE EXCEPTION 'no'; END $$;"
         " CREATE TRIGGER refuse BEFORE INSERT ON qworker.job FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
     with pytest.raises(psycopg.errors.RaiseException, match=r"^no"):
@@ -139,4 +139,13 @@ def test_an_operator_that_does_not_exist_is_not_a_missing_schema(admin: Postgres
         " CREATE TRIGGER broken BEFORE INSERT ON qworker.job FOR EACH ROW EXECUTE FUNCTION broken()"
     )
     with pytest.raises(psycopg.errors.UndefinedFunction, match="operator does not exist"):
+        task.enqueue(1)
+
+
+def test_what_a_trigger_lacks_is_not_a_missing_schema(admin: Postgres, task: Task[..., None]) -> None:
+    admin.execute(
+        "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM 1 FROM nowhere; END $$;"
+        " CREATE TRIGGER broken BEFORE INSERT ON qworker.job FOR EACH ROW EXECUTE FUNCTION broken()"
+    )
+    with pytest.raises(psycopg.errors.UndefinedTable, match="nowhere"):
         task.enqueue(1)
