@@ -144,7 +144,10 @@ class App:
         return declare
 
     def enqueue(self, instance: Any, **options: Unpack[Named]) -> Job:
-        """Store a job that rebuilds a class task's instance from its fields and calls `handle`."""
+        """Store a job that rebuilds a class task's instance from its fields and calls `handle`.
+
+        The fields are stored as they are now; the worker passes them to the class, so that `__post_init__` runs again.
+        """
         task = self._classes.get(type(instance))
         if task is None:
             raise TypeError(

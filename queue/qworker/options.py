@@ -123,6 +123,15 @@ def word(name: str, value: Any, longest: int = MAX_NAME) -> str:
     return value
 
 
+def _queue(name: str, value: Any) -> str:
+    queue = word(name, value)
+    if "," in queue or queue != queue.strip():
+        raise ValueError(
+            f"{name} has no comma, and no blank at either end, as --queues could not name it: not {value!r}"
+        )
+    return queue
+
+
 def _priority(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is a number from 0 (first) to 9, not {value!r}")
@@ -192,7 +201,7 @@ def _tags(name: str, value: Any) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "queue": word,
+    "queue": _queue,
     "priority": _priority,
     "delay": seconds,
     "run_at": moment,

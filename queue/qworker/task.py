@@ -77,14 +77,14 @@ class Task(Generic[P, R]):
         self._plain = Prepared(self, Options())
         update_wrapper(self, call, updated=())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
         return self._call(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Store a job that calls the function with these arguments.
 
         Raises TypeError when the signature refuses them or they are no JSON, ValueError for NaN, NUL and the like,
@@ -156,7 +156,7 @@ class Prepared(Generic[P]):
     def __repr__(self) -> str:
         return f"<{self._task!r} with {self._options!r}>"
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Store a job with these options; see `Task.enqueue`."""
         task = self._task
         return task.sender.one(self._order, task.parameters.bind(args, kwargs), self._options.conn)

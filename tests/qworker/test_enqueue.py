@@ -1,7 +1,7 @@
 """Enqueueing one job on the application's own connection."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from unittest.mock import Mock
 
@@ -218,3 +218,34 @@ def test_a_driver_error_that_is_the_callers_stays_the_drivers(send: Task[..., No
         conn.execute("SELECT no_such_function()")
     with pytest.raises(psycopg.errors.InFailedSqlTransaction):
         send.using(conn).enqueue(1)
+
+
+def test_an_argument_may_be_named_self(app: App, query: Query) -> None:
+    @app.task(name="bound")
+    def bound(self: int, args: int, kwargs: int) -> int:
+        return self + args + kwargs
+
+    assert bound(self=1, args=2, kwargs=3) == 6
+    bound.enqueue(self=1, args=2, kwargs=3)
+    bound.options(priority=1).enqueue(self=1, args=2, kwargs=3)
+    bound.enqueue_many([{"self": 1, "args": 2, "kwargs": 3}])
+    assert query("SELECT args FROM qworker.job") == [({"self": 1, "args": 2, "kwargs": 3},)] * 3
+
+
+def test_a_class_is_built_again_of_the_fields_as_they_are(app: App) -> None:
+    @app.task(name="ship")
+    @dataclass
+    class Ship:
+        slug: str
+        built: int = field(init=False, default=0)
+
+        def __post_init__(self) -> None:
+            self.slug = self.slug.lower()
+            self.built += 1
+
+        def handle(self) -> tuple[str, int]:
+            return self.slug, self.built
+
+    job = app.enqueue(Ship("ABC"))
+    assert job.args == {"slug": "abc"}
+    assert app.get_task("ship").handler(**job.args) == ("abc", 1)

@@ -114,3 +114,9 @@ def test_triggers_can_call_it(database: Database, query: Query) -> None:
     conn.execute("CREATE TRIGGER t AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION pg_temp.on_order()")
     conn.execute("INSERT INTO orders SELECT generate_series(1, 3)")
     assert query("SELECT args FROM qworker.job ORDER BY id") == [({"id": 1},), ({"id": 2},), ({"id": 3},)]
+
+
+@pytest.mark.parametrize("queue", ["a,b", " a", "a ", ","])
+def test_a_queue_that_no_node_could_be_told_of_is_refused(query: Query, queue: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="queue must have no comma, and no blank"):
+        query("SELECT qworker.enqueue('send', queue => %s)", queue)

@@ -110,6 +110,8 @@ def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
         found = tuple(dict.fromkeys(part.strip() for part in parts))
         if not found or not all(part.isprintable() and 0 < len(part) <= LONGEST_NAME for part in found):
             raise ValueError(f"must be names of 1 to {LONGEST_NAME} printable characters, separated by commas")
+        if any("," in part for part in found):
+            raise ValueError("must be names without commas")
         return found
 
     return _declare(default, Kind(metavar, text, read))

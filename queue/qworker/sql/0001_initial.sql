@@ -222,6 +222,10 @@ BEGIN
     IF coalesce(enqueue.queue, '') = '' THEN
         RAISE EXCEPTION 'qworker: queue must not be empty' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF strpos(enqueue.queue, ',') > 0 OR enqueue.queue <> btrim(enqueue.queue) THEN
+        RAISE EXCEPTION 'qworker: queue must have no comma, and no blank at either end, not %', quote_literal(enqueue.queue)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF coalesce(enqueue.priority, -1) NOT BETWEEN 0 AND 9 THEN
         RAISE EXCEPTION 'qworker: priority must be between 0 (first) and 9, not %', coalesce(enqueue.priority::text, 'NULL')
             USING ERRCODE = 'invalid_parameter_value';
