@@ -12,7 +12,7 @@ from qworker.job import Job
 from qworker.options import UNSET, Named, Options, Unset, timeout
 from qworker.pool import Pool
 from qworker.statements import DEFAULT_SCHEMA, qualify
-from qworker.task import Task, instance_args
+from qworker.task import Hook, Task, instance_args
 
 if TYPE_CHECKING:
     from qworker.schedule import Misfire, Schedule
@@ -21,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
 T = TypeVar("T", bound=Task[..., Any])
+H = TypeVar("H", bound=Hook)
 
 
 class Declaration:
@@ -59,6 +60,8 @@ class App:
         self.tasks: dict[str, Task[..., Any]] = {}
         #: The schedules by name.
         self.schedules: dict[str, Schedule] = {}
+        #: What is called for every failed attempt, see `on_error`.
+        self.error_hooks: list[Hook] = []
         #: Connections for enqueueing and looking.
         self.pool = Pool(dsn, schema)
         #: Looks at jobs, queues and nodes, and changes jobs by hand.
@@ -142,6 +145,20 @@ class App:
             return task
 
         return declare
+
+    def on_error(self, hook: H) -> H:
+        """Have `hook(job, error)` called for every attempt that fails, whether another follows or not.
+
+        error is a JobFailed: type, message, traceback, attempt, and cause where the worker died or the node was lost.
+        Its __cause__ is what the handler raised, None where its process is gone. job.state is FAILED if no attempt
+        follows. Hooks run in a thread of the worker, or of the scheduler where the worker died, at most once for each
+        attempt. Nothing waits for them, and what they raise is logged. For what must not be missed there is
+        `Task.on_failure`, which is a job.
+        """
+        if not callable(hook):
+            raise TypeError(f"on_error takes a function of (job, error), not {hook!r}")
+        self.error_hooks.append(hook)
+        return hook
 
     def enqueue(self, instance: Any, **options: Unpack[Named]) -> Job:
         """Store a job that rebuilds a class task's instance from its fields and calls `handle`.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection
 from psycopg.types.json import Jsonb
@@ -21,7 +21,7 @@ NOWHERE = "(0,0)"
 PREPARED = "prepared"
 
 #: What is noted on the jobs of a node that is gone; time and attempt are added by the statement.
-_NODE_LOST = json.dumps({"type": "NodeLost", "cause": "node-lost", "message": "the node that ran this job was lost"})
+NODE_LOST = {"type": "NodeLost", "cause": "node-lost", "message": "the node that ran this job was lost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,16 @@ class Sight:
     def waiting(self) -> bool:
         """Whether a job could be claimed."""
         return any(front is not None for front in self.fronts)
+
+
+class LostJob(NamedTuple):
+    """A job whose node was lost, as it stands now: its attempt is no longer counted."""
+
+    id: int
+    task: str
+    queue: str
+    attempt: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +204,8 @@ class Nodes:
 
     def lose(
         self, database: Database, token: int, job: int, max_losses: int, error: str, hooks: Iterable[str] = ()
-    ) -> int:
-        """Give back the job that ran when its node had to stop; return 1 if it was still the claim's.
+    ) -> list[LostJob]:
+        """Give back the job that ran when its node had to stop; return it if it was still the claim's.
 
         hooks are the tasks that have a failure hook: lost too often, the job fails.
         """
@@ -223,9 +233,9 @@ class Nodes:
         """Declare a node dead unless its beat has moved."""
         return bool(self._rows(database, "bury_node", dead=dead, beat=beat))
 
-    def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> int:
-        """Free up to 1,000 jobs of a dead node; return how many. hooks as for `lose`."""
-        return self._lose(database, max_losses, _NODE_LOST, hooks, dead=dead)
+    def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> list[LostJob]:
+        """Free up to 1,000 jobs of a dead node; return them. hooks as for `lose`."""
+        return self._lose(database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead)
 
     def _lose(
         self,
@@ -237,11 +247,11 @@ class Nodes:
         dead: int | None = None,
         job: int | None = None,
         token: int | None = None,
-    ) -> int:
+    ) -> list[LostJob]:
         rows = self._rows(
             database, "lose", dead=dead, id=job, token=token, max_losses=max_losses, error=error, hooks=list(hooks)
         )
-        return len(rows)
+        return [LostJob(*row) for row in rows]
 
     def declare_cron(
         self, database: Database, node: int, *, name: str, task: str, expression: str, timezone: str

@@ -148,7 +148,7 @@ WRITES: dict[str, tuple[Callable[[Connection, int, int], Any], Callable[[Known],
     "fail": (lambda c, t, j: claims.fail(c, t, j, error=ERROR, hook=False), Known.fail),
     "release": (lambda c, t, j: claims.release(c, t, [j]), Known.release),
     "charge": (lambda c, t, j: nodes.charge(c, t, j, delay=0.0, error=ERROR), Known.charge),
-    "lose": (lambda c, t, j: nodes.lose(c, t, j, MAX_LOSSES, ERROR), Known.lose),
+    "lose": (lambda c, t, j: len(nodes.lose(c, t, j, MAX_LOSSES, ERROR)), Known.lose),
     "progress": (lambda c, t, j: claims.progress(c, t, j, "{}"), Known.go_on),
 }
 
@@ -306,7 +306,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES), tells=st.booleans())
     def lose_a_node(self, node: int, *, tells: bool) -> None:
         mine = [job for job in self.of("running") if job.node == node]
-        assert nodes.rescue(self.conn, node, MAX_LOSSES, ["noop"] if tells else []) == len(mine)
+        assert len(nodes.rescue(self.conn, node, MAX_LOSSES, ["noop"] if tells else [])) == len(mine)
         for job in mine:
             job.lose()
         given_up = [job for job in mine if job.state == "failed" and not job.is_hook]

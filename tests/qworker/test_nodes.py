@@ -246,7 +246,7 @@ def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_ofte
     (job,) = claimer.insert()
     for losses in (1, 2, 3):
         claimer.claim(1)
-        assert nodes.rescue(claimer.conn, 1, 3) == 1
+        assert len(nodes.rescue(claimer.conn, 1, 3)) == 1
         row = claimer.row(job)
         assert (row["state"], row["attempt"], row["losses"], row["token"]) == (
             "available" if losses < 3 else "failed", 0, losses, None,
@@ -267,9 +267,9 @@ def test_a_job_that_was_lost_too_often_fails_as_others_do(
         claimer.claim(1)
         assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(1,)]
         if own:
-            assert nodes.lose(claimer.conn, TOKEN, job, 2, '{"cause": "lease"}', hooks) == 1
+            assert len(nodes.lose(claimer.conn, TOKEN, job, 2, '{"cause": "lease"}', hooks)) == 1
         else:
-            assert nodes.rescue(claimer.conn, 1, 2, hooks) == 1
+            assert len(nodes.rescue(claimer.conn, 1, 2, hooks)) == 1
         assert claimer.row(job)["losses"] == losses
     assert (claimer.row(job)["state"], claimer.row(job)["flags"]) == ("failed", 0)
     assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(0,)]
@@ -284,7 +284,7 @@ def test_errors_that_somebody_has_spoilt_do_not_keep_a_nodes_jobs_from_being_fre
     job, other = claimer.insert(2)
     claimer.conn.execute("UPDATE qworker.job SET errors = %s::jsonb WHERE id = %s", (errors, job))
     claimer.claim(2)
-    assert nodes.rescue(claimer.conn, 1, 10) == 2
+    assert len(nodes.rescue(claimer.conn, 1, 10)) == 2
     assert [claimer.row(found)["errors"][-1]["type"] for found in (job, other)] == ["NodeLost"] * 2
 
 

@@ -161,10 +161,10 @@ CASES = [
     Case("token_jobs", lambda c: len(nodes.token_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),
     Case("release_token", lambda c: nodes.release_token(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000, rare=True),
     Case("charge", lambda c: nodes.charge(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
-    Case("lose", lambda c: nodes.lose(c, TOKEN, 1, 3, ERROR, ["noop"]), 1, LOSING, 10, 60),
+    Case("lose", lambda c: len(nodes.lose(c, TOKEN, 1, 3, ERROR, ["noop"])), 1, LOSING, 10, 60),
     # A scheduler's, for all
     Case("promote", lambda c: len(nodes.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
-    Case("rescue", lambda c: nodes.rescue(c, DEAD, 3, ["noop"]), 1_000, LOSING, 2_100, 25_000),
+    Case("rescue", lambda c: len(nodes.rescue(c, DEAD, 3, ["noop"])), 1_000, LOSING, 2_100, 25_000),
     Case("expire", nodes.expire, 109, EXPIRING, 300, 2_000, rare=True),
     Case(
         "discard_failed",

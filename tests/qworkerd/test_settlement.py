@@ -12,6 +12,7 @@ from qworker.connection import connect
 from qworker.nodes import Nodes
 from qworkerd.claim import Claim, Status, draw_token
 from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded, dump
+from qworkerd.reports import Reporter
 from qworkerd.run import make_node
 from qworkerd.scheduler.burials import Burials
 from qworkerd.settings import Settings
@@ -32,7 +33,7 @@ class Morgue:
         self.node.table.header.node = 1
         self.nodes = Nodes()
         own, self.slot = self.node.table.slots[:2]
-        self.burials = Burials(self.node, self.nodes, own)
+        self.burials = Burials(self.node, self.nodes, own, Reporter(self.node.app))
         self.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
 
     def claim(self, jobs: int, **columns: object) -> tuple[Claim, list[int]]:

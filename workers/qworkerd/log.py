@@ -22,6 +22,8 @@ __all__ = ["bind_process", "configure", "get", "hide", "readable"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
+#: The logger to which failed attempts are reported (`reports`). Here they are events of their own already.
+ATTEMPTS: Final = "qworker.job"
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
 _process: dict[str, object] = {}
@@ -121,6 +123,8 @@ class _Handler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Filter and emit."""
+        if record.name == ATTEMPTS:
+            return False
         # From Python 3.12 on a filter may return another record in place of true.
         wanted: object = self.filter(record)
         if wanted:

@@ -9,6 +9,7 @@ import psycopg
 from qworker.nodes import Nodes, Sight
 from qworkerd import log
 from qworkerd.node import Node
+from qworkerd.reports import Reporter
 from qworkerd.scheduler.settlement import Settlement
 from qworkerd.slots import Slot
 
@@ -21,11 +22,11 @@ APART = 5.0
 class Burials:
     """Buries the dead of this node. Every statement is fenced by the claim's token, so burying twice does no harm."""
 
-    def __init__(self, node: Node, nodes: Nodes, slot: Slot) -> None:
+    def __init__(self, node: Node, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
         self._node = node
         self._slot = slot
         self._nodes = nodes
-        self._settlement = Settlement(node, nodes)
+        self._settlement = Settlement(node, nodes, reporter)
         self._unknown: dict[int, float] = {}
         self._since = 0.0
         self._settled_at = 0.0

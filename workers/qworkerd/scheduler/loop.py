@@ -16,6 +16,7 @@ from qworkerd.bell import Bell, readable
 from qworkerd.header import boottime
 from qworkerd.link import FIRST, Link
 from qworkerd.node import Node
+from qworkerd.reports import Reporter
 from qworkerd.scheduler.burials import Burials
 from qworkerd.scheduler.cancels import signal_cancelled
 from qworkerd.scheduler.cron import Cron
@@ -34,6 +35,8 @@ from qworkerd.throttle import Throttle
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
+#: How long the end of the process waits for reports (seconds).
+LAST_REPORTS = 1.0
 #: Between two renewals at most (seconds).
 BEAT = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
@@ -67,8 +70,9 @@ class Scheduler:
             direct=True, statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
         )  # fmt: skip
         self.lease = Lease(node, self.nodes, __version__)
-        self.burials = Burials(node, self.nodes, slot)
-        self.rescue = Rescue(node, self.nodes, slot)
+        self.reporter = Reporter(node.app)
+        self.burials = Burials(node, self.nodes, slot, self.reporter)
+        self.rescue = Rescue(node, self.nodes, slot, self.reporter)
         self.due = Due(self.nodes)
         self.cron = Cron(node, self.nodes)
         self.wake = Wake(node, self.nodes, self.lease)
@@ -134,6 +138,7 @@ class Scheduler:
         if self.header.node:
             sign_off(self.node, self.lease, self.burials, self.doze)
         self.link.drop()
+        self.reporter.close(LAST_REPORTS)
         return exits.OK
 
     @property

@@ -5,10 +5,11 @@ from typing import Any
 
 import psycopg
 
-from qworker.nodes import Nodes
+from qworker.nodes import NODE_LOST, Nodes
 from qworkerd import log
 from qworkerd.header import boottime
 from qworkerd.node import Node
+from qworkerd.reports import Reporter
 from qworkerd.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -20,9 +21,10 @@ class Rescue:
     No wall clock takes part: a watch is measured here, and begins again when this process could not look.
     """
 
-    def __init__(self, node: Node, nodes: Nodes, slot: Slot) -> None:
+    def __init__(self, node: Node, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
         self._node = node
         self._slot = slot
+        self._reporter = reporter
         self._nodes = nodes
         self._watch: dict[int, tuple[int, float]] = {}
         self._log = log.get()
@@ -50,7 +52,8 @@ class Rescue:
         total = 0
         try:
             while freed := self._nodes.rescue(database, dead, self._node.settings.max_losses, self._node.hooks):
-                total += freed
+                total += len(freed)
+                self._reporter.submit_losses(freed, NODE_LOST)
         finally:
             self._node.floors.lower(self._slot)
         if total:

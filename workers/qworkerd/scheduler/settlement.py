@@ -15,6 +15,7 @@ from qworkerd.link import REFUSED
 from qworkerd.node import Node
 from qworkerd.outcome import load
 from qworkerd.policy import Policies
+from qworkerd.reports import Failure, Reporter
 from qworkerd.slots import Phase, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -30,9 +31,10 @@ _HOOKED = 2
 class Settlement:
     """Writes what stands in a slot. Every statement is fenced by the claim's token, so it may be repeated."""
 
-    def __init__(self, node: Node, nodes: Nodes) -> None:
+    def __init__(self, node: Node, nodes: Nodes, reporter: Reporter) -> None:
         self._node = node
         self._nodes = nodes
+        self._reporter = reporter
         self._claims = Claims(node.settings.schema)
         self._policies = Policies(node.settings)
         self._tasks = node.app.tasks
@@ -109,28 +111,35 @@ class Settlement:
 
     def _lose(self, database: Database, token: int, job: HeldJob, slot: Slot) -> int:
         """Give back a job that may have a part in the death: `max_losses` times, and from now on without neighbours."""
-        error = self._record(slot, job, "the worker died before the outcome of this job was stored")
-        return self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error, self._node.hooks)
+        record = self._record(slot, job, "the worker died before the outcome of this job was stored")
+        lost = self._nodes.lose(
+            database, token, job.id, self._node.settings.max_losses, json.dumps(record), self._node.hooks
+        )
+        self._reporter.submit_losses(lost, record)
+        return len(lost)
 
-    def _record(self, slot: Slot, job: HeldJob, what: str) -> str:
+    def _record(self, slot: Slot, job: HeldJob, what: str) -> dict[str, Any]:
         """Put on record what is known of the death."""
-        return json.dumps({
+        return {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "attempt": job.attempt, "type": "WorkerDied",
             "message": f"{what}: {slot.cause}", "traceback": slot.stacks.read(),
             "cause": slot.cause, "phase": Phase(slot.phase).name.lower(), "ran": round(slot.ended - slot.started, 3),
             "maxrss_mib": slot.maxrss, "cpu": round(slot.cpu, 3),
-        })  # fmt: skip
+        }  # fmt: skip
 
     def _charge(self, database: Database, token: int, job: HeldJob, slot: Slot, what: str) -> int:
         """Decide about the job that can be to blame; return 1 if it became available."""
-        cause, error = slot.cause, self._record(slot, job, what)
+        cause, record = slot.cause, self._record(slot, job, what)
+        error = json.dumps(record)
         facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
         if job.cancelled:
             self._claims.finish(database, token, job.id, state="cancelled", error=error, duration=0.0)
             self._log.warning("job.cancelled", **facts)
             return 0
         if cause in BLAMELESS:
-            return self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error, self._node.hooks)
+            lost = self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error, self._node.hooks)
+            self._reporter.submit_losses(lost, record)
+            return len(lost)
         task = self._tasks.get(job.task)
         policy = self._policies.find(task, job.overrides)
         crashes = job.crashes + 1
@@ -138,9 +147,11 @@ class Settlement:
             hook = task is not None and task.hook is not None and not job.flags & _HOOKED
             if self._claims.fail(database, token, job.id, error=error, hook=hook, crashes=1):
                 self._log.error("job.failed", **facts, crashes=crashes)
+                self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=True))
             return 0
         delay = policy.retry.delay(job.attempt) if cause == "timeout" else 0.0
         if not self._nodes.charge(database, token, job.id, delay=delay, error=error):
             return 0
         self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
+        self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=False))
         return 1

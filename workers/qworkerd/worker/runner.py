@@ -20,6 +20,7 @@ from qworkerd.claim import Claim, Status
 from qworkerd.node import Node
 from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded, dump
 from qworkerd.policy import Policies, Policy
+from qworkerd.reports import Failure, Reporter
 from qworkerd.slots import Slot
 from qworkerd.worker.clerk import Clerk
 from qworkerd.worker.decide import decide, describe, interrupt_of
@@ -29,6 +30,8 @@ from qworkerd.worker.lending import Lending
 from qworkerd.worker.returned import done
 from qworkerd.worker.session import TransactionEnded
 
+#: How long a process that ends waits for its reports (seconds).
+LAST_REPORTS = 2.0
 #: Bit of job.flags: the job is the failure hook of another one.
 HOOK = 2
 #: Handlers below it are not timed to the millisecond (seconds).
@@ -56,6 +59,7 @@ class Runner:
         self._lending = Lending(node, slot)
         self._claims = Claims(node.settings.schema)
         self._forks = Forks()
+        self._reporter = Reporter(node.app)
         self._log = log.get()
         self._verbose = node.settings.log_level == "debug"
         self._claim: Claim | None = None
@@ -118,13 +122,11 @@ class Runner:
             if raised is None or (isinstance(spoiled, TransactionEnded) and isinstance(raised, Exception)):
                 raised = spoiled
         committed = whole and raised is None and job.lent is not None
-        if whole and raised is None and not committed:
-            self._warn_of_other_connections(name)
-        if raised is None and result is None and not committed and ended - now < _INSTANT:
+        if raised is None and result is None and not whole and ended - now < _INSTANT:
             claim.statuses[place] = Status.SUCCEEDED
             self._clerk.done.append((claim, job_id, None))
         else:
-            outcome = self._conclude(job, task, policy, raised, result, ended, flags, committed=committed)
+            outcome = self._conclude(job, task, policy, raised, result, ended, row, committed=committed)
             self._hand_over(claim, place, job_id, outcome)
         if self._verbose:
             self._log.debug("job.ended", duration=round(ended - now, 6))
@@ -162,13 +164,15 @@ class Runner:
         raised: BaseException | None,
         result: Any,
         ended: float,
-        flags: int,
+        row: tuple[Any, ...],
         *,
         committed: bool,
     ) -> Outcome:
         """Decide what follows, and log what somebody should know."""
-        duration = ended - job.started
+        duration, flags = ended - job.started, row[8]
         if raised is None:
+            if task.transactional and not committed and not flags & HOOK:
+                self._warn_of_other_connections(task.name)
             if ended > job.deadline_at:
                 self._log.warning("job.overran", duration=round(duration, 3), timeout=policy.timeout)
             return Committed() if committed else Succeeded(duration, self._encode(result))
@@ -179,14 +183,15 @@ class Runner:
         if flags & HOOK and not interrupted:
             error = describe(raised, job.attempt)
             self._log.error("job.hook_failed", error=_short(error), exc_info=raised)
-            return Ended("discarded", duration, error)
+            return self._report(Ended("discarded", duration, error), row, raised)
         outcome = decide(
             raised, job.attempt, policy, told=told, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not flags & HOOK,
         )  # fmt: skip
         self._tell(outcome, raised, duration, policy)
         if isinstance(outcome, Retried | Failed):
-            return replace(outcome, lost=self._lending.lost if job.lent is not None else None)
+            outcome = replace(outcome, lost=self._lending.lost if job.lent is not None else None)
+            return self._report(outcome, row, raised)
         return outcome
 
     def _complete(self, job: RunningJob, token: int, ended: float, result: Any) -> bool:
@@ -208,6 +213,14 @@ class Runner:
                 self._log.warning(f"job.{state}", **facts)
             case _:
                 self._log.warning("job.interrupted", **facts)
+
+    def _report(self, outcome: Retried | Failed | Ended, row: tuple[Any, ...], raised: BaseException) -> Outcome:
+        """Report a failed attempt, of a job or of a failure hook; return the outcome."""
+        self._reporter.submit(Failure(
+            row[0], row[4], row[3], row[6], outcome.error, final=not isinstance(outcome, Retried), raised=raised,
+            args=row[5], priority=row[2],
+        ))  # fmt: skip
+        return outcome
 
     def _encode(self, result: Any) -> str | None:
         """Encode what a handler returned; its work is done: a result that cannot be kept is no reason to repeat it."""
@@ -245,8 +258,9 @@ class Runner:
         return call
 
     def close(self) -> None:
-        """Close what handlers were lent."""
+        """Close what handlers were lent, and report what is left."""
         self._lending.close()
+        self._reporter.close(LAST_REPORTS)
 
     def _progress(self, job_id: int, text: str) -> None:
         if self._claim is not None and job_id == self.current:

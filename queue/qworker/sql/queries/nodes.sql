@@ -192,7 +192,7 @@ WITH lost AS (
             SELECT l.id FROM {schema}.job AS l
              WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
                FOR UPDATE SKIP LOCKED))
-    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.flags
+    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.flags, j.attempt
 ), freed AS (
     DELETE FROM {schema}.unique_key
      WHERE job_id = ANY (ARRAY (SELECT id FROM lost WHERE state = 'failed')) AND until IS NULL
@@ -201,7 +201,7 @@ WITH lost AS (
     SELECT l.queue, l.task, l.priority, jsonb_build_object('job', l.id), 2 FROM lost AS l
      WHERE l.state = 'failed' AND l.flags & 2 = 0 AND l.task = ANY (%(hooks)s::text[])
 )
-SELECT queue FROM lost;
+SELECT id, task, queue, attempt, state::text FROM lost;
 
 -- name: declare_cron
 -- Declare a schedule; the newest living node's declaration wins. A schedule seen for the first time starts now.

@@ -1,0 +1,148 @@
+"""Failed attempts are reported: to `logging`, and so to error trackers, and to the application's own hooks."""
+
+import json
+import logging
+import queue
+import signal
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from qworker import App
+from qworker.errors import JobFailed
+from qworker.job import Job, JobState, fresh
+from qworker.nodes import LostJob
+from qworkerd import log
+
+#: How many reports may wait in one process; further ones are dropped, and counted.
+BACKLOG = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One attempt that has failed."""
+
+    job: int
+    task: str
+    queue: str
+    attempt: int
+    #: What is kept of the error with the job.
+    error: dict[str, Any]
+    #: Whether no other attempt follows.
+    final: bool
+    #: What the handler raised, where that is known: not when its process died.
+    raised: BaseException | None = None
+    #: The arguments as JSON; None: they are to be looked up.
+    args: str | None = None
+    priority: int = 5
+
+
+class Reporter:
+    """Reports from a thread of its own: neither the next job nor a node's lease waits for an error tracker.
+
+    Each attempt is reported once at most: what waits when the process is killed is lost, what the job keeps is not.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._reports: queue.Queue[Failure | None] = queue.Queue(BACKLOG)
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+        self._log = log.get()
+        # Not before the application has configured logging: dictConfig disables the loggers it finds.
+        self._logger = logging.getLogger(log.ATTEMPTS)
+
+    def submit(self, failure: Failure) -> None:
+        """Report a failed attempt, soon; returns at once and raises nothing."""
+        try:
+            if self._thread is None:
+                self._start()
+            self._reports.put_nowait(failure)
+        except (queue.Full, RuntimeError) as error:  # no further thread can be started
+            self._dropped += 1
+            if self._dropped & (self._dropped - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
+                self._log.warning("report.dropped", job=failure.job, dropped_so_far=self._dropped,
+                                  reason=str(error) or f"{BACKLOG} reports are waiting")  # fmt: skip
+
+    def submit_losses(self, lost: Iterable[LostJob], error: dict[str, Any]) -> None:
+        """Report jobs that were lost with their node or worker: their attempt is not counted, but it has failed."""
+        for job in lost:
+            attempt = job.attempt + 1
+            record = error | {"attempt": attempt}
+            self.submit(Failure(job.id, job.task, job.queue, attempt, record, final=job.state == "failed"))
+
+    def close(self, timeout: float) -> None:
+        """Wait up to so many seconds until everything is reported."""
+        if self._thread is not None:
+            try:
+                self._reports.put(None, timeout=timeout)
+            except queue.Full:
+                return
+            self._thread.join(timeout)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._serve, name="reports", daemon=True)
+        # Signals are for the main thread: one taken here would not interrupt what that waits for.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._thread = thread
+
+    def _serve(self) -> None:
+        while (failure := self._reports.get()) is not None:
+            for report in (self._to_logging, self._to_hooks):
+                try:
+                    report(failure)
+                except BaseException as error:  # noqa: BLE001 - the application's code; a report must harm nothing
+                    self._complain(failure, report.__name__.removeprefix("_to_"), error)
+
+    def _to_logging(self, failure: Failure) -> None:
+        """Log as an error, with the exception, for the handlers of the application."""
+        error = failure.error
+        self._logger.error(
+            "job %s (%s): attempt %s failed%s: %s: %s",
+            failure.job, failure.task, failure.attempt, ", the last" if failure.final else "", error["type"],
+            error["message"],
+            exc_info=failure.raised,
+            extra={"job_id": failure.job, "task": failure.task, "queue": failure.queue, "attempt": failure.attempt,
+                   "cause": error.get("cause"), "final": failure.final},
+        )  # fmt: skip
+
+    def _to_hooks(self, failure: Failure) -> None:
+        hooks = self._app.error_hooks
+        if not hooks:
+            return
+        job = self._job(failure)
+        for hook in hooks:
+            error = JobFailed(failure.job, failure.error)
+            error.__cause__ = failure.raised
+            try:
+                hook(job, error)
+            except BaseException as broken:  # noqa: BLE001 - the other hooks have done nothing
+                self._complain(failure, getattr(hook, "__qualname__", repr(hook)), broken)
+
+    def _complain(self, failure: Failure, where: str, error: BaseException) -> None:
+        self._log.error("report.error", job=failure.job, task=failure.task, where=where, exc_info=error)
+
+    def _job(self, failure: Failure) -> Job:
+        """Return the job as the hooks get it: from the database only where its arguments are not known here."""
+        if failure.args is None:
+            try:
+                return self._app.job(failure.job)
+            except Exception as error:  # noqa: BLE001 - away, or the job has been deleted meanwhile
+                self._log.info("report.incomplete", job=failure.job, error=str(error).strip())
+        return fresh(
+            id=failure.job,
+            state=JobState.FAILED if failure.final else JobState.SCHEDULED,
+            queue=failure.queue,
+            priority=failure.priority,
+            task=failure.task,
+            args=json.loads(failure.args or "{}"),
+            attempt=failure.attempt,
+            errors=({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **failure.error},),
+            _desk=self._app.admin,
+        )
