@@ -48,6 +48,17 @@ def test_a_note_without_room_goes_below_its_row() -> None:
     ]
 
 
+def test_a_note_goes_below_a_row_that_has_to_be_broken_too() -> None:
+    rows = [("1", "shop.orders.send_invoice", "2026-01-31 09:00:00+05:30", "ValueError: no such thing")]
+    shown = list(noted(("ID", "TASK", "DUE", "NOTE"), rows, (*TEXT, False), 32))
+    assert shown == [
+        "ID  TASK          DUE",
+        "1   shop.orders.  2026-01-31",
+        "    send_invoice  09:00:00+05:30",
+        "    ValueError: no such thing",
+    ]
+
+
 def test_a_long_note_says_that_it_goes_on() -> None:
     (*_, last) = noted(HEAD, [("1", "shop.send", "word " * 200)], TEXT, 60)
     assert last.endswith(" …")

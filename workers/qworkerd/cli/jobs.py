@@ -13,7 +13,7 @@ from qworker.errors import JobNotFound
 from qworker.job import Job, JobState
 from qworkerd import exits
 from qworkerd.cli.options import looking, options
-from qworkerd.cli.running import Run, runs
+from qworkerd.cli.running import Run, brief, runs
 from qworkerd.cli.tables import as_json, record, table, text
 from qworkerd.redaction import mask
 from qworkerd.target import Target
@@ -47,7 +47,11 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
         return
     head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
     where = _runs(to, found)
-    table(head, [(j.id, j.state, j.queue, j.task, j.attempt, j.enqueued_at, _note(j, where)) for j in found], note=True)
+    table(
+        head,
+        [(j.id, j.state, j.queue, j.task, j.attempt, _when(j.enqueued_at), _note(j, where)) for j in found],
+        note=True,
+    )
     if len(found) == wanted["limit"]:
         click.echo(f"there may be more: --below {found[-1].id}", err=True)
 
@@ -150,16 +154,23 @@ def _runs(to: Target, found: Iterable[Job]) -> dict[int, Run]:
 def _note(job: Job, where: Mapping[int, Run]) -> str:
     """Say in a few words what is most worth knowing."""
     if job.state is JobState.SCHEDULED:
-        return f"due {text(job.run_at)}"
+        return f"due {_when(job.run_at)}"
     if job.state is JobState.COMPLETED:
         return f"took {text(job.duration)} s"
     if job.state is JobState.RUNNING:
-        told = [_progress(job), str(where[job.id]) if job.id in where else f"claimed {text(job.claimed_at)}"]
+        told = [
+            _progress(job),
+            str(where[job.id]) if job.id in where else f"claimed {_when(job.claimed_at)}",
+        ]
         return ", ".join(part for part in told if part)
     if job.errors:
         last = job.errors[-1]
         return mask(f"{last.get('cause') or last.get('type')}: {last.get('message')}")
     return ""
+
+
+def _when(at: datetime | None) -> str:
+    return text(None) if at is None else brief(at)
 
 
 def _progress(job: Job) -> str:

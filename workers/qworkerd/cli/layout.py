@@ -1,15 +1,17 @@
 """Columns that fit a terminal: what is too wide is broken into lines, and nothing is left out."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-#: Columns are not made narrower than this.
-NARROWEST = 10
+#: Columns are not made narrower than this, nor, up to the second, than what is only broken where nothing else helps.
+NARROWEST, UNBROKEN = 10, 16
 #: A note below its row takes this many lines at most, and begins this far in.
 NOTE_LINES, NOTE_INDENT = 2, 4
 _GAP = "  "
-#: Where a cell may be broken: after these, too.
-_BREAKS = ".,/_:-"
+#: Where a cell may be broken: at spaces, and after these.
+_BREAKS = ".,/_"
+_CHUNK = re.compile(rf"[^ {_BREAKS}]+[{_BREAKS}]*")
 
 
 def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], room: int | None) -> Iterator[str]:
@@ -19,7 +21,7 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bo
     """
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     if room is not None:
-        widths = _narrowed(head, widths, right, room)
+        widths = _narrowed((head, *rows), widths, right, room)
         if _total(widths) > room:
             yield from _blocks(head, rows, room)
             return
@@ -33,13 +35,13 @@ def noted(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bo
     if room is None or _total(widths) <= room:
         yield from lines(head, rows, right, room)
         return
-    inner = list(lines(head[:-1], [row[:-1] for row in rows], right[:-1], None))
-    if max(map(len, inner)) > room:
+    widths = _narrowed([head[:-1], *(row[:-1] for row in rows)], widths[:-1], right[:-1], room)
+    if _total(widths) > room:
         yield from lines(head, rows, right, room)
         return
-    yield inner[0]
-    for row, line in zip(rows, inner[1:], strict=True):
-        yield line
+    yield from _row(head[:-1], widths, right[:-1])
+    for row in rows:
+        yield from _row(row[:-1], widths, right[:-1])
         if row[-1] != "-":
             yield from _note(row[-1], room)
 
@@ -55,12 +57,12 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
-def _narrowed(head: Sequence[str], widths: Sequence[int], right: Sequence[bool], room: int) -> list[int]:
+def _narrowed(table: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[bool], room: int) -> list[int]:
     """Take from the widest column that can be broken, until the line fits or none can give more."""
     found = list(widths)
     least = [
-        width if number else min(width, max(len(title), NARROWEST))
-        for title, width, number in zip(head, widths, right, strict=True)
+        width if number else min(width, max(len(title), NARROWEST, *map(_unbroken, cells)))
+        for width, number, (title, *cells) in zip(widths, right, zip(*table, strict=True), strict=True)
     ]
     while _total(found) > room:
         spare = [column for column in range(len(found)) if found[column] > least[column]]
@@ -68,6 +70,10 @@ def _narrowed(head: Sequence[str], widths: Sequence[int], right: Sequence[bool],
             break
         found[max(spare, key=lambda column: found[column])] -= 1
     return found
+
+
+def _unbroken(cell: str) -> int:
+    return min(UNBROKEN, max(map(len, _CHUNK.findall(cell)), default=0))
 
 
 def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Iterator[str]:
@@ -81,13 +87,12 @@ def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> It
 
 
 def _broken(cell: str, width: int) -> list[str]:
-    """Break a cell: at a space if there is one near the end, else after a mark, else where it has to be."""
+    """Break a cell: at a space if there is one, else after a mark, else where it has to be."""
     found = []
     while len(cell) > width:
-        at = cell.rfind(" ", 0, width + 1)
-        if at < width // 2:
-            marks = [n + 1 for n, letter in enumerate(cell[:width]) if letter in _BREAKS]
-            at = marks[-1] if marks and marks[-1] >= width // 2 else width
+        at = cell.rfind(" ", 1, width + 1)
+        if at < 0:
+            at = max(cell.rfind(mark, 0, width) for mark in _BREAKS) + 1 or width
         found.append(cell[:at].rstrip())
         cell = cell[at:].lstrip()
     return [*found, cell]

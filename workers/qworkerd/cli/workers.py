@@ -51,7 +51,7 @@ def workers(to: Target, *, for_programs: bool) -> None:
 def _job(node: NodeStatus, worker: Mapping[str, Any]) -> str:
     if worker.get("job") is None:
         return ""
-    told = [f"{worker['job']} {worker.get('task') or ''}".strip(), running.span(*running.times(node, worker))]
+    told = [f"job {worker['job']} {worker.get('task') or ''}".strip(), running.span(*running.times(node, worker))]
     return ", ".join(part for part in told if part)
 
 
