@@ -109,7 +109,6 @@ class Known:
 
     def charge(self) -> None:
         self.crashes += 1
-        self.cancelled = False
         self.free("available")
 
     def lose(self) -> None:

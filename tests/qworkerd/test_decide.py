@@ -98,6 +98,8 @@ def test_a_handler_may_raise_an_error_of_its_own_kind() -> None:
 def test_a_snooze_is_no_failure() -> None:
     assert judged(Snooze(3.0), attempt=99) == PutOff(3.0)
     assert judged(Snooze(1e300)) == PutOff(MAX_PAUSE)
+    assert judged(BaseExceptionGroup("tasks", [BaseExceptionGroup("inner", [Snooze(3.0)])])) == PutOff(3.0)
+    assert isinstance(judged(BaseExceptionGroup("tasks", [Snooze(3.0), ValueError()])), Retried)
 
 
 def test_an_interrupted_job_is_handed_back() -> None:

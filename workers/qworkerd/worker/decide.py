@@ -74,8 +74,8 @@ def decide(
 
     told: whether we have told it to end; timed_out: whether its timeout has struck.
     """
-    if isinstance(error, Snooze):
-        return PutOff(min(error.seconds, MAX_PAUSE))
+    if (snooze := _snooze(error)) is not None:
+        return PutOff(min(snooze.seconds, MAX_PAUSE))
     interrupt = interrupt_of(error, ours=told or timed_out)
     if isinstance(interrupt, JobInterrupted) and told:
         return Returned()
@@ -88,6 +88,15 @@ def decide(
     if attempt >= policy.max_attempts or not (interrupt is not None or _allows(policy, error)):
         return Failed(record, hook)
     return Retried(_pause(error, attempt, policy), record)
+
+
+def _snooze(error: BaseException) -> Snooze | None:
+    """Return the snooze by which a handler was left, also through an asyncio.TaskGroup: as all that its group holds."""
+    for _ in range(_SEARCHED):
+        if not isinstance(error, BaseExceptionGroup) or len(error.exceptions) != 1:
+            break
+        error = error.exceptions[0]
+    return error if isinstance(error, Snooze) else None
 
 
 def _allows(policy: Policy, error: BaseException) -> bool:

@@ -140,7 +140,7 @@ SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, 
 UPDATE {schema}.job AS j
    SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
        run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
-       crashes = least(j.crashes + 1, 32000), token = NULL, node = NULL, claimed_at = NULL, cancel_at = NULL,
+       crashes = least(j.crashes + 1, 32000), token = NULL, node = NULL, claimed_at = NULL,
        errors = {schema}.with_error(j.errors, %(error)s::jsonb)
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
