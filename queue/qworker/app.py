@@ -8,6 +8,7 @@ from qworker.admin import Admin, Queue
 from qworker.ambient import Ambient
 from qworker.enqueue import Enqueuer
 from qworker.errors import ConfigurationError, UnknownTask
+from qworker.identity import Declared
 from qworker.job import Job
 from qworker.options import UNSET, Named, Options, Unset, timeout
 from qworker.pool import Pool
@@ -68,6 +69,7 @@ class App:
         ambient = Ambient(self.pool)
         self.admin = Admin(self.pool, ambient)
         self._enqueuer = Enqueuer(self.pool, self.admin, ambient)
+        self._declared: dict[str, Declared] = {}
         self._classes: dict[type, Task[..., Any]] = {}
 
     @overload
@@ -194,15 +196,20 @@ class App:
         self.pool.close()
 
     def register(self, call: Callable[..., Any], defaults: Options, **own: Any) -> Task[..., Any]:
-        """Add a task; raises ConfigurationError when its name is taken by another."""
+        """Add a task, or replace it when its module is executed again.
+
+        Raises ConfigurationError when its name is taken by another one.
+        """
         task: Task[..., Any] = Task(call, self._enqueuer, defaults, **own)
-        known = self.tasks.get(task.name)
-        # The same lines twice are one module under two names, or reloaded.
-        if known is not None and known.place != task.place:
-            raise ConfigurationError(
-                f"two tasks are named {task.name!r}: {known.place} and {task.place}; give one of them a name="
-            )
-        self.tasks[task.name] = task
+        known, declared = self.tasks.get(task.name), Declared(call)
+        if known is not None:
+            if not declared.again(self._declared[task.name]):
+                raise ConfigurationError(
+                    f"two tasks are named {task.name!r}: {known.place} and {task.place}; give one of them a name="
+                )
+            for schedule in [s for s in self.schedules.values() if s.task == task.name]:
+                del self.schedules[schedule.name]  # it is declared again likewise
+        self.tasks[task.name], self._declared[task.name] = task, declared
         if isinstance(call, type):
             self._classes[call] = task
         return task

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, unwrap
 from pathlib import Path
@@ -23,6 +24,11 @@ def default_name(call: Any) -> str:
     module, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
     if module is None or name is None:
         raise ConfigurationError(f"{call!r} has no name of its own: give the task one with name=")
+    if "<" in name:
+        raise ConfigurationError(
+            f"{place(call)} has no name of its own, as it is made inside of a function: give the task one with name=, "
+            "or use functools.wraps in the decorator below"
+        )
     return f"{main_module() if module == '__main__' else module}.{name}"
 
 
@@ -40,7 +46,18 @@ def place(call: Any) -> str:
     """Say where a callable is written, for people; of a decorated one the function below."""
     code = code_of(unwrap(call))
     where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    return f"{getattr(call, '__module__', None)}.{getattr(call, '__qualname__', call)}{where}"
+    # A wrapper that does not say what it wraps has usually enclosed it.
+    enclosed = [] if hasattr(call, "__wrapped__") else _enclosed(call)
+    around = f" around {place(enclosed[0])}" if len(enclosed) == 1 else ""
+    return f"{getattr(call, '__module__', None)}.{getattr(call, '__qualname__', call)}{where}{around}"
+
+
+def _enclosed(call: Any) -> list[Any]:
+    values = []
+    for cell in getattr(call, "__closure__", None) or ():
+        with suppress(ValueError):  # it is empty
+            values.append(cell.cell_contents)
+    return [value for value in values if code_of(value) is not None and value is not call]
 
 
 def code_of(call: Any) -> CodeType | None:

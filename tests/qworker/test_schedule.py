@@ -156,7 +156,7 @@ def test_the_newest_tick_is_found_however_long_ago() -> None:
 def test_a_bad_expression_fails_where_it_is_declared_with_the_reason(expression: Any, reason: str) -> None:
     app = App("")
 
-    @app.task()
+    @app.task(name="task")
     def report() -> None: ...
 
     with pytest.raises(ConfigurationError) as caught:

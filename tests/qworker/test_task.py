@@ -21,7 +21,7 @@ def app() -> App:
 
 
 def test_a_plain_call_stays_a_plain_call(app: App) -> None:
-    @app.task
+    @app.task(name="double")
     def double(n: int) -> int:
         """Double it."""
         return 2 * n
@@ -31,11 +31,12 @@ def test_a_plain_call_stays_a_plain_call(app: App) -> None:
     assert double.__name__ == "double"
 
 
-def test_a_task_is_named_after_its_module_and_function(app: App) -> None:
-    @app.task(queue="emails", priority=2, timeout=30, retry=5, slow_after=None)
-    def send(user_id: int) -> None: ...
+def module_level(user_id: int) -> None: ...
 
-    assert send.name == f"{__name__}.{send.__qualname__}"
+
+def test_a_task_is_named_after_its_module_and_function(app: App) -> None:
+    send = app.task(queue="emails", priority=2, timeout=30, retry=5, slow_after=None)(module_level)
+    assert send.name == f"{__name__}.module_level"
     assert app.get_task(send.name) is send
     assert (send.queue, send.priority, send.timeout, send.retry, send.slow_after) == ("emails", 2, 30.0, Retry(5), None)
 
@@ -187,7 +188,7 @@ def test_types_follow_the_function(app: App) -> None:
     def double(n: int) -> int:
         return 2 * n
 
-    @app.task
+    @app.task(name="task")
     @dataclass
     class Order:
         n: int
@@ -281,7 +282,7 @@ def test_a_dataclass_with_handle_is_a_task_and_stays_a_class(app: App) -> None:
 def test_fields_that_the_constructor_does_not_take_are_not_stored(app: App) -> None:
     from qworker.task import instance_args
 
-    @app.task
+    @app.task(name="task")
     @dataclass(frozen=True, kw_only=True)
     class Count:
         n: int

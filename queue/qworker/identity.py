@@ -1,0 +1,119 @@
+"""Tells a task that is declared again, by a reload or a cell of a notebook, from another one of the same name."""
+
+import sys
+import weakref
+from collections.abc import Callable
+from functools import partial
+from inspect import currentframe
+from types import CodeType, FrameType
+from typing import Any
+
+from qworker.handlers import code_of, main_module
+
+#: Values that are compared as they are; of others only the type outlives a reload.
+_PLAIN = (str, int, float, bytes, bool, type(None))
+#: How deep closures and arguments are followed.
+_DEPTH = 8
+
+
+class Declared:
+    """A callable, and the execution of the module that made a task of it."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+        frame = _module_frame(currentframe())
+        #: Compiled anew for each execution, and forgotten after it.
+        self.code = None if frame is None else weakref.ref(frame.f_code)
+        self.module = None if frame is None else _module_name(frame.f_globals.get("__name__"))
+
+    def again(self, earlier: "Declared") -> bool:
+        """Tell whether this is the earlier declaration again, be it edited meanwhile.
+
+        One execution of a module may name only one callable, unless they are alike down to what they have enclosed: the
+        functions that one decorator or factory makes share their code, and do something different each.
+        """
+        if self.call is earlier.call or _describe(self.call, exact=True) == _describe(earlier.call, exact=True):
+            return True
+        if self.module != earlier.module or (self._is_execution_of(earlier) and not self._is_in_its_place()):
+            return False
+        return bool(_describe(self.call, exact=False) == _describe(earlier.call, exact=False))
+
+    def _is_execution_of(self, earlier: "Declared") -> bool:
+        code = self.code and self.code()
+        # In a thread nothing tells one execution from another.
+        return code is None or (earlier.code is not None and earlier.code() is code)
+
+    def _is_in_its_place(self) -> bool:
+        """Tell whether its module has it under its name by now: another module makes tasks of what was reloaded."""
+        module = getattr(self.call, "__module__", None)
+        found: Any = sys.modules.get(str(module))
+        for part in getattr(self.call, "__qualname__", "").split("."):
+            found = getattr(found, part, None)
+        return found is self.call and _module_name(module) != self.module
+
+
+def _module_frame(frame: FrameType | None) -> FrameType | None:
+    """Find the module whose execution leads here; what is imported meanwhile is a module of its own."""
+    # IPython names the code of a cell "<cell line: 1>".
+    while frame is not None and not frame.f_code.co_name.startswith(("<module", "<cell")):
+        frame = frame.f_back
+    return frame
+
+
+def _module_name(name: Any) -> Any:
+    return main_module() if name == "__main__" else name
+
+
+def _describe(thing: Any, *, exact: bool, depth: int = _DEPTH) -> Any:  # noqa: PLR0911 - one for each kind
+    """Return what two callables have in common that are the same in the source.
+
+    exact: down to the code, and to the very objects that are enclosed. Otherwise functions of a module are known by
+    their names, whatever they do by now.
+    """
+    if isinstance(thing, _PLAIN):
+        return type(thing), thing
+    if depth == 0:
+        return id(thing) if exact else type(thing).__qualname__
+
+    def inner(value: Any) -> Any:
+        return _describe(value, exact=exact, depth=depth - 1)
+
+    if isinstance(thing, tuple | list):
+        return type(thing).__name__, [inner(value) for value in thing]
+    if isinstance(thing, partial):
+        return "partial", inner(thing.func), inner(thing.args), [(key, inner(thing.keywords[key])) for key in
+                                                                 sorted(thing.keywords)]  # fmt: skip
+    if isinstance(thing, staticmethod | classmethod):
+        return inner(thing.__func__)
+    code = code_of(thing)
+    if code is not None:
+        return _function(thing, code, inner, exact=exact)
+    if isinstance(thing, type):
+        name = _module_name(thing.__module__), thing.__qualname__
+        if not exact and "<" not in thing.__qualname__:
+            return name
+        return name, [(key, inner(value)) for key, value in sorted(vars(thing).items()) if code_of(value) is not None]
+    return id(thing) if exact else (_module_name(type(thing).__module__), type(thing).__qualname__)
+
+
+def _function(function: Any, code: CodeType, inner: Callable[[Any], Any], *, exact: bool) -> Any:
+    wrapped = getattr(function, "__wrapped__", None)
+    if wrapped is not None and not exact:
+        return inner(wrapped)  # its decorator may have been edited too
+    name = _module_name(function.__module__), function.__qualname__
+    if not exact and "<" not in function.__qualname__:
+        return name
+    cells = [cell.cell_contents if _filled(cell) else None for cell in function.__closure__ or ()]
+    return (
+        (code, code.co_filename) if exact else (*name, *code.co_freevars),
+        [inner(value) for value in (getattr(function, "__self__", None), *cells, *(function.__defaults__ or ()))],
+        sorted((key, repr(inner(value))) for key, value in (function.__kwdefaults__ or {}).items()),
+    )
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty one raises
+    except ValueError:
+        return False
+    return True
