@@ -162,7 +162,7 @@ def test_a_handler_that_holds_the_interpreter_leaves_its_stack_on_record_before_
     assert (error["cause"], error["phase"], error["traceback"]) == ("timeout", "running", died["stacks"])
     assert 0.5 < error["ran"] < 10
     assert (error["maxrss_mib"], error["cpu"]) == (died["maxrss_mib"], died["cpu"])
-    assert error["cpu"] > 0.3
+    assert error["cpu"] > 0.1  # beside others that want the processor
 
 
 def test_what_jobs_have_started_does_not_outlive_a_supervisor_that_is_killed(cluster: Cluster) -> None:
