@@ -8,6 +8,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
 
 from qworker.arrays import of_numbers, of_texts
+from qworker.encoding import storable
 from qworker.express import Express
 from qworker.statements import DEFAULT_SCHEMA, load
 
@@ -89,7 +90,8 @@ class Claims:
         durations and results are JSON objects keyed by id; jobs that are not in them ran for less than a millisecond
         and returned None.
         """
-        parameters = {"ids": of_numbers(ids), "token": token, "durations": durations, "results": results}
+        stored = storable(database, results)
+        parameters = {"ids": of_numbers(ids), "token": token, "durations": durations, "results": stored}
         return [row[0] for row in self._acknowledge.fetch(database, parameters)]
 
     def complete(self, database: Database, token: int, job: int, *, duration: float, result: str | None) -> bool:
@@ -101,7 +103,8 @@ class Claims:
         if cursor.execute(self._sql["hold"], {"id": job, "token": token}).fetchone() is None:
             return False
         durations, results = f'{{"{job}":{duration}}}', "{}" if result is None else f'{{"{job}":{result}}}'
-        parameters = {"ids": of_numbers([job]), "token": token, "durations": durations, "results": results}
+        stored = storable(database, results)
+        parameters = {"ids": of_numbers([job]), "token": token, "durations": durations, "results": stored}
         return cursor.execute(self._sql["acknowledge"], parameters).fetchone() is not None
 
     def end_session(self, database: Database, pid: int, role: str) -> None:
@@ -114,7 +117,9 @@ class Claims:
 
     def retry(self, database: Database, token: int, job: int, *, delay: float, error: str) -> list[int]:
         """Schedule the next attempt."""
-        return self._ids(database, "retry", {"id": job, "token": token, "delay": delay, "error": error})
+        return self._ids(
+            database, "retry", {"id": job, "token": token, "delay": delay, "error": storable(database, error)}
+        )
 
     def snooze(self, database: Database, token: int, job: int, *, delay: float, bounced: bool = False) -> list[int]:
         """Put a job off and give its attempt back."""
@@ -122,6 +127,7 @@ class Claims:
 
     def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
         """Fail a job for good, counting so many more crashes, and enqueue its failure hook."""
+        error = storable(database, error)
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}
         return self._ids(database, "fail", parameters)
 
@@ -129,12 +135,13 @@ class Claims:
         self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float
     ) -> list[int]:
         """End a job as "cancelled" or "discarded"."""
+        error = None if error is None else storable(database, error)
         parameters = {"id": job, "token": token, "state": state, "error": error, "duration": duration}
         return self._ids(database, "finish", parameters)
 
     def progress(self, database: Database, token: int, job: int, progress: str) -> list[int]:
         """Write how far a running job is."""
-        return self._ids(database, "progress", {"id": job, "token": token, "progress": progress})
+        return self._ids(database, "progress", {"id": job, "token": token, "progress": storable(database, progress)})
 
     def held(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that still carry the token."""

@@ -9,6 +9,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from qworker.arrays import of_numbers, of_texts
+from qworker.encoding import storable
 from qworker.order import Order
 from qworker.statements import DEFAULT_SCHEMA, load
 
@@ -200,6 +201,7 @@ class Nodes:
 
     def charge(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
         """Count a crash, and let the job run again after `delay` seconds."""
+        error = storable(database, error)
         return bool(self._rows(database, "charge", id=job, token=token, delay=delay, error=error))
 
     def lose(
@@ -248,6 +250,7 @@ class Nodes:
         job: int | None = None,
         token: int | None = None,
     ) -> list[LostJob]:
+        error = storable(database, error)
         rows = self._rows(
             database, "lose", dead=dead, id=job, token=token, max_losses=max_losses, error=error, hooks=list(hooks)
         )

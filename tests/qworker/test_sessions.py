@@ -1,5 +1,6 @@
 """What a role, a database or an environment sets for every session does not change what our statements do."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from qworker import App, SchemaError, Task, pooler
+from qworker.claims import Claims
 from qworker.connection import connect, read_only
+from qworker.encoding import storable
 from qworker.migrations import check, encoding_warning, migrate
+from qworker.nodes import Nodes
 from tests.database import Database
 
 Postgres = psycopg.Connection[Any]
@@ -170,3 +174,42 @@ def test_a_database_in_another_encoding_is_warned_of(encoded: str) -> None:
         migrate(conn)
         check(conn)
         assert "is in LATIN1" in str(encoding_warning(conn))
+
+
+@pytest.mark.parametrize("encoded", ["LATIN1", "EUC_JP"], indirect=True)
+def test_what_a_server_cannot_store_is_spelt_out_and_keeps_no_job_from_its_end(encoded: str) -> None:
+    with connect(encoded, "test") as conn:
+        conn.prepare_threshold = None  # a migration is many commands in one text
+        migrate(conn)
+        conn.prepare_threshold = 0
+        app, claims = App(encoded), Claims()
+
+        @app.task(name="t")
+        def task(n: int) -> None: ...
+
+        jobs = [task.enqueue(n).id for n in range(6)]
+        claims.claim(conn, node=1, token=1, queues=["default"], priorities=[5], cursors=[0], limit=6)
+        error = {"type": "ValueError", "message": 'no \\ "🎉" \u0001', "traceback": ""}
+        results = json.dumps({str(jobs[0]): ['no \\ "🎉"', 1.5]}, ensure_ascii=False)
+        assert claims.acknowledge(conn, 1, [jobs[0]], results=results) == [jobs[0]]
+        with conn.transaction():
+            assert claims.complete(conn, 1, jobs[1], duration=1.0, result='"🎉"')
+        for text, job in ((json.dumps(error), jobs[2]), (json.dumps(error, ensure_ascii=False), jobs[3])):
+            assert claims.progress(conn, 1, job, text) == [job]
+            assert claims.fail(conn, 1, job, error=text, hook=False) == [job]
+        assert claims.retry(conn, 1, jobs[4], delay=9.0, error=json.dumps(error)) == [jobs[4]]
+        assert Nodes().charge(conn, 1, jobs[5], delay=9.0, error=json.dumps(error))
+        assert app.job(jobs[0]).result == ['no \\ "\\U0001f389"', 1.5]
+        assert app.job(jobs[1]).result == "\\U0001f389"
+        for job in jobs[2:]:
+            assert app.job(job).errors[0]["message"] == 'no \\ "\\U0001f389" \u0001'
+        with pytest.raises(psycopg.errors.UntranslatableCharacter):
+            task.options(tags=["🎉"]).enqueue(1)
+        app.close()
+
+
+@pytest.mark.parametrize("encoded", ["LATIN1"], indirect=True)
+def test_what_a_server_can_store_is_stored_as_it_is(encoded: str) -> None:
+    with connect(encoded, "test") as conn:
+        assert storable(conn, '{"é": "\\u00e9 🎉"}') == '{"é": "é \\\\U0001f389"}'
+        assert storable(conn, '"1\\u0001é"') == '"1\\u0001é"'

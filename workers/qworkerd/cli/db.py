@@ -40,6 +40,8 @@ def migrate(to: Target) -> None:
             ) from error
         for name in applied:
             click.echo(f"applied {name}")
+        if warning := migrations.encoding_warning(conn):
+            click.echo(f"warning: {warning}", err=True)
         click.echo(f"schema {to.schema!r} in database {conn.info.dbname!r} is up to date")
 
 

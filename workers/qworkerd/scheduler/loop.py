@@ -170,6 +170,8 @@ class Scheduler:
         if self.link.made != self.made:
             if self.header.node == 0:  # later a changed schema is no reason to end what runs
                 migrations.check(database, self.node.settings.schema)
+                if warning := migrations.encoding_warning(database):
+                    self.log.warning("database.encoding", problem=warning)
             self.made = self.link.made
             self.rescue.forget()
             self.survey.reset()
