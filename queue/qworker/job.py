@@ -97,6 +97,8 @@ class Job:
     tags: tuple[str, ...] = ()
     #: When somebody asked a running job to stop.
     cancel_at: datetime | None = None
+    #: Whether it runs its task's failure hook, for the job whose id is in `args`, and not the task.
+    hook: bool = False
     #: True when enqueueing found this job instead of making another, because of its unique key.
     duplicate: bool = False
     _desk: Desk | None = field(default=None, repr=False, compare=False)

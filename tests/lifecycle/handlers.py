@@ -490,3 +490,8 @@ def undone(kind: str) -> Any:
 @undone.on_failure
 def undone_hook(job: Job, error: JobFailed) -> Any:
     return UNDONE[job.args["kind"]]()
+
+
+@app.task(name="time_left")
+def time_left() -> str:
+    return str(current_job.time_left())

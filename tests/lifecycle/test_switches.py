@@ -85,12 +85,23 @@ def test_inline_ends_by_itself_as_well(cluster: Cluster, switches: tuple[str, ..
     assert cluster.query(ENDED) == [(done, done, 1)]
 
 
-def test_inline_has_timeouts_and_goes_on_after_one(cluster: Cluster) -> None:
-    node = cluster.start("--inline", *SOONER)
-    assert handlers.stuck.enqueue("sleep").wait(SOON) == "second attempt"
-    assert handlers.stuck.enqueue("query").wait(SOON) == "second attempt"
-    assert {note["pid"] for note in cluster.notes("start")} == {str(node.pid)}
+def test_inline_ends_no_job_by_its_timeout(cluster: Cluster) -> None:
+    """A breakpoint waits for a person."""
+    node = cluster.start("--inline", *SOONER, "--timeout", "0.1")
+    jobs = [shop.short_nap.options(timeout=0.1).enqueue(0.5), handlers.time_left.enqueue()]
+    assert [reached(job).state for job in jobs] == [JobState.COMPLETED] * 2
+    assert jobs[1].refresh().result == "inf"
     assert node.stop() == 0
+
+
+@pytest.mark.parametrize("switch", [(), ("--inline",)])
+def test_a_drain_that_has_put_back_unknown_tasks_does_not_end_with_0(cluster: Cluster, switch: tuple[str, ...]) -> None:
+    shop.quick.enqueue()
+    unknown = cluster.value("SELECT qworker.enqueue('of.another.release')")
+    node = cluster.start("--drain", *SOONER, *switch)
+    assert node.wait() == 1
+    assert node.events("job.unknown_task", job=unknown)
+    assert cluster.query("SELECT state::text FROM qworker.job") == [("scheduled",)]
 
 
 def test_inline_ends_after_the_running_job_and_at_once_when_asked_twice(cluster: Cluster) -> None:

@@ -335,3 +335,18 @@ def test_enqueue_needs_an_application(command: Command) -> None:
     refused = command("enqueue", "shop.send")
     assert refused.exit_code == 78
     assert "--app" in refused.stderr
+
+
+def test_a_failure_hook_is_shown_as_one(command: Command, shop: Path, database: Database) -> None:
+    sql = "INSERT INTO qworker.job (task, args, flags) VALUES (%s, %s, %s) RETURNING id"
+    conn = database.connect()
+    ids = [conn.execute(sql, ("shop.send", '{"job": 1}', flags)).fetchone() for flags in (3, 0)]
+    (hook,), (plain,) = (row or (0,) for row in ids)
+    listed = command("jobs", "list").output.splitlines()
+    assert ["(on_failure)" in line for line in listed if "shop.send" in line] == [False, True]
+    assert [json.loads(command("jobs", "show", number, "--json").output)["hook"] for number in (hook, plain)] == [
+        True,
+        False,
+    ]
+    assert "hook" in command("jobs", "show", hook).output
+    assert "hook" not in command("jobs", "show", plain).output

@@ -17,6 +17,8 @@ class Header:
     LEASE_UNTIL, LOOKED = range(5, 7)
     #: Refused writes of workers that are gone. Written by the supervisor.
     STALE = 7
+    #: Whether a job was put back because its task is unknown here. Set by any worker, cleared by nobody.
+    UNKNOWN_TASK = 8
 
     def __init__(self, memory: memoryview) -> None:
         self.words = memory.cast("q")

@@ -1,6 +1,6 @@
 """One worker in the foreground, for debugging: no fork, so `breakpoint()` can read the terminal.
 
-The scheduler runs in a thread beside it. Timeouts interrupt handlers as usual, but nobody kills what ignores them.
+The scheduler runs in a thread beside it. No job is ended by its timeout: somebody may be looking at it in a debugger.
 """
 
 import os
@@ -13,6 +13,7 @@ from types import FrameType
 
 from qworker import App
 from qworkerd import exits, log
+from qworkerd.header import Header
 from qworkerd.run import make_node
 from qworkerd.scheduler.loop import Scheduler
 from qworkerd.settings import Settings
@@ -44,6 +45,8 @@ def inline(app: App, settings: Settings) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     scheduler.stop()
     thread.join(10.0)
+    if settings.drain and node.table.header.words[Header.UNKNOWN_TASK] and not stopping and code == exits.OK:
+        return exits.FAILURE
     return exits.OK if stopping else code
 
 

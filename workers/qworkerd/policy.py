@@ -52,7 +52,7 @@ class Policies:
         retry = task.retry if task is not None else Retry()
         timeout = settings.timeout if task is None or task.timeout is UNSET else task.timeout
         slow = settings.slow_after if task is None or task.slow_after is UNSET else task.slow_after
-        return Policy(retry, _limit(timeout), self._cap(retry), _limit(slow))
+        return Policy(retry, self._limit(timeout), self._cap(retry), _seconds(slow))
 
     def _apply(self, policy: Policy, overrides: dict[str, Any]) -> Policy:
         retry, timeout = policy.retry, policy.timeout
@@ -62,12 +62,16 @@ class Policies:
             timeout = inf if overrides["timeout"] == "none" else float(overrides["timeout"])
             if not timeout > 0:  # NaN included: it would never be over
                 raise ValueError(f"timeout is {timeout}")
-        return Policy(retry, timeout, self._cap(retry), policy.slow_after)
+        return Policy(retry, self._limit(timeout), self._cap(retry), policy.slow_after)
+
+    def _limit(self, timeout: Any) -> float:
+        """Return a timeout in seconds; with --inline there is none, for a breakpoint waits for a person."""
+        return inf if self._settings.inline else _seconds(timeout)
 
     def _cap(self, retry: Retry) -> int:
         cap = self._settings.max_attempts
         return retry.attempts if cap is None else min(cap, retry.attempts)
 
 
-def _limit(seconds: Any) -> float:
+def _seconds(seconds: Any) -> float:
     return inf if seconds is None else float(seconds)

@@ -67,8 +67,13 @@ class Settings:
         30.0, 0.001, _YEAR, "Log a job as slow once it has run for so long, while it still runs; none for never.",
         optional=True,
     )  # fmt: skip
-    drain: bool = switch("Stop as soon as the queues are empty and every job has ended.")
-    inline: bool = switch("Run one worker in the foreground, in this process: for breakpoints, not for production.")
+    drain: bool = switch(
+        "Stop as soon as the queues are empty and every job has ended; exit status 1 if jobs of unknown tasks were put "
+        "back."
+    )
+    inline: bool = switch(
+        "Run one worker in the foreground, in this process, without timeouts: for breakpoints, not for production."
+    )
     allow_open_connections: bool = switch(
         "Start although importing the application left connections to a database open; workers then run with these cut."
     )

@@ -49,7 +49,7 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
     where = _runs(to, found)
     table(
         head,
-        [(j.id, j.state, j.queue, j.task, j.attempt, _when(j.enqueued_at), _note(j, where)) for j in found],
+        [(j.id, j.state, j.queue, _task(j), j.attempt, _when(j.enqueued_at), _note(j, where)) for j in found],
         note=True,
     )
     if len(found) == wanted["limit"]:
@@ -70,7 +70,7 @@ def show(to: Target, *, job_id: int, for_programs: bool) -> None:
     for name, value in record(job).items():
         if name in ("args", "result", "progress") and value is not None:
             value = json.dumps(value, ensure_ascii=False)  # noqa: PLW2901
-        if name != "errors" and value not in (None, ()):
+        if name != "errors" and value not in (None, ()) and value is not False:
             click.echo(f"{name:<12} {mask(text(value))}")
     if run is not None:
         click.echo(f"{'runs':<12} {run}")
@@ -149,6 +149,11 @@ def _tell(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> 
 def _runs(to: Target, found: Iterable[Job]) -> dict[int, Run]:
     """Ask the nodes about jobs if some of them run."""
     return runs(to.admin.nodes()) if any(job.state is JobState.RUNNING for job in found) else {}
+
+
+def _task(job: Job) -> str:
+    """Name the task, or its failure hook."""
+    return f"{job.task} (on_failure)" if job.hook else job.task
 
 
 def _note(job: Job, where: Mapping[int, Run]) -> str:

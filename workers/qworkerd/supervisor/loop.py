@@ -165,6 +165,8 @@ class Supervisor:
         """Stop by ourselves when that was asked for and the work is done."""
         if self.settings.drain and self.header.empty:
             self.shutdown.drain("the queues are empty")
+            if self.header.words[Header.UNKNOWN_TASK] and self.exit_code == exits.OK:
+                self.exit_code = exits.FAILURE
         elif self.node.budget.spent and not any(seat.pid for seat in self.workers):
             self.shutdown.drain("max-jobs is reached")  # not before: what a worker hands back is to be run
 

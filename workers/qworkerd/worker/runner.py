@@ -17,6 +17,7 @@ from qworker.job import Job
 from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.claim import Claim, Status
+from qworkerd.header import Header
 from qworkerd.node import Node
 from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded, dump
 from qworkerd.policy import Policies, Policy
@@ -53,6 +54,7 @@ class Runner:
         self._tasks = node.app.tasks
         self._policies = Policies(node.settings)
         self._grace = node.settings.kill_grace
+        self._header = node.table.header
         self._slot = slot
         self._gate = gate
         self._clerk = clerk
@@ -245,6 +247,7 @@ class Runner:
         delay = min(_BOUNCE_CAP, _BOUNCE * 2.0 ** min(bounces, 20))
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
+        self._header.words[Header.UNKNOWN_TASK] = True
         self._hand_over(claim, place, job_id, PutOff(delay, bounced=True))
 
     def _hook(self, task: Task[..., Any]) -> Callable[..., Any]:

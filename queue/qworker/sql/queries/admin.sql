@@ -7,7 +7,8 @@
 SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.losses,
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
-       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8
+       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8,
+       (j.flags::integer & 2) <> 0
   FROM {schema}.jobs AS j
  WHERE j.id = %(id)s;
 
@@ -17,7 +18,8 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
 SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.losses,
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
-       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8
+       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8,
+       (j.flags::integer & 2) <> 0
   FROM {schema}.jobs AS j
  WHERE j.id = ANY (ARRAY (
         SELECT found.id FROM (
