@@ -317,7 +317,7 @@ def test_a_class_that_cannot_be_rebuilt_is_refused(app: App) -> None:
         (Asynchronous, "asynchronous"),
     ]:
         with pytest.raises(ConfigurationError, match=said):
-            app.task(kind)
+            app.task(name="task")(kind)
 
 
 def test_only_instances_of_tasks_can_be_enqueued_by_the_app(app: App) -> None:
