@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qworker import JobFailed, JobState, Retry
+from qworkerd.cli.running import runs
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
 from tests.lifecycle.cluster import PATIENT, SOON, SOONER, Cluster, reached
@@ -33,6 +34,21 @@ def test_a_job_runs_and_its_history_tells(node: Node, module_cluster: Cluster) -
     assert after.duration is not None
     assert 0.05 <= after.duration <= (after.finished_at - after.claimed_at).total_seconds()
     assert module_cluster.value("SELECT count(*) FROM qworker.job WHERE id = %s", job.id) == 0
+
+
+def test_a_node_tells_where_a_job_runs_since_when_and_until_when(node: Node) -> None:
+    job = shop.nap.options(timeout=60).enqueue(60)
+    run = until(lambda: runs(shop.app.admin.nodes()).get(job.id))
+    assert run is not None
+    assert (run.node, run.worker in (1, 2)) == (shop.app.admin.nodes()[0].name, True)
+    claimed_at = job.refresh().claimed_at
+    assert claimed_at is not None
+    assert run.since is not None
+    assert run.until is not None
+    assert abs((run.since - claimed_at).total_seconds()) < 2
+    assert 59 < (run.until - run.since).total_seconds() < 61
+    job.cancel()
+    reached(job)
 
 
 @pytest.mark.parametrize("value", [0, "", False, [], {"a": [1, None, {"ä": "☃"}]}, 1.5, 2**60])

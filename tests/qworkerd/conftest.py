@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -27,6 +29,9 @@ def report() -> None: ...
 """
 
 Command = Callable[..., Result]
+
+#: Before click 8.2 the two outputs were one unless asked for.
+APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
 
 
 @pytest.fixture
@@ -55,7 +60,8 @@ def command(folder: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("QWORKER_DSN", database.dsn)
 
     def run(*words: object, env: dict[str, str] | None = None, stdin: str | None = None) -> Result:
-        result = CliRunner().invoke(main, [str(word) for word in words], env=env, input=stdin, prog_name="qworker")
+        arguments = [str(word) for word in words]
+        result = CliRunner(**APART).invoke(main, arguments, env=env, input=stdin, prog_name="qworker")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
