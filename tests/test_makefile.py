@@ -34,7 +34,7 @@ class Checkout:
             shutil.copy(ROOT / name, self.folder)
         self.path = folder / "bin"
         self.path.mkdir()
-        for tool in ("sh", "echo", "touch", "mkdir", "cp", "rm", "grep"):
+        for tool in ("sh", "echo", "touch", "mkdir", "cp", "rm", "grep", "sed", "sort"):
             found = shutil.which(tool)
             assert found, f"{tool} is missing"
             (self.path / tool).symlink_to(found)
@@ -99,6 +99,19 @@ def test_packages_are_installed_once_and_again_when_their_list_changes(tmp_path:
     os.utime(checkout.folder / "setup.cfg", (later, later))
     checkout.make("test")
     assert checkout.calls()[3:] == [install, WHOLE]
+
+
+def test_the_oldest_packages_that_are_allowed_have_an_environment_of_their_own(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path, python3=RECORDING)
+    done = checkout.make("test-floors")
+    assert done.returncode == 0, done.stderr
+    install, run = checkout.calls()
+    assert install.endswith("--editable .[test]")
+    assert run == WHOLE
+    assert not (checkout.folder / ".venv").exists()
+    oldest = dict(line.split("==") for line in (checkout.folder / ".venv-floors.txt").read_text().splitlines())
+    assert set(oldest) == {"psycopg", "psycopg-pool", "croniter", "structlog", "click", "django", "sqlalchemy"}
+    assert oldest["croniter"] == "7"
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
