@@ -17,6 +17,7 @@ from qworker.bulk import Bulk
 from qworker.caller import Connection, json_in
 from qworker.errors import QworkerError
 from qworker.express import Express
+from qworker.functions import Functions
 from qworker.job import Job, JobState, fresh, moment
 from qworker.options import UNSET
 from qworker.order import Order
@@ -48,6 +49,7 @@ class Enqueuer:
         self._ambient = ambient
         self._sql = load("enqueue", pool.schema)
         self._express = Express(self._sql["express"])
+        self._functions = Functions(pool.schema)
 
     def one(self, order: Order, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
         """Make one job in one round trip; it wakes a node that sleeps.
@@ -57,15 +59,34 @@ class Enqueuer:
         text = encode(args)
         caller = self._ambient.caller(conn)
         with self._pool.lend(caller) as database:
+            if self._functions.needed(database):
+                return self._granted(database, order, args, text, caller)
             job_id, state, enqueued_at, run_at = (
                 caller is None and self._sent(database, order, text)
             ) or self._executed(database, order, args, text)
             if state is None:
                 return self._admin.holder(database, job_id, order)
-            pending = caller is not None and database.pgconn.transaction_status != TransactionStatus.IDLE
+            return self._made(order, args, text, (job_id, state, enqueued_at, run_at), caller)
+
+    def _granted(
+        self, database: Connection, order: Order, args: Mapping[str, Any], text: str, caller: Connection | None
+    ) -> Job:
+        """Make a job through the schema's function, whose caller may see nothing of the holder of a key but its id."""
+        key = fingerprint(args) if order.unique is True else order.unique or None
+        job_id, state, enqueued_at, run_at, held = self._functions.one(database, order, json_in(database, text), key)
+        if held:
+            return Job(
+                id=job_id, state=JobState(state), queue=order.queue, priority=order.priority, task=order.task, args={},
+                duplicate=True, _desk=self._admin,
+            )  # fmt: skip
+        return self._made(order, args, text, (job_id, state, enqueued_at, run_at), caller)
+
+    def _made(self, order: Order, args: Mapping[str, Any], text: str, row: Row, caller: Connection | None) -> Job:
+        job_id, state, enqueued_at, run_at = row
+        pending = caller is not None and caller.pgconn.transaction_status != TransactionStatus.IDLE
         return fresh(
             id=job_id,
-            state=JobState(state),
+            state=JobState(state or JobState.AVAILABLE),
             queue=order.queue,
             priority=order.priority,
             task=order.task,
@@ -85,6 +106,9 @@ class Enqueuer:
         write = bulk.ids if ids else bulk.count
         caller = self._ambient.caller(conn)
         with self._pool.lend(caller) as database:
+            if self._functions.needed(database):
+                made = self._functions.many(database, order, parameters, rows)
+                return made if ids else len(made)
             return write(database, rows, own=caller is None)
 
     def _sent(self, database: Connection, order: Order, text: str) -> Row | None:

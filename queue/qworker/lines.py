@@ -56,6 +56,10 @@ class Lines:
                 return
             yield text.replace("\\", "\\\\") + tail
 
+    def text(self, line: str) -> str:
+        """Return the arguments of a line, as JSON text."""
+        return line[: -len(self._tail)].replace("\\\\", "\\")
+
     def _written(self, now: datetime) -> str:
         order, start = self._order, self.start
         expires = now + timedelta(seconds=order.expires) if isinstance(order.expires, float) else order.expires

@@ -172,7 +172,7 @@ def test_our_sessions_look_names_up_in_pg_catalog_alone(planted: Database) -> No
             assert f"search_path={PINNED}" in (settings or []), function
 
 
-@pytest.mark.parametrize("area", ["enqueue", "admin", "migrations", "claims"])
+@pytest.mark.parametrize("area", ["enqueue", "functions", "admin", "migrations", "claims"])
 def test_every_function_in_a_statement_for_callers_connections_is_qualified(area: str) -> None:
     """Of a worker's statements only the end of a transactional job runs on a handler's connection."""
     for name, statement in load(area).items():

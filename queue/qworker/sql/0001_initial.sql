@@ -200,7 +200,8 @@ BEGIN
 END
 $$;
 
--- Enqueue from psql, a trigger or another language; args is an object (by name) or an array (by position).
+-- Enqueue from psql, a trigger or another language; args is an object (by name) or an array (by position). It runs with
+-- the rights of its owner, so a producer needs the right to call it and none on the tables.
 CREATE FUNCTION {schema}.enqueue(
     task text,
     args jsonb DEFAULT '{}',
@@ -210,6 +211,7 @@ CREATE FUNCTION {schema}.enqueue(
     tags text[] DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -269,3 +271,140 @@ RETURN CASE
     WHEN jsonb_array_length(errors) >= 50 THEN (errors - 0) || jsonb_build_array(error)
     ELSE errors || jsonb_build_array(error)
 END;
+
+-- What Python calls for a role that may not write to the tables: one job, one job with a unique key, or many jobs. It takes
+-- no column that is the system's alone: a caller can write no token, node, counter, flag, id or place in the queue.
+-- job_state is that of the job made, or of the one that holds the key (held).
+CREATE FUNCTION {schema}.enqueue_jobs(
+    task text, args jsonb[], queue text, priority integer, overrides jsonb, tags text[],
+    delay double precision, run_at timestamptz, expires double precision, expires_at timestamptz,
+    key text, period double precision
+) RETURNS TABLE (
+    job_id bigint, job_state text, made_at double precision, due_at double precision, held boolean
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    century CONSTANT double precision := 3155760000;
+    clock timestamptz := clock_timestamp();
+    start timestamptz;
+    finish timestamptz;
+    first_state {schema}.job_state := 'available';
+    known bigint;
+    over boolean;
+    mine bigint;
+    made integer;
+    problem text;
+BEGIN
+    SELECT CASE
+        WHEN coalesce(length(enqueue_jobs.task), 0) NOT BETWEEN 1 AND 200 THEN 'task has 1 to 200 characters'
+        WHEN coalesce(length(enqueue_jobs.queue), 0) NOT BETWEEN 1 AND 200 THEN 'queue has 1 to 200 characters'
+        WHEN coalesce(enqueue_jobs.priority, -1) NOT BETWEEN 0 AND 9 THEN 'priority is from 0 (first) to 9'
+        WHEN coalesce(cardinality(enqueue_jobs.args), 0) NOT BETWEEN 1 AND 10000 THEN 'args are those of 1 to 10000 jobs'
+        WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.args) AS a WHERE jsonb_typeof(a) IS DISTINCT FROM 'object')
+            THEN 'args are JSON objects'
+        WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.args) AS a WHERE octet_length(a::text) > 1048576)
+            THEN 'args take at most 1048576 bytes for each job'
+        WHEN enqueue_jobs.overrides IS NOT NULL AND jsonb_typeof(enqueue_jobs.overrides) <> 'object'
+            THEN 'overrides are a JSON object'
+        WHEN enqueue_jobs.overrides - ARRAY['timeout', 'retry'] <> '{}' THEN 'overrides are of timeout and retry'
+        WHEN octet_length(enqueue_jobs.overrides::text) > 10000 THEN 'overrides take at most 10000 bytes'
+        WHEN cardinality(enqueue_jobs.tags) > 50 THEN 'a job has at most 50 tags'
+        WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.tags) AS t WHERE coalesce(length(t), 0) NOT BETWEEN 1 AND 200)
+            THEN 'a tag has 1 to 200 characters'
+        WHEN NOT coalesce(enqueue_jobs.delay, 0) BETWEEN 0 AND century
+          OR NOT coalesce(enqueue_jobs.expires, 0) BETWEEN 0 AND century
+          OR NOT coalesce(enqueue_jobs.period, 1) BETWEEN 0 AND century
+            THEN 'delay, expires and period are from 0 seconds to a hundred years'
+        WHEN NOT isfinite(coalesce(enqueue_jobs.run_at, clock))
+          OR NOT isfinite(coalesce(enqueue_jobs.expires_at, clock)) THEN 'run_at and expires_at are finite'
+        WHEN enqueue_jobs.key IS NOT NULL AND length(enqueue_jobs.key) NOT BETWEEN 1 AND 400
+            THEN 'key has 1 to 400 characters'
+        WHEN enqueue_jobs.key IS NOT NULL AND cardinality(enqueue_jobs.args) <> 1 THEN 'key is for one job'
+    END INTO problem;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION 'qworker: %', problem USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    start := coalesce(enqueue_jobs.run_at, clock + make_interval(secs => enqueue_jobs.delay));
+    finish := coalesce(enqueue_jobs.expires_at, clock + make_interval(secs => enqueue_jobs.expires));
+    IF start > clock THEN
+        first_state := 'scheduled';
+    ELSE
+        start := NULL;
+    END IF;
+
+    IF enqueue_jobs.key IS NULL THEN
+        RETURN QUERY
+        INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, state, run_at, expires_at)
+        SELECT enqueue_jobs.task, a.args, enqueue_jobs.queue, enqueue_jobs.priority, enqueue_jobs.overrides,
+               enqueue_jobs.tags, first_state, start, finish
+          FROM unnest(enqueue_jobs.args) WITH ORDINALITY AS a (args, place)
+         ORDER BY a.place
+        RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
+    ELSE
+        -- Each statement sees what has been committed by then; how the key is taken is explained at enqueue_unique.
+        FOR look IN 1..20 LOOP
+            known := NULL;
+            SELECT k.job_id, CASE WHEN k.until IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id)
+                                  ELSE k.until <= clock END
+              INTO known, over
+              FROM {schema}.unique_key AS k WHERE k.scope = enqueue_jobs.task AND k.key = enqueue_jobs.key;
+            IF known IS NOT NULL AND NOT over THEN
+                RETURN QUERY
+                SELECT known, coalesce(
+                    (SELECT j.state::text FROM {schema}.job AS j WHERE j.id = known),
+                    (SELECT h.state::text FROM {schema}.job_history AS h WHERE h.id = known LIMIT 1), 'forgotten'),
+                    NULL::float8, NULL::float8, true;
+                RETURN;
+            END IF;
+            IF known IS NOT NULL THEN
+                UPDATE {schema}.unique_key AS k
+                   SET job_id = nextval('{schema}.job_id_seq'::regclass),
+                       until = clock + make_interval(secs => enqueue_jobs.period)
+                 WHERE k.scope = enqueue_jobs.task AND k.key = enqueue_jobs.key AND k.job_id = known
+                RETURNING k.job_id INTO mine;
+            ELSE
+                INSERT INTO {schema}.unique_key AS k (scope, key, job_id, until)
+                VALUES (enqueue_jobs.task, enqueue_jobs.key, nextval('{schema}.job_id_seq'::regclass),
+                        clock + make_interval(secs => enqueue_jobs.period))
+                    ON CONFLICT DO NOTHING
+                RETURNING k.job_id INTO mine;
+            END IF;
+            EXIT WHEN mine IS NOT NULL;
+        END LOOP;
+        IF mine IS NULL THEN
+            RAISE EXCEPTION 'qworker: the key % of task % changed hands 20 times: try again',
+                enqueue_jobs.key, enqueue_jobs.task USING ERRCODE = 'lock_not_available';
+        END IF;
+        RETURN QUERY
+        INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, flags)
+        VALUES (mine, enqueue_jobs.task, enqueue_jobs.args[1], enqueue_jobs.queue, enqueue_jobs.priority,
+                enqueue_jobs.overrides, enqueue_jobs.tags, first_state, start, finish,
+                CASE WHEN enqueue_jobs.period IS NULL THEN 1 ELSE 0 END)
+        RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
+    END IF;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    IF made < cardinality(enqueue_jobs.args) THEN
+        RAISE EXCEPTION 'qworker: a trigger BEFORE INSERT or a rule of the table job has suppressed a job of task %',
+            enqueue_jobs.task;
+    END IF;
+    IF start IS NULL THEN
+        PERFORM {schema}.wake(ARRAY[enqueue_jobs.queue]);
+    END IF;
+END
+$$;
+
+-- They write where their callers may not: who may call them is for the owner to say.
+REVOKE EXECUTE ON FUNCTION {schema}.enqueue, {schema}.enqueue_jobs FROM PUBLIC;
+
+-- From PostgreSQL 15 on the view asks for the rights and policies of who reads it; before, it can have its owner's alone.
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 150000 THEN
+        ALTER VIEW {schema}.jobs SET (security_invoker = true);
+    END IF;
+END
+$$;

@@ -1,0 +1,83 @@
+"""Enqueueing for a role without rights on the tables: through the schema's function, which runs with its owner's."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from qworker.lines import Lines
+from qworker.order import Order
+from qworker.payload import Parameters, Row
+from qworker.statements import DEFAULT_SCHEMA, load
+
+Connection = psycopg.Connection[Any]
+
+#: Jobs, and characters of their arguments, that one call takes at most.
+BATCH, SIZE = 500, 1 << 20
+
+#: Id, state, enqueued at and due at in seconds since 1970, whether another job holds the key.
+Stored = tuple[int, str, float | None, float | None, bool]
+
+
+class Functions:
+    """The function of one schema, and which connections have to take it."""
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        self._sql = load("functions", schema)
+        self._needed: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
+        #: By user, host, port and database: a web process may open a connection for each request.
+        self._roles: dict[tuple[str, str, int, str], bool] = {}
+
+    def needed(self, conn: Connection) -> bool:
+        """Tell whether the connection's role has no right to INSERT, but one to call the function.
+
+        Asked once for each role and database in a process; rights that are granted later are seen by the next process.
+        """
+        needed = self._needed.get(conn)
+        if needed is None:
+            role = conn.info.user, conn.info.host, conn.info.port, conn.info.dbname
+            needed = self._roles.get(role)
+            if needed is None:
+                needed = self._roles[role] = self._look(conn)
+            self._needed[conn] = needed
+        return needed
+
+    def _look(self, conn: Connection) -> bool:
+        row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["needed"], prepare=False).fetchone()
+        return row == (True,)
+
+    def one(self, conn: Connection, order: Order, text: str, key: str | None) -> Stored:
+        """Make one job, or find the one that holds the key."""
+        ((job_id, state, enqueued_at, run_at, held),) = self._call(conn, order, [text], key)
+        return job_id, state, enqueued_at, run_at, held
+
+    def many(self, conn: Connection, order: Order, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
+        """Make a job of each row, all or none; return their ids."""
+        ids: list[int] = []
+        source, lines = iter(rows), Lines(order, parameters, 0.0)
+        with conn.transaction():
+            while block := list(islice(source, BATCH)):
+                for texts in _parts(lines.text(line) for line in lines.of(block, len(ids))):
+                    ids += [row[0] for row in self._call(conn, order, texts, None)]
+        return ids
+
+    def _call(self, conn: Connection, order: Order, texts: Sequence[str], key: str | None) -> list[Stored]:
+        cursor = psycopg.Cursor(conn, row_factory=tuple_row)
+        return cursor.execute(self._sql["enqueue"], {**order.parameters, "args": list(texts), "key": key}).fetchall()
+
+
+def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Cut a block where it becomes too long for one message; it is made as a whole before anything is sent."""
+    part: list[str] = []
+    size = 0
+    for text in list(texts):
+        if part and size + len(text) > SIZE:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part

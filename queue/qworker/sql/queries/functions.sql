@@ -1,0 +1,14 @@
+-- Enqueueing for roles that have no rights on the tables: through functions that run with the rights of their owner.
+
+-- name: needed
+-- Whether this role has to take the function: it may not write to the table, and may call the function.
+SELECT NOT pg_catalog.has_table_privilege('{schema}.job'::regclass, 'INSERT')
+       AND pg_catalog.has_function_privilege('{schema}.enqueue_jobs'::regproc, 'EXECUTE');
+
+-- name: enqueue
+SELECT e.job_id, e.job_state, e.made_at, e.due_at, e.held
+  FROM {schema}.enqueue_jobs(
+    task => %(task)s::text, args => %(args)s::text[]::jsonb[], queue => %(queue)s::text, priority => %(priority)s::integer,
+    overrides => %(overrides)s::jsonb, tags => %(tags)s::text[], delay => %(delay)s::float8,
+    run_at => pg_catalog.to_timestamp(%(run_at)s::float8), expires => %(expires)s::float8,
+    expires_at => pg_catalog.to_timestamp(%(expires_at)s::float8), key => %(key)s::text, period => %(period)s::float8) AS e;

@@ -1,0 +1,273 @@
+"""What each role needs, what it can do with that, and what it cannot."""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from qworker import App, Job, JobState
+from qworker.claims import Claims
+from qworker.migrations import migrate
+from qworker.nodes import NOWHERE, Nodes
+from qworkerd.embedded import EmbeddedPostgres
+from tests.database import Database
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+ROLES = ("producer", "worker", "viewer", "operator")
+DENIED = psycopg.errors.InsufficientPrivilege
+
+
+def grants(role: str) -> str:
+    """Return the SQL that the page gives for a role."""
+    (text,) = re.findall(rf"```sql\n(-- {role}\n.*?)```", PAGE.read_text(), re.DOTALL)
+    return str(text)
+
+
+@pytest.fixture(scope="module")
+def guarded(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
+    """A migrated database, and a role of each kind with what the page grants it."""
+    database = Database.create(postgres_server, f"qworker_{secrets.token_hex(4)}")
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        migrate(conn)
+        for role in ROLES:
+            conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'".encode())
+            conn.execute(grants(role).encode())
+    yield database
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        conn.execute(f"DROP OWNED BY {', '.join(ROLES)}".encode())
+        conn.execute(f"DROP ROLE {', '.join(ROLES)}".encode())
+    database.drop(postgres_server)
+
+
+@pytest.fixture
+def dsn(guarded: Database) -> Iterator[Callable[[str], str]]:
+    yield lambda role: make_conninfo(guarded.dsn, user=role, password="pw")
+    guarded.empty()
+
+
+@pytest.fixture
+def session(dsn: Callable[[str], str]) -> Iterator[Callable[[str], psycopg.Connection[Any]]]:
+    opened = []
+
+    def connect(role: str) -> psycopg.Connection[Any]:
+        opened.append(psycopg.connect(dsn(role), autocommit=True))
+        return opened[-1]
+
+    yield connect
+    for conn in opened:
+        conn.close()
+
+
+def application(dsn: str) -> App:
+    app = App(dsn)
+
+    @app.task(name="send", queue="mail", priority=3)
+    def send(user_id: int, text: str = "hi") -> None: ...
+
+    return app
+
+
+@pytest.fixture
+def producer(dsn: Callable[[str], str]) -> Iterator[App]:
+    app = application(dsn("producer"))
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def owner(guarded: Database) -> Iterator[App]:
+    app = application(guarded.dsn)
+    yield app
+    app.close()
+
+
+ROW = """
+    SELECT task, args, queue, priority, state::text, overrides, tags, flags, attempt, crashes, losses, bounces, token,
+           node, run_at IS NULL, extract(epoch FROM run_at - enqueued_at)::int,
+           extract(epoch FROM expires_at - enqueued_at)::int
+      FROM qworker.job ORDER BY id
+"""
+
+WAYS: dict[str, Callable[[App], object]] = {
+    "plain": lambda app: app.get_task("send").enqueue(7),
+    "text": lambda app: app.get_task("send").enqueue(7, 'a "quoted" \\ text\n\t\u20ac'),
+    "options": lambda app: app.get_task("send").options(timeout=5, retry=7, tags=["a", "b"], priority=0).enqueue(7),
+    "later": lambda app: app.get_task("send").options(delay=60, expires=90).enqueue(7),
+    "unique": lambda app: app.get_task("send").options(unique="k").enqueue(7),
+    "unique for a while": lambda app: app.get_task("send").options(unique_for=60).enqueue(7),
+    "many": lambda app: app.get_task("send").enqueue_many([(n, "\\ \t") for n in range(1200)]),
+    "many with ids": lambda app: (
+        app.get_task("send").options(delay=60, tags=["x"]).enqueue_many([(1,), (2,)], ids=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_producer_without_rights_on_tables_stores_the_same_row(
+    producer: App, owner: App, guarded: Database, way: str
+) -> None:
+    conn = guarded.connect()
+    rows, keys = [], []
+    for app in (producer, owner):
+        WAYS[way](app)
+        rows.append(conn.execute(ROW).fetchall())
+        keys.append(conn.execute("SELECT scope, key, until IS NULL FROM qworker.unique_key").fetchall())
+        conn.execute("TRUNCATE qworker.job, qworker.unique_key")
+    assert rows[0] == rows[1]
+    assert keys[0] == keys[1]
+    assert rows[0]
+
+
+def test_what_a_producer_gets_back_is_the_job(producer: App, owner: App) -> None:
+    job = producer.get_task("send").options(delay=60, tags=["a"]).enqueue(7)
+    seen = owner.job(job.id)
+    assert (job.state, job.queue, job.args, job.tags) == (seen.state, seen.queue, {"user_id": 7}, ("a",))
+    assert job.run_at == seen.run_at
+    assert job.enqueued_at == seen.enqueued_at
+    ids = producer.get_task("send").enqueue_many([(n,) for n in range(600)], ids=True)
+    assert isinstance(ids, list)
+    assert [owner.job(id_).args["user_id"] for id_ in ids[::100]] == list(range(600))[::100]
+
+
+def test_a_producer_learns_of_a_duplicate_its_id_and_state_alone(producer: App, owner: App) -> None:
+    first = owner.get_task("send").options(unique="k").enqueue(7, "secret")
+    again = producer.get_task("send").options(unique="k").enqueue(7)
+    assert (again.id, again.duplicate, again.state, again.args) == (first.id, True, JobState.AVAILABLE, {})
+    owner.admin.cancel(first.id)
+    third = producer.get_task("send").options(unique="k").enqueue(7)
+    assert not third.duplicate
+
+
+def test_a_producers_jobs_belong_to_its_transaction(
+    producer: App, session: Callable[[str], psycopg.Connection[Any]], owner: App
+) -> None:
+    conn = session("producer")
+    task = producer.get_task("send").using(conn)
+    with conn.transaction(force_rollback=True):
+        task.enqueue(1)
+        task.options(unique="k").enqueue(1)
+        task.enqueue_many([(1,)])
+    with conn.transaction(), pytest.raises(TypeError, match="row 1"):
+        task.enqueue_many([(1,), (1, 2, 3)])
+    assert owner.admin.find() == []
+    with conn.transaction():
+        conn.execute("SELECT qworker.enqueue('send')")
+        task.enqueue(1)
+    assert len(owner.admin.find()) == 2
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        "SELECT * FROM qworker.job", "SELECT * FROM qworker.jobs", "SELECT * FROM qworker.job_history",
+        "INSERT INTO qworker.job (task, flags) VALUES ('t', 2)", "INSERT INTO qworker.job (task) VALUES ('t')",
+        "UPDATE qworker.job SET token = 1", "DELETE FROM qworker.job", "SELECT nextval('qworker.job_id_seq')",
+        "SELECT * FROM qworker.unique_key", "DELETE FROM qworker.node", "SELECT * FROM qworker.sleeper",
+        "TRUNCATE qworker.job_history_00", "SELECT qworker.empty_day(0)", "CREATE TABLE qworker.mine ()",
+    ],
+)  # fmt: skip
+def test_a_producer_can_neither_read_nor_change_anything_else(
+    session: Callable[[str], psycopg.Connection[Any]], forbidden: str
+) -> None:
+    with pytest.raises(DENIED):
+        session("producer").execute(forbidden.encode())
+
+
+CALL = "SELECT * FROM qworker.enqueue_jobs(%s, %s::jsonb[], %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+GOOD: list[Any] = ["t", ["{}"], "q", 5, None, None, None, None, None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, ""), (0, None), (0, "x" * 201), (1, []), (1, None), (1, ["[]"]), (1, ["{}", None]), (2, ""), (2, "x" * 201),
+        (1, ["{}"] * 10_001), (1, ['{"x": 1e131000, "y": 1e131000, "z": "' + "x" * 800_000 + '"}']), (3, 10), (3, None),
+        (4, "[]"), (4, '{"cron": "x"}'), (4, json.dumps({"retry": "x" * 10_000})),
+        (5, ["x"] * 51), (5, [None]), (5, [""]),
+        (6, -1), (6, float("nan")), (6, float("inf")), (7, "infinity"), (7, "-infinity"), (8, 1e300), (9, "infinity"),
+        (10, ""), (10, "x" * 401), (11, float("inf")),
+    ],
+)  # fmt: skip
+def test_the_function_refuses_what_python_would_not_send(
+    session: Callable[[str], psycopg.Connection[Any]], place: int, value: Any
+) -> None:
+    values = [*GOOD[:place], value, *GOOD[place + 1 :]]
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="qworker: "):
+        session("producer").execute(CALL, values)
+
+
+def test_a_worker_needs_no_more_than_the_page_grants(
+    session: Callable[[str], psycopg.Connection[Any]], owner: App
+) -> None:
+    conn = session("worker")
+    claims, nodes = Claims(), Nodes()
+    node = nodes.register(conn, name="n", version="1", queues=["mail"], processes=1, lease=30.0)
+    nodes.set_idle(conn, node, idle=True)
+    nodes.set_idle(conn, node, idle=False)
+    made = [owner.get_task("send").options(unique=f"k{n}").enqueue(n) for n in range(4)]
+    rows = claims.claim(conn, node=node, token=5, queues=["mail"], priorities=[3], cursors=[0], limit=9)
+    assert len(rows) == 4
+    assert claims.acknowledge(conn, 5, [made[0].id]) == [made[0].id]
+    error = '{"type": "E"}'
+    assert claims.fail(conn, 5, made[1].id, error=error, hook=True)
+    assert claims.retry(conn, 5, made[2].id, delay=0, error=error)
+    assert claims.release(conn, 5, [made[3].id])
+    nodes.promote(conn, due_from=0.0)
+    assert nodes.place(conn, node) not in (None, NOWHERE)
+    for day in range(32):
+        conn.execute("SELECT qworker.empty_day(%s)", [day])
+    for forbidden in ("DROP TABLE qworker.job", "TRUNCATE qworker.job", "UPDATE qworker.migration SET name = ''"):
+        with pytest.raises(DENIED):
+            conn.execute(forbidden.encode())
+
+
+def test_a_viewer_sees_everything_and_changes_nothing(dsn: Callable[[str], str], owner: App) -> None:
+    job = owner.get_task("send").enqueue(7)
+    viewer = application(dsn("viewer"))
+    assert viewer.job(job.id).args == {"user_id": 7}
+    assert [found.id for found in viewer.admin.find()] == [job.id]
+    for look in (viewer.admin.sizes, viewer.admin.nodes, viewer.admin.schedules):
+        look()
+    for change in (lambda: viewer.admin.cancel(job.id), lambda: viewer.get_task("send").enqueue(1)):
+        with pytest.raises(DENIED):
+            change()
+    viewer.close()
+
+
+def test_an_operator_changes_jobs_and_makes_none(dsn: Callable[[str], str], owner: App) -> None:
+    task = owner.get_task("send")
+    jobs: list[Job] = [task.options(unique=f"k{n}").enqueue(7) for n in range(3)]
+    with owner.pool.lend() as conn:
+        conn.execute(
+            "UPDATE qworker.job SET state = 'failed', failed_at = now() WHERE id = ANY (%s)", [[jobs[0].id, jobs[1].id]]
+        )
+    operator = application(dsn("operator"))
+    assert operator.admin.retry(jobs[0].id) == [jobs[0].id]
+    assert operator.admin.discard(jobs[1].id) == [jobs[1].id]
+    assert operator.admin.cancel(jobs[2].id) == {jobs[2].id: JobState.CANCELLED}
+    with pytest.raises(DENIED):
+        operator.get_task("send").enqueue(1)
+    operator.close()
+
+
+def test_the_view_shows_a_reader_no_more_than_a_policy_lets_it(
+    guarded: Database, session: Callable[[str], psycopg.Connection[Any]], owner: App
+) -> None:
+    conn = guarded.connect()
+    if conn.info.server_version < 150_000:
+        pytest.skip("PostgreSQL 14 has no such views")
+    owner.get_task("send").enqueue(1)
+    owner.get_task("send").options(queue="other").enqueue(1)
+    conn.execute("ALTER TABLE qworker.job ENABLE ROW LEVEL SECURITY")
+    conn.execute("CREATE POLICY mine ON qworker.job TO viewer USING (queue = 'mail')")
+    try:
+        assert session("viewer").execute("SELECT queue FROM qworker.jobs").fetchall() == [("mail",)]
+    finally:
+        conn.execute("DROP POLICY mine ON qworker.job")
+        conn.execute("ALTER TABLE qworker.job DISABLE ROW LEVEL SECURITY")
