@@ -495,3 +495,10 @@ def undone_hook(job: Job, error: JobFailed) -> Any:
 @app.task(name="time_left")
 def time_left() -> str:
     return str(current_job.time_left())
+
+
+@app.task(name="standard_descriptors")
+def standard_descriptors() -> list[str]:
+    sys.stdout.write("into nowhere\n")
+    sys.stdout.flush()
+    return [str(Path(f"/proc/self/fd/{number}").readlink()) for number in range(3)]

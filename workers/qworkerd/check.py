@@ -15,6 +15,7 @@ from qworker.migrations import check as check_schema
 from qworker.migrations import encoding_warning
 from qworker.options import UNSET
 from qworkerd import exits
+from qworkerd.descriptors import check_limit
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
 from qworkerd.project import find
 from qworkerd.redaction import mask
@@ -80,6 +81,10 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         value = getattr(settings, name)
         shown = mask(value) if name in NOT_ON_COMMAND_LINE and value else value
         report.settings[name] = {"value": shown, "origin": origins[name]}
+    try:
+        check_limit()
+    except ConfigurationError as error:
+        report.refuse(error)
     inheritance = Inheritance()
     target = Target(settings, origins, None, settings.schema)
     try:

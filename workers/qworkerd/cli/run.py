@@ -7,6 +7,7 @@ from pathlib import Path
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.migrations import check
 from qworkerd import log
+from qworkerd.descriptors import check_limit, fill_standard
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
 from qworkerd.settings import Settings, exit_code, misspelt
 from qworkerd.target import Target, load
@@ -14,6 +15,7 @@ from qworkerd.target import Target, load
 
 def run(options: Mapping[str, object]) -> int:
     """Run until told to stop; return the exit code. What is wrong with the configuration is told in one event."""
+    fill_standard()
     # Garbage that is collected before the fork leaves holes in pages that the children would then have to copy.
     gc.disable()
     log.configure(*_wishes(options))
@@ -22,6 +24,7 @@ def run(options: Mapping[str, object]) -> int:
         log.configure(settings.log_format, settings.log_level)
         for name, meant in misspelt().items():
             log.get().warning("configuration.misspelt", variable=name, meant=meant, hint="it is set, but is no setting")
+        check_limit()
         with Inheritance() as inheritance:
             target = load(settings, origins)
         app = target.application()
