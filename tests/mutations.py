@@ -220,6 +220,36 @@ MUTATIONS = [
         "                if transaction is not None:\n                    look(connection, self._roles)\n", "",
         "tests/qworkerd/test_lending.py",
     ),
+    Mutation(
+        "connections that were read-only once are lent again", "queue/qworker/pool.py",
+        "if read_only or (isinstance", "if (isinstance",
+        "tests/qworker/test_sessions.py",
+    ),
+    Mutation(
+        "the role's isolation applies to our statements", "queue/qworker/connection.py",
+        '    "default_transaction_isolation": _ISOLATION,\n', "",
+        "tests/qworker/test_sessions.py",
+    ),
+    Mutation(
+        "a node works against a standby", "workers/qworkerd/link.py",
+        "raise psycopg.errors.ReadOnlySqlTransaction(why)", "pass",
+        "tests/qworkerd/test_link.py",
+    ),
+    Mutation(
+        "the first result decides about a commit", "queue/qworker/express.py",
+        "execute(connection.pgconn))[-1]", "execute(connection.pgconn))[0]",
+        "tests/qworker/test_triggers.py",
+    ),
+    Mutation(
+        "the server hears the whole error of a bulk's source", "queue/qworker/bulk.py",
+        "raise _Abandoned from None", "raise",
+        "tests/qworker/test_bulk.py",
+    ),
+    Mutation(
+        "databases of one name are one database", "queue/qworker/ambient.py",
+        "same = _identity(own) == _identity(conn)", "same = True",
+        "tests/qworker/test_django.py",
+    ),
 ]  # fmt: skip
 
 
