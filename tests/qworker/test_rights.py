@@ -13,8 +13,11 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import App, Job, JobState
 from qworker.claims import Claims
+from qworker.connection import connect
+from qworker.errors import SchemaError
 from qworker.migrations import migrate
 from qworker.nodes import NOWHERE, Nodes
+from qworker.rights import check
 from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
 
@@ -271,3 +274,16 @@ def test_the_view_shows_a_reader_no_more_than_a_policy_lets_it(
     finally:
         conn.execute("DROP POLICY mine ON qworker.job")
         conn.execute("ALTER TABLE qworker.job DISABLE ROW LEVEL SECURITY")
+
+
+def test_what_a_node_lacks_is_named_and_a_worker_lacks_nothing(dsn: Callable[[str], str]) -> None:
+    with connect(dsn("worker"), "test") as conn:
+        check(conn)
+    with (
+        connect(dsn("viewer"), "test") as conn,
+        pytest.raises(SchemaError, match="'viewer' lacks") as caught,
+    ):
+        check(conn)
+    for right in ("INSERT on job,", "UPDATE on node", "TRUNCATE on job_history_00", "USAGE on job_seq", "security.md"):
+        assert right in str(caught.value)
+    assert "SELECT" not in str(caught.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from qworkerd.settings import kinds
 from tests.database import Database
@@ -159,3 +160,35 @@ def test_threads_that_an_import_starts_are_named(command: Command, shop: Path, d
     assert done.returncode == 0, done.stdout + done.stderr
     (warning,) = (w for w in json.loads(done.stdout)["warnings"] if "threads" in w)
     assert "metrics-flusher" in warning
+
+
+def test_a_read_only_role_or_database_is_a_problem_with_its_remedy(
+    command: Command, shop: Path, database: Database
+) -> None:
+    found = report(
+        command,
+        "--app",
+        "shop:app",
+        env={"QWORKER_DSN": f"{database.dsn} options='-c default_transaction_read_only=on'"},
+    )
+    (problem,) = found["problems"]
+    assert "takes no writes" in problem
+    assert "RESET default_transaction_read_only" in problem
+
+
+def test_a_role_without_a_workers_rights_is_a_problem_and_no_node_starts(
+    command: Command, shop: Path, database: Database
+) -> None:
+    conn = database.connect()
+    conn.execute("CREATE ROLE lacking LOGIN PASSWORD 'pw'")
+    try:
+        conn.execute("GRANT USAGE ON SCHEMA qworker TO lacking")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA qworker TO lacking")
+        env = {"QWORKER_DSN": make_conninfo(database.dsn, user="lacking", password="pw")}
+        (problem,) = report(command, "--app", "shop:app", env=env)["problems"]
+        assert "role 'lacking' lacks rights in schema 'qworker'" in problem
+        assert "UPDATE on job," in problem
+        assert command("--app", "shop:app", "--drain", env=env).exit_code == 78
+    finally:
+        conn.execute("DROP OWNED BY lacking")
+        conn.execute("DROP ROLE lacking")

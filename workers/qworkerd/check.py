@@ -10,10 +10,12 @@ from typing import Any, Final
 import psycopg
 
 from qworker.app import App
+from qworker.connection import read_only
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.migrations import check as check_schema
 from qworker.migrations import encoding_warning
 from qworker.options import UNSET
+from qworker.rights import check as check_rights
 from qworkerd import exits
 from qworkerd.descriptors import check_limit
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
@@ -145,10 +147,16 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
                 )
             if info.parameter_status("in_hot_standby") == "on":
                 report.problems.append(f"the server at {info.host!r} is a standby and read-only: name the primary")
+            elif why := read_only(conn):
+                report.problems.append(
+                    f"the server at {info.host!r} takes no writes: {why}; for role {info.user!r} or database "
+                    f"{info.dbname!r} it has to be off: ALTER ROLE/DATABASE ... RESET default_transaction_read_only"
+                )
             if warning := encoding_warning(conn):
                 report.warnings.append(warning)
             if schema:
                 check_schema(conn, target.schema)
+                check_rights(conn, target.schema)
     except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
         report.problems.append(str(error))
     except psycopg.Error as error:

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Mapping
 from pathlib import Path
 
+from qworker import rights
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.migrations import check
 from qworkerd import log
@@ -59,6 +60,7 @@ def survey(target: Target) -> None:
     try:
         with target.connection("start") as conn:
             check(conn, target.schema)
+            rights.check(conn, target.schema)
     except DatabaseUnavailable as error:
         log.get().warning("database.unavailable", error=str(error), hint="going on; workers wait for it")
 

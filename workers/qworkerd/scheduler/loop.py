@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from qworker import migrations
+from qworker import migrations, rights
 from qworker.errors import SchemaError
 from qworker.nodes import Nodes, Sight
 from qworkerd import __version__, exits, log
@@ -170,6 +170,7 @@ class Scheduler:
         if self.link.made != self.made:
             if self.header.node == 0:  # later a changed schema is no reason to end what runs
                 migrations.check(database, self.node.settings.schema)
+                rights.check(database, self.node.settings.schema)
                 if warning := migrations.encoding_warning(database):
                     self.log.warning("database.encoding", problem=warning)
             self.made = self.link.made
