@@ -1,6 +1,5 @@
 """Looks at jobs, queues and nodes, and changes jobs by hand: what the command line and the methods of a job do."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +11,7 @@ from psycopg.rows import tuple_row
 
 from qworker.ambient import Ambient
 from qworker.context import running
+from qworker.decoding import decode, decode_errors, decode_object
 from qworker.errors import JobFailed, JobNotFound, JobWasCancelled, Refused
 from qworker.job import Job, JobState, from_row, moment
 from qworker.order import Order
@@ -159,8 +159,8 @@ class Admin:
     def nodes(self) -> list[NodeStatus]:
         """Return the nodes that have not been declared dead."""
         return [
-            NodeStatus(id_, name, version, tuple(queues), processes, idle, _at(started), _at(seen), silent, lease,
-                       json.loads(state))
+            NodeStatus(id_, name, version, tuple(map(str, queues)), processes, idle, _at(started), _at(seen), silent,
+                       lease, decode_object(state))
             for id_, name, version, queues, processes, idle, started, seen, silent, lease, state in self._query("nodes")
         ]  # fmt: skip
 
@@ -186,11 +186,11 @@ class Admin:
             state, result, error = found[0] if found else (None, None, None)
             match state:
                 case JobState.COMPLETED:
-                    return None if result is None else json.loads(result)
+                    return decode(result)
                 case JobState.FAILED | JobState.DISCARDED:
-                    raise JobFailed(job_id, json.loads(error or "null"))
+                    raise JobFailed(job_id, _last(error))
                 case JobState.CANCELLED:
-                    raise JobWasCancelled(job_id, json.loads(error or "null"))
+                    raise JobWasCancelled(job_id, _last(error))
             left = float("inf") if timeout is None else begun + timeout - monotonic()
             if left <= 0:
                 raise TimeoutError(f"job {job_id} is still {state} after {timeout:g} s")
@@ -229,6 +229,11 @@ def _not_found(job_id: int) -> JobNotFound:
     return JobNotFound(
         f"there is no job {job_id}: it never was, was rolled back or not committed yet, or its history is over"
     )
+
+
+def _last(error: str | None) -> Mapping[str, Any] | None:
+    found = decode_errors(error)
+    return found[-1] if found else None
 
 
 def _at(epoch: float) -> datetime:

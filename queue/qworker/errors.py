@@ -48,12 +48,14 @@ class JobFailed(QworkerError):
 
     def __init__(self, job_id: int, error: Mapping[str, Any] | None = None) -> None:
         error = error or {}
+        attempt, cause = error.get("attempt"), error.get("cause")
         self.job_id = job_id
-        self.type: str = error.get("type") or "Unknown"
-        self.message: str = error.get("message") or ""
-        self.traceback: str = error.get("traceback") or ""
-        self.cause: str | None = error.get("cause")
-        self.attempt: int = error.get("attempt") or 0
+        # A row may have been written by hand: whatever it holds, this error can be raised.
+        self.type = str(error.get("type") or "Unknown")
+        self.message = str(error.get("message") or error.get("unreadable") or "")
+        self.traceback = str(error.get("traceback") or "")
+        self.cause = None if cause is None else str(cause)
+        self.attempt = attempt if isinstance(attempt, int) else 0
         super().__init__(f"job {job_id} failed: {self.type}: {self.message}")
 
 
@@ -62,7 +64,7 @@ class JobWasCancelled(QworkerError):
 
     def __init__(self, job_id: int, error: Mapping[str, Any] | None = None) -> None:
         self.job_id = job_id
-        self.message: str = (error or {}).get("message") or ""
+        self.message = str((error or {}).get("message") or "")
         super().__init__(f"job {job_id} was cancelled" + (f": {self.message}" if self.message else ""))
 
 

@@ -1,12 +1,13 @@
 """A job as it was when it was looked at, and what can be done with it."""
 
-import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
+
+from qworker.decoding import decode, decode_errors, decode_object
 
 
 class JobState(StrEnum):
@@ -69,7 +70,8 @@ class Job:
     priority: int
     #: Name of its task.
     task: str
-    #: Arguments by name; "*" holds those given by position, where the signature leaves no other way.
+    #: Arguments by name; "*" holds those given by position, where the signature leaves no other way. A
+    #: qworker.decoding.Unreadable, as other fields of JSON, if somebody has written into the row what cannot be read.
     args: dict[str, Any]
     #: How many attempts have begun.
     attempt: int = 0
@@ -153,8 +155,8 @@ class Job:
         return self._desk
 
 
-_LAST = datetime.max.replace(tzinfo=UTC)
-_END = _LAST.replace(microsecond=0).timestamp()
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_BEGIN, _END = _FIRST.timestamp(), _LAST.replace(microsecond=0).timestamp()
 
 #: The columns of a job as the queries give them, see `from_row`.
 _COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_desk", "_conn"})
@@ -171,14 +173,18 @@ def fresh(**named: Any) -> Job:
 
 
 def from_row(row: Sequence[Any], desk: Desk | None = None, *, duplicate: bool = False, conn: Any = None) -> Job:
-    """Make a job of a row: columns in the order of the fields, moments as seconds since 1970, JSON as text."""
+    """Make a job of a row: columns in the order of the fields, moments as seconds since 1970, JSON as text.
+
+    Whatever a row holds, it makes a job: a value that cannot be read costs its own field alone.
+    """
     named = dict(zip(_COLUMNS, row, strict=True))
     for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_at"):
         named[name] = moment(named[name])
-    for name in ("args", "result", "progress"):
-        named[name] = None if named[name] is None else json.loads(named[name])
-    named["errors"] = tuple(json.loads(named["errors"] or "[]"))
-    named["tags"] = tuple(named["tags"] or ())
+    named["args"] = decode_object(named["args"])
+    named["result"] = decode(named["result"])
+    named["progress"] = named["progress"] and decode_object(named["progress"])
+    named["errors"] = decode_errors(named["errors"])
+    named["tags"] = tuple(map(str, named["tags"] or ()))
     named["state"] = JobState(named["state"])
     return Job(**named, duplicate=duplicate, _desk=desk, _conn=None if conn is None else weakref.ref(conn))
 
@@ -187,4 +193,6 @@ def moment(epoch: float | None) -> datetime | None:
     """Return the UTC moment for seconds since 1970; PostgreSQL's go further than Python's, to infinity."""
     if epoch is None:
         return None
+    if epoch <= _BEGIN:
+        return _FIRST
     return datetime.fromtimestamp(epoch, UTC) if epoch < _END else _LAST
