@@ -7,12 +7,12 @@ from time import monotonic
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from qworker.caller import Connection, below_django, refuse_bytes, unwrap
 from qworker.connection import resolve_dsn
+from qworker.dsn import parse
 from qworker.options import UNSET
 from qworker.pool import Pool
 
@@ -76,7 +76,7 @@ class Ambient:
             return same
         if pgconn.transaction_status == TransactionStatus.INERROR:
             return True  # it answers no question; the server will say so
-        wanted = conninfo_to_dict(dsn)
+        wanted = parse(dsn)
         name = wanted.get("dbname")
         if name is not None and name != conn.info.dbname:
             same = False  # another name never is the same database

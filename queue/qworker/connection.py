@@ -7,25 +7,15 @@ from math import inf
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
 from qworker import pooler
-from qworker.errors import ConfigurationError
+from qworker.dsn import parse
 from qworker.patience import Impatient
 from qworker.statements import PINNED
 
 _DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
-# Up to the last @ of the word: a password may hold one that nobody encoded. Too much masked is better than too little.
-# Every repetition is bounded, or a long text that looks almost like this would take minutes; tokens have 2,000 letters.
-_URL_SECRET = re.compile(r"(?P<keep>\b\w[\w+.-]{0,30}://[^\s:/@]{0,200}:)(?:[^\s@]{0,4000}+@){1,50}+")
-# password=..., PGPASSWORD=..., 'password': '...': bare, quoted as libpq does, or within somebody's repr of it.
-_KEY_SECRET = re.compile(
-    r"""(?P<keep>\b(?:PG|ssl)?passw(?:or)?d\\?['"]?\s{0,9}[=:]\s{0,9})"""
-    r"""('(?:[^'\\]|\\.){0,4000}'|"(?:[^"\\]|\\.){0,4000}"|\\(['"]).{0,4000}?\\\3|(?:\\.|[^\s&\\])(?:\\.|[^\s&\\]){0,4000})""",
-    re.IGNORECASE,
-)
-
 #: What makes a broken network an error within seconds instead of a hang of minutes (seconds, except milliseconds where
 #: libpq wants them). A setting in the DSN wins.
 _TRANSPORT: dict[str, Any] = {
@@ -94,21 +84,12 @@ def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:
     return _DIALECT.sub(r"\1://", text)
 
 
-def redact(text: str) -> str:
-    """Return the text with the passwords of connection strings replaced by ***."""
-    return _KEY_SECRET.sub(r"\g<keep>***", _URL_SECRET.sub(r"\g<keep>***@", text))
-
-
 def conninfo(dsn: str, role: str) -> str:
     """Complete a connection string with what every connection of ours carries.
 
-    Raises ConfigurationError when libpq cannot read it; the message holds no password.
+    Raises ConfigurationError when libpq cannot read it; the message holds no part of it.
     """
-    try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
-        msg = f"the DSN {redact(dsn)!r} is not readable: {redact(str(error)).strip()}"
-        raise ConfigurationError(msg) from None
+    given = parse(dsn)
     # Texts are read as UTF-8, whatever the DSN or $PGCLIENTENCODING says; the server converts.
     ours = {"client_encoding": "UTF8", "application_name": session_name(given, role)}
     return make_conninfo("", **{**_TRANSPORT, **given, **ours})

@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from qworker.connection import connect, redact, resolve_dsn
+from qworker.connection import connect, resolve_dsn
 from qworker.errors import DatabaseUnavailable
 from qworker.patience import Impatient
 from qworker.statements import DEFAULT_SCHEMA
-from qworker.translation import explain, reason
+from qworker.translation import explain, unreachable
 
 #: Connections that one process opens at most; further threads wait for one.
 SIZE = 20
@@ -53,7 +53,8 @@ class Loan:
         if self._own:
             self._pool.put(conn, read_only=isinstance(error, psycopg.errors.ReadOnlySqlTransaction))
         if explained:
-            raise explained from error
+            # Of an error of psycopg the copy says less than the original, and that for a reason.
+            raise explained from None if isinstance(explained, psycopg.Error) else error
 
 
 class Pool:
@@ -133,8 +134,8 @@ class Pool:
         except BaseException as error:
             stock.forget()
             if isinstance(error, psycopg.OperationalError):
-                where = redact(dsn) if dsn else "of libpq's PG* variables, as no DSN is set"
-                raise DatabaseUnavailable(f"no connection to the database {where}: {reason(error)}") from error
+                found = unreachable(dsn, error)
+                raise found from found.__cause__
             raise
         return conn
 

@@ -83,7 +83,7 @@ def test_problems_of_one_part_do_not_hide_those_of_another(command: Command) -> 
     found = report(command, "--app", "missing:app", env={"QWORKER_DSN": "postgresql://u:hunter2@127.0.0.1:1/x"})
     assert found["ok"] is False
     assert [problem.split(":")[0] for problem in found["problems"]] == [
-        "app 'missing", "no connection to the database postgresql"]  # fmt: skip
+        "app 'missing", "no connection to the database user=u password=*** host=127.0.0.1 port=1 dbname=x"]  # fmt: skip
     assert "hunter2" not in json.dumps(found)
 
 

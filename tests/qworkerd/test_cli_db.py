@@ -78,9 +78,13 @@ def test_who_may_not_create_a_schema_is_told_what_to_do(command: Command, empty_
 @pytest.mark.parametrize(
     ("dsn", "code", "said"),
     [
-        ("postgresql://shop:hunter2@127.0.0.1:1/shop", 75, "no connection to the database postgresql://shop:***@127"),
-        ("host=127.0.0.1 port=1 password='hunter2 x'", 75, "no connection to the database host=127.0.0.1"),
-        ("postgresql://shop:hunter2@127.0.0.1:1/shop?colour=red", 78, "is not readable"),
+        (
+            "postgresql://shop:hunter2@127.0.0.1:1/shop",
+            75,
+            "no connection to the database user=shop password=*** host=127",
+        ),
+        ("host=127.0.0.1 port=1 password='hunter2 x'", 75, "no connection to the database password=*** host=127.0.0.1"),
+        ("postgresql://shop:hunter2@127.0.0.1:1/shop?colour=red", 78, "libpq has no option 'colour'"),
     ],
 )
 def test_a_database_that_is_not_there_is_one_line_without_the_password(

@@ -278,3 +278,11 @@ def test_what_is_huge_is_cut_before_it_is_made(error: Exception) -> None:
 
 def test_the_time_is_told_with_its_zone() -> None:
     assert describe(ValueError(), 1)["at"].endswith("+00:00")
+
+
+def test_what_is_kept_of_an_error_holds_no_password() -> None:
+    for padding in ("", "x " * 990, "x " * 20_000):
+        kept = describe(RuntimeError(f"{padding}no postgresql://u:hunter2@h/db, password='hunter2 hunter2'"), 1)
+        assert "hunter" not in kept["message"] + kept["traceback"]
+        assert len(kept["message"]) <= 2_000
+        assert len(kept["traceback"]) <= 8_000

@@ -11,6 +11,7 @@ import psycopg
 
 from qworker.app import App
 from qworker.connection import read_only
+from qworker.dsn import display
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.migrations import check as check_schema
 from qworker.migrations import encoding_warning
@@ -81,7 +82,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     report.stop_timeout = settings.stop_timeout
     for name in kinds():
         value = getattr(settings, name)
-        shown = mask(value) if name in NOT_ON_COMMAND_LINE and value else value
+        shown = display(value) if name in NOT_ON_COMMAND_LINE and value else value
         report.settings[name] = {"value": shown, "origin": origins[name]}
     try:
         check_limit()

@@ -10,6 +10,7 @@ import psycopg
 from qworker import connection
 from qworkerd import log
 from qworkerd.node import Node
+from qworkerd.redaction import hide
 
 #: Between two tries to connect (seconds): the first, and the longest.
 FIRST, LONGEST = 0.1, 1.0
@@ -64,10 +65,11 @@ class Link:
         while not self._given_up():
             try:
                 dsn = self._node.direct_dsn if self._direct else self._node.dsn
+                hide(dsn)
                 self._connection = self._writable(connection.connect(dsn, self._role, **self._options))
             # Not LOST alone: without a free descriptor it is an OSError, and who is asked for the DSN raises anything.
             except Exception as error:  # noqa: BLE001
-                said = connection.redact(str(error)).strip().splitlines()
+                said = str(error).strip().splitlines()
                 away = monotonic() - since
                 if away >= told:  # at once, then ever more rarely
                     told = max(2 * away, 1.0)

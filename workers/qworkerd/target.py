@@ -12,9 +12,10 @@ import psycopg
 
 from qworker.admin import Admin
 from qworker.app import App
-from qworker.connection import connect, redact, resolve_dsn
-from qworker.errors import ConfigurationError, DatabaseUnavailable
+from qworker.connection import connect, resolve_dsn
+from qworker.errors import ConfigurationError
 from qworker.pool import Pool
+from qworker.translation import unreachable
 from qworkerd.loading import load_app
 from qworkerd.project import find
 from qworkerd.redaction import hide
@@ -64,9 +65,8 @@ class Target:
         try:
             conn = connect(dsn, role, statement_timeout=statement_timeout, lock_timeout=lock_timeout)
         except psycopg.OperationalError as error:
-            where = redact(dsn) or "that libpq's PG* variables name, as no DSN is set"
-            reason = redact(" ".join(str(error).split()))
-            raise DatabaseUnavailable(f"no connection to the database {where}: {reason}") from error
+            found = unreachable(dsn, error)
+            raise found from found.__cause__
         with conn:
             yield conn
 

@@ -9,6 +9,7 @@ from qworker.errors import Interrupt, JobCancelled, JobInterrupted, JobTimeout, 
 from qworker.retry import MAX_PAUSE
 from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned
 from qworkerd.policy import Policy
+from qworkerd.redaction import clip
 from qworkerd.tracebacks import format_error, message_of, name_of
 
 #: How much of a message, of a traceback and of the name of a class is kept with the job (characters).
@@ -20,13 +21,13 @@ _SEARCHED = 1_000
 
 
 def describe(error: BaseException, attempt: int, cause: str | None = None) -> dict[str, Any]:
-    """Return what is kept of an error: JSON that PostgreSQL takes, of bounded size. Never raises."""
+    """Return what is kept of an error: JSON that PostgreSQL takes, of bounded size, without passwords. Never raises."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "attempt": attempt,
         "type": _storable(name_of(type(error))[:NAME]),
-        "message": _storable(message_of(error)[:MESSAGE]),
-        "traceback": _storable(format_error(error, _FRAMES)[-TRACEBACK:]),
+        "message": _storable(clip(message_of(error))[:MESSAGE]),
+        "traceback": _storable(clip(format_error(error, _FRAMES))[-TRACEBACK:]),
         "cause": cause,
     }
 
