@@ -147,7 +147,7 @@ class Admin:
     def queues(self) -> list[QueueStatus]:
         """Return the queues that hold jobs or are served, by name."""
         return [
-            QueueStatus(name, {JobState(state): n for state, n in json.loads(held).items()}, oldest, tuple(nodes))
+            QueueStatus(name, {JobState(state): n for state, n in decode_object(held).items()}, oldest, tuple(nodes))
             for name, held, oldest, nodes in self._query("queues")
         ]
 

@@ -304,8 +304,43 @@ def test_readable_lines_are_aligned_and_tracebacks_stand_below() -> None:
     first, second, third, *rest = done.stderr.splitlines()
     assert first.index("n=1") == second.index("n=2")
     assert "\x1b" not in third
-    assert rest[0] == "Traceback (most recent call last):"
-    assert rest[-1] == "ZeroDivisionError: division by zero"
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert rest[-1] == "    ZeroDivisionError: division by zero"
+
+
+def test_only_an_event_begins_at_the_left_edge_of_the_readable_log() -> None:
+    line = "10:00:00.000 [critical ] forged"
+    done = run(
+        f"log.configure('console', 'info')\nfake = {line!r}\n"
+        "log.get().info('a\\n' + fake, value='b\\n' + fake, **{'c\\n' + fake: 1})\n"
+        "logging.getLogger('d\\n' + fake).warning('e\\n' + fake)\n"
+        "try: raise ValueError('f\\n' + fake)\n"
+        "except ValueError: log.get().exception('g', stack='h\\n' + fake)"
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("forged") == 7
+    assert not [found for found in done.stderr.splitlines() if found.startswith(line)]
+
+
+def test_what_a_terminal_obeys_is_shown_in_every_format() -> None:
+    for kind in ("json", "console"):
+        done = run(
+            f"log.configure('{kind}', 'info')\nbad = '\\x1b[2J\\x9b1m\\u202e\\x7f\\ufeff\\U000e0041\\ud800'\n"
+            "log.get().info(bad, value=bad, parts=[bad, {bad: bad}], **{bad: bad})\n"
+            "try: raise ValueError(bad)\nexcept ValueError: logging.getLogger(bad).exception(bad)"
+        )
+        assert done.returncode == 0
+        assert "log.failed" not in done.stderr
+        assert not set(done.stderr) & set("\x1b\x9b\u202e\x7f\ufeff\U000e0041")
+
+
+def test_values_are_bounded_before_they_are_looked_into() -> None:
+    found = event(
+        "log.get().info('x', text='p' * 50_000_000, many=list(range(3_000_000)), number=1 << 100_000,"
+        " wide={str(n): [n] * 100 for n in range(5_000)}, octets=bytes(10_000_000))"
+    )
+    assert found["event"] == "x"
+    assert found["number"] == "<a number of 100001 bits>"
 
 
 def on_terminal(body: str, **environ: str) -> str:

@@ -2,23 +2,22 @@
 
 import json
 import os
-import re
 import sys
 from datetime import datetime
 from functools import cache
 from math import isfinite
+from textwrap import indent
 from typing import Final
 
 from structlog.dev import ConsoleRenderer
 
 from qworkerd.tracebacks import format_error
+from qworkerd.visible import visible, visible_json
 
-#: Some readers of lines take these for line ends; JSON leaves them as they are.
-_LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-#: Would move the cursor, or ring the bell, of the terminal.
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 #: What is left of an event with too many keys.
 _ESSENTIAL: Final = ("timestamp", "level", "event", "job", "pid")
+#: What stands before lines that do not begin an event.
+_INDENT: Final = "    "
 #: Room for the note that stands for what was cut out.
 _NOTE: Final = 64
 
@@ -37,11 +36,14 @@ def as_json(event: dict[str, object], room: int) -> bytes:
 
 
 def as_text(event: dict[str, object], room: int) -> bytes:
-    """Render an event for a person at a terminal: local time, aligned, tracebacks below."""
+    """Render an event for a person at a terminal: local time, aligned, tracebacks below.
+
+    Only an event begins at the left edge: further lines of its text and of its traceback are indented.
+    """
     at = event.get("timestamp")
     if isinstance(at, str):
         event["timestamp"] = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    shown = {key: _visible(value) if isinstance(value, str) else value for key, value in event.items()}
+    shown = {visible(key).replace("\n", "\\n"): _shown(key, value) for key, value in event.items()}
     line = _renderer(_colourful())(None, "", shown)
     return _middle_out(line.encode("utf-8", "backslashreplace"), room - 1) + b"\n"
 
@@ -61,8 +63,8 @@ def _dump(value: object) -> bytes:
         text = _encode(value)
     except ValueError:  # inf and nan are no JSON
         text = _encode(_finite(value))
-    # A lone surrogate becomes \udXXX, which inside a JSON string is the escape for it.
-    return text.translate(_LINE_ENDS).encode("utf-8", "backslashreplace")
+    # Some readers of lines take U+0085 and U+2028 for line ends, and somebody reads the file at a terminal.
+    return visible_json(text).encode()
 
 
 _encode: Final = json.JSONEncoder(
@@ -100,8 +102,13 @@ def _middle_out(line: bytes, room: int) -> bytes:
     return (line[:head].decode("utf-8", "ignore") + note.decode() + line[-tail:].decode("utf-8", "ignore")).encode()
 
 
-def _visible(text: str) -> str:
-    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+def _shown(key: str, value: object) -> object:
+    if key in ("exception", "stack") and isinstance(value, str):
+        return indent(visible(value), _INDENT, bool)
+    if isinstance(value, str):
+        # Other values with line breaks are quoted.
+        return visible(value).replace("\n", f"\n{_INDENT}") if key in ("event", "logger", "level") else visible(value)
+    return value
 
 
 def _colourful() -> bool:

@@ -6,8 +6,7 @@ import click
 
 from qworkerd.check import Report, examine
 from qworkerd.cli.options import given, options
-from qworkerd.cli.tables import as_json, table, text
-from qworkerd.redaction import mask
+from qworkerd.cli.tables import as_json, say, table, text
 from qworkerd.values import NONE
 
 
@@ -47,8 +46,9 @@ def _show(report: Report) -> None:
         )
     if report.database:
         d = report.database
-        click.echo(
-            f"\ndatabase {d['name']!r} on {d['host']}:{d['port']} as {d['user']!r}, PostgreSQL {d['version']}, "
+        say()
+        say(
+            f"database {d['name']!r} on {d['host']}:{d['port']} as {d['user']!r}, PostgreSQL {d['version']}, "
             f"schema {d['schema']!r}"
         )
     if report.stop_timeout is not None:
@@ -62,9 +62,9 @@ def _show(report: Report) -> None:
         )
     click.echo()
     for warning in report.warnings:
-        click.echo(f"{click.style('warning', fg='yellow')}  {mask(warning)}")
+        say(warning, prefix=f"{click.style('warning', fg='yellow')}  ")
     for problem in report.problems:
-        click.echo(f"{click.style('problem', fg='red')}  {mask(problem)}")
+        say(problem, prefix=f"{click.style('problem', fg='red')}  ")
     if report.ok:
         click.echo(f"{click.style('ok', fg='green')}  a node can start")
 

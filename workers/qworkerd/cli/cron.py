@@ -73,7 +73,7 @@ def next_tick(expression: str, timezone: str) -> datetime | None:
         schedule = Schedule("", "", expression, timezone)
         tick = schedule.next(datetime.now(UTC).timestamp())
         return None if tick is None else datetime.fromtimestamp(tick, ZoneInfo(timezone))
-    except (ConfigurationError, ValueError, LookupError):
+    except (ConfigurationError, ValueError, LookupError, OSError, OverflowError):
         return None
 
 
@@ -82,5 +82,5 @@ def _shown(tick: datetime | None, timezone: str, absent: str) -> str:
         return absent
     try:
         return moment(tick.astimezone(ZoneInfo(timezone)))
-    except (ValueError, LookupError, OSError):  # a zone that this machine does not know
+    except (ValueError, LookupError, OSError, OverflowError):  # a zone that this machine does not know
         return moment(tick)

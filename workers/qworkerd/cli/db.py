@@ -7,7 +7,7 @@ from qworker import migrations
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworkerd import exits
 from qworkerd.cli.options import options, targeted
-from qworkerd.cli.tables import as_json, table
+from qworkerd.cli.tables import as_json, say, table
 from qworkerd.target import Target
 
 #: How long to wait for somebody else's migration, or for a lock on a table (seconds).
@@ -39,10 +39,10 @@ def migrate(to: Target) -> None:
                 "look into pg_stat_activity for it, then run this again"
             ) from error
         for name in applied:
-            click.echo(f"applied {name}")
+            say(f"applied {name}")
         if warning := migrations.encoding_warning(conn):
-            click.echo(f"warning: {warning}", err=True)
-        click.echo(f"schema {to.schema!r} in database {conn.info.dbname!r} is up to date")
+            say(f"warning: {warning}", err=True)
+        say(f"schema {to.schema!r} in database {conn.info.dbname!r} is up to date")
 
 
 @db.command()
@@ -65,7 +65,7 @@ def status(to: Target, *, for_programs: bool) -> None:
         )
     else:
         table(("MIGRATION", "APPLIED"), [(str(m), m.applied_at) for m in found])
-        click.echo(problem or f"schema {to.schema!r} in database {database!r} is fit for this code")
+        say(problem or f"schema {to.schema!r} in database {database!r} is fit for this code")
     click.get_current_context().exit(exits.CONFIG if problem else exits.OK)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from qworkerd.cli.options import Duration, targeted
-from qworkerd.cli.tables import as_json, record
+from qworkerd.cli.tables import as_json, record, say
+from qworkerd.redaction import mask
 from qworkerd.target import Target
+from qworkerd.visible import visible
 
 
 @click.command(short_help="Enqueue one job.")
@@ -34,13 +36,13 @@ def enqueue(to: Target, *, task: str, arguments: str, for_programs: bool, **said
         prepared = known.options(**named)
         job = prepared.enqueue(*given) if isinstance(given, list) else prepared.enqueue(**given)
     except (TypeError, ValueError) as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(visible(mask(str(error)))) from None
     if for_programs:
         as_json(record(job) | {"duplicate": job.duplicate})
     elif job.duplicate:
-        click.echo(f"job {job.id} is {job.state} already")
+        say(f"job {job.id} is {job.state} already")
     else:
-        click.echo(f"job {job.id} is {job.state} in queue {job.queue!r}")
+        say(f"job {job.id} is {job.state} in queue {job.queue!r}")
 
 
 def _read(arguments: str) -> dict[str, Any] | list[Any]:
@@ -50,5 +52,5 @@ def _read(arguments: str) -> dict[str, Any] | list[Any]:
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"no JSON: {error}", param_hint="ARGS-JSON") from None
     if not isinstance(given, (dict, list)):
-        raise click.BadParameter(f"{text:.100} is neither an object nor an array", param_hint="ARGS-JSON")
+        raise click.BadParameter(f"{visible(text[:100])} is neither an object nor an array", param_hint="ARGS-JSON")
     return given

@@ -4,18 +4,20 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from textwrap import indent
 from typing import Any
 
 import click
 
 from qworker.admin import Admin
+from qworker.decoding import Unreadable
 from qworker.errors import JobNotFound
 from qworker.job import Job, JobState
 from qworkerd import exits
 from qworkerd.cli.options import looking, options
 from qworkerd.cli.running import Run, brief, runs
-from qworkerd.cli.tables import as_json, record, table, text
-from qworkerd.redaction import mask
+from qworkerd.cli.tables import as_json, record, say, table, text
+from qworkerd.redaction import clip, keep
 from qworkerd.target import Target
 
 IDS = click.IntRange(1, 2**63 - 1)
@@ -69,11 +71,11 @@ def show(to: Target, *, job_id: int, for_programs: bool) -> None:
         return
     for name, value in record(job).items():
         if name in ("args", "result", "progress") and value is not None:
-            value = json.dumps(value, ensure_ascii=False)  # noqa: PLW2901
-        if name != "errors" and value not in (None, ()) and value is not False:
-            click.echo(f"{name:<12} {mask(text(value))}")
+            say(f"{name:<12} {json.dumps(keep(value), ensure_ascii=False)}")
+        elif name != "errors" and value not in (None, ()) and value is not False:
+            say(f"{name:<12} {text(value)}")
     if run is not None:
-        click.echo(f"{'runs':<12} {run}")
+        say(f"{'runs':<12} {run}")
     for error in job.errors:
         _describe(error)
 
@@ -135,13 +137,13 @@ def _tell(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> 
     missed = False
     for job_id in dict.fromkeys(ids):
         if job_id in done:
-            click.echo(f"job {job_id} is {done[job_id]}")
+            say(f"job {job_id} is {done[job_id]}")
             continue
         missed = True
         try:
-            click.echo(f"job {job_id} is {admin.show(job_id).state}: {rule}", err=True)
+            say(f"job {job_id} is {admin.show(job_id).state}: {rule}", err=True)
         except JobNotFound as error:
-            click.echo(str(error), err=True)
+            say(str(error), err=True)
     if missed:
         click.get_current_context().exit(exits.FAILURE)
 
@@ -170,7 +172,9 @@ def _note(job: Job, where: Mapping[int, Run]) -> str:
         return ", ".join(part for part in told if part)
     if job.errors:
         last = job.errors[-1]
-        return mask(f"{last.get('cause') or last.get('type')}: {last.get('message')}")
+        if isinstance(last, Unreadable):
+            return f"an error that cannot be read: {last['unreadable']}"
+        return f"{text(last.get('cause') or last.get('type'))}: {text(last.get('message'))}"
     return ""
 
 
@@ -181,20 +185,26 @@ def _when(at: datetime | None) -> str:
 def _progress(job: Job) -> str:
     if not job.progress:
         return ""
-    return f"{job.progress.get('fraction', 0):.0%} {job.progress.get('text', '')}".strip()
+    fraction, said = job.progress.get("fraction", 0), job.progress.get("text")
+    done = f"{fraction:.0%}" if isinstance(fraction, int | float) and 0 <= fraction <= 1 else text(fraction)
+    return f"{done} {text(said)}" if said else done
 
 
-def _describe(error: Any) -> None:
+def _describe(error: Mapping[str, Any]) -> None:
+    say()
+    if isinstance(error, Unreadable):
+        say(f"an error that cannot be read: {error['unreadable']}: {text(error['text'])}")
+        return
     at = error.get("at")
     with suppress(TypeError, ValueError):
-        at = datetime.fromisoformat(at)
-    cause = f" ({error['cause']})" if error.get("cause") else ""
-    title = f"attempt {error.get('attempt')}, {text(at)}: {error.get('type')}{cause}: {error.get('message')}"
-    click.echo("\n" + mask(title))
+        at = datetime.fromisoformat(at or "")
+    cause = f" ({text(error['cause'])})" if error.get("cause") else ""
+    title = f"attempt {text(error.get('attempt'))}, {text(at)}: {text(error.get('type'))}{cause}"
+    say(f"{title}: {indent(clip(str(error.get('message'))), '    ').lstrip()}")
     if error.get("phase"):  # what is known of a worker that died
-        click.echo(
-            f"    while {error['phase']}, after {text(error.get('ran'))} s; the worker's peak memory"
+        say(
+            f"    while {text(error['phase'])}, after {text(error.get('ran'))} s; the worker's peak memory"
             f" {text(error.get('maxrss_mib'))} MiB, its processor time {text(error.get('cpu'))} s"
         )
     if error.get("traceback"):
-        click.echo(mask("\n".join(f"    {line}" for line in str(error["traceback"]).rstrip().splitlines())))
+        say(indent(clip(str(error["traceback"])).rstrip(), "    "))

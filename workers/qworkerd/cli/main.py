@@ -11,7 +11,7 @@ import psycopg
 from qworker.errors import ConfigurationError, DatabaseUnavailable, QworkerError
 from qworkerd import __version__, exits
 from qworkerd.cli.options import given, options
-from qworkerd.redaction import mask
+from qworkerd.cli.tables import say
 from qworkerd.settings import exit_code
 
 #: Where each subcommand is; imported when asked for, so that a node does not carry them.
@@ -57,7 +57,7 @@ class Root(click.Group):
 
 def _refuse(error: object, code: int) -> NoReturn:
     for line in str(error).strip().splitlines():
-        click.echo(f"qworker: {mask(line)}", err=True)
+        say(f"qworker: {line}", err=True)
     sys.exit(code)
 
 
