@@ -40,6 +40,7 @@ def nothing_left() -> Iterator[None]:
             if name.startswith(FOREIGN) and name != "QWORKER_PG_BINDIR":
                 patch.delenv(name)
         patch.setenv(leftovers.MARK, mark)
+        patch.setattr(EmbeddedPostgres, "inherited", EmbeddedPostgres.inherited | {leftovers.MARK})
         yield
         leftovers.wait(mark, seconds=5.0)
         if found := leftovers.kill(mark):

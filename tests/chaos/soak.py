@@ -26,6 +26,7 @@ from typing import Any
 
 import psycopg
 
+from qworkerd.embedded import EmbeddedPostgres
 from tests import leftovers
 from tests.chaos.effects import check, settle
 from tests.chaos.faults import FAULTS
@@ -174,6 +175,7 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "QWORKER_PG_BINDIR"]:
         del os.environ[name]
     mark = os.environ[leftovers.MARK] = secrets.token_hex(8)
+    EmbeddedPostgres.inherited |= {leftovers.MARK}
     with (
         leftovers.watched(mark),
         tempfile.TemporaryDirectory(prefix="qworker-soak-") as folder,

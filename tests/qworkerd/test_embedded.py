@@ -290,6 +290,19 @@ def test_the_callers_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch
         assert value(server.dsn, "SELECT current_setting('lc_messages')") == "C"
 
 
+def test_no_other_account_reads_its_log_or_the_callers_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_API_KEY", "s3cr3t")
+    monkeypatch.setenv("TZ", "UTC")
+    with EmbeddedPostgres(environment={"FOR_THE_SERVER": "1"}) as server:
+        value(server.dsn, "SELECT 's3cr3t'")
+        assert (server.folder / "server.log").stat().st_mode & 0o777 == 0o600
+        environment = dict(
+            entry.split("=", 1) for entry in Path(f"/proc/{server.pid}/environ").read_text().split("\0") if entry
+        )
+        assert environment.keys() <= {*EmbeddedPostgres.inherited, "LC_ALL", "FOR_THE_SERVER"}
+        assert environment.items() >= {"TZ": "UTC", "LC_ALL": "C", "FOR_THE_SERVER": "1"}.items()
+
+
 def test_a_server_that_cannot_start_says_why_and_leaves_nothing(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(base))
     with pytest.raises(EmbeddedError, match='"max_connections": "many"') as caught:

@@ -37,6 +37,8 @@ class EmbeddedPostgres:
     #: With `options`, what pytest-postgresql's `depends_on=` asks for.
     template_dbname: str | None = None
     options = ""
+    #: Variables of the caller that the server gets; `environment` adds others.
+    inherited = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ", "TZDIR", "TMPDIR"})
 
     def __init__(
         self,
@@ -198,7 +200,7 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         """Start the postmaster as a direct child and wait until it is ready."""
         settings = {"listen_addresses": self.host, "unix_socket_directories": ""} | self.settings | {"port": self.port}
-        with self._claim() as lock, (self.folder / "server.log").open("ab") as log:
+        with self._claim() as lock, open(self.folder / "server.log", "ab", opener=_private) as log:
             self._process = subprocess.Popen(
                 self._command("postgres", "-D", self.folder / "data", *(f"-c{k}={v}" for k, v in settings.items())),
                 env=self._environ(),
@@ -231,12 +233,19 @@ class EmbeddedPostgres:
         return leash.command([self.bindir / program, *arguments], account=ids)
 
     def _environ(self) -> dict[str, str]:
-        """Return the caller's environment without what would change the server's behaviour or speak in its name."""
-        foreign = ("PG", "LC_", "LANG", "NOTIFY_SOCKET")
-        return {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | {"LC_ALL": "C"} | self.environment
+        """Return what the server needs of the caller's environment, and no more of it.
+
+        The server may run under another account, which can read its environment, and with it the caller's secrets; and
+        variables of libpq, of the locale or of a service manager would change its behaviour.
+        """
+        return {k: v for k, v in os.environ.items() if k in self.inherited} | {"LC_ALL": "C"} | self.environment
 
     def _log(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def free_port() -> int:
