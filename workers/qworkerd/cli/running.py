@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from qworker.admin import NodeStatus
-from qworkerd.cli.tables import moment
+from qworkerd.cli.tables import text
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ def span(since: datetime | None, until: datetime | None) -> str:
 
 def brief(at: datetime) -> str:
     """Return a time in the local zone, without the date if that is today's."""
-    local, now = at.astimezone(), datetime.now(UTC).astimezone()
-    return moment(local).partition(" ")[2] if local.date() == now.date() else moment(local)
+    now = datetime.now(UTC)
+    shown = text(at)
+    return shown.partition(" ")[2] if abs(at - now) < timedelta(days=1) and shown[:10] == text(now)[:10] else shown
 
 
 def _shifted(at: datetime, seconds: object, sign: int) -> datetime | None:

@@ -136,7 +136,7 @@ SELECT queue, state::text, pg_catalog.count(*) FROM {schema}.job GROUP BY queue,
 
 -- name: queues
 -- What each queue holds, the age of its oldest available job, and the nodes that serve it. A node lives while its lease
--- lasts.
+-- lasts; computed in seconds, as no interval is infinite before PostgreSQL 17.
 WITH counted AS (
     SELECT j.queue, j.state, pg_catalog.count(*) AS jobs, pg_catalog.min(j.enqueued_at) FILTER (WHERE j.state = 'available') AS oldest
       FROM {schema}.job AS j
@@ -147,7 +147,7 @@ WITH counted AS (
     SELECT queue, pg_catalog.array_agg(n.name ORDER BY n.name) AS nodes
       FROM {schema}.node AS n
      CROSS JOIN LATERAL pg_catalog.unnest(n.queues) AS queue
-     WHERE n.seen_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => n.lease)
+     WHERE extract(epoch FROM n.seen_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
      GROUP BY queue
 )
 SELECT queue, coalesce(held.jobs, '{}')::text,
@@ -174,7 +174,8 @@ SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleepe
 -- A node lives while its lease lasts.
 SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8,
        ARRAY (SELECT n.name FROM {schema}.node AS n
-               WHERE n.state -> 'cron' ? c.name AND n.seen_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => n.lease)
+               WHERE n.state -> 'cron' ? c.name
+                 AND extract(epoch FROM n.seen_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
                ORDER BY n.name)
   FROM {schema}.cron AS c
  ORDER BY c.name;
