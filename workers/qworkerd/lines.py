@@ -9,7 +9,7 @@ from math import isfinite
 from textwrap import indent
 from typing import Final
 
-from structlog.dev import ConsoleRenderer
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 from qworkerd.tracebacks import format_error
 from qworkerd.visible import visible, visible_json
@@ -117,4 +117,5 @@ def _colourful() -> bool:
 
 @cache
 def _renderer(colours: bool) -> ConsoleRenderer:
-    return ConsoleRenderer(colors=colours, sort_keys=False)
+    # structlog warns of a finished traceback as soon as rich is installed, unless told that it is meant.
+    return ConsoleRenderer(colors=colours, sort_keys=False, exception_formatter=plain_traceback)
