@@ -82,6 +82,27 @@ class Claims:
         }
         return self._claim.fetch(database, parameters)
 
+    def claim_one(
+        self,
+        database: Database,
+        *,
+        node: int,
+        token: int,
+        queues: Sequence[str],
+        priorities: Sequence[int],
+        cursors: Sequence[int],
+    ) -> int | None:
+        """Take the next job without reading it; return its id."""
+        parameters = {
+            "node": node, "token": token, "queues": of_texts(queues), "priorities": of_numbers(priorities),
+            "cursors": of_numbers(cursors),
+        }  # fmt: skip
+        return next(iter(self._ids(database, "claim_one", parameters)), None)
+
+    def read(self, database: Database, token: int, job: int) -> list[tuple[Any, ...]]:
+        """Return the row of a job that was taken unread."""
+        return database.execute(self._sql["read"], {"id": job, "token": token}).fetchall()
+
     def acknowledge(
         self, database: Database, token: int, ids: Iterable[int], *, durations: str = "{}", results: str = "{}"
     ) -> list[int]:
@@ -130,6 +151,10 @@ class Claims:
         error = storable(database, error)
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}
         return self._ids(database, "fail", parameters)
+
+    def give_up(self, database: Database, token: int, job: int, error: str) -> list[int]:
+        """Fail a job whose end the database refuses, with nothing but an error and without its failure hook."""
+        return self._ids(database, "give_up", {"id": job, "token": token, "error": error})
 
     def finish(
         self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float

@@ -189,6 +189,20 @@ class Nodes:
         place, beats, *rest = row
         return Sight(place, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
 
+    # Parts of a look, for when that fails as a whole
+
+    def beats(self, database: Database, node: int) -> dict[int, tuple[int, float]]:
+        """Return the beats of the other nodes and their leases (seconds), by their id."""
+        return {other: (beat, lease) for other, beat, lease in self._rows(database, "beats", node=node)}
+
+    def cancels(self, database: Database, node: int) -> list[int]:
+        """Return the jobs of this node that somebody wants cancelled."""
+        return [row[0] for row in self._rows(database, "cancels", node=node)]
+
+    def strays(self, database: Database) -> list[int]:
+        """Return the nodes that running jobs name and that are gone."""
+        return [row[0] for row in self._rows(database, "strays")]
+
     def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
         """Tell whether these queues still hold work."""
         return bool(self._rows(database, "unfinished", queues=list(queues))[0][0])

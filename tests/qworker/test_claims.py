@@ -184,9 +184,15 @@ def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook
     claimer.claim(1)
     assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == [job]
     row = claimer.row(job)
-    assert (row["state"], row["attempt"], row["errors"], row["token"]) == ("failed", 1, [{"type": "Last"}], None)
-    assert row["failed_at"] is not None
     hooks = claimer.claim(10)
+    named = {"hook": hooks[0].id} if hook else {}  # the failure names its hook
+    assert (row["state"], row["attempt"], row["errors"], row["token"]) == (
+        "failed",
+        1,
+        [{"type": "Last", **named}],
+        None,
+    )
+    assert row["failed_at"] is not None
     assert [(found.task, found.priority, found.flags, found.args) for found in hooks] == (
         [("noop", 3, 2, f'{{"job": {job}}}')] if hook else []
     )

@@ -150,8 +150,9 @@ def test_a_failed_job_shows_its_errors(add: Task[..., None], hand: Hand) -> None
 
 def test_moments_beyond_the_calendar_can_be_looked_at(add: Task[..., None], query: Query) -> None:
     job = add.enqueue()
-    query("UPDATE qworker.job SET state = 'scheduled', run_at = 'infinity' RETURNING 1")
-    assert job.refresh().run_at == datetime.max.replace(tzinfo=UTC)
+    query("UPDATE qworker.job SET claimed_at = 'infinity', enqueued_at = '-infinity' RETURNING 1")
+    assert job.refresh().claimed_at == datetime.max.replace(tzinfo=UTC)
+    assert job.refresh().enqueued_at == datetime.min.replace(tzinfo=UTC)
 
 
 def test_there_is_no_job_of_an_unknown_number(app: App) -> None:

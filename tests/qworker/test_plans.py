@@ -126,13 +126,13 @@ LOOKING = {
     "pg_database_datname_index",
 }
 UNFINISHED = {"job_ready", "job_running", "job_retrying"}
-HISTORY = {f"job_history_{day:02}_pkey" for day in range(32)}
+HISTORY = {f"job_history_{day:02}_id_idx" for day in range(32)}
 KEYS = {"unique_key_pkey", "unique_key_job", "job_pkey"}
 
 CASES = [
     # A worker's
     Case("claim", lambda c: claim(c, GONE), 64, {"job_ready", "job_pkey"}, 128, 1_500),
-    Case("acknowledge", lambda c: len(claims.acknowledge(c, TOKEN, BATCH)), 64, ENDING, 192, 1_000),
+    Case("acknowledge", lambda c: len(claims.acknowledge(c, TOKEN, BATCH)), 64, ENDING, 256, 1_000),
     Case(
         "finish",
         lambda c: len(claims.finish(c, TOKEN, 1, state="cancelled", error=ERROR, duration=1.0)),

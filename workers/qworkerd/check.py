@@ -17,6 +17,8 @@ from qworker.migrations import check as check_schema
 from qworker.migrations import encoding_warning
 from qworker.options import UNSET
 from qworker.rights import check as check_rights
+from qworker.sequences import behind
+from qworker.translation import command
 from qworkerd import exits
 from qworkerd.descriptors import check_limit
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
@@ -158,6 +160,10 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
             if schema:
                 check_schema(conn, target.schema)
                 check_rights(conn, target.schema)
+                report.problems += [
+                    f"{sequence}, and numbers will be given out a second time: run `{command('repair', target.schema)}`"
+                    for sequence in behind(conn, target.schema)
+                ]
     except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
         report.problems.append(str(error))
     except psycopg.Error as error:

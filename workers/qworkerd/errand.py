@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from psycopg import Connection
@@ -28,6 +29,8 @@ class Errand:
         self.due = 0.0
         #: Whether an earlier try may have been executed without our hearing of it.
         self.uncertain = False
+        #: Since when the database refuses it for what it says (monotonic); None: it has not.
+        self.refused: float | None = None
         self._delay = _FIRST
 
     def write(self, claims: Claims, database: Database) -> list[int]:
@@ -47,6 +50,24 @@ class Errand:
         """Try again later, and later still the next time."""
         self.due = now + self._delay
         self._delay = min(self._delay * 2, _LONGEST)
+
+
+class GiveUp(Errand):
+    """A job whose end the database refuses for good: it fails, and neither holds its claim for ever nor runs again."""
+
+    def __init__(self, errand: Errand, error: Exception) -> None:
+        super().__init__(errand.claim)
+        self.ids = errand.ids
+        name = type(errand).__name__.lower()
+        self._error = json.dumps({
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "EndRefused", "cause": "refused",
+            "message": f"the database refuses the end of this job ({name}): {str(error)[:1000]}",
+            "traceback": "",
+        })  # fmt: skip
+
+    def write(self, claims: Claims, database: Database) -> list[int]:
+        """Fail the job."""
+        return [done for job in self.ids for done in claims.give_up(database, self.token, job, self._error)]
 
 
 class Acknowledge(Errand):

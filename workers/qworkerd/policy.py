@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 from qworker import Retry, Task
+from qworker.options import MAX_SECONDS
 from qworker.task import UNSET
 from qworkerd import log
 from qworkerd.settings import Settings
@@ -60,7 +61,7 @@ class Policies:
             retry = Retry.from_json(overrides["retry"])
         if "timeout" in overrides:
             timeout = inf if overrides["timeout"] == "none" else float(overrides["timeout"])
-            if not timeout > 0:  # NaN included: it would never be over
+            if not 0 < timeout <= MAX_SECONDS and overrides["timeout"] != "none":  # nor NaN: it would never be over
                 raise ValueError(f"timeout is {timeout}")
         return Policy(retry, self._limit(timeout), self._cap(retry), policy.slow_after)
 

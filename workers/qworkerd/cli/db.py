@@ -3,7 +3,7 @@
 import click
 import psycopg
 
-from qworker import migrations
+from qworker import migrations, sequences
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworkerd import exits
 from qworkerd.cli.options import options, targeted
@@ -75,6 +75,22 @@ def status(to: Target, *, for_programs: bool) -> None:
 def sql(to: Target, *, after: int) -> None:
     """Print the migrations as a script, for an administrator to review and run."""
     click.echo(migrations.script(to.schema, after), nl=False)
+
+
+@db.command()
+@targeted
+def repair(to: Target) -> None:
+    """Move the sequences that number jobs forward, past every number in use.
+
+    After a restore, a restart of a sequence, or the promotion of a logical replica they may be behind, and numbers
+    would come a second time. Nothing is changed where they are not; safe while nodes work.
+    """
+    with to.connection("repair", statement_timeout=0) as conn:
+        _refuse_standby(conn)
+        moved = sequences.repair(conn, to.schema)
+    for sequence in moved:
+        click.echo(f"{sequence}: moved there")
+    click.echo(f"the sequences of schema {to.schema!r} are ahead of every number in use")
 
 
 def _refuse_standby(conn: psycopg.Connection[tuple[object, ...]]) -> None:

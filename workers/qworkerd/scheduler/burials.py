@@ -87,7 +87,8 @@ class Burials:
         self._earliest = inf
         # Slots are read after the database: a token stands in its slot before the claim is sent.
         known = self._node.table.tokens()
-        self._since = min([self._settled_at, *(claimed for _, _, claimed in rows)]) - 1.0
+        # Not before 1970: a row that somebody has edited may say so, and the server's calendar ends in 4714 BC.
+        self._since = max(0.0, min([self._settled_at, *(claimed for _, _, claimed in rows)]) - 1.0)
         seen = {token for _, token, _ in rows} - known
         self._unknown = {token: self._unknown.get(token, now) for token in seen}
         freed = 0

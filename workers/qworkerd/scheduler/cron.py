@@ -40,11 +40,21 @@ class Cron:
         if self._declared_for == number:
             return
         for schedule in self._schedules.values():
-            self._nodes.declare_cron(
-                database, number, name=schedule.name, task=schedule.task, expression=schedule.expression,
-                timezone=schedule.timezone,
-            )  # fmt: skip
+            try:
+                self._nodes.declare_cron(
+                    database, number, name=schedule.name, task=schedule.task, expression=schedule.expression,
+                    timezone=schedule.timezone,
+                )  # fmt: skip
+            except psycopg.Error as error:
+                self._note(database, schedule.name, error)
         self._declared_for = number
+
+    def _note(self, database: Database, name: str, error: Exception) -> None:
+        """Log what has gone wrong with one schedule: the others go on. Only a lost connection is passed on."""
+        if database.closed:
+            raise error
+        unforeseen = None if isinstance(error, psycopg.Error) else error
+        self._log.error("cron.error", schedule=name, error=str(error).strip(), exc_info=unforeseen)
 
     def enqueue(self, database: Database) -> int:
         """Enqueue what is due; return how many jobs this node has made."""
@@ -63,6 +73,8 @@ class Cron:
                 # Somebody has enqueued the unique job, and not yet committed: once that is over, the tick is decided.
                 next_ticks.append(at + UNDECIDED)
                 continue
+            except Exception as error:  # noqa: BLE001 - a row that cannot be reckoned with is one schedule's trouble
+                self._note(database, name, error)
             if (upcoming := schedule.next(at)) is not None:
                 next_ticks.append(upcoming)
         self.due_at = min(next_ticks, default=float("inf"))

@@ -1,5 +1,6 @@
 """Promote jobs whose time has come."""
 
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -28,7 +29,7 @@ class Due:
     def start(self, at: float) -> float:
         """Return where the next walk starts (seconds since 1970); `at` is the database's clock as last seen."""
         complete = monotonic() - self._completed >= COMPLETE
-        self._start = 0.0 if complete else at - BEHIND
+        self._start = -inf if complete else at - BEHIND
         return self._start
 
     def promote(self, database: Database, due_in: float | None) -> int:
@@ -36,6 +37,6 @@ class Due:
         promoted = 0
         if due_in is not None and due_in <= 0:
             promoted = len(self._nodes.promote(database, self._start))
-        if self._start == 0.0 and promoted < LIMIT:
+        if self._start == -inf and promoted < LIMIT:
             self._completed = monotonic()
         return promoted

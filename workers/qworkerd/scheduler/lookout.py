@@ -1,16 +1,25 @@
 """The lookout: sees in one statement what there is to do, and prolongs the lease with it."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from time import time
+from typing import Any, TypeVar
 
 import psycopg
 
 from qworker.nodes import Nodes, Sight
+from qworkerd import log
 from qworkerd.header import boottime
 from qworkerd.node import Node
 from qworkerd.scheduler.burials import Burials
 from qworkerd.scheduler.due import Due
 from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.survey import Survey
+
+Database = psycopg.Connection[tuple[Any, ...]]
+T = TypeVar("T")
+
+PIECEMEAL = "what it asks for is seen to by separate statements meanwhile: new jobs are found more slowly"
 
 #: What has been seen before the first look.
 NOTHING = Sight(
@@ -29,12 +38,19 @@ class Lookout:
         self._survey = survey
         self._due = due
         self._burials = burials
+        self._log = log.get()
         self.sight = NOTHING
         #: Whether the last look could be had: only then the lease is entrusted to the next one.
         self.sees = False
+        #: Why the last look could not be had.
+        self.failure = ""
 
-    def look(self, database: psycopg.Connection[tuple[Any, ...]], *, renew: bool, sweep: bool) -> Sight:
-        """Look, and prolong the lease; when that fails, alone."""
+    def look(self, database: Database, *, renew: bool, sweep: bool) -> Sight:
+        """Look, and prolong the lease.
+
+        When that fails, no duty goes with it: each part that a duty waits for is asked for by itself (`sees` tells).
+        Raises when the connection is lost, and when somebody has locked a table: then no part could be had either.
+        """
         sent, floors, survey, lease = boottime(), self._node.floors, self._survey, self._lease
         front, scrub = survey.begin(sweep=sweep)
         try:
@@ -44,16 +60,48 @@ class Lookout:
                 since=self._burials.since(survey.settled_at),
                 beat=lease.beat(survey.returned) if renew else None,
             )  # fmt: skip
-        except psycopg.Error:
+        except psycopg.Error as error:
             self.sees = False
             survey.miss()
             if renew and not database.closed:
                 lease.renew(database, survey.returned)
-            raise
-        self.sees = True
+            if database.closed or isinstance(error, psycopg.errors.LockNotAvailable):
+                raise
+            self._note(error)
+            self.sight = self._piecemeal(database, renew=renew)
+            return self.sight
+        self.sees, self.failure = True, ""
         if renew and sight.renewed:
             lease.take(sent, sight.place)
         elif renew:
             lease.renew(database, survey.returned)
         self.sight = sight
         return sight
+
+    def _note(self, error: psycopg.Error) -> None:
+        if str(error) != self.failure:  # it comes again with each look
+            self.failure = str(error)
+            self._log.error("scheduler.look_failed", error=self.failure.strip(), hint=PIECEMEAL)
+
+    def _piecemeal(self, database: Database, *, renew: bool) -> Sight:
+        """See by itself each thing that others wait for: what cannot be had is taken for "there may be something"."""
+        node, nodes = self._node.table.header.node, self._nodes
+
+        def see(part: str, ask: Callable[[], T], otherwise: T) -> T:
+            try:
+                if renew and self._lease.stands:
+                    self._lease.renew(database, self._survey.returned)
+                return ask()
+            except psycopg.Error as error:
+                if database.closed:
+                    raise
+                self._log.warning("duty.error", duty=part, error=str(error).strip())
+                return otherwise
+
+        return replace(
+            NOTHING,
+            beats=see("beats", lambda: nodes.beats(database, node), {}),
+            cancels=see("cancels", lambda: nodes.cancels(database, node), []),
+            strays=see("strays", lambda: nodes.strays(database), []),
+            due_in=0.0, holds=True, expired=True, at=time(),
+        )  # fmt: skip

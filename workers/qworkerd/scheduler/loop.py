@@ -17,6 +17,7 @@ from qworkerd.header import boottime
 from qworkerd.link import FIRST, Link
 from qworkerd.node import Node
 from qworkerd.reports import Reporter
+from qworkerd.scheduler import sequences
 from qworkerd.scheduler.burials import Burials
 from qworkerd.scheduler.cancels import signal_cancelled
 from qworkerd.scheduler.cron import Cron
@@ -82,6 +83,9 @@ class Scheduler:
         self.duties = Duties(self.breathe)
         self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.lookout.sight)))
         self.duties.add("discard", DISCARD, self.retention.discard)
+        self.duties.add("sequences", DISCARD, lambda d: sequences.report(d, settings.schema))
+        self.duties.add("keys", DISCARD, self.nodes.forget_keys)
+        self.duties.add("schedules", DISCARD, self.nodes.retire_cron)
         self.duties.add("truncate", TRUNCATE, self.retention.truncate)
         self.made = 0
         self.beat_due = 0.0
@@ -184,7 +188,7 @@ class Scheduler:
         if self.node.table.dead() and self.burials.bury(database):
             self.node.wake.ring()
         self.wake.hear(database)
-        self.wake.tell(database)
+        self.duties.attempt(database, "idle", self.wake.tell)
         self.wake.look()
         if monotonic() >= self.look_due:
             self.look(database)
@@ -207,20 +211,22 @@ class Scheduler:
         sweep = began >= self.sweeps.due
         self.look_due = began + min(BEAT / 2 if self.survey.lingers else BEAT, self.node.settings.poll_interval)
         sight = self.lookout.look(database, renew=renew, sweep=sweep)
-        again = self.survey.take(sight)
+        again = self.lookout.sees and self.survey.take(sight)
         if sweep:
             self.sweeps.note(monotonic(), monotonic() - began)
+        if sweep or not self.lookout.sees:
             self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
             if sight.expired:
                 self.duties.attempt(database, "expire", self.retention.expire)
-        if sight.waiting:
+        if sight.waiting or not self.lookout.sees:
             self.node.wake.ring()
         signal_cancelled(self.node, sight.cancels)
         if not self.header.draining:
             self.duties.attempt(database, "promote", self.promote)
-            if sight.at >= self.cron.due_at:
+            if sight.at >= self.cron.due_at or not self.lookout.sees:
                 self.duties.attempt(database, "cron", lambda d: self.freed(self.cron.enqueue(d)))
-            self.aim(sight)
+            if self.lookout.sees:
+                self.aim(sight)
         if again:
             self.look_due = 0.0
         self.duties.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.beats)))

@@ -35,7 +35,7 @@ class Rescue:
 
     def watch(self, database: Database, beats: Mapping[int, tuple[int, float]]) -> int:
         """Take in the beats and leases of the other nodes; return how many jobs were freed."""
-        now, freed = boottime(), 0
+        now, dead = boottime(), []
         self._watch = {
             other: seen if (seen := self._watch.get(other)) and seen[0] == beat else (beat, now)
             for other, (beat, _) in beats.items()
@@ -43,9 +43,9 @@ class Rescue:
         for other, (beat, since) in list(self._watch.items()):
             if now - since >= beats[other][1] and self._nodes.bury_node(database, other, beat):
                 self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
-                freed += self.free(database, other)
                 del self._watch[other]
-        return freed
+                dead.append(other)
+        return self.free_all(database, dead)
 
     def free(self, database: Database, dead: int) -> int:
         """Free the jobs of a node that is gone; return how many."""
@@ -61,5 +61,13 @@ class Rescue:
         return total
 
     def free_all(self, database: Database, dead: Iterable[int]) -> int:
-        """Free the jobs of several; return how many."""
-        return sum(self.free(database, node) for node in dead)
+        """Free the jobs of several, each for itself; return how many. What fails is found again as a stray."""
+        freed = 0
+        for node in dead:
+            try:
+                freed += self.free(database, node)
+            except psycopg.Error as error:
+                if database.closed:
+                    raise
+                self._log.error("rescue.failed", node=node, error=str(error).strip())
+        return freed

@@ -35,11 +35,9 @@ class Retention:
                 self._log.info("history.in_use", day=day)
 
     def discard(self, database: Database) -> None:
-        """Move old failed jobs to the history, drop uniqueness and schedules that nobody needs."""
+        """Move old failed jobs to the history."""
         if discarded := self._nodes.discard_failed(database, self._settings.keep_failed * _DAY):
             self._log.info("jobs.discarded", jobs=discarded)
-        self._nodes.forget_keys(database)
-        self._nodes.retire_cron(database)
 
     def expire(self, database: Database) -> None:
         """End jobs that were not started in time: claims have to walk over them as long as they are there."""

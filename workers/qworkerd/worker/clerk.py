@@ -14,7 +14,7 @@ import psycopg
 from qworker.claims import Claims
 from qworkerd import exits, log
 from qworkerd.claim import Claim, Status
-from qworkerd.errand import Decision, Done, Errand, Release, sort
+from qworkerd.errand import Decision, Done, Errand, GiveUp, Release, sort
 from qworkerd.link import LOST, REFUSED, Link
 from qworkerd.node import Node
 from qworkerd.outcome import Returned
@@ -24,6 +24,8 @@ from qworkerd.slots import Slot
 LOOK = 0.05
 #: A job that runs for longer gives the rest of its batch to other workers (seconds).
 LONG = 0.1
+#: An end that the database refuses for what it says, and for longer (seconds), is given up: the job fails.
+LAST_RESORT = 60.0
 #: How often progress is written at most (seconds).
 PROGRESS = 1.0
 #: A constraint or somebody's trigger refuses the row, maybe for now: no value of ours is to blame, and none is dropped.
@@ -222,10 +224,27 @@ class Clerk:
             return [errand]
         if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others
             return [errand, errand.halve()]
+        now = monotonic()
+        errand.refused = errand.refused or now
+        if now - errand.refused > LAST_RESORT:
+            return self._despair(errand, error)
         if not isinstance(error, REFUSED_ROW):
             errand.simplify()
-        errand.put_off(monotonic())
+        errand.put_off(now)
         return [errand]
+
+    def _despair(self, errand: Errand, error: Exception) -> list[Errand]:
+        """Fail a job whose end is refused; when even that is, leave it: nothing may hold a claim for ever."""
+        text = str(error).strip()
+        if not isinstance(errand, GiveUp):
+            self._log.error("job.end_refused", jobs=errand.ids, error=text, hint="the job is failed instead")
+            return [GiveUp(errand, error)]
+        self._log.critical("job.abandoned", jobs=errand.ids, error=text,
+                           hint="the database refuses every change of this row: mend or delete it by hand")  # fmt: skip
+        errand.claim.left -= len(errand.ids)
+        if errand.claim.left == 0:
+            errand.claim.close()
+        return []
 
     def _run(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
         """Run one errand; tell whether it is over. What somebody else has locked is left for the next try."""

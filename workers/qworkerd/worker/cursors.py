@@ -13,6 +13,8 @@ CHEAP = 0.02
 SHARE = 10
 #: At least so often (seconds) a worker of the node looks behind the heads, if that is affordable.
 EVERY = 1.0
+#: Announced at most: a row with a place above it was edited by hand, and a word of shared memory has 64 bits.
+HIGHEST = 2**63 - 1 - 1_000_000
 
 
 class Cursors:
@@ -67,7 +69,7 @@ class Cursors:
         self._starts = [max(self._own.get(pair, head), front[pair]) for pair, head in enumerate(heads)]
         sole = self._pair
         if sole is not None and sole not in self._own:
-            heads[sole] = floors.heads[sole] = self._starts[sole] + size
+            heads[sole] = floors.heads[sole] = min(self._starts[sole], HIGHEST) + size
         return self._starts, False
 
     def wait(self) -> float:

@@ -24,3 +24,7 @@ class Pace:
         self._mean = mean if mean >= self._mean else self._mean + _ALPHA * (mean - self._mean)
         affordable = int(WORK / self._mean) if self._mean > 0 else self._limit
         self.size = max(1, min(self._limit, affordable, self.size * 2))
+
+    def halve(self) -> None:
+        """Take in that a claim has failed: what it asked for may have been too much."""
+        self.size = max(1, self.size // 2)

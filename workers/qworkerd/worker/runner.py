@@ -39,6 +39,8 @@ HOOK = 2
 _INSTANT = 0.001
 #: A job whose task nobody here knows comes again after so many seconds, doubling (seconds).
 _BOUNCE, _BOUNCE_CAP = 5.0, 3600.0
+#: How long putting such a job back may take (seconds): some log lines.
+BOUNCE_TIME = 10.0
 
 #: How long a job waits for room in the slot for its outcome (seconds).
 _ROOM_TIMEOUT = 1.0
@@ -110,7 +112,7 @@ class Runner:
             arguments, _ = _scan(text, 0)
             handler = task.handler
             if flags & HOOK:
-                handler, arguments = self._hook(task), {"job_id": arguments["job"]}
+                handler, arguments = self._hook(task, job_id), {"job_id": arguments["job"]}
             positional = arguments.pop("*", ())
             result = done(self._gate.call(copy_context().run, (handler, *positional), arguments, deadline))
         except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
@@ -244,19 +246,33 @@ class Runner:
 
     def _bounce(self, claim: Claim, place: int, job_id: int, name: str, bounces: int) -> None:
         """Put back a job whose task this worker does not know: another release may."""
-        delay = min(_BOUNCE_CAP, _BOUNCE * 2.0 ** min(bounces, 20))
+        delay = min(_BOUNCE_CAP, _BOUNCE * 2.0 ** min(max(bounces, 0), 20))
+        # Charged like a handler, should this process not survive it: the job would kill one worker after the other.
+        self.current = job_id
+        floats = self._slot.floats
+        floats[Slot.DEADLINE], floats[Slot.STARTED] = monotonic() + BOUNCE_TIME, monotonic()
+        claim.statuses[place] = Status.RUNNING
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
         self._header.words[Header.UNKNOWN_TASK] = True
         self._hand_over(claim, place, job_id, PutOff(delay, bounced=True))
+        self.current = 0
 
-    def _hook(self, task: Task[..., Any]) -> Callable[..., Any]:
-        """Return what runs a task's failure hook for a job that has failed."""
+    def _hook(self, task: Task[..., Any], own: int) -> Callable[..., Any]:
+        """Return what runs a task's failure hook for a job that has failed.
+
+        The failure itself names the job of its hook. What somebody else has enqueued as a hook is refused.
+        """
 
         def call(job_id: int) -> None:
             job: Job = self._app.job(job_id)
+            error = next((error for error in job.errors if error.get("hook") == own), None)
+            if job.task != task.name or error is None:
+                raise LookupError(
+                    f"no failure of job {job_id} ({job.task}) has enqueued this hook of {task.name}: it is not called"
+                )
             if task.hook is not None:
-                done(task.hook(job, JobFailed(job_id, job.errors[-1] if job.errors else None)))
+                done(task.hook(job, JobFailed(job_id, error)))
 
         return call
 

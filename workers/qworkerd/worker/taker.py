@@ -1,5 +1,7 @@
 """Takes jobs: how many, from where, and under which token."""
 
+import json
+from datetime import UTC, datetime
 from operator import itemgetter
 from time import monotonic
 from typing import Any
@@ -20,6 +22,16 @@ _by_urgency = itemgetter(2, 1)  # priority, place
 
 #: How long to wait after a claim that the server has refused, and after one in which it hung up (seconds).
 AFTER_REFUSAL, AFTER_LOSS = 1.0, 0.1
+
+#: The answer is too large or cannot be made out: the same claim for fewer jobs may pass, and for one job tells which.
+TOO_MUCH = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.OutOfMemory,
+    psycopg.errors.DataError,
+    psycopg.errors.DataCorrupted,
+    UnicodeError,
+    MemoryError,
+)
 
 
 class Taker:
@@ -83,15 +95,52 @@ class Taker:
                 database, node=self._node.table.header.node, token=claim.token, queues=floors.queues,
                 priorities=floors.priorities, cursors=cursors, limit=size,
             )  # fmt: skip
-        except psycopg.Error as error:
-            self._log.warning("claim.error", error=str(error).strip())
-            survives = self._link.survives(error)
-            self.pause = AFTER_REFUSAL if survives or not isinstance(error, LOST) else AFTER_LOSS
+        except (psycopg.Error, UnicodeError, MemoryError) as error:
+            self._log.warning("claim.error", error=str(error).strip(), jobs=size)
+            survives = not isinstance(error, psycopg.Error) or self._link.survives(error)
             self.cursors.fail(sweep=sweep)
             self.dry = False
+            self.pace.halve()
+            if not isinstance(error, TOO_MUCH):
+                self.pause = AFTER_REFUSAL if survives or not isinstance(error, LOST) else AFTER_LOSS
+            elif size == 1 and survives:
+                return self._take_unread(claim, cursors)
             return []
         self.cursors.advance(rows, size, sweep=sweep, took=monotonic() - started)
         self.dry = len(rows) < size
         if not self.dry:
             self._node.wake.ring()  # there may be more: one worker wakes the next
         return rows
+
+    def _take_unread(self, claim: Claim, cursors: list[int]) -> list[tuple[Any, ...]]:
+        """Claim the next job without reading it, then read it; one that cannot be read fails, and the others go on."""
+        database, floors = self._link.get(), self._node.floors
+        if database is None:
+            return []
+        claim.open(draw_token())
+        error: Exception
+        try:
+            job = self._claims.claim_one(
+                database, node=self._node.table.header.node, token=claim.token, queues=floors.queues,
+                priorities=floors.priorities, cursors=cursors,
+            )  # fmt: skip
+            if job is None:
+                return []
+            try:
+                return self._claims.read(database, claim.token, job)
+            except TOO_MUCH as unreadable:
+                error = unreadable
+            self._claims.fail(database, claim.token, job, error=_unreadable(error), hook=False)
+            self._log.error("job.unreadable", job=job, error=str(error).strip())
+        except psycopg.Error as refused:  # the scheduler frees what is claimed and stands in no slot
+            self._link.survives(refused)
+            self._log.warning("claim.error", error=str(refused).strip(), jobs=1)
+            self.pause = AFTER_REFUSAL
+        return []
+
+
+def _unreadable(error: Exception) -> str:
+    return json.dumps({
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "PayloadTooLarge", "cause": "unreadable",
+        "message": f"the job cannot be read: {str(error).strip()[:1000]}", "traceback": "",
+    })  # fmt: skip

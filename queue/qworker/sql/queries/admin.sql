@@ -10,7 +10,9 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
        j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8,
        (j.flags::integer & 2) <> 0
   FROM {schema}.jobs AS j
- WHERE j.id = %(id)s;
+ WHERE j.id = %(id)s
+ ORDER BY j.finished_at DESC NULLS FIRST -- an id may have come again, after a restore
+ LIMIT 1;
 
 -- name: find
 -- The newest jobs first, below a given id. Each part is left out when no job in it can have the state asked for, so that
@@ -59,7 +61,8 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
 -- What a waiting caller wants to know. The history is looked at only when the job is in it: LIMIT ends the scan.
 SELECT state::text, NULL AS result, (errors -> -1)::text AS error FROM {schema}.job WHERE id = %(id)s
  UNION ALL
-SELECT state::text, result::text, (errors -> -1)::text FROM {schema}.job_history WHERE id = %(id)s
+(SELECT state::text, result::text, (errors -> -1)::text FROM {schema}.job_history WHERE id = %(id)s
+  ORDER BY finished_at DESC LIMIT 1)
  LIMIT 1;
 
 -- name: cancel
@@ -79,7 +82,11 @@ WITH target AS MATERIALIZED (
     RETURNING j.*
 ), freed AS (
     DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1)) AND until IS NULL
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1))
+               AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
 ), kept AS (
     INSERT INTO {schema}.job_history (
         id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors,
@@ -166,7 +173,7 @@ SELECT pg_catalog.count(*) FROM {schema}.job
 -- name: nodes
 SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleeper AS s WHERE s.node = n.id),
        extract(epoch FROM started_at)::float8, extract(epoch FROM seen_at)::float8,
-       extract(epoch FROM pg_catalog.clock_timestamp() - seen_at)::float8, lease, state::text
+       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM seen_at)::float8, lease, state::text
   FROM {schema}.node AS n
  ORDER BY name, id;
 
@@ -179,3 +186,32 @@ SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)
                ORDER BY n.name)
   FROM {schema}.cron AS c
  ORDER BY c.name;
+
+-- name: sequences
+-- Each sequence's last number, and the highest in use: where that is higher, numbers come a second time. The places of
+-- what is available are looked up pair by pair, since there is no index of places alone.
+WITH RECURSIVE pair (queue, priority) AS (
+    (SELECT j.queue, j.priority FROM {schema}.job AS j
+      WHERE j.state = 'available' ORDER BY j.queue, j.priority LIMIT 1)
+    UNION ALL
+    SELECT later.queue, later.priority
+      FROM pair
+     CROSS JOIN LATERAL (
+            SELECT j.queue, j.priority FROM {schema}.job AS j
+             WHERE j.state = 'available' AND (j.queue, j.priority) > (pair.queue, pair.priority)
+             ORDER BY j.queue, j.priority LIMIT 1) AS later
+)
+SELECT 'job_id_seq', s.last_value,
+       greatest((SELECT max(id) FROM {schema}.job), (SELECT max(id) FROM {schema}.job_history), 0)
+  FROM {schema}.job_id_seq AS s
+ UNION ALL
+SELECT 'job_seq', s.last_value, coalesce((
+       SELECT max(highest.seq) FROM pair CROSS JOIN LATERAL (
+              SELECT j.seq FROM {schema}.job AS j
+               WHERE j.state = 'available' AND j.queue = pair.queue AND j.priority = pair.priority
+               ORDER BY j.seq DESC LIMIT 1) AS highest), 0)
+  FROM {schema}.job_seq AS s;
+
+-- name: advance
+-- Move a sequence forward, never back.
+SELECT pg_catalog.setval(%(sequence)s::regclass, greatest(%(number)s::bigint, pg_catalog.nextval(%(sequence)s::regclass)));

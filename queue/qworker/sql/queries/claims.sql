@@ -40,7 +40,11 @@ WITH done AS (
     RETURNING *
 ), freed AS (
     DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1)) AND until IS NULL
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1))
+               AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.job_history (
     id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
@@ -74,7 +78,10 @@ WITH done AS (
     RETURNING *
 ), freed AS (
     DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.job_history (
     id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
@@ -104,7 +111,10 @@ WITH mine AS MATERIALIZED (
     DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
     DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
 ), kept AS (
     INSERT INTO {schema}.job_history (
         id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,
@@ -122,7 +132,7 @@ SELECT id FROM again UNION ALL SELECT id FROM kept;
 -- Put a job off for `delay` seconds and give the attempt back; `bounced` counts a task that this worker does not know.
 UPDATE {schema}.job AS j
    SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-       attempt = greatest(j.attempt - 1, 0), bounces = least(j.bounces + %(bounced)s::int, 32000),
+       attempt = greatest(j.attempt, 1) - 1, bounces = least(j.bounces + %(bounced)s::int, 32000),
        token = NULL, node = NULL, claimed_at = NULL, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
@@ -131,7 +141,8 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: fail
--- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same statement. A job
+-- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same statement. The
+-- error names the hook's job: a hook that no error names was enqueued by somebody else, and is not called. A job
 -- that somebody has cancelled meanwhile ends as cancelled, without its hook.
 WITH mine AS MATERIALIZED (
     SELECT l.cancel_at IS NOT NULL AS cancelled FROM {schema}.job AS l
@@ -140,14 +151,20 @@ WITH mine AS MATERIALIZED (
 ), failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
-           token = NULL, node = NULL, flags = j.flags & ~1, errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+           token = NULL, node = NULL, flags = j.flags & ~1, 
+           errors = {schema}.with_error(j.errors, %(error)s::jsonb || CASE WHEN %(hook)s
+               THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
-    RETURNING j.id, j.queue, j.task, j.priority
+    RETURNING j.id, j.queue, j.task, j.priority, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), done AS (
     DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
     DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM failed UNION ALL SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM failed UNION ALL SELECT id FROM done WHERE flags & 1 = 1))
+               AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
 ), kept AS (
     INSERT INTO {schema}.job_history (
         id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,
@@ -159,17 +176,52 @@ WITH mine AS MATERIALIZED (
      CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
     RETURNING id
 ), hooked AS (
-    INSERT INTO {schema}.job (queue, task, priority, args, flags)
-    SELECT f.queue, f.task, f.priority, jsonb_build_object('job', f.id), 2 FROM failed AS f WHERE %(hook)s
+    INSERT INTO {schema}.job (id, queue, task, priority, args, flags)
+    SELECT f.hook, f.queue, f.task, f.priority, jsonb_build_object('job', f.id), 2 FROM failed AS f WHERE %(hook)s
     RETURNING queue
 )
 SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.queue])) FROM failed AS f
  UNION ALL SELECT k.id, 0 FROM kept AS k;
 
+-- name: give_up
+-- The last resort for a job whose end the database has refused again and again: it fails, with as little as can be written.
+UPDATE {schema}.job AS j
+   SET state = 'failed', failed_at = clock_timestamp(), token = NULL, node = NULL, cancel_at = NULL, flags = j.flags & ~1,
+       errors = jsonb_build_array(%(error)s::jsonb)
+ WHERE j.id = %(id)s AND j.token = %(token)s
+RETURNING j.id;
+
+-- name: claim_one
+-- The next job alone and unread: a claim whose answer cannot be made out says nothing of which row is to blame.
+UPDATE {schema}.job AS j
+   SET state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
+       claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT ready.id
+          FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[]) AS w (queue, priority, cursor)
+         CROSS JOIN LATERAL (
+                SELECT r.id
+                  FROM {schema}.job AS r
+                 WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
+                   AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
+                 ORDER BY r.seq
+                 LIMIT 1
+                   FOR UPDATE SKIP LOCKED
+               ) AS ready
+         LIMIT 1))
+RETURNING j.id;
+
+-- name: read
+-- What a claim would have said of a job that `claim_one` has taken.
+SELECT j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.losses AS suspicion, j.flags,
+       extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.bounces
+  FROM {schema}.job AS j
+ WHERE j.id = %(id)s AND j.token = %(token)s;
+
 -- name: release
 -- Hand jobs back unstarted: uncounted, and in their old place.
 UPDATE {schema}.job AS j
-   SET state = 'available', attempt = greatest(j.attempt - 1, 0), token = NULL, node = NULL, claimed_at = NULL
+   SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.id = ANY (%(ids)s::bigint[]) AND l.token = %(token)s

@@ -44,12 +44,14 @@ SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(e
 -- One job, if its key is free; else the id of the job that holds it, with a NULL state. An empty state: the key was free,
 -- but a trigger has suppressed the job. No row at all: somebody else took the key while this statement ran, look again. No
 -- row of a key that is held is ever locked: its job's acknowledgement deletes it and must not wait for the transaction
--- that enqueues here. A key whose job is gone is taken over.
+-- that enqueues here. A key whose job is gone, or no longer says that it
+-- holds one, is taken over.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
 ), seen AS MATERIALIZED (
     SELECT k.job_id,
-           CASE WHEN k.until IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id)
+           CASE WHEN k.until IS NULL
+                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.flags & 1::smallint = 1)
                 ELSE k.until <= clock.now END AS over
       FROM {schema}.unique_key AS k, clock
      WHERE k.scope = %(task)s AND k.key = %(key)s

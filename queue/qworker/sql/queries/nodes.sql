@@ -11,7 +11,7 @@ RETURNING id, beat;
 -- place, for the index of `id` leads over every version that an old snapshot holds, one for each second; returns its new
 -- place. No row means that it is elsewhere, or that others have declared this node dead.
 UPDATE {schema}.node
-   SET beat = beat + 1, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
+   SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
  WHERE ctid = %(place)s::tid AND id = %(node)s
 RETURNING ctid::text;
 
@@ -38,7 +38,7 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 -- and whether something has expired.
 WITH renewed AS (
     UPDATE {schema}.node
-       SET beat = beat + 1, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
+       SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
      WHERE ctid = %(place)s::tid AND id = %(node)s
     RETURNING ctid::text AS place
 )
@@ -66,13 +66,13 @@ SELECT
            AND drawn.last_value > 0 -- always so; but who may have drawn it is not to be asked before it is read
            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
     ) ELSE '{}' END AS writers,
-    (SELECT extract(epoch FROM d.run_at - clock_timestamp())::float8
+    (SELECT extract(epoch FROM d.run_at)::float8 - extract(epoch FROM clock_timestamp())::float8
        FROM {schema}.job AS d
-      WHERE d.state = 'scheduled' AND d.run_at > to_timestamp(%(due_from)s::float8)
+      WHERE d.state = 'scheduled' AND d.run_at >= to_timestamp(%(due_from)s::float8)
       ORDER BY d.run_at LIMIT 1) AS due_in,
     (SELECT coalesce(array_agg(c.id), '{}')
        FROM {schema}.job AS c
-      WHERE c.cancel_at > to_timestamp(%(due_from)s::float8) AND c.node = %(node)s) AS cancels,
+      WHERE c.cancel_at >= to_timestamp(%(due_from)s::float8) AND c.node = %(node)s) AS cancels,
     EXISTS (
         SELECT FROM {schema}.job AS h
          WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS holds,
@@ -97,9 +97,26 @@ SELECT
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
   FROM {schema}.job_seq AS drawn
  CROSS JOIN (
-        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, n.lease)), '{}') AS beats,
-               min(n.returned) AS returned
+        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat,
+                   CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN n.lease ELSE 60 END)), '{}') AS beats,
+               min(n.returned) FILTER (WHERE n.returned >= 0) AS returned
           FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
+
+-- name: beats
+-- What `look` says of other nodes, for when it cannot be had.
+SELECT n.id, n.beat, CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN n.lease ELSE 60 END
+  FROM {schema}.node AS n
+ WHERE n.id <> %(node)s;
+
+-- name: cancels
+-- What `look` says of jobs of this node that somebody wants cancelled.
+SELECT c.id FROM {schema}.job AS c WHERE c.cancel_at IS NOT NULL AND c.node = %(node)s;
+
+-- name: strays
+-- What `look` says of nodes that running jobs name and that are gone.
+SELECT DISTINCT j.node
+  FROM {schema}.job AS j
+ WHERE j.state = 'running' AND j.node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = j.node);
 
 -- name: promote
 -- Make due jobs available, oldest first; each draws its place in the queue now. Returns the queues to wake.
@@ -108,7 +125,7 @@ UPDATE {schema}.job AS j
  WHERE j.id = ANY (ARRAY (
         SELECT d.id FROM {schema}.job AS d
          WHERE d.state = 'scheduled'
-           AND d.run_at > to_timestamp(%(due_from)s::float8)
+           AND d.run_at >= to_timestamp(%(due_from)s::float8)
            AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
          ORDER BY d.run_at
          LIMIT 1000
@@ -151,7 +168,7 @@ RETURNING j.id;
 -- name: release_token
 -- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place.
 UPDATE {schema}.job AS j
-   SET state = 'available', attempt = greatest(j.attempt - 1, 0), token = NULL, node = NULL, claimed_at = NULL
+   SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
@@ -178,11 +195,13 @@ WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
            failed_at = CASE WHEN j.losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
-           attempt = greatest(j.attempt - 1, 0), losses = least(j.losses + 1, 32000),
+           attempt = greatest(j.attempt, 1) - 1, losses = least(j.losses + 1, 32000),
            flags = CASE WHEN j.losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
            token = NULL, node = NULL, claimed_at = NULL,
            errors = {schema}.with_error(j.errors, jsonb_build_object(
-               'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb)
+               'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || CASE
+               WHEN j.losses + 1 >= %(max_losses)s AND j.flags & 2 = 0 AND j.task = ANY (%(hooks)s::text[])
+               THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
      WHERE j.id = ANY (ARRAY (
             SELECT l.id FROM {schema}.job AS l
              WHERE l.state = 'running' AND l.node = %(dead)s::bigint
@@ -192,14 +211,17 @@ WITH lost AS (
             SELECT l.id FROM {schema}.job AS l
              WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
                FOR UPDATE SKIP LOCKED))
-    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.flags, j.attempt
+    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), freed AS (
     DELETE FROM {schema}.unique_key
-     WHERE job_id = ANY (ARRAY (SELECT id FROM lost WHERE state = 'failed')) AND until IS NULL
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM lost WHERE state = 'failed')) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
 ), hooked AS (
-    INSERT INTO {schema}.job (queue, task, priority, args, flags)
-    SELECT l.queue, l.task, l.priority, jsonb_build_object('job', l.id), 2 FROM lost AS l
-     WHERE l.state = 'failed' AND l.flags & 2 = 0 AND l.task = ANY (%(hooks)s::text[])
+    INSERT INTO {schema}.job (id, queue, task, priority, args, flags)
+    SELECT l.hook, l.queue, l.task, l.priority, jsonb_build_object('job', l.id), 2 FROM lost AS l
+     WHERE l.state = 'failed' AND l.hook IS NOT NULL
 )
 SELECT id, task, queue, attempt, state::text FROM lost;
 
@@ -237,7 +259,8 @@ WITH won AS (
     SELECT won.name, coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now FROM won
 ), seen AS MATERIALIZED (
     SELECT k.job_id,
-           CASE WHEN k.until IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id)
+           CASE WHEN k.until IS NULL
+                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.flags & 1 = 1)
                 ELSE k.until <= clock.now END AS over
       FROM {schema}.unique_key AS k, clock
      WHERE k.scope = %(task)s AND k.key = %(key)s
@@ -301,7 +324,11 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key WHERE job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND until IS NULL
+    DELETE FROM {schema}.unique_key
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.job_history (
     id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors, tags)

@@ -1,0 +1,220 @@
+"""No value of a row fails a statement about other rows: every column at the extremes of its type."""
+
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+
+from qworker.admin import Admin
+from qworker.claims import Claims
+from qworker.connection import connect
+from qworker.job import Job
+from qworker.migrations import migrate
+from qworker.pool import Pool
+from qworkerd.embedded import EmbeddedPostgres
+from qworkerd.slots import Slot
+from tests.database import Database
+from tests.qworkerd.test_scheduler import Office
+from tests.qworkerd.test_scheduler import office as office_fixture
+
+office = office_fixture
+
+EXTREMES = {
+    "bigint": ["-9223372036854775808", "-1", "0", "9223372036854775807"],
+    "integer": ["-2147483648", "-1", "0", "2147483647"],
+    "smallint": ["-32768", "-1", "0", "32767"],
+    "real": ["NaN", "Infinity", "-Infinity", "-1", "1e-30", "3e38"],
+    "timestamp with time zone": ["infinity", "-infinity", "4714-11-24 00:00:00+00 BC", "294276-12-31 23:59:59+00"],
+    "text": ["", "x" * 5_000, "\x1b]0;\x07\u202e", "a://b:" * 500],
+    "ARRAY": ["{}", "{NULL}", "{{a,b},{c,d}}", "{" + ",".join(["t"] * 20_000) + "}"],
+    "jsonb": ["null", "5", '"text"', "[]", "[1, null]", "{}", '{"x": 1e5000}', "[" * 5_000 + "]" * 5_000, "1e131071"],
+    "USER-DEFINED": ["scheduled", "blocked", "available", "running", "failed", "completed", "cancelled", "discarded"],
+}
+DEAD = 424_242
+
+
+@pytest.fixture(autouse=True)
+def deaf() -> Iterator[None]:
+    """The slot's worker is this very process: let it survive what a cancelled job is sent."""
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture(params=["the constraints stand", "without constraints"])
+def edited(request: pytest.FixtureRequest, postgres_server: EmbeddedPostgres) -> Iterator[Database]:
+    """A database of the test's own."""
+    database = Database.create(postgres_server, f"qworker_{secrets.token_hex(4)}")
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        migrate(conn)
+        if request.param == "without constraints":
+            for table, name in conn.execute(
+                "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0"
+                " AND connamespace = 'qworker'::regnamespace AND coninhcount = 0"
+            ).fetchall():
+                conn.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'.encode())
+            for domain, name in conn.execute(
+                "SELECT contypid::regtype::text, conname FROM pg_constraint"
+                " WHERE contypid <> 0 AND connamespace = 'qworker'::regnamespace"
+            ).fetchall():
+                conn.execute(f'ALTER DOMAIN {domain} DROP CONSTRAINT "{name}"'.encode())
+    yield database
+    database.drop(postgres_server)
+
+
+def columns(conn: psycopg.Connection[tuple[str, ...]], table: str) -> list[tuple[str, list[str]]]:
+    rows = conn.execute(
+        "SELECT column_name, data_type FROM information_schema.columns"
+        " WHERE table_schema = 'qworker' AND table_name = %s AND column_name <> 'id'",
+        (table,),
+    ).fetchall()
+    return [(name, EXTREMES[kind]) for name, kind in rows]
+
+
+def edit(conn: psycopg.Connection[tuple[str, ...]], table: str, column: str, value: str, where: str) -> bool:
+    """Set a value; False where the table refuses it."""
+    try:
+        conn.execute(f"UPDATE qworker.{table} SET {column} = %s WHERE {where}".encode(), (value,))  # noqa: S608
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded):
+        return False
+    return True
+
+
+def fill(conn: psycopg.Connection[tuple[str, ...]]) -> int:
+    """Make a row of each kind for each value of each column; return how many were edited."""
+    edits, keys = 0, count()
+    starts = {
+        "scheduled": "state, run_at) VALUES ('noop', 'scheduled', now()",
+        "available": "priority) VALUES ('noop', 9",
+        "running": f"state, node, token, claimed_at, attempt) VALUES ('noop', 'running', {DEAD}, 7, now(), 1",
+        "failed": "state, failed_at) VALUES ('noop', 'failed', now() - interval '1 year'",
+        "expired": "expires_at) VALUES ('noop', now() - interval '1 hour'",
+        "cancelled": "cancel_at) VALUES ('noop', now()",
+    }
+    for column, values in columns(conn, "job"):
+        for value in values:
+            for start in starts.values():
+                ((job,),) = conn.execute(f"INSERT INTO qworker.job (task, {start}) RETURNING id".encode()).fetchall()
+                edits += edit(conn, "job", column, value, f"id = {job}")
+    makers = {
+        "node": "(name, version, queues, processes, lease) VALUES ('n' || %(n)s, '', '{}', 1, 9)",
+        "cron": "(name, task, expression, timezone, declared_by) VALUES ('c' || %(n)s, 't', '@daily', 'UTC', 1)",
+        "unique_key": "(scope, key, job_id) VALUES ('s', 'k' || %(n)s, 1)",
+        "job_history": "(id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,"
+        " task, args) VALUES (-1 - %(n)s::bigint, now(), now(), 'completed', 1, 1, 5, 0, 0, 0, 'q', 't', '{}')",
+    }
+    names = {"node": "name", "cron": "name", "unique_key": "key", "job_history": "id"}
+    for table, maker in makers.items():
+        for column, values in columns(conn, table):
+            for value in values:
+                key = names[table]
+                insert = f"INSERT INTO qworker.{table} {maker} RETURNING quote_literal({key})"
+                ((number,),) = conn.execute(insert.encode(), {"n": str(next(keys))}).fetchall()
+                edits += edit(conn, table, column, value, f"{key} = {number}")
+    return edits
+
+
+def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
+    edited: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn = connect(edited.dsn, "test")
+    assert fill(conn) > 300
+    bureau = Office(edited)
+    scheduler = bureau.scheduler
+    try:
+        due = bureau.insert("task, state, run_at", "'noop', 'scheduled', now()")
+        stray = bureau.insert("task, state, node, token, claimed_at", f"'noop', 'running', {DEAD + 1}, 5, now()")
+        mine = bureau.run()
+        bureau.slot.words[Slot.PID] = os.getpid()
+        conn.execute(
+            "UPDATE qworker.job SET state = 'running', node = %s, token = %s, claimed_at = now(), cancel_at = now()"
+            " WHERE id = %s",
+            (bureau.node.table.header.node, bureau.slot.claims[0].token, mine),
+        )
+        gone = bureau.insert("task, expires_at", "'noop', now() - interval '1 hour'")
+        old = bureau.insert("task, state, failed_at", "'noop', 'failed', now() - interval '1 year'")
+        said: list[tuple[str, object]] = []
+        record = SimpleNamespace(
+            warning=lambda event, **facts: said.append((event, facts)),
+            error=lambda event, **facts: said.append((event, facts)),
+        )
+        for part in (scheduler.duties, scheduler.lookout, scheduler.cron):
+            monkeypatch.setattr(part, "_log", record)
+        for duty in scheduler.duties._duties:
+            duty.due = 0.0
+        scheduler.sweeps.due = 0.0
+        bureau.round()
+        assert scheduler.lookout.sees
+        assert bureau.slot.words[Slot.CANCEL] == mine
+        states = [bureau.state(job) for job in (due, stray, gone, old)]
+        assert states == ["available", "available", "cancelled", "discarded"]
+        assert said == []
+        taken = Claims().claim(
+            bureau.conn, node=1, token=3, queues=["default"] * 10, priorities=range(10), cursors=[0] * 10, limit=10_000
+        )
+        assert due in [row[0] for row in taken]
+    finally:
+        scheduler.link.drop()
+        bureau.conn.close()
+        conn.close()
+    with closing(Pool(edited.dsn)) as pool:
+        admin = Admin(pool)
+        jobs = admin.find(limit=10_000)
+        assert {due, stray, gone, old} <= {job.id for job in jobs}
+        assert all(isinstance(admin.show(job.id), Job) for job in jobs[:50])
+        admin.nodes()
+        admin.schedules()
+        admin.sizes()
+
+
+@pytest.mark.parametrize("seconds", ["infinity", "-infinity"])
+def test_the_sql_function_refuses_a_time_that_never_comes(database: Database, seconds: str) -> None:
+    with (
+        database.connect() as conn,
+        pytest.raises(psycopg.errors.InvalidParameterValue, match="run_at must be a point"),
+    ):
+        conn.execute("SELECT qworker.enqueue('t', run_at => %s)", (seconds,))
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("run_at, state", "'infinity', 'scheduled'"),
+        ("run_at, state", "'1969-12-31', 'scheduled'"),
+        ("queue", "repeat('q', 201)"),
+        ("tags", "array_fill('t'::text, ARRAY[51])"),
+        ("args", """jsonb_build_object('x', repeat('x', 1100000))"""),
+        ("args", """jsonb_build_object('x', array_to_json(array_fill(1e131071::numeric, ARRAY[20])))"""),
+        ("overrides", """jsonb_build_object('x', array_to_json(array_fill(1e131071::numeric, ARRAY[20])))"""),
+    ],
+)  # fmt: skip
+def test_a_producer_cannot_write_what_no_worker_could_read(database: Database, columns: str, values: str) -> None:
+    with database.connect() as conn, pytest.raises(psycopg.errors.CheckViolation):
+        conn.execute(f"INSERT INTO qworker.job (task, {columns}) VALUES ('t', {values})".encode())  # noqa: S608
+
+
+def test_a_look_that_fails_takes_no_duty_with_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(office.scheduler.lookout, "_log", SimpleNamespace(error=lambda event, **_: said.append(event)))
+    monkeypatch.setitem(office.scheduler.nodes._sql, "look", "SELECT 1 / (%(node)s::bigint * 0)")
+    ticks = count()
+    monkeypatch.setattr(office.scheduler.cron, "enqueue", lambda _: 0 * next(ticks))
+    due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
+    stray = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {DEAD}, 5, now()")
+    mine = office.run()
+    office.slot.words[Slot.PID] = os.getpid()
+    office.conn.execute("UPDATE qworker.job SET cancel_at = now() WHERE id = %s", (mine,))
+    for _ in range(2):
+        office.scheduler.header.lease_until = 0.0
+        office.round()
+        assert office.scheduler.header.lease_until > 0.0
+    assert (office.state(due), office.state(stray)) == ("available", "available")
+    assert office.slot.words[office.slot.CANCEL] == mine
+    assert next(ticks) >= 2
+    assert said == ["scheduler.look_failed"]  # the same again is not news
