@@ -41,6 +41,23 @@ WORKER, SCHEDULER = "workers/qworkerd/worker", "workers/qworkerd/scheduler"
 
 MUTATIONS = [
     Mutation(
+        "a history that takes an id once", "queue/qworker/sql/0001_initial.sql",
+        "CREATE INDEX job_history_id ON {schema}.job_history (id);",
+        "CREATE UNIQUE INDEX job_history_id ON {schema}.job_history (id, day);",
+        "tests/qworker/test_sequences.py",
+    ),
+    Mutation(
+        "a lease that is believed whatever it says", NODES,
+        "CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN n.lease ELSE 60 END)), '{}')", "n.lease)), '{}')",
+        "tests/qworkerd/test_values.py",
+    ),
+    Mutation(
+        "a failed look that ends the round", f"{SCHEDULER}/lookout.py",
+        "            self.sight = self._piecemeal(database, renew=renew)\n            return self.sight",
+        "            raise",
+        "tests/qworkerd/test_values.py",
+    ),
+    Mutation(
         "acknowledge without the token", CLAIMS,
         "WHERE j.id = ANY (%(ids)s::bigint[]) AND j.token = %(token)s", "WHERE j.id = ANY (%(ids)s::bigint[])",
         "tests/qworker/test_fence.py",

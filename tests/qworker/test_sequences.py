@@ -1,0 +1,45 @@
+"""Numbers that come a second time: jobs end all the same, and the sequences are found behind and mended."""
+
+from qworker.admin import Admin
+from qworker.pool import Pool
+from qworker.sequences import behind, repair
+from tests.database import Database
+from tests.qworker.claimer import TOKEN, Claimer
+
+
+def test_a_job_whose_id_stands_in_the_history_already_ends_and_its_newest_run_is_shown(database: Database) -> None:
+    with Claimer(database) as claimer:
+        for token, result in ((TOKEN, "old"), (TOKEN + 1, "new")):
+            claimer.conn.execute("INSERT INTO qworker.job (id, task) VALUES (4711, 'noop')")
+            claimer.claim(1, token=token)
+            done = claimer.statements.acknowledge(claimer.conn, token, [4711], results=f'{{"4711": "{result}"}}')
+            assert done == [4711]
+    pool = Pool(database.dsn)
+    try:
+        assert Admin(pool).show(4711).result == "new"
+        assert Admin(pool).wait(4711) == "new"
+    finally:
+        pool.close()
+
+
+def test_sequences_that_are_behind_are_found_and_mended(database: Database) -> None:
+    with Claimer(database) as claimer:
+        claimer.insert(3)
+        assert behind(claimer.conn) == []
+        claimer.conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
+        claimer.conn.execute("ALTER SEQUENCE qworker.job_seq RESTART")
+        assert {found.sequence for found in behind(claimer.conn)} == {"job_id_seq", "job_seq"}
+        repair(claimer.conn)
+        assert behind(claimer.conn) == []
+        assert len(set(claimer.insert(3))) == 3
+
+
+def test_ending_a_job_waits_for_nobody_who_has_locked_its_key(database: Database) -> None:
+    with Claimer(database) as claimer, database.connect() as producer, producer.transaction():
+        (job,) = claimer.insert()
+        claimer.conn.execute("UPDATE qworker.job SET flags = 1")
+        claimer.conn.execute("INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', 'k', %s)", (job,))
+        producer.execute("SELECT FROM qworker.unique_key FOR UPDATE")
+        claimer.conn.execute("SET lock_timeout = '2s'")
+        claimer.claim(1)
+        assert claimer.statements.acknowledge(claimer.conn, TOKEN, [job]) == [job]
