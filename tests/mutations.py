@@ -47,11 +47,6 @@ MUTATIONS = [
         "tests/qworker/test_sequences.py",
     ),
     Mutation(
-        "a lease that is believed whatever it says", NODES,
-        "CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN n.lease ELSE 60 END)), '{}')", "n.lease)), '{}')",
-        "tests/qworkerd/test_values.py",
-    ),
-    Mutation(
         "a failed look that ends the round", f"{SCHEDULER}/lookout.py",
         "            self.sight = self._piecemeal(database, renew=renew)\n            return self.sight",
         "            raise",
