@@ -19,7 +19,7 @@ from qworker.payload import Parameters, Row
 from qworker.translation import suppressed
 
 #: Rows that are taken from the source before a COPY, and lines that are handed to the driver together, at most.
-BLOCK, BATCH = 5_000, 500
+BLOCK, BATCH = 20_000, 500
 #: The same in bytes: as many rows or lines as the ones before say will fit.
 BLOCK_SIZE, BATCH_SIZE = 4_000_000, 1_000_000
 #: How many are taken while nothing is known of their length.
@@ -36,6 +36,10 @@ class Work:
         self.lines = lines
         #: How many jobs were written, and how many bytes these were.
         self.count = self.size = 0
+
+    def statement(self, *, ids: bool = False) -> str:
+        """Return the name of the COPY that takes the lines; with ids, each begins with one."""
+        return "copy" + ("_options" if self.lines.optional else "") + ("_ids" if ids else "")
 
 
 class _Abandoned(Exception):
@@ -61,10 +65,10 @@ class Bulk:
         with self._begin(conn, rows, own=own) as work:
             if own:
                 # Nobody else has our connection, so that one COPY may wait for the source: the server writes meanwhile.
-                self._copy(work, "copy", work.lines.of(rows))
+                self._copy(work, work.statement(), work.lines.of(rows))
             else:
                 for block in _blocks(rows, work):
-                    self._write(work, "copy", block)
+                    self._write(work, work.statement(), block)
         return work.count
 
     def ids(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> list[int]:
@@ -73,7 +77,7 @@ class Bulk:
         with self._begin(conn, rows, own=own) as work:
             for block in _blocks(rows, work):
                 drawn = [row[0] for row in work.cursor.execute(self._sql["reserve"], {"count": len(block)})]
-                self._write(work, "copy_ids", block, drawn)
+                self._write(work, work.statement(ids=True), block, drawn)
                 ids += drawn
         return ids
 

@@ -24,6 +24,8 @@ class Lines:
         start = order.run_at if order.delay is None else moment + timedelta(seconds=order.delay)
         #: When the jobs may start; None: at once.
         self.start = start if start and start > moment else None
+        #: Whether the lines have the columns of options as well: state, run_at, expires_at, overrides, tags.
+        self.optional = False
         self._tail = self._written(moment)
 
     def of(self, rows: Iterable[Row], first: int = 0) -> Iterator[str]:
@@ -63,14 +65,14 @@ class Lines:
     def _written(self, now: datetime) -> str:
         order, start = self._order, self.start
         expires = now + timedelta(seconds=order.expires) if isinstance(order.expires, float) else order.expires
-        fields = (
-            order.task,
-            order.queue,
-            str(order.priority),
-            "scheduled" if start else "available",
+        fields: list[str | None] = [order.task, order.queue, str(order.priority)]
+        options = (
             start.isoformat() if start else None,
             expires.isoformat() if expires else None,
             order.overrides,
             None if order.tags is None else of_texts(order.tags),
         )
+        self.optional = any(option is not None for option in options)
+        if self.optional:
+            fields += ["scheduled" if start else "available", *options]
         return "".join("\t" + ("\\N" if field is None else field.translate(_ESCAPES)) for field in fields) + "\n"

@@ -5,9 +5,10 @@
 
 -- name: express
 -- One job that may start at once, on the application's own connection: the common case. Sent by `express`, not by psycopg;
--- its answer is read in binary, and so no time is spent on making a text of the moment.
+-- its answer is read in binary, and so no time is spent on making a text of the moment. Values are cast to the types below the
+-- columns' domains: a parameter that has a domain's type is checked when it is read, and its checks are set up for that.
 INSERT INTO {schema}.job (task, queue, priority, overrides, args)
-VALUES (%(task)s, %(queue)s, %(priority)s, %(overrides)s, %(args)s)
+VALUES (%(task)s::text, %(queue)s::text, %(priority)s::smallint, %(overrides)s::jsonb, %(args)s::jsonb)
 RETURNING id, enqueued_at,
           -- Asked here first: before PostgreSQL 18 calling the function costs more than the INSERT.
           (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.sleeper));
@@ -121,10 +122,17 @@ COMMIT;
 SELECT pg_catalog.nextval('{schema}.job_id_seq'::regclass) FROM pg_catalog.generate_series(1, %(count)s::bigint);
 
 -- name: copy
--- The lines are in UTF-8, whatever the connection's client_encoding.
-COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
+-- Jobs without options. The lines are in UTF-8, whatever the connection's client_encoding.
+COPY {schema}.job (args, task, queue, priority) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: copy_ids
+COPY {schema}.job (id, args, task, queue, priority) FROM STDIN WITH (ENCODING 'UTF8');
+
+-- name: copy_options
+-- Jobs with options: the check of a column's domain takes time for a NULL as well.
+COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
+
+-- name: copy_options_ids
 COPY {schema}.job (id, args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: wake
