@@ -12,14 +12,14 @@ from psycopg.rows import tuple_row
 from qworker.ambient import Ambient
 from qworker.context import running
 from qworker.decoding import decode, decode_errors, decode_object
-from qworker.errors import JobFailed, JobNotFound, JobWasCancelled, Refused
-from qworker.job import Job, JobState, from_row, moment
-from qworker.order import Order
+from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
+from qworker.job import Job, JobState, from_row, to_datetime
+from qworker.order import JobSpec
 from qworker.pool import Pool
 from qworker.statements import load
 
 #: Seconds between two looks of `wait`: the first pause, doubled up to the second.
-FIRST_LOOK, LAST_LOOK = 0.01, 0.25
+FIRST_POLL_PAUSE, LONGEST_POLL_PAUSE = 0.01, 0.25
 #: States of jobs that wait to be run.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.BLOCKED)
 
@@ -34,16 +34,16 @@ class NodeStatus:
     version: str
     queues: tuple[str, ...]
     #: How many workers it keeps.
-    processes: int
+    worker_count: int
     #: Whether it sleeps until somebody wakes it.
     idle: bool
     started_at: datetime
     #: When its newest beat was written, by the database's clock.
-    seen_at: datetime
+    heartbeat_at: datetime
     #: Seconds since then.
     silent: float
     #: Seconds without a beat after which others may declare it dead.
-    lease: float
+    lease_seconds: float
     #: What it says of its workers and schedules.
     state: Mapping[str, Any]
 
@@ -167,18 +167,18 @@ class Admin:
     def schedules(self) -> list[ScheduleStatus]:
         """Return the schedules the database knows, with their newest ticks."""
         return [
-            ScheduleStatus(name, task, expression, timezone, moment(tick), tuple(nodes))
+            ScheduleStatus(name, task, expression, timezone, to_datetime(tick), tuple(nodes))
             for name, task, expression, timezone, tick, nodes in self._query("schedules")
         ]
 
     def wait(self, job_id: int, timeout: float | None = None, conn: Any = None) -> Any:
         """Wait for a job's end and return its result; see `Job.wait`. conn is the connection that enqueued it."""
         if running.get() is not None:
-            raise Refused(
+            raise InvalidOperation(
                 f"wait() for job {job_id} inside a handler would hold a worker that job may need: enqueue what comes "
                 "after it from its own handler"
             )
-        begun, pause = monotonic(), FIRST_LOOK
+        begun, pause = monotonic(), FIRST_POLL_PAUSE
         while True:
             found = self._query("outcome", {"id": job_id})
             if not found:
@@ -190,27 +190,27 @@ class Admin:
                 case JobState.FAILED | JobState.DISCARDED:
                     raise JobFailed(job_id, _last(error))
                 case JobState.CANCELLED:
-                    raise JobWasCancelled(job_id, _last(error))
+                    raise JobCancelled(job_id, _last(error))
             left = float("inf") if timeout is None else begun + timeout - monotonic()
             if left <= 0:
                 raise TimeoutError(f"job {job_id} is still {state} after {timeout:g} s")
             sleep(min(pause, left))
-            pause = min(2 * pause, LAST_LOOK)
+            pause = min(2 * pause, LONGEST_POLL_PAUSE)
 
-    def holder(self, conn: psycopg.Connection[Any], job_id: int, order: Order) -> Job:
+    def holder(self, conn: psycopg.Connection[Any], job_id: int, spec: JobSpec) -> Job:
         """Return the job that holds a unique key, as seen on the connection that asked for the key."""
         row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["show"], {"id": job_id}).fetchone()
         if row is not None:
             return from_row(row, self, duplicate=True)
         return Job(
-            id=job_id, state=JobState.FORGOTTEN, queue=order.queue, priority=order.priority, task=order.task, args={},
-            duplicate=True, _desk=self,
+            id=job_id, state=JobState.FORGOTTEN, queue=spec.queue, priority=spec.priority, task=spec.task, args={},
+            duplicate=True, _actions=self,
         )  # fmt: skip
 
     def _query(
         self, name: str, parameters: Mapping[str, Any] | None = None, joined: psycopg.Connection[Any] | None = None
     ) -> list[tuple[Any, ...]]:
-        with self._pool.lend(joined) as conn:
+        with self._pool.connection(joined) as conn:
             if joined is None:
                 return conn.execute(self._sql[name], parameters).fetchall()
             return psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql[name], parameters).fetchall()
@@ -218,7 +218,7 @@ class Admin:
     def _explain_absence(self, job_id: int, conn: psycopg.Connection[Any] | None) -> None:
         joined = self._ambient.joined(conn)
         if joined is not None and (joined is conn or self._query("outcome", {"id": job_id}, joined)):
-            raise Refused(
+            raise InvalidOperation(
                 f"wait() for job {job_id} inside the transaction that enqueued it would never end, as no worker sees "
                 "the job before the commit: commit first"
             )
@@ -237,6 +237,6 @@ def _last(error: str | None) -> Mapping[str, Any] | None:
 
 
 def _at(epoch: float) -> datetime:
-    found = moment(epoch)
+    found = to_datetime(epoch)
     assert found is not None  # noqa: S101
     return found

@@ -83,7 +83,7 @@ class Ambient:
         elif _leads_to(wanted, conn) or (not dsn and not os.environ.keys() & {"PGHOST", "PGSERVICE", "PGDATABASE"}):
             same = True
         else:
-            with self._pool.lend() as own:
+            with self._pool.connection() as own:
                 same = _identity(own) == _identity(conn)
             if not same:
                 self._warn(conn, alias)

@@ -10,7 +10,7 @@ from qworker.enqueue import Enqueuer
 from qworker.errors import ConfigurationError, UnknownTask
 from qworker.identity import Declared
 from qworker.job import Job
-from qworker.options import UNSET, Named, Options, Unset, timeout
+from qworker.options import UNSET, OptionKwargs, Options, Unset, check_timeout
 from qworker.pool import Pool
 from qworker.statements import DEFAULT_SCHEMA, qualify
 from qworker.task import Hook, Task, instance_args
@@ -83,7 +83,7 @@ class App:
         name: str | None = None,
         slow_after: float | timedelta | Unset | None = UNSET,
         transactional: bool = False,
-        **defaults: Unpack[Named],
+        **defaults: Unpack[OptionKwargs],
     ) -> Declaration: ...
     def task(  # type: ignore[misc] # mypy takes the unpacked names for more than Any
         self,
@@ -105,7 +105,7 @@ class App:
         for option in ("conn", "run_at"):
             if option in defaults:
                 raise TypeError(f"{option} is for one job, not for a task: say it in .options({option}=...)")
-        slow = slow_after if slow_after is UNSET else timeout("slow_after", slow_after)
+        slow = slow_after if slow_after is UNSET else check_timeout("slow_after", slow_after)
         if call is not None and not callable(call):
             raise TypeError(
                 f"app.task goes above a function or class, not {call!r}; options have names: queue='emails'"
@@ -162,7 +162,7 @@ class App:
         self.error_hooks.append(hook)
         return hook
 
-    def enqueue(self, instance: Any, **options: Unpack[Named]) -> Job:
+    def enqueue(self, instance: Any, **options: Unpack[OptionKwargs]) -> Job:
         """Store a job that rebuilds a class task's instance from its fields and calls `handle`.
 
         The fields are stored as they are now; the worker passes them to the class, so that `__post_init__` runs again.
@@ -205,7 +205,7 @@ class App:
         if known is not None:
             if not declared.again(self._declared[task.name]):
                 raise ConfigurationError(
-                    f"two tasks are named {task.name!r}: {known.place} and {task.place}; give one of them a name="
+                    f"two tasks are named {task.name!r}: {known.location} and {task.location}; give one of them a name="
                 )
             for schedule in [s for s in self.schedules.values() if s.task == task.name]:
                 del self.schedules[schedule.name]  # it is declared again likewise

@@ -11,10 +11,10 @@ from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 
 from qworker.caller import Connection
-from qworker.errors import Refused
+from qworker.errors import InvalidOperation
 from qworker.lines import Lines
-from qworker.order import Order
-from qworker.patience import waiting
+from qworker.order import JobSpec
+from qworker.patience import answer_timeout_set
 from qworker.payload import Parameters, Row
 from qworker.translation import suppressed
 
@@ -26,7 +26,7 @@ BLOCK_SIZE, BATCH_SIZE = 4_000_000, 1_000_000
 FIRST = 10
 
 
-class Work:
+class BulkTransaction:
     """A transaction that jobs are written in."""
 
     __slots__ = ("count", "cursor", "lines", "size")
@@ -53,10 +53,10 @@ class Bulk:
     transaction goes on as it was. The source may use the caller's connection: it is asked between two COPYs.
     """
 
-    def __init__(self, order: Order, parameters: Parameters, sql: Mapping[str, LiteralString]) -> None:
-        if order.unique:
+    def __init__(self, spec: JobSpec, parameters: Parameters, sql: Mapping[str, LiteralString]) -> None:
+        if spec.unique:
             raise TypeError("enqueue_many takes no unique key: enqueue such jobs one by one")
-        self._order = order
+        self._spec = spec
         self._parameters = parameters
         self._sql = sql
 
@@ -81,16 +81,16 @@ class Bulk:
                 ids += drawn
         return ids
 
-    def _begin(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> AbstractContextManager[Work]:
+    def _begin(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> AbstractContextManager[BulkTransaction]:
         """Return a transaction to work in; in its end nodes that sleep are woken."""
         if conn.pgconn.pipeline_status != PipelineStatus.OFF:
-            raise Refused(
+            raise InvalidOperation(
                 "enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after"
             )
         return self._own(conn) if own else self._joined(conn, rows)
 
     @contextmanager
-    def _joined(self, conn: Connection, rows: Iterable[Row]) -> Iterator[Work]:
+    def _joined(self, conn: Connection, rows: Iterable[Row]) -> Iterator[BulkTransaction]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
         ((now,),) = cursor.execute(self._sql["clock"], {"at": None})
@@ -103,20 +103,20 @@ class Bulk:
                     rows.close()  # it may have a savepoint of its own, which has to end before ours
                 raise
             if self._wakes(work):
-                cursor.execute(self._sql["wake"], {"queue": self._order.queue})
+                cursor.execute(self._sql["wake"], {"queue": self._spec.queue})
 
     @contextmanager
-    def _own(self, conn: Connection) -> Iterator[Work]:
+    def _own(self, conn: Connection) -> Iterator[BulkTransaction]:
         # One message to begin with and one to end with: round trips are what a small bulk mostly costs.
         around = psycopg.ClientCursor(conn, row_factory=tuple_row)
         try:
-            with waiting(conn, inf):  # the server was told the same
+            with answer_timeout_set(conn, inf):  # the server was told the same
                 around.execute(self._sql["begin"]).nextset()
                 ((now, *_),) = around
                 work = self._work(psycopg.Cursor(conn, row_factory=tuple_row), now)
                 yield work
                 if self._wakes(work):
-                    around.execute(self._sql["wake_and_commit"], {"queue": self._order.queue})
+                    around.execute(self._sql["wake_and_commit"], {"queue": self._spec.queue})
                 else:
                     around.execute(self._sql["commit"])
         except BaseException:  # whatever ends it, an interrupt too, leaves nothing behind
@@ -124,10 +124,10 @@ class Bulk:
                 conn.rollback()
             raise
 
-    def _work(self, cursor: psycopg.Cursor[Any], now: float) -> Work:
-        return Work(cursor, Lines(self._order, self._parameters, now))
+    def _work(self, cursor: psycopg.Cursor[Any], now: float) -> BulkTransaction:
+        return BulkTransaction(cursor, Lines(self._spec, self._parameters, now))
 
-    def _write(self, work: Work, statement: str, block: Sequence[Row], ids: Sequence[int] = ()) -> None:
+    def _write(self, work: BulkTransaction, statement: str, block: Sequence[Row], ids: Sequence[int] = ()) -> None:
         """Write a block of rows; what may call the caller's code is not done while the connection is in COPY."""
         first = work.count
         self._copy(work, statement, _with_ids(ids, work.lines.plain(block)))
@@ -136,7 +136,7 @@ class Bulk:
             rest = list(work.lines.of(block[done:], first + done))
             self._copy(work, statement, _with_ids(ids[done:], iter(rest)))
 
-    def _copy(self, work: Work, statement: str, lines: Iterator[str]) -> None:
+    def _copy(self, work: BulkTransaction, statement: str, lines: Iterator[str]) -> None:
         count, wanted = 0, FIRST
         failure: BaseException | None = None
         with suppress(_Abandoned), work.cursor.copy(self._sql[statement]) as copy:
@@ -153,15 +153,15 @@ class Bulk:
         if failure is not None:
             raise failure
         if work.cursor.rowcount != count:
-            raise suppressed(self._order.task, count - work.cursor.rowcount)
+            raise suppressed(self._spec.task, count - work.cursor.rowcount)
         work.count += count
 
-    def _wakes(self, work: Work) -> bool:
+    def _wakes(self, work: BulkTransaction) -> bool:
         """Tell whether there is something to do at once."""
         return work.count > 0 and work.lines.start is None
 
 
-def _blocks(rows: Iterable[Row], work: Work) -> Iterator[list[Row]]:
+def _blocks(rows: Iterable[Row], work: BulkTransaction) -> Iterator[list[Row]]:
     source, wanted = iter(rows), FIRST
     while block := list(islice(source, wanted)):
         yield block

@@ -9,7 +9,7 @@ from psycopg.rows import tuple_row
 
 from qworker.arrays import of_numbers, of_texts
 from qworker.encoding import storable
-from qworker.express import Express
+from qworker.express import PreparedStatement
 from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
@@ -27,13 +27,13 @@ class ClaimedJob(NamedTuple):
     args: str
     attempt: int
     #: How often the job took its worker or node with it.
-    suspicion: int
+    crash_count: int
     flags: int
     #: Seconds since 1970.
     enqueued_at: float
     #: JSON text of what .options() changed, mostly None.
     overrides: str | None
-    bounces: int
+    unknown_task_count: int
 
 
 @cache
@@ -53,8 +53,8 @@ class Claims:
 
     def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
         self._sql = load("claims", schema)
-        self._claim = Express(self._sql["claim"])
-        self._acknowledge = Express(self._sql["acknowledge"])
+        self._claim = PreparedStatement(self._sql["claim"])
+        self._acknowledge = PreparedStatement(self._sql["acknowledge"])
 
     def claim(
         self,
@@ -142,9 +142,11 @@ class Claims:
             database, "retry", {"id": job, "token": token, "delay": delay, "error": storable(database, error)}
         )
 
-    def snooze(self, database: Database, token: int, job: int, *, delay: float, bounced: bool = False) -> list[int]:
+    def snooze(
+        self, database: Database, token: int, job: int, *, delay: float, unknown_task: bool = False
+    ) -> list[int]:
         """Put a job off and give its attempt back."""
-        return self._ids(database, "snooze", {"id": job, "token": token, "delay": delay, "bounced": int(bounced)})
+        return self._ids(database, "snooze", {"id": job, "token": token, "delay": delay, "bounced": int(unknown_task)})
 
     def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
         """Fail a job for good, counting so many more crashes, and enqueue its failure hook."""
@@ -156,7 +158,7 @@ class Claims:
         """Fail a job whose end the database refuses, with nothing but an error and without its failure hook."""
         return self._ids(database, "give_up", {"id": job, "token": token, "error": error})
 
-    def finish(
+    def end(
         self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float
     ) -> list[int]:
         """End a job as "cancelled" or "discarded"."""
@@ -168,11 +170,11 @@ class Claims:
         """Write how far a running job is."""
         return self._ids(database, "progress", {"id": job, "token": token, "progress": storable(database, progress)})
 
-    def held(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
+    def still_claimed(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that still carry the token."""
         return set(self._ids(database, "held", {"ids": of_numbers(ids), "token": token}))
 
-    def settled(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
+    def already_archived(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that have ended under the token."""
         return set(self._ids(database, "settled", {"ids": of_numbers(ids), "token": token}))
 

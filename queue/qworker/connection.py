@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from qworker import pooler
 from qworker.dsn import parse
-from qworker.patience import Impatient
+from qworker.patience import DeadlineConnection
 from qworker.statements import PINNED
 
 _DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
@@ -116,8 +116,8 @@ def connect(
         "statement_timeout": f"{int(statement_timeout * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout * 1000)}ms",
     }
-    connection = Impatient.connect(conninfo(dsn, role), autocommit=True)
-    connection.patience = 1.5 * statement_timeout or inf
+    connection = DeadlineConnection.connect(conninfo(dsn, role), autocommit=True)
+    connection.answer_timeout = 1.5 * statement_timeout or inf
     # Planned once, used until the connection ends: five trial runs would each plan anew.
     connection.prepare_threshold = 0
     try:
@@ -126,10 +126,12 @@ def connect(
         pooled, hasty, isolation, _ = row or (True, False, _ISOLATION, 0)
         if pooled:
             connection.prepare_threshold = None
-            connection.patience += _QUEUED
+            connection.answer_timeout += _QUEUED
             if isolation != _ISOLATION:
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            pooler.bring(connection, settings | {"synchronous_commit": "on"} if hasty else settings)
+            pooler.send_settings_with_each_statement(
+                connection, settings | {"synchronous_commit": "on"} if hasty else settings
+            )
     except BaseException:
         connection.close()
         raise

@@ -89,7 +89,7 @@ class RunningJob:
         return self._connection
 
     @property
-    def lent(self) -> psycopg.Connection[Any] | None:
+    def borrowed_connection(self) -> psycopg.Connection[Any] | None:
         """The connection if the handler has asked for it."""
         return self._connection
 

@@ -16,11 +16,11 @@ from qworker.ambient import Ambient
 from qworker.bulk import Bulk
 from qworker.caller import Connection, json_in
 from qworker.errors import QworkerError
-from qworker.express import Express
+from qworker.express import PreparedStatement
 from qworker.functions import Functions
-from qworker.job import Job, JobState, fresh, moment
+from qworker.job import Job, JobState, fresh, to_datetime
 from qworker.options import UNSET
-from qworker.order import Order
+from qworker.order import JobSpec
 from qworker.payload import Parameters, encode
 from qworker.payload import Row as Arguments
 from qworker.pool import Pool
@@ -31,13 +31,13 @@ from qworker.translation import suppressed
 Row = tuple[int, str | None, float | None, float | None]
 
 #: PostgreSQL's clock starts in 2000 and counts microseconds.
-_ZERO = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
 #: Arguments of these types come back from the database as they are.
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 #: How often enqueueing looks again when others keep taking and giving back its unique key at that very moment.
-LOOKS = 20
+UNIQUE_ATTEMPTS = 20
 
 
 class Enqueuer:
@@ -48,28 +48,28 @@ class Enqueuer:
         self._admin = admin
         self._ambient = ambient
         self._sql = load("enqueue", pool.schema)
-        self._express = Express(self._sql["express"])
+        self._prepared = PreparedStatement(self._sql["express"])
         self._functions = Functions(pool.schema)
 
-    def one(self, order: Order, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
+    def one(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
         """Make one job in one round trip; it wakes a node that sleeps.
 
         A job whose unique key is taken is not made: the holder of the key is returned, as a duplicate.
         """
         text = encode(args)
         caller = self._ambient.caller(conn)
-        with self._pool.lend(caller) as database:
+        with self._pool.connection(caller) as database:
             if self._functions.needed(database):
-                return self._granted(database, order, args, text, caller)
+                return self._granted(database, spec, args, text, caller)
             job_id, state, enqueued_at, run_at = (
-                caller is None and self._sent(database, order, text)
-            ) or self._executed(database, order, args, text)
+                caller is None and self._enqueue_prepared(database, spec, text)
+            ) or self._enqueue_any(database, spec, args, text)
             if state is None:
-                return self._admin.holder(database, job_id, order)
-            return self._made(order, args, text, (job_id, state, enqueued_at, run_at), caller)
+                return self._admin.holder(database, job_id, spec)
+            return self._made(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
 
     def _granted(
-        self, database: Connection, order: Order, args: Mapping[str, Any], text: str, caller: Connection | None
+        self, database: Connection, order: JobSpec, args: Mapping[str, Any], text: str, caller: Connection | None
     ) -> Job:
         """Make a job through the schema's function, whose caller may see nothing of the holder of a key but its id."""
         key = fingerprint(args) if order.unique is True else order.unique or None
@@ -77,11 +77,11 @@ class Enqueuer:
         if held:
             return Job(
                 id=job_id, state=JobState(state), queue=order.queue, priority=order.priority, task=order.task, args={},
-                duplicate=True, _desk=self._admin,
+                duplicate=True, _actions=self._admin,
             )  # fmt: skip
         return self._made(order, args, text, (job_id, state, enqueued_at, run_at), caller)
 
-    def _made(self, order: Order, args: Mapping[str, Any], text: str, row: Row, caller: Connection | None) -> Job:
+    def _made(self, order: JobSpec, args: Mapping[str, Any], text: str, row: Row, caller: Connection | None) -> Job:
         job_id, state, enqueued_at, run_at = row
         pending = caller is not None and caller.pgconn.transaction_status != TransactionStatus.IDLE
         return fresh(
@@ -91,62 +91,62 @@ class Enqueuer:
             priority=order.priority,
             task=order.task,
             args=dict(args) if _SCALARS.issuperset(map(type, args.values())) else json.loads(text),
-            enqueued_at=moment(enqueued_at),
-            run_at=moment(run_at),
+            enqueued_at=to_datetime(enqueued_at),
+            run_at=to_datetime(run_at),
             tags=order.tags or (),
             _desk=self._admin,
             _conn=weakref.ref(caller) if pending and caller is not None else None,
         )
 
     def many(
-        self, order: Order, parameters: Parameters, rows: Iterable[Arguments], conn: Any = UNSET, *, ids: bool = False
+        self, spec: JobSpec, parameters: Parameters, rows: Iterable[Arguments], conn: Any = UNSET, *, ids: bool = False
     ) -> int | list[int]:
         """Make a job of each row, all or none; return their number or their ids."""
-        bulk = Bulk(order, parameters, self._sql)
+        bulk = Bulk(spec, parameters, self._sql)
         write = bulk.ids if ids else bulk.count
         caller = self._ambient.caller(conn)
-        with self._pool.lend(caller) as database:
+        with self._pool.connection(caller) as database:
             if self._functions.needed(database):
-                made = self._functions.many(database, order, parameters, rows)
+                made = self._functions.many(database, spec, parameters, rows)
                 return made if ids else len(made)
             return write(database, rows, own=caller is None)
 
-    def _sent(self, database: Connection, order: Order, text: str) -> Row | None:
+    def _enqueue_prepared(self, database: Connection, spec: JobSpec, text: str) -> Row | None:
         """Make a plain job on the short way; None if it takes the long one."""
-        if order.values is None:
+        if spec.values is None:
             return None
-        row = self._express.send(database, (*order.values, text.encode()))
+        row = self._prepared.send(database, (*spec.values, text.encode()))
         if row is None:
             return None
         if not row:
-            raise suppressed(order.task)
+            raise suppressed(spec.task)
         job_id, enqueued_at, *_ = row
-        return _integer(job_id), JobState.AVAILABLE, _integer(enqueued_at) / 1e6 + _ZERO, None
+        return _integer(job_id), JobState.AVAILABLE, _integer(enqueued_at) / 1e6 + _POSTGRES_EPOCH, None
 
-    def _executed(self, database: Connection, order: Order, args: Mapping[str, Any], text: str) -> Row:
+    def _enqueue_any(self, database: Connection, spec: JobSpec, args: Mapping[str, Any], text: str) -> Row:
         """Make a job of any kind."""
         cursor = psycopg.Cursor(database, row_factory=tuple_row)
         text = json_in(database, text)
-        if order.unique:
-            return self._unique(cursor, order, text, fingerprint(args) if order.unique is True else order.unique)
-        statement = self._sql["enqueue_later" if order.timed else "enqueue"]
-        row = cursor.execute(statement, {**order.parameters, "args": text}).fetchone()
+        if spec.unique:
+            return self._enqueue_unique(cursor, spec, text, fingerprint(args) if spec.unique is True else spec.unique)
+        statement = self._sql["enqueue_later" if spec.timed else "enqueue"]
+        row = cursor.execute(statement, {**spec.parameters, "args": text}).fetchone()
         if row is None:
-            raise suppressed(order.task)
+            raise suppressed(spec.task)
         job_id, state, enqueued_at, run_at, _ = row
         return job_id, state, enqueued_at, run_at
 
-    def _unique(self, cursor: psycopg.Cursor[Any], order: Order, text: str, key: str) -> Row:
-        parameters = {**order.parameters, "args": text, "key": key}
-        for _ in range(LOOKS):
+    def _enqueue_unique(self, cursor: psycopg.Cursor[Any], spec: JobSpec, text: str, key: str) -> Row:
+        parameters = {**spec.parameters, "args": text, "key": key}
+        for _ in range(UNIQUE_ATTEMPTS):
             if row := cursor.execute(self._sql["enqueue_unique"], parameters).fetchone():
                 job_id, state, enqueued_at, run_at, _ = row
                 if state == "":
-                    cursor.execute(self._sql["free_key"], {"task": order.task, "key": key, "id": job_id})
-                    raise suppressed(order.task)
+                    cursor.execute(self._sql["free_key"], {"task": spec.task, "key": key, "id": job_id})
+                    raise suppressed(spec.task)
                 return job_id, state, enqueued_at, run_at
         raise QworkerError(
-            f"unique={key!r} of task {order.task!r} changed hands {LOOKS} times while this job was enqueued: try again"
+            f"unique={key!r} of task {spec.task!r} changed hands {UNIQUE_ATTEMPTS} times while this job was enqueued: try again"
         )
 
 

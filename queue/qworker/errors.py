@@ -59,7 +59,7 @@ class JobFailed(QworkerError):
         super().__init__(f"job {job_id} failed: {self.type}: {self.message}")
 
 
-class JobWasCancelled(QworkerError):
+class JobCancelled(QworkerError):
     """`Job.wait` found the job cancelled, or expired before anybody started it."""
 
     def __init__(self, job_id: int, error: Mapping[str, Any] | None = None) -> None:
@@ -68,7 +68,7 @@ class JobWasCancelled(QworkerError):
         super().__init__(f"job {job_id} was cancelled" + (f": {self.message}" if self.message else ""))
 
 
-class Refused(QworkerError, RuntimeError):
+class InvalidOperation(QworkerError, RuntimeError):
     """What was asked cannot work here; the message says what to do instead."""
 
 
@@ -83,15 +83,15 @@ class Interrupt(BaseException):
     """
 
 
-class JobTimeout(Interrupt):
+class TimeoutInterrupt(Interrupt):
     """The handler has run for as long as its task may."""
 
 
-class JobCancelled(Interrupt):
+class CancelInterrupt(Interrupt):
     """Somebody cancelled the job while it ran; who waits for it gets `JobWasCancelled`."""
 
 
-class JobInterrupted(Interrupt):
+class ShutdownInterrupt(Interrupt):
     """The worker has to stop now; the job is handed back uncounted."""
 
 

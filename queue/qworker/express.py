@@ -27,7 +27,7 @@ _DUPLICATE, _UNKNOWN, _OUTDATED = b"42P05", b"26000", b"0A000"
 Row = list[bytes | None]
 
 
-class Express:
+class PreparedStatement:
     """A statement that returns rows, for connections that nobody else uses."""
 
     def __init__(self, statement: LiteralString) -> None:
@@ -46,7 +46,7 @@ class Express:
         Values are text in UTF-8, in the order in which the statement first names them. Raises psycopg.Error as a cursor
         would.
         """
-        result = self._answer(connection, values)
+        result = self._execute(connection, values)
         if result is None:
             return None
         return [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else []
@@ -58,13 +58,13 @@ class Express:
 
         Raises psycopg.Error as a cursor would.
         """
-        result = self._answer(connection, [str(parameters[name]).encode() for name in self._names])
+        result = self._execute(connection, [str(parameters[name]).encode() for name in self._names])
         if result is None:
             return connection.execute(self._statement, parameters).fetchall()
         self._loads.set_pgresult(result)
         return self._loads.load_rows(0, result.ntuples, tuple)
 
-    def _answer(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> PGresult | None:
+    def _execute(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> PGresult | None:
         """Return the rows; None when the statement cannot be executed there, and was not.
 
         Raises psycopg.Error when the server refuses it.

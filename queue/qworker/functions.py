@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from qworker.lines import Lines
-from qworker.order import Order
+from qworker.order import JobSpec
 from qworker.payload import Parameters, Row
 from qworker.statements import DEFAULT_SCHEMA, load
 
@@ -49,22 +49,22 @@ class Functions:
         row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["needed"], prepare=False).fetchone()
         return row == (True,)
 
-    def one(self, conn: Connection, order: Order, text: str, key: str | None) -> Stored:
+    def one(self, conn: Connection, spec: JobSpec, text: str, key: str | None) -> Stored:
         """Make one job, or find the one that holds the key."""
-        ((job_id, state, enqueued_at, run_at, held),) = self._call(conn, order, [text], key)
+        ((job_id, state, enqueued_at, run_at, held),) = self._call(conn, spec, [text], key)
         return job_id, state, enqueued_at, run_at, held
 
-    def many(self, conn: Connection, order: Order, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
+    def many(self, conn: Connection, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
         """Make a job of each row, all or none; return their ids."""
         ids: list[int] = []
-        source, lines = iter(rows), Lines(order, parameters, 0.0)
+        source, lines = iter(rows), Lines(spec, parameters, 0.0)
         with conn.transaction():
             while block := list(islice(source, BATCH)):
                 for texts in _parts(lines.text(line) for line in lines.of(block, len(ids))):
-                    ids += [row[0] for row in self._call(conn, order, texts, None)]
+                    ids += [row[0] for row in self._call(conn, spec, texts, None)]
         return ids
 
-    def _call(self, conn: Connection, order: Order, texts: Sequence[str], key: str | None) -> list[Stored]:
+    def _call(self, conn: Connection, order: JobSpec, texts: Sequence[str], key: str | None) -> list[Stored]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         return cursor.execute(self._sql["enqueue"], {**order.parameters, "args": list(texts), "key": key}).fetchall()
 

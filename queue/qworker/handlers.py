@@ -26,7 +26,7 @@ def default_name(call: Any) -> str:
         raise ConfigurationError(f"{call!r} has no name of its own: give the task one with name=")
     if "<" in name:
         raise ConfigurationError(
-            f"{place(call)} has no name of its own, as it is made inside of a function: give the task one with name=, "
+            f"{location(call)} has no name of its own, as it is made inside of a function: give the task one with name=, "
             "or use functools.wraps in the decorator below"
         )
     return f"{main_module() if module == '__main__' else module}.{name}"
@@ -42,13 +42,13 @@ def main_module() -> str:
     return str(spec.name) if spec else Path(file).stem if file else "__main__"
 
 
-def place(call: Any) -> str:
+def location(call: Any) -> str:
     """Say where a callable is written, for people; of a decorated one the function below."""
     code = code_of(unwrap(call))
     where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
     # A wrapper that does not say what it wraps has usually enclosed it.
     enclosed = [] if hasattr(call, "__wrapped__") else _enclosed(call)
-    around = f" around {place(enclosed[0])}" if len(enclosed) == 1 else ""
+    around = f" around {location(enclosed[0])}" if len(enclosed) == 1 else ""
     return f"{getattr(call, '__module__', None)}.{getattr(call, '__qualname__', call)}{where}{around}"
 
 
@@ -78,11 +78,11 @@ def refuse_asynchronous(call: Callable[..., Any]) -> None:
                 "; if a decorator runs it, let the decorator say so: await, run or sync in a name it uses"
             )  # fmt: skip
             raise ConfigurationError(
-                f"{place(layer)} is asynchronous; handlers are plain functions: call asyncio.run(...) in one{below}"
+                f"{location(layer)} is asynchronous; handlers are plain functions: call asyncio.run(...) in one{below}"
             )
         if isgeneratorfunction(layer):
             raise ConfigurationError(
-                f"{place(layer)} is a generator: calling it would run nothing; loop inside the handler"
+                f"{location(layer)} is a generator: calling it would run nothing; loop inside the handler"
             )
 
 

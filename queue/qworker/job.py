@@ -37,7 +37,7 @@ class JobState(StrEnum):
 UNFINISHED = (JobState.SCHEDULED, JobState.BLOCKED, JobState.AVAILABLE, JobState.RUNNING)
 
 
-class Desk(Protocol):
+class JobActions(Protocol):
     """Where a job turns to with questions about itself: `qworker.admin.Admin`."""
 
     def show(self, job_id: int, *, conn: Any = None) -> "Job":
@@ -78,7 +78,7 @@ class Job:
     #: How many of them killed their worker.
     crashes: int = 0
     #: How often the whole node was lost while the job ran; no attempt is charged for that.
-    losses: int = 0
+    node_losses: int = 0
     #: When it was enqueued; None if that is forgotten.
     enqueued_at: datetime | None = None
     #: When it may start; None unless scheduled.
@@ -98,12 +98,12 @@ class Job:
     #: Words by which people find it.
     tags: tuple[str, ...] = ()
     #: When somebody asked a running job to stop.
-    cancel_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
     #: Whether it runs its task's failure hook, for the job whose id is in `args`, and not the task.
     hook: bool = False
     #: True when enqueueing found this job instead of making another, because of its unique key.
     duplicate: bool = False
-    _desk: Desk | None = field(default=None, repr=False, compare=False)
+    _actions: JobActions | None = field(default=None, repr=False, compare=False)
     #: Weak reference to the caller's connection in whose open transaction the job was made or seen.
     _conn: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
@@ -119,7 +119,7 @@ class Job:
         JobWasCancelled, JobNotFound, TimeoutError after `timeout` seconds (None waits for ever), and Refused where
         waiting could never end: inside a handler, and in the transaction that enqueues the job.
         """
-        return self._asked.wait(self.id, timeout, self._made_on)
+        return self._bound_actions.wait(self.id, timeout, self._made_on)
 
     def refresh(self) -> "Job":
         """Look at the job again; raises JobNotFound when its history is over.
@@ -127,36 +127,36 @@ class Job:
         Like `cancel`, `retry` and `discard` it joins the transaction that made the job while this is open, or else a
         Django transaction that is running here: what it changes is committed or rolled back with it.
         """
-        return self._asked.show(self.id, conn=self._made_on)
+        return self._bound_actions.show(self.id, conn=self._made_on)
 
     def cancel(self) -> bool:
         """Cancel the job: at once if it waits; a running one is interrupted within about a second.
 
         Returns False when it was over already.
         """
-        return self.id in self._asked.cancel(self.id, conn=self._made_on)
+        return self.id in self._bound_actions.cancel(self.id, conn=self._made_on)
 
     def retry(self) -> bool:
         """Let the failed job run again, with all its attempts; returns False when it has not failed."""
-        return self.id in self._asked.retry(self.id, conn=self._made_on)
+        return self.id in self._bound_actions.retry(self.id, conn=self._made_on)
 
     def discard(self) -> bool:
         """Put the failed job away; returns False when it has not failed."""
-        return self.id in self._asked.discard(self.id, conn=self._made_on)
+        return self.id in self._bound_actions.discard(self.id, conn=self._made_on)
 
     @property
     def _made_on(self) -> Any:
         return None if self._conn is None else self._conn()
 
     @property
-    def _asked(self) -> Desk:
-        if self._desk is None:
+    def _bound_actions(self) -> JobActions:
+        if self._actions is None:
             raise LookupError(f"job {self.id} was not read from a database")
-        return self._desk
+        return self._actions
 
 
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_BEGIN, _END = _FIRST.timestamp(), _LAST.replace(microsecond=0).timestamp()
+_FIRST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_BEGIN, _LATEST_SECONDS = _FIRST.timestamp(), _LATEST.replace(microsecond=0).timestamp()
 
 #: The columns of a job as the queries give them, see `from_row`.
 _COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_desk", "_conn"})
@@ -172,27 +172,27 @@ def fresh(**named: Any) -> Job:
     return job
 
 
-def from_row(row: Sequence[Any], desk: Desk | None = None, *, duplicate: bool = False, conn: Any = None) -> Job:
+def from_row(row: Sequence[Any], desk: JobActions | None = None, *, duplicate: bool = False, conn: Any = None) -> Job:
     """Make a job of a row: columns in the order of the fields, moments as seconds since 1970, JSON as text.
 
     Whatever a row holds, it makes a job: a value that cannot be read costs its own field alone.
     """
     named = dict(zip(_COLUMNS, row, strict=True))
     for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_at"):
-        named[name] = moment(named[name])
+        named[name] = to_datetime(named[name])
     named["args"] = decode_object(named["args"])
     named["result"] = decode(named["result"])
     named["progress"] = named["progress"] and decode_object(named["progress"])
     named["errors"] = decode_errors(named["errors"])
     named["tags"] = tuple(map(str, named["tags"] or ()))
     named["state"] = JobState(named["state"])
-    return Job(**named, duplicate=duplicate, _desk=desk, _conn=None if conn is None else weakref.ref(conn))
+    return Job(**named, duplicate=duplicate, _actions=desk, _conn=None if conn is None else weakref.ref(conn))
 
 
-def moment(epoch: float | None) -> datetime | None:
+def to_datetime(epoch: float | None) -> datetime | None:
     """Return the UTC moment for seconds since 1970; PostgreSQL's go further than Python's, to infinity."""
     if epoch is None:
         return None
     if epoch <= _BEGIN:
         return _FIRST
-    return datetime.fromtimestamp(epoch, UTC) if epoch < _END else _LAST
+    return datetime.fromtimestamp(epoch, UTC) if epoch < _LATEST_SECONDS else _LATEST

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from qworker.arrays import of_texts
 from qworker.errors import PayloadTooLarge
-from qworker.order import Order
+from qworker.order import JobSpec
 from qworker.payload import Parameters, Row, brief, encode, encode_plain
 
 #: Characters of the message about a row.
@@ -17,11 +17,11 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 class Lines:
     """Lines for the jobs of one order, as of one moment of the server's clock."""
 
-    def __init__(self, order: Order, parameters: Parameters, now: float) -> None:
-        self._order = order
+    def __init__(self, spec: JobSpec, parameters: Parameters, now: float) -> None:
+        self._spec = spec
         self._parameters = parameters
         moment = datetime.fromtimestamp(now, UTC)
-        start = order.run_at if order.delay is None else moment + timedelta(seconds=order.delay)
+        start = spec.run_at if spec.delay is None else moment + timedelta(seconds=spec.delay)
         #: When the jobs may start; None: at once.
         self.start = start if start and start > moment else None
         #: Whether the lines have the columns of options as well: state, run_at, expires_at, overrides, tags.
@@ -63,7 +63,7 @@ class Lines:
         return line[: -len(self._tail)].replace("\\\\", "\\")
 
     def _written(self, now: datetime) -> str:
-        order, start = self._order, self.start
+        order, start = self._spec, self.start
         expires = now + timedelta(seconds=order.expires) if isinstance(order.expires, float) else order.expires
         fields: list[str | None] = [order.task, order.queue, str(order.priority)]
         options = (

@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
 from qworker.errors import SchemaError
-from qworker.job import moment
+from qworker.job import to_datetime
 from qworker.statements import DEFAULT_SCHEMA, PINNED, load, qualify
 from qworker.translation import command
 
@@ -89,7 +89,7 @@ def status(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[
     """Return every migration known to this code or to the database, in order."""
     known = {migration.number: migration for migration in shipped()}
     for number, name, needs_code, applied_at in _applied(conn, schema):
-        known[number] = Migration(number, name, needs_code, moment(applied_at), number in known)
+        known[number] = Migration(number, name, needs_code, to_datetime(applied_at), number in known)
     return [known[number] for number in sorted(known)]
 
 

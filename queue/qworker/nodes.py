@@ -10,13 +10,13 @@ from psycopg.types.json import Jsonb
 
 from qworker.arrays import of_numbers, of_texts
 from qworker.encoding import storable
-from qworker.order import Order
+from qworker.order import JobSpec
 from qworker.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
 
 #: Where no row of the table of nodes stands.
-NOWHERE = "(0,0)"
+NO_CTID = "(0,0)"
 
 #: Stands among the writers for each transaction that was prepared to commit.
 PREPARED = "prepared"
@@ -26,32 +26,32 @@ NODE_LOST = {"type": "NodeLost", "cause": "node-lost", "message": "the node that
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """What a node says of itself when it renews its lease."""
 
     #: Its workers, for people.
     state: Jsonb
     #: The lowest place in the queue that it has handed back lately.
-    returned: int | None = None
+    released_seq: int | None = None
     #: Where its row stands in the table of nodes, as the last renewal or `Nodes.place` has told.
-    place: str = NOWHERE
+    ctid: str = NO_CTID
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PollResult:
     """What one look at the database shows."""
 
     #: Where the row of this node stands now that the lease is prolonged; None if that was not asked for, or it stands
     #: elsewhere, or others have declared this node dead.
-    place: str | None
+    ctid: str | None
     #: The beats of the other nodes and their leases (seconds), by their id.
-    beats: dict[int, tuple[int, float]]
+    heartbeats: dict[int, tuple[int, float]]
     #: The lowest place that another node has handed back lately.
-    returned: int | None
+    released_seq: int | None
     #: The first job behind the floor of each pair of queue and priority, by its place.
-    fronts: list[int | None]
+    first_available: list[int | None]
     #: The last place that was drawn.
-    drawn: int
+    last_seq: int
     #: The transactions that were writing to the table of jobs; asked for by doubts.
     writers: list[str]
     #: In how many seconds the next job is due; None: none is scheduled.
@@ -59,9 +59,9 @@ class Sight:
     #: Jobs of this node that somebody wants cancelled.
     cancels: list[int]
     #: Whether the database knows of claims of this node that are out.
-    holds: bool
+    has_running: bool
     #: Nodes that running jobs name and that are no more; asked for by a sweep.
-    strays: list[int]
+    dead_nodes: list[int]
     #: Whether jobs are to be ended that nobody started in time, or that were cancelled; asked for by a sweep.
     expired: bool
     #: The database's clock (seconds since 1970), and how long it took to see all this, the commit aside (seconds).
@@ -71,12 +71,12 @@ class Sight:
     @property
     def renewed(self) -> bool:
         """Whether the lease was prolonged."""
-        return self.place is not None
+        return self.ctid is not None
 
     @property
     def waiting(self) -> bool:
         """Whether a job could be claimed."""
-        return any(front is not None for front in self.fronts)
+        return any(front is not None for front in self.first_available)
 
 
 class LostJob(NamedTuple):
@@ -139,15 +139,17 @@ class Nodes:
         )
         return int(rows[0][0])
 
-    def renew(self, database: Database, node: int, beat: Beat) -> str | None:
+    def renew(self, database: Database, node: int, heartbeat: Heartbeat) -> str | None:
         """Prolong the lease of a node whose row stands at `beat.place`.
 
         Returns where it stands now; None: elsewhere, or others have declared the node dead (`place` tells).
         """
-        rows = self._rows(database, "renew", node=node, place=beat.place, state=beat.state, returned=beat.returned)
+        rows = self._rows(
+            database, "renew", node=node, place=heartbeat.ctid, state=heartbeat.state, returned=heartbeat.released_seq
+        )
         return rows[0][0] if rows else None
 
-    def place(self, database: Database, node: int) -> str | None:
+    def find_ctid(self, database: Database, node: int) -> str | None:
         """Look for a node's row; None means that others have declared it dead."""
         rows = self._rows(database, "place", node=node)
         return rows[0][0] if rows else None
@@ -156,11 +158,11 @@ class Nodes:
         """Say whether enqueueing has to wake this node."""
         self._count(database, "fall_asleep" if idle else "wake_up", node=node)
 
-    def leave(self, database: Database, node: int) -> None:
+    def deregister(self, database: Database, node: int) -> None:
         """Strike the node off: nothing of it runs any more."""
         self._count(database, "leave", node=node)
 
-    def look(
+    def poll(
         self,
         database: Database,
         node: int,
@@ -171,23 +173,23 @@ class Nodes:
         scrub: tuple[int, int] = (0, 0),
         due_from: float = 0.0,
         since: float = 0.0,
-        doubts: bool = False,
+        with_writers: bool = False,
         sweep: bool = False,
-        beat: Beat | None = None,
-    ) -> Sight:
+        heartbeat: Heartbeat | None = None,
+    ) -> PollResult:
         """See what there is to do behind the floors, one for each pair of queue and priority.
 
         scrub: also at the places beyond the first of these and up to the second.
         With a beat, prolong the lease as well, as `renew` does.
         """
-        said = beat or Beat(Jsonb({}))  # stands nowhere
+        said = heartbeat or Heartbeat(Jsonb({}))  # stands nowhere
         (row,) = self._rows(
             database, "look", node=node, queues=of_texts(queues), priorities=of_numbers(priorities),
             floors=of_numbers(floors), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from, since=since,
-            doubts=doubts, sweep=sweep, place=said.place, state=said.state, returned=said.returned,
+            doubts=with_writers, sweep=sweep, place=said.ctid, state=said.state, returned=said.released_seq,
         )  # fmt: skip
         place, beats, *rest = row
-        return Sight(place, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
+        return PollResult(place, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
 
     # Parts of a look, for when that fails as a whole
 
@@ -209,31 +211,31 @@ class Nodes:
 
     # The graves
 
-    def token_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
+    def claim_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
         """Return the jobs that a claim still holds."""
         return [HeldJob(*row) for row in self._rows(database, "token_jobs", node=node, token=token)]
 
-    def charge(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
+    def record_crash(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
         """Count a crash, and let the job run again after `delay` seconds."""
         error = storable(database, error)
         return bool(self._rows(database, "charge", id=job, token=token, delay=delay, error=error))
 
-    def lose(
+    def record_node_loss(
         self, database: Database, token: int, job: int, max_losses: int, error: str, hooks: Iterable[str] = ()
     ) -> list[LostJob]:
         """Give back the job that ran when its node had to stop; return it if it was still the claim's.
 
         hooks are the tasks that have a failure hook: lost too often, the job fails.
         """
-        return self._lose(database, max_losses, error, hooks, job=job, token=token)
+        return self._record_node_loss(database, max_losses, error, hooks, job=job, token=token)
 
     def end_sessions(self, database: Database, tag: str) -> int:
         """End what a dead process has left running in the server; return how many sessions."""
         return len(self._rows(database, "end_sessions", tag=tag))
 
-    def release_token(self, database: Database, node: int, token: int, spared: Iterable[int] = ()) -> int:
+    def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
         """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
-        return len(self._rows(database, "release_token", node=node, token=token, spared=of_numbers(spared)))
+        return len(self._rows(database, "release_token", node=node, token=token, spared=of_numbers(excluded)))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
         """Return (job, token, claimed at) of what the database says the node runs."""
@@ -245,15 +247,15 @@ class Nodes:
         """Make due jobs available; return their queues."""
         return [row[0] for row in self._rows(database, "promote", due_from=due_from, at=at)]
 
-    def bury_node(self, database: Database, dead: int, beat: int) -> bool:
+    def delete_dead_node(self, database: Database, dead: int, beat: int) -> bool:
         """Declare a node dead unless its beat has moved."""
         return bool(self._rows(database, "bury_node", dead=dead, beat=beat))
 
     def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> list[LostJob]:
         """Free up to 1,000 jobs of a dead node; return them. hooks as for `lose`."""
-        return self._lose(database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead)
+        return self._record_node_loss(database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead)
 
-    def _lose(
+    def _record_node_loss(
         self,
         database: Database,
         max_losses: int,
@@ -283,7 +285,7 @@ class Nodes:
     def tick(
         self,
         database: Database,
-        order: Order,
+        order: JobSpec,
         key: str | None,
         *,
         name: str,
@@ -301,7 +303,7 @@ class Nodes:
         rows = self._rows(database, "tick", **{**order.parameters, **schedule, "key": key, "at": at})
         return Tick(*rows[0][:2]) if rows else None
 
-    def retire_cron(self, database: Database) -> int:
+    def delete_unused_schedules(self, database: Database) -> int:
         """Forget schedules that nobody declares."""
         return self._count(database, "retire_cron")
 
@@ -309,7 +311,7 @@ class Nodes:
         """End jobs that were not started in time, and cancelled ones that were handed back; return how many."""
         return len(self._rows(database, "expire"))
 
-    def forget_keys(self, database: Database) -> int:
+    def delete_expired_keys(self, database: Database) -> int:
         """Drop uniqueness whose period is over."""
         return self._count(database, "forget_keys")
 
@@ -317,11 +319,11 @@ class Nodes:
         """Move jobs that failed longer ago than `keep` seconds to the history."""
         return len(self._rows(database, "discard_failed", keep=keep))
 
-    def stale_days(self, database: Database, keep: int) -> list[int]:
+    def expired_days(self, database: Database, keep: int) -> list[int]:
         """Return the days of the ring that are older than `keep` days."""
         return [row[0] for row in self._rows(database, "ring", keep=keep)]
 
-    def empty_day(self, database: Database, day: int) -> bool:
+    def truncate_history_day(self, database: Database, day: int) -> bool:
         """Truncate a day of the ring if it holds anything; raises LockNotAvailable rather than wait for a pg_dump."""
         return bool(self._rows(database, "empty_day", day=day)[0][0])
 

@@ -32,7 +32,7 @@ MAX_NAME = 200
 MAX_KEY = 400
 
 
-class Named(TypedDict, total=False):
+class OptionKwargs(TypedDict, total=False):
     """The options by name, as `.options()` takes them; see `Options`."""
 
     queue: str
@@ -114,7 +114,7 @@ class Options:
         return replace(self, **(starts | period | said))
 
 
-def word(name: str, value: Any, longest: int = MAX_NAME) -> str:
+def check_name(name: str, value: Any, longest: int = MAX_NAME) -> str:
     """Check the name of a queue, a key or a tag."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is a text, not {value!r}")
@@ -124,7 +124,7 @@ def word(name: str, value: Any, longest: int = MAX_NAME) -> str:
 
 
 def _queue(name: str, value: Any) -> str:
-    queue = word(name, value)
+    queue = check_name(name, value)
     if "," in queue or queue != queue.strip():
         raise ValueError(
             f"{name} has no comma, and no blank at either end, as --queues could not name it: not {value!r}"
@@ -140,7 +140,7 @@ def _priority(name: str, value: Any) -> int:
     return value
 
 
-def seconds(name: str, value: Any) -> float:
+def check_seconds(name: str, value: Any) -> float:
     """Check a duration and return its seconds."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -152,23 +152,23 @@ def seconds(name: str, value: Any) -> float:
 
 
 def _period(name: str, value: Any) -> float:
-    duration = seconds(name, value)
+    duration = check_seconds(name, value)
     if duration == 0:
         raise ValueError(f"{name} is longer than 0 seconds")
     return duration
 
 
-def timeout(name: str, value: Any) -> float | None:
+def check_timeout(name: str, value: Any) -> float | None:
     """Check a job's timeout; None stands for none at all."""
     if value is None:
         return None
-    duration = seconds(name, value)
+    duration = check_seconds(name, value)
     if duration == 0:
         raise ValueError(f"{name}=0 would end every job before it starts; {name}=None means no limit")
     return duration
 
 
-def moment(name: str, value: Any) -> datetime:
+def check_datetime(name: str, value: Any) -> datetime:
     """Check a point in time."""
     if not isinstance(value, datetime):
         raise TypeError(f"{name} takes an aware datetime, not {value!r}")
@@ -184,17 +184,17 @@ def moment(name: str, value: Any) -> datetime:
 
 
 def _expires(name: str, value: Any) -> float | datetime:
-    return moment(name, value) if isinstance(value, datetime) else _period(name, value)
+    return check_datetime(name, value) if isinstance(value, datetime) else _period(name, value)
 
 
 def _unique(name: str, value: Any) -> str | bool:
-    return value if isinstance(value, bool) else word(name, value, MAX_KEY)
+    return value if isinstance(value, bool) else check_name(name, value, MAX_KEY)
 
 
 def _tags(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{name} is a list of texts, not {value!r}")
-    tags = tuple(word(f"{name}[{at}]", tag) for at, tag in enumerate(value))
+    tags = tuple(check_name(f"{name}[{at}]", tag) for at, tag in enumerate(value))
     if len(tags) > MAX_TAGS:
         raise ValueError(f"{name} holds {len(tags)} tags, more than {MAX_TAGS}")
     return tags
@@ -203,10 +203,10 @@ def _tags(name: str, value: Any) -> tuple[str, ...]:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue": _queue,
     "priority": _priority,
-    "delay": seconds,
-    "run_at": moment,
+    "delay": check_seconds,
+    "run_at": check_datetime,
     "expires": _expires,
-    "timeout": timeout,
+    "timeout": check_timeout,
     "retry": lambda _, value: Retry.of(value),
     "unique": _unique,
     "unique_for": _period,

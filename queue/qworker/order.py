@@ -11,7 +11,7 @@ from qworker.retry import Retry
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """A task's defaults and the options laid over them, in the database's terms."""
 
     task: str
@@ -28,17 +28,17 @@ class Order:
     #: The unique key; True stands for the arguments.
     unique: str | bool
     #: Seconds for which the key is taken; None: while the job is unfinished.
-    period: float | None
+    unique_seconds: float | None
 
     @classmethod
-    def of(cls, task: str, defaults: Options, said: Options) -> "Order":
+    def of(cls, task: str, defaults: Options, overrides_given: Options) -> "JobSpec":
         """Work out the order; `timeout` and `retry` count only if said for this job."""
-        options = defaults.merge(said)
+        options = defaults.merge(overrides_given)
         overrides: dict[str, Any] = {}
-        if said.timeout is not UNSET:
-            overrides["timeout"] = "none" if said.timeout is None else said.timeout
-        if isinstance(said.retry, Retry):
-            overrides["retry"] = said.retry.to_json()
+        if overrides_given.timeout is not UNSET:
+            overrides["timeout"] = "none" if overrides_given.timeout is None else overrides_given.timeout
+        if isinstance(overrides_given.retry, Retry):
+            overrides["retry"] = overrides_given.retry.to_json()
         return cls(
             task=task,
             queue=_or(options.queue, "default"),
@@ -49,7 +49,7 @@ class Order:
             run_at=_or(options.run_at, None),
             expires=_or(options.expires, None),
             unique=_or(options.unique, options.unique_for is not UNSET),
-            period=_or(options.unique_for, None),
+            unique_seconds=_or(options.unique_for, None),
         )
 
     @property
@@ -71,7 +71,7 @@ class Order:
             "run_at": None if self.run_at is None else self.run_at.timestamp(),
             "expires": self.expires if lasting else None,
             "expires_at": self.expires.timestamp() if isinstance(self.expires, datetime) else None,
-            "period": self.period,
+            "period": self.unique_seconds,
             "at": None,
         }
 

@@ -12,7 +12,7 @@ from psycopg.abc import PQGen
 T = TypeVar("T")
 
 
-class Impatient(psycopg.Connection[Any]):
+class DeadlineConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server does not answer in time.
 
     A server that lives ends a statement at its own statement_timeout, and says so. Behind a proxy that has lost it,
@@ -20,26 +20,26 @@ class Impatient(psycopg.Connection[Any]):
     """
 
     #: How long to wait for an answer (seconds).
-    patience = inf
+    answer_timeout = inf
     #: No answer came, and that is why it is closed.
-    unanswered = False
+    timed_out = False
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         """Wait as psycopg does; raise OperationalError, and be closed, when no answer comes in time."""
         return super().wait(self._within(gen), *args, **options)
 
     def _within(self, gen: PQGen[T]) -> PQGen[T]:
-        end = monotonic() + self.patience
+        end = monotonic() + self.answer_timeout
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 # psycopg comes by ten times a second while nothing is heard.
                 if not ready and monotonic() > end:
-                    self.unanswered = True
+                    self.timed_out = True
                     self.close()
                     raise psycopg.OperationalError(
-                        f"no answer for {self.patience:g} s: what the statement has done is not known"
+                        f"no answer for {self.answer_timeout:g} s: what the statement has done is not known"
                     )
                 wanted = gen.send(ready)
         except StopIteration as stop:
@@ -48,13 +48,13 @@ class Impatient(psycopg.Connection[Any]):
 
 
 @contextmanager
-def waiting(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+def answer_timeout_set(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
     """Have a connection of ours wait for so long for each answer in the block, for ever if that is infinite."""
-    if not isinstance(connection, Impatient):
+    if not isinstance(connection, DeadlineConnection):
         yield
         return
-    patience, connection.patience = connection.patience, seconds
+    patience, connection.answer_timeout = connection.answer_timeout, seconds
     try:
         yield
     finally:
-        connection.patience = patience
+        connection.answer_timeout = patience

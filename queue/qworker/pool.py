@@ -14,21 +14,21 @@ from psycopg.pq import TransactionStatus
 
 from qworker.connection import connect, resolve_dsn
 from qworker.errors import DatabaseUnavailable
-from qworker.patience import Impatient
+from qworker.patience import DeadlineConnection
 from qworker.statements import DEFAULT_SCHEMA
-from qworker.translation import explain, unreachable
+from qworker.translation import translate, unreachable
 
 #: Connections that one process opens at most; further threads wait for one.
-SIZE = 20
+MAX_SIZE = 20
 #: Seconds a thread waits for a connection when all are busy.
-PATIENCE = 10.0
+WAIT_TIMEOUT = 10.0
 #: Seconds after which an unused connection is closed, by the next use of another.
-IDLE = 300.0
+MAX_IDLE = 300.0
 
 Connection = psycopg.Connection[Any]
 
 
-class Loan:
+class Borrowed:
     """A connection for the length of a `with` block, where the driver's errors become qworker's."""
 
     __slots__ = ("_conn", "_own", "_pool")
@@ -40,7 +40,7 @@ class Loan:
 
     def __enter__(self) -> Connection:
         if self._conn is None:
-            self._conn = self._pool.take()
+            self._conn = self._pool.getconn()
         return self._conn
 
     def __exit__(
@@ -49,9 +49,9 @@ class Loan:
         conn = self._conn
         if conn is None:
             return
-        explained = error and explain(error, conn, self._pool.schema, own=self._own)
+        explained = error and translate(error, conn, self._pool.schema, own=self._own)
         if self._own:
-            self._pool.put(conn, read_only=isinstance(error, psycopg.errors.ReadOnlySqlTransaction))
+            self._pool.putconn(conn, read_only=isinstance(error, psycopg.errors.ReadOnlySqlTransaction))
         if explained:
             # Of an error of psycopg the copy says less than the original, and that for a reason.
             raise explained from None if isinstance(explained, psycopg.Error) else error
@@ -69,34 +69,34 @@ class Pool:
         dsn: str | Callable[[], str] | None = None,
         schema: str = DEFAULT_SCHEMA,
         *,
-        size: int = SIZE,
-        patience: float = PATIENCE,
+        size: int = MAX_SIZE,
+        patience: float = WAIT_TIMEOUT,
     ) -> None:
         #: What was given; resolved at each connect.
         self.dsn = dsn
         #: The schema meant, for errors.
         self.schema = schema
         self._size = size
-        self._patience = patience
+        self._wait_timeout = patience
         # By process id, and never deleted: closing an inherited connection would end the parent's session.
-        self._stocks: dict[int, _Stock] = {}
-        weakref.finalize(self, _drain, self._stocks)
+        self._per_process: dict[int, _ProcessConnections] = {}
+        weakref.finalize(self, _drain, self._per_process)
 
-    def lend(self, conn: Connection | None = None) -> Loan:
+    def connection(self, conn: Connection | None = None) -> Borrowed:
         """Lend an autocommit connection for a `with` block; or the one given, which stays the caller's."""
-        return Loan(self, conn)
+        return Borrowed(self, conn)
 
-    def take(self) -> Connection:
+    def getconn(self) -> Connection:
         """Return an autocommit connection that must be `put` back.
 
         Raises DatabaseUnavailable when the server is not there, or all connections are busy for too long.
         """
-        stock = self._stocks.get(os.getpid()) or self._stocks.setdefault(os.getpid(), _Stock())
+        stock = self._per_process.get(os.getpid()) or self._per_process.setdefault(os.getpid(), _ProcessConnections())
         while True:
             try:
                 conn, _ = stock.idle.pop()
             except IndexError:
-                if stock.wait(self._size, self._patience):
+                if stock.wait(self._size, self._wait_timeout):
                     return self._open(stock)
             else:
                 # It has nothing to say, unless it is the server's farewell. A system call, no round trip.
@@ -104,28 +104,28 @@ class Pool:
                     return conn
                 stock.drop(conn)
 
-    def put(self, conn: Connection, *, read_only: bool = False) -> None:
+    def putconn(self, conn: Connection, *, read_only: bool = False) -> None:
         """Take a connection back; one that is not idle is closed, one of another process left alone.
 
         read_only: the server takes no writes there. A session keeps that after a maintenance window, and behind a proxy
         when another server has become the primary: it is closed, and with it the unused ones, which are no younger.
         """
-        stock = self._stocks.get(os.getpid())
+        stock = self._per_process.get(os.getpid())
         if stock is None or conn not in stock.owned:
             return
         if conn.pgconn.transaction_status == TransactionStatus.IDLE and not read_only:
             stock.keep(conn)
             return
         stock.drop(conn)
-        if read_only or (isinstance(conn, Impatient) and conn.unanswered):
+        if read_only or (isinstance(conn, DeadlineConnection) and conn.timed_out):
             # A proxy has lost its server: nobody would answer on the others either, each for as long.
-            _drain(self._stocks)
+            _drain(self._per_process)
 
     def close(self) -> None:
         """Close this process's unused connections; the next use opens new ones."""
-        _drain(self._stocks)
+        _drain(self._per_process)
 
-    def _open(self, stock: "_Stock") -> Connection:
+    def _open(self, stock: "_ProcessConnections") -> Connection:
         dsn = ""
         try:
             dsn = resolve_dsn(self.dsn)
@@ -140,7 +140,7 @@ class Pool:
         return conn
 
 
-class _Stock:
+class _ProcessConnections:
     """The connections of one process; the newest on top, so that what is not needed grows old at the bottom."""
 
     def __init__(self) -> None:
@@ -181,7 +181,7 @@ class _Stock:
                 self._changed.notify()
         try:
             # Without a lock: another thread may take any of them between two steps.
-            if self.idle[0][1] < now - IDLE:
+            if self.idle[0][1] < now - MAX_IDLE:
                 self.drop(self.idle.pop(0)[0])
         except IndexError:
             pass
@@ -199,7 +199,7 @@ class _Stock:
             self._changed.notify()
 
 
-def _drain(stocks: dict[int, _Stock]) -> None:
+def _drain(stocks: dict[int, _ProcessConnections]) -> None:
     stock = stocks.get(os.getpid())
     while stock and stock.idle:
         conn, _ = stock.idle.pop()

@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 
-def heed(connection: psycopg.Connection[Any]) -> None:
+def detect(connection: psycopg.Connection[Any]) -> None:
     """Prepare nothing on a connection if it leads through a pooler.
 
     A pooler makes up the process id that it gives its clients; this costs a round trip.
@@ -25,7 +25,7 @@ def is_pooled(connection: psycopg.Connection[Any]) -> bool:
     return connection.prepare_threshold is None
 
 
-def bring(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+def send_settings_with_each_statement(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
     """Have each statement bring its settings along: those of the session are somebody else's.
 
     The server analyzes a statement of such a message when those before it have been executed, so the search_path that
@@ -36,10 +36,10 @@ def bring(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> N
     if connection.isolation_level is not None:
         # Before any query of the transaction; that of the settings is one.
         prefix = f"SET TRANSACTION ISOLATION LEVEL {connection.isolation_level.name.replace('_', ' ')};\n{prefix}"
-    connection.cursor_factory = type("Courier", (Courier,), {"prefix": prefix})
+    connection.cursor_factory = type("Courier", (SettingsCursor,), {"prefix": prefix})
 
 
-class Courier(psycopg.ClientCursor[Any]):
+class SettingsCursor(psycopg.ClientCursor[Any]):
     """Sends a statement and its settings as one message, which is one transaction, with the values in its text.
 
     Within a transaction they come along too: the BEGIN was somebody's who sent none.

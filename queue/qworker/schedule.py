@@ -17,9 +17,9 @@ from qworker.walltime import gap_end, instants, repeated_from
 Misfire = Literal["skip", "once", "all"]
 
 #: Seconds for which a tick that is late still counts as on time.
-GRACE = 60.0
+TICK_GRACE = 60.0
 #: How many missed ticks `misfire="all"` makes up for in one go; the rest follows in the next.
-LIMIT = 1000
+MAX_MISSED_TICKS = 1000
 
 _HOUR = 3600
 
@@ -68,15 +68,15 @@ class Schedule:
         if first is None or first > now:
             return []
         if self.misfire == "all":
-            return list(islice(self.ticks(after, now), LIMIT))
-        on_time = list(self.ticks(max(after, now - GRACE), now))
+            return list(islice(self.ticks(after, now), MAX_MISSED_TICKS))
+        on_time = list(self.ticks(max(after, now - TICK_GRACE), now))
         if on_time or self.misfire == "skip":
             return on_time
         return [self.last(now) or first]
 
     def last(self, upto: float) -> float | None:
         """Return the newest tick not later than `upto`."""
-        span = 2 * GRACE
+        span = 2 * TICK_GRACE
         while span < upto:
             if found := list(self.ticks(upto - span, upto)):
                 return found[-1]

@@ -7,26 +7,26 @@ from inspect import signature
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from qworker.errors import ConfigurationError, JobFailed
-from qworker.handlers import default_name, place, refuse_asynchronous
+from qworker.handlers import default_name, location, refuse_asynchronous
 from qworker.job import Job
-from qworker.options import UNSET, Named, Options, Unset, word
-from qworker.order import Order
+from qworker.options import UNSET, OptionKwargs, Options, Unset, check_name
+from qworker.order import JobSpec
 from qworker.payload import POSITIONAL, Parameters, Row
 from qworker.retry import Retry
 
-__all__ = ["UNSET", "Prepared", "Task", "Unset"]
+__all__ = ["UNSET", "ConfiguredTask", "Task", "Unset"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Hook = Callable[[Job, JobFailed], Any]
 
 
-class Sender(Protocol):
+class Enqueuing(Protocol):
     """Who stores the jobs: `qworker.enqueue.Enqueuer`."""
 
-    def one(self, order: Order, args: Mapping[str, Any], conn: Any = UNSET) -> Job: ...
+    def one(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job: ...
     def many(
-        self, order: Order, parameters: Parameters, rows: Iterable[Row], conn: Any = UNSET, *, ids: bool = False
+        self, spec: JobSpec, parameters: Parameters, rows: Iterable[Row], conn: Any = UNSET, *, ids: bool = False
     ) -> int | list[int]: ...
 
 
@@ -40,7 +40,7 @@ class Task(Generic[P, R]):
     def __init__(
         self,
         call: Callable[P, R],
-        sender: Sender,
+        enqueuing: Enqueuing,
         defaults: Options,
         *,
         name: str | None = None,
@@ -49,7 +49,7 @@ class Task(Generic[P, R]):
     ) -> None:
         refuse_asynchronous(call)
         #: What jobs call it; "module.qualname" unless given.
-        self.name = word("name", name if name is not None else default_name(call))
+        self.name = check_name("name", name if name is not None else default_name(call))
         #: Queue of its jobs, unless they say otherwise.
         self.queue: str = defaults.queue or "default"
         #: Priority of its jobs, unless they say otherwise.
@@ -67,14 +67,14 @@ class Task(Generic[P, R]):
         #: What the worker calls when a job has failed for good.
         self.hook: Hook | None = None
         #: Where it is written, for people.
-        self.place = place(call)
+        self.location = location(call)
         self.defaults = defaults
-        self.sender = sender
+        self.enqueuing = enqueuing
         self._call = call
         if isinstance(call, type):
             self._adopt(call)
         self.parameters = Parameters(call, self.name)
-        self._plain = Prepared(self, Options())
+        self._plain = ConfiguredTask(self, Options())
         update_wrapper(self, call, updated=())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -104,11 +104,11 @@ class Task(Generic[P, R]):
         """
         return self._plain.many(rows, ids=ids)
 
-    def options(self, **named: Unpack[Named]) -> "Prepared[P]":
+    def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P]":
         """Return the task with options for the jobs enqueued through it; see `qworker.options.Options`."""
         return self._plain.options(**named)
 
-    def using(self, conn: Any = UNSET, **others: Any) -> "Prepared[P]":
+    def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P]":
         """Return the task enqueueing on the caller's connection: jobs commit or roll back with the caller's work.
 
         It takes a psycopg Connection, a SQLAlchemy Session or Connection, a Django alias, or None for the
@@ -119,7 +119,7 @@ class Task(Generic[P, R]):
     def on_failure(self, hook: Hook) -> Hook:
         """Have the worker call `hook(job, error)` once when a job has failed for good."""
         if self.hook is not None:
-            raise ConfigurationError(f"task {self.name} has an on_failure hook already: {place(self.hook)}")
+            raise ConfigurationError(f"task {self.name} has an on_failure hook already: {location(self.hook)}")
         refuse_asynchronous(hook)
         self.hook = hook
         return hook
@@ -143,15 +143,15 @@ class Task(Generic[P, R]):
             self.hook = lambda job, error: _rebuild(kind, job).failed(error)
 
 
-class Prepared(Generic[P]):
+class ConfiguredTask(Generic[P]):
     """A task together with options; made by `Task.options` and `Task.using`."""
 
-    __slots__ = ("_options", "_order", "_task")
+    __slots__ = ("_options", "_spec", "_task")
 
     def __init__(self, task: Task[P, Any], options: Options) -> None:
         self._task = task
         self._options = options
-        self._order = Order.of(task.name, task.defaults, options)
+        self._spec = JobSpec.of(task.name, task.defaults, options)
 
     def __repr__(self) -> str:
         return f"<{self._task!r} with {self._options!r}>"
@@ -159,7 +159,7 @@ class Prepared(Generic[P]):
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Store a job with these options; see `Task.enqueue`."""
         task = self._task
-        return task.sender.one(self._order, task.parameters.bind(args, kwargs), self._options.conn)
+        return task.enqueuing.one(self._spec, task.parameters.bind(args, kwargs), self._options.conn)
 
     @overload
     def enqueue_many(self, rows: Iterable[Row], *, ids: Literal[False] = False) -> int: ...
@@ -172,13 +172,13 @@ class Prepared(Generic[P]):
     def many(self, rows: Iterable[Row], *, ids: bool) -> int | list[int]:
         """Store a job for each row; what both `enqueue_many` do."""
         task = self._task
-        return task.sender.many(self._order, task.parameters, rows, self._options.conn, ids=ids)
+        return task.enqueuing.many(self._spec, task.parameters, rows, self._options.conn, ids=ids)
 
-    def options(self, **named: Unpack[Named]) -> "Prepared[P]":
+    def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P]":
         """Return the task with further options; those named here win."""
-        return Prepared(self._task, self._options.merge(Options.of(dict(named))))
+        return ConfiguredTask(self._task, self._options.merge(Options.of(dict(named))))
 
-    def using(self, conn: Any = UNSET, **others: Any) -> "Prepared[P]":
+    def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P]":
         """Return the task with these options and the caller's connection; see `Task.using`."""
         if others or conn is UNSET:
             rest = f"; for {', '.join(others)} there is .options({next(iter(others))}=...)" if others else ""

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.pq import DiagnosticField
 
 from qworker.dsn import display, doubt
-from qworker.errors import DatabaseUnavailable, QworkerError, Refused, SchemaError
+from qworker.errors import DatabaseUnavailable, InvalidOperation, QworkerError, SchemaError
 from qworker.redaction import shorten
 from qworker.statements import DEFAULT_SCHEMA
 
@@ -29,7 +29,7 @@ _KEPT = {
 }
 
 
-def explain(
+def translate(
     error: BaseException, conn: psycopg.Connection[Any], schema: str, *, own: bool
 ) -> QworkerError | psycopg.Error | None:
     """Return the error to raise instead; None when the driver's says it best, or the caller's framework knows it.
@@ -73,10 +73,10 @@ def _without_values(error: psycopg.Error) -> psycopg.Error:
     return type(error)(message if not hint else f"{message}\nHINT:  {hint}", info=info)
 
 
-def suppressed(task: str, count: int = 1) -> Refused:
+def suppressed(task: str, count: int = 1) -> InvalidOperation:
     """Return the error for jobs whose INSERT has passed without an error and without a row."""
     jobs = "a job" if count == 1 else f"{count:,} jobs"
-    return Refused(
+    return InvalidOperation(
         f"the database did not store {jobs} of task {task!r}: a trigger BEFORE INSERT or a rule of the table job "
         "suppresses the row; let it raise an exception where a job may not be enqueued"
     )

@@ -22,9 +22,9 @@ import psycopg
 import structlog
 
 from qworker import (
+    CancelInterrupt,
     Interrupt,
     Job,
-    JobCancelled,
     JobFailed,
     PermanentError,
     Retry,
@@ -294,7 +294,7 @@ ENDS: dict[str, Callable[[], object]] = {
     "retry": lambda: _raise(ValueError("again")),
     "fail": lambda: _raise(PermanentError("never again")),
     "snooze": lambda: current_job.snooze(0.1),
-    "finish": lambda: _raise(JobCancelled()),
+    "finish": lambda: _raise(CancelInterrupt()),
     "death": lambda: os.kill(os.getpid(), signal.SIGKILL),
 }
 

@@ -29,7 +29,7 @@ def test_a_job_that_breaks_its_worker_after_it_has_ended_is_settled_as_what_it_w
               what=node.tail)  # fmt: skip
         assert {job.refresh().state for job in jobs.values()} == {JobState.RUNNING}
     done = {outcome: reached(job) for outcome, job in jobs.items()}
-    assert {outcome: (job.state, job.crashes, job.losses) for outcome, job in done.items()} == dict.fromkeys(
+    assert {outcome: (job.state, job.crashes, job.node_losses) for outcome, job in done.items()} == dict.fromkeys(
         OUTCOMES, (JobState.COMPLETED, 0, 0)
     ), node.tail()
     assert (done["result"].attempt, done["result"].result) == (1, {"attempt": 1})

@@ -190,14 +190,14 @@ def test_a_worker_killed_during_its_claim_takes_no_job_with_it(cluster: Cluster)
         until(lambda: not cluster.value(sessions, f"%.{worker}.%"), what="the end of the dead worker's sessions")
         conn.rollback()
         done = reached(job, timeout=3)
-    assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
+    assert (done.state, done.attempt, done.crashes, done.node_losses) == (JobState.COMPLETED, 1, 0, 0)
 
 
 def test_claims_that_no_worker_knows_of_are_undone_and_no_others(module_cluster: Cluster, unknown: Unknown) -> None:
     done = reached(unknown.late, timeout=12)
-    assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
+    assert (done.state, done.attempt, done.crashes, done.node_losses) == (JobState.COMPLETED, 1, 0, 0)
     undone = reached(unknown.lost, JobState.AVAILABLE, timeout=12)
-    assert (undone.attempt, undone.crashes, undone.losses) == (0, 0, 0)
+    assert (undone.attempt, undone.crashes, undone.node_losses) == (0, 0, 0)
     (module_cluster.folder / "go").touch()
     assert reached(unknown.running).attempt == 1
     node = unknown.node

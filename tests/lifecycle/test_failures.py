@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 
-from qworker import JobState, JobWasCancelled, Retry, Task
+from qworker import JobCancelled, JobState, Retry, Task
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
 from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
@@ -201,7 +201,7 @@ def test_a_waiting_job_is_cancelled_at_once(node: Node, module_cluster: Cluster)
     after = job.refresh()
     assert (after.state, after.attempt) == (JobState.CANCELLED, 0)
     assert not job.cancel()
-    with pytest.raises(JobWasCancelled):
+    with pytest.raises(JobCancelled):
         job.wait(1)
 
 
@@ -219,7 +219,7 @@ def test_a_running_job_is_interrupted_and_if_need_be_killed(
     assert interrupted["by"] == "JobCancelled"
     assert float(interrupted["at"]) - asked_at < 1.5
     assert len(module_cluster.notes("start", job=job.id)) == 1
-    with pytest.raises(JobWasCancelled):
+    with pytest.raises(JobCancelled):
         job.wait(1)
 
 

@@ -26,7 +26,7 @@ def test_a_job_runs_and_its_history_tells(node: Node, module_cluster: Cluster) -
     after = job.refresh()
     assert (after.state, after.queue, after.priority, after.task) == (JobState.COMPLETED, "default", 3, "nap")
     assert (after.args, after.tags, after.attempt) == ({"seconds": 0.05}, ("one", "two"), 1)
-    assert (after.crashes, after.losses, after.errors) == (0, 0, ())
+    assert (after.crashes, after.node_losses, after.errors) == (0, 0, ())
     assert after.enqueued_at is not None
     assert after.claimed_at is not None
     assert after.finished_at is not None

@@ -77,7 +77,7 @@ def test_another_node_has_the_job_soon_after_the_lease(module_cluster: Cluster, 
     assert module_cluster.notes("overlap", job=victim.job.id) == []
     assert not alive(victim.worker)
     done = reached(victim.job)
-    assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 1)
+    assert (done.state, done.attempt, done.crashes, done.node_losses) == (JobState.COMPLETED, 1, 0, 1)
 
 
 @of("supervisor killed")
@@ -101,7 +101,7 @@ def test_a_machine_that_wakes_too_late_stops_what_it_ran(module_cluster: Cluster
     assert monotonic() - woken_at < 5
     victim.finish(elsewhere)
     done = reached(victim.job)
-    assert (done.state, done.attempt, done.losses) == (JobState.COMPLETED, 1, 1)
+    assert (done.state, done.attempt, done.node_losses) == (JobState.COMPLETED, 1, 1)
 
 
 @of("stopped until the job is done")
@@ -115,7 +115,7 @@ def test_what_a_stale_worker_writes_changes_nothing(module_cluster: Cluster, vic
     assert module_cluster.query(*row) == before
     victim.finish(elsewhere)
     done = reached(victim.job)
-    assert (done.state, done.attempt, done.losses) == (JobState.COMPLETED, 1, 1)
+    assert (done.state, done.attempt, done.node_losses) == (JobState.COMPLETED, 1, 1)
 
 
 @of("declared dead")
@@ -130,7 +130,7 @@ def test_a_node_declared_dead_kills_its_workers_before_it_registers_anew(
     assert died["cause"] == "lease"
     assert events.index("child.died") < last
     done = reached(victim.job, timeout=LEASE + LATER)
-    assert (done.state, done.attempt, done.losses) == (JobState.COMPLETED, 1, 1)
+    assert (done.state, done.attempt, done.node_losses) == (JobState.COMPLETED, 1, 1)
     assert module_cluster.notes("overlap", job=victim.job.id) == []
 
 
@@ -142,7 +142,7 @@ def test_no_other_node_takes_a_job_that_outlasts_the_lease_in_a_drain(module_clu
     victim.heal()
     assert victim.node.wait() == 0
     done = reached(victim.job)
-    assert (done.state, done.attempt, done.losses) == (JobState.COMPLETED, 1, 0)
+    assert (done.state, done.attempt, done.node_losses) == (JobState.COMPLETED, 1, 0)
     assert len(module_cluster.notes("start", job=victim.job.id)) == 1
 
 

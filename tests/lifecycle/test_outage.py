@@ -108,7 +108,7 @@ def test_a_running_job_does_not_notice_a_restart(
     assert reached(later).state is JobState.COMPLETED
     (tmp_path / "go").touch()
     done = reached(job)
-    assert (done.state, done.attempt, done.crashes, done.losses) == (JobState.COMPLETED, 1, 0, 0)
+    assert (done.state, done.attempt, done.crashes, done.node_losses) == (JobState.COMPLETED, 1, 0, 0)
     assert len(own.notes("start", job=job.id)) == 1
     assert node.events("child.died") == []
     assert node.stop() == 0
@@ -154,7 +154,7 @@ def test_a_proxy_that_has_lost_its_server_is_left_and_the_running_job_is_not_cha
         (tmp_path / "go").touch()
         own.await_notes("end", job=job.id)
         done = [reached(job, timeout=15), reached(later, timeout=15)]
-        assert [(job.state, job.attempt, job.crashes, job.losses) for job in done] == [
+        assert [(job.state, job.attempt, job.crashes, job.node_losses) for job in done] == [
             (JobState.COMPLETED, 1, 0, 0)
         ] * 2
         assert len(own.notes("start")) == 3

@@ -46,7 +46,7 @@ def ended(node: Node, timeout: float = 20.0) -> int:
 def stands(job: Job) -> tuple[JobState, int, int, int]:
     """Return where a job stands, and what was charged to it."""
     found = job.refresh()
-    return found.state, found.attempt, found.crashes, found.losses
+    return found.state, found.attempt, found.crashes, found.node_losses
 
 
 UNCHARGED = (JobState.AVAILABLE, 0, 0, 0)

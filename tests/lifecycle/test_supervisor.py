@@ -175,4 +175,4 @@ def test_what_jobs_have_started_does_not_outlive_a_supervisor_that_is_killed(clu
     node.signal(signal.SIGKILL)
     until(lambda: not node.members(), 4, what="the end of all")
     assert (after := job.refresh()).state is JobState.AVAILABLE
-    assert (after.attempt, after.losses) == (0, 1)
+    assert (after.attempt, after.node_losses) == (0, 1)

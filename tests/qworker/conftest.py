@@ -51,7 +51,7 @@ class Hand:
         self._claims.fail(self._conn, self._token, job, error=json.dumps(error), hook=False)
 
     def cancel(self, job: int) -> None:
-        self._claims.finish(self._conn, self._token, job, state="cancelled", error=None, duration=0.1)
+        self._claims.end(self._conn, self._token, job, state="cancelled", error=None, duration=0.1)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_a_few_failed_jobs_are_found_without_walking_over_all_others(
     send.enqueue_many([(n,) for n in range(3000)])
     query("UPDATE qworker.job SET state = 'failed', failed_at = now() WHERE id % 1000 = 0 RETURNING 1")
     assert len(app.admin.find(state="failed")) == 3
-    with app.pool.lend() as conn:
+    with app.pool.connection() as conn:
         for state in ("failed", "completed", None):
             parameters = {"state": state, "queue": None, "task": None, "tag": None, "below": None, "limit": 5}
             explain = "EXPLAIN (ANALYZE, FORMAT JSON) " + app.admin._sql["find"]
@@ -121,11 +121,11 @@ def test_nodes_are_shown_as_their_last_beat_left_them(app: App, query: Query) ->
         " INSERT INTO qworker.sleeper SELECT * FROM n RETURNING 1"
     )
     (node,) = app.admin.nodes()
-    assert (node.name, node.version, node.queues, node.processes, node.lease, node.idle, node.state) == (
+    assert (node.name, node.version, node.queues, node.worker_count, node.lease_seconds, node.idle, node.state) == (
         "host:1", "0.1", ("a", "b"), 8, 30.0, True, {"cron": []},
     )  # fmt: skip
     assert 0 <= node.silent < 60
-    assert node.started_at <= node.seen_at
+    assert node.started_at <= node.heartbeat_at
 
 
 def test_schedules_are_shown_with_their_last_ticks(app: App, query: Query) -> None:

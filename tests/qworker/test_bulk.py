@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from qworker import App, PayloadTooLarge, Refused, Retry, Task
+from qworker import App, InvalidOperation, PayloadTooLarge, Retry, Task
 from qworker.bulk import BLOCK
 from qworker.lines import MESSAGE
 from qworker.payload import MAX_ARGS
@@ -175,13 +175,13 @@ def test_on_the_callers_connection_the_caller_commits(send: Task[..., None], dat
 
 def test_a_pipeline_cannot_copy_and_says_so(send: Task[..., None], database: Database) -> None:
     conn = database.connect()
-    with conn.pipeline(), pytest.raises(Refused, match="cannot run inside a pipeline"):
+    with conn.pipeline(), pytest.raises(InvalidOperation, match="cannot run inside a pipeline"):
         send.using(conn).enqueue_many([(1,)])
 
 
 def test_a_slow_source_is_no_stuck_statement(send: Task[..., None], app: App, query: Query) -> None:
     """The connection's own statement timeout does not end a COPY that waits for its source."""
-    with app.pool.lend() as conn:
+    with app.pool.connection() as conn:
         conn.execute("SET statement_timeout = '500ms'")
         conn.execute("SET idle_in_transaction_session_timeout = '500ms'")
 
@@ -289,11 +289,11 @@ def test_a_long_error_of_the_source_leaves_the_connection_as_it_was(
         task.enqueue_many(rows())
     assert len(str(caught.value)) == length
     assert conn.execute("SELECT count(*) FROM mine").fetchone() == (0,)
-    with app.pool.lend() as own:
+    with app.pool.connection() as own:
         pid = own.info.backend_pid
     with pytest.raises(ValueError, match=r"^x+$"):
         task.enqueue_many(rows())
-    with app.pool.lend() as own:
+    with app.pool.connection() as own:
         assert own.info.backend_pid == pid
 
 

@@ -173,7 +173,7 @@ def test_a_snooze_gives_the_attempt_back_and_counts_bounces(claimer: Claimer) ->
     for bounces in (0, 1):
         claimer.conn.execute("UPDATE qworker.job SET state = 'available'")
         claimer.claim(1)
-        assert claimer.statements.snooze(claimer.conn, TOKEN, job, delay=60, bounced=bool(bounces)) == [job]
+        assert claimer.statements.snooze(claimer.conn, TOKEN, job, delay=60, unknown_task=bool(bounces)) == [job]
         row = claimer.row(job)
         assert (row["state"], row["attempt"], row["bounces"], row["errors"]) == ("scheduled", 0, bounces, None)
 

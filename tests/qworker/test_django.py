@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from qworker import App, JobNotFound, Refused, Task, ambient
+from qworker import App, InvalidOperation, JobNotFound, Task, ambient
 from qworker.migrations import migrate
 from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
@@ -155,7 +155,7 @@ def test_a_block_that_is_going_to_roll_back_takes_no_jobs(send: Task[..., None])
 def test_waiting_inside_the_block_is_refused(send: Task[..., None]) -> None:
     with transaction.atomic():
         job = send.enqueue(1)
-        with pytest.raises(Refused, match="inside the transaction that enqueued it"):
+        with pytest.raises(InvalidOperation, match="inside the transaction that enqueued it"):
             job.wait(1)
 
 
@@ -207,7 +207,7 @@ def test_a_job_that_is_not_committed_is_not_waited_for_and_not_found_elsewhere(
     elsewhere = App(database.dsn)
     with transaction.atomic():
         job = send.enqueue(1)
-        with pytest.raises(Refused, match="would never end"):
+        with pytest.raises(InvalidOperation, match="would never end"):
             app.job(job.id).wait()
         with ThreadPoolExecutor() as threads, pytest.raises(JobNotFound, match="not committed yet"):
             threads.submit(elsewhere.job, job.id).result()

@@ -160,7 +160,7 @@ def test_sleeping_nodes_of_the_queue_are_woken_and_no_others(send: Task[..., Non
 
 def test_enqueueing_takes_one_round_trip(send: Task[..., None], app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     send.enqueue(1)
-    with app.pool.lend() as conn:
+    with app.pool.connection() as conn:
         trips = Mock(wraps=conn.wait)
         monkeypatch.setattr(conn, "wait", trips)
     send.enqueue(1)

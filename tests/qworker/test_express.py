@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import App, DatabaseUnavailable, SchemaError
 from qworker.connection import connect
-from qworker.express import Express
+from qworker.express import PreparedStatement
 from qworker.statements import numbered
 from tests.database import Database
 from tests.waiting import until
@@ -23,7 +23,7 @@ def app(database: Database) -> Iterator[App]:
 
 
 def statements(app: App) -> list[str]:
-    with app.pool.lend() as connection:
+    with app.pool.connection() as connection:
         return [
             name for (name,) in connection.execute("SELECT name FROM pg_prepared_statements WHERE name ~ 'qworker'")
         ]
@@ -63,7 +63,7 @@ def test_a_server_that_has_forgotten_the_statement_is_told_in_full(app: App) -> 
     def task() -> None: ...
 
     task.enqueue()
-    with app.pool.lend() as connection:
+    with app.pool.connection() as connection:
         connection.execute("DEALLOCATE ALL")
     assert task.enqueue().refresh().state == "available"
     assert task.enqueue().refresh().state == "available"
@@ -73,7 +73,9 @@ def test_a_server_that_has_forgotten_the_statement_is_told_in_full(app: App) -> 
 def test_two_may_prepare_it_on_one_connection(database: Database) -> None:
     with database.connect() as connection:
         for _ in range(2):
-            assert Express("SELECT $1::int + $2::int + $1::int").send(connection, [b"1", b"5"]) == [b"\0\0\0\7"]
+            assert PreparedStatement("SELECT $1::int + $2::int + $1::int").send(connection, [b"1", b"5"]) == [
+                b"\0\0\0\7"
+            ]
 
 
 def test_a_refusal_is_explained_as_ever(app: App, empty_database: Database) -> None:
@@ -94,7 +96,7 @@ def test_a_connection_that_is_lost_meanwhile_is_an_error_of_the_database(app: Ap
     def task() -> None: ...
 
     task.enqueue()
-    with app.pool.lend() as connection:
+    with app.pool.connection() as connection:
         pid = connection.info.backend_pid
     with database.connect() as conn, ThreadPoolExecutor() as pool, conn.transaction():
         conn.execute("LOCK TABLE qworker.job")
@@ -120,7 +122,7 @@ def test_names_become_numbers_in_the_order_of_their_appearance() -> None:
 @pytest.mark.parametrize("encoding", ["utf8", "latin1"])
 def test_rows_are_the_same_on_both_ways(database: Database, encoding: str) -> None:
     with connect(make_conninfo(database.dsn, client_encoding=encoding), "test") as conn:
-        express = Express(QUESTION)
+        express = PreparedStatement(QUESTION)
         for _ in range(2):
             assert express.fetch(conn, {"text": "Zoë", "more": 2}) == [(1, "Zoë%", 3), (2, "Zoë%", 4)]
             conn.execute("DEALLOCATE ALL")
@@ -129,16 +131,16 @@ def test_rows_are_the_same_on_both_ways(database: Database, encoding: str) -> No
 
 def test_an_error_is_the_one_a_cursor_would_raise_and_the_connection_goes_on(database: Database) -> None:
     with connect(database.dsn, "test", statement_timeout=0.2) as conn:
-        slow = Express("SELECT pg_sleep(%(seconds)s::int)::text")
+        slow = PreparedStatement("SELECT pg_sleep(%(seconds)s::int)::text")
         with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
             slow.fetch(conn, {"seconds": 20})
         assert slow.fetch(conn, {"seconds": 0}) == [("",)]
         with pytest.raises(psycopg.errors.UndefinedTable):
-            Express("SELECT 1 FROM nowhere").fetch(conn, {})
+            PreparedStatement("SELECT 1 FROM nowhere").fetch(conn, {})
 
 
 def test_a_connection_that_is_lost_says_so(database: Database) -> None:
-    express = Express(QUESTION)
+    express = PreparedStatement(QUESTION)
     with connect(database.dsn, "test") as conn, database.connect() as other:
         express.fetch(conn, {"text": "", "more": 1})
         other.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])

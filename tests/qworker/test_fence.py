@@ -25,9 +25,7 @@ WRITES: dict[str, Callable[[Claims, Connection, int, int], Sequence[int]]] = {
     "retry": lambda claims, conn, token, job: claims.retry(conn, token, job, delay=0, error="{}"),
     "snooze": lambda claims, conn, token, job: claims.snooze(conn, token, job, delay=0),
     "fail": lambda claims, conn, token, job: claims.fail(conn, token, job, error="{}", hook=True),
-    "finish": lambda claims, conn, token, job: claims.finish(
-        conn, token, job, state="cancelled", error=None, duration=0
-    ),
+    "finish": lambda claims, conn, token, job: claims.end(conn, token, job, state="cancelled", error=None, duration=0),
     "progress": lambda claims, conn, token, job: claims.progress(conn, token, job, '{"fraction": 1}'),
 }
 
@@ -63,7 +61,7 @@ def test_a_write_does_not_wait_for_a_row_that_somebody_has_locked(
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (job,))
         claimer.conn.execute("SET lock_timeout = '1s'")
         assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == []
-        assert claimer.statements.held(claimer.conn, TOKEN, [job]) == {job}
+        assert claimer.statements.still_claimed(claimer.conn, TOKEN, [job]) == {job}
     assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == [job]
 
 
@@ -81,8 +79,8 @@ def test_an_acknowledgement_whose_answer_was_lost_is_found_in_the_history(claime
     mine, another = claimer.insert(2)
     claimer.claim(1)
     claimer.claim(1, token=OTHER)
-    assert claimer.statements.held(claimer.conn, TOKEN, [mine, another]) == {mine}
+    assert claimer.statements.still_claimed(claimer.conn, TOKEN, [mine, another]) == {mine}
     claimer.statements.acknowledge(claimer.conn, TOKEN, [mine])
     claimer.statements.acknowledge(claimer.conn, OTHER, [another])
-    assert claimer.statements.held(claimer.conn, TOKEN, [mine, another]) == set()
-    assert claimer.statements.settled(claimer.conn, TOKEN, [mine, another]) == {mine}
+    assert claimer.statements.still_claimed(claimer.conn, TOKEN, [mine, another]) == set()
+    assert claimer.statements.already_archived(claimer.conn, TOKEN, [mine, another]) == {mine}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from psycopg.rows import dict_row
 
-from qworker import App, JobFailed, JobNotFound, JobState, JobWasCancelled, Refused, Task
+from qworker import App, InvalidOperation, JobCancelled, JobFailed, JobNotFound, JobState, Task
 from qworker.context import RunningJob, running
 from tests.database import Database
 from tests.qworker.conftest import Hand, Query
@@ -65,7 +65,7 @@ def test_waiting_for_a_failed_job_raises_what_its_last_attempt_left(add: Task[..
 def test_waiting_for_a_cancelled_job_raises(add: Task[..., None]) -> None:
     job = add.enqueue()
     assert job.cancel()
-    with pytest.raises(JobWasCancelled, match=f"job {job.id} was cancelled"):
+    with pytest.raises(JobCancelled, match=f"job {job.id} was cancelled"):
         job.wait(1)
 
 
@@ -93,7 +93,7 @@ def test_waiting_inside_the_transaction_that_enqueued_is_refused(
 ) -> None:
     conn = database.connect(autocommit=False)
     job = add.using(conn).enqueue()
-    with pytest.raises(Refused, match="commit first"):
+    with pytest.raises(InvalidOperation, match="commit first"):
         job.wait(1)
     conn.commit()
     hand.complete(claimed(hand), "done")
@@ -106,7 +106,7 @@ def test_waiting_inside_a_handler_is_refused(add: Task[..., None], database: Dat
     handler = RunningJob(1, "t", "q", 1, 3, 0.0, 0.0, 1.0, database.connect, lambda _id, _text: None)
     token = running.set(handler)
     try:
-        with pytest.raises(Refused, match="inside a handler"):
+        with pytest.raises(InvalidOperation, match="inside a handler"):
             job.wait(1)
     finally:
         running.reset(token)
@@ -176,7 +176,7 @@ def test_a_running_job_is_asked_to_stop(add: Task[..., None], hand: Hand) -> Non
     claimed(hand)
     assert job.cancel()
     seen = job.refresh()
-    assert (seen.state, seen.cancel_at is not None) == (JobState.RUNNING, True)
+    assert (seen.state, seen.cancel_requested_at is not None) == (JobState.RUNNING, True)
     assert job.cancel()
     assert job.refresh() == seen
 
@@ -195,7 +195,7 @@ def test_cancelling_waits_for_a_claim_in_flight_and_sees_it(
     thread.join()
     assert found == [True]
     seen = job.refresh()
-    assert (seen.state, seen.cancel_at is not None) == (JobState.RUNNING, True)
+    assert (seen.state, seen.cancel_requested_at is not None) == (JobState.RUNNING, True)
 
 
 def test_a_failed_job_runs_again_as_if_it_were_new(add: Task[..., None], hand: Hand, query: Query) -> None:
@@ -205,7 +205,7 @@ def test_a_failed_job_runs_again_as_if_it_were_new(add: Task[..., None], hand: H
     query("UPDATE qworker.job SET crashes = 3, losses = 2, attempt = 3 RETURNING 1")
     assert job.retry()
     seen = job.refresh()
-    assert (seen.state, seen.attempt, seen.crashes, seen.losses, seen.finished_at) == (
+    assert (seen.state, seen.attempt, seen.crashes, seen.node_losses, seen.finished_at) == (
         JobState.AVAILABLE,
         0,
         0,

@@ -25,7 +25,7 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworker.nodes import Nodes
 from qworker.options import Options
-from qworker.order import Order
+from qworker.order import JobSpec
 from qworker.statements import load
 from tests.database import Database
 
@@ -128,7 +128,7 @@ class Claim:
 
 
 def finish(state: str) -> Callable[[Connection, int, int], Any]:
-    return lambda c, t, j: claims.finish(c, t, j, state=state, error=ERROR, duration=1.0)
+    return lambda c, t, j: claims.end(c, t, j, state=state, error=ERROR, duration=1.0)
 
 
 def retry(delay: float) -> Callable[[Connection, int, int], Any]:
@@ -146,8 +146,8 @@ WRITES: dict[str, tuple[Callable[[Connection, int, int], Any], Callable[[Known],
     "snooze": (lambda c, t, j: claims.snooze(c, t, j, delay=0.0), Known.snooze),
     "fail": (lambda c, t, j: claims.fail(c, t, j, error=ERROR, hook=False), Known.fail),
     "release": (lambda c, t, j: claims.release(c, t, [j]), Known.release),
-    "charge": (lambda c, t, j: nodes.charge(c, t, j, delay=0.0, error=ERROR), Known.charge),
-    "lose": (lambda c, t, j: len(nodes.lose(c, t, j, MAX_LOSSES, ERROR)), Known.lose),
+    "charge": (lambda c, t, j: nodes.record_crash(c, t, j, delay=0.0, error=ERROR), Known.charge),
+    "lose": (lambda c, t, j: len(nodes.record_node_loss(c, t, j, MAX_LOSSES, ERROR)), Known.lose),
     "progress": (lambda c, t, j: claims.progress(c, t, j, "{}"), Known.go_on),
 }
 
@@ -209,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         tick = self.last_tick + step
         moment = self.began + 60.0 * tick
         won = nodes.tick(
-            self.conn, Order.of("noop", Options(), Options(priority=1, unique=key or False)), key,
+            self.conn, JobSpec.of("noop", Options(), Options(priority=1, unique=key or False)), key,
             name="cron", tick=moment, expression="* * * * *", timezone="UTC",
         )  # fmt: skip
         assert (won is not None) == (tick > self.last_tick)
@@ -278,12 +278,12 @@ class Machine(RuleBasedStateMachine):
         jobs = chance.sample([*self.jobs.values()], chance.randint(0, len(self.jobs)))
         send = claims.acknowledge if write == "acknowledge" else claims.release
         own = [job for job in jobs if job.state == "running" and job.token == claim.token]
-        assert claims.held(self.conn, claim.token, [job.id for job in jobs]) == {job.id for job in own}
+        assert claims.still_claimed(self.conn, claim.token, [job.id for job in jobs]) == {job.id for job in own}
         assert set(send(self.conn, claim.token, [job.id for job in jobs])) == {job.id for job in own}
         for job in own:
             WRITES[write][1](job)
         if write == "acknowledge":
-            assert claims.settled(self.conn, claim.token, [job.id for job in own]) == {job.id for job in own}
+            assert claims.already_archived(self.conn, claim.token, [job.id for job in own]) == {job.id for job in own}
 
     # A scheduler's
 
@@ -293,10 +293,10 @@ class Machine(RuleBasedStateMachine):
         """What a dead worker's claim holds goes back, but for what is spared."""
         claim = chance.choice(self.claims)
         held = [job for job in self.of("running") if job.token == claim.token]
-        told = nodes.token_jobs(self.conn, claim.node, claim.token)
+        told = nodes.claim_jobs(self.conn, claim.node, claim.token)
         assert {job.id for job in told} == {job.id for job in held}
         spared = chance.sample(held, chance.randint(0, len(held)))
-        freed = nodes.release_token(self.conn, claim.node, claim.token, [job.id for job in spared])
+        freed = nodes.release_claim(self.conn, claim.node, claim.token, [job.id for job in spared])
         assert freed == len(held) - len(spared)
         for job in held:
             if job not in spared:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from qworker.nodes import NOWHERE, PREPARED, Beat, Nodes, Sight
+from qworker.nodes import NO_CTID, PREPARED, Heartbeat, Nodes, PollResult
 from tests.database import Database
 from tests.qworker.claimer import TOKEN, Claimer
 
@@ -36,13 +36,13 @@ def schedule(claimer: Claimer, *seconds: float) -> list[int]:
     return [row[0] for row in rows]
 
 
-def beat(claimer: Claimer, node: int, returned: int | None = None) -> Beat:
+def beat(claimer: Claimer, node: int, returned: int | None = None) -> Heartbeat:
     """Return what a node says that knows where its row stands."""
-    return Beat(Jsonb({}), returned, Nodes().place(claimer.conn, node) or NOWHERE)
+    return Heartbeat(Jsonb({}), returned, Nodes().find_ctid(claimer.conn, node) or NO_CTID)
 
 
-def see(claimer: Claimer, node: int, queue: str = "default", floor: int = 0, **options: Any) -> Sight:
-    return Nodes().look(
+def see(claimer: Claimer, node: int, queue: str = "default", floor: int = 0, **options: Any) -> PollResult:
+    return Nodes().poll(
         claimer.conn, node, queues=[queue] * 10, priorities=list(range(10)), floors=[floor] * 10, **options
     )
 
@@ -106,7 +106,7 @@ def test_schedulers_promote_without_waiting_for_each_other(database: Database, c
 def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> None:
     here, there = register(claimer, nodes), register(claimer, nodes)
     sight = see(claimer, here)
-    assert (sight.beats, sight.waiting, sight.due_in, sight.cancels) == ({there: (0, 30.0)}, False, None, [])
+    assert (sight.heartbeats, sight.waiting, sight.due_in, sight.cancels) == ({there: (0, 30.0)}, False, None, [])
     schedule(claimer, 60)
     running = claimer.insert()
     claimer.claim(1)
@@ -130,25 +130,25 @@ def test_a_look_sees_the_places_of_its_slice_beside_those_behind_the_floor(
     (low,), (high,) = claimer.insert(), claimer.insert()
     claimer.conn.execute("UPDATE qworker.job SET seq = CASE id WHEN %s THEN 5 ELSE 25 END", (low,))
     ((priority,),) = claimer.conn.execute("SELECT priority FROM qworker.job WHERE id = %s", (high,)).fetchall()
-    assert see(claimer, here, floor=20, scrub=(slice_from, slice_to)).fronts[priority] == (found or 25)
-    assert see(claimer, here, floor=30, scrub=(slice_from, slice_to)).fronts[priority] == found
+    assert see(claimer, here, floor=20, scrub=(slice_from, slice_to)).first_available[priority] == (found or 25)
+    assert see(claimer, here, floor=30, scrub=(slice_from, slice_to)).first_available[priority] == found
 
 
 def test_a_look_begins_at_the_floor_and_shows_the_first_job_of_each_priority(claimer: Claimer, nodes: Nodes) -> None:
     here = register(claimer, nodes)
     places = [claimer.row(job)["seq"] for job in claimer.insert(3, priority=5) + claimer.insert(2, priority=9)]
-    assert see(claimer, here).fronts == [None] * 5 + [places[0]] + [None] * 3 + [places[3]]
-    assert see(claimer, here, floor=places[1]).fronts == [None] * 5 + [places[2]] + [None] * 3 + [places[3]]
+    assert see(claimer, here).first_available == [None] * 5 + [places[0]] + [None] * 3 + [places[3]]
+    assert see(claimer, here, floor=places[1]).first_available == [None] * 5 + [places[2]] + [None] * 3 + [places[3]]
     sight = see(claimer, here, floor=places[4])
-    assert (sight.fronts, sight.drawn, sight.waiting) == ([None] * 10, places[4], False)
+    assert (sight.first_available, sight.last_seq, sight.waiting) == ([None] * 10, places[4], False)
 
 
 def test_before_the_first_job_no_place_is_drawn(claimer: Claimer, nodes: Nodes) -> None:
     here = register(claimer, nodes)
     claimer.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
-    assert see(claimer, here).drawn == 0
+    assert see(claimer, here).last_seq == 0
     claimer.insert()
-    assert see(claimer, here).drawn == 1
+    assert see(claimer, here).last_seq == 1
 
 
 def test_a_look_shows_who_may_have_drawn_a_place_when_asked(claimer: Claimer, nodes: Nodes, database: Database) -> None:
@@ -167,12 +167,12 @@ def test_a_look_shows_who_may_have_drawn_a_place_when_asked(claimer: Claimer, no
 
 def test_what_others_have_handed_back_is_told_with_their_beats(claimer: Claimer, nodes: Nodes) -> None:
     here, there, third = (register(claimer, nodes) for _ in range(3))
-    assert see(claimer, here).returned is None
+    assert see(claimer, here).released_seq is None
     see(claimer, there, beat=beat(claimer, there, 9))
     nodes.renew(claimer.conn, third, beat(claimer, third, 7))
-    assert [see(claimer, node).returned for node in (here, there, third)] == [7, 7, 9]
+    assert [see(claimer, node).released_seq for node in (here, there, third)] == [7, 7, 9]
     nodes.renew(claimer.conn, third, beat(claimer, third))
-    assert see(claimer, here).returned == 9
+    assert see(claimer, here).released_seq == 9
 
 
 @pytest.mark.parametrize(
@@ -194,25 +194,25 @@ def test_a_drain_waits_for_what_has_begun(claimer: Claimer, nodes: Nodes, state:
 
 def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claimer, nodes: Nodes) -> None:
     number = register(claimer, nodes)
-    assert nodes.renew(claimer.conn, number, beat(claimer, number)) == nodes.place(claimer.conn, number)
-    assert not nodes.bury_node(claimer.conn, number, 0)  # the beat has moved
+    assert nodes.renew(claimer.conn, number, beat(claimer, number)) == nodes.find_ctid(claimer.conn, number)
+    assert not nodes.delete_dead_node(claimer.conn, number, 0)  # the beat has moved
     sight = see(claimer, number, beat=beat(claimer, number))
     assert sight.renewed
-    assert sight.place == nodes.place(claimer.conn, number)
+    assert sight.ctid == nodes.find_ctid(claimer.conn, number)
     assert not see(claimer, number).renewed
-    assert not nodes.bury_node(claimer.conn, number, 1)
+    assert not nodes.delete_dead_node(claimer.conn, number, 1)
     last = beat(claimer, number)
-    assert nodes.bury_node(claimer.conn, number, 2)
+    assert nodes.delete_dead_node(claimer.conn, number, 2)
     assert nodes.renew(claimer.conn, number, last) is None
     assert not see(claimer, number, beat=last).renewed
-    assert nodes.place(claimer.conn, number) is None
+    assert nodes.find_ctid(claimer.conn, number) is None
 
 
 def test_a_lease_is_not_prolonged_where_the_row_does_not_stand(claimer: Claimer, nodes: Nodes) -> None:
     here, there = register(claimer, nodes), register(claimer, nodes)
     old = beat(claimer, here)
-    assert nodes.renew(claimer.conn, here, old) not in (None, old.place)
-    for wrong in (Beat(Jsonb({})), old, beat(claimer, there)):
+    assert nodes.renew(claimer.conn, here, old) not in (None, old.ctid)
+    for wrong in (Heartbeat(Jsonb({})), old, beat(claimer, there)):
         assert nodes.renew(claimer.conn, here, wrong) is None
         assert not see(claimer, here, beat=wrong).renewed
 
@@ -221,14 +221,14 @@ def test_a_look_tells_of_claims_that_are_out_and_of_what_is_rare_when_asked(clai
     here = register(claimer, nodes)
     claimer.insert()
     sight = see(claimer, here, sweep=True)
-    assert (sight.holds, sight.strays, sight.expired) == (False, [], False)
+    assert (sight.has_running, sight.dead_nodes, sight.expired) == (False, [], False)
     claimer.conn.execute(b"UPDATE qworker.job SET state = 'running', node = %s, claimed_at = now()", (here,))
-    assert see(claimer, here).holds
-    assert not see(claimer, here, since=sight.at + 60).holds
+    assert see(claimer, here).has_running
+    assert not see(claimer, here, since=sight.at + 60).has_running
     claimer.conn.execute(b"UPDATE qworker.job SET node = %s", (here + 1,))
     sight = see(claimer, here, sweep=True)
-    assert (sight.holds, sight.strays) == (False, [here + 1])
-    assert see(claimer, here).strays == []
+    assert (sight.has_running, sight.dead_nodes) == (False, [here + 1])
+    assert see(claimer, here).dead_nodes == []
 
 
 @pytest.mark.parametrize("column", ["expires_at", "cancel_at"])
@@ -267,7 +267,7 @@ def test_a_job_that_was_lost_too_often_fails_as_others_do(
         claimer.claim(1)
         assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(1,)]
         if own:
-            assert len(nodes.lose(claimer.conn, TOKEN, job, 2, '{"cause": "lease"}', hooks)) == 1
+            assert len(nodes.record_node_loss(claimer.conn, TOKEN, job, 2, '{"cause": "lease"}', hooks)) == 1
         else:
             assert len(nodes.rescue(claimer.conn, 1, 2, hooks)) == 1
         assert claimer.row(job)["losses"] == losses
@@ -300,16 +300,16 @@ def test_days_that_are_over_are_emptied_and_the_others_kept(claimer: Claimer, no
             " 'default', 'noop', '{}' FROM (SELECT clock_timestamp() - make_interval(days => %(age)s)) AS x (t)",
             {"age": age},
         )
-    stale = nodes.stale_days(claimer.conn, 7)
+    stale = nodes.expired_days(claimer.conn, 7)
     assert len(stale) == len(set(stale)) == 23
-    assert sum(nodes.empty_day(claimer.conn, day) for day in stale) == 4
+    assert sum(nodes.truncate_history_day(claimer.conn, day) for day in stale) == 4
     kept = claimer.conn.execute("SELECT id FROM qworker.job_history ORDER BY id").fetchall()
     assert [age for (age,) in kept] == [0, 1, 6, 7]
 
 
 @pytest.mark.parametrize("keep", [1, 29])
 def test_today_and_tomorrow_are_never_among_the_days_that_are_over(claimer: Claimer, nodes: Nodes, keep: int) -> None:
-    stale = nodes.stale_days(claimer.conn, keep)
+    stale = nodes.expired_days(claimer.conn, keep)
     assert stale, "a ring of which nothing is ever emptied grows for ever"
     for days in (0, -1, *range(1, keep + 1)):
         day = claimer.conn.execute(
@@ -327,9 +327,9 @@ def test_a_day_that_somebody_reads_is_left_at_once(claimer: Claimer, nodes: Node
     with database.connect(autocommit=False) as reader:
         reader.execute("LOCK TABLE qworker.job_history IN ACCESS SHARE MODE")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            nodes.empty_day(claimer.conn, today)
-    assert nodes.empty_day(claimer.conn, today)
-    assert not nodes.empty_day(claimer.conn, today)
+            nodes.truncate_history_day(claimer.conn, today)
+    assert nodes.truncate_history_day(claimer.conn, today)
+    assert not nodes.truncate_history_day(claimer.conn, today)
 
 
 def test_failed_jobs_are_put_away_when_they_are_old(claimer: Claimer, nodes: Nodes) -> None:

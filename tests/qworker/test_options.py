@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from qworker.options import UNSET, Options
-from qworker.order import Order
+from qworker.order import JobSpec
 
 
 def test_an_unknown_option_is_refused_with_those_that_exist() -> None:
@@ -88,20 +88,20 @@ def test_later_words_win_and_the_rest_stays() -> None:
 
 
 def test_a_job_of_a_unique_task_may_be_none() -> None:
-    order = Order.of("t", Options.of({"unique_for": 60}), Options.of({"unique": False}))
-    assert (order.unique, order.period) == (False, None)
+    order = JobSpec.of("t", Options.of({"unique_for": 60}), Options.of({"unique": False}))
+    assert (order.unique, order.unique_seconds) == (False, None)
 
 
 def test_an_explicit_none_is_something_said() -> None:
-    order = Order.of("t", Options.of({"timeout": 30}), Options.of({"timeout": None}))
+    order = JobSpec.of("t", Options.of({"timeout": 30}), Options.of({"timeout": None}))
     assert order.overrides == '{"timeout": "none"}'
 
 
 def test_a_tasks_own_timeout_and_retry_are_not_copied_into_its_jobs() -> None:
-    assert Order.of("t", Options.of({"timeout": 30, "retry": 5}), Options()).overrides is None
+    assert JobSpec.of("t", Options.of({"timeout": 30, "retry": 5}), Options()).overrides is None
 
 
 def test_unique_for_alone_makes_the_arguments_the_key() -> None:
-    order = Order.of("t", Options(), Options.of({"unique_for": 60}))
-    assert (order.unique, order.period) == (True, 60.0)
-    assert Order.of("t", Options(), Options()).unique is False
+    order = JobSpec.of("t", Options(), Options.of({"unique_for": 60}))
+    assert (order.unique, order.unique_seconds) == (True, 60.0)
+    assert JobSpec.of("t", Options(), Options()).unique is False

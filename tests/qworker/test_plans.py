@@ -11,11 +11,11 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from qworker.claims import Claims
-from qworker.express import Express
+from qworker.express import PreparedStatement
 from qworker.migrations import migrate
-from qworker.nodes import NOWHERE, Beat, Nodes
+from qworker.nodes import NO_CTID, Heartbeat, Nodes
 from qworker.options import Options
-from qworker.order import Order
+from qworker.order import JobSpec
 from qworker.statements import load
 from qworkerd.embedded import EmbeddedPostgres
 from qworkerd.scheduler.scrub import LEAST
@@ -33,7 +33,7 @@ ERROR = '{"type": "Error"}'
 PAIRS = [queue for queue in ("default", "other") for _ in range(10)], [*range(10), *range(10)]
 BATCH = range(1, 65)
 
-claims, nodes, express = Claims(), Nodes(), Express(load("enqueue")["express"])
+claims, nodes, express = Claims(), Nodes(), PreparedStatement(load("enqueue")["express"])
 
 #: Where the living node's row stands, in each database.
 places: dict[str, str] = {}
@@ -51,12 +51,12 @@ def claim(conn: Connection, cursor: int) -> int:
     return len(rows)
 
 
-def beat(conn: Connection) -> Beat:
+def beat(conn: Connection) -> Heartbeat:
     """Return what the node says, once there is one; all that is watched is undone, so its row never moves."""
-    place = places.get(conn.info.dbname) or nodes.place(conn, LIVE) or NOWHERE
-    if place != NOWHERE:
+    place = places.get(conn.info.dbname) or nodes.find_ctid(conn, LIVE) or NO_CTID
+    if place != NO_CTID:
         places[conn.info.dbname] = place
-    return Beat(Jsonb({}), None, place)
+    return Heartbeat(Jsonb({}), None, place)
 
 
 def renew(conn: Connection) -> int:
@@ -64,11 +64,11 @@ def renew(conn: Connection) -> int:
 
 
 def look(conn: Connection, *, sweep: bool = False) -> int:
-    sight = nodes.look(
+    sight = nodes.poll(
         conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, scrub=(GONE // 2, GONE // 2 + LEAST),
-        due_from=recently(), since=recently(), doubts=True, sweep=sweep, beat=beat(conn),
+        due_from=recently(), since=recently(), with_writers=True, sweep=sweep, heartbeat=beat(conn),
     )  # fmt: skip
-    return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.holds, sight.expired])
+    return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.has_running, sight.expired])
 
 
 def cancel(conn: Connection, *jobs: int) -> int:
@@ -76,7 +76,7 @@ def cancel(conn: Connection, *jobs: int) -> int:
 
 
 def enqueue(conn: Connection, statement: str, key: str = "", delay: float | None = None) -> int:
-    order = Order.of("noop", Options(), Options() if delay is None else Options(delay=delay))
+    order = JobSpec.of("noop", Options(), Options() if delay is None else Options(delay=delay))
     rows = conn.execute(load("enqueue")[statement], {**order.parameters, "args": "{}", "key": key}).fetchall()
     return len(rows)
 
@@ -135,7 +135,7 @@ CASES = [
     Case("acknowledge", lambda c: len(claims.acknowledge(c, TOKEN, BATCH)), 64, ENDING, 256, 1_000),
     Case(
         "finish",
-        lambda c: len(claims.finish(c, TOKEN, 1, state="cancelled", error=ERROR, duration=1.0)),
+        lambda c: len(claims.end(c, TOKEN, 1, state="cancelled", error=ERROR, duration=1.0)),
         1,
         ENDING,
         3,
@@ -146,9 +146,9 @@ CASES = [
     Case("snooze", lambda c: len(claims.snooze(c, TOKEN, 1, delay=5.0)), 1, BY_ID, 2, 60),
     Case("fail", lambda c: len(claims.fail(c, TOKEN, 1, error=ERROR, hook=True)), 1, ENDING, 6, 60),
     Case("release", lambda c: len(claims.release(c, TOKEN, BATCH)), 64, BY_ID, 128, 1_500),
-    Case("held", lambda c: len(claims.held(c, TOKEN, BATCH)), 64, BY_ID, 64, 500),
+    Case("held", lambda c: len(claims.still_claimed(c, TOKEN, BATCH)), 64, BY_ID, 64, 500),
     # 32 indexes, and before PostgreSQL 17 each is descended anew for each id.
-    Case("settled", lambda c: len(claims.settled(c, TOKEN, [-job for job in BATCH])), 64, HISTORY, 64, 5_000),
+    Case("settled", lambda c: len(claims.already_archived(c, TOKEN, [-job for job in BATCH])), 64, HISTORY, 64, 5_000),
     Case("progress", lambda c: len(claims.progress(c, TOKEN, 1, "{}")), 1, BY_ID, 2, 60),
     # A scheduler's, for its own node
     Case("renew", renew, 1, set(), 1, 20),
@@ -158,10 +158,10 @@ CASES = [
     Case("look", look, 13, LOOKING, 100, 450),
     Case("look, sweeping", lambda c: look(c, sweep=True), 14, LOOKING, 200, 250, rare=True),
     Case("running", lambda c: len(nodes.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
-    Case("token_jobs", lambda c: len(nodes.token_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),
-    Case("release_token", lambda c: nodes.release_token(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000, rare=True),
-    Case("charge", lambda c: nodes.charge(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
-    Case("lose", lambda c: len(nodes.lose(c, TOKEN, 1, 3, ERROR, ["noop"])), 1, LOSING, 10, 60),
+    Case("token_jobs", lambda c: len(nodes.claim_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),
+    Case("release_token", lambda c: nodes.release_claim(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000, rare=True),
+    Case("charge", lambda c: nodes.record_crash(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
+    Case("lose", lambda c: len(nodes.record_node_loss(c, TOKEN, 1, 3, ERROR, ["noop"])), 1, LOSING, 10, 60),
     # A scheduler's, for all
     Case("promote", lambda c: len(nodes.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
     Case("rescue", lambda c: len(nodes.rescue(c, DEAD, 3, ["noop"])), 1_000, LOSING, 2_100, 25_000),
@@ -176,7 +176,7 @@ CASES = [
         rare=True,
     ),
     Case("unfinished", lambda c: nodes.unfinished(c, ["idle"]), 0, UNFINISHED, 3_000, 1_000, rare=True),
-    Case("forget_keys", nodes.forget_keys, 0, {"unique_key_until"}, 100, 100),
+    Case("forget_keys", nodes.delete_expired_keys, 0, {"unique_key_until"}, 100, 100),
     # A client's
     Case("express", enqueue_fast, 1, set(), 6, 60),
     Case("enqueue", lambda c: enqueue(c, "enqueue"), 1, set(), 6, 60),

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from qworker import App, ConfigurationError, DatabaseUnavailable, Task
 from qworker import pool as pool_module
-from qworker.patience import Impatient
+from qworker.patience import DeadlineConnection
 from qworker.pool import Pool
 from tests.database import Database
 from tests.lifecycle.proxy import Proxy
@@ -78,8 +78,8 @@ def test_a_child_that_ends_properly_leaves_its_parents_connection_alone(
         gc.collect()
 
     assert in_child(child) == 0
-    with app.pool.lend() as conn:
-        assert in_child(lambda: app.pool.put(conn)) == 0
+    with app.pool.connection() as conn:
+        assert in_child(lambda: app.pool.putconn(conn)) == 0
         conn.execute("SELECT 1")
     send.enqueue("parent")
     assert query(MINE) == [(1,)]
@@ -91,7 +91,7 @@ def test_a_fork_while_another_thread_uses_the_pool_does_not_hang_the_child(
     busy, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with app.pool.lend() as conn, pool_lock(app):
+        with app.pool.connection() as conn, pool_lock(app):
             conn.execute("SELECT 1")
             busy.set()
             done.wait(10)
@@ -108,7 +108,7 @@ def test_a_fork_while_another_thread_uses_the_pool_does_not_hang_the_child(
 
 
 def pool_lock(app: App) -> Any:
-    return app.pool._stocks[os.getpid()]._changed
+    return app.pool._per_process[os.getpid()]._changed
 
 
 def test_threads_share_few_connections(database: Database, query: Query) -> None:
@@ -117,22 +117,22 @@ def test_threads_share_few_connections(database: Database, query: Query) -> None
     app.pool = pool
 
     def work(_: int) -> None:
-        with pool.lend() as conn:
+        with pool.connection() as conn:
             conn.execute("SELECT pg_sleep(0.005)")
 
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(work, range(120)))
     assert query(MINE)[0][0] <= 3
-    assert len(pool._stocks[os.getpid()].owned) <= 3
+    assert len(pool._per_process[os.getpid()].owned) <= 3
     pool.close()
     until(lambda: query(MINE) == [(0,)])
 
 
 def test_a_pool_that_stays_busy_says_so(database: Database) -> None:
     pool = Pool(database.dsn, size=1, patience=0.05)
-    with pool.lend(), pytest.raises(DatabaseUnavailable, match=r"all 1 connections have been busy for 0\.05 s"):
-        pool.take()
-    with pool.lend() as conn:
+    with pool.connection(), pytest.raises(DatabaseUnavailable, match=r"all 1 connections have been busy for 0\.05 s"):
+        pool.getconn()
+    with pool.connection() as conn:
         conn.execute("SELECT 1")
     pool.close()
 
@@ -146,21 +146,21 @@ def test_a_server_that_hung_up_in_between_is_not_noticed(send: Task[..., None], 
 
 def test_a_server_that_hangs_up_meanwhile_is_said_and_got_over(app: App, query: Query) -> None:
     def work() -> None:
-        with app.pool.lend() as conn:
+        with app.pool.connection() as conn:
             query("SELECT pg_terminate_backend(%s, 5000)", conn.info.backend_pid)
             conn.execute("SELECT 1")
 
     with pytest.raises(DatabaseUnavailable, match=r"the database hung up: .*terminating connection"):
         work()
-    with app.pool.lend() as conn:
+    with app.pool.connection() as conn:
         conn.execute("SELECT 1")
-    assert len(app.pool._stocks[os.getpid()].owned) == 1
+    assert len(app.pool._per_process[os.getpid()].owned) == 1
 
 
 def test_a_connection_left_in_a_transaction_is_not_used_again(app: App) -> None:
-    with app.pool.lend() as conn:
+    with app.pool.connection() as conn:
         conn.execute("BEGIN")
-    with app.pool.lend() as other:
+    with app.pool.connection() as other:
         assert other is not conn
     assert conn.closed
 
@@ -172,7 +172,7 @@ def test_an_interrupted_statement_costs_its_connection_only(app: App) -> None:
     used = []
 
     def work() -> None:
-        with app.pool.lend() as conn:
+        with app.pool.connection() as conn:
             used.append(conn)
             conn.pgconn.send_query(b"SELECT pg_sleep(60)")
             raise Stop
@@ -180,23 +180,23 @@ def test_an_interrupted_statement_costs_its_connection_only(app: App) -> None:
     with pytest.raises(Stop):
         work()
     assert used[0].closed
-    with app.pool.lend() as other:
+    with app.pool.connection() as other:
         other.execute("SELECT 1")
 
 
 def test_connections_that_nobody_needs_are_closed(app: App, monkeypatch: pytest.MonkeyPatch, query: Query) -> None:
-    with app.pool.lend(), app.pool.lend():
+    with app.pool.connection(), app.pool.connection():
         pass
     assert query(MINE) == [(2,)]
     monkeypatch.setattr(pool_module, "IDLE", -1.0)
-    with app.pool.lend():
+    with app.pool.connection():
         pass
     until(lambda: query(MINE) == [(1,)])
 
 
 def test_an_app_that_is_forgotten_closes_its_connections(database: Database, query: Query) -> None:
     app = App(database.dsn)
-    with app.pool.lend():
+    with app.pool.connection():
         pass
     del app
     gc.collect()
@@ -216,21 +216,21 @@ def test_a_server_that_is_away_is_said_at_once_without_the_password(database: Da
 
 def test_a_wrong_password_is_said_at_once(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="password authentication failed"):
-        Pool(make_conninfo(database.dsn, password="wrong")).take()
+        Pool(make_conninfo(database.dsn, password="wrong")).getconn()
 
 
 def test_without_a_dsn_the_message_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "127.0.0.1")
     monkeypatch.setenv("PGPORT", "1")
     with pytest.raises(DatabaseUnavailable, match=r"of libpq's PG\* variables, as no DSN is set"):
-        Pool().take()
+        Pool().getconn()
 
 
 def test_an_unreadable_dsn_does_not_use_the_pool_up() -> None:
     pool = Pool("this is = no dsn", size=1, patience=0)
     for _ in range(3):
         with pytest.raises(ConfigurationError):
-            pool.take()
+            pool.getconn()
 
 
 def test_a_callable_is_asked_at_each_connect(database: Database) -> None:
@@ -244,10 +244,10 @@ def test_a_callable_is_asked_at_each_connect(database: Database) -> None:
 
     app = App(dsn)
     with pytest.raises(RuntimeError, match="no secret yet"):
-        app.pool.take()
-    with app.pool.lend(), app.pool.lend():
+        app.pool.getconn()
+    with app.pool.connection(), app.pool.connection():
         pass
-    with app.pool.lend():
+    with app.pool.connection():
         pass
     assert len(asked) == 3
     app.close()
@@ -257,7 +257,7 @@ def test_addresses_are_taken_from_the_environment_in_the_stated_order(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def name(app: App) -> str:
-        with app.pool.lend() as conn:
+        with app.pool.connection() as conn:
             found = conn.info.dbname
         app.close()
         return found
@@ -275,15 +275,15 @@ def test_when_no_answer_comes_on_one_connection_the_others_are_not_tried(databas
     """A proxy has lost its server: each of them would wait for as long."""
     with Proxy(database.dsn) as proxy:
         pool = Pool(proxy.dsn)
-        both = [pool.take(), pool.take()]
+        both = [pool.getconn(), pool.getconn()]
         for conn in both:
-            assert isinstance(conn, Impatient)
-            conn.patience = 0.2
-            pool.put(conn)
+            assert isinstance(conn, DeadlineConnection)
+            conn.answer_timeout = 0.2
+            pool.putconn(conn)
         proxy.forget()
-        with pytest.raises(DatabaseUnavailable, match=r"no answer for 0\.2 s"), pool.lend() as conn:
+        with pytest.raises(DatabaseUnavailable, match=r"no answer for 0\.2 s"), pool.connection() as conn:
             conn.execute("SELECT 1")
-        with pool.lend() as conn:
+        with pool.connection() as conn:
             assert conn not in both
             assert conn.execute("SELECT 1").fetchone() == (1,)
         pool.close()

@@ -16,7 +16,7 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworker.errors import SchemaError
 from qworker.migrations import migrate
-from qworker.nodes import NOWHERE, Nodes
+from qworker.nodes import NO_CTID, Nodes
 from qworker.rights import check
 from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
@@ -222,7 +222,7 @@ def test_a_worker_needs_no_more_than_the_page_grants(
     assert claims.retry(conn, 5, made[2].id, delay=0, error=error)
     assert claims.release(conn, 5, [made[3].id])
     nodes.promote(conn, due_from=0.0)
-    assert nodes.place(conn, node) not in (None, NOWHERE)
+    assert nodes.find_ctid(conn, node) not in (None, NO_CTID)
     for day in range(32):
         conn.execute("SELECT qworker.empty_day(%s)", [day])
     for forbidden in ("DROP TABLE qworker.job", "TRUNCATE qworker.job", "UPDATE qworker.migration SET name = ''"):
@@ -246,7 +246,7 @@ def test_a_viewer_sees_everything_and_changes_nothing(dsn: Callable[[str], str],
 def test_an_operator_changes_jobs_and_makes_none(dsn: Callable[[str], str], owner: App) -> None:
     task = owner.get_task("send")
     jobs: list[Job] = [task.options(unique=f"k{n}").enqueue(7) for n in range(3)]
-    with owner.pool.lend() as conn:
+    with owner.pool.connection() as conn:
         conn.execute(
             "UPDATE qworker.job SET state = 'failed', failed_at = now() WHERE id = ANY (%s)", [[jobs[0].id, jobs[1].id]]
         )

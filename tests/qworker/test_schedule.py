@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from qworker import App, ConfigurationError
-from qworker.schedule import GRACE, LIMIT, Schedule
+from qworker.schedule import MAX_MISSED_TICKS, TICK_GRACE, Schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -108,7 +108,7 @@ def test_missed_ticks_are_skipped_made_up_for_once_or_all() -> None:
 def test_a_tick_that_is_late_by_seconds_is_on_time_whatever_the_policy() -> None:
     tick = at(2026, 1, 1, 5)
     for misfire in ("skip", "once", "all"):
-        assert schedule("0 * * * *", misfire).due(tick - 3600, tick + GRACE / 2) == [tick]
+        assert schedule("0 * * * *", misfire).due(tick - 3600, tick + TICK_GRACE / 2) == [tick]
 
 
 def test_nothing_is_made_up_for_twice() -> None:
@@ -119,7 +119,7 @@ def test_nothing_is_made_up_for_twice() -> None:
 def test_making_up_for_a_year_of_minutes_is_bounded() -> None:
     last = at(2025, 1, 1)
     ticks = schedule("* * * * *", "all").due(last, at(2026, 1, 1))
-    assert (len(ticks), ticks[0]) == (LIMIT, last + 60)
+    assert (len(ticks), ticks[0]) == (MAX_MISSED_TICKS, last + 60)
 
 
 def test_the_newest_tick_is_found_however_long_ago() -> None:

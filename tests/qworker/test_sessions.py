@@ -55,7 +55,7 @@ def test_our_sessions_are_read_committed_whatever_the_databases_default(
     with connect(dsn, "test") as pooled:  # as behind a pooler, whose sessions are somebody else's
         pooled.execute(f"SET default_transaction_isolation = '{level}'".encode())
         pooled.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        pooler.bring(pooled, {"timezone": "UTC"})
+        pooler.send_settings_with_each_statement(pooled, {"timezone": "UTC"})
         assert pooled.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
         with pooled.transaction():
             assert pooled.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
@@ -101,9 +101,9 @@ def test_a_read_only_window_is_over_when_it_is_over(admin: Postgres, send: Task[
 def test_a_refused_write_closes_the_unused_connections_too(admin: Postgres, dsn: str, send: Task[..., None]) -> None:
     alter(admin, "SET default_transaction_read_only = on")
     app = App(dsn)
-    with app.pool.lend() as one, app.pool.lend() as two:
+    with app.pool.connection() as one, app.pool.connection() as two:
         assert read_only(one)
-    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), app.pool.lend() as conn:
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), app.pool.connection() as conn:
         conn.execute("CREATE TABLE mine ()")
     assert one.closed
     assert two.closed
@@ -198,7 +198,7 @@ def test_what_a_server_cannot_store_is_spelt_out_and_keeps_no_job_from_its_end(e
             assert claims.progress(conn, 1, job, text) == [job]
             assert claims.fail(conn, 1, job, error=text, hook=False) == [job]
         assert claims.retry(conn, 1, jobs[4], delay=9.0, error=json.dumps(error)) == [jobs[4]]
-        assert Nodes().charge(conn, 1, jobs[5], delay=9.0, error=json.dumps(error))
+        assert Nodes().record_crash(conn, 1, jobs[5], delay=9.0, error=json.dumps(error))
         assert app.job(jobs[0]).result == ['no \\ "\\U0001f389"', 1.5]
         assert app.job(jobs[1]).result == "\\U0001f389"
         for job in jobs[2:]:

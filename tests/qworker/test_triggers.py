@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from qworker import App, Refused, Task
+from qworker import App, InvalidOperation, Task
 from qworker.claims import Claims
 from qworker.connection import connect
 
@@ -80,7 +80,7 @@ def test_a_suppressed_job_is_an_error_and_leaves_no_key(
     admin: Postgres, task: Task[..., None], way: str, joined: bool
 ) -> None:
     admin.execute(_SUPPRESS)
-    with pytest.raises(Refused, match=r"did not store .* of task 'count'"):
+    with pytest.raises(InvalidOperation, match=r"did not store .* of task 'count'"):
         WAYS[way](task.using(admin) if joined else task)
     assert admin.execute("SELECT count(*) FROM qworker.unique_key").fetchone() == (0,)
 
@@ -93,7 +93,7 @@ def test_a_suppressed_job_is_an_error_of_the_sql_function(admin: Postgres) -> No
 
 def test_some_rows_suppressed_undo_the_whole_bulk(admin: Postgres, task: Task[..., None]) -> None:
     admin.execute(_SUPPRESS.replace("FOR EACH ROW", "FOR EACH ROW WHEN (NEW.args ->> 'n' = '7')"))
-    with pytest.raises(Refused, match="did not store a job of"):
+    with pytest.raises(InvalidOperation, match="did not store a job of"):
         task.enqueue_many((n,) for n in range(20))
     assert admin.execute("SELECT count(*) FROM qworker.job").fetchone() == (0,)
     assert task.enqueue_many((n,) for n in range(5)) == 5

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qworker import App, JobFailed, JobWasCancelled
+from qworker import App, JobCancelled, JobFailed
 from tests.database import Database
 from tests.qworkerd.conftest import Command
 from tests.qworkerd.test_visible import OBEYED
@@ -169,7 +169,7 @@ def test_whoever_waits_for_such_a_job_hears_how_it_ended(database: Database) -> 
             assert isinstance(raised.value.attempt, int)
         job_id = insert(database, "scheduled", **{column: value})
         if job_id and app.job(job_id).cancel():
-            with pytest.raises(JobWasCancelled):
+            with pytest.raises(JobCancelled):
                 app.job(job_id).wait(timeout=1)
 
 

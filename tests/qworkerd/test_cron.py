@@ -83,7 +83,7 @@ def test_a_release_that_is_withdrawn_leaves_its_schedule_to_the_old_one(
     old.enqueue(conn)
     (now,) = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     assert old.due_at <= now + AGAIN
-    Nodes().leave(conn, new._node.table.header.node)
+    Nodes().deregister(conn, new._node.table.header.node)
     old.enqueue(conn)
     assert declared(conn) == ["0 9 * * *"]
     conn.execute("UPDATE qworker.cron SET created_at = created_at - interval '1 day'")

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from qworker import PermanentError, Retry, TransientError
-from qworker.errors import Interrupt, JobCancelled, JobInterrupted, JobTimeout, Snooze
+from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt
 from qworker.retry import MAX_PAUSE
 from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned
 from qworkerd.policy import Policy
@@ -58,8 +58,8 @@ def test_the_nodes_cap_counts_as_the_policys() -> None:
         (ValueError(), {"only_on": (LookupError,)}, False),
         (TransientError(), {"only_on": (LookupError,)}, True),
         (SystemExit(1), {}, True),
-        (JobTimeout(), {"only_on": (LookupError,)}, True),
-        (JobTimeout(), {"never_on": (BaseException,)}, True),
+        (TimeoutInterrupt(), {"only_on": (LookupError,)}, True),
+        (TimeoutInterrupt(), {"never_on": (BaseException,)}, True),
         (Interrupt(), {}, True),
     ],
 )
@@ -103,22 +103,22 @@ def test_a_snooze_is_no_failure() -> None:
 
 
 def test_an_interrupted_job_is_handed_back() -> None:
-    assert judged(JobInterrupted(), attempt=99, told=True) == Returned()
+    assert judged(ShutdownInterrupt(), attempt=99, told=True) == Returned()
 
 
 def test_a_handler_that_raises_our_interrupt_itself_pays_for_the_attempt() -> None:
-    assert isinstance(judged(JobInterrupted(), attempt=1), Retried)
-    assert isinstance(judged(JobInterrupted(), attempt=3), Failed)
+    assert isinstance(judged(ShutdownInterrupt(), attempt=1), Retried)
+    assert isinstance(judged(ShutdownInterrupt(), attempt=3), Failed)
 
 
 def test_a_cancelled_job_is_over() -> None:
-    outcome = judged(JobCancelled())
+    outcome = judged(CancelInterrupt())
     assert isinstance(outcome, Ended)
     assert (outcome.state, outcome.duration, outcome.error["cause"]) == ("cancelled", 0.25, "cancelled")
 
 
 def test_a_timeout_says_how_long_it_was() -> None:
-    outcome = judged(JobTimeout())
+    outcome = judged(TimeoutInterrupt())
     assert isinstance(outcome, Retried)
     assert (outcome.error["cause"], outcome.error["message"]) == ("timeout", "still running after 5 s")
 
@@ -138,20 +138,20 @@ def wrapped(interrupt: BaseException) -> list[BaseException]:
 
 
 def test_an_interrupt_of_ours_decides_whatever_was_made_of_it() -> None:
-    for error in wrapped(JobInterrupted()):
+    for error in wrapped(ShutdownInterrupt()):
         assert judged(error, attempt=3, told=True) == Returned()
-    for error in wrapped(JobCancelled()):
+    for error in wrapped(CancelInterrupt()):
         ended = judged(error, attempt=3, told=True)
         assert isinstance(ended, Ended)
         assert ended.state == "cancelled"
-    for error in wrapped(JobTimeout()):
+    for error in wrapped(TimeoutInterrupt()):
         again = judged(error, timed_out=True)
         assert isinstance(again, Retried)
         assert (again.error["type"], again.error["cause"]) == ("qworker.errors.JobTimeout", "timeout")
 
 
 def test_an_interrupt_that_is_not_ours_decides_nothing_from_inside_of_another_error() -> None:
-    for error in wrapped(JobInterrupted()) + wrapped(JobCancelled()):
+    for error in wrapped(ShutdownInterrupt()) + wrapped(CancelInterrupt()):
         assert isinstance(judged(error, attempt=3), Failed)
 
 

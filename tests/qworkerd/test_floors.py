@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from qworker.claims import Claims
 from qworker.connection import connect
-from qworker.nodes import NOWHERE, PREPARED, Beat, Nodes, Sight
+from qworker.nodes import NO_CTID, PREPARED, Heartbeat, Nodes, PollResult
 from qworkerd.claim import draw_token
 from qworkerd.floors import Floors
 from qworkerd.scheduler import scrub as scrub_module
@@ -87,10 +87,10 @@ class Side:
             (floors, scrub), doubts = self.survey.begin(), self.survey.doubts
             returned = self.survey.returned
             yield "begun"
-            place = nodes.place(self.conn, self.number) or NOWHERE
-            sight = nodes.look(
+            place = nodes.find_ctid(self.conn, self.number) or NO_CTID
+            sight = nodes.poll(
                 self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, floors=floors,
-                scrub=scrub, doubts=doubts, beat=Beat(Jsonb({}), returned, place),
+                scrub=scrub, with_writers=doubts, heartbeat=Heartbeat(Jsonb({}), returned, place),
             )  # fmt: skip
             yield "executed"
             if not self.survey.take(sight):
@@ -273,7 +273,7 @@ class Machine(RuleBasedStateMachine):
     def die(self, chance: Random) -> None:
         """Have a worker killed and buried: the scheduler gives back what it held."""
         side, hand = self.some(chance)
-        nodes.release_token(self.conn, side.number, hand.token)
+        nodes.release_claim(self.conn, side.number, hand.token)
         side.floors.lower(side.scheduler)
         side.untold |= {row[1] for row in hand.rows}
         side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
@@ -297,9 +297,9 @@ class Machine(RuleBasedStateMachine):
         """Have a node replaced, as a deploy does; its jobs go back before its row goes."""
         side = self.sides[node]
         for hand in side.hands:
-            nodes.release_token(self.conn, side.number, hand.token)
+            nodes.release_claim(self.conn, side.number, hand.token)
             side.untold |= {row[1] for row in hand.rows}
-        nodes.leave(self.conn, side.number)
+        nodes.deregister(self.conn, side.number)
         for other in self.others(side):
             other.strange |= side.untold
         self.sides[node] = self.join()
@@ -421,13 +421,13 @@ class Room:
         #: The slice of the last look.
         self.scrubbed = (0, 0)
 
-    def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> Sight:
+    def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> PollResult:
         shown: dict[str, Any] = {
             "place": "(0,1)", "beats": {}, "returned": None, "fronts": [None] * len(self.floors.queues), "drawn": drawn,
             "writers": list(writers), "due_in": None, "cancels": [], "holds": False, "strays": [], "expired": False,
             "at": 0.0, "took": 0.0,
         }  # fmt: skip
-        return Sight(**shown | seen)
+        return PollResult(**shown | seen)
 
     def look(self, drawn: int = 10, writers: Sequence[str] = (), took: float = 0.0, **seen: Any) -> bool:
         """Look a second later; tell whether the survey wants another look at once."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from qworker.errors import JobCancelled, JobTimeout
+from qworker.errors import CancelInterrupt, TimeoutInterrupt
 from qworkerd.worker.gate import Gate
 
 STORM = Path(__file__).parent / "scripts" / "storm.py"
@@ -76,7 +76,7 @@ def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: Gate) -> None
             gate.call(handler, (), {}, deadline)
             outcomes["ok"] += 1
             assert time.monotonic() < end + 5
-        except JobTimeout:
+        except TimeoutInterrupt:
             outcomes["timeout"] += 1
             assert time.monotonic() >= deadline
     assert sum(outcomes.values()) == 10_000
@@ -85,14 +85,14 @@ def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: Gate) -> None
 
 def test_an_alarm_without_a_handler_does_nothing(gate: Gate) -> None:
     gate.fire()
-    gate.interrupt(JobCancelled)
+    gate.interrupt(CancelInterrupt)
     assert gate.call(lambda: 7, (), {}, inf) == 7
 
 
 def test_an_alarm_meant_for_an_earlier_job_does_not_hit_the_next(gate: Gate) -> None:
     gate.call(lambda: None, (), {}, time.monotonic() + 0.2)
     started = time.monotonic()
-    with pytest.raises(JobTimeout):
+    with pytest.raises(TimeoutInterrupt):
         gate.call(time.sleep, (10,), {}, started + 0.3)
     assert 0.29 <= time.monotonic() - started < 5
 
@@ -104,7 +104,7 @@ def test_a_swallowed_interrupt_comes_again(gate: Gate) -> None:
         while len(caught) < 3:
             try:
                 time.sleep(10)
-            except JobTimeout:
+            except TimeoutInterrupt:
                 caught.append(time.monotonic())
 
     deadline = time.monotonic() + 0.1
@@ -117,7 +117,7 @@ def test_a_swallowed_interrupt_comes_again(gate: Gate) -> None:
 def test_a_handler_that_used_the_timer_itself_does_not_leave_the_gate_deaf(gate: Gate, left: float) -> None:
     gate.call(signal.setitimer, (signal.ITIMER_REAL, left), {}, time.monotonic() + 10)
     assert gate.reclaim_timer()
-    with pytest.raises(JobTimeout):
+    with pytest.raises(TimeoutInterrupt):
         gate.call(time.sleep, (10,), {}, time.monotonic() + 0.1)
 
 
@@ -131,9 +131,9 @@ def test_a_timer_that_nobody_used_is_left_alone(gate: Gate) -> None:
 
 
 def test_cancelling_interrupts_the_handler(gate: Gate) -> None:
-    before = signal.signal(signal.SIGUSR1, lambda *_: gate.interrupt(JobCancelled))
+    before = signal.signal(signal.SIGUSR1, lambda *_: gate.interrupt(CancelInterrupt))
     try:
-        with pytest.raises(JobCancelled):
+        with pytest.raises(CancelInterrupt):
             gate.call(os.kill, (os.getpid(), signal.SIGUSR1), {}, inf)
     finally:
         signal.signal(signal.SIGUSR1, before)

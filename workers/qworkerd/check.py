@@ -115,7 +115,7 @@ def _application(report: Report, app: App, settings: Settings) -> None:
         timeout = settings.timeout if task.timeout is UNSET else task.timeout
         report.tasks[name] = {
             "queue": task.queue, "priority": task.priority, "timeout": timeout, "attempts": task.retry.attempts,
-            "on_failure": task.hook is not None, "place": task.place,
+            "on_failure": task.hook is not None, "place": task.location,
         }  # fmt: skip
         if task.queue not in settings.queues:
             report.warnings.append(

@@ -146,13 +146,13 @@ class Decision(Errand):
             claims.end_session(database, self._lost.pid, self._lost.role)
         match self._outcome:
             case PutOff(delay, bounced):
-                return claims.snooze(database, self.token, job, delay=delay, bounced=bounced)
+                return claims.snooze(database, self.token, job, delay=delay, unknown_task=bounced)
             case Retried(delay, error):
                 return claims.retry(database, self.token, job, delay=delay, error=self._text(error))
             case Failed(error, hook):
                 return claims.fail(database, self.token, job, error=self._text(error), hook=hook)
             case Ended(state, duration, error):
-                return claims.finish(database, self.token, job, state=state, error=self._text(error), duration=duration)
+                return claims.end(database, self.token, job, state=state, error=self._text(error), duration=duration)
 
     def simplify(self) -> None:
         """Keep of the error no more than its name."""

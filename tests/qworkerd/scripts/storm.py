@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from qworker.errors import JobTimeout
+from qworker.errors import TimeoutInterrupt
 from qworkerd.worker.gate import Gate
 
 #: Between two alarms, at most, in seconds. An alarm is answered in about three microseconds.
@@ -72,7 +72,7 @@ try:
                 try:
                     gate.call(handlers[outcomes["calls"] % len(handlers)], (), {}, now + deadline)
                     got = 1
-                except JobTimeout:
+                except TimeoutInterrupt:
                     got = 2
                 if got == 1:
                     outcomes["ok"] += 1
@@ -80,7 +80,7 @@ try:
                     outcomes["timeout"] += 1
                     outcomes["early"] += time.monotonic() < now + deadline
                 outcomes["calls"] += 1
-        except JobTimeout:
+        except TimeoutInterrupt:
             outcomes["escaped"] += 1
             outcomes["calls"] += 1
 finally:

@@ -45,7 +45,7 @@ def workers(node: NodeStatus) -> list[Mapping[str, Any]]:
 
 def times(node: NodeStatus, worker: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
     """Return since when and until when a worker runs its job, by the database's clock."""
-    return _shifted(node.seen_at, worker.get("ran"), -1), _shifted(node.seen_at, worker.get("left"), 1)
+    return _shifted(node.heartbeat_at, worker.get("ran"), -1), _shifted(node.heartbeat_at, worker.get("left"), 1)
 
 
 def span(since: datetime | None, until: datetime | None) -> str:

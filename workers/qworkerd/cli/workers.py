@@ -33,7 +33,7 @@ def workers(to: Target, *, for_programs: bool) -> None:
         as_json(nodes)
         return
     head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UP", "LAST BEAT")
-    table(head, [(n.id, n.name, n.version, n.queues, n.processes, _up(n), _beat(n)) for n in nodes])
+    table(head, [(n.id, n.name, n.version, n.queues, n.worker_count, _up(n), _beat(n)) for n in nodes])
     entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in running.workers(node)]
     if not entries:
         return
@@ -56,9 +56,9 @@ def _job(node: NodeStatus, worker: Mapping[str, Any]) -> str:
 
 
 def _up(node: NodeStatus) -> str:
-    return spell(max(0.0, (node.seen_at - node.started_at).total_seconds()))
+    return spell(max(0.0, (node.heartbeat_at - node.started_at).total_seconds()))
 
 
 def _beat(node: NodeStatus) -> str:
     silent = f"{spell(max(0.0, node.silent))} ago"
-    return f"{silent}, overdue" if node.silent > node.lease else silent
+    return f"{silent}, overdue" if node.silent > node.lease_seconds else silent

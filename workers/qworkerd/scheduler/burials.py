@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from qworker.nodes import Nodes, Sight
+from qworker.nodes import Nodes, PollResult
 from qworkerd import log
 from qworkerd.node import Node
 from qworkerd.reports import Reporter
@@ -57,7 +57,7 @@ class Burials:
         try:
             for claim in list(slot.open_claims()):
                 freed += self._settlement.settle(database, slot, claim)
-                if not self._nodes.token_jobs(database, self._node.table.header.node, claim.token):
+                if not self._nodes.claim_jobs(database, self._node.table.header.node, claim.token):
                     claim.close()
         finally:
             self._node.floors.lower(self._slot)  # also for what the dead had handed back and not told
@@ -76,14 +76,14 @@ class Burials:
         self._asked = min(self._since, self._earliest)
         return self._asked
 
-    def reconcile(self, database: Database, sight: Sight) -> int:
+    def reconcile(self, database: Database, sight: PollResult) -> int:
         """Free what the database says this node runs and no slot knows; return how many jobs.
 
         Those are claims that committed after their worker had died, or whose answer was lost. A look that has seen no
         claim at all saves the question which ones there are.
         """
         now = monotonic()
-        rows = self._nodes.running(database, self._node.table.header.node, self._asked) if sight.holds else []
+        rows = self._nodes.running(database, self._node.table.header.node, self._asked) if sight.has_running else []
         self._earliest = inf
         # Slots are read after the database: a token stands in its slot before the claim is sent.
         known = self._node.table.tokens()
@@ -93,7 +93,7 @@ class Burials:
         self._unknown = {token: self._unknown.get(token, now) for token in seen}
         freed = 0
         for token in [t for t, first in self._unknown.items() if now - first >= APART]:
-            freed += self._nodes.release_token(database, self._node.table.header.node, token)
+            freed += self._nodes.release_claim(database, self._node.table.header.node, token)
             del self._unknown[token]
         if freed:
             self._node.floors.lower(self._slot)

@@ -7,7 +7,7 @@ import psycopg
 from qworker.enqueue import fingerprint
 from qworker.nodes import Nodes
 from qworker.options import Options
-from qworker.order import Order
+from qworker.order import JobSpec
 from qworker.task import Task
 from qworkerd import log
 from qworkerd.node import Node
@@ -98,6 +98,6 @@ class Cron:
         return True
 
 
-def _order(task: Task[..., Any]) -> tuple[Order, str | None]:
-    order = Order.of(task.name, task.defaults, Options())
+def _order(task: Task[..., Any]) -> tuple[JobSpec, str | None]:
+    order = JobSpec.of(task.name, task.defaults, Options())
     return order, fingerprint({}) if order.unique is True else order.unique or None

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from qworker.nodes import NOWHERE, Beat, Nodes
+from qworker.nodes import NO_CTID, Heartbeat, Nodes
 from qworkerd import log
 from qworkerd.header import Header, boottime
 from qworkerd.node import Node
@@ -31,7 +31,7 @@ class Lease:
         self._log = log.get()
         #: What the database was last told; None: whatever it was, it is to be told anew.
         self.idle: bool | None = None
-        self._place = NOWHERE
+        self._place = NO_CTID
 
     @property
     def stands(self) -> bool:
@@ -47,15 +47,15 @@ class Lease:
             sent, number = boottime(), self._header.node
             place = self._nodes.renew(database, number, self.beat(returned))
             if place is None:  # the table was written anew, or it is the first time
-                self._place = self._nodes.place(database, number) or NOWHERE
+                self._place = self._nodes.find_ctid(database, number) or NO_CTID
                 place = self._nodes.renew(database, number, self.beat(returned))
             self.take(sent, place)
         elif not self._header.condemned:
             self._register(database)
 
-    def beat(self, returned: int | None) -> Beat:
+    def beat(self, returned: int | None) -> Heartbeat:
         """Return what to say with the next renewal; returned: the lowest place handed back lately."""
-        return Beat(self._state(), returned, self._place)
+        return Heartbeat(self._state(), returned, self._place)
 
     def take(self, sent: float, place: str | None) -> None:
         """Take in where the renewed row stands; None: it is gone. `sent` is when that was asked for (`boottime`)."""
@@ -82,7 +82,7 @@ class Lease:
     def leave(self, database: Database) -> None:
         """Strike the node off; nothing of it may run any more."""
         if self._header.node:
-            self._nodes.leave(database, self._header.node)
+            self._nodes.deregister(database, self._header.node)
             self._log.info("node.left", node=self._header.node)
             self._header.lease_until = 0.0
             self._header.node = 0

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from qworker.nodes import Nodes, Sight
+from qworker.nodes import Nodes, PollResult
 from qworkerd import log
 from qworkerd.header import boottime
 from qworkerd.node import Node
@@ -22,9 +22,9 @@ T = TypeVar("T")
 PIECEMEAL = "what it asks for is seen to by separate statements meanwhile: new jobs are found more slowly"
 
 #: What has been seen before the first look.
-NOTHING = Sight(
-    place=None, beats={}, returned=None, fronts=[], drawn=0, writers=[], due_in=None, cancels=[], holds=False,
-    strays=[], expired=False, at=0.0, took=0.0,
+NOTHING = PollResult(
+    ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[], has_running=False,
+    dead_nodes=[], expired=False, at=0.0, took=0.0,
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ class Lookout:
         #: Why the last look could not be had.
         self.failure = ""
 
-    def look(self, database: Database, *, renew: bool, sweep: bool) -> Sight:
+    def look(self, database: Database, *, renew: bool, sweep: bool) -> PollResult:
         """Look, and prolong the lease.
 
         When that fails, no duty goes with it: each part that a duty waits for is asked for by itself (`sees` tells).
@@ -54,11 +54,11 @@ class Lookout:
         sent, floors, survey, lease = boottime(), self._node.floors, self._survey, self._lease
         front, scrub = survey.begin(sweep=sweep)
         try:
-            sight = self._nodes.look(
+            sight = self._nodes.poll(
                 database, self._node.table.header.node, queues=floors.queues, priorities=floors.priorities,
-                floors=front, scrub=scrub, doubts=survey.doubts, sweep=sweep, due_from=self._due.start(self.sight.at),
+                floors=front, scrub=scrub, with_writers=survey.doubts, sweep=sweep, due_from=self._due.start(self.sight.at),
                 since=self._burials.since(survey.settled_at),
-                beat=lease.beat(survey.returned) if renew else None,
+                heartbeat=lease.beat(survey.returned) if renew else None,
             )  # fmt: skip
         except psycopg.Error as error:
             self.sees = False
@@ -72,7 +72,7 @@ class Lookout:
             return self.sight
         self.sees, self.failure = True, ""
         if renew and sight.renewed:
-            lease.take(sent, sight.place)
+            lease.take(sent, sight.ctid)
         elif renew:
             lease.renew(database, survey.returned)
         self.sight = sight
@@ -83,7 +83,7 @@ class Lookout:
             self.failure = str(error)
             self._log.error("scheduler.look_failed", error=self.failure.strip(), hint=PIECEMEAL)
 
-    def _piecemeal(self, database: Database, *, renew: bool) -> Sight:
+    def _piecemeal(self, database: Database, *, renew: bool) -> PollResult:
         """See by itself each thing that others wait for: what cannot be had is taken for "there may be something"."""
         node, nodes = self._node.table.header.node, self._nodes
 

@@ -10,7 +10,7 @@ import psycopg
 
 from qworker import migrations, rights
 from qworker.errors import SchemaError
-from qworker.nodes import Nodes, Sight
+from qworker.nodes import Nodes, PollResult
 from qworkerd import __version__, exits, log
 from qworkerd.bell import Bell, readable
 from qworkerd.header import boottime
@@ -84,8 +84,8 @@ class Scheduler:
         self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.lookout.sight)))
         self.duties.add("discard", DISCARD, self.retention.discard)
         self.duties.add("sequences", DISCARD, lambda d: sequences.report(d, settings.schema))
-        self.duties.add("keys", DISCARD, self.nodes.forget_keys)
-        self.duties.add("schedules", DISCARD, self.nodes.retire_cron)
+        self.duties.add("keys", DISCARD, self.nodes.delete_expired_keys)
+        self.duties.add("schedules", DISCARD, self.nodes.delete_unused_schedules)
         self.duties.add("truncate", TRUNCATE, self.retention.truncate)
         self.made = 0
         self.beat_due = 0.0
@@ -215,7 +215,7 @@ class Scheduler:
         if sweep:
             self.sweeps.note(monotonic(), monotonic() - began)
         if sweep or not self.lookout.sees:
-            self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.strays)))
+            self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.dead_nodes)))
             if sight.expired:
                 self.duties.attempt(database, "expire", self.retention.expire)
         if sight.waiting or not self.lookout.sees:
@@ -229,12 +229,12 @@ class Scheduler:
                 self.aim(sight)
         if again:
             self.look_due = 0.0
-        self.duties.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.beats)))
+        self.duties.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.heartbeats)))
         self.duties.do(database)
         if self.node.settings.drain:
             self.duties.attempt(database, "drain", self.check_empty)
 
-    def aim(self, sight: Sight) -> None:
+    def aim(self, sight: PollResult) -> None:
         """Look again when the next job or tick is due, if that is sooner."""
         soon = min(BEAT if sight.due_in is None else sight.due_in, self.cron.due_at - sight.at)
         # What is due and still there is somebody else's: locked, or taken by another node.
@@ -253,7 +253,7 @@ class Scheduler:
 
     def check_empty(self, database: Database) -> None:
         """With --drain: two looks in a row that find no work end the node."""
-        seen = self.lookout.sight.waiting or self.lookout.sight.holds
+        seen = self.lookout.sight.waiting or self.lookout.sight.has_running
         empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
         self.empty_looks = self.empty_looks + 1 if empty else 0
         if self.empty_looks > 1:

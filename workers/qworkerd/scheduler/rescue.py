@@ -41,7 +41,7 @@ class Rescue:
             for other, (beat, _) in beats.items()
         }
         for other, (beat, since) in list(self._watch.items()):
-            if now - since >= beats[other][1] and self._nodes.bury_node(database, other, beat):
+            if now - since >= beats[other][1] and self._nodes.delete_dead_node(database, other, beat):
                 self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
                 del self._watch[other]
                 dead.append(other)

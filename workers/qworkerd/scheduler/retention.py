@@ -27,9 +27,9 @@ class Retention:
 
     def truncate(self, database: Database) -> None:
         """Empty the days of the history that are over; a day that somebody reads is left for the next time."""
-        for day in self._nodes.stale_days(database, self._settings.keep_history):
+        for day in self._nodes.expired_days(database, self._settings.keep_history):
             try:
-                if self._nodes.empty_day(database, day):
+                if self._nodes.truncate_history_day(database, day):
                     self._log.info("history.truncated", day=day)
             except psycopg.errors.LockNotAvailable:
                 self._log.info("history.in_use", day=day)

@@ -47,7 +47,7 @@ class Settlement:
         the death is charged, what was not started goes back. Jobs that somebody has locked are left for the next time.
         """
         token, node = claim.token, self._node.table.header.node
-        held = {job.id: job for job in self._nodes.token_jobs(database, node, token)}
+        held = {job.id: job for job in self._nodes.claim_jobs(database, node, token)}
         done, unknown = self._read(claim, held)
         spared, freed, failed = [job for _, job, _ in done], 0, None
         for errand in sort(done):
@@ -74,7 +74,7 @@ class Settlement:
             freed += sum(self._lose(database, token, held[job], slot) for job in unknown)
         # Should one of them be locked, it goes back next time: it is not the last of those that were finished.
         claim.mark(unknown, Status.UNSTARTED)
-        freed += self._nodes.release_token(database, node, token, spared)
+        freed += self._nodes.release_claim(database, node, token, spared)
         if failed is not None:
             raise failed
         return freed
@@ -112,7 +112,7 @@ class Settlement:
     def _lose(self, database: Database, token: int, job: HeldJob, slot: Slot) -> int:
         """Give back a job that may have a part in the death: `max_losses` times, and from now on without neighbours."""
         record = self._record(slot, job, "the worker died before the outcome of this job was stored")
-        lost = self._nodes.lose(
+        lost = self._nodes.record_node_loss(
             database, token, job.id, self._node.settings.max_losses, json.dumps(record), self._node.hooks
         )
         self._reporter.submit_losses(lost, record)
@@ -133,11 +133,13 @@ class Settlement:
         error = json.dumps(record)
         facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
         if job.cancelled:
-            self._claims.finish(database, token, job.id, state="cancelled", error=error, duration=0.0)
+            self._claims.end(database, token, job.id, state="cancelled", error=error, duration=0.0)
             self._log.warning("job.cancelled", **facts)
             return 0
         if cause in BLAMELESS:
-            lost = self._nodes.lose(database, token, job.id, self._node.settings.max_losses, error, self._node.hooks)
+            lost = self._nodes.record_node_loss(
+                database, token, job.id, self._node.settings.max_losses, error, self._node.hooks
+            )
             self._reporter.submit_losses(lost, record)
             return len(lost)
         task = self._tasks.get(job.task)
@@ -150,7 +152,7 @@ class Settlement:
                 self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=True))
             return 0
         delay = policy.retry.delay(job.attempt) if cause == "timeout" else 0.0
-        if not self._nodes.charge(database, token, job.id, delay=delay, error=error):
+        if not self._nodes.record_crash(database, token, job.id, delay=delay, error=error):
             return 0
         self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
         self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=False))

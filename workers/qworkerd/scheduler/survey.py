@@ -4,7 +4,7 @@ from collections import deque
 from operator import lt
 from time import monotonic
 
-from qworker.nodes import PREPARED, Sight
+from qworker.nodes import PREPARED, PollResult
 from qworkerd.floors import Floors
 from qworkerd.scheduler.scrub import DEAR, Scrub
 
@@ -94,29 +94,29 @@ class Survey:
         if returned is not None:
             self._untold = returned if self._untold is None else min(returned, self._untold)
 
-    def take(self, sight: Sight) -> bool:
+    def take(self, sight: PollResult) -> bool:
         """Raise the floors to what a look has shown; tell whether another one is due at once."""
         now = monotonic()
         if sight.renewed and self._untold is not None:
             self._told.append((now, self._untold))
             self._untold = None
         fell, self._fell = self._fell, self._fall_back(sight)
-        floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.fronts]
+        floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.first_available]
         fallen_to = self.settled_at
         dear, anew, self._anew = sight.took > DEAR, self._anew, False
         again = (self._settle(sight) and dear and anew) or self._fell
         if self._fell:
             self.settled_at = fallen_to  # for the next look: what lingered may have been a claim
         if anew and not dear:
-            self._scrub.trust(min(sight.drawn if front is None else front - 1 for front in sight.fronts))
+            self._scrub.trust(min(sight.last_seq if front is None else front - 1 for front in sight.first_available))
         self._scrub.take(sight.took)
         before, self._seen = self._seen, self._began
-        if now - before > MISSED or self._nodes - sight.beats.keys():
+        if now - before > MISSED or self._nodes - sight.heartbeats.keys():
             floors, again = [0] * len(floors), True
-        elif sight.returned is not None:
-            floors = [min(floor, sight.returned - 1) for floor in floors]
+        elif sight.released_seq is not None:
+            floors = [min(floor, sight.released_seq - 1) for floor in floors]
             again = again or any(map(lt, floors, self._floors.front()))
-        self._nodes = frozenset(sight.beats)
+        self._nodes = frozenset(sight.heartbeats)
         self._floors.set(floors, self._returns)
         if fell:
             self._floors.swept = 0.0  # what has come to light waits for a sweep
@@ -128,7 +128,7 @@ class Survey:
         if self._lingering:
             self._floors.fall(min(places for places, _ in self._lingering.values()))
 
-    def _fall_back(self, sight: Sight) -> bool:
+    def _fall_back(self, sight: PollResult) -> bool:
         """Settle for what was settled before those began who lingered and are gone; tell whether there are any."""
         gone = self._lingering.keys() - set(sight.writers)
         for writer in gone:
@@ -136,7 +136,7 @@ class Survey:
             self._settled, self.settled_at = min(places, self._settled), min(at, self.settled_at)
         return bool(gone)
 
-    def _settle(self, sight: Sight) -> bool:
+    def _settle(self, sight: PollResult) -> bool:
         """Find out which places are settled; tell whether there are more than before.
 
         It is for the next look to use: this one may have begun before they were.
@@ -153,9 +153,9 @@ class Survey:
                 self._settled, self.settled_at, self._pending = places, at, None
         if self._pending is None and self.doubts:
             if writers:
-                self._pending = sight.drawn, self._at, writers, self._began
+                self._pending = sight.last_seq, self._at, writers, self._began
             else:
-                self._settled, self.settled_at = sight.drawn, self._at
+                self._settled, self.settled_at = sight.last_seq, self._at
         self._at = sight.at
-        self.doubts = bool(self._pending or self._lingering) or sight.drawn > self._settled or sight.holds
+        self.doubts = bool(self._pending or self._lingering) or sight.last_seq > self._settled or sight.has_running
         return self._settled > before

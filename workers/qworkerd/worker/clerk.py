@@ -255,7 +255,7 @@ class Clerk:
         gone = len(changed)
         if gone < len(errand.ids):
             missing = set(errand.ids).difference(changed)
-            locked = self._claims.held(database, errand.token, missing)
+            locked = self._claims.still_claimed(database, errand.token, missing)
             if lost := missing - locked:
                 self._write_off(errand, database, lost)
             gone += len(lost)
@@ -280,7 +280,7 @@ class Clerk:
     def _write_off(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
         """These jobs no longer carry our token: an earlier try has settled them, or they were taken from us."""
         if errand.uncertain:
-            lost = lost - self._claims.settled(database, errand.token, lost)
+            lost = lost - self._claims.already_archived(database, errand.token, lost)
         if errand.uncertain and isinstance(errand, Decision):  # a retry that was executed leaves no trace to tell by
             self._log.info("job.settled_unheard", jobs=sorted(lost), hint="the answer was lost with the connection")
         elif lost:

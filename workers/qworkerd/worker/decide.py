@@ -5,7 +5,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
-from qworker.errors import Interrupt, JobCancelled, JobInterrupted, JobTimeout, Snooze, TransientError
+from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
 from qworker.retry import MAX_PAUSE
 from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned
 from qworkerd.policy import Policy
@@ -78,12 +78,12 @@ def decide(
     if (snooze := _snooze(error)) is not None:
         return PutOff(min(snooze.seconds, MAX_PAUSE))
     interrupt = interrupt_of(error, ours=told or timed_out)
-    if isinstance(interrupt, JobInterrupted) and told:
+    if isinstance(interrupt, ShutdownInterrupt) and told:
         return Returned()
-    if isinstance(interrupt, JobCancelled):
+    if isinstance(interrupt, CancelInterrupt):
         return Ended("cancelled", duration, describe(error, attempt, "cancelled"))
-    record = describe(error, attempt, "timeout" if isinstance(interrupt, JobTimeout) else None)
-    if isinstance(interrupt, JobTimeout):
+    record = describe(error, attempt, "timeout" if isinstance(interrupt, TimeoutInterrupt) else None)
+    if isinstance(interrupt, TimeoutInterrupt):
         record["type"] = name_of(type(interrupt))
         record["message"] = f"still running after {policy.timeout:g} s"
     if attempt >= policy.max_attempts or not (interrupt is not None or _allows(policy, error)):

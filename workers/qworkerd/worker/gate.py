@@ -7,7 +7,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-from qworker.errors import Interrupt, JobTimeout
+from qworker.errors import Interrupt, TimeoutInterrupt
 
 #: What is due and what the kernel says may differ by this much: both clocks are read one after the other (seconds).
 _TIMER_TOLERANCE = 0.1
@@ -65,7 +65,7 @@ class Gate:
         self._armed = monotonic() + self._repeat
         setitimer(ITIMER_REAL, self._repeat)
         self.fired = self._deadline
-        raise JobTimeout
+        raise TimeoutInterrupt
 
     @property
     def is_open(self) -> bool:

@@ -10,8 +10,8 @@ from psycopg_pool import ConnectionPool
 
 from qworker.connection import conninfo
 from qworker.errors import QworkerError
-from qworker.patience import Impatient, waiting
-from qworker.pooler import heed
+from qworker.patience import DeadlineConnection, answer_timeout_set
+from qworker.pooler import detect
 from qworkerd.node import Node
 from qworkerd.outcome import Session
 from qworkerd.slots import Slot
@@ -48,8 +48,8 @@ class Lending:
         """Return a connection that is not in a transaction; raises psycopg_pool.PoolTimeout when there is none."""
         if self._pool is None:
             self._pool = ConnectionPool(
-                self._conninfo, connection_class=Impatient, min_size=1, max_size=1, num_workers=1, timeout=10.0,
-                open=True, check=ConnectionPool.check_connection, configure=heed, name="handlers",
+                self._conninfo, connection_class=DeadlineConnection, min_size=1, max_size=1, num_workers=1, timeout=10.0,
+                open=True, check=ConnectionPool.check_connection, configure=detect, name="handlers",
             )  # fmt: skip
         connection = self._pool.getconn()
         reset_client(connection)
@@ -85,7 +85,7 @@ class Lending:
                 ended = self._ended(connection, transaction)
                 self._roll_back(connection, transaction)
                 return ended
-            with waiting(connection, COMMIT):
+            with answer_timeout_set(connection, COMMIT):
                 _check(connection)
                 if transaction is not None:
                     look(connection, self._roles)
@@ -110,7 +110,7 @@ class Lending:
         if transaction is None or connection.pgconn.transaction_status == TransactionStatus.INERROR:
             return None
         try:
-            with waiting(connection, ROLLBACK):
+            with answer_timeout_set(connection, ROLLBACK):
                 look(connection, self._roles)
         except TransactionEnded as ended:
             return None if connection.closed else ended
@@ -122,7 +122,7 @@ class Lending:
         """Undo what the handler has done; where that fails the pool closes the connection, which does it too."""
         if connection.closed:
             return
-        with suppress(psycopg.Error), waiting(connection, ROLLBACK):
+        with suppress(psycopg.Error), answer_timeout_set(connection, ROLLBACK):
             if transaction is None:
                 connection.rollback()
             else:

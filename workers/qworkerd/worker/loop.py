@@ -8,7 +8,7 @@ from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 from types import FrameType
 from typing import Any
 
-from qworker.errors import Interrupt, JobCancelled, JobInterrupted
+from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt
 from qworkerd import exits, log
 from qworkerd.bell import Bell, readable
 from qworkerd.header import Header
@@ -228,7 +228,7 @@ class Worker:
     def on_quit(self, _signum: int, _frame: FrameType | None) -> None:
         """Leave now."""
         self.stopping = True
-        self.interrupt(JobInterrupted)
+        self.interrupt(ShutdownInterrupt)
 
     def on_cancel(self, _signum: int, _frame: FrameType | None) -> None:
         """End the running job if it is the one somebody has cancelled."""
@@ -236,7 +236,7 @@ class Worker:
             self.slot.floats[Slot.DEADLINE] = min(
                 self.slot.floats[Slot.DEADLINE], monotonic() + self.node.settings.kill_grace
             )
-            self.interrupt(JobCancelled)
+            self.interrupt(CancelInterrupt)
 
     def interrupt(self, error: type[Interrupt]) -> None:
         """Raise in the handler, once for each job: its cleanup is not interrupted by the signal's repetition."""

@@ -120,12 +120,12 @@ class Runner:
         ended = monotonic()
         if self._forks.strayed:
             os._exit(1)  # the handler has forked, and its child came back here
-        if job.lent is not None:
+        if job.borrowed_connection is not None:
             last = partial(self._complete, job, claim.token, ended, result) if whole else None
-            spoiled = self._lending.take_back(job.lent, commit=raised is None, last=last)
+            spoiled = self._lending.take_back(job.borrowed_connection, commit=raised is None, last=last)
             if raised is None or (isinstance(spoiled, TransactionEnded) and isinstance(raised, Exception)):
                 raised = spoiled
-        committed = whole and raised is None and job.lent is not None
+        committed = whole and raised is None and job.borrowed_connection is not None
         if raised is None and result is None and not whole and ended - now < _INSTANT:
             claim.statuses[place] = Status.SUCCEEDED
             self._clerk.done.append((claim, job_id, None))
@@ -194,7 +194,7 @@ class Runner:
         )  # fmt: skip
         self._tell(outcome, raised, duration, policy)
         if isinstance(outcome, Retried | Failed):
-            outcome = replace(outcome, lost=self._lending.lost if job.lent is not None else None)
+            outcome = replace(outcome, lost=self._lending.lost if job.borrowed_connection is not None else None)
             return self._report(outcome, row, raised)
         return outcome
 

@@ -8,7 +8,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from qworker.errors import PermanentError
-from qworker.patience import waiting
+from qworker.patience import answer_timeout_set
 from qworker.pooler import is_pooled
 
 #: How long the server may take to reset a session, until the connection is given up (seconds).
@@ -90,7 +90,7 @@ def reset(connection: psycopg.Connection[Any]) -> None:
     if connection.closed:
         return
     try:
-        with waiting(connection, RESET_TIMEOUT):
+        with answer_timeout_set(connection, RESET_TIMEOUT):
             connection.autocommit = True
             psycopg.ClientCursor(connection).execute(_RESET_POOLED if is_pooled(connection) else _RESET)
     except psycopg.Error:
