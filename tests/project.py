@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from qworkerd.settings import kinds, option
+from qworkerd.settings import field_specs, option
 from tests.waiting import until
 
 #: Runs what it is told, in one namespace, and says when it is done.
@@ -25,7 +25,7 @@ for line in sys.stdin:
 """
 READY = '"event": "supervisor.ready"'
 #: The options of a node: a command line of nothing else starts one.
-OPTIONS = {option(name) for name in kinds()}
+OPTIONS = {option(name) for name in field_specs()}
 
 
 class Project:

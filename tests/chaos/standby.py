@@ -8,7 +8,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworkerd import binaries
 from qworkerd.embedded import EmbeddedPostgres, reason
-from qworkerd.scratch import Scratch
+from qworkerd.scratch import TempDir
 from tests.waiting import until
 
 
@@ -25,7 +25,7 @@ class Standby(EmbeddedPostgres):
 
     def _create(self) -> None:
         who = self._account = binaries.account()
-        self._scratch = Scratch(binaries.base(who), shared=who is not None)
+        self._scratch = TempDir(binaries.base(who), shared=who is not None)
         self.bindir = binaries.reach(binaries.find(), who, self.folder)
         data = self.folder / "data"
         data.mkdir(mode=0o700)

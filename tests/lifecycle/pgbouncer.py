@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from qworkerd import binaries, leash
 from qworkerd.embedded import free_port
-from qworkerd.scratch import Scratch
+from qworkerd.scratch import TempDir
 from tests.waiting import until
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
@@ -42,7 +42,7 @@ class PgBouncer:
     def __enter__(self) -> Self:
         assert PROGRAM, "pgbouncer is missing"
         who = binaries.account()
-        self._scratch = Scratch(binaries.base(who), shared=who is not None)
+        self._scratch = TempDir(binaries.base(who), shared=who is not None)
         folder = self._scratch.path / "pgbouncer"
         folder.mkdir()
         there = self._there

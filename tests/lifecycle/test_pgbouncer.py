@@ -123,7 +123,7 @@ SETTING = "SELECT nullif(current_setting('app.tenant', true), ''), current_user:
 @pytest.mark.parametrize("begin", ["lend", "begin"])
 def test_what_a_handler_sets_stays_in_no_session_of_the_pooler(pgbouncer: PgBouncer, begin: str) -> None:
     node = make_node(App(), Settings(dsn=pgbouncer.dsn, processes=1))
-    node.table.slots[0].occupy(Role.WORKER, 1, inf, 0.0)
+    node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)
     lending = Lending(node, node.table.slots[0])
     with psycopg.connect(pgbouncer.dsn) as other:
         before = other.execute(SETTING, prepare=False).fetchone()

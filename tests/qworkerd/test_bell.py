@@ -10,41 +10,41 @@ import sys
 
 import pytest
 
-from qworkerd.bell import Bell, readable
+from qworkerd.bell import WakeupPipe, readable
 from tests.qworkerd.test_signals import state
 from tests.waiting import until
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def bell() -> WakeupPipe:
+    return WakeupPipe()
 
 
-def rings(bell: Bell) -> bool:
+def rings(bell: WakeupPipe) -> bool:
     return bool(select.select([bell.fd], [], [], 0)[0])
 
 
-def test_a_ring_is_heard_until_it_is_silenced(bell: Bell) -> None:
+def test_a_ring_is_heard_until_it_is_silenced(bell: WakeupPipe) -> None:
     assert not rings(bell)
-    bell.ring()
-    bell.ring()
+    bell.wake()
+    bell.wake()
     assert rings(bell)
-    bell.silence()
+    bell.clear()
     assert not rings(bell)
 
 
-def test_silencing_what_does_not_ring_returns_at_once(bell: Bell) -> None:
-    bell.silence()
+def test_silencing_what_does_not_ring_returns_at_once(bell: WakeupPipe) -> None:
+    bell.clear()
     assert not rings(bell)
 
 
-def test_a_bell_that_nobody_hears_can_be_rung_for_ever(bell: Bell) -> None:
+def test_a_bell_that_nobody_hears_can_be_rung_for_ever(bell: WakeupPipe) -> None:
     for _ in range(100_000):
-        bell.ring()
+        bell.wake()
     assert rings(bell)
 
 
-def test_a_waiting_process_wakes(bell: Bell) -> None:
+def test_a_waiting_process_wakes(bell: WakeupPipe) -> None:
     waiting, ready = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -52,11 +52,11 @@ def test_a_waiting_process_wakes(bell: Bell) -> None:
         heard = select.select([bell.fd], [], [], 10)[0]
         os._exit(0 if heard else 1)
     os.read(waiting, 1)
-    bell.ring()
+    bell.wake()
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def test_one_ring_wakes_one_of_several_workers(bell: Bell) -> None:
+def test_one_ring_wakes_one_of_several_workers(bell: WakeupPipe) -> None:
     """As idle workers wait: a ring for one job must not have them all claim."""
     answers, say = os.pipe()
     pids = []
@@ -67,7 +67,7 @@ def test_one_ring_wakes_one_of_several_workers(bell: Bell) -> None:
             poll.register(bell.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
             os.write(say, b"r")
             poll.poll()
-            bell.silence()
+            bell.clear()
             os.write(say, b"w")
             signal.pause()
         pids.append(pid)
@@ -76,7 +76,7 @@ def test_one_ring_wakes_one_of_several_workers(bell: Bell) -> None:
         ready += os.read(answers, 4)
     for pid in pids:
         until(state(pid, "S"), what="a worker sleeps")
-    bell.ring()
+    bell.wake()
     woken = os.read(answers, 4)
     more = select.select([answers], [], [], 0.05)[0]
     for pid in pids:
@@ -87,20 +87,20 @@ def test_one_ring_wakes_one_of_several_workers(bell: Bell) -> None:
     assert not more
 
 
-def test_descriptors_may_have_high_numbers(bell: Bell) -> None:
+def test_descriptors_may_have_high_numbers(bell: WakeupPipe) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
     high = fcntl.fcntl(bell.fd, fcntl.F_DUPFD, 2000)
     try:
         assert readable([high], 0.0) == []
-        bell.ring()
+        bell.wake()
         assert readable([high, bell.fd], 5.0) == [high, bell.fd]
     finally:
         os.close(high)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_a_signal_rings(bell: Bell) -> None:
+def test_a_signal_rings(bell: WakeupPipe) -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     fd = signal.set_wakeup_fd(bell.write_fd, warn_on_full_buffer=False)
     try:
@@ -111,7 +111,7 @@ def test_a_signal_rings(bell: Bell) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_programs_that_jobs_start_do_not_hold_the_bell(bell: Bell) -> None:
+def test_programs_that_jobs_start_do_not_hold_the_bell(bell: WakeupPipe) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", "import os; print(os.listdir('/proc/self/fd'))"],
         capture_output=True, text=True, check=True, close_fds=False,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from qworkerd.settings import kinds
+from qworkerd.settings import field_specs
 from tests.database import Database
 from tests.qworkerd.conftest import Command
 
@@ -32,7 +32,7 @@ def test_all_is_well(command: Command, shop: Path, database: Database) -> None:
 
 def test_every_setting_is_shown_with_its_origin(command: Command, shop: Path) -> None:
     found = report(command, "--app", "shop:app", "--lease", 40, env={"MAX_CONCURRENT_JOBS": "3"})["settings"]
-    assert set(found) == set(kinds())
+    assert set(found) == set(field_specs())
     assert found["lease"] == {"value": 40.0, "origin": "--lease"}
     assert found["processes"] == {"value": 3, "origin": "$MAX_CONCURRENT_JOBS"}
     assert found["app"] == {"value": "shop:app", "origin": "--app"}

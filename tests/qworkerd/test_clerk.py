@@ -11,7 +11,7 @@ from qworker import App
 from qworker.claims import Claims
 from qworker.connection import connect
 from qworkerd.claim import Claim, Status, draw_token
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.outcome import Failed, PutOff, Retried, Succeeded, load
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
@@ -28,9 +28,9 @@ class Desk:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.node: Node = make_node(App(), Settings(dsn=database.dsn, processes=1))
+        self.node: NodeContext = make_node(App(), Settings(dsn=database.dsn, processes=1))
         self.slot: Slot = self.node.table.slots[0]
-        self.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+        self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         self.conn = connect(database.dsn, "test")
         self.clerk = Clerk(self.node, self.slot, "test")
         self.clerk.start()

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from qworkerd.cli.main import main
 from qworkerd.cli.run import survey
-from qworkerd.settings import NOT_ON_COMMAND_LINE, kinds, option
-from qworkerd.target import aim
+from qworkerd.settings import NOT_ON_COMMAND_LINE, field_specs, option
+from qworkerd.target import resolve
 from tests.database import Database
 from tests.waiting import until
 
@@ -137,7 +137,7 @@ def test_looking_at_the_schema_leaves_no_connection(
     shop: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QWORKER_DSN", database.dsn)
-    survey(aim({"app": "shop:app"}))
+    survey(resolve({"app": "shop:app"}))
     conn = database.connect()
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qworker start'"
     until(lambda: conn.execute(query).fetchone() == (0,))
@@ -145,7 +145,7 @@ def test_looking_at_the_schema_leaves_no_connection(
 
 def test_every_setting_is_an_option_and_its_help_says_the_default() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"]).stdout.split())
-    for name, kind in kinds().items():
+    for name, kind in field_specs().items():
         if name in NOT_ON_COMMAND_LINE:
             assert option(name) not in text
         else:

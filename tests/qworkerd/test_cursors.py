@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qworkerd.floors import Floors
+from qworkerd.floors import Watermarks
 from qworkerd.slots import SlotTable
 from qworkerd.worker import cursors as module
 from qworkerd.worker.cursors import CHEAP, EVERY, SHARE, Cursors
@@ -21,12 +21,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def floors() -> Floors:
-    return Floors(SlotTable(1), ["a", "b"])
+def floors() -> Watermarks:
+    return Watermarks(SlotTable(1), ["a", "b"])
 
 
 @pytest.fixture
-def swept(clock: Clock, floors: Floors) -> Floors:
+def swept(clock: Clock, floors: Watermarks) -> Watermarks:
     """Floors from which somebody has just swept."""
     floors.swept = clock.now
     return floors
@@ -51,7 +51,7 @@ def begins(cursors: Cursors, size: int = 10) -> dict[int, int]:
     return {pair: seq for pair, seq in enumerate(starts) if seq}
 
 
-def test_a_claim_begins_behind_the_last_one_of_its_queue_and_priority(clock: Clock, floors: Floors) -> None:
+def test_a_claim_begins_behind_the_last_one_of_its_queue_and_priority(clock: Clock, floors: Watermarks) -> None:
     cursors = Cursors(floors, 1)
     cursors.start(3, idle=True)
     cursors.advance([row(7, "a", 3), row(9, "a", 3), row(8, "b", 0)], 3, sweep=True, took=0)
@@ -60,7 +60,7 @@ def test_a_claim_begins_behind_the_last_one_of_its_queue_and_priority(clock: Clo
     assert begins(cursors) == {}
 
 
-def test_a_claim_begins_behind_those_of_other_workers(swept: Floors) -> None:
+def test_a_claim_begins_behind_those_of_other_workers(swept: Watermarks) -> None:
     first, second = (Cursors(swept, 2) for _ in range(2))
     begins(first)
     first.advance(rows(1, 10), 10, sweep=False, took=0)
@@ -68,23 +68,23 @@ def test_a_claim_begins_behind_those_of_other_workers(swept: Floors) -> None:
     assert begins(second) == {A5: 10}  # nobody has announced anything
 
 
-def test_no_claim_begins_below_the_floors(swept: Floors) -> None:
+def test_no_claim_begins_below_the_floors(swept: Watermarks) -> None:
     cursors = Cursors(swept, 2)
     begins(cursors)
     cursors.advance(rows(1, 10), 10, sweep=False, took=0)
-    swept.set([30] * 20, swept.returns())
+    swept.set([30] * 20, swept.release_counts())
     assert begins(cursors)[A5] == 30
 
 
-def test_a_head_rises_from_the_floors(swept: Floors) -> None:
-    swept.set([30] * 20, swept.returns())
+def test_a_head_rises_from_the_floors(swept: Watermarks) -> None:
+    swept.set([30] * 20, swept.release_counts())
     cursors = Cursors(swept, 2)
     assert begins(cursors)[A5] == 30
     cursors.advance(rows(31, 40), 10, sweep=False, took=0)
     assert begins(Cursors(swept, 2))[A5] == 40
 
 
-def test_claims_that_are_under_way_together_do_not_meet(swept: Floors) -> None:
+def test_claims_that_are_under_way_together_do_not_meet(swept: Watermarks) -> None:
     workers = [Cursors(swept, 3) for _ in range(3)]
     for number, cursors in enumerate(workers):
         begins(cursors)
@@ -96,32 +96,32 @@ def test_claims_that_are_under_way_together_do_not_meet(swept: Floors) -> None:
 
 
 @pytest.fixture
-def announced(swept: Floors) -> Cursors:
+def announced(swept: Watermarks) -> Cursors:
     """The cursors of a worker whose claim is under way, from 10 to 20."""
     cursors = Cursors(swept, 2)
     begins(cursors)
     cursors.advance(rows(1, 10), 10, sweep=False, took=0)
     assert begins(cursors) == {A5: 10}
-    assert swept.heads[A5] == 20
+    assert swept.claim_positions[A5] == 20
     return cursors
 
 
-def test_what_was_announced_and_not_taken_its_worker_goes_on_with(announced: Cursors, swept: Floors) -> None:
+def test_what_was_announced_and_not_taken_its_worker_goes_on_with(announced: Cursors, swept: Watermarks) -> None:
     announced.advance([*rows(21, 24, "a", 0), *rows(11, 16)], 10, sweep=False, took=0)
     assert begins(Cursors(swept, 2)) == {A0: 24, A5: 20}
     assert begins(announced) == {A0: 24, A5: 16}
     announced.advance(rows(17, 29), 13, sweep=False, took=0)
     assert begins(announced)[A5] == 29
-    assert swept.heads[A5] == 39
+    assert swept.claim_positions[A5] == 39
 
 
-def test_what_was_announced_and_not_come_to_its_worker_goes_on_with(announced: Cursors, swept: Floors) -> None:
+def test_what_was_announced_and_not_come_to_its_worker_goes_on_with(announced: Cursors, swept: Watermarks) -> None:
     announced.advance(rows(21, 30, "a", 0), 10, sweep=False, took=0)
     assert begins(Cursors(swept, 2)) == {A0: 30, A5: 20}
     assert begins(announced) == {A0: 30, A5: 10}
 
 
-def test_a_claim_that_has_failed_is_made_again_from_the_same_place(announced: Cursors, swept: Floors) -> None:
+def test_a_claim_that_has_failed_is_made_again_from_the_same_place(announced: Cursors, swept: Watermarks) -> None:
     announced.fail(sweep=False)
     assert begins(Cursors(swept, 2)) == {A5: 20}
     assert begins(announced) == {A5: 10}
@@ -129,7 +129,7 @@ def test_a_claim_that_has_failed_is_made_again_from_the_same_place(announced: Cu
     assert begins(announced) == {A5: 10}
 
 
-def test_a_sweep_that_has_failed_changes_nothing(announced: Cursors, swept: Floors, clock: Clock) -> None:
+def test_a_sweep_that_has_failed_changes_nothing(announced: Cursors, swept: Watermarks, clock: Clock) -> None:
     announced.advance(rows(11, 20), 10, sweep=False, took=0)
     clock.now += EVERY
     assert announced.start(10, idle=False)[1]
@@ -138,7 +138,7 @@ def test_a_sweep_that_has_failed_changes_nothing(announced: Cursors, swept: Floo
 
 
 @pytest.mark.parametrize("last", [10, 13])
-def test_a_head_that_went_too_far_comes_back(announced: Cursors, swept: Floors, last: int) -> None:
+def test_a_head_that_went_too_far_comes_back(announced: Cursors, swept: Watermarks, last: int) -> None:
     other = Cursors(swept, 2)
     begins(other)
     announced.advance(rows(11, last), 10, sweep=False, took=0)
@@ -147,7 +147,7 @@ def test_a_head_that_went_too_far_comes_back(announced: Cursors, swept: Floors, 
 
 
 def test_what_has_come_between_a_head_that_came_back_and_the_claims_before_it_is_not_jumped_over(
-    announced: Cursors, swept: Floors
+    announced: Cursors, swept: Watermarks
 ) -> None:
     other = Cursors(swept, 2)
     begins(other)
@@ -158,14 +158,14 @@ def test_what_has_come_between_a_head_that_came_back_and_the_claims_before_it_is
     assert begins(announced) == {A5: 13}
 
 
-def test_a_head_that_a_dead_worker_left_too_far_comes_back_with_a_sweep(announced: Cursors, swept: Floors) -> None:
+def test_a_head_that_a_dead_worker_left_too_far_comes_back_with_a_sweep(announced: Cursors, swept: Watermarks) -> None:
     other = Cursors(swept, 2)
     assert other.start(10, idle=True)[1]
     other.advance([row(12)], 10, sweep=True, took=0)
     assert begins(other) == {A5: 12}
 
 
-def test_what_a_sweep_finds_behind_the_head_its_worker_goes_on_with_alone(swept: Floors, clock: Clock) -> None:
+def test_what_a_sweep_finds_behind_the_head_its_worker_goes_on_with_alone(swept: Watermarks, clock: Clock) -> None:
     first, second = (Cursors(swept, 2) for _ in range(2))
     begins(first)
     first.advance(rows(101, 110), 10, sweep=False, took=0)
@@ -181,7 +181,7 @@ def test_what_a_sweep_finds_behind_the_head_its_worker_goes_on_with_alone(swept:
 
 
 @pytest.fixture
-def behind(announced: Cursors, swept: Floors) -> Cursors:
+def behind(announced: Cursors, swept: Watermarks) -> Cursors:
     """The cursors of a worker that goes on alone from 16 while the head is at 20."""
     announced.advance([*rows(21, 24, "a", 0), *rows(11, 16)], 10, sweep=False, took=0)
     assert begins(announced) == {A0: 24, A5: 16}
@@ -190,7 +190,7 @@ def behind(announced: Cursors, swept: Floors) -> Cursors:
 
 @pytest.mark.parametrize("found", [[], [row(18)]])
 def test_who_has_found_all_that_is_behind_the_head_goes_back_to_it(
-    behind: Cursors, swept: Floors, found: list[Row]
+    behind: Cursors, swept: Watermarks, found: list[Row]
 ) -> None:
     behind.advance(found, 10, sweep=False, took=0)
     other = Cursors(swept, 2)
@@ -199,21 +199,21 @@ def test_who_has_found_all_that_is_behind_the_head_goes_back_to_it(
     assert begins(behind) == {A0: 24, A5: 30}
 
 
-def test_who_forgets_has_no_place_of_its_own(behind: Cursors, swept: Floors) -> None:
+def test_who_forgets_has_no_place_of_its_own(behind: Cursors, swept: Watermarks) -> None:
     behind.forget()
     assert begins(behind) == {}
     behind.advance(rows(1, 10), 10, sweep=False, took=0)
     assert begins(behind) == {A5: 10}
 
 
-def test_a_claim_that_was_filled_from_two_pairs_is_followed_by_one_that_announces_nothing(swept: Floors) -> None:
+def test_a_claim_that_was_filled_from_two_pairs_is_followed_by_one_that_announces_nothing(swept: Watermarks) -> None:
     cursors = Cursors(swept, 2)
     begins(cursors)
     cursors.advance([*rows(11, 12, "a", 0), *rows(1, 8)], 10, sweep=False, took=0)
     assert begins(cursors) == begins(Cursors(swept, 2)) == {A0: 12, A5: 8}
 
 
-def test_a_sweep_that_had_no_room_for_a_pair_leaves_it_alone(swept: Floors, clock: Clock) -> None:
+def test_a_sweep_that_had_no_room_for_a_pair_leaves_it_alone(swept: Watermarks, clock: Clock) -> None:
     cursors = Cursors(swept, 2)
     begins(cursors)
     cursors.advance([row(50, "b", 0)], 1, sweep=False, took=0)
@@ -223,13 +223,13 @@ def test_a_sweep_that_had_no_room_for_a_pair_leaves_it_alone(swept: Floors, cloc
     assert begins(cursors) == {A0: 51, B0: 50}
 
 
-def test_a_sweep_begins_at_the_floors(clock: Clock, floors: Floors) -> None:
+def test_a_sweep_begins_at_the_floors(clock: Clock, floors: Watermarks) -> None:
     places = list(range(20))
-    floors.set(places, floors.returns())
+    floors.set(places, floors.release_counts())
     assert Cursors(floors, 1).start(1, idle=False) == (places, True)
 
 
-def test_an_idle_worker_sweeps_and_of_the_busy_ones_one_a_second(clock: Clock, floors: Floors) -> None:
+def test_an_idle_worker_sweeps_and_of_the_busy_ones_one_a_second(clock: Clock, floors: Watermarks) -> None:
     first, second = (Cursors(floors, 2) for _ in range(2))
     assert first.start(1, idle=False)[1]
     first.advance([row(5)], 1, sweep=True, took=0)
@@ -244,19 +244,19 @@ def test_an_idle_worker_sweeps_and_of_the_busy_ones_one_a_second(clock: Clock, f
 
 def test_what_was_handed_back_is_swept_for_at_once(clock: Clock) -> None:
     table = SlotTable(2)
-    floors = Floors(table, ["a"])
+    floors = Watermarks(table, ["a"])
     first, second = (Cursors(floors, 2) for _ in range(2))
-    floors.set([50] * 10, floors.returns())
+    floors.set([50] * 10, floors.release_counts())
     assert first.start(1, idle=False)[1]
     assert not second.start(1, idle=False)[1]
-    floors.lower(table.slots[0], 7)
+    floors.report_release(table.slots[0], 7)
     assert second.start(1, idle=False) == ([6] * 10, True)
     assert not first.start(1, idle=False)[1]
 
 
 @pytest.mark.parametrize("processes", [1, 8])
 def test_sweeps_of_all_workers_together_take_no_more_than_their_share(
-    clock: Clock, floors: Floors, processes: int
+    clock: Clock, floors: Watermarks, processes: int
 ) -> None:
     cursors, swept, took = Cursors(floors, processes), 0.0, 0.4
     began = clock.now
@@ -269,7 +269,7 @@ def test_sweeps_of_all_workers_together_take_no_more_than_their_share(
     assert swept > 0
 
 
-def test_sweeps_are_put_off_when_they_were_dear_twice_in_a_row(clock: Clock, floors: Floors) -> None:
+def test_sweeps_are_put_off_when_they_were_dear_twice_in_a_row(clock: Clock, floors: Watermarks) -> None:
     cursors = Cursors(floors, 8)
     for took in (CHEAP, CHEAP, 1.0, CHEAP, 1.0):
         cursors.start(1, idle=True)
@@ -284,7 +284,7 @@ def test_sweeps_are_put_off_when_they_were_dear_twice_in_a_row(clock: Clock, flo
 class Hall:
     """Workers on one queue of two priorities: their claims overlap, fail, and die with their workers."""
 
-    def __init__(self, floors: Floors, clock: Clock, chance: random.Random, workers: int, faults: float) -> None:
+    def __init__(self, floors: Watermarks, clock: Clock, chance: random.Random, workers: int, faults: float) -> None:
         self.floors, self.clock, self.chance, self.faults = floors, clock, chance, faults
         self.visible: dict[int, list[int]] = {0: [], A5: []}
         #: When each job could first be claimed, and how long those that are claimed have waited.
@@ -338,7 +338,7 @@ class Hall:
 @pytest.mark.parametrize("workers", [2, 5])
 @pytest.mark.parametrize(("faults", "longest"), [(0.0, EVERY), (0.02, 10 * EVERY)], ids=["well", "ill"])
 def test_a_job_that_was_jumped_over_waits_for_a_second_at_most(
-    clock: Clock, floors: Floors, seed: int, workers: int, faults: float, longest: float
+    clock: Clock, floors: Watermarks, seed: int, workers: int, faults: float, longest: float
 ) -> None:
     """Where claims fail and workers die, a sweep may be lost, or its worker: each costs a second."""
     chance = random.Random(seed)
@@ -352,7 +352,7 @@ def test_a_job_that_was_jumped_over_waits_for_a_second_at_most(
             hall.show(pair, seq)
     while any(hall.visible.values()) or late:
         rest = [] if any(hall.visible.values()) else late
-        jumped = [job for job in late if job[1] < floors.heads[job[0]]] or rest
+        jumped = [job for job in late if job[1] < floors.claim_positions[job[0]]] or rest
         if jumped and chance.random() < 0.05:
             job = chance.choice(jumped)
             late.remove(job)
@@ -367,7 +367,7 @@ def test_a_job_that_was_jumped_over_waits_for_a_second_at_most(
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(("faults", "longest"), [(0.0, 0.15), (0.02, EVERY + 0.1)], ids=["well", "ill"])
 def test_in_a_queue_that_runs_empty_again_and_again_no_job_waits(
-    clock: Clock, floors: Floors, seed: int, faults: float, longest: float
+    clock: Clock, floors: Watermarks, seed: int, faults: float, longest: float
 ) -> None:
     chance = random.Random(seed)
     hall, seq = Hall(floors, clock, chance, 3, faults), 0

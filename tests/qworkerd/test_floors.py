@@ -22,7 +22,7 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworker.nodes import NO_CTID, PREPARED, Heartbeat, Nodes, PollResult
 from qworkerd.claim import draw_token
-from qworkerd.floors import Floors
+from qworkerd.floors import Watermarks
 from qworkerd.scheduler import scrub as scrub_module
 from qworkerd.scheduler import survey as survey_module
 from qworkerd.scheduler.scrub import DEAR, EVERY, FIRST, MOST, Scrub
@@ -54,7 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Hand:
     """A worker: its cursors, and the claim it holds."""
 
-    def __init__(self, floors: Floors, slot: Slot) -> None:
+    def __init__(self, floors: Watermarks, slot: Slot) -> None:
         self.slot = slot
         self.cursors = Cursors(floors, WORKERS)
         self.dry = True
@@ -69,7 +69,7 @@ class Side:
         self.conn = conn
         self.number = nodes.register(conn, name="side", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
         *slots, self.scheduler = (table := SlotTable(WORKERS + 1)).slots
-        self.floors = Floors(table, QUEUES)
+        self.floors = Watermarks(table, QUEUES)
         self.survey = Survey(self.floors)
         self.hands = [Hand(self.floors, slot) for slot in slots]
         #: Places filled again by other nodes: those told with no beat yet, and those that this node did not look for;
@@ -262,10 +262,10 @@ class Machine(RuleBasedStateMachine):
         side, hand = self.some(chance)
         rows, hand.rows = hand.rows[:jobs], hand.rows[jobs:]
         claims.release(self.conn, hand.token, [row[0] for row in rows])
-        side.floors.lower(hand.slot, min(row[1] for row in rows))
+        side.floors.report_release(hand.slot, min(row[1] for row in rows))
         side.untold |= {row[1] for row in rows}
         if leaves and not hand.rows:  # another worker gets its slot before anybody has looked
-            hand.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+            hand.slot.assign(Role.WORKER, 1, 0.0, 0.0)
             side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
 
     @busy
@@ -274,7 +274,7 @@ class Machine(RuleBasedStateMachine):
         """Have a worker killed and buried: the scheduler gives back what it held."""
         side, hand = self.some(chance)
         nodes.release_claim(self.conn, side.number, hand.token)
-        side.floors.lower(side.scheduler)
+        side.floors.report_release(side.scheduler)
         side.untold |= {row[1] for row in hand.rows}
         side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
 
@@ -282,7 +282,7 @@ class Machine(RuleBasedStateMachine):
     def reconnect_a_worker(self, node: int, worker: int) -> None:
         side = self.sides[node]
         side.hands[worker].cursors.forget()
-        side.floors.lower(side.hands[worker].slot)
+        side.floors.report_release(side.hands[worker].slot)
 
     @rule(node=node)
     def reconnect_a_scheduler(self, node: int) -> None:
@@ -348,7 +348,7 @@ class Machine(RuleBasedStateMachine):
         """What others have just handed back, or had written long ago, is found with the first look that can know it."""
         waiting = self.conn.execute("SELECT queue, priority, seq FROM qworker.job WHERE state = 'available'").fetchall()
         for side in self.sides:
-            front = side.floors.front()
+            front = side.floors.scan_start()
             excused = side.strange.union(*(other.untold for other in self.others(side)))
             for queue, priority, seq in waiting:
                 assert seq > front[side.floors.index[queue, priority]] or seq in excused
@@ -388,7 +388,7 @@ class Machine(RuleBasedStateMachine):
         ((left,),) = self.conn.execute("SELECT count(*) FROM qworker.job WHERE state = 'available'").fetchall()
         assert left == 0
         for side in self.sides:
-            assert side.floors.front() == [last] * len(side.floors.queues)
+            assert side.floors.scan_start() == [last] * len(side.floors.queues)
 
 
 @pytest.mark.timeout(400)  # a failure takes Hypothesis up to five minutes to put in few words
@@ -416,7 +416,7 @@ class Room:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         table = SlotTable(1)
-        self.floors, self.slot = Floors(table, ["default"]), table.slots[0]
+        self.floors, self.slot = Watermarks(table, ["default"]), table.slots[0]
         self.survey = Survey(self.floors)
         #: The slice of the last look.
         self.scrubbed = (0, 0)
@@ -439,7 +439,7 @@ class Room:
     @property
     def floor(self) -> int:
         """From where a sweep begins: the same for every priority here."""
-        (only,) = set(self.floors.front())
+        (only,) = set(self.floors.scan_start())
         return only
 
 
@@ -560,11 +560,11 @@ def test_a_floor_stays_below_the_first_job_that_waits(room: Room) -> None:
 
 
 def test_the_lowest_of_several_places_handed_back_counts_until_a_look_has_begun_below_it(room: Room) -> None:
-    room.floors.lower(room.slot, 5)
-    room.floors.lower(room.slot, 7)
+    room.floors.report_release(room.slot, 5)
+    room.floors.report_release(room.slot, 7)
     assert room.floor == 4
     assert room.survey.begin()[0] == [4] * 10
-    room.floors.lower(room.slot, 3)  # too late for the look that is under way
+    room.floors.report_release(room.slot, 3)  # too late for the look that is under way
     room.survey.take(room.see())
     assert room.floor == 2
     room.look()
@@ -573,13 +573,13 @@ def test_the_lowest_of_several_places_handed_back_counts_until_a_look_has_begun_
 
 def test_what_a_worker_has_handed_back_outlives_it(room: Room) -> None:
     """Its slot is another worker's before anybody has looked."""
-    room.floors.lower(room.slot, 5)
-    room.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+    room.floors.report_release(room.slot, 5)
+    room.slot.assign(Role.WORKER, 1, 0.0, 0.0)
     assert room.floor == 4
 
 
 def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(room: Room) -> None:
-    room.floors.lower(room.slot, 5)
+    room.floors.report_release(room.slot, 5)
     room.look(place=None)
     room.clock.now += 100
     told = []
@@ -590,13 +590,13 @@ def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(roo
 
 
 def test_what_is_handed_back_while_a_look_begins_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    returns = Floors.returns
+    returns = Watermarks.release_counts
 
-    def late(floors: Floors) -> list[int]:
-        floors.lower(room.slot, 5)
+    def late(floors: Watermarks) -> list[int]:
+        floors.report_release(room.slot, 5)
         return returns(floors)
 
-    monkeypatch.setattr(Floors, "returns", late)
+    monkeypatch.setattr(Watermarks, "returns", late)
     assert room.survey.begin()[0] == [4] * 10
     assert room.survey.returned == 5
 
@@ -629,7 +629,7 @@ def test_one_that_has_not_looked_for_some_seconds_begins_anew(room: Room, late: 
 
 
 def test_a_new_connection_may_lead_to_another_server(room: Room) -> None:
-    room.floors.lower(room.slot, 5)
+    room.floors.report_release(room.slot, 5)
     room.survey.reset()
     assert room.floor == 0
     assert room.survey.returned == 5

@@ -21,7 +21,7 @@ from tests.lifecycle.proxy import Proxy
 @pytest.fixture
 def lending(database: Database) -> Iterator[Lending]:
     node = make_node(App(), Settings(dsn=database.dsn, processes=1))
-    node.table.slots[0].occupy(Role.WORKER, 1, inf, 0.0)
+    node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)
     lending = Lending(node, node.table.slots[0])
     yield lending
     lending.close()
@@ -196,7 +196,7 @@ def test_nobody_waits_for_ever_for_a_commit_or_a_rollback(
     monkeypatch.setattr("qworkerd.worker.lending.ROLLBACK", 0.3)
     with Proxy(database.dsn) as proxy:
         node = make_node(App(), Settings(dsn=proxy.dsn, processes=1))
-        node.table.slots[0].occupy(Role.WORKER, 1, inf, 0.0)
+        node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)
         lending = Lending(node, node.table.slots[0])
         connection = lending.begin()
         connection.execute("CREATE TEMPORARY TABLE seen (n int)")

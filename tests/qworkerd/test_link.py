@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from qworker import App
-from qworkerd.link import Link
+from qworkerd.link import ReconnectingConnection
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 
@@ -47,7 +47,9 @@ def test_a_server_that_takes_no_writes_is_away_and_said_ever_more_rarely(
             postgresql.execute("SET default_transaction_read_only = off")
             postgresql.execute(f"ALTER DATABASE {postgresql.info.dbname} RESET default_transaction_read_only".encode())
 
-    link = Link(make_node(App(), Settings(dsn=read_only, processes=1)), "test", pause, lambda: tries > 50)
+    link = ReconnectingConnection(
+        make_node(App(), Settings(dsn=read_only, processes=1)), "test", pause, lambda: tries > 50
+    )
     monkeypatch.setattr(link, "_log", record)
     database = link.get()
     assert database is not None
@@ -61,7 +63,7 @@ def test_a_server_that_takes_no_writes_is_away_and_said_ever_more_rarely(
 
 def test_a_node_can_stop_waiting_for_writes(read_only: str, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = monotonic()
-    link = Link(
+    link = ReconnectingConnection(
         make_node(App(), Settings(dsn=read_only, processes=1)),
         "test",
         lambda _: None,

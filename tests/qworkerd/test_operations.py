@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qworkerd import exits
-from qworkerd.settings import Settings, kinds
+from qworkerd.settings import Settings, field_specs
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs" / "operations.md").read_text()
@@ -29,12 +29,12 @@ def setting_row(name: str) -> str:
         default = f"{value:g}"
     else:
         default = ",".join(value) if isinstance(value, tuple) else str(value).lower()
-    return f"| `{name}` | {default} | {kinds()[name].text} |"
+    return f"| `{name}` | {default} | {field_specs()[name].text} |"
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     rows = [line for line in part("settings").splitlines() if line.startswith("| `")]
-    assert "\n".join(rows) == "\n".join(setting_row(name) for name in kinds())
+    assert "\n".join(rows) == "\n".join(setting_row(name) for name in field_specs())
 
 
 def constants(node: ast.expr) -> Iterator[str]:

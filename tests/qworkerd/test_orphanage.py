@@ -20,7 +20,7 @@ def table() -> SlotTable:
 
 def work(slot: Slot, role: Role = Role.WORKER) -> tuple[int, int]:
     """Have a process of its own group live in a slot, with a subprocess; return their pids."""
-    slot.occupy(role, 1, deadline=0, now=0)
+    slot.assign(role, 1, deadline=0, now=0)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -28,7 +28,7 @@ def work(slot: Slot, role: Role = Role.WORKER) -> tuple[int, int]:
         if subprocess := os.fork():
             os.write(writing, str(subprocess).encode())
         signal.pause()
-    slot.words[Slot.PID], slot.words[Slot.BIRTH] = pid, birth(pid) or 0
+    slot.words[Slot.PID], slot.words[Slot.START_TICKS] = pid, birth(pid) or 0
     return pid, int(os.read(reading, 20))
 
 

@@ -9,7 +9,7 @@ from qworker import App
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Phase, Role, Slot
-from qworkerd.stacks import ASK
+from qworkerd.stacks import DUMP_SIGNAL
 from qworkerd.supervisor.overdue import LAST_WORDS, SECOND_LOOK, Overdue
 from qworkerd.supervisor.seat import KILL_AGAIN, Seat
 
@@ -23,7 +23,7 @@ class Bench:
         self.killed: list[int] = []
         self.dumped: list[int] = []
         self.now = 100.0
-        self.slot.occupy(Role.WORKER, 1, inf, 0.0)
+        self.slot.assign(Role.WORKER, 1, inf, 0.0)
         self.claim = self.slot.claims[0]
         self.claim.open(7)
         self.claim.fill([1, 2], [0, 0], [1, 1])
@@ -55,7 +55,7 @@ def test_a_job_past_its_hard_deadline_shows_its_stacks_and_dies(bench: Bench) ->
     bench.look(0.2)
     assert not bench.seat.sentence
     bench.look(SECOND_LOOK + 0.01)
-    assert (bench.seat.sentence, bench.dumped, bench.killed) == ("timeout", [ASK], [])
+    assert (bench.seat.sentence, bench.dumped, bench.killed) == ("timeout", [DUMP_SIGNAL], [])
     bench.look(LAST_WORDS + 0.01)
     assert (bench.seat.sentence, bench.killed) == ("timeout", [4711])
 

@@ -137,7 +137,7 @@ def test_an_end_is_expected_only_outside_of_handlers(code: int, runs: bool, fine
 @pytest.fixture
 def slot() -> Slot:
     slot = SlotTable(1).slots[0]
-    slot.occupy(Role.WORKER, 1, deadline=0, now=0)
+    slot.assign(Role.WORKER, 1, deadline=0, now=0)
     return slot
 
 

@@ -12,7 +12,7 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworker.connection import connect
-from qworkerd.bell import Bell
+from qworkerd.bell import WakeupPipe
 from qworkerd.claim import Status, draw_token
 from qworkerd.header import Header, boottime
 from qworkerd.run import make_node
@@ -32,9 +32,9 @@ class Office:
     def __init__(self, database: Database) -> None:
         self.conn = connect(database.dsn, "test")
         self.node = make_node(App(), Settings(dsn=database.dsn, processes=1, lease=30.0))
-        self.node.table.header.looked = inf  # nobody supervises
+        self.node.table.header.supervisor_seen_at = inf  # nobody supervises
         own, self.slot = self.node.table.slots[:2]
-        own.occupy(Role.SCHEDULER, 0, 0.0, 0.0)
+        own.assign(Role.SCHEDULER, 0, 0.0, 0.0)
         self.scheduler = Scheduler(self.node, own)
         self.round()
 
@@ -55,7 +55,7 @@ class Office:
     def run(self) -> int:
         """Make a job, and have the worker run it; return its id."""
         job = self.insert()
-        self.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+        self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         claim = self.slot.claims[0]
         claim.open(draw_token())
         Claims().claim(self.conn, node=self.node.table.header.node, token=claim.token, queues=["default"],
@@ -78,16 +78,16 @@ def office(database: Database) -> Iterator[Office]:
     office.conn.close()
 
 
-def rung(bell: Bell) -> bool:
+def rung(bell: WakeupPipe) -> bool:
     """Tell whether a bell rings, and silence it."""
     rang = rings(bell)
-    bell.silence()
+    bell.clear()
     return rang
 
 
 def test_a_grave_that_cannot_be_settled_holds_up_nothing_else(office: Office) -> None:
     job = office.run()
-    office.slot.bury("signal:SEGV")
+    office.slot.mark_dead("signal:SEGV")
     due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
     for statement in (
         "CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
@@ -117,13 +117,13 @@ def test_a_notification_that_comes_during_a_statement_is_heard_in_the_same_round
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look(database: Any, *, renew: bool = False) -> None:
-        rung(office.node.wake)
+        rung(office.node.worker_wakeup)
         office.conn.execute("NOTIFY qworker, 'default'")
         database.execute("SELECT 1")
 
     monkeypatch.setattr(office.scheduler, "look", look)
     office.round()
-    assert rung(office.node.wake)
+    assert rung(office.node.worker_wakeup)
 
 
 def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(office: Office, database: Database) -> None:
@@ -194,7 +194,7 @@ def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office
     office.conn.execute("DELETE FROM qworker.node")
     office.scheduler.lookout.sees = sees
     office.round()
-    assert header.condemned
+    assert header.declared_dead
     assert header.lease_until == 0.0
 
 
@@ -251,7 +251,7 @@ def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(
 
 
 def test_after_a_reconnect_it_is_said_anew_that_the_node_sleeps(office: Office) -> None:
-    office.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+    office.slot.assign(Role.WORKER, 1, 0.0, 0.0)
     office.slot.enter(Phase.IDLE, inf)
     for _ in range(2):
         office.scheduler.made = 0

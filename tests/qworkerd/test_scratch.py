@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qworkerd import scratch
-from qworkerd.scratch import Scratch
+from qworkerd.scratch import TempDir
 
 HOLD_LOCK = "import fcntl, sys; fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
 
@@ -22,7 +22,7 @@ def abandoned(base: Path) -> Path:
 
 def test_a_folder_nobody_uses_is_swept(tmp_path: Path) -> None:
     folder = abandoned(tmp_path)
-    fresh = Scratch(tmp_path)
+    fresh = TempDir(tmp_path)
     assert not folder.exists()
     assert fresh.path.is_dir()
     fresh.remove()
@@ -31,14 +31,14 @@ def test_a_folder_nobody_uses_is_swept(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
-    first, second = Scratch(tmp_path), Scratch(tmp_path)
+    first, second = TempDir(tmp_path), TempDir(tmp_path)
     assert first.path.is_dir()
     first.remove()
     second.remove()
 
 
 def test_a_folder_is_in_use_while_a_process_holds_its_claim(tmp_path: Path) -> None:
-    mine = Scratch(tmp_path)
+    mine = TempDir(tmp_path)
     with mine.claim(seconds=0) as fd:
         command = [sys.executable, "-c", HOLD_LOCK, str(fd)]
         heir = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(fd,))
@@ -66,7 +66,7 @@ def test_only_folders_of_ours_are_swept(tmp_path: Path) -> None:
 
 
 def test_it_is_private_unless_shared(tmp_path: Path) -> None:
-    private, shared = Scratch(tmp_path), Scratch(tmp_path, shared=True)
+    private, shared = TempDir(tmp_path), TempDir(tmp_path, shared=True)
     assert private.path.stat().st_mode & 0o777 == 0o700
     assert shared.path.stat().st_mode & 0o777 == 0o711
     private.remove()

@@ -13,7 +13,7 @@ def slot() -> Slot:
 
 def life(seat: Seat, slot: Slot, seconds: float, *, booted: bool = True, blameless: bool = False) -> float:
     """Have a child live in the seat for so long; return after how many seconds it is replaced."""
-    slot.occupy(seat.role, seat.number, deadline=0, now=0)
+    slot.assign(seat.role, seat.number, deadline=0, now=0)
     seat.seat(4711, slot, 100.0)
     if booted:
         slot.enter(Phase.IDLE, 0)
@@ -34,7 +34,7 @@ def test_it_is_named_for_the_log(worker: Seat) -> None:
 
 def test_it_is_ready_once_its_child_has_booted(worker: Seat, slot: Slot) -> None:
     seen = [worker.ready]
-    slot.occupy(Role.WORKER, 3, deadline=0, now=0)
+    slot.assign(Role.WORKER, 3, deadline=0, now=0)
     worker.seat(4711, slot, 0.0)
     seen.append(worker.ready)
     slot.enter(Phase.CLAIMING, 0)
@@ -91,7 +91,7 @@ def test_a_scheduler_that_was_up_is_replaced_at_once(slot: Slot) -> None:
 
 
 def test_nothing_of_the_last_child_concerns_the_next(worker: Seat, slot: Slot) -> None:
-    slot.occupy(Role.WORKER, 3, deadline=0, now=0)
+    slot.assign(Role.WORKER, 3, deadline=0, now=0)
     worker.seat(4711, slot, 0.0)
     worker.sentence, worker.suspicion = "timeout", (Phase.RUNNING, 1.0)
     worker.vacate(1.0, blameless=True)

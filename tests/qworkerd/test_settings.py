@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qworker.errors import ConfigurationError
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, WrongOption, kinds, misspelt, option, variable
+from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, WrongOption, field_specs, misspelt, option, variable
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_without_anything_every_setting_has_its_default() -> None:
 
 
 def test_every_default_is_a_value_that_may_also_be_given() -> None:
-    for name, kind in kinds().items():
+    for name, kind in field_specs().items():
         value = getattr(Settings(), name)
         if value is not None:
             assert kind.read(value) == value, name

@@ -34,7 +34,7 @@ class Morgue:
         self.nodes = Nodes()
         own, self.slot = self.node.table.slots[:2]
         self.burials = Burials(self.node, self.nodes, own, Reporter(self.node.app))
-        self.slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+        self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
 
     def claim(self, jobs: int, **columns: object) -> tuple[Claim, list[int]]:
         """Make and claim so many jobs."""
@@ -61,7 +61,7 @@ class Morgue:
             claim.statuses[place] = Status.DONE
 
     def bury(self, cause: str = "signal:SEGV") -> None:
-        self.slot.bury(cause)
+        self.slot.mark_dead(cause)
         self.burials.bury(self.conn)
 
     def rows(self, ids: list[int]) -> list[tuple[Any, ...]]:

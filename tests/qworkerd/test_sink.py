@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qworkerd.sink import Sink
+from qworkerd.sink import Writer
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def full() -> Iterator[int]:
 
 def test_threads_may_wait_for_the_reader_at_the_same_time(full: int) -> None:
     """A worker's main thread and its clerk both log when the database goes away."""
-    sink, errors, start = Sink(full), [], threading.Barrier(4)
+    sink, errors, start = Writer(full), [], threading.Barrier(4)
 
     def write() -> None:
         start.wait()
@@ -46,7 +46,7 @@ def test_room_that_somebody_else_takes_first_costs_a_line_and_no_hang() -> None:
     reading, writing = os.pipe()
     try:
         os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) - select.PIPE_BUF))
-        sink = Sink(writing)
+        sink = Writer(writing)
         sink.write(bytes(2 * select.PIPE_BUF))
         assert sink.dropped == 1
         assert os.get_blocking(writing), "whoever shares it still blocks"
@@ -67,7 +67,7 @@ def test_a_writer_that_was_not_fast_enough_tries_again(monkeypatch: pytest.Monke
         return write(fd, line)
 
     try:
-        sink = Sink(writing)
+        sink = Writer(writing)
         monkeypatch.setattr("qworkerd.sink.os.write", racing)
         sink.write(b"a line\n")
         assert sink.dropped == 0

@@ -14,9 +14,9 @@ def table() -> SlotTable:
 
 
 def test_a_child_writes_what_its_parent_reads(table: SlotTable) -> None:
-    slot = table.vacant()
+    slot = table.free_slot()
     assert slot is not None
-    slot.occupy(Role.WORKER, 2, deadline=1.5, now=0.5)
+    slot.assign(Role.WORKER, 2, deadline=1.5, now=0.5)
     pid = os.fork()
     if pid == 0:
         claim = slot.claims[0]
@@ -35,7 +35,7 @@ def test_a_child_writes_what_its_parent_reads(table: SlotTable) -> None:
 
 
 def test_a_claim_that_has_no_answer_yet_shows_its_token(table: SlotTable) -> None:
-    table.slots[0].occupy(Role.WORKER, 1, 0, 0)
+    table.slots[0].assign(Role.WORKER, 1, 0, 0)
     claim = table.slots[0].claims[0]
     claim.open(5)
     assert table.tokens() == {5}
@@ -56,14 +56,14 @@ def test_a_claim_that_is_used_again_shows_nothing_of_its_past(table: SlotTable) 
 
 def test_a_grave_keeps_its_claims_until_it_is_freed(table: SlotTable) -> None:
     slot = table.slots[1]
-    slot.occupy(Role.WORKER, 1, 0, 0)
+    slot.assign(Role.WORKER, 1, 0, 0)
     for number, claim in enumerate(slot.claims):
         claim.open(number + 1)
-    slot.bury("signal:SEGV")
+    slot.mark_dead("signal:SEGV")
     assert slot.state is SlotState.DEAD
     assert slot.cause == "signal:SEGV"
     assert table.tokens() == set(range(1, CLAIMS + 1))
-    assert table.vacant() is table.slots[0]
+    assert table.free_slot() is table.slots[0]
     slot.free()
     assert table.tokens() == set()
     assert table.dead() == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from qworkerd.slots import Phase, Role, Slot, SlotTable
-from qworkerd.stacks import ASK, LIMIT
+from qworkerd.stacks import DUMP_SIGNAL, MAX_BYTES
 from qworkerd.supervisor.child import fork
 from tests.forks import apart
 from tests.waiting import until
@@ -39,7 +39,7 @@ def run() -> Iterator[Run]:
             what()
             return 0
 
-        slot.occupy(Role.WORKER, 1, deadline=0, now=0)
+        slot.assign(Role.WORKER, 1, deadline=0, now=0)
         pids.append(fork(Role.WORKER, slot, body))
         return pids[-1]
 
@@ -70,7 +70,7 @@ def asked(slot: Slot, pid: int) -> str:
     """Have a child that waits leave its stacks, and return them."""
     # Not before it waits: what it left on its way there would be read first.
     until(lambda: slot.phase == Phase.RUNNING and rests(pid))
-    os.kill(pid, ASK)
+    os.kill(pid, DUMP_SIGNAL)
     until(lambda: "waits_here" in slot.stacks.read() and rests(pid))
     return slot.stacks.read()
 
@@ -111,7 +111,7 @@ def test_what_was_cleared_is_not_seen_again(table: SlotTable, run: Run) -> None:
 def test_the_innermost_frames_of_a_deep_stack_are_kept(table: SlotTable, run: Run) -> None:
     slot = table.slots[2]
     text = asked(slot, run(slot, lambda: descends(500)))
-    assert len(text) <= LIMIT
+    assert len(text) <= MAX_BYTES
     assert text.index("waits_here") < text.index("descends")
 
 
@@ -145,7 +145,7 @@ def test_where_files_may_not_be_long_children_run_without_stacks() -> None:
     def limited() -> tuple[int, str]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         slot = SlotTable(3).slots[2]
-        slot.occupy(Role.WORKER, 1, deadline=0, now=0)
+        slot.assign(Role.WORKER, 1, deadline=0, now=0)
         _, status = os.waitpid(fork(Role.WORKER, slot, lambda _: 7), 0)
         slot.stacks.clear()
         return os.waitstatus_to_exitcode(status), slot.stacks.read()

@@ -10,8 +10,8 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworkerd.claim import Claim, Status
-from qworkerd.link import Link
-from qworkerd.node import Node
+from qworkerd.link import ReconnectingConnection
+from qworkerd.node import NodeContext
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot
@@ -28,21 +28,21 @@ def noop() -> None:
 
 
 @pytest.fixture
-def node(database: Database) -> Node:
+def node(database: Database) -> NodeContext:
     return make_node(app, Settings(dsn=database.dsn, processes=1, queues=("default", "second")))
 
 
 @pytest.fixture
-def slot(node: Node) -> Slot:
+def slot(node: NodeContext) -> Slot:
     slot = node.table.slots[0]
-    slot.occupy(Role.WORKER, 1, 0.0, 0.0)
+    slot.assign(Role.WORKER, 1, 0.0, 0.0)
     node.table.header.node = 1
     return slot
 
 
 @pytest.fixture
-def link(node: Node) -> Iterator[Link]:
-    link = Link(node, "test", lambda _: None, lambda: False)
+def link(node: NodeContext) -> Iterator[ReconnectingConnection]:
+    link = ReconnectingConnection(node, "test", lambda _: None, lambda: False)
     yield link
     link.drop()
 
@@ -78,14 +78,14 @@ def job(number: int, seq: int, priority: int, queue: str) -> tuple[Any, ...]:
     return (number, seq, priority, queue, "noop", "{}", 1, 0, 0, 0.0, None, 0)
 
 
-def take(node: Node, slot: Slot, answer: list[tuple[Any, ...]] | psycopg.Error) -> tuple[Spy, Any]:
+def take(node: NodeContext, slot: Slot, answer: list[tuple[Any, ...]] | psycopg.Error) -> tuple[Spy, Any]:
     spy = Spy(slot.claims[0], answer)
-    taker = Taker(node, slot, cast("Link", Lent()))
+    taker = Taker(node, slot, cast("ReconnectingConnection", Lent()))
     taker._claims = cast("Claims", spy)
     return spy, taker.take(slot.claims[0])
 
 
-def test_the_token_stands_in_memory_when_the_claim_is_sent(node: Node, slot: Slot) -> None:
+def test_the_token_stands_in_memory_when_the_claim_is_sent(node: NodeContext, slot: Slot) -> None:
     spy, batch = take(node, slot, [job(11, 1, 5, "default")])
     ((sent, standing, entries),) = spy.seen
     assert sent == standing != 0
@@ -97,21 +97,21 @@ def test_the_token_stands_in_memory_when_the_claim_is_sent(node: Node, slot: Slo
     ]
 
 
-def test_no_two_claims_have_the_same_token(node: Node, slot: Slot) -> None:
+def test_no_two_claims_have_the_same_token(node: NodeContext, slot: Slot) -> None:
     assert len({take(node, slot, [])[0].seen[0][0] for _ in range(100)}) == 100
 
 
-def test_a_claim_that_got_nothing_is_free_again(node: Node, slot: Slot) -> None:
+def test_a_claim_that_got_nothing_is_free_again(node: NodeContext, slot: Slot) -> None:
     assert take(node, slot, [])[1] is None
     assert node.table.tokens() == set()
 
 
-def test_a_claim_whose_answer_was_lost_gives_its_token_up(node: Node, slot: Slot) -> None:
+def test_a_claim_whose_answer_was_lost_gives_its_token_up(node: NodeContext, slot: Slot) -> None:
     assert take(node, slot, psycopg.OperationalError("gone"))[1] is None
     assert node.table.tokens() == set()
 
 
-def test_the_rows_are_put_in_the_order_of_queue_priority_and_place(node: Node, slot: Slot) -> None:
+def test_the_rows_are_put_in_the_order_of_queue_priority_and_place(node: NodeContext, slot: Slot) -> None:
     rows = [job(1, 4, 0, "second"), job(2, 3, 9, "default"), job(3, 2, 0, "default"), job(4, 1, 9, "default")]
     _, batch = take(node, slot, rows)
     assert [row[0] for row in batch.pending] == [3, 4, 2, 1]
@@ -127,7 +127,7 @@ def test_what_was_drawn_from_the_budget_and_not_claimed_is_given_back(database: 
 
 
 def test_the_token_stands_in_memory_while_the_server_works_on_the_claim(
-    node: Node, slot: Slot, link: Link, database: Database
+    node: NodeContext, slot: Slot, link: ReconnectingConnection, database: Database
 ) -> None:
     watcher, stranger = database.connect(), database.connect(autocommit=False)
     watcher.execute("INSERT INTO qworker.job (task) VALUES ('noop')")

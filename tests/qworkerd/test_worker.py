@@ -22,7 +22,7 @@ from qworkerd.worker.loop import PATIENCE, Worker
 def worker() -> Iterator[Worker]:
     node = make_node(App(), Settings(processes=1))
     slot = node.table.slots[0]
-    slot.occupy(Role.WORKER, 1, inf, 0.0)
+    slot.assign(Role.WORKER, 1, inf, 0.0)
     worker = Worker(node, slot)
     yield worker
     worker.poll.close()
@@ -41,13 +41,13 @@ def test_a_worker_that_sleeps_is_woken_by_a_ring_and_not_by_time(monkeypatch: py
     """However often it has to show that it lives: a claim for each would be work for the database."""
     node = make_node(App(), Settings(processes=1, stall_timeout=0.02))
     worker, shown = Worker(node, node.table.slots[0]), 0
-    worker.poll.register(node.wake.fd)
+    worker.poll.register(node.worker_wakeup.fd)
 
     def stall() -> float:
         nonlocal shown
         shown += 1
         if shown == 5:
-            node.wake.ring()
+            node.worker_wakeup.wake()
         return monotonic() + 1.0
 
     monkeypatch.setattr(worker, "stall", stall)

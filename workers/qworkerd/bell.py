@@ -16,7 +16,7 @@ def readable(fds: Iterable[int], timeout: float) -> list[int]:
     return [fd for fd, _ in poll.poll(timeout * 1000)]
 
 
-class Bell:
+class WakeupPipe:
     """Rings are not counted: whoever hears one looks for everything there is to do."""
 
     __slots__ = ("_write", "fd")
@@ -24,14 +24,14 @@ class Bell:
     def __init__(self) -> None:
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake a waiter; does nothing when the pipe is full, for then it is ringing already."""
         try:  # noqa: SIM105 - somebody waits for each of these microseconds
             os.write(self._write, b"!")
         except BlockingIOError:
             pass
 
-    def silence(self) -> None:
+    def clear(self) -> None:
         """Take the rings that have come so far."""
         try:  # noqa: SIM105
             os.read(self.fd, 4096)

@@ -24,7 +24,7 @@ from qworkerd.descriptors import check_limit
 from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
 from qworkerd.project import find
 from qworkerd.redaction import mask
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, kinds, misspelt, variable
+from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, field_specs, misspelt, variable
 from qworkerd.target import Target, load
 
 #: As psycopg's ConnectionInfo.server_version counts.
@@ -82,7 +82,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         report.refuse(error)
         return report
     report.stop_timeout = settings.stop_timeout
-    for name in kinds():
+    for name in field_specs():
         value = getattr(settings, name)
         shown = display(value) if name in NOT_ON_COMMAND_LINE and value else value
         report.settings[name] = {"value": shown, "origin": origins[name]}
@@ -188,7 +188,7 @@ def _ignored_files() -> list[str]:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    known, meant = {variable(name) for name in kinds()} | OTHER_VARIABLES, misspelt(environ)
+    known, meant = {variable(name) for name in field_specs()} | OTHER_VARIABLES, misspelt(environ)
     return [
         f"${name} is set, but is no setting" + (f"; did you mean ${meant[name]}?" if name in meant else "")
         for name in sorted(environ)

@@ -15,7 +15,7 @@ from typing import Self
 
 from qworkerd import binaries, leash
 from qworkerd.binaries import EmbeddedError
-from qworkerd.scratch import Scratch
+from qworkerd.scratch import TempDir
 
 # Ports from here up to where the kernel's ephemeral ones begin (32768 by default). Among those, a client that
 # reconnects to a stopped server could be given the server's own port and keep it.
@@ -58,7 +58,7 @@ class EmbeddedPostgres:
         #: Where `postgres`, `initdb` and their like are, once started.
         self.bindir = Path()
         self.password = secrets.token_urlsafe(24)
-        self._scratch: Scratch | None = None
+        self._scratch: TempDir | None = None
         self._account: binaries.Account | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -142,7 +142,7 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _home(self) -> Scratch:
+    def _home(self) -> TempDir:
         if self._scratch is None:
             raise EmbeddedError("the embedded PostgreSQL has no folder: it is not started, or closed")
         return self._scratch
@@ -160,7 +160,7 @@ class EmbeddedPostgres:
         """Make the folder and initialise the database cluster in it."""
         found = binaries.find()
         who = self._account = binaries.account()
-        self._scratch = Scratch(binaries.base(who), shared=who is not None)
+        self._scratch = TempDir(binaries.base(who), shared=who is not None)
         self.bindir = binaries.reach(found, who, self.folder)
         data, secret = self.folder / "data", self.folder / "password"
         data.mkdir(mode=0o700)

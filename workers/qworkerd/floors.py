@@ -11,7 +11,7 @@ _WORD = 8
 _FIRST = 1
 
 
-class Floors:
+class Watermarks:
     """A place in the queue for each pair of queue and priority, below which no job can be claimed.
 
     An index keeps what an old snapshot could still see: a claim from the front walks over every job that has finished
@@ -22,13 +22,13 @@ class Floors:
     """
 
     __slots__ = (
+        "_counted_releases",
         "_floats",
-        "_floors",
         "_lock",
-        "_reckoned",
+        "_low",
         "_table",
         "_words",
-        "heads",
+        "claim_positions",
         "index",
         "priorities",
         "queues",
@@ -42,11 +42,11 @@ class Floors:
         memory = memoryview(mmap.mmap(-1, _WORD * (_FIRST + slots + 2 * len(pairs))))
         self._words, self._floats = memory.cast("q"), memory.cast("d")
         #: How many hand-backs of each slot the floors reckon with; and the floors.
-        self._reckoned = self._words[_FIRST : _FIRST + slots]
-        self._floors = self._words[_FIRST + slots : _FIRST + slots + len(pairs)]
+        self._counted_releases = self._words[_FIRST : _FIRST + slots]
+        self._low = self._words[_FIRST + slots : _FIRST + slots + len(pairs)]
         #: How far the workers of this node have come, for each pair: claims that are no sweep begin here. All of them
         #: write it: one that is too low costs a walk, one that is too high is made up for by the next sweep.
-        self.heads = self._words[_FIRST + slots + len(pairs) :]
+        self.claim_positions = self._words[_FIRST + slots + len(pairs) :]
         self._table = table
         self._lock = threading.Lock()  # of this process: its threads share a slot
         self.queues = [queue for queue, _ in pairs]
@@ -57,48 +57,48 @@ class Floors:
     @property
     def swept(self) -> float:
         """When a worker of this node last claimed from the floors (monotonic); 0: another one is to do so now."""
-        return self._floats[Floors.SWEPT]
+        return self._floats[Watermarks.SWEPT]
 
     @swept.setter
     def swept(self, now: float) -> None:
-        self._floats[Floors.SWEPT] = now
+        self._floats[Watermarks.SWEPT] = now
 
-    def front(self) -> list[int]:
+    def scan_start(self) -> list[int]:
         """Return where a sweep begins, for each pair: it finds what comes behind."""
-        returned = self.returned()
-        floors: list[int] = self._floors.tolist()
+        returned = self.released_seq()
+        floors: list[int] = self._low.tolist()
         return floors if returned is None else [min(floor, returned - 1) for floor in floors]
 
-    def returned(self) -> int | None:
+    def released_seq(self) -> int | None:
         """Return the lowest place that was handed back and that the floors do not reckon with yet."""
-        if self.returns() == self._reckoned.tolist():
+        if self.release_counts() == self._counted_releases.tolist():
             return None
-        return min((slot.words[Slot.RETURNED] for slot in self._table if self._is_news(slot)), default=None)
+        return min((slot.words[Slot.RELEASED_SEQ] for slot in self._table if self._is_uncounted(slot)), default=None)
 
-    def returns(self) -> list[int]:
+    def release_counts(self) -> list[int]:
         """Return the count of each slot's hand-backs. A look that is to reckon with them asks for it before `front`."""
-        return [slot.words[Slot.RETURNS] for slot in self._table]
+        return [slot.words[Slot.RELEASE_COUNT] for slot in self._table]
 
-    def _is_news(self, slot: Slot) -> bool:
-        return bool(slot.words[Slot.RETURNS] != self._reckoned[slot.index])
+    def _is_uncounted(self, slot: Slot) -> bool:
+        return bool(slot.words[Slot.RELEASE_COUNT] != self._counted_releases[slot.index])
 
-    def lower(self, slot: Slot, place: int = 0) -> None:
+    def report_release(self, slot: Slot, seq: int = 0) -> None:
         """Say in the caller's slot that jobs may have come back in their old places, from this one on (0: anywhere).
 
         To be called once the statement is over: a look that came before it has not seen them.
         """
         with self._lock:
             # The place first: who reads the new count finds it.
-            slot.words[Slot.RETURNED] = min(place, slot.words[Slot.RETURNED]) if self._is_news(slot) else place
-            slot.words[Slot.RETURNS] += 1
+            slot.words[Slot.RELEASED_SEQ] = min(seq, slot.words[Slot.RELEASED_SEQ]) if self._is_uncounted(slot) else seq
+            slot.words[Slot.RELEASE_COUNT] += 1
             self.swept = 0.0
 
-    def fall(self, place: int) -> None:
+    def cap(self, seq: int) -> None:
         """Have no floor above a place."""
-        for pair, floor in enumerate(self._floors):
-            self._floors[pair] = min(floor, place)
+        for pair, floor in enumerate(self._low):
+            self._low[pair] = min(floor, seq)
 
-    def set(self, floors: Sequence[int], returns: Sequence[int]) -> None:
+    def set(self, low: Sequence[int], returns: Sequence[int]) -> None:
         """Set the floors, which reckon with so many hand-backs of each slot."""
-        self._floors[:] = memoryview(array("q", floors))
-        self._reckoned[:] = memoryview(array("q", returns))
+        self._low[:] = memoryview(array("q", low))
+        self._counted_releases[:] = memoryview(array("q", returns))

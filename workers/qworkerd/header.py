@@ -13,8 +13,8 @@ class Header:
 
     __slots__ = ("floats", "words")
 
-    NODE, DRAINING, EMPTY, BUDGET, CONDEMNED = range(5)
-    LEASE_UNTIL, LOOKED = range(5, 7)
+    NODE, DRAINING, QUEUES_EMPTY, BUDGET, DECLARED_DEAD = range(5)
+    LEASE_UNTIL, SUPERVISOR_SEEN_AT = range(5, 7)
     #: Refused writes of workers that are gone. Written by the supervisor.
     STALE = 7
     #: Whether a job was put back because its task is unknown here. Set by any worker, cleared by nobody.
@@ -43,22 +43,22 @@ class Header:
         self.floats[Header.LEASE_UNTIL] = value
 
     @property
-    def condemned(self) -> bool:
+    def declared_dead(self) -> bool:
         """Others have declared the node dead: set by the scheduler, cleared by the supervisor once no worker lives."""
-        return bool(self.words[Header.CONDEMNED])
+        return bool(self.words[Header.DECLARED_DEAD])
 
-    @condemned.setter
-    def condemned(self, value: bool) -> None:
-        self.words[Header.CONDEMNED] = value
+    @declared_dead.setter
+    def declared_dead(self, value: bool) -> None:
+        self.words[Header.DECLARED_DEAD] = value
 
     @property
-    def looked(self) -> float:
+    def supervisor_seen_at(self) -> float:
         """When the supervisor last went round its loop (`boottime`)."""
-        return self.floats[Header.LOOKED]
+        return self.floats[Header.SUPERVISOR_SEEN_AT]
 
-    @looked.setter
-    def looked(self, value: float) -> None:
-        self.floats[Header.LOOKED] = value
+    @supervisor_seen_at.setter
+    def supervisor_seen_at(self, value: float) -> None:
+        self.floats[Header.SUPERVISOR_SEEN_AT] = value
 
     @property
     def draining(self) -> bool:
@@ -70,10 +70,10 @@ class Header:
         self.words[Header.DRAINING] = value
 
     @property
-    def empty(self) -> bool:
+    def queues_empty(self) -> bool:
         """The queues hold no unfinished work: with --drain, the end. Written by the scheduler."""
-        return bool(self.words[Header.EMPTY])
+        return bool(self.words[Header.QUEUES_EMPTY])
 
-    @empty.setter
-    def empty(self, value: bool) -> None:
-        self.words[Header.EMPTY] = value
+    @queues_empty.setter
+    def queues_empty(self, value: bool) -> None:
+        self.words[Header.QUEUES_EMPTY] = value

@@ -25,11 +25,11 @@ from qworkerd.worker.loop import Worker
 def inline(app: App, settings: Settings) -> int:
     """Work until told to stop (Ctrl-C ends after the running job, a second one interrupts it); return the exit code."""
     node = make_node(app, replace(settings, processes=1))
-    node.table.header.looked = inf  # nobody supervises
+    node.table.header.supervisor_seen_at = inf  # nobody supervises
     beside, here = node.table.slots[:2]
     for slot, role in ((beside, Role.SCHEDULER), (here, Role.WORKER)):
-        slot.occupy(role, 1, inf, 0.0)
-        slot.words[Slot.BIRTH] = birth(os.getpid()) or 0
+        slot.assign(role, 1, inf, 0.0)
+        slot.words[Slot.START_TICKS] = birth(os.getpid()) or 0
         slot.words[Slot.PID] = os.getpid()
     scheduler = Scheduler(node, beside)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

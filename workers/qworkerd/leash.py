@@ -24,7 +24,7 @@ def command(program: Sequence[str | Path], *, account: tuple[int, int] | None = 
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), ids, *map(str, program)]
 
 
-def tie(number: signal.Signals) -> None:
+def set_pdeathsig(number: signal.Signals) -> None:
     """Ask the kernel to send this process a signal when the thread that started it ends."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
@@ -40,7 +40,7 @@ def main(starter: str, ids: str, *program: str) -> None:
         os.setgid(gid)
         os.setuid(uid)
     if sys.platform == "linux":
-        tie(signal.SIGINT)
+        set_pdeathsig(signal.SIGINT)
     # A starter that died before the promise was made is noticed only here.
     if os.getppid() != int(starter):
         sys.exit(f"{program[0]}: the process that started it is gone")

@@ -9,11 +9,11 @@ import psycopg
 
 from qworker import connection
 from qworkerd import log
-from qworkerd.node import Node
-from qworkerd.redaction import hide
+from qworkerd.node import NodeContext
+from qworkerd.redaction import register_secret
 
 #: Between two tries to connect (seconds): the first, and the longest.
-FIRST, LONGEST = 0.1, 1.0
+RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 1.0
 
 #: The connection is gone, or never was: what its statement did is not known.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -28,7 +28,7 @@ REFUSED = (
 )
 
 
-class Link:
+class ReconnectingConnection:
     """One connection for the framework's statements, made when it is needed and again when it was lost.
 
     psycopg_pool would wait for minutes between its tries; here it is a second at the most.
@@ -36,10 +36,10 @@ class Link:
 
     def __init__(
         self,
-        node: Node,
+        node: NodeContext,
         role: str,
         pause: Callable[[float], object],
-        given_up: Callable[[], bool],
+        should_stop: Callable[[], bool],
         *,
         direct: bool = False,
         **options: float,
@@ -51,21 +51,21 @@ class Link:
         # A silent server is left before the supervisor takes the process for stuck, which costs its job an attempt.
         self._options = {"statement_timeout": min(30.0, node.settings.stall_timeout / 2)} | options
         self._pause = pause
-        self._given_up = given_up
+        self._should_stop = should_stop
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         #: How often a connection was made.
-        self.made = 0
+        self.generation = 0
         self._log = log.get()
 
     def get(self) -> psycopg.Connection[tuple[Any, ...]] | None:
         """Return the connection, made anew if it has to be; None once the caller has given up."""
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        delay, since, told = FIRST, monotonic(), 0.0
-        while not self._given_up():
+        delay, since, told = RECONNECT_FIRST, monotonic(), 0.0
+        while not self._should_stop():
             try:
                 dsn = self._node.direct_dsn if self._direct else self._node.dsn
-                hide(dsn)
+                register_secret(dsn)
                 self._connection = self._writable(connection.connect(dsn, self._role, **self._options))
             # Not LOST alone: without a free descriptor it is an OSError, and who is asked for the DSN raises anything.
             except Exception as error:  # noqa: BLE001
@@ -80,10 +80,10 @@ class Link:
                         away_for=round(away, 1),
                     )
                 self._pause(delay * random.uniform(0.5, 1.0))  # noqa: S311
-                delay = min(delay * 2, LONGEST)
+                delay = min(delay * 2, RECONNECT_LONGEST)
                 continue
-            self.made += 1
-            if self.made > 1:
+            self.generation += 1
+            if self.generation > 1:
                 self._log.info("database.back", link=self._role, away_for=round(monotonic() - since, 1))
             return self._connection
         return None
@@ -106,7 +106,7 @@ class Link:
             self._connection.close()
             self._connection = None
 
-    def survives(self, error: Exception) -> bool:
+    def usable_after(self, error: Exception) -> bool:
         """Tell whether the connection can still be used after an error; if not, drop it."""
         current = self._connection
         # An error that is not the driver's own may have left a statement under way; a server that takes no writes may

@@ -15,10 +15,10 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from qworker.context import running
 from qworkerd.lines import as_json, as_text, traceback_of
-from qworkerd.redaction import clean, hide
-from qworkerd.sink import Sink
+from qworkerd.redaction import redact_value, register_secret
+from qworkerd.sink import Writer
 
-__all__ = ["bind_process", "configure", "get", "hide", "readable"]
+__all__ = ["bind_process", "configure", "get", "readable", "register_secret"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
@@ -27,7 +27,7 @@ ATTEMPTS: Final = "qworker.job"
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
 _process: dict[str, object] = {}
-_sink = Sink(2)
+_sink = Writer(2)
 
 
 def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 - the setting's name
@@ -38,7 +38,7 @@ def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 
     off, all others stay.
     """
     global _sink  # noqa: PLW0603 - standard error is one for the process, and may have been redirected
-    _sink = Sink(2)
+    _sink = Writer(2)
     pipeline = _Pipeline(as_text if readable(format) else as_json)
     structlog.configure(
         processors=[pipeline],
@@ -165,7 +165,7 @@ def _complete(method: str, given: MutableMapping[str, object]) -> dict[str, obje
         event["dropped"] = _sink.dropped
     if exception:
         event["exception"] = exception
-    return {str(key): clean(value, str(key)) for key, value in event.items()}
+    return {str(key): redact_value(value, str(key)) for key, value in event.items()}
 
 
 def _text(record: logging.LogRecord) -> str:

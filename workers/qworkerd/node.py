@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 
 from qworker import App
 from qworker.connection import resolve_dsn
-from qworkerd.bell import Bell
+from qworkerd.bell import WakeupPipe
 from qworkerd.budget import Budget
-from qworkerd.floors import Floors
+from qworkerd.floors import Watermarks
 from qworkerd.settings import Settings
 from qworkerd.slots import SlotTable
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeContext:
     """Made once by the command, before the first fork; every child has it by inheritance."""
 
     app: App
@@ -22,13 +22,13 @@ class Node:
     source: str | Callable[[], str] | None
     table: SlotTable
     budget: Budget
-    floors: Floors
+    watermarks: Watermarks
     #: The names of the tasks, sorted: a slot names a task by its place here.
     tasks: tuple[str, ...]
     #: Idle workers wait on it.
-    wake: Bell = field(default_factory=Bell)
+    worker_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
     #: The scheduler waits on it: there is a grave, or a worker went idle.
-    poke: Bell = field(default_factory=Bell)
+    scheduler_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
 
     @property
     def dsn(self) -> str:

@@ -10,11 +10,11 @@ from qworker.dsn import secrets
 from qworker.redaction import LONGEST, MASK, redact, shorten
 
 #: Below this length a password is not looked for by its text alone: it may be part of any word.
-SHORTEST: Final = 6
+MIN_SECRET_LENGTH: Final = 6
 #: How many known passwords are looked for, the newest: where they rotate, the oldest open nothing any more.
 REMEMBERED: Final = 32
 #: How deep lists and mappings are looked into.
-DEEPEST: Final = 8
+MAX_DEPTH: Final = 8
 #: How many of their parts are shown, in all.
 WIDEST: Final = 1_000
 #: Bits of the longest number that is written with all its digits: Python refuses to write longer ones.
@@ -29,7 +29,7 @@ _secrets: dict[str, tuple[str, ...]] = {}
 Part = TypeVar("Part")
 
 
-def hide(dsn: str) -> None:
+def register_secret(dsn: str) -> None:
     """Remember the password of a connection string: from now on it is masked wherever its text appears.
 
     Patterns find passwords in connection strings; this finds the known one without any context, as it is and as URLs
@@ -37,7 +37,7 @@ def hide(dsn: str) -> None:
     not written as it should be, everything that may be a piece of the password is remembered.
     """
     for secret in secrets(dsn):
-        if len(secret) >= SHORTEST:
+        if len(secret) >= MIN_SECRET_LENGTH:
             shapes = dict.fromkeys((secret, *(_quoted(way, secret) for way in _WAYS), repr(secret)[1:-1]))
             _secrets.pop(secret, None)
             _secrets[secret] = tuple(shapes)
@@ -59,7 +59,7 @@ def clip(text: str, longest: int = LONGEST) -> str:
     return shorten(text, mask, longest)
 
 
-def clean(value: object, key: str = "") -> object:
+def redact_value(value: object, key: str = "") -> object:
     """Return a value as something a log line can hold: bounded, plain, without passwords in any of its parts."""
     return _Cleaner().clean(value, key)
 
@@ -90,10 +90,10 @@ class _Cleaner:
             return value
         if isinstance(value, int):
             return value if value.bit_length() <= _DIGITS else f"<a number of {value.bit_length()} bits>"
-        if isinstance(value, Mapping) and depth < DEEPEST:
+        if isinstance(value, Mapping) and depth < MAX_DEPTH:
             parts = [(clip(_text(n)), self.clean(v, _text(n), depth + 1)) for n, v in self._some(value.items())]
             return dict(parts) | self._rest(len(value) - len(parts))
-        if isinstance(value, (list, tuple, set, frozenset)) and depth < DEEPEST:
+        if isinstance(value, (list, tuple, set, frozenset)) and depth < MAX_DEPTH:
             items = [self.clean(part, "", depth + 1) for part in self._some(value)]
             return [*items, *self._rest(len(value) - len(items)).values()]
         return clip(_text(value))

@@ -8,26 +8,26 @@ from functools import partial
 from qworker import App
 from qworkerd import log
 from qworkerd.budget import Budget
-from qworkerd.floors import Floors
+from qworkerd.floors import Watermarks
 from qworkerd.inherited import Inheritance
-from qworkerd.node import Node
-from qworkerd.redaction import hide
+from qworkerd.node import NodeContext
+from qworkerd.redaction import register_secret
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot, SlotTable
 
 
-def make_node(app: App, settings: Settings) -> Node:
+def make_node(app: App, settings: Settings) -> NodeContext:
     """Make what the processes of a node share. There are slots for every child and for as many graves."""
     if settings.direct_dsn:
-        hide(settings.direct_dsn)
+        register_secret(settings.direct_dsn)
     table = SlotTable(2 * (settings.processes + 1) + 8)
-    return Node(
+    return NodeContext(
         app=app,
         settings=settings,
         source=app.dsn or settings.dsn,
         table=table,
         budget=Budget(table.header, settings.max_jobs),
-        floors=Floors(table, settings.queues),
+        watermarks=Watermarks(table, settings.queues),
         tasks=tuple(sorted(app.tasks)),
     )
 
@@ -44,7 +44,7 @@ def serve(app: App, settings: Settings, inheritance: Inheritance | None = None) 
     node = make_node(app, settings)
     inheritance = inheritance or Inheritance()
 
-    def begin(main: Callable[[Node, Slot], int], slot: Slot) -> int:
+    def begin(main: Callable[[NodeContext, Slot], int], slot: Slot) -> int:
         inheritance.cut()
         return main(node, slot)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 PREFIX = "qworker-pg-"
 
 
-class Scratch:
+class TempDir:
     """A fresh folder under `base`; with `shared`, other accounts may pass through it (not list it)."""
 
     def __init__(self, base: Path, *, shared: bool = False) -> None:

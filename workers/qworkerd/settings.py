@@ -11,7 +11,7 @@ from typing import Final, Self, cast
 from qworker.errors import ConfigurationError
 from qworkerd import exits
 from qworkerd.project import find
-from qworkerd.values import Kind, choice, count, dotted, names, schema_name, seconds, switch, words
+from qworkerd.values import FieldSpec, choice, count, dotted, names, schema_name, seconds, switch, words
 
 #: Variables that other tools set too, by setting; QWORKER_<NAME> wins over them.
 COMMON_VARIABLES: Final = {"dsn": "DATABASE_URL", "processes": "MAX_CONCURRENT_JOBS", "timeout": "JOB_TIMEOUT"}
@@ -144,9 +144,11 @@ class Settings:
         values: dict[str, object] = {}
         origins: dict[str, str] = {}
         problems = [
-            f"{name!r} in {project} is no setting{_guess(name, list(kinds()))}" for name in table if name not in kinds()
+            f"{name!r} in {project} is no setting{_guess(name, list(field_specs()))}"
+            for name in table
+            if name not in field_specs()
         ]
-        for name, kind in kinds().items():
+        for name, kind in field_specs().items():
             given = _find(name, options, environ, table, project)
             if given is None:
                 origins[name] = "default"
@@ -158,14 +160,14 @@ class Settings:
                 shown = "***" if name in NOT_ON_COMMAND_LINE else repr(value)
                 problems.append(f"{name} = {shown} from {origins[name]}: {error}")
         if problems:
-            wrong = any(origins.get(name) == option(name) and name not in values for name in kinds())
+            wrong = any(origins.get(name) == option(name) and name not in values for name in field_specs())
             raise (WrongOption if wrong else ConfigurationError)("\n".join(problems))
         return cls(**values), origins  # type: ignore[arg-type]  # read by the field's own kind
 
 
-def kinds() -> dict[str, Kind]:
+def field_specs() -> dict[str, FieldSpec]:
     """Return what each setting may hold, by name."""
-    return {field.name: cast("Kind", field.metadata["kind"]) for field in fields(Settings)}
+    return {field.name: cast("FieldSpec", field.metadata["kind"]) for field in fields(Settings)}
 
 
 def exit_code(error: ConfigurationError) -> int:
@@ -175,7 +177,7 @@ def exit_code(error: ConfigurationError) -> int:
 
 def misspelt(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables QWORKER_* that are no settings but look like one, and which."""
-    settings = {name.upper(): variable(name) for name in kinds()}
+    settings = {name.upper(): variable(name) for name in field_specs()}
     found = {}
     for name in sorted(environ):
         prefix, _, rest = name.partition("_")

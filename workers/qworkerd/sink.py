@@ -9,12 +9,12 @@ from time import monotonic
 from typing import Final
 
 #: How long to wait for a reader that has stopped reading (seconds): a node must not lose its lease for its log.
-PATIENCE: Final = 0.5
+WRITE_TIMEOUT: Final = 0.5
 #: Longest line for anything but a pipe (bytes); journald cuts at 48 KiB.
-LONGEST: Final = 32_768
+MAX_LINE: Final = 32_768
 
 
-class Sink:
+class Writer:
     """Writes lines to a file descriptor that many processes share; holds no lock, and so needs no care at a fork."""
 
     def __init__(self, fd: int) -> None:
@@ -28,7 +28,7 @@ class Sink:
         Writes of up to PIPE_BUF bytes to a pipe are atomic (pipe(7)); longer ones mix with those of other processes.
         """
         try:
-            return select.PIPE_BUF if stat.S_ISFIFO(os.fstat(self.fd).st_mode) else LONGEST
+            return select.PIPE_BUF if stat.S_ISFIFO(os.fstat(self.fd).st_mode) else MAX_LINE
         except OSError:
             return select.PIPE_BUF
 
@@ -47,7 +47,7 @@ class Sink:
         poll = select.poll()
         poll.register(end, select.POLLOUT)
         # Once a line was dropped the next ones do not wait at all until the reader is back.
-        left = 0.0 if self.dropped else PATIENCE
+        left = 0.0 if self.dropped else WRITE_TIMEOUT
         until = monotonic() + left
         while poll.poll(left * 1000):
             try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from qworkerd.claim import CLAIM_SIZE, CLAIMS, Claim, Entry
 from qworkerd.header import Header
-from qworkerd.stacks import Page, Stacks
+from qworkerd.stacks import StackDump, Stacks
 
 _WORD = 8
 _HEADER = 16 * _WORD
@@ -57,10 +57,10 @@ class Slot:
     __slots__ = ("_cause", "claims", "floats", "index", "stacks", "words")
 
     # Field numbers, for the hot path: `slot.words[Slot.PHASE] = …`, `slot.floats[Slot.DEADLINE] = …`.
-    STATE, ROLE, SEAT, PID, BIRTH, PHASE, DONE, STALE, CANCEL, RETURNED, RETURNS, MAXRSS = range(12)
-    DEADLINE, CLERK_DEADLINE, STARTED, SINCE, SLOW, CANCEL_BY, CPU, ENDED = range(12, 20)
+    STATE, ROLE, CHILD, PID, START_TICKS, PHASE, DONE, STALE, CANCEL, RELEASED_SEQ, RELEASE_COUNT, MAXRSS = range(12)
+    DEADLINE, ACK_DEADLINE, STARTED, SINCE, SLOW_AT, CANCEL_DEADLINE, CPU, ENDED = range(12, 20)
 
-    def __init__(self, memory: memoryview, index: int, stacks: Page) -> None:
+    def __init__(self, memory: memoryview, index: int, stacks: StackDump) -> None:
         self.index = index
         #: Where the child leaves its stacks.
         self.stacks = stacks
@@ -96,21 +96,21 @@ class Slot:
         self.floats[Slot.DEADLINE] = deadline
         self.words[Slot.PHASE] = phase
 
-    def occupy(self, role: Role, seat: int, deadline: float, now: float) -> None:
+    def assign(self, role: Role, child: int, deadline: float, now: float) -> None:
         """Make the slot a child's that is about to be forked."""
         for number in range(len(self.words)):
             # What the child before has handed back is still to be looked for.
-            if number not in (Slot.RETURNED, Slot.RETURNS):
+            if number not in (Slot.RELEASED_SEQ, Slot.RELEASE_COUNT):
                 self.words[number] = 0
         self._cause[:] = bytes(_CAUSE)
         self.stacks.clear()
         self.words[Slot.ROLE] = role
-        self.words[Slot.SEAT] = seat
+        self.words[Slot.CHILD] = child
         self.floats[Slot.SINCE] = now
         self.enter(Phase.BOOTING, deadline)
         self.state = SlotState.LIVE
 
-    def bury(self, cause: str, maxrss: int = 0, cpu: float = 0.0) -> None:
+    def mark_dead(self, cause: str, maxrss: int = 0, cpu: float = 0.0) -> None:
         """Mark the child dead: what it leaves is now the scheduler's to settle.
 
         maxrss and cpu are what it has used (MiB, seconds), 0 where nobody has measured it.
@@ -131,7 +131,7 @@ class Slot:
         return (claim for claim in self.claims if claim.token)
 
     @property
-    def tag(self) -> str:
+    def session_tag(self) -> str:
         """What the sessions of this process are called in the server, so that those of a dead one can be found."""
         return f"#{socket.gethostname()[:24]}.{self.pid}.{self.birth}"
 
@@ -149,7 +149,7 @@ class SlotTable:
         self.header = Header(view[:_HEADER])
         stacks = Stacks()
         self.slots = tuple(
-            Slot(view[_HEADER + n * _SLOT : _HEADER + (n + 1) * _SLOT], n, Page(stacks, n)) for n in range(slots)
+            Slot(view[_HEADER + n * _SLOT : _HEADER + (n + 1) * _SLOT], n, StackDump(stacks, n)) for n in range(slots)
         )
 
     def __iter__(self) -> Iterator[Slot]:
@@ -164,7 +164,7 @@ class SlotTable:
         """Return the graves that wait for the scheduler."""
         return [s for s in self.slots if s.state is SlotState.DEAD]
 
-    def vacant(self) -> Slot | None:
+    def free_slot(self) -> Slot | None:
         """Return a free slot; None while every one is somebody's or a grave."""
         return next((s for s in self.slots if s.state is SlotState.FREE), None)
 

@@ -7,10 +7,10 @@ import signal
 from contextlib import suppress
 
 #: Asks a child for its stacks.
-ASK = signal.SIGRTMIN
+DUMP_SIGNAL = signal.SIGRTMIN
 
 #: So much of them is kept (bytes): the thread that was at fault comes first.
-LIMIT = 8_192
+MAX_BYTES = 8_192
 #: So far apart are two pages (bytes), further than the longest dumps go. What is not written takes no memory.
 _PAGE = 1 << 26
 #: At the beginning of a page stands how much of it is out of date (bytes).
@@ -35,7 +35,7 @@ class Stacks:
         os.close(self.fd)
 
 
-class Page:
+class StackDump:
     """Where one child leaves its stacks. It writes on behind what it has written, also when that was cleared."""
 
     __slots__ = ("_stacks", "_start")
@@ -52,7 +52,7 @@ class Page:
         fd = os.open(f"/proc/self/fd/{self._stacks.fd}", os.O_WRONLY | os.O_CLOEXEC)
         os.lseek(fd, self._start + _HEAD, os.SEEK_SET)
         faulthandler.enable(file=fd, all_threads=True)
-        faulthandler.register(ASK, file=fd, all_threads=True, chain=False)
+        faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True, chain=False)
         return fd
 
     def clear(self) -> None:
@@ -62,7 +62,7 @@ class Page:
 
     def read(self) -> str:
         """Return what was left since it was cleared, "" if nothing was."""
-        return self._read(self._begin())[:LIMIT].decode(errors="replace").strip()
+        return self._read(self._begin())[:MAX_BYTES].decode(errors="replace").strip()
 
     def _begin(self) -> int:
         return int.from_bytes(os.pread(self._stacks.fd, _HEAD, self._start), "little")
@@ -82,7 +82,7 @@ class Page:
         return os.pread(self._stacks.fd, end - at, at).rstrip(b"\0")
 
 
-def disown() -> None:
+def stop() -> None:
     """Leave no stacks any more: a process that a handler has forked is no child of ours."""
     faulthandler.disable()
-    faulthandler.unregister(ASK)
+    faulthandler.unregister(DUMP_SIGNAL)

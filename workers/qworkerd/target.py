@@ -18,7 +18,7 @@ from qworker.pool import Pool
 from qworker.translation import unreachable
 from qworkerd.loading import load_app
 from qworkerd.project import find
-from qworkerd.redaction import hide
+from qworkerd.redaction import register_secret
 from qworkerd.settings import Settings, option, variable
 
 
@@ -38,7 +38,7 @@ class Target:
     def dsn(self) -> str:
         """The connection string: the application's, or else the setting, or else "" for libpq's own variables."""
         dsn = resolve_dsn(self.app.dsn if self.app is not None and self.app.dsn else self.settings.dsn)
-        hide(dsn)
+        register_secret(dsn)
         return dsn
 
     @cached_property
@@ -71,7 +71,7 @@ class Target:
             yield conn
 
 
-def aim(options: Mapping[str, object], *, looking: bool = False) -> Target:
+def resolve(options: Mapping[str, object], *, looking: bool = False) -> Target:
     """Load the settings, and the application if one is named; raises ConfigurationError.
 
     looking: the command needs no application, but its database. Where $QWORKER_DSN names that, the application of the

@@ -16,7 +16,7 @@ LONGEST_NAME: Final = 200
 
 
 @dataclass(frozen=True)
-class Kind:
+class FieldSpec:
     """What a setting may hold: documentation and validation in one place."""
 
     #: Shown in place of a value: "SECONDS", "N".
@@ -41,7 +41,7 @@ def count(default: int | Callable[[], int] | None, low: int, high: int, text: st
             raise ValueError(f"must be a whole number from {low} to {high}{_or_none(default)}")
         return number
 
-    return _declare(default, Kind(metavar, text, read))
+    return _declare(default, FieldSpec(metavar, text, read))
 
 
 def seconds(default: float | None, low: float, high: float, text: str, *, optional: bool = False) -> Any:
@@ -61,7 +61,7 @@ def seconds(default: float | None, low: float, high: float, text: str, *, option
             )
         return number
 
-    return _declare(default, Kind("DURATION", text, read))
+    return _declare(default, FieldSpec("DURATION", text, read))
 
 
 def words(default: str | None, metavar: str, text: str, *, secret: bool = False) -> Any:
@@ -72,7 +72,7 @@ def words(default: str | None, metavar: str, text: str, *, secret: bool = False)
             raise ValueError("must be text, and not empty")
         return value.strip()
 
-    return _declare(default, Kind(metavar, text, read), show=not secret)
+    return _declare(default, FieldSpec(metavar, text, read), show=not secret)
 
 
 def dotted(metavar: str, text: str, example: str) -> Any:
@@ -84,7 +84,7 @@ def dotted(metavar: str, text: str, example: str) -> Any:
             raise ValueError(f"must be package.module:attribute, for instance {example}")
         return f"{module}:{attribute}"
 
-    return _declare(None, Kind(metavar, text, read))
+    return _declare(None, FieldSpec(metavar, text, read))
 
 
 def schema_name(default: str, text: str) -> Any:
@@ -97,7 +97,7 @@ def schema_name(default: str, text: str) -> Any:
             raise ValueError("must be lower-case letters, digits and _, at most 48 characters") from None
         return str(value)
 
-    return _declare(default, Kind("NAME", text, read))
+    return _declare(default, FieldSpec("NAME", text, read))
 
 
 def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
@@ -114,7 +114,7 @@ def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
             raise ValueError("must be names without commas")
         return found
 
-    return _declare(default, Kind(metavar, text, read))
+    return _declare(default, FieldSpec(metavar, text, read))
 
 
 def switch(text: str) -> Any:
@@ -129,7 +129,7 @@ def switch(text: str) -> Any:
             return False
         raise ValueError("must be true or false")
 
-    return _declare(False, Kind("", text, read))
+    return _declare(False, FieldSpec("", text, read))
 
 
 def choice(default: str, options: tuple[str, ...], text: str) -> Any:
@@ -140,10 +140,10 @@ def choice(default: str, options: tuple[str, ...], text: str) -> Any:
             raise ValueError(f"must be one of {', '.join(options)}")
         return value.lower()
 
-    return _declare(default, Kind("|".join(options), text, read))
+    return _declare(default, FieldSpec("|".join(options), text, read))
 
 
-def _declare(default: object, kind: Kind, *, show: bool = True) -> Any:
+def _declare(default: object, kind: FieldSpec, *, show: bool = True) -> Any:
     if callable(default):
         return field(default_factory=default, repr=show, metadata={"kind": kind})
     return field(default=default, repr=show, metadata={"kind": kind})

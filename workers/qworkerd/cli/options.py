@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from qworkerd.durations import parse
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, kinds, misspelt, option
-from qworkerd.target import aim
+from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, field_specs, misspelt, option
+from qworkerd.target import resolve
 from qworkerd.values import NONE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +37,7 @@ def options(*names: str) -> Callable[[F], F]:
     """
 
     def decorate(command: F) -> F:
-        for name, kind in reversed(kinds().items()):
+        for name, kind in reversed(field_specs().items()):
             if name not in NOT_ON_COMMAND_LINE and (not names or name in names):
                 help_text = f"{kind.text} {_default(name)}".strip()
                 if kind.metavar:
@@ -51,7 +51,7 @@ def options(*names: str) -> Callable[[F], F]:
 
 def given(context: click.Context) -> dict[str, object]:
     """Return the settings given to a command and to those before it: `qworker --app shop:app jobs list`."""
-    found: dict[str, object] = dict.fromkeys(kinds())
+    found: dict[str, object] = dict.fromkeys(field_specs())
     link: click.Context | None = context
     while link is not None:
         for name, value in link.params.items():
@@ -78,7 +78,7 @@ def _targeted(command: Callable[..., None], *, looking: bool) -> Callable[..., N
     def aimed(context: click.Context, /, *, app: str | None, schema: str | None, **rest: Any) -> None:  # noqa: ARG001
         for name, meant in misspelt().items():
             click.echo(f"qworker: ${name} is set, but is no setting; did you mean ${meant}?", err=True)
-        command(aim(given(context), looking=looking), **rest)
+        command(resolve(given(context), looking=looking), **rest)
 
     return aimed
 

@@ -8,7 +8,7 @@ import psycopg
 
 from qworker.nodes import Nodes, PollResult
 from qworkerd import log
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.reports import Reporter
 from qworkerd.scheduler.settlement import Settlement
 from qworkerd.slots import Slot
@@ -22,7 +22,7 @@ APART = 5.0
 class Burials:
     """Buries the dead of this node. Every statement is fenced by the claim's token, so burying twice does no harm."""
 
-    def __init__(self, node: Node, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
+    def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
         self._node = node
         self._slot = slot
         self._nodes = nodes
@@ -52,7 +52,7 @@ class Burials:
         return freed
 
     def _inter(self, database: Database, slot: Slot) -> int:
-        self._nodes.end_sessions(database, slot.tag)
+        self._nodes.end_sessions(database, slot.session_tag)
         freed = 0
         try:
             for claim in list(slot.open_claims()):
@@ -60,7 +60,7 @@ class Burials:
                 if not self._nodes.claim_jobs(database, self._node.table.header.node, claim.token):
                     claim.close()
         finally:
-            self._node.floors.lower(self._slot)  # also for what the dead had handed back and not told
+            self._node.watermarks.report_release(self._slot)  # also for what the dead had handed back and not told
         if not any(slot.open_claims()):
             self._log.info("worker.buried", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed)
             slot.free()
@@ -96,6 +96,6 @@ class Burials:
             freed += self._nodes.release_claim(database, self._node.table.header.node, token)
             del self._unknown[token]
         if freed:
-            self._node.floors.lower(self._slot)
+            self._node.watermarks.report_release(self._slot)
             self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, but by none of its workers")
         return freed

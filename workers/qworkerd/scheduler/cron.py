@@ -10,7 +10,7 @@ from qworker.options import Options
 from qworker.order import JobSpec
 from qworker.task import Task
 from qworkerd import log
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -23,7 +23,7 @@ UNDECIDED = 1.0
 class Cron:
     """Computes ticks from the database's clock; the row of the schedule decides who enqueues one."""
 
-    def __init__(self, node: Node, nodes: Nodes) -> None:
+    def __init__(self, node: NodeContext, nodes: Nodes) -> None:
         self._node = node
         self._nodes = nodes
         self._schedules = node.app.schedules

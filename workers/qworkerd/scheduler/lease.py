@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from qworker.nodes import NO_CTID, Heartbeat, Nodes
 from qworkerd import log
 from qworkerd.header import Header, boottime
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Role, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -21,7 +21,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 class Lease:
     """Keeps the node registered. The lease counts from when the last renewal that was confirmed was sent."""
 
-    def __init__(self, node: Node, nodes: Nodes, version: str) -> None:
+    def __init__(self, node: NodeContext, nodes: Nodes, version: str) -> None:
         self._node = node
         self._nodes = nodes
         self._version = version
@@ -36,7 +36,7 @@ class Lease:
     @property
     def stands(self) -> bool:
         """Whether there is a lease to prolong."""
-        return self._header.node != 0 and not self._header.condemned
+        return self._header.node != 0 and not self._header.declared_dead
 
     def renew(self, database: Database, returned: int | None) -> None:
         """Prolong the lease, or register: at first, and anew when others have declared the node dead.
@@ -50,7 +50,7 @@ class Lease:
                 self._place = self._nodes.find_ctid(database, number) or NO_CTID
                 place = self._nodes.renew(database, number, self.beat(returned))
             self.take(sent, place)
-        elif not self._header.condemned:
+        elif not self._header.declared_dead:
             self._register(database)
 
     def beat(self, returned: int | None) -> Heartbeat:
@@ -64,7 +64,7 @@ class Lease:
             self._header.lease_until = sent + self._node.settings.lease - self._margin
         else:
             self._log.error("node.declared_dead", node=self._header.node, hint="its jobs were taken by others")
-            self._header.condemned = True
+            self._header.declared_dead = True
             self._header.lease_until = 0.0
 
     def _register(self, database: Database) -> None:

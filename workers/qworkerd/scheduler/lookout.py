@@ -10,7 +10,7 @@ import psycopg
 from qworker.nodes import Nodes, PollResult
 from qworkerd import log
 from qworkerd.header import boottime
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.scheduler.burials import Burials
 from qworkerd.scheduler.due import Due
 from qworkerd.scheduler.lease import Lease
@@ -31,7 +31,9 @@ NOTHING = PollResult(
 class Lookout:
     """Knows what was seen last; `look` sees more."""
 
-    def __init__(self, node: Node, nodes: Nodes, lease: Lease, survey: Survey, due: Due, burials: Burials) -> None:
+    def __init__(
+        self, node: NodeContext, nodes: Nodes, lease: Lease, survey: Survey, due: Due, burials: Burials
+    ) -> None:
         self._node = node
         self._nodes = nodes
         self._lease = lease
@@ -51,7 +53,7 @@ class Lookout:
         When that fails, no duty goes with it: each part that a duty waits for is asked for by itself (`sees` tells).
         Raises when the connection is lost, and when somebody has locked a table: then no part could be had either.
         """
-        sent, floors, survey, lease = boottime(), self._node.floors, self._survey, self._lease
+        sent, floors, survey, lease = boottime(), self._node.watermarks, self._survey, self._lease
         front, scrub = survey.begin(sweep=sweep)
         try:
             sight = self._nodes.poll(

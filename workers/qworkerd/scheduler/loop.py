@@ -12,10 +12,10 @@ from qworker import migrations, rights
 from qworker.errors import SchemaError
 from qworker.nodes import Nodes, PollResult
 from qworkerd import __version__, exits, log
-from qworkerd.bell import Bell, readable
+from qworkerd.bell import WakeupPipe, readable
 from qworkerd.header import boottime
-from qworkerd.link import FIRST, Link
-from qworkerd.node import Node
+from qworkerd.link import RECONNECT_FIRST, ReconnectingConnection
+from qworkerd.node import NodeContext
 from qworkerd.reports import Reporter
 from qworkerd.scheduler import sequences
 from qworkerd.scheduler.burials import Burials
@@ -57,17 +57,17 @@ DEAR, SHARE = 0.05, 1000
 class Scheduler:
     """One connection, one loop; `run` returns the exit code."""
 
-    def __init__(self, node: Node, slot: Slot) -> None:
+    def __init__(self, node: NodeContext, slot: Slot) -> None:
         settings = node.settings
         self.node = node
         self.slot = slot
         self.header = node.table.header
         self.parent = os.getppid()
         self.stopping = False
-        self.bell = Bell()
+        self.bell = WakeupPipe()
         self.nodes = Nodes(settings.schema)
-        self.link = Link(
-            node, f"scheduler {slot.tag}", self.doze, lambda: self.stopping or self.orphaned,
+        self.link = ReconnectingConnection(
+            node, f"scheduler {slot.session_tag}", self.doze, lambda: self.stopping or self.orphaned,
             direct=True, statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
         )  # fmt: skip
         self.lease = Lease(node, self.nodes, __version__)
@@ -78,7 +78,7 @@ class Scheduler:
         self.cron = Cron(node, self.nodes)
         self.wake = Wake(node, self.nodes, self.lease)
         self.retention = Retention(settings, self.nodes)
-        self.survey = Survey(node.floors)
+        self.survey = Survey(node.watermarks)
         self.lookout = Lookout(node, self.nodes, self.lease, self.survey, self.due, self.burials)
         self.duties = Duties(self.breathe)
         self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.lookout.sight)))
@@ -113,11 +113,11 @@ class Scheduler:
                 self.sleep(database)
             except psycopg.Error as error:
                 self.log.warning("scheduler.error", error=str(error).strip())
-                self.doze(0.5 if self.link.survives(error) else FIRST)
+                self.doze(0.5 if self.link.usable_after(error) else RECONNECT_FIRST)
                 continue
             except SchemaError as error:
                 self.log.error("scheduler.schema_unfit", error=str(error))  # noqa: TRY400 - where it was raised says nothing
-                self.header.empty = True  # nothing can be done for these queues
+                self.header.queues_empty = True  # nothing can be done for these queues
                 return exits.CONFIG
         return self.close()
 
@@ -151,13 +151,13 @@ class Scheduler:
         if os.getppid() != self.parent:
             return True
         now, lease_until = boottime(), self.header.lease_until
-        silent = now - self.header.looked
+        silent = now - self.header.supervisor_seen_at
         return silent >= self.node.settings.lease or (silent >= UNATTENDED and 0 < lease_until < now)
 
     def stop(self) -> None:
         """End the loop, from another thread."""
         self.stopping = True
-        self.bell.ring()
+        self.bell.wake()
 
     def on_term(self, _signum: int, _frame: FrameType | None) -> None:
         """Stop: the supervisor sends it when the last worker is reaped."""
@@ -171,13 +171,13 @@ class Scheduler:
 
     def round(self, database: Database) -> None:
         """Renew first; then the graves; then look; then the duties, each for itself."""
-        if self.link.made != self.made:
+        if self.link.generation != self.made:
             if self.header.node == 0:  # later a changed schema is no reason to end what runs
                 migrations.check(database, self.node.settings.schema)
                 rights.check(database, self.node.settings.schema)
                 if warning := migrations.encoding_warning(database):
                     self.log.warning("database.encoding", problem=warning)
-            self.made = self.link.made
+            self.made = self.link.generation
             self.rescue.forget()
             self.survey.reset()
             self.lease.idle = None
@@ -186,7 +186,7 @@ class Scheduler:
         if monotonic() >= self.beat_due:
             self.beat(database)
         if self.node.table.dead() and self.burials.bury(database):
-            self.node.wake.ring()
+            self.node.worker_wakeup.wake()
         self.wake.hear(database)
         self.duties.attempt(database, "idle", self.wake.tell)
         self.wake.look()
@@ -219,7 +219,7 @@ class Scheduler:
             if sight.expired:
                 self.duties.attempt(database, "expire", self.retention.expire)
         if sight.waiting or not self.lookout.sees:
-            self.node.wake.ring()
+            self.node.worker_wakeup.wake()
         signal_cancelled(self.node, sight.cancels)
         if not self.header.draining:
             self.duties.attempt(database, "promote", self.promote)
@@ -243,13 +243,13 @@ class Scheduler:
     def promote(self, database: Database) -> None:
         """Make due jobs available, and wake somebody for them."""
         if self.due.promote(database, self.lookout.sight.due_in):
-            self.node.wake.ring()
+            self.node.worker_wakeup.wake()
             self.look_due = 0.0
 
     def freed(self, jobs: int) -> None:
         """Wake somebody if jobs have become available."""
         if jobs:
-            self.node.wake.ring()
+            self.node.worker_wakeup.wake()
 
     def check_empty(self, database: Database) -> None:
         """With --drain: two looks in a row that find no work end the node."""
@@ -257,15 +257,15 @@ class Scheduler:
         empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
         self.empty_looks = self.empty_looks + 1 if empty else 0
         if self.empty_looks > 1:
-            self.header.empty = True
-            self.node.wake.ring()
+            self.header.queues_empty = True
+            self.node.worker_wakeup.wake()
 
     # Waiting
 
     def sleep(self, database: Database) -> None:
         """Wait until something is due or somebody calls."""
         wait = min(self.beat_due, self.look_due, self.wake.due) - monotonic()
-        if database.fileno() in self.listen([database.fileno(), self.node.poke.fd, self.bell.fd], wait):
+        if database.fileno() in self.listen([database.fileno(), self.node.scheduler_wakeup.fd, self.bell.fd], wait):
             self.wake.hear(database)  # before anything else: somebody waits
 
     def doze(self, seconds: float) -> None:
@@ -276,12 +276,12 @@ class Scheduler:
     def listen(self, fds: list[int], timeout: float) -> list[int]:
         """Wait for any of the descriptors; return those that are ready."""
         ready = readable(fds, max(timeout, 0.0))
-        for bell in (self.node.poke, self.bell):
+        for bell in (self.node.scheduler_wakeup, self.bell):
             if bell.fd in ready:
-                bell.silence()
+                bell.clear()
         return ready
 
 
-def main(node: Node, slot: Slot) -> int:
+def main(node: NodeContext, slot: Slot) -> int:
     """Be the scheduler."""
     return Scheduler(node, slot).run()

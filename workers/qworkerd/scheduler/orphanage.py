@@ -37,4 +37,4 @@ def end_workers(table: SlotTable) -> None:
         sleep(0.005)
     for slot, pid, _ in workers:
         if slot.state is SlotState.LIVE and slot.pid == pid:
-            slot.bury("supervisor-lost")
+            slot.mark_dead("supervisor-lost")

@@ -6,8 +6,8 @@ from time import monotonic
 import psycopg
 
 from qworkerd import log
-from qworkerd.link import Link
-from qworkerd.node import Node
+from qworkerd.link import ReconnectingConnection
+from qworkerd.node import NodeContext
 from qworkerd.scheduler.burials import Burials
 from qworkerd.scheduler.lease import Lease
 
@@ -15,10 +15,10 @@ from qworkerd.scheduler.lease import Lease
 TIME = 4.0
 
 
-def sign_off(node: Node, lease: Lease, burials: Burials, pause: Callable[[float], object]) -> None:
+def sign_off(node: NodeContext, lease: Lease, burials: Burials, pause: Callable[[float], object]) -> None:
     """Settle the graves and strike the node off, over a connection that may be made anew for it."""
     end = monotonic() + TIME
-    link = Link(
+    link = ReconnectingConnection(
         node, "scheduler", pause, lambda: monotonic() >= end, direct=True, statement_timeout=2.0, lock_timeout=1.0
     )
     database = link.get()

@@ -8,7 +8,7 @@ import psycopg
 from qworker.nodes import NODE_LOST, Nodes
 from qworkerd import log
 from qworkerd.header import boottime
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.reports import Reporter
 from qworkerd.slots import Slot
 
@@ -21,7 +21,7 @@ class Rescue:
     No wall clock takes part: a watch is measured here, and begins again when this process could not look.
     """
 
-    def __init__(self, node: Node, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
+    def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
         self._node = node
         self._slot = slot
         self._reporter = reporter
@@ -55,7 +55,7 @@ class Rescue:
                 total += len(freed)
                 self._reporter.submit_losses(freed, NODE_LOST)
         finally:
-            self._node.floors.lower(self._slot)
+            self._node.watermarks.report_release(self._slot)
         if total:
             self._log.warning("jobs.rescued", node=dead, jobs=total)
         return total

@@ -12,7 +12,7 @@ from qworkerd import log
 from qworkerd.claim import Claim, Status
 from qworkerd.errand import Done, Errand, Release, sort
 from qworkerd.link import REFUSED
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.outcome import load
 from qworkerd.policy import Policies
 from qworkerd.reports import Failure, Reporter
@@ -31,7 +31,7 @@ _HOOKED = 2
 class Settlement:
     """Writes what stands in a slot. Every statement is fenced by the claim's token, so it may be repeated."""
 
-    def __init__(self, node: Node, nodes: Nodes, reporter: Reporter) -> None:
+    def __init__(self, node: NodeContext, nodes: Nodes, reporter: Reporter) -> None:
         self._node = node
         self._nodes = nodes
         self._reporter = reporter

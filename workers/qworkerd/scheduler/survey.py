@@ -5,7 +5,7 @@ from operator import lt
 from time import monotonic
 
 from qworker.nodes import PREPARED, PollResult
-from qworkerd.floors import Floors
+from qworkerd.floors import Watermarks
 from qworkerd.scheduler.scrub import DEAR, Scrub
 
 #: A transaction that has been writing for longer (seconds) keeps the floors down no more; they fall when it ends.
@@ -31,7 +31,7 @@ class Survey:
     beats, and a node that is no more may have told nobody. What nobody can tell the scrub finds.
     """
 
-    def __init__(self, floors: Floors) -> None:
+    def __init__(self, floors: Watermarks) -> None:
         self._floors = floors
         self._scrub = Scrub()
         #: The lowest place handed back that no beat has told yet, and those that were, with the time.
@@ -60,7 +60,7 @@ class Survey:
         self.doubts = True
         self._nodes: frozenset[int] = frozenset()
         self._began = self._seen = monotonic()
-        self._returns = self._floors.returns()
+        self._returns = self._floors.release_counts()
         self._hear()
         self._floors.set([0] * len(self._floors.queues), self._returns)
 
@@ -81,16 +81,16 @@ class Survey:
         sweep: the look also asks for what is rare, and may take long for that.
         """
         self._began = now = monotonic()
-        self._returns = self._floors.returns()
+        self._returns = self._floors.release_counts()
         self._hear()
         while self._told and self._told[0][0] < now - TOLD:
             self._told.popleft()
-        front = self._floors.front()
+        front = self._floors.scan_start()
         return front, self._scrub.begin(front, free=not sweep)
 
     def _hear(self) -> None:
         """Take in what was handed back here since the last look, before the floors reckon with it."""
-        returned = self._floors.returned()
+        returned = self._floors.released_seq()
         if returned is not None:
             self._untold = returned if self._untold is None else min(returned, self._untold)
 
@@ -115,7 +115,7 @@ class Survey:
             floors, again = [0] * len(floors), True
         elif sight.released_seq is not None:
             floors = [min(floor, sight.released_seq - 1) for floor in floors]
-            again = again or any(map(lt, floors, self._floors.front()))
+            again = again or any(map(lt, floors, self._floors.scan_start()))
         self._nodes = frozenset(sight.heartbeats)
         self._floors.set(floors, self._returns)
         if fell:
@@ -126,7 +126,7 @@ class Survey:
         """Take in that a look could not be had: who lingered may be gone, and nobody knows."""
         self._scrub.miss()
         if self._lingering:
-            self._floors.fall(min(places for places, _ in self._lingering.values()))
+            self._floors.cap(min(places for places, _ in self._lingering.values()))
 
     def _fall_back(self, sight: PollResult) -> bool:
         """Settle for what was settled before those began who lingered and are gone; tell whether there are any."""

@@ -8,7 +8,7 @@ import psycopg
 from qworker.nodes import Nodes
 from qworker.pooler import is_pooled
 from qworkerd import log
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.scheduler.lease import Lease
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -23,7 +23,7 @@ DEAF = "the DSN leads through a pooler, which carries no notifications: jobs wai
 class Wake:
     """Keeps the list of sleepers, which tells enqueueing whether to notify."""
 
-    def __init__(self, node: Node, nodes: Nodes, lease: Lease) -> None:
+    def __init__(self, node: NodeContext, nodes: Nodes, lease: Lease) -> None:
         self._node = node
         self._nodes = nodes
         self._lease = lease
@@ -61,7 +61,7 @@ class Wake:
         if not self._heard:
             return
         self._heard = False
-        self._node.wake.ring()
+        self._node.worker_wakeup.wake()
         if not self._lease.any_idle():
             self.tell(database)
 
@@ -83,4 +83,4 @@ class Wake:
         now = monotonic()
         if self._looks and self._looks[0] <= now:
             self._looks = [look for look in self._looks if look > now]
-            self._node.wake.ring()
+            self._node.worker_wakeup.wake()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from qworkerd import exits
 from qworkerd.signals import ANSWERED, ignore
 from qworkerd.slots import Role, Slot
-from qworkerd.stacks import disown
+from qworkerd.stacks import stop
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
@@ -40,7 +40,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
     try:
         pid = os.fork()
     except OSError:
-        disown()
+        stop()
         os.close(stacks)
         raise
     if pid == 0:
@@ -53,7 +53,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
         finally:
             flush()
             os._exit(code)
-    disown()
+    stop()
     os.close(stacks)
     with suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)  # both sides do it, so that nobody sees the child outside of its group
@@ -72,7 +72,7 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, ignore)
-    slot.words[Slot.BIRTH] = birth(os.getpid()) or 0
+    slot.words[Slot.START_TICKS] = birth(os.getpid()) or 0
     slot.words[Slot.PID] = os.getpid()
     # A background process group that read the terminal would be stopped.
     null = os.open(os.devnull, os.O_RDONLY)

@@ -7,7 +7,7 @@ from time import monotonic
 from qworkerd import exits, log, signals
 from qworkerd.claim import Status
 from qworkerd.header import Header, boottime
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Role, Slot, SlotState
 from qworkerd.supervisor import child
 from qworkerd.supervisor.overdue import Overdue
@@ -26,7 +26,7 @@ BOOT_TICK = 0.05
 class Supervisor:
     """Keeps one scheduler and N workers alive until it is told to stop; `run` returns the exit code."""
 
-    def __init__(self, node: Node, mains: Mapping[Role, Callable[[Slot], int]], notifier: Notifier) -> None:
+    def __init__(self, node: NodeContext, mains: Mapping[Role, Callable[[Slot], int]], notifier: Notifier) -> None:
         self.node = node
         self.settings = node.settings
         self.table = node.table
@@ -50,7 +50,7 @@ class Supervisor:
         self.watched = signals.watch()
         self.log.info("supervisor.started", processes=self.settings.processes, queues=list(self.settings.queues))
         while self.shutdown.state is not State.STOPPED:
-            self.header.looked = boottime()
+            self.header.supervisor_seen_at = boottime()
             self.respawn()
             self.shutdown.answer(signals.take(self.watched, self.sleep()))
             for death in reap():
@@ -98,11 +98,11 @@ class Supervisor:
 
     def spawn(self, seat: Seat) -> None:
         """Fork a child into a free slot; without one, wait for the scheduler to settle a grave."""
-        now, slot = monotonic(), self.table.vacant()
+        now, slot = monotonic(), self.table.free_slot()
         if slot is None:
             seat.due = now + TICK
             return
-        slot.occupy(seat.role, seat.number, now + self.settings.boot_timeout, now)
+        slot.assign(seat.role, seat.number, now + self.settings.boot_timeout, now)
         try:
             pid = child.fork(seat.role, slot, self.mains[seat.role])
         except OSError as error:  # no process or no memory to be had: the children that live must not die for it
@@ -141,7 +141,7 @@ class Supervisor:
             self.exit_code = exits.CONFIG
             self.shutdown.drain("configuration")
         if inter(slot, cause, death):
-            self.node.poke.ring()
+            self.node.scheduler_wakeup.wake()
         delay = seat.vacate(now, blameless=fine or worked or bool(seat.sentence))
         report = self.log.debug if fine else self.log.warning
         report("child.ended" if fine else "child.died", **facts, respawn_in=round(delay, 3))
@@ -154,16 +154,16 @@ class Supervisor:
         for seat in (seat for seat in alive if seat.sentence != "lease"):
             self.log.error("worker.lease_lost", child=seat.name, child_pid=seat.pid, hint="others may take its jobs")
             seat.kill("lease", monotonic())
-        if self.header.condemned and not alive:
+        if self.header.declared_dead and not alive:
             self.header.node = 0  # what the graves hold is others' now; the scheduler registers anew
-            self.header.condemned = False
-            self.node.poke.ring()
+            self.header.declared_dead = False
+            self.node.scheduler_wakeup.wake()
 
     # The node
 
     def finish(self) -> None:
         """Stop by ourselves when that was asked for and the work is done."""
-        if self.settings.drain and self.header.empty:
+        if self.settings.drain and self.header.queues_empty:
             self.shutdown.drain("the queues are empty")
             if self.header.words[Header.UNKNOWN_TASK] and self.exit_code == exits.OK:
                 self.exit_code = exits.FAILURE

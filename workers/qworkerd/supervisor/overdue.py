@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from time import monotonic
 
 from qworkerd import log
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Slot
-from qworkerd.stacks import ASK
+from qworkerd.stacks import DUMP_SIGNAL
 from qworkerd.supervisor.seat import Seat
 
 #: Between the first look that finds a child overdue and the second (seconds).
@@ -22,7 +22,7 @@ class Overdue:
     is being written.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeContext) -> None:
         self._node = node
         self._log = log.get()
 
@@ -66,17 +66,17 @@ class Overdue:
             "child.overdue", child=seat.name, child_pid=seat.pid, phase=phase.name.lower(),
             overdue_by=round(now - found[1], 3), **facts,
         )  # fmt: skip
-        seat.signal(ASK)
+        seat.signal(DUMP_SIGNAL)
 
 
 def expired(slot: Slot, now: float) -> tuple[int, float] | None:
     """Return the phase and the deadline that is over, the clerk thread's included; None while all is well."""
     if slot.floats[Slot.DEADLINE] < now:
         return slot.words[Slot.PHASE], slot.floats[Slot.DEADLINE]
-    if slot.words[Slot.CANCEL] and slot.floats[Slot.CANCEL_BY] < now:
+    if slot.words[Slot.CANCEL] and slot.floats[Slot.CANCEL_DEADLINE] < now:
         # Cancelled, and still running: a handler in C code hears no signal.
         running = slot.current()
         if running is not None and running.id == slot.words[Slot.CANCEL]:
-            return slot.words[Slot.PHASE], slot.floats[Slot.CANCEL_BY]
-    clerk = slot.floats[Slot.CLERK_DEADLINE]
+            return slot.words[Slot.PHASE], slot.floats[Slot.CANCEL_DEADLINE]
+    clerk = slot.floats[Slot.ACK_DEADLINE]
     return (Phase.SETTLING, clerk) if 0 < clerk < now else None

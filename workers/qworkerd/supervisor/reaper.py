@@ -92,7 +92,7 @@ def expected(death: Death, running: Entry | None) -> bool:
 def inter(slot: Slot, cause: str, death: Death) -> bool:
     """Leave the slot as a grave if the dead child held claims, else free it; tell whether it is a grave."""
     if any(slot.open_claims()):
-        slot.bury(cause, death.maxrss, death.cpu)
+        slot.mark_dead(cause, death.maxrss, death.cpu)
         return True
     slot.free()
     return False

@@ -8,7 +8,7 @@ from signal import Signals
 from time import monotonic
 
 from qworkerd import log
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.supervisor.seat import Seat
 from qworkerd.supervisor.systemd import Notifier
 
@@ -30,7 +30,7 @@ class State(enum.Enum):
 class Shutdown:
     """Moves the node from one state to the next: by a signal, by time, or because nobody is left to wait for."""
 
-    def __init__(self, node: Node, workers: Sequence[Seat], scheduler: Seat, notifier: Notifier) -> None:
+    def __init__(self, node: NodeContext, workers: Sequence[Seat], scheduler: Seat, notifier: Notifier) -> None:
         self._settings = node.settings
         self._header = node.table.header
         self._workers = workers

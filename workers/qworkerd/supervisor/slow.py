@@ -4,14 +4,14 @@ from math import isfinite
 from time import monotonic
 
 from qworkerd import log
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Role, Slot
 
 
 class SlowJobs:
     """Looks at the workers' slots; each run is reported once."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeContext) -> None:
         self._node = node
         self._reported: dict[int, tuple[int, float]] = {}
         self._log = log.get()
@@ -20,7 +20,7 @@ class SlowJobs:
         """Report the runs that have become slow."""
         now = monotonic()
         for slot in self._node.table.live(Role.WORKER):
-            if slot.words[Slot.PHASE] != Phase.RUNNING or not 0 < slot.floats[Slot.SLOW] < now:
+            if slot.words[Slot.PHASE] != Phase.RUNNING or not 0 < slot.floats[Slot.SLOW_AT] < now:
                 continue
             running, started = slot.current(), slot.floats[Slot.STARTED]
             if running is None or self._reported.get(slot.index) == (running.id, started):

@@ -15,8 +15,8 @@ from qworker.claims import Claims
 from qworkerd import exits, log
 from qworkerd.claim import Claim, Status
 from qworkerd.errand import Decision, Done, Errand, GiveUp, Release, sort
-from qworkerd.link import LOST, REFUSED, Link
-from qworkerd.node import Node
+from qworkerd.link import LOST, REFUSED, ReconnectingConnection
+from qworkerd.node import NodeContext
 from qworkerd.outcome import Returned
 from qworkerd.slots import Slot
 
@@ -58,11 +58,11 @@ class Clerk:
     settled yet stays in the slot, and so survives this process.
     """
 
-    def __init__(self, node: Node, slot: Slot, name: str) -> None:
+    def __init__(self, node: NodeContext, slot: Slot, name: str) -> None:
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
-        self._link = Link(node, name, self._rest, self._hopeless)
+        self._link = ReconnectingConnection(node, name, self._rest, self._hopeless)
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._errands: list[Errand] = []
         self._give_up_at: float | None = None
@@ -151,12 +151,12 @@ class Clerk:
             self._settled.set()
             if self._give_up_at is not None and (not (self.done or self._errands) or self._hopeless()):
                 break
-        self._slot.floats[Slot.CLERK_DEADLINE] = 0.0
+        self._slot.floats[Slot.ACK_DEADLINE] = 0.0
         self._link.drop()
 
     def _listen(self) -> None:
         """Wait for the bell; while a batch runs or an errand is left, no longer than until the next look."""
-        self._slot.floats[Slot.CLERK_DEADLINE] = 0.0
+        self._slot.floats[Slot.ACK_DEADLINE] = 0.0
         # Said before looking: either this thread sees the batch, or `watch` sees that nobody looks.
         self._asleep = True
         waiting = self.batch is not None or self._errands or self._give_up_at is not None
@@ -168,7 +168,7 @@ class Clerk:
 
     def _breathe(self) -> None:
         """Show the supervisor that this thread is not stuck."""
-        self._slot.floats[Slot.CLERK_DEADLINE] = monotonic() + 2 * self._node.settings.stall_timeout
+        self._slot.floats[Slot.ACK_DEADLINE] = monotonic() + 2 * self._node.settings.stall_timeout
 
     def _rest(self, seconds: float) -> None:
         """Pause between two tries to connect."""
@@ -217,7 +217,7 @@ class Clerk:
             "clerk.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip(),
             type=type(error).__name__,
         )  # fmt: skip
-        lost = not self._link.survives(error)
+        lost = not self._link.usable_after(error)
         errand.uncertain = errand.uncertain or lost
         if isinstance(error, (*REFUSED, *LOST)):
             errand.put_off(0.0 if lost else monotonic())
@@ -270,12 +270,12 @@ class Clerk:
 
     def _tell(self, errand: Release, changed: list[int]) -> None:
         """Let the other processes of this node know what they may claim again; an earlier try may have done it."""
-        self._node.floors.lower(self._slot, errand.place)
+        self._node.watermarks.report_release(self._slot, errand.place)
         if changed:
             # Before the budget gets them back: should this process die in between, they must not be given back twice.
             errand.claim.mark(set(changed), Status.DONE)
             self._node.budget.give_back(len(changed))
-            self._node.wake.ring()
+            self._node.worker_wakeup.wake()
 
     def _write_off(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
         """These jobs no longer carry our token: an earlier try has settled them, or they were taken from us."""
@@ -299,5 +299,5 @@ class Clerk:
         try:
             self._claims.progress(database, claim.token, job, text)
         except Exception as error:  # noqa: BLE001 - a report is not worth more
-            self._link.survives(error)
+            self._link.usable_after(error)
         self._reported = monotonic()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-from qworkerd.floors import Floors
+from qworkerd.floors import Watermarks
 from qworkerd.throttle import Throttle
 
 #: After a sweep that was cheaper than this the next is never put off (seconds).
@@ -33,7 +33,7 @@ class Cursors:
 
     __slots__ = ("_bounds", "_floors", "_own", "_pair", "_starts", "_sweeps")
 
-    def __init__(self, floors: Floors, processes: int) -> None:
+    def __init__(self, floors: Watermarks, processes: int) -> None:
         self._floors = floors
         self._sweeps = Throttle(SHARE * processes, cheap=CHEAP)
         #: Places behind the heads from which this worker goes on.
@@ -48,8 +48,8 @@ class Cursors:
         """Begin at the front again."""
         self._own.clear()
         self._pair = None
-        for pair in range(len(self._floors.heads)):
-            self._floors.heads[pair] = 0
+        for pair in range(len(self._floors.claim_positions)):
+            self._floors.claim_positions[pair] = 0
 
     def start(self, size: int, *, idle: bool) -> tuple[list[int], bool]:
         """Return where the next claim of up to so many jobs begins, and whether it is a sweep.
@@ -58,18 +58,18 @@ class Cursors:
         """
         now, floors = monotonic(), self._floors
         sweep = now >= self._sweeps.due and (idle or now - floors.swept >= EVERY)
-        self._starts = front = floors.front()
-        self._bounds = heads = floors.heads.tolist()
+        self._starts = front = floors.scan_start()
+        self._bounds = heads = floors.claim_positions.tolist()
         if sweep:
             floors.swept = now
             return front, True
         for pair, floor in enumerate(front):
             if heads[pair] < floor:
-                heads[pair] = floors.heads[pair] = floor
+                heads[pair] = floors.claim_positions[pair] = floor
         self._starts = [max(self._own.get(pair, head), front[pair]) for pair, head in enumerate(heads)]
         sole = self._pair
         if sole is not None and sole not in self._own:
-            heads[sole] = floors.heads[sole] = min(self._starts[sole], HIGHEST) + size
+            heads[sole] = floors.claim_positions[sole] = min(self._starts[sole], HIGHEST) + size
         return self._starts, False
 
     def wait(self) -> float:
@@ -97,7 +97,7 @@ class Cursors:
 
     def _take_all(self, last: dict[int, int], *, sweep: bool) -> None:
         """There is nothing behind the last jobs of each pair: a head that was announced further has gone too far."""
-        heads = self._floors.heads
+        heads = self._floors.claim_positions
         for pair in self._short(last, sweep=sweep) - self._own.keys():
             heads[pair] = min(heads[pair], self._starts[pair])
         for pair, seq in last.items():
@@ -107,7 +107,7 @@ class Cursors:
 
     def _take_some(self, last: dict[int, int], *, sweep: bool) -> None:
         """There may be more between the last jobs of each pair and the place from where on others look as well."""
-        heads = self._floors.heads
+        heads = self._floors.claim_positions
         for pair in self._short(last, sweep=sweep):
             self._own[pair] = self._starts[pair]
         for pair, seq in last.items():

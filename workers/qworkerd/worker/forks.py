@@ -33,7 +33,7 @@ class Forks:
 
     def _stray(self) -> None:
         self.strayed = True
-        stacks.disown()
+        stacks.stop()
         signal.set_wakeup_fd(-1)
         for signum in signal.valid_signals():
             if callable(signal.getsignal(signum)):

@@ -12,7 +12,7 @@ from qworker.connection import conninfo
 from qworker.errors import QworkerError
 from qworker.patience import DeadlineConnection, answer_timeout_set
 from qworker.pooler import detect
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.outcome import Session
 from qworkerd.slots import Slot
 from qworkerd.worker.session import TransactionEnded, look, mark, reset, reset_before_commit, reset_client
@@ -34,9 +34,9 @@ class Lending:
     An ordinary session, with the server's own settings: the framework's statements never travel on it.
     """
 
-    def __init__(self, node: Node, slot: Slot) -> None:
+    def __init__(self, node: NodeContext, slot: Slot) -> None:
         self._node = node
-        self._role = f"job {slot.seat} {slot.tag}"
+        self._role = f"job {slot.seat} {slot.session_tag}"
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._pid = 0
         self._transaction: Transaction | None = None

@@ -10,10 +10,10 @@ from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt
 from qworkerd import exits, log
-from qworkerd.bell import Bell, readable
+from qworkerd.bell import WakeupPipe, readable
 from qworkerd.header import Header
-from qworkerd.link import Link
-from qworkerd.node import Node
+from qworkerd.link import ReconnectingConnection
+from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch, Clerk
 from qworkerd.worker.dispositions import BRIEF, Dispositions
@@ -36,16 +36,16 @@ LAST_SETTLEMENT = 5.0
 class Worker:
     """Runs handlers in the main thread of a process of its own; `run` returns the exit code."""
 
-    def __init__(self, node: Node, slot: Slot) -> None:
+    def __init__(self, node: NodeContext, slot: Slot) -> None:
         settings = node.settings
         self.node = node
         self.slot = slot
         self.header = node.table.header
         self.parent = os.getppid()
         self.stopping = False
-        self.bell = Bell()
-        name = f"worker {slot.seat} {slot.tag}"
-        self.link = Link(node, name, self.doze, lambda: self.stopping)
+        self.bell = WakeupPipe()
+        name = f"worker {slot.seat} {slot.session_tag}"
+        self.link = ReconnectingConnection(node, name, self.doze, lambda: self.stopping)
         self.taker = Taker(node, slot, self.link)
         self.clerk = Clerk(node, slot, name)
         self.gate = Gate()
@@ -61,10 +61,10 @@ class Worker:
     def boot(self) -> None:
         """Get ready while all signals are blocked, then open up."""
         log.bind_process(role="worker", worker=self.slot.seat)
-        os.environ["PGAPPNAME"] = f"qworker job {self.slot.seat} {self.slot.tag}"
+        os.environ["PGAPPNAME"] = f"qworker job {self.slot.seat} {self.slot.session_tag}"
         if not teach_psycopg():
             self.log.warning("driver.unknown", hint="a query that is interrupted ends only with its process")
-        self.poll.register(self.node.wake.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self.poll.register(self.node.worker_wakeup.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poll.register(self.bell.fd, select.EPOLLIN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self.clerk.start()
@@ -80,7 +80,7 @@ class Worker:
         self.boot()
         code = exits.OK
         while not self.stopping:
-            if os.getppid() != self.parent or self.header.empty or self.header.draining:
+            if os.getppid() != self.parent or self.header.queues_empty or self.header.draining:
                 break
             if self.header.node == 0 or self.clock() >= self.header.lease_until:
                 self.slot.enter(Phase.IDLE, self.stall())
@@ -94,7 +94,7 @@ class Worker:
                     self.settle()
                     break
             elif self.node.budget.spent:
-                self.node.wake.ring()  # the next one that sleeps has nothing to wait for either
+                self.node.worker_wakeup.wake()  # the next one that sleeps has nothing to wait for either
                 self.settle()
                 break
             elif self.taker.dry and not self.stopping:
@@ -150,14 +150,14 @@ class Worker:
         """Wait for work: until somebody rings, or for what a sweep may find. Time alone is no reason to ask for any."""
         self.gate.disarm()
         self.slot.enter(Phase.IDLE, self.stall())
-        self.node.poke.ring()
+        self.node.scheduler_wakeup.wake()
         patience = self.node.settings.stall_timeout / 2
         while not self.stopping and os.getppid() == self.parent:
             self.slot.enter(Phase.IDLE, self.stall())
             wait = self.taker.cursors.wait()
             rung = self.poll.poll(wait if 0 < wait < patience else patience)
             for fd, _ in rung:
-                (self.node.wake if fd == self.node.wake.fd else self.bell).silence()
+                (self.node.worker_wakeup if fd == self.node.worker_wakeup.fd else self.bell).clear()
             if rung or 0 < wait < patience:
                 break
 
@@ -165,7 +165,7 @@ class Worker:
         """Wait a moment; a signal ends it."""
         self.slot.floats[Slot.DEADLINE] = self.stall() + seconds
         if readable([self.bell.fd], seconds):
-            self.bell.silence()
+            self.bell.clear()
 
     # Work
 
@@ -253,6 +253,6 @@ class Worker:
         return monotonic() + self.node.settings.stall_timeout
 
 
-def main(node: Node, slot: Slot) -> int:
+def main(node: NodeContext, slot: Slot) -> int:
     """Be a worker."""
     return Worker(node, slot).run()

@@ -18,7 +18,7 @@ from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.claim import Claim, Status
 from qworkerd.header import Header
-from qworkerd.node import Node
+from qworkerd.node import NodeContext
 from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded, dump
 from qworkerd.policy import Policies, Policy
 from qworkerd.reports import Failure, Reporter
@@ -51,7 +51,7 @@ _scan = JSONDecoder().scan_once  # type: ignore[attr-defined] # raw_decode witho
 class Runner:
     """Calls handlers and hands over to the clerk what became of them."""
 
-    def __init__(self, node: Node, slot: Slot, gate: Gate, clerk: Clerk) -> None:
+    def __init__(self, node: NodeContext, slot: Slot, gate: Gate, clerk: Clerk) -> None:
         self._app = node.app
         self._tasks = node.app.tasks
         self._policies = Policies(node.settings)
@@ -102,7 +102,7 @@ class Runner:
         # The status last: once it says RUNNING, all the rest belongs to this job.
         floats = self._slot.floats
         floats[Slot.DEADLINE] = deadline + self._grace
-        floats[Slot.SLOW] = now + policy.slow_after
+        floats[Slot.SLOW_AT] = now + policy.slow_after
         floats[Slot.STARTED] = now
         claim.statuses[place] = Status.RUNNING
         mark = running.set(job)

@@ -11,8 +11,8 @@ import psycopg
 from qworker.claims import Claims
 from qworkerd import log
 from qworkerd.claim import UNKNOWN, Claim, draw_token
-from qworkerd.link import LOST, Link
-from qworkerd.node import Node
+from qworkerd.link import LOST, ReconnectingConnection
+from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch
 from qworkerd.worker.cursors import Cursors
@@ -37,7 +37,7 @@ TOO_MUCH = (
 class Taker:
     """Claims for one worker."""
 
-    def __init__(self, node: Node, slot: Slot, link: Link) -> None:
+    def __init__(self, node: NodeContext, slot: Slot, link: ReconnectingConnection) -> None:
         settings = node.settings
         self._node = node
         self._slot = slot
@@ -48,7 +48,7 @@ class Taker:
         self._numbers = {name: number for number, name in enumerate(node.tasks)}
         self._log = log.get()
         self.pace = Pace(settings.batch)
-        self.cursors = Cursors(node.floors, settings.processes)
+        self.cursors = Cursors(node.watermarks, settings.processes)
         self._made = 1
         #: The last claim left nothing behind.
         self.dry = True
@@ -79,14 +79,14 @@ class Taker:
         """
         self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
         self.pause = 0.0
-        floors = self._node.floors
+        floors = self._node.watermarks
         database = self._link.get()
         if database is None:
             return []
-        if self._link.made != self._made:  # the server may be another one, and its sequence behind the old one's
-            self._made = self._link.made
+        if self._link.generation != self._made:  # the server may be another one, and its sequence behind the old one's
+            self._made = self._link.generation
             self.cursors.forget()
-            floors.lower(self._slot)
+            floors.report_release(self._slot)
         started = monotonic()
         cursors, sweep = self.cursors.start(size, idle=self.dry)
         claim.open(draw_token())
@@ -97,7 +97,7 @@ class Taker:
             )  # fmt: skip
         except (psycopg.Error, UnicodeError, MemoryError) as error:
             self._log.warning("claim.error", error=str(error).strip(), jobs=size)
-            survives = not isinstance(error, psycopg.Error) or self._link.survives(error)
+            survives = not isinstance(error, psycopg.Error) or self._link.usable_after(error)
             self.cursors.fail(sweep=sweep)
             self.dry = False
             self.pace.halve()
@@ -109,12 +109,12 @@ class Taker:
         self.cursors.advance(rows, size, sweep=sweep, took=monotonic() - started)
         self.dry = len(rows) < size
         if not self.dry:
-            self._node.wake.ring()  # there may be more: one worker wakes the next
+            self._node.worker_wakeup.wake()  # there may be more: one worker wakes the next
         return rows
 
     def _take_unread(self, claim: Claim, cursors: list[int]) -> list[tuple[Any, ...]]:
         """Claim the next job without reading it, then read it; one that cannot be read fails, and the others go on."""
-        database, floors = self._link.get(), self._node.floors
+        database, floors = self._link.get(), self._node.watermarks
         if database is None:
             return []
         claim.open(draw_token())
@@ -133,7 +133,7 @@ class Taker:
             self._claims.fail(database, claim.token, job, error=_unreadable(error), hook=False)
             self._log.error("job.unreadable", job=job, error=str(error).strip())
         except psycopg.Error as refused:  # the scheduler frees what is claimed and stands in no slot
-            self._link.survives(refused)
+            self._link.usable_after(refused)
             self._log.warning("claim.error", error=str(refused).strip(), jobs=1)
             self.pause = AFTER_REFUSAL
         return []
