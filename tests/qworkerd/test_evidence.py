@@ -7,7 +7,7 @@ import pytest
 
 from qworkerd.supervisor import evidence
 from qworkerd.supervisor.evidence import OomCounter, describe
-from qworkerd.supervisor.reaper import Coroner, Death
+from qworkerd.supervisor.reaper import CauseFinder, ChildExit
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def test_a_kill_counts_once(events: Path) -> None:
 
 
 def test_a_kill_for_memory_is_named_so_and_another_is_not(events: Path) -> None:
-    coroner, killed = Coroner(), Death(1, -signal.SIGKILL, 100, 1.0)
-    assert coroner.examine(killed, "") == "signal:KILL"
+    coroner, killed = CauseFinder(), ChildExit(1, -signal.SIGKILL, 100, 1.0)
+    assert coroner.cause_of(killed, "") == "signal:KILL"
     count(events, 5)
-    assert coroner.examine(killed, "") == "oom"
-    assert coroner.examine(killed, "") == "signal:KILL"
+    assert coroner.cause_of(killed, "") == "oom"
+    assert coroner.cause_of(killed, "") == "signal:KILL"
 
 
 def test_the_old_control_groups_count_too(events: Path) -> None:

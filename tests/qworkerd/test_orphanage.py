@@ -8,7 +8,7 @@ import pytest
 from qworkerd.scheduler import orphanage
 from qworkerd.scheduler.orphanage import end_workers
 from qworkerd.slots import Role, Slot, SlotState, SlotTable
-from qworkerd.supervisor.child import birth
+from qworkerd.supervisor.child import start_ticks
 from tests.lifecycle.node import alive
 from tests.waiting import until
 
@@ -28,7 +28,7 @@ def work(slot: Slot, role: Role = Role.WORKER) -> tuple[int, int]:
         if subprocess := os.fork():
             os.write(writing, str(subprocess).encode())
         signal.pause()
-    slot.words[Slot.PID], slot.words[Slot.START_TICKS] = pid, birth(pid) or 0
+    slot.words[Slot.PID], slot.words[Slot.START_TICKS] = pid, start_ticks(pid) or 0
     return pid, int(os.read(reading, 20))
 
 

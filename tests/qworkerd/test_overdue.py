@@ -10,8 +10,8 @@ from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Phase, Role, Slot
 from qworkerd.stacks import DUMP_SIGNAL
-from qworkerd.supervisor.overdue import LAST_WORDS, SECOND_LOOK, Overdue
-from qworkerd.supervisor.seat import KILL_AGAIN, Seat
+from qworkerd.supervisor.overdue import CONFIRM_AFTER, STACK_DUMP_GRACE, DeadlineEnforcer
+from qworkerd.supervisor.seat import KILL_AGAIN, ChildHandle
 
 
 class Bench:
@@ -19,7 +19,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         node = make_node(App(), Settings(processes=1))
-        self.overdue, self.slot, self.seat = Overdue(node), node.table.slots[0], Seat(Role.WORKER, 1)
+        self.overdue, self.slot, self.seat = DeadlineEnforcer(node), node.table.slots[0], ChildHandle(Role.WORKER, 1)
         self.killed: list[int] = []
         self.dumped: list[int] = []
         self.now = 100.0
@@ -27,7 +27,7 @@ class Bench:
         self.claim = self.slot.claims[0]
         self.claim.open(7)
         self.claim.fill([1, 2], [0, 0], [1, 1])
-        self.seat.seat(4711, self.slot, 0.0)
+        self.seat.started(4711, self.slot, 0.0)
         monkeypatch.setattr("qworkerd.supervisor.overdue.monotonic", lambda: self.now)
         monkeypatch.setattr("qworkerd.supervisor.seat.kill_group", self.killed.append)
         monkeypatch.setattr(os, "kill", lambda _, signum: self.dumped.append(signum))
@@ -41,7 +41,7 @@ class Bench:
 
     def look(self, seconds: float) -> None:
         self.now += seconds
-        self.overdue.end([self.seat])
+        self.overdue.enforce([self.seat])
 
 
 @pytest.fixture
@@ -53,24 +53,24 @@ def test_a_job_past_its_hard_deadline_shows_its_stacks_and_dies(bench: Bench) ->
     bench.run(0, deadline=100.5)
     bench.look(0.4)
     bench.look(0.2)
-    assert not bench.seat.sentence
-    bench.look(SECOND_LOOK + 0.01)
-    assert (bench.seat.sentence, bench.dumped, bench.killed) == ("timeout", [DUMP_SIGNAL], [])
-    bench.look(LAST_WORDS + 0.01)
-    assert (bench.seat.sentence, bench.killed) == ("timeout", [4711])
+    assert not bench.seat.kill_reason
+    bench.look(CONFIRM_AFTER + 0.01)
+    assert (bench.seat.kill_reason, bench.dumped, bench.killed) == ("timeout", [DUMP_SIGNAL], [])
+    bench.look(STACK_DUMP_GRACE + 0.01)
+    assert (bench.seat.kill_reason, bench.killed) == ("timeout", [4711])
 
 
 def test_a_child_is_killed_again_each_second_until_it_is_reaped(bench: Bench) -> None:
     bench.run(0, deadline=100.5)
-    for seconds in (0.6, SECOND_LOOK + 0.01, LAST_WORDS + 0.01):
+    for seconds in (0.6, CONFIRM_AFTER + 0.01, STACK_DUMP_GRACE + 0.01):
         bench.look(seconds)
     bench.run(1, deadline=inf)  # as if it had got over it: it was killed, and there is no way back
     bench.look(KILL_AGAIN - 0.1)
     assert bench.killed == [4711]
     bench.look(0.2)
     bench.look(KILL_AGAIN + 0.1)
-    assert (bench.seat.sentence, bench.killed) == ("timeout", [4711] * 3)
-    bench.seat.vacate(bench.now, blameless=True)
+    assert (bench.seat.kill_reason, bench.killed) == ("timeout", [4711] * 3)
+    bench.seat.exited(bench.now, blameless=True)
     bench.look(KILL_AGAIN + 0.1)
     assert len(bench.killed) == 3
 
@@ -78,13 +78,13 @@ def test_a_child_is_killed_again_each_second_until_it_is_reaped(bench: Bench) ->
 def test_a_job_that_ends_at_the_last_moment_does_not_cost_the_next_one_its_life(bench: Bench) -> None:
     bench.run(0, deadline=100.5)
     bench.look(0.6)
-    bench.look(SECOND_LOOK + 0.01)
-    assert bench.seat.sentence == "timeout"
+    bench.look(CONFIRM_AFTER + 0.01)
+    assert bench.seat.kill_reason == "timeout"
     bench.run(1, deadline=200.0)
-    bench.look(LAST_WORDS + 0.01)
-    assert (bench.seat.sentence, bench.killed) == ("", [])
+    bench.look(STACK_DUMP_GRACE + 0.01)
+    assert (bench.seat.kill_reason, bench.killed) == ("", [])
     bench.now = 200.0
     bench.look(0.1)
-    bench.look(SECOND_LOOK + 0.01)
-    bench.look(LAST_WORDS + 0.01)
+    bench.look(CONFIRM_AFTER + 0.01)
+    bench.look(STACK_DUMP_GRACE + 0.01)
     assert bench.killed == [4711]

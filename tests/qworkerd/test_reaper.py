@@ -9,15 +9,15 @@ import pytest
 from qworkerd import exits
 from qworkerd.claim import Entry, Status
 from qworkerd.slots import Role, Slot, SlotState, SlotTable
-from qworkerd.supervisor.reaper import Coroner, Death, expected, inter, kill_group, reap
+from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected, keep_or_free_slot, kill_group, reap
 from tests.forks import apart
 from tests.lifecycle.node import alive
 from tests.waiting import until
 
 
-def reaped(count: int) -> list[Death]:
+def reaped(count: int) -> list[ChildExit]:
     """Wait until so many children have died."""
-    found: list[Death] = []
+    found: list[ChildExit] = []
 
     def look() -> bool:
         found.extend(reap())
@@ -81,7 +81,7 @@ def test_what_a_dead_child_had_started_in_its_group_dies_with_it() -> None:
 
 
 def test_a_death_tells_what_it_took() -> None:
-    def burn() -> Death:
+    def burn() -> ChildExit:
         if os.fork() == 0:
             filled = bytearray(64 * 2**20)
             end = time.process_time() + 0.05
@@ -114,7 +114,7 @@ def test_killing_a_group_that_is_gone_is_no_error() -> None:
     ],
 )
 def test_our_own_kill_is_told_from_others(code: int, sentence: str, cause: str) -> None:
-    assert Coroner().examine(Death(1, code, 0, 0.0), sentence) == cause
+    assert CauseFinder().cause_of(ChildExit(1, code, 0, 0.0), sentence) == cause
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_our_own_kill_is_told_from_others(code: int, sentence: str, cause: str) 
 )
 def test_an_end_is_expected_only_outside_of_handlers(code: int, runs: bool, fine: bool) -> None:
     running = Entry(7, 0, 1, Status.RUNNING) if runs else None
-    assert expected(Death(1, code, 0, 0.0), running) is fine
+    assert expected(ChildExit(1, code, 0, 0.0), running) is fine
 
 
 @pytest.fixture
@@ -142,12 +142,12 @@ def slot() -> Slot:
 
 
 def test_a_child_without_claims_leaves_no_grave(slot: Slot) -> None:
-    assert not inter(slot, "exit:0", Death(1, 0, 0, 0.0))
+    assert not keep_or_free_slot(slot, "exit:0", ChildExit(1, 0, 0, 0.0))
     assert slot.state is SlotState.FREE
 
 
 def test_a_child_with_a_claim_leaves_a_grave_even_if_the_claim_has_no_answer_yet(slot: Slot) -> None:
     slot.claims[0].open(99)
-    assert inter(slot, "signal:KILL", Death(1, -9, 33, 0.5))
+    assert keep_or_free_slot(slot, "signal:KILL", ChildExit(1, -9, 33, 0.5))
     assert slot.state is SlotState.DEAD
     assert (slot.cause, slot.maxrss, slot.cpu) == ("signal:KILL", 33, 0.5)

@@ -18,7 +18,7 @@ from qworkerd.run import make_node
 from qworkerd.scheduler.loop import Scheduler
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot
-from qworkerd.supervisor.child import birth
+from qworkerd.supervisor.child import start_ticks
 from qworkerd.worker.loop import Worker
 
 
@@ -29,7 +29,7 @@ def inline(app: App, settings: Settings) -> int:
     beside, here = node.table.slots[:2]
     for slot, role in ((beside, Role.SCHEDULER), (here, Role.WORKER)):
         slot.assign(role, 1, inf, 0.0)
-        slot.words[Slot.START_TICKS] = birth(os.getpid()) or 0
+        slot.words[Slot.START_TICKS] = start_ticks(os.getpid()) or 0
         slot.words[Slot.PID] = os.getpid()
     scheduler = Scheduler(node, beside)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

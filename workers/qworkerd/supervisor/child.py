@@ -19,7 +19,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 #: What a child gets when its supervisor dies. A worker is killed on the spot: nobody would enforce its timeouts. The
 #: scheduler lives on to settle what the workers have left.
-_LAST_WILL = {Role.WORKER: signal.SIGKILL, Role.SCHEDULER: signal.SIGTERM}
+_DEATH_SIGNAL = {Role.WORKER: signal.SIGKILL, Role.SCHEDULER: signal.SIGTERM}
 
 #: Blocked until the child has handlers of its own.
 BLOCKED = ANSWERED | {signal.SIGALRM, signal.SIGUSR1}
@@ -64,7 +64,7 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     """Make the process a child of ours; a signal that comes meanwhile stays pending."""
     with suppress(PermissionError):
         os.setpgid(0, 0)
-    _libc.prctl(PR_SET_PDEATHSIG, int(_LAST_WILL[role]), 0, 0, 0)
+    _libc.prctl(PR_SET_PDEATHSIG, int(_DEATH_SIGNAL[role]), 0, 0, 0)
     if os.getppid() != parent:  # it died before the kernel knew our wish
         os._exit(exits.OK)
     # What ps(1) and top(1) call it; the kernel keeps 15 bytes.
@@ -72,7 +72,7 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, ignore)
-    slot.words[Slot.START_TICKS] = birth(os.getpid()) or 0
+    slot.words[Slot.START_TICKS] = start_ticks(os.getpid()) or 0
     slot.words[Slot.PID] = os.getpid()
     # A background process group that read the terminal would be stopped.
     null = os.open(os.devnull, os.O_RDONLY)
@@ -81,7 +81,7 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     gc.enable()
 
 
-def birth(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
     """Return when a process started (clock ticks since boot, proc(5) field 22); None when it is gone or a zombie.
 
     Together with the pid it names one process for ever.

@@ -10,9 +10,9 @@ from qworkerd.header import Header, boottime
 from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Role, Slot, SlotState
 from qworkerd.supervisor import child
-from qworkerd.supervisor.overdue import Overdue
-from qworkerd.supervisor.reaper import Coroner, Death, expected, inter, reap
-from qworkerd.supervisor.seat import Seat
+from qworkerd.supervisor.overdue import DeadlineEnforcer
+from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected, keep_or_free_slot, reap
+from qworkerd.supervisor.seat import ChildHandle
 from qworkerd.supervisor.shutdown import Shutdown, State
 from qworkerd.supervisor.slow import SlowJobs
 from qworkerd.supervisor.systemd import Notifier
@@ -34,11 +34,11 @@ class Supervisor:
         self.mains = mains
         self.notifier = notifier
         self.log = log.get()
-        self.scheduler = Seat(Role.SCHEDULER, 0)
-        self.workers = [Seat(Role.WORKER, number) for number in range(1, node.settings.processes + 1)]
-        self.seats = [self.scheduler, *self.workers]
-        self.coroner = Coroner()
-        self.overdue = Overdue(node)
+        self.scheduler = ChildHandle(Role.SCHEDULER, 0)
+        self.workers = [ChildHandle(Role.WORKER, number) for number in range(1, node.settings.processes + 1)]
+        self.children = [self.scheduler, *self.workers]
+        self.causes = CauseFinder()
+        self.deadlines = DeadlineEnforcer(node)
         self.slow = SlowJobs(node)
         self.shutdown = Shutdown(node, self.workers, self.scheduler, notifier)
         self.announced = False
@@ -54,9 +54,9 @@ class Supervisor:
             self.respawn()
             self.shutdown.answer(signals.take(self.watched, self.sleep()))
             for death in reap():
-                self.mourn(death)
+                self.on_child_exit(death)
             self.enforce_lease()
-            self.overdue.end(self.seats)
+            self.deadlines.enforce(self.children)
             self.slow.look()
             self.finish()
             self.shutdown.advance()
@@ -68,9 +68,9 @@ class Supervisor:
         """Return how long nothing can be due (seconds)."""
         now = monotonic()
         due = [now + (TICK if self.announced else BOOT_TICK), self.shutdown.until]
-        for seat in self.seats:
+        for seat in self.children:
             if seat.slot is not None:
-                due.append(self.overdue.due(seat, seat.slot))
+                due.append(self.deadlines.due(seat, seat.slot))
             elif self.wanted(seat):
                 due.append(seat.due)
         if (lease := self.header.lease_until - boottime()) > 0:
@@ -79,7 +79,7 @@ class Supervisor:
 
     # Children
 
-    def wanted(self, seat: Seat) -> bool:
+    def wanted(self, seat: ChildHandle) -> bool:
         """Tell whether the seat is to be filled: the scheduler's until the end, a worker's while it may take work."""
         if seat.role is Role.SCHEDULER:
             return self.shutdown.state is not State.CLOSING
@@ -92,11 +92,11 @@ class Supervisor:
 
     def respawn(self) -> None:
         """Fill the empty seats whose time has come, the scheduler's first."""
-        for seat in self.seats:
+        for seat in self.children:
             if seat.pid == 0 and self.wanted(seat) and monotonic() >= seat.due:
                 self.spawn(seat)
 
-    def spawn(self, seat: Seat) -> None:
+    def spawn(self, seat: ChildHandle) -> None:
         """Fork a child into a free slot; without one, wait for the scheduler to settle a grave."""
         now, slot = monotonic(), self.table.free_slot()
         if slot is None:
@@ -111,18 +111,18 @@ class Supervisor:
             self.log.warning("child.unborn", child=seat.name, error=str(error), again_in=TICK)
             return
         slot.words[Slot.PID] = pid
-        seat.seat(pid, slot, now)
+        seat.started(pid, slot, now)
         self.log.debug("child.spawned", child=seat.name, child_pid=pid)
 
-    def mourn(self, death: Death) -> None:
+    def on_child_exit(self, death: ChildExit) -> None:
         """A child has died: say why, leave its claims to the scheduler, decide when to replace it."""
-        seat = next((s for s in self.seats if s.pid == death.pid), None)
+        seat = next((s for s in self.children if s.pid == death.pid), None)
         if seat is None or seat.slot is None:
             return  # an orphan that we inherited as process 1
         slot, now = seat.slot, monotonic()
         running = slot.current()
         beside = slot.words[Slot.CANCEL] not in (0, running.id if running else 0)
-        cause = self.coroner.examine(death, seat.sentence, seat.sent, cancelled_another=beside)
+        cause = self.causes.cause_of(death, seat.kill_reason, seat.sent, cancelled_another=beside)
         fine = expected(death, running)
         entries = [entry for claim in slot.open_claims() for entry in claim.entries()]
         self.node.budget.give_back(sum(entry.status is Status.UNSTARTED for entry in entries))
@@ -140,9 +140,9 @@ class Supervisor:
         if death.code == exits.CONFIG and not self.announced:
             self.exit_code = exits.CONFIG
             self.shutdown.drain("configuration")
-        if inter(slot, cause, death):
+        if keep_or_free_slot(slot, cause, death):
             self.node.scheduler_wakeup.wake()
-        delay = seat.vacate(now, blameless=fine or worked or bool(seat.sentence))
+        delay = seat.exited(now, blameless=fine or worked or bool(seat.kill_reason))
         report = self.log.debug if fine else self.log.warning
         report("child.ended" if fine else "child.died", **facts, respawn_in=round(delay, 3))
 
@@ -151,7 +151,7 @@ class Supervisor:
         if self.leased or self.shutdown.state is State.CLOSING:
             return
         alive = [seat for seat in self.workers if seat.pid]
-        for seat in (seat for seat in alive if seat.sentence != "lease"):
+        for seat in (seat for seat in alive if seat.kill_reason != "lease"):
             self.log.error("worker.lease_lost", child=seat.name, child_pid=seat.pid, hint="others may take its jobs")
             seat.kill("lease", monotonic())
         if self.header.declared_dead and not alive:

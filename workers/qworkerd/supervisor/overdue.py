@@ -7,15 +7,15 @@ from qworkerd import log
 from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Slot
 from qworkerd.stacks import DUMP_SIGNAL
-from qworkerd.supervisor.seat import Seat
+from qworkerd.supervisor.seat import ChildHandle
 
 #: Between the first look that finds a child overdue and the second (seconds).
-SECOND_LOOK = 0.1
+CONFIRM_AFTER = 0.1
 #: Between the dump of its stacks and the kill (seconds).
-LAST_WORDS = 0.5
+STACK_DUMP_GRACE = 0.5
 
 
-class Overdue:
+class DeadlineEnforcer:
     """One rule for a hung boot, a stalled query, a job's hard timeout: every phase has a deadline.
 
     A child is overdue when two looks find the same phase past the same deadline: a single look may read a slot while it
@@ -26,41 +26,41 @@ class Overdue:
         self._node = node
         self._log = log.get()
 
-    def end(self, seats: Iterable[Seat]) -> None:
+    def enforce(self, seats: Iterable[ChildHandle]) -> None:
         """Look at every child, and carry out what earlier looks have decided."""
         now = monotonic()
         for seat in seats:
             if seat.slot is None:
                 continue
-            if seat.sentence:
-                if now >= seat.execution:
-                    self._execute(seat, seat.slot, now)
+            if seat.kill_reason:
+                if now >= seat.kill_at:
+                    self._kill(seat, seat.slot, now)
                 continue
             found = expired(seat.slot, now)
-            if found is None or seat.suspicion != found:
-                seat.suspicion, seat.suspected = found, now
-            elif now - seat.suspected >= SECOND_LOOK:
-                self._condemn(seat, seat.slot, found, now)
+            if found is None or seat.overdue != found:
+                seat.overdue, seat.overdue_since = found, now
+            elif now - seat.overdue_since >= CONFIRM_AFTER:
+                self._mark_overdue(seat, seat.slot, found, now)
 
-    def _execute(self, seat: Seat, slot: Slot, now: float) -> None:
+    def _kill(self, seat: ChildHandle, slot: Slot, now: float) -> None:
         """Kill the child, unless it has got over it while its stacks were dumped: its next job is not to blame."""
-        if seat.killed or expired(slot, now) == seat.suspicion:
-            seat.kill(seat.sentence, now)
+        if seat.killed or expired(slot, now) == seat.overdue:
+            seat.kill(seat.kill_reason, now)
             return
-        seat.sentence, seat.suspicion = "", None
+        seat.kill_reason, seat.overdue = "", None
         slot.stacks.clear()
         self._log.info("child.pardoned", child=seat.name, child_pid=seat.pid)
 
-    def due(self, seat: Seat, slot: Slot) -> float:
+    def due(self, seat: ChildHandle, slot: Slot) -> float:
         """Return when the child has to be looked at next (monotonic)."""
-        if seat.sentence:
-            return seat.execution
-        return seat.suspected + SECOND_LOOK if seat.suspicion else slot.floats[Slot.DEADLINE]
+        if seat.kill_reason:
+            return seat.kill_at
+        return seat.overdue_since + CONFIRM_AFTER if seat.overdue else slot.floats[Slot.DEADLINE]
 
-    def _condemn(self, seat: Seat, slot: Slot, found: tuple[int, float], now: float) -> None:
+    def _mark_overdue(self, seat: ChildHandle, slot: Slot, found: tuple[int, float], now: float) -> None:
         phase, running = Phase(found[0]), slot.current()
-        seat.sentence = "timeout" if phase is Phase.RUNNING and running else "stalled"
-        seat.execution = now + LAST_WORDS
+        seat.kill_reason = "timeout" if phase is Phase.RUNNING and running else "stalled"
+        seat.kill_at = now + STACK_DUMP_GRACE
         facts = {"job": running.id, "task": self._node.task_name(running.task)} if running else {}
         self._log.warning(
             "child.overdue", child=seat.name, child_pid=seat.pid, phase=phase.name.lower(),

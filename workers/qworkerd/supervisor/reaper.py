@@ -14,7 +14,7 @@ from qworkerd.supervisor.evidence import OomCounter, describe
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class ChildExit:
     """What the kernel says of a child's end."""
 
     pid: int
@@ -24,7 +24,7 @@ class Death:
     cpu: float
 
 
-def reap() -> Iterator[Death]:
+def reap() -> Iterator[ChildExit]:
     """Yield every dead child, its process group killed.
 
     The group is killed while its leader is still a zombie: as long as that is not reaped, neither the pid nor the group
@@ -39,7 +39,7 @@ def reap() -> Iterator[Death]:
             return
         kill_group(info.si_pid)
         pid, status, usage = os.wait4(info.si_pid, 0)
-        yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss // 1024, _cpu(usage))
+        yield ChildExit(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss // 1024, _cpu(usage))
 
 
 def _cpu(usage: resource.struct_rusage) -> float:
@@ -57,14 +57,14 @@ def kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-class Coroner:
+class CauseFinder:
     """Names the cause of a death."""
 
     def __init__(self) -> None:
         self._oom = OomCounter()
 
-    def examine(
-        self, death: Death, sentence: str, sent: Collection[int] = (), *, cancelled_another: bool = False
+    def cause_of(
+        self, death: ChildExit, sentence: str, sent: Collection[int] = (), *, cancelled_another: bool = False
     ) -> str:
         """Return the cause: our own sentence, "oom", "signal:SEGV", "exit:1" ...
 
@@ -84,12 +84,12 @@ class Coroner:
         return describe(death.code)
 
 
-def expected(death: Death, running: Entry | None) -> bool:
+def expected(death: ChildExit, running: Entry | None) -> bool:
     """Tell whether a child ended in good order: as it was asked to, or to be replaced, and outside of any handler."""
     return running is None and death.code in (exits.OK, exits.RECYCLE)
 
 
-def inter(slot: Slot, cause: str, death: Death) -> bool:
+def keep_or_free_slot(slot: Slot, cause: str, death: ChildExit) -> bool:
     """Leave the slot as a grave if the dead child held claims, else free it; tell whether it is a grave."""
     if any(slot.open_claims()):
         slot.mark_dead(cause, death.maxrss, death.cpu)

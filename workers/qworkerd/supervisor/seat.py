@@ -9,15 +9,15 @@ from qworkerd.slots import Phase, Role, Slot
 from qworkerd.supervisor.reaper import kill_group
 
 #: A child that lived so long after it was ready has proven itself (seconds).
-STABLE = 30.0
+STABLE_AFTER = 30.0
 #: A child that was killed and is not reaped is killed again after this time (seconds).
 KILL_AGAIN = 1.0
-_BASE = 0.5
-_CAP = 30.0
+_RESPAWN_FIRST = 0.5
+_RESPAWN_LONGEST = 30.0
 
 
 @dataclass(slots=True)
-class Seat:
+class ChildHandle:
     """One of the places for children: the scheduler's, or a worker's."""
 
     role: Role
@@ -28,21 +28,21 @@ class Seat:
     #: When the child was forked (monotonic).
     since: float = 0.0
     #: How many children in a row have died young.
-    streak: int = 0
+    early_deaths: int = 0
     #: When the next child may be forked (monotonic).
     due: float = 0.0
     #: Why the supervisor has killed the child, empty as long as it has not.
-    sentence: str = ""
+    kill_reason: str = ""
     #: When the sentence is carried out (monotonic), stacks are dumped before; then when the child is killed again.
-    execution: float = 0.0
+    kill_at: float = 0.0
     #: Whether it was killed.
     killed: bool = False
     #: Signals that the supervisor has sent to the child.
     sent: set[int] = field(default_factory=set)
     #: What the last look found overdue: phase and deadline.
-    suspicion: tuple[int, float] | None = None
+    overdue: tuple[int, float] | None = None
     #: When it was found (monotonic).
-    suspected: float = 0.0
+    overdue_since: float = 0.0
 
     @property
     def name(self) -> str:
@@ -54,14 +54,14 @@ class Seat:
         """Whether the child has booted."""
         return self.slot is not None and self.pid != 0 and self.slot.words[Slot.PHASE] != Phase.BOOTING
 
-    def seat(self, pid: int, slot: Slot, now: float) -> None:
+    def started(self, pid: int, slot: Slot, now: float) -> None:
         """Take note of a new child."""
         self.pid, self.slot, self.since = pid, slot, now
-        self.sentence, self.suspicion, self.sent, self.killed = "", None, set(), False
+        self.kill_reason, self.overdue, self.sent, self.killed = "", None, set(), False
 
     def kill(self, reason: str, now: float) -> None:
         """Kill the child and its group, for this reason; `Overdue` does so again until it is reaped."""
-        self.sentence, self.killed, self.execution = reason, True, now + KILL_AGAIN
+        self.kill_reason, self.killed, self.kill_at = reason, True, now + KILL_AGAIN
         kill_group(self.pid)
 
     def signal(self, signum: int) -> None:
@@ -71,7 +71,7 @@ class Seat:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
 
-    def vacate(self, now: float, *, blameless: bool) -> float:
+    def exited(self, now: float, *, blameless: bool) -> float:
         """The child is gone: decide when to replace it; return the delay in seconds.
 
         The first death after a stable life is replaced at once, and so is one the child is not to blame for; then the
@@ -79,11 +79,13 @@ class Seat:
         depend on the scheduler: one that dies before it is up must not take the machine's time even once.
         """
         up = self.ready
-        young = not up or now - self.since < STABLE
-        self.streak = self.streak + 1 if young and not blameless else 0
+        young = not up or now - self.since < STABLE_AFTER
+        self.early_deaths = self.early_deaths + 1 if young and not blameless else 0
         self.pid, self.slot = 0, None
         delay = 0.0
-        if self.streak > 1 or (self.streak and self.role is Role.SCHEDULER and not up):
-            delay = min(_CAP, _BASE * 2.0 ** min(self.streak - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
+        if self.early_deaths > 1 or (self.early_deaths and self.role is Role.SCHEDULER and not up):
+            delay = min(_RESPAWN_LONGEST, _RESPAWN_FIRST * 2.0 ** min(self.early_deaths - 1, 10)) * random.uniform(
+                0.5, 1
+            )  # noqa: S311
         self.due = now + delay
         return delay

@@ -9,11 +9,11 @@ from time import monotonic
 
 from qworkerd import log
 from qworkerd.node import NodeContext
-from qworkerd.supervisor.seat import Seat
+from qworkerd.supervisor.seat import ChildHandle
 from qworkerd.supervisor.systemd import Notifier
 
 #: How long the scheduler may take to settle the last graves (seconds).
-CLOSING = 5.0
+CLOSING_TIMEOUT = 5.0
 
 
 class State(enum.Enum):
@@ -30,7 +30,9 @@ class State(enum.Enum):
 class Shutdown:
     """Moves the node from one state to the next: by a signal, by time, or because nobody is left to wait for."""
 
-    def __init__(self, node: NodeContext, workers: Sequence[Seat], scheduler: Seat, notifier: Notifier) -> None:
+    def __init__(
+        self, node: NodeContext, workers: Sequence[ChildHandle], scheduler: ChildHandle, notifier: Notifier
+    ) -> None:
         self._settings = node.settings
         self._header = node.table.header
         self._workers = workers
@@ -76,7 +78,7 @@ class Shutdown:
         self._log.warning("supervisor.killing", workers=self._left())
         for seat in self._workers:
             if seat.pid:
-                seat.kill(seat.sentence or "shutdown", monotonic())
+                seat.kill(seat.kill_reason or "shutdown", monotonic())
 
     def advance(self) -> None:
         """Go on when this state is over. The scheduler stops last: it renews the lease until every worker is reaped."""
@@ -87,7 +89,7 @@ class Shutdown:
             case State.CLOSING:
                 self._close(over=over)
             case _ if not self._left():
-                self._begin(State.CLOSING, CLOSING)
+                self._begin(State.CLOSING, CLOSING_TIMEOUT)
                 self._scheduler.signal(signal.SIGTERM)
             case State.DRAINING if over:
                 self.interrupt()

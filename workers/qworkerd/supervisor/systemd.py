@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Final
 
 #: How long systemd may take to accept a message (seconds): the supervisor has children to watch.
-PATIENCE: Final = 0.2
+SEND_TIMEOUT: Final = 0.2
 #: The shortest time between two texts for `systemctl status` (seconds).
 STATUS_EVERY: Final = 1.0
 
@@ -68,7 +68,7 @@ class Notifier:
             return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.settimeout(PATIENCE)
+                sock.settimeout(SEND_TIMEOUT)
                 sock.sendto("\n".join([*self._owed, state]).encode(), self.address)
         except OSError:
             return False
