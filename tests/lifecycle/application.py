@@ -237,7 +237,7 @@ def chatty() -> None:
 
 if os.environ.get("QWORKER_TEST_PATIENT"):
     # What waits behind a long job is handed back, and overtaken.
-    clerk.LONG = inf
+    clerk.RELEASE_AFTER = inf
 
 if os.environ.get("QWORKER_TEST_CRON"):
 

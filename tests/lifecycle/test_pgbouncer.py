@@ -14,7 +14,7 @@ from qworker.statements import PINNED
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role
-from qworkerd.worker.lending import Lending
+from qworkerd.worker.lending import JobConnection
 from tests.lifecycle import handlers
 from tests.lifecycle.application import flaky, quick, suicide
 from tests.lifecycle.cluster import Cluster, reached
@@ -124,7 +124,7 @@ SETTING = "SELECT nullif(current_setting('app.tenant', true), ''), current_user:
 def test_what_a_handler_sets_stays_in_no_session_of_the_pooler(pgbouncer: PgBouncer, begin: str) -> None:
     node = make_node(App(), Settings(dsn=pgbouncer.dsn, processes=1))
     node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)
-    lending = Lending(node, node.table.slots[0])
+    lending = JobConnection(node, node.table.slots[0])
     with psycopg.connect(pgbouncer.dsn) as other:
         before = other.execute(SETTING, prepare=False).fetchone()
         other.execute("SELECT pg_advisory_unlock_all()", prepare=False)
@@ -133,7 +133,7 @@ def test_what_a_handler_sets_stays_in_no_session_of_the_pooler(pgbouncer: PgBoun
             connection = getattr(lending, begin)()
             connection.execute("SELECT set_config('app.tenant', 'acme', false), pg_advisory_lock(7)")
             connection.execute("SET ROLE pg_monitor")
-            assert lending.take_back(connection, commit=True) is None
+            assert lending.finish(connection, commit=True) is None
         held = []
         for _ in range(4):  # each has another of the pooler's four sessions
             held.append(session := psycopg.connect(pgbouncer.dsn))

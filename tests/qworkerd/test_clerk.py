@@ -12,12 +12,12 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworkerd.claim import Claim, Status, draw_token
 from qworkerd.node import NodeContext
-from qworkerd.outcome import Failed, PutOff, Retried, Succeeded, load
+from qworkerd.outcome import Completed, Failed, Retried, Snoozed, load
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot
-from qworkerd.worker.clerk import Batch, Clerk
-from qworkerd.worker.gate import Gate
+from qworkerd.worker.clerk import Acknowledger, Batch
+from qworkerd.worker.gate import InterruptGate
 from qworkerd.worker.runner import Runner
 from tests.database import Database
 from tests.waiting import until
@@ -32,7 +32,7 @@ class Desk:
         self.slot: Slot = self.node.table.slots[0]
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         self.conn = connect(database.dsn, "test")
-        self.clerk = Clerk(self.node, self.slot, "test")
+        self.clerk = Acknowledger(self.node, self.slot, "test")
         self.clerk.start()
 
     def claim(self, jobs: int, number: int = 0) -> tuple[Claim, list[int], Batch]:
@@ -68,7 +68,7 @@ def error(kind: str) -> dict[str, Any]:
 
 def test_each_outcome_becomes_what_it_says(desk: Desk) -> None:
     claim, ids, _ = desk.claim(5)
-    outcomes = [None, Succeeded(0.5, '"yes"'), Retried(60.0, error("A")), Failed(error("B"), hook=False), PutOff(60.0)]
+    outcomes = [None, Completed(0.5, '"yes"'), Retried(60.0, error("A")), Failed(error("B"), hook=False), Snoozed(60.0)]
     desk.clerk.done.extend(zip([claim] * 5, ids, outcomes, strict=True))
     assert desk.clerk.flush(5.0)
     assert desk.states(ids) == ["completed", "completed", "scheduled", "failed", "scheduled"]
@@ -167,7 +167,7 @@ def test_stopping_settles_everything_first(desk: Desk) -> None:
     claim, ids, batch = desk.claim(4)
     desk.clerk.done.append((claim, ids[0], None))
     batch.pending.popleft()
-    assert desk.clerk.give_back(batch) == 3
+    assert desk.clerk.release(batch) == 3
     assert desk.clerk.stop(5.0)
     assert desk.states(ids) == ["completed"] + ["available"] * 3
 
@@ -190,9 +190,9 @@ def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) ->
         prepare=False,
     )
     try:
-        outcome = Succeeded(0.5, '"yes"')
+        outcome = Completed(0.5, '"yes"')
         desk.clerk.done.extend((claim, job, outcome) for job in ids)
-        desk.clerk.ring()
+        desk.clerk.wake()
         until(lambda: claim.left == 1)
         assert desk.states(ids) == ["completed"] * 4 + ["running"] + ["completed"] * 4
     finally:
@@ -226,7 +226,7 @@ def test_an_error_that_is_not_the_databases_does_not_end_the_thread(
 
     monkeypatch.setattr(Claims, "acknowledge", once)
     desk.clerk.done.extend((claim, job, None) for job in ids)
-    desk.clerk.ring()
+    desk.clerk.wake()
     until(lambda: desk.states(ids) == ["completed"] * 2)
 
 
@@ -235,7 +235,7 @@ def test_what_was_handed_back_is_not_counted_as_left_should_the_worker_die(desk:
     claim, ids, batch = desk.claim(4)
     batch.pending.popleft()
     claim.statuses[0] = Status.RUNNING
-    desk.clerk.give_back(batch)
+    desk.clerk.release(batch)
     assert desk.clerk.flush(5.0)
     assert desk.states(ids) == ["running", "available", "available", "available"]
     assert [entry.status for entry in claim.entries()] == [Status.RUNNING] + [Status.DONE] * 3
@@ -254,11 +254,11 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
     )
     claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
     node = make_node(app, Settings(dsn=desk.database.dsn, processes=1))
-    runner = Runner(node, desk.slot, Gate(), desk.clerk)
+    runner = Runner(node, desk.slot, InterruptGate(), desk.clerk)
     for place, row in enumerate(rows):
         runner.run(claim, place, row, monotonic())
         outcome = load(claim.noted(place))
-        assert isinstance(outcome, Succeeded)
+        assert isinstance(outcome, Completed)
         assert outcome.result == f'"{large}"'
     assert desk.clerk.flush(5.0)
     assert desk.conn.execute("SELECT DISTINCT result FROM qworker.job_history").fetchall() == [(large,)]

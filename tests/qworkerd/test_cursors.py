@@ -9,7 +9,7 @@ import pytest
 from qworkerd.floors import Watermarks
 from qworkerd.slots import SlotTable
 from qworkerd.worker import cursors as module
-from qworkerd.worker.cursors import CHEAP, EVERY, SHARE, Cursors
+from qworkerd.worker.cursors import CHEAP_SWEEP, SWEEP_EVERY, SWEEP_SHARE, Cursors
 from tests.qworkerd.clock import Clock
 
 
@@ -131,7 +131,7 @@ def test_a_claim_that_has_failed_is_made_again_from_the_same_place(announced: Cu
 
 def test_a_sweep_that_has_failed_changes_nothing(announced: Cursors, swept: Watermarks, clock: Clock) -> None:
     announced.advance(rows(11, 20), 10, sweep=False, took=0)
-    clock.now += EVERY
+    clock.now += SWEEP_EVERY
     assert announced.start(10, idle=False)[1]
     announced.fail(sweep=True)
     assert begins(announced) == {A5: 20}
@@ -169,7 +169,7 @@ def test_what_a_sweep_finds_behind_the_head_its_worker_goes_on_with_alone(swept:
     first, second = (Cursors(swept, 2) for _ in range(2))
     begins(first)
     first.advance(rows(101, 110), 10, sweep=False, took=0)
-    clock.now += EVERY
+    clock.now += SWEEP_EVERY
     assert second.start(10, idle=False) == ([0] * 20, True)
     second.advance(rows(1, 10), 10, sweep=True, took=0)
     assert begins(second) == {A5: 10}
@@ -217,7 +217,7 @@ def test_a_sweep_that_had_no_room_for_a_pair_leaves_it_alone(swept: Watermarks, 
     cursors = Cursors(swept, 2)
     begins(cursors)
     cursors.advance([row(50, "b", 0)], 1, sweep=False, took=0)
-    clock.now += EVERY
+    clock.now += SWEEP_EVERY
     assert cursors.start(1, idle=False)[1]
     cursors.advance([row(51, "a", 0)], 1, sweep=True, took=0)
     assert begins(cursors) == {A0: 51, B0: 50}
@@ -235,7 +235,7 @@ def test_an_idle_worker_sweeps_and_of_the_busy_ones_one_a_second(clock: Clock, f
     first.advance([row(5)], 1, sweep=True, took=0)
     assert not second.start(1, idle=False)[1]
     assert second.start(1, idle=True)[1]
-    clock.now += EVERY - 0.01
+    clock.now += SWEEP_EVERY - 0.01
     assert not first.start(1, idle=False)[1]
     clock.now += 0.01
     assert first.start(1, idle=False)[1]
@@ -265,19 +265,19 @@ def test_sweeps_of_all_workers_together_take_no_more_than_their_share(
         clock.now += took if sweep else 0.01
         swept += took if sweep else 0.0
         cursors.advance([], 1, sweep=sweep, took=took if sweep else 0.01)
-    assert (swept - took) * processes / (clock.now - began) <= 1 / SHARE
+    assert (swept - took) * processes / (clock.now - began) <= 1 / SWEEP_SHARE
     assert swept > 0
 
 
 def test_sweeps_are_put_off_when_they_were_dear_twice_in_a_row(clock: Clock, floors: Watermarks) -> None:
     cursors = Cursors(floors, 8)
-    for took in (CHEAP, CHEAP, 1.0, CHEAP, 1.0):
+    for took in (CHEAP_SWEEP, CHEAP_SWEEP, 1.0, CHEAP_SWEEP, 1.0):
         cursors.start(1, idle=True)
         cursors.advance([], 1, sweep=True, took=took)
         assert cursors.wait() == 0.0
     cursors.start(1, idle=True)
     cursors.advance([], 1, sweep=True, took=2.0)
-    assert cursors.wait() == SHARE * 8
+    assert cursors.wait() == SWEEP_SHARE * 8
     assert not cursors.start(1, idle=True)[1]
 
 
@@ -336,7 +336,7 @@ class Hall:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("workers", [2, 5])
-@pytest.mark.parametrize(("faults", "longest"), [(0.0, EVERY), (0.02, 10 * EVERY)], ids=["well", "ill"])
+@pytest.mark.parametrize(("faults", "longest"), [(0.0, SWEEP_EVERY), (0.02, 10 * SWEEP_EVERY)], ids=["well", "ill"])
 def test_a_job_that_was_jumped_over_waits_for_a_second_at_most(
     clock: Clock, floors: Watermarks, seed: int, workers: int, faults: float, longest: float
 ) -> None:
@@ -365,7 +365,7 @@ def test_a_job_that_was_jumped_over_waits_for_a_second_at_most(
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize(("faults", "longest"), [(0.0, 0.15), (0.02, EVERY + 0.1)], ids=["well", "ill"])
+@pytest.mark.parametrize(("faults", "longest"), [(0.0, 0.15), (0.02, SWEEP_EVERY + 0.1)], ids=["well", "ill"])
 def test_in_a_queue_that_runs_empty_again_and_again_no_job_waits(
     clock: Clock, floors: Watermarks, seed: int, faults: float, longest: float
 ) -> None:

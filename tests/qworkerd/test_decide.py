@@ -12,7 +12,7 @@ import pytest
 from qworker import PermanentError, Retry, TransientError
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt
 from qworker.retry import MAX_PAUSE
-from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned
+from qworkerd.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
 from qworkerd.policy import Policy
 from qworkerd.worker.decide import MESSAGE, NAME, TRACEBACK, decide, describe
 from tests.database import Database
@@ -28,7 +28,7 @@ def judged(
     **retry: Any,
 ) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
-    return decide(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25, told=told,
+    return decide(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25, interrupted_by_us=told,
                   timed_out=timed_out)  # fmt: skip
 
 
@@ -96,14 +96,14 @@ def test_a_handler_may_raise_an_error_of_its_own_kind() -> None:
 
 
 def test_a_snooze_is_no_failure() -> None:
-    assert judged(Snooze(3.0), attempt=99) == PutOff(3.0)
-    assert judged(Snooze(1e300)) == PutOff(MAX_PAUSE)
-    assert judged(BaseExceptionGroup("tasks", [BaseExceptionGroup("inner", [Snooze(3.0)])])) == PutOff(3.0)
+    assert judged(Snooze(3.0), attempt=99) == Snoozed(3.0)
+    assert judged(Snooze(1e300)) == Snoozed(MAX_PAUSE)
+    assert judged(BaseExceptionGroup("tasks", [BaseExceptionGroup("inner", [Snooze(3.0)])])) == Snoozed(3.0)
     assert isinstance(judged(BaseExceptionGroup("tasks", [Snooze(3.0), ValueError()])), Retried)
 
 
 def test_an_interrupted_job_is_handed_back() -> None:
-    assert judged(ShutdownInterrupt(), attempt=99, told=True) == Returned()
+    assert judged(ShutdownInterrupt(), attempt=99, told=True) == Released()
 
 
 def test_a_handler_that_raises_our_interrupt_itself_pays_for_the_attempt() -> None:
@@ -113,7 +113,7 @@ def test_a_handler_that_raises_our_interrupt_itself_pays_for_the_attempt() -> No
 
 def test_a_cancelled_job_is_over() -> None:
     outcome = judged(CancelInterrupt())
-    assert isinstance(outcome, Ended)
+    assert isinstance(outcome, Terminated)
     assert (outcome.state, outcome.duration, outcome.error["cause"]) == ("cancelled", 0.25, "cancelled")
 
 
@@ -139,10 +139,10 @@ def wrapped(interrupt: BaseException) -> list[BaseException]:
 
 def test_an_interrupt_of_ours_decides_whatever_was_made_of_it() -> None:
     for error in wrapped(ShutdownInterrupt()):
-        assert judged(error, attempt=3, told=True) == Returned()
+        assert judged(error, attempt=3, told=True) == Released()
     for error in wrapped(CancelInterrupt()):
         ended = judged(error, attempt=3, told=True)
-        assert isinstance(ended, Ended)
+        assert isinstance(ended, Terminated)
         assert ended.state == "cancelled"
     for error in wrapped(TimeoutInterrupt()):
         again = judged(error, timed_out=True)

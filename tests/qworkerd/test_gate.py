@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qworker.errors import CancelInterrupt, TimeoutInterrupt
-from qworkerd.worker.gate import Gate
+from qworkerd.worker.gate import InterruptGate
 
 STORM = Path(__file__).parent / "scripts" / "storm.py"
 
@@ -37,8 +37,8 @@ def clerk() -> Iterator[None]:
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate(repeat=0.2)
+def gate() -> Iterator[InterruptGate]:
+    gate = InterruptGate(repeat=0.2)
     before = signal.signal(signal.SIGALRM, gate.fire)
     yield gate
     gate.disarm()
@@ -62,7 +62,7 @@ def test_a_storm_of_alarms_never_escapes(deadline: str, timeouts: bool) -> None:
 
 
 @pytest.mark.usefixtures("clerk")
-def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: Gate) -> None:
+def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: InterruptGate) -> None:
     outcomes = {"ok": 0, "timeout": 0}
     for number in range(10_000):
         deadline = time.monotonic() + 0.0005
@@ -83,13 +83,13 @@ def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: Gate) -> None
     assert min(outcomes.values()) > 100  # both really happened
 
 
-def test_an_alarm_without_a_handler_does_nothing(gate: Gate) -> None:
+def test_an_alarm_without_a_handler_does_nothing(gate: InterruptGate) -> None:
     gate.fire()
     gate.interrupt(CancelInterrupt)
     assert gate.call(lambda: 7, (), {}, inf) == 7
 
 
-def test_an_alarm_meant_for_an_earlier_job_does_not_hit_the_next(gate: Gate) -> None:
+def test_an_alarm_meant_for_an_earlier_job_does_not_hit_the_next(gate: InterruptGate) -> None:
     gate.call(lambda: None, (), {}, time.monotonic() + 0.2)
     started = time.monotonic()
     with pytest.raises(TimeoutInterrupt):
@@ -97,7 +97,7 @@ def test_an_alarm_meant_for_an_earlier_job_does_not_hit_the_next(gate: Gate) -> 
     assert 0.29 <= time.monotonic() - started < 5
 
 
-def test_a_swallowed_interrupt_comes_again(gate: Gate) -> None:
+def test_a_swallowed_interrupt_comes_again(gate: InterruptGate) -> None:
     caught: list[float] = []
 
     def handler() -> None:
@@ -114,14 +114,14 @@ def test_a_swallowed_interrupt_comes_again(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 60])
-def test_a_handler_that_used_the_timer_itself_does_not_leave_the_gate_deaf(gate: Gate, left: float) -> None:
+def test_a_handler_that_used_the_timer_itself_does_not_leave_the_gate_deaf(gate: InterruptGate, left: float) -> None:
     gate.call(signal.setitimer, (signal.ITIMER_REAL, left), {}, time.monotonic() + 10)
     assert gate.reclaim_timer()
     with pytest.raises(TimeoutInterrupt):
         gate.call(time.sleep, (10,), {}, time.monotonic() + 0.1)
 
 
-def test_a_timer_that_nobody_used_is_left_alone(gate: Gate) -> None:
+def test_a_timer_that_nobody_used_is_left_alone(gate: InterruptGate) -> None:
     assert not gate.reclaim_timer()
     gate.call(lambda: None, (), {}, time.monotonic() + 10)
     assert not gate.reclaim_timer()
@@ -130,7 +130,7 @@ def test_a_timer_that_nobody_used_is_left_alone(gate: Gate) -> None:
     assert not gate.reclaim_timer()
 
 
-def test_cancelling_interrupts_the_handler(gate: Gate) -> None:
+def test_cancelling_interrupts_the_handler(gate: InterruptGate) -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: gate.interrupt(CancelInterrupt))
     try:
         with pytest.raises(CancelInterrupt):

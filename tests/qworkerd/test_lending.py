@@ -12,32 +12,32 @@ from qworker import App
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role
-from qworkerd.worker.lending import ClaimLost, Lending
+from qworkerd.worker.lending import ClaimLost, JobConnection
 from qworkerd.worker.session import TransactionEnded
 from tests.database import Database
 from tests.lifecycle.proxy import Proxy
 
 
 @pytest.fixture
-def lending(database: Database) -> Iterator[Lending]:
+def lending(database: Database) -> Iterator[JobConnection]:
     node = make_node(App(), Settings(dsn=database.dsn, processes=1))
     node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)
-    lending = Lending(node, node.table.slots[0])
+    lending = JobConnection(node, node.table.slots[0])
     yield lending
     lending.close()
 
 
-def test_what_one_job_sets_does_not_concern_the_next(lending: Lending) -> None:
+def test_what_one_job_sets_does_not_concern_the_next(lending: JobConnection) -> None:
     """With autocommit still on, nothing that the next one does would be rolled back when it raises."""
-    first = lending.lend()
+    first = lending.open()
     first.autocommit = True
     first.row_factory = dict_row
-    assert lending.take_back(first, commit=True) is None
-    second = lending.lend()
+    assert lending.finish(first, commit=True) is None
+    second = lending.open()
     assert second is first
     assert not second.autocommit
     assert second.execute("SELECT 1").fetchone() == (1,)
-    assert lending.take_back(second, commit=True) is None
+    assert lending.finish(second, commit=True) is None
 
 
 STATE = """
@@ -65,40 +65,44 @@ LEFT = {
 
 @pytest.mark.parametrize("commit", [True, False])
 @pytest.mark.parametrize("left", LEFT)
-def test_what_one_job_leaves_in_the_session_is_gone_for_the_next(lending: Lending, left: str, commit: bool) -> None:
-    connection = lending.lend()
+def test_what_one_job_leaves_in_the_session_is_gone_for_the_next(
+    lending: JobConnection, left: str, commit: bool
+) -> None:
+    connection = lending.open()
     before = connection.execute(STATE).fetchone()
-    assert lending.take_back(connection, commit=True) is None
-    connection = lending.lend()
+    assert lending.finish(connection, commit=True) is None
+    connection = lending.open()
     if not commit:
         connection.autocommit = True  # what was committed is not undone by a rollback
     connection.execute(LEFT[left])
-    assert lending.take_back(connection, commit=commit) is None
-    assert lending.lend().execute(STATE).fetchone() == before
+    assert lending.finish(connection, commit=commit) is None
+    assert lending.open().execute(STATE).fetchone() == before
 
 
-def test_what_one_job_makes_of_the_connection_object_is_gone_for_the_next(lending: Lending) -> None:
-    connection = lending.lend()
+def test_what_one_job_makes_of_the_connection_object_is_gone_for_the_next(lending: JobConnection) -> None:
+    connection = lending.open()
     connection.isolation_level, connection.read_only = psycopg.IsolationLevel.SERIALIZABLE, True
     connection.cursor_factory, connection.row_factory = psycopg.ClientCursor, dict_row
-    assert lending.take_back(connection, commit=True) is None
-    connection = lending.lend()
+    assert lending.finish(connection, commit=True) is None
+    connection = lending.open()
     assert (connection.isolation_level, connection.read_only, connection.cursor_factory) == (None, None, psycopg.Cursor)
-    assert lending.take_back(connection, commit=True) is None
+    assert lending.finish(connection, commit=True) is None
 
 
-def test_what_psycopg_has_prepared_goes_on(lending: Lending) -> None:
+def test_what_psycopg_has_prepared_goes_on(lending: JobConnection) -> None:
     for _ in range(20):
-        connection = lending.lend()
+        connection = lending.open()
         assert connection.execute("SELECT %s::int", (7,)).fetchone() == (7,)
-        assert lending.take_back(connection, commit=True) is None
+        assert lending.finish(connection, commit=True) is None
     prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT $1::int%'"
-    assert lending.lend().execute(prepared).fetchone() == (1,)
+    assert lending.open().execute(prepared).fetchone() == (1,)
 
 
 @pytest.mark.parametrize("role", ["SET LOCAL ROLE pg_monitor", "SET LOCAL SESSION AUTHORIZATION pg_monitor"])
-def test_the_end_of_a_transactional_job_is_written_under_the_workers_own_role(lending: Lending, role: str) -> None:
-    connection = lending.begin()
+def test_the_end_of_a_transactional_job_is_written_under_the_workers_own_role(
+    lending: JobConnection, role: str
+) -> None:
+    connection = lending.open_transaction()
     connection.execute(role)
     seen: list[object] = []
 
@@ -106,43 +110,43 @@ def test_the_end_of_a_transactional_job_is_written_under_the_workers_own_role(le
         seen.extend(connection.execute("SELECT current_user = 'pg_monitor', session_user = 'pg_monitor'").fetchall())
         return True
 
-    assert lending.take_back(connection, commit=True, last=last) is None
+    assert lending.finish(connection, commit=True, last=last) is None
     assert seen == [(False, False)]
 
 
-def test_a_transactional_handler_may_choose_its_isolation_level(lending: Lending) -> None:
-    connection = lending.begin()
+def test_a_transactional_handler_may_choose_its_isolation_level(lending: JobConnection) -> None:
+    connection = lending.open_transaction()
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
-    assert lending.take_back(connection, commit=True, last=lambda: True) is None
+    assert lending.finish(connection, commit=True, last=lambda: True) is None
 
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "COMMIT AND CHAIN"])
 @pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize("commit", [True, False])
 def test_a_transactional_handler_that_ends_its_transaction_itself_is_found_out(
-    lending: Lending, end: str, again: bool, commit: bool
+    lending: JobConnection, end: str, again: bool, commit: bool
 ) -> None:
-    connection = lending.begin()
+    connection = lending.open_transaction()
     psycopg.Cursor(connection).execute(end)
     if again:
         connection.execute("SELECT 1")
-    error = lending.take_back(connection, commit=commit, last=lambda: pytest.fail("the end of the job was written"))
+    error = lending.finish(connection, commit=commit, last=lambda: pytest.fail("the end of the job was written"))
     assert isinstance(error, TransactionEnded)
-    assert lending.lend().execute("SELECT 1").fetchone() == (1,)
+    assert lending.open().execute("SELECT 1").fetchone() == (1,)
 
 
-def test_commit_raises_where_it_is_sent_and_savepoints_go_on(lending: Lending) -> None:
-    connection = lending.begin()
+def test_commit_raises_where_it_is_sent_and_savepoints_go_on(lending: JobConnection) -> None:
+    connection = lending.open_transaction()
     connection.execute("SAVEPOINT s")
     connection.execute("ROLLBACK TO s")
     with pytest.raises(TransactionEnded):
         connection.execute("commit")
-    assert isinstance(lending.take_back(connection, commit=True, last=lambda: True), TransactionEnded)
+    assert isinstance(lending.finish(connection, commit=True, last=lambda: True), TransactionEnded)
 
 
-def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending: Lending) -> None:
-    connection = lending.begin()
+def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending: JobConnection) -> None:
+    connection = lending.open_transaction()
     connection.execute("CREATE TABLE seen (n int)")
     for end in (connection.commit, connection.rollback):
         with pytest.raises(psycopg.ProgrammingError):
@@ -150,40 +154,40 @@ def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending
     with suppress(ValueError), connection.transaction():
         connection.execute("INSERT INTO seen VALUES (1)")
         raise ValueError
-    assert lending.take_back(connection, commit=True, last=lambda: True) is None
-    again = lending.lend()
+    assert lending.finish(connection, commit=True, last=lambda: True) is None
+    again = lending.open()
     assert again.execute("SELECT count(*) FROM seen").fetchone() == (0,)
     again.execute("DROP TABLE seen")
-    assert lending.take_back(again, commit=True) is None
+    assert lending.finish(again, commit=True) is None
 
 
 @pytest.mark.parametrize("begin", ["begin", "lend"])
-def test_what_cannot_be_committed_is_told_and_the_connection_goes_on(lending: Lending, begin: str) -> None:
+def test_what_cannot_be_committed_is_told_and_the_connection_goes_on(lending: JobConnection, begin: str) -> None:
     """The server answers COMMIT with a rollback where a statement has failed before, and the driver says nothing."""
     connection = getattr(lending, begin)()
     with suppress(psycopg.Error):
         connection.execute("SELECT 1/0")
-    assert isinstance(lending.take_back(connection, commit=True), psycopg.errors.InFailedSqlTransaction)
+    assert isinstance(lending.finish(connection, commit=True), psycopg.errors.InFailedSqlTransaction)
     connection = getattr(lending, begin)()
-    assert isinstance(lending.take_back(connection, commit=True, last=lambda: False), ClaimLost)
+    assert isinstance(lending.finish(connection, commit=True, last=lambda: False), ClaimLost)
     assert lending.lost is None
-    assert lending.lend().execute("SELECT 1").fetchone() == (1,)
+    assert lending.open().execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_session_that_was_lost_in_the_commit_is_named(lending: Lending, database: Database) -> None:
-    connection = lending.begin()
+def test_a_session_that_was_lost_in_the_commit_is_named(lending: JobConnection, database: Database) -> None:
+    connection = lending.open_transaction()
     pid = connection.info.backend_pid
 
     def last() -> bool:
         database.connect().execute("SELECT pg_terminate_backend(%s)", (pid,))
         return True
 
-    assert isinstance(lending.take_back(connection, commit=True, last=last), psycopg.OperationalError)
+    assert isinstance(lending.finish(connection, commit=True, last=last), psycopg.OperationalError)
     assert lending.lost is not None
     assert lending.lost.pid == pid
-    connection = lending.begin()
+    connection = lending.open_transaction()
     assert connection.info.backend_pid != pid
-    assert lending.take_back(connection, commit=True) is None
+    assert lending.finish(connection, commit=True) is None
     assert lending.lost is None
 
 
@@ -197,11 +201,11 @@ def test_nobody_waits_for_ever_for_a_commit_or_a_rollback(
     with Proxy(database.dsn) as proxy:
         node = make_node(App(), Settings(dsn=proxy.dsn, processes=1))
         node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)
-        lending = Lending(node, node.table.slots[0])
-        connection = lending.begin()
+        lending = JobConnection(node, node.table.slots[0])
+        connection = lending.open_transaction()
         connection.execute("CREATE TEMPORARY TABLE seen (n int)")
         proxy.forget()
-        error = lending.take_back(connection, commit=commit, last=lambda: True)
+        error = lending.finish(connection, commit=commit, last=lambda: True)
         assert connection.closed
         if commit:
             assert "no answer for 0.3 s" in str(error)

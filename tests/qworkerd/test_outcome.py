@@ -6,18 +6,18 @@ import pytest
 
 from qworker.payload import MAX_RESULT
 from qworkerd.claim import BATCH, CLAIM_SIZE, OUTCOMES, Claim
-from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Session, Succeeded, dump, load
+from qworkerd.outcome import Completed, Failed, Outcome, Released, Retried, Session, Snoozed, Terminated, dump, load
 from qworkerd.worker.decide import describe
 
 ERROR = describe(ValueError("no \U0001f600 \ud800"), 1)
 OUTCOMES_OF_EVERY_KIND: list[Outcome] = [
-    Succeeded(0.25, '{"é":[1.0,123456789012345678901234567890]}'),
+    Completed(0.25, '{"é":[1.0,123456789012345678901234567890]}'),
     Retried(1.5, ERROR),
     Retried(1.5, ERROR, lost=Session(4711, "job 1 #host.1.2")),
     Failed(ERROR, hook=True),
-    PutOff(3.0, bounced=True),
-    Returned(99),
-    Ended("discarded", 0.5, ERROR),
+    Snoozed(3.0, unknown_task=True),
+    Released(99),
+    Terminated("discarded", 0.5, ERROR),
 ]
 
 
@@ -31,10 +31,10 @@ def claim() -> Claim:
 
 @pytest.mark.parametrize("outcome", OUTCOMES_OF_EVERY_KIND, ids=lambda outcome: type(outcome).__name__)
 def test_an_outcome_is_read_as_it_was_written(claim: Claim, outcome: Outcome) -> None:
-    assert claim.note(3, dump(Returned()))
+    assert claim.note(3, dump(Released()))
     assert claim.note(7, dump(outcome))
     assert load(claim.noted(7)) == outcome
-    assert load(claim.noted(3)) == Returned()
+    assert load(claim.noted(3)) == Released()
     assert load(claim.noted(5)) is None
 
 
@@ -69,7 +69,7 @@ def test_the_largest_outcomes_fit_and_what_is_stored_makes_room(claim: Claim) ->
     worst = describe(Worst("\x01\U0001f600" * 10_000), 1)
     assert claim.note(0, dump(Failed(worst, hook=False, lost=Session(1, "x" * 63))))
     claim.forget(1)
-    largest = dump(Succeeded(1.0, '"' + "x" * (MAX_RESULT - 2) + '"'))
+    largest = dump(Completed(1.0, '"' + "x" * (MAX_RESULT - 2) + '"'))
     assert claim.note(1, largest)
     assert not claim.note(2, largest)
     assert claim.noted(2) is None
@@ -80,7 +80,7 @@ def test_the_largest_outcomes_fit_and_what_is_stored_makes_room(claim: Claim) ->
 
 
 def test_a_claim_that_is_used_again_has_no_outcomes(claim: Claim) -> None:
-    assert claim.note(0, dump(Returned()))
+    assert claim.note(0, dump(Released()))
     claim.close()
     claim.open(2)
     claim.fill([5], [0], [1])

@@ -2,11 +2,11 @@
 
 import pytest
 
-from qworkerd.worker.pace import WORK, Pace
+from qworkerd.worker.pace import WORK, BatchSize
 
 
 def test_batches_of_short_jobs_double_up_to_the_limit() -> None:
-    paced, sizes = Pace(256), []
+    paced, sizes = BatchSize(256), []
     for _ in range(10):
         sizes.append(paced.size)
         paced.note(paced.size, paced.size * 1e-5)
@@ -15,14 +15,14 @@ def test_batches_of_short_jobs_double_up_to_the_limit() -> None:
 
 @pytest.mark.parametrize("limit", [1, 7])
 def test_no_batch_is_larger_than_the_limit(limit: int) -> None:
-    paced = Pace(limit)
+    paced = BatchSize(limit)
     for _ in range(10):
         paced.note(paced.size, 0.0)
     assert paced.size == limit
 
 
 def test_a_batch_of_long_jobs_is_followed_by_a_small_one() -> None:
-    paced = Pace(256)
+    paced = BatchSize(256)
     for _ in range(10):
         paced.note(256, 256e-5)
     paced.note(1, 2 * WORK)
@@ -32,14 +32,14 @@ def test_a_batch_of_long_jobs_is_followed_by_a_small_one() -> None:
 
 
 def test_a_batch_holds_as_much_work_as_it_should() -> None:
-    paced = Pace(256)
+    paced = BatchSize(256)
     for _ in range(30):
         paced.note(paced.size, paced.size * WORK / 20)
     assert 18 <= paced.size <= 20
 
 
 def test_a_batch_that_was_handed_back_whole_says_nothing() -> None:
-    paced = Pace(256)
+    paced = BatchSize(256)
     paced.note(1, 1e-5)
     paced.note(0, 3.0)
     assert paced.size == 2

@@ -11,7 +11,7 @@ from qworker.claims import Claims
 from qworker.connection import connect
 from qworker.nodes import Nodes
 from qworkerd.claim import Claim, Status, draw_token
-from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded, dump
+from qworkerd.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
 from qworkerd.reports import Reporter
 from qworkerd.run import make_node
 from qworkerd.scheduler.burials import Burials
@@ -53,7 +53,7 @@ class Morgue:
     def end(self, claim: Claim, outcomes: Sequence[Outcome | bytes | None]) -> None:
         """Have the first jobs of a claim ended, with an outcome, or bytes that are none; None: with no trace of it."""
         for place, outcome in enumerate(outcomes):
-            if isinstance(outcome, Succeeded) and outcome.result is None:
+            if isinstance(outcome, Completed) and outcome.result is None:
                 claim.statuses[place] = Status.SUCCEEDED
                 continue
             if outcome is not None:
@@ -81,8 +81,8 @@ def morgue(database: Database) -> Iterator[Morgue]:
 def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_have(morgue: Morgue) -> None:
     claim, ids = morgue.claim(8)
     morgue.end(claim, [
-        Succeeded(0.5, None), Succeeded(2.5, '{"a":1e2}'), Retried(60.0, ERROR), Failed(ERROR, hook=True),
-        PutOff(60.0), PutOff(60.0, bounced=True), Returned(), Ended("cancelled", 1.0, ERROR),
+        Completed(0.5, None), Completed(2.5, '{"a":1e2}'), Retried(60.0, ERROR), Failed(ERROR, hook=True),
+        Snoozed(60.0), Snoozed(60.0, unknown_task=True), Released(), Terminated("cancelled", 1.0, ERROR),
     ])  # fmt: skip
     morgue.bury()
     assert morgue.rows(ids) == [
@@ -98,7 +98,7 @@ def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_hav
 
 def test_of_jobs_that_left_no_outcome_the_last_is_charged_and_the_others_are_counted_as_lost(morgue: Morgue) -> None:
     claim, ids = morgue.claim(5)
-    morgue.end(claim, [None, UNREADABLE, Succeeded(1.0, "1"), None])
+    morgue.end(claim, [None, UNREADABLE, Completed(1.0, "1"), None])
     morgue.bury()
     assert morgue.rows(ids) == [
         ("available", 0, 0, 1), ("available", 0, 0, 1), ("completed", 1, 0, 0), ("available", 1, 1, 0),
@@ -140,7 +140,7 @@ def test_what_the_clerk_has_stored_already_blames_nobody(morgue: Morgue) -> None
 
 def test_a_locked_job_is_settled_as_what_it_was_once_it_is_free(morgue: Morgue, database: Database) -> None:
     claim, ids = morgue.claim(3)
-    morgue.end(claim, [Succeeded(1.0, "1"), None, None])
+    morgue.end(claim, [Completed(1.0, "1"), None, None])
     with database.connect(autocommit=False) as other:
         other.execute("SELECT FROM qworker.job WHERE id = ANY (%s) FOR UPDATE", (ids,))
         morgue.bury()
@@ -155,7 +155,7 @@ def test_a_result_that_the_database_refuses_is_left_out_and_holds_up_no_other(
     morgue: Morgue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim, ids = morgue.claim(3)
-    morgue.end(claim, [Succeeded(1.0, '"bad"'), Succeeded(1.0, "2"), Retried(60.0, ERROR)])
+    morgue.end(claim, [Completed(1.0, '"bad"'), Completed(1.0, "2"), Retried(60.0, ERROR)])
     acknowledge = Claims.acknowledge
 
     def refuse(self: Claims, *words: Any, **named: Any) -> list[int]:

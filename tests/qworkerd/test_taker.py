@@ -15,7 +15,7 @@ from qworkerd.node import NodeContext
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot
-from qworkerd.worker.taker import Taker
+from qworkerd.worker.taker import Claimer
 from tests.database import Database
 from tests.waiting import until
 
@@ -80,9 +80,9 @@ def job(number: int, seq: int, priority: int, queue: str) -> tuple[Any, ...]:
 
 def take(node: NodeContext, slot: Slot, answer: list[tuple[Any, ...]] | psycopg.Error) -> tuple[Spy, Any]:
     spy = Spy(slot.claims[0], answer)
-    taker = Taker(node, slot, cast("ReconnectingConnection", Lent()))
+    taker = Claimer(node, slot, cast("ReconnectingConnection", Lent()))
     taker._claims = cast("Claims", spy)
-    return spy, taker.take(slot.claims[0])
+    return spy, taker.claim(slot.claims[0])
 
 
 def test_the_token_stands_in_memory_when_the_claim_is_sent(node: NodeContext, slot: Slot) -> None:
@@ -133,7 +133,7 @@ def test_the_token_stands_in_memory_while_the_server_works_on_the_claim(
     watcher.execute("INSERT INTO qworker.job (task) VALUES ('noop')")
     stranger.execute("LOCK TABLE qworker.job IN SHARE MODE")
     taken: list[Any] = []
-    thread = threading.Thread(target=lambda: taken.append(Taker(node, slot, link).take(slot.claims[0])))
+    thread = threading.Thread(target=lambda: taken.append(Claimer(node, slot, link).claim(slot.claims[0])))
     thread.start()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     until(lambda: watcher.execute(waiting).fetchone() == (1,))

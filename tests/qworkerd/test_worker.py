@@ -10,12 +10,12 @@ import pytest
 from qworker import App
 from qworkerd.claim import Claim, draw_token
 from qworkerd.header import boottime
-from qworkerd.outcome import Returned
+from qworkerd.outcome import Released
 from qworkerd.run import make_node
 from qworkerd.settings import Settings
 from qworkerd.slots import Role
 from qworkerd.worker.clerk import Batch
-from qworkerd.worker.loop import PATIENCE, Worker
+from qworkerd.worker.loop import RECHECK_PAUSE, Worker
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def test_a_worker_whose_claims_are_all_held_open_does_not_run_in_circles(worker:
     for claim in worker.slot.claims:
         claim.open(draw_token())
     begun = monotonic()
-    assert worker.take() is None
-    assert monotonic() - begun >= PATIENCE * 0.9
+    assert worker.claim() is None
+    assert monotonic() - begun >= RECHECK_PAUSE * 0.9
 
 
 def test_a_worker_that_sleeps_is_woken_by_a_ring_and_not_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_worker_that_sleeps_is_woken_by_a_ring_and_not_by_time(monkeypatch: py
         return monotonic() + 1.0
 
     monkeypatch.setattr(worker, "stall", stall)
-    worker.rest()
+    worker.wait_for_work()
     worker.poll.close()
     assert shown == 5
 
@@ -72,7 +72,7 @@ def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: py
     monkeypatch.setattr(worker, "take", take)
     header.node, header.lease_until = 1, boottime() - 0.001
     assert worker.run() == 0
-    assert waited == [PATIENCE] * 3
+    assert waited == [RECHECK_PAUSE] * 3
 
 
 def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,4 +91,4 @@ def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, m
     worker.header.lease_until = boottime() + 60
     worker.work(Batch(claim, rows))
     assert ran == [1, 2]
-    assert {job: type(outcome) for _, job, outcome in worker.clerk.done} == dict.fromkeys((3, 4, 5), Returned)
+    assert {job: type(outcome) for _, job, outcome in worker.acknowledger.done} == dict.fromkeys((3, 4, 5), Released)

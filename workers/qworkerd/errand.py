@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from qworker.claims import Claims
 from qworkerd.claim import Claim
-from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Returned, Succeeded
+from qworkerd.outcome import Committed, Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated
 
 Database = Connection[tuple[Any, ...]]
 Done = tuple[Claim, int, Outcome | None]
@@ -18,7 +18,7 @@ Done = tuple[Claim, int, Outcome | None]
 _FIRST, _LONGEST = 0.1, 1.0
 
 
-class Errand:
+class Write:
     """One fenced statement about some jobs of one claim. Repeating it is safe: what it has done it cannot do again."""
 
     def __init__(self, claim: Claim) -> None:
@@ -37,25 +37,25 @@ class Errand:
         """Execute the statement; return the ids it changed."""
         raise NotImplementedError
 
-    def simplify(self) -> None:
+    def drop_details(self) -> None:
         """Leave out what the database may have choked on."""
 
-    def halve(self) -> Self:
+    def split(self) -> Self:
         """Give half of the jobs to another errand, which is returned."""
         other, half = copy.copy(self), len(self.ids) // 2
         self.ids, other.ids = self.ids[:half], self.ids[half:]
         return other
 
-    def put_off(self, now: float) -> None:
+    def postpone(self, now: float) -> None:
         """Try again later, and later still the next time."""
         self.due = now + self._delay
         self._delay = min(self._delay * 2, _LONGEST)
 
 
-class GiveUp(Errand):
+class GiveUp(Write):
     """A job whose end the database refuses for good: it fails, and neither holds its claim for ever nor runs again."""
 
-    def __init__(self, errand: Errand, error: Exception) -> None:
+    def __init__(self, errand: Write, error: Exception) -> None:
         super().__init__(errand.claim)
         self.ids = errand.ids
         name = type(errand).__name__.lower()
@@ -70,7 +70,7 @@ class GiveUp(Errand):
         return [done for job in self.ids for done in claims.give_up(database, self.token, job, self._error)]
 
 
-class Acknowledge(Errand):
+class CompleteWrite(Write):
     """Jobs that have succeeded."""
 
     def __init__(self, claim: Claim) -> None:
@@ -78,7 +78,7 @@ class Acknowledge(Errand):
         self._durations: dict[int, float] = {}
         self._results: dict[int, str] = {}
 
-    def add(self, job: int, outcome: Succeeded | None) -> None:
+    def add(self, job: int, outcome: Completed | None) -> None:
         """Add a job; None: it took less than a millisecond and returned None."""
         self.ids.append(job)
         if outcome is not None:
@@ -98,7 +98,7 @@ class Acknowledge(Errand):
         self._results = {}  # another one, should halves share it
 
 
-class Note(Errand):
+class CommittedWrite(Write):
     """Jobs whose end was committed with their work: nothing is left to be written."""
 
     def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
@@ -106,17 +106,17 @@ class Note(Errand):
         return list(self.ids)
 
 
-class Release(Errand):
+class ReleaseWrite(Write):
     """Jobs that are handed back as if they had never been claimed."""
 
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim)
         #: The lowest of their places in the queue.
-        self.place = 0
+        self.seq = 0
 
-    def add(self, job: int, outcome: Returned) -> None:
+    def add(self, job: int, outcome: Released) -> None:
         """Add a job."""
-        self.place = min(self.place, outcome.place) if self.ids else outcome.place
+        self.seq = min(self.seq, outcome.seq) if self.ids else outcome.seq
         self.ids.append(job)
 
     def write(self, claims: Claims, database: Database) -> list[int]:
@@ -124,10 +124,10 @@ class Release(Errand):
         return claims.release(database, self.token, self.ids)
 
 
-class Decision(Errand):
+class OutcomeWrite(Write):
     """One job that did not simply succeed."""
 
-    def __init__(self, claim: Claim, job: int, outcome: Retried | Failed | PutOff | Ended) -> None:
+    def __init__(self, claim: Claim, job: int, outcome: Retried | Failed | Snoozed | Terminated) -> None:
         super().__init__(claim)
         self.ids.append(job)
         self._outcome = outcome
@@ -145,13 +145,13 @@ class Decision(Errand):
         if self._lost is not None:
             claims.end_session(database, self._lost.pid, self._lost.role)
         match self._outcome:
-            case PutOff(delay, bounced):
+            case Snoozed(delay, bounced):
                 return claims.snooze(database, self.token, job, delay=delay, unknown_task=bounced)
             case Retried(delay, error):
                 return claims.retry(database, self.token, job, delay=delay, error=self._text(error))
             case Failed(error, hook):
                 return claims.fail(database, self.token, job, error=self._text(error), hook=hook)
-            case Ended(state, duration, error):
+            case Terminated(state, duration, error):
                 return claims.end(database, self.token, job, state=state, error=self._text(error), duration=duration)
 
     def simplify(self) -> None:
@@ -162,22 +162,22 @@ class Decision(Errand):
         return json.dumps({**error, "message": "", "traceback": ""} if self._plain else error)
 
 
-def sort(done: Iterable[Done]) -> list[Errand]:
+def group(done: Iterable[Done]) -> list[Write]:
     """Make errands of what was handed over, as few as possible: each is a statement and a commit."""
-    successes: dict[Claim, Acknowledge] = {}
-    returned: dict[Claim, Release] = {}
-    notes: dict[Claim, Note] = {}
-    decisions: list[Errand] = []
+    successes: dict[Claim, CompleteWrite] = {}
+    returned: dict[Claim, ReleaseWrite] = {}
+    notes: dict[Claim, CommittedWrite] = {}
+    decisions: list[Write] = []
     for claim, job, outcome in done:
-        if outcome is None or isinstance(outcome, Succeeded):
+        if outcome is None or isinstance(outcome, Completed):
             errand = successes.get(claim)
             if errand is None:
-                errand = successes[claim] = Acknowledge(claim)
+                errand = successes[claim] = CompleteWrite(claim)
             errand.add(job, outcome)
-        elif isinstance(outcome, Returned):
-            returned.setdefault(claim, Release(claim)).add(job, outcome)
+        elif isinstance(outcome, Released):
+            returned.setdefault(claim, ReleaseWrite(claim)).add(job, outcome)
         elif isinstance(outcome, Committed):
-            notes.setdefault(claim, Note(claim)).ids.append(job)
+            notes.setdefault(claim, CommittedWrite(claim)).ids.append(job)
         else:
-            decisions.append(Decision(claim, job, outcome))
+            decisions.append(OutcomeWrite(claim, job, outcome))
     return [*successes.values(), *notes.values(), *returned.values(), *decisions]

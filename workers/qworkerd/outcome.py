@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Succeeded:
+class Completed:
     """The handler returned; result is JSON text, None for None."""
 
     duration: float
@@ -47,22 +47,22 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class PutOff:
+class Snoozed:
     """The job comes again after `delay` seconds, uncounted; bounced: because this worker does not know its task."""
 
     delay: float
-    bounced: bool = False
+    unknown_task: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class Released:
     """The job is handed back at once, uncounted; no lower place in the queue is filled again with it (0: unknown)."""
 
-    place: int = 0
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Terminated:
     """The job is over without success: "cancelled", or "discarded"."""
 
     state: str
@@ -70,16 +70,16 @@ class Ended:
     error: dict[str, Any]
 
 
-Outcome = Succeeded | Committed | Retried | Failed | PutOff | Returned | Ended
+Outcome = Completed | Committed | Retried | Failed | Snoozed | Released | Terminated
 
 #: By their number in memory.
-_KINDS = (Succeeded, Committed, Retried, Failed, PutOff, Returned, Ended)
+_KINDS = (Completed, Committed, Retried, Failed, Snoozed, Released, Terminated)
 _SUCCEEDED = struct.Struct("<Bd")
 
 
 def dump(outcome: Outcome) -> bytes:
     """Return an outcome as bytes for the slot: its kind and its fields; the result of a success as it is."""
-    if isinstance(outcome, Succeeded):
+    if isinstance(outcome, Completed):
         return _SUCCEEDED.pack(0, outcome.duration) + (outcome.result or "").encode()
     fields = json.dumps(asdict(outcome), ensure_ascii=False, separators=(",", ":"))
     return bytes([_KINDS.index(type(outcome))]) + fields.encode(errors="replace")
@@ -91,11 +91,11 @@ def load(record: bytes | None) -> Outcome | None:
         return None
     try:
         kind = _KINDS[record[0]]
-        if kind is Succeeded:
+        if kind is Completed:
             duration, result = _SUCCEEDED.unpack_from(record)[1], record[_SUCCEEDED.size :].decode()
             if result:
                 json.loads(result)
-            return Succeeded(duration, result or None)
+            return Completed(duration, result or None)
         fields = json.loads(record[1:])
         if not isinstance(fields.get("error", {}), dict):
             return None

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from types import FrameType
 
 from qworker.errors import TimeoutInterrupt
-from qworkerd.worker.gate import Gate
+from qworkerd.worker.gate import InterruptGate
 
 #: Between two alarms, at most, in seconds. An alarm is answered in about three microseconds.
 GAP = 40e-6
 calls, deadline = int(sys.argv[1]), float(sys.argv[2])
-gate = Gate(repeat=0.5)
+gate = InterruptGate(repeat=0.5)
 outcomes = {"calls": 0, "ok": 0, "timeout": 0, "escaped": 0, "early": 0, "alarms": 0}
 
 

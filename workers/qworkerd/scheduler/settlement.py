@@ -10,7 +10,7 @@ from qworker.claims import Claims
 from qworker.nodes import HeldJob, Nodes
 from qworkerd import log
 from qworkerd.claim import Claim, Status
-from qworkerd.errand import Done, Errand, Release, sort
+from qworkerd.errand import Done, ReleaseWrite, Write, group
 from qworkerd.link import REFUSED
 from qworkerd.node import NodeContext
 from qworkerd.outcome import load
@@ -50,7 +50,7 @@ class Settlement:
         held = {job.id: job for job in self._nodes.claim_jobs(database, node, token)}
         done, unknown = self._read(claim, held)
         spared, freed, failed = [job for _, job, _ in done], 0, None
-        for errand in sort(done):
+        for errand in group(done):
             try:
                 changed = self._write(errand, database)
             except psycopg.Error as error:  # one job that cannot be written must not hold up the others
@@ -58,7 +58,7 @@ class Settlement:
                     raise
                 failed = error
             else:
-                freed += len(changed) if isinstance(errand, Release) else 0
+                freed += len(changed) if isinstance(errand, ReleaseWrite) else 0
         running = slot.current()
         if running is not None:
             if running.id in held and slot.cause not in ORDERED:
@@ -96,7 +96,7 @@ class Settlement:
                 unknown.append(entry.id)
         return done, unknown
 
-    def _write(self, errand: Errand, database: Database) -> list[int]:
+    def _write(self, errand: Write, database: Database) -> list[int]:
         """Run an errand; what the database chokes on is left out."""
         try:
             return errand.write(self._claims, database)
@@ -104,9 +104,9 @@ class Settlement:
             if database.closed or isinstance(error, REFUSED):
                 raise
         if len(errand.ids) > 1:
-            other = errand.halve()
+            other = errand.split()
             return self._write(errand, database) + self._write(other, database)
-        errand.simplify()
+        errand.drop_details()
         return errand.write(self._claims, database)
 
     def _lose(self, database: Database, token: int, job: HeldJob, slot: Slot) -> int:

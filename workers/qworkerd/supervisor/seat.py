@@ -86,6 +86,6 @@ class ChildHandle:
         if self.early_deaths > 1 or (self.early_deaths and self.role is Role.SCHEDULER and not up):
             delay = min(_RESPAWN_LONGEST, _RESPAWN_FIRST * 2.0 ** min(self.early_deaths - 1, 10)) * random.uniform(
                 0.5, 1
-            )  # noqa: S311
+            )
         self.due = now + delay
         return delay

@@ -14,20 +14,20 @@ import psycopg
 from qworker.claims import Claims
 from qworkerd import exits, log
 from qworkerd.claim import Claim, Status
-from qworkerd.errand import Decision, Done, Errand, GiveUp, Release, sort
+from qworkerd.errand import Done, GiveUp, OutcomeWrite, ReleaseWrite, Write, group
 from qworkerd.link import LOST, REFUSED, ReconnectingConnection
 from qworkerd.node import NodeContext
-from qworkerd.outcome import Returned
+from qworkerd.outcome import Released
 from qworkerd.slots import Slot
 
 #: How often the clerk looks at a running batch (seconds).
-LOOK = 0.05
+WATCH_INTERVAL = 0.05
 #: A job that runs for longer gives the rest of its batch to other workers (seconds).
-LONG = 0.1
+RELEASE_AFTER = 0.1
 #: An end that the database refuses for what it says, and for longer (seconds), is given up: the job fails.
 LAST_RESORT = 60.0
 #: How often progress is written at most (seconds).
-PROGRESS = 1.0
+PROGRESS_INTERVAL = 1.0
 #: A constraint or somebody's trigger refuses the row, maybe for now: no value of ours is to blame, and none is dropped.
 REFUSED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
 
@@ -41,7 +41,7 @@ class Batch:
         self.claim = claim
         self.pending = deque(rows)
 
-    def take_back(self) -> Iterator[tuple[Any, ...]]:
+    def take_rest(self) -> Iterator[tuple[Any, ...]]:
         """Take all that is left, one at a time."""
         while True:
             try:
@@ -51,7 +51,7 @@ class Batch:
             yield row
 
 
-class Clerk:
+class Acknowledger:
     """Settles finished jobs within 100 ms, also while a handler blocks, and hands back what waits behind a long one.
 
     The main thread appends to `done` and rings once a batch: no lock and no wake-up for a single job. What is not
@@ -62,14 +62,14 @@ class Clerk:
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
-        self._link = ReconnectingConnection(node, name, self._rest, self._hopeless)
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._errands: list[Errand] = []
-        self._give_up_at: float | None = None
-        self._reported = 0.0
+        self._link = ReconnectingConnection(node, name, self._pause, self._out_of_time)
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._writes: list[Write] = []
+        self._stop_deadline: float | None = None
+        self._progress_written = 0.0
         self._log = log.get()
         self._thread = threading.Thread(target=self._serve, name="clerk", daemon=True)
-        self._settled = threading.Event()
+        self._written = threading.Event()
         self._rounds = 0
         self._busy = False
         self._asleep = False
@@ -90,12 +90,12 @@ class Clerk:
         """Have the clerk look at a batch again and again while it runs."""
         self.batch = batch
         if self._asleep:
-            self.ring()
+            self.wake()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Have the clerk look now."""
-        if self._bell.empty():
-            self._bell.put(None)
+        if self._wakeups.empty():
+            self._wakeups.put(None)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over has been tried once; False when that takes longer than so many seconds.
@@ -104,32 +104,32 @@ class Clerk:
         """
         until, begun = monotonic() + timeout, self._rounds
         # Two rounds: the one under way may have begun before. While it lasts, what it has taken over is out of sight.
-        while (self.done or self._errands or self._busy) and self._rounds < begun + 2:
-            self._settled.clear()
-            self.ring()
-            if not self._settled.wait(max(0.0, until - monotonic())):
+        while (self.done or self._writes or self._busy) and self._rounds < begun + 2:
+            self._written.clear()
+            self.wake()
+            if not self._written.wait(max(0.0, until - monotonic())):
                 return False
         return True
 
     @property
     def is_done(self) -> bool:
         """Whether all that was handed over is stored."""
-        return not (self.done or self._errands or self._busy)
+        return not (self.done or self._writes or self._busy)
 
-    def give_back(self, batch: Batch) -> int:
+    def release(self, batch: Batch) -> int:
         """Hand back what is left of a batch; return how many jobs."""
-        rows = list(batch.take_back())
+        rows = list(batch.take_rest())
         if rows:
-            outcome = Returned(min(row[1] for row in rows))
+            outcome = Released(min(row[1] for row in rows))
             self.done.extend((batch.claim, row[0], outcome) for row in rows)
         return len(rows)
 
     def stop(self, timeout: float) -> bool:
         """Settle everything and end; False when the database did not let it within so many seconds."""
-        self._give_up_at = monotonic() + timeout
-        self._bell.put(None)
+        self._stop_deadline = monotonic() + timeout
+        self._wakeups.put(None)
         self._thread.join(timeout + 1.0)
-        return not (self.done or self._errands or self._thread.is_alive())
+        return not (self.done or self._writes or self._thread.is_alive())
 
     # The thread
 
@@ -142,60 +142,60 @@ class Clerk:
 
     def _work(self) -> None:
         while True:
-            self._listen()
-            self._take_over()
-            self._settle()
-            self._report()
+            self._wait()
+            self._collect()
+            self._write_due()
+            self._write_progress()
             self._busy = False
             self._rounds += 1
-            self._settled.set()
-            if self._give_up_at is not None and (not (self.done or self._errands) or self._hopeless()):
+            self._written.set()
+            if self._stop_deadline is not None and (not (self.done or self._writes) or self._out_of_time()):
                 break
         self._slot.floats[Slot.ACK_DEADLINE] = 0.0
         self._link.drop()
 
-    def _listen(self) -> None:
+    def _wait(self) -> None:
         """Wait for the bell; while a batch runs or an errand is left, no longer than until the next look."""
         self._slot.floats[Slot.ACK_DEADLINE] = 0.0
         # Said before looking: either this thread sees the batch, or `watch` sees that nobody looks.
         self._asleep = True
-        waiting = self.batch is not None or self._errands or self._give_up_at is not None
+        waiting = self.batch is not None or self._writes or self._stop_deadline is not None
         self._asleep = not waiting
         with suppress(queue.Empty):
-            self._bell.get(timeout=LOOK if waiting else None)
+            self._wakeups.get(timeout=WATCH_INTERVAL if waiting else None)
         self._asleep = False
-        self._breathe()
+        self._extend_deadline()
 
-    def _breathe(self) -> None:
+    def _extend_deadline(self) -> None:
         """Show the supervisor that this thread is not stuck."""
         self._slot.floats[Slot.ACK_DEADLINE] = monotonic() + 2 * self._node.settings.stall_timeout
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         """Pause between two tries to connect."""
-        self._breathe()
+        self._extend_deadline()
         threading.Event().wait(seconds)
 
-    def _hopeless(self) -> bool:
-        return self._give_up_at is not None and monotonic() >= self._give_up_at
+    def _out_of_time(self) -> bool:
+        return self._stop_deadline is not None and monotonic() >= self._stop_deadline
 
-    def _take_over(self) -> None:
+    def _collect(self) -> None:
         """Make errands of what is done, and of what waits behind a long job."""
         batch = self.batch
-        if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > LONG:
-            self.give_back(batch)
+        if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > RELEASE_AFTER:
+            self.release(batch)
         if self.done:
             self._busy = True  # said before `done` is empty
-            self._errands += sort(self._popped())
+            self._writes += group(self._popped())
 
     def _popped(self) -> Iterator[Done]:
         while self.done:
             yield self.done.popleft()
 
-    def _settle(self) -> None:
+    def _write_due(self) -> None:
         """Run the errands whose time has come; keep those that the database did not take."""
         now, left = monotonic(), []
-        self._busy = self._busy or bool(self._errands)
-        errands, self._errands = self._errands, []
+        self._busy = self._busy or bool(self._writes)
+        errands, self._writes = self._writes, []
         for number, errand in enumerate(errands):
             if errand.due > now:
                 left.append(errand)
@@ -208,10 +208,10 @@ class Clerk:
                 if not self._run(errand, database):
                     left.append(errand)
             except Exception as error:  # noqa: BLE001 - whatever it was, what is finished must not be forgotten
-                left += self._excuse(errand, error)
-        self._errands = left + self._errands
+                left += self._on_error(errand, error)
+        self._writes = left + self._writes
 
-    def _excuse(self, errand: Errand, error: Exception) -> list[Errand]:
+    def _on_error(self, errand: Write, error: Exception) -> list[Write]:
         """Decide how to go on with an errand that met an error: it is never dropped."""
         self._log.warning(
             "clerk.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip(),
@@ -220,20 +220,20 @@ class Clerk:
         lost = not self._link.usable_after(error)
         errand.uncertain = errand.uncertain or lost
         if isinstance(error, (*REFUSED, *LOST)):
-            errand.put_off(0.0 if lost else monotonic())
+            errand.postpone(0.0 if lost else monotonic())
             return [errand]
         if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others
-            return [errand, errand.halve()]
+            return [errand, errand.split()]
         now = monotonic()
         errand.refused = errand.refused or now
         if now - errand.refused > LAST_RESORT:
             return self._despair(errand, error)
         if not isinstance(error, REFUSED_ROW):
-            errand.simplify()
-        errand.put_off(now)
+            errand.drop_details()
+        errand.postpone(now)
         return [errand]
 
-    def _despair(self, errand: Errand, error: Exception) -> list[Errand]:
+    def _despair(self, errand: Write, error: Exception) -> list[Write]:
         """Fail a job whose end is refused; when even that is, leave it: nothing may hold a claim for ever."""
         text = str(error).strip()
         if not isinstance(errand, GiveUp):
@@ -246,21 +246,21 @@ class Clerk:
             errand.claim.close()
         return []
 
-    def _run(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
+    def _run(self, errand: Write, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
         """Run one errand; tell whether it is over. What somebody else has locked is left for the next try."""
-        self._breathe()
+        self._extend_deadline()
         changed = errand.write(self._claims, database)
-        if isinstance(errand, Release):
-            self._tell(errand, changed)
+        if isinstance(errand, ReleaseWrite):
+            self._announce_release(errand, changed)
         gone = len(changed)
         if gone < len(errand.ids):
             missing = set(errand.ids).difference(changed)
             locked = self._claims.still_claimed(database, errand.token, missing)
             if lost := missing - locked:
-                self._write_off(errand, database, lost)
+                self._on_lost_claim(errand, database, lost)
             gone += len(lost)
             errand.ids = [job for job in errand.ids if job in locked]
-            errand.put_off(monotonic())
+            errand.postpone(monotonic())
         else:
             errand.ids = []
         errand.claim.left -= gone
@@ -268,29 +268,31 @@ class Clerk:
             errand.claim.close()
         return not errand.ids
 
-    def _tell(self, errand: Release, changed: list[int]) -> None:
+    def _announce_release(self, errand: ReleaseWrite, changed: list[int]) -> None:
         """Let the other processes of this node know what they may claim again; an earlier try may have done it."""
-        self._node.watermarks.report_release(self._slot, errand.place)
+        self._node.watermarks.report_release(self._slot, errand.seq)
         if changed:
             # Before the budget gets them back: should this process die in between, they must not be given back twice.
             errand.claim.mark(set(changed), Status.DONE)
             self._node.budget.give_back(len(changed))
             self._node.worker_wakeup.wake()
 
-    def _write_off(self, errand: Errand, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
+    def _on_lost_claim(self, errand: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
         """These jobs no longer carry our token: an earlier try has settled them, or they were taken from us."""
         if errand.uncertain:
             lost = lost - self._claims.already_archived(database, errand.token, lost)
-        if errand.uncertain and isinstance(errand, Decision):  # a retry that was executed leaves no trace to tell by
+        if errand.uncertain and isinstance(
+            errand, OutcomeWrite
+        ):  # a retry that was executed leaves no trace to tell by
             self._log.info("job.settled_unheard", jobs=sorted(lost), hint="the answer was lost with the connection")
         elif lost:
             self._slot.words[Slot.STALE] += len(lost)
             self._log.warning("job.stale_write", errand=type(errand).__name__.lower(), jobs=sorted(lost)[:20],
                               count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
 
-    def _report(self) -> None:
+    def _write_progress(self) -> None:
         """Write the newest progress."""
-        if self.progress is None or monotonic() - self._reported < PROGRESS:
+        if self.progress is None or monotonic() - self._progress_written < PROGRESS_INTERVAL:
             return
         (claim, job, text), self.progress = self.progress, None
         database = self._link.get()
@@ -300,4 +302,4 @@ class Clerk:
             self._claims.progress(database, claim.token, job, text)
         except Exception as error:  # noqa: BLE001 - a report is not worth more
             self._link.usable_after(error)
-        self._reported = monotonic()
+        self._progress_written = monotonic()

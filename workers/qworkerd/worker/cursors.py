@@ -8,11 +8,11 @@ from qworkerd.floors import Watermarks
 from qworkerd.throttle import Throttle
 
 #: After a sweep that was cheaper than this the next is never put off (seconds).
-CHEAP = 0.02
+CHEAP_SWEEP = 0.02
 #: Sweeps of all workers of a node together may take a tenth of the time.
-SHARE = 10
+SWEEP_SHARE = 10
 #: At least so often (seconds) a worker of the node looks behind the heads, if that is affordable.
-EVERY = 1.0
+SWEEP_EVERY = 1.0
 #: Announced at most: a row with a place above it was edited by hand, and a word of shared memory has 64 bits.
 HIGHEST = 2**63 - 1 - 1_000_000
 
@@ -35,7 +35,7 @@ class Cursors:
 
     def __init__(self, floors: Watermarks, processes: int) -> None:
         self._floors = floors
-        self._sweeps = Throttle(SHARE * processes, cheap=CHEAP)
+        self._sweeps = Throttle(SWEEP_SHARE * processes, cheap=CHEAP_SWEEP)
         #: Places behind the heads from which this worker goes on.
         self._own: dict[int, int] = {}
         #: From which pair alone the last claim was filled.
@@ -57,7 +57,7 @@ class Cursors:
         idle: the last one left nothing behind.
         """
         now, floors = monotonic(), self._floors
-        sweep = now >= self._sweeps.due and (idle or now - floors.swept >= EVERY)
+        sweep = now >= self._sweeps.due and (idle or now - floors.swept >= SWEEP_EVERY)
         self._starts = front = floors.scan_start()
         self._bounds = heads = floors.claim_positions.tolist()
         if sweep:

@@ -7,7 +7,7 @@ from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
 from qworker.retry import MAX_PAUSE
-from qworkerd.outcome import Ended, Failed, Outcome, PutOff, Retried, Returned
+from qworkerd.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
 from qworkerd.policy import Policy
 from qworkerd.redaction import clip
 from qworkerd.tracebacks import format_error, message_of, name_of
@@ -68,7 +68,7 @@ def _parts(error: BaseException) -> list[object]:
 
 
 def decide(
-    error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float, told: bool = False,
+    error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float, interrupted_by_us: bool = False,
     timed_out: bool = False,
 ) -> Outcome:  # fmt: skip
     """Decide what follows from what a handler raised.
@@ -76,12 +76,12 @@ def decide(
     told: whether we have told it to end; timed_out: whether its timeout has struck.
     """
     if (snooze := _snooze(error)) is not None:
-        return PutOff(min(snooze.seconds, MAX_PAUSE))
-    interrupt = interrupt_of(error, ours=told or timed_out)
-    if isinstance(interrupt, ShutdownInterrupt) and told:
-        return Returned()
+        return Snoozed(min(snooze.seconds, MAX_PAUSE))
+    interrupt = interrupt_of(error, ours=interrupted_by_us or timed_out)
+    if isinstance(interrupt, ShutdownInterrupt) and interrupted_by_us:
+        return Released()
     if isinstance(interrupt, CancelInterrupt):
-        return Ended("cancelled", duration, describe(error, attempt, "cancelled"))
+        return Terminated("cancelled", duration, describe(error, attempt, "cancelled"))
     record = describe(error, attempt, "timeout" if isinstance(interrupt, TimeoutInterrupt) else None)
     if isinstance(interrupt, TimeoutInterrupt):
         record["type"] = name_of(type(interrupt))

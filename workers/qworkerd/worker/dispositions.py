@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qworkerd import log
-from qworkerd.worker.gate import Gate
+from qworkerd.worker.gate import InterruptGate
 
 # The module below `signal`: the wrappers there take three microseconds to look for an enumeration.
 getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal
@@ -27,7 +27,7 @@ class Dispositions:
     Of the main thread, which alone may change the handlers; the mask is that thread's.
     """
 
-    def __init__(self, gate: Gate, wakeup_fd: int) -> None:
+    def __init__(self, gate: InterruptGate, wakeup_fd: int) -> None:
         self._gate = gate
         self._wakeup_fd = wakeup_fd
         self._handlers: tuple[tuple[signal.Signals, Any], ...] = ()

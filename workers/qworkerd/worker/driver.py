@@ -5,7 +5,7 @@ import psycopg
 from qworker.errors import Interrupt
 
 
-def teach_psycopg() -> bool:
+def register_interrupts() -> bool:
     """Have psycopg treat our interrupts as it treats Ctrl-C: cancel the running query, then go on.
 
     Otherwise the query runs on in the server, its locks held, and the next attempt waits for its own past. It holds for

@@ -18,9 +18,9 @@ class Forks:
 
     def __init__(self) -> None:
         #: Whether this process was forked by a handler.
-        self.strayed = False
+        self.in_forked_child = False
         self._masks = threading.local()
-        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._stray)
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._after_fork_in_child)
 
     def _hold(self) -> None:
         # Asked for before it is changed: blocking may still answer a signal, by an exception.
@@ -31,8 +31,8 @@ class Forks:
         before: Iterable[int] = getattr(self._masks, "before", ())
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _stray(self) -> None:
-        self.strayed = True
+    def _after_fork_in_child(self) -> None:
+        self.in_forked_child = True
         stacks.stop()
         signal.set_wakeup_fd(-1)
         for signum in signal.valid_signals():

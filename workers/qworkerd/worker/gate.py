@@ -13,7 +13,7 @@ from qworker.errors import Interrupt, TimeoutInterrupt
 _TIMER_TOLERANCE = 0.1
 
 
-class Gate:
+class InterruptGate:
     """Calls handlers; while one runs the gate is open, and a signal may raise.
 
     The timer is armed lazily: it stays set for the earliest deadline known, and `fire` looks at the clock. Almost no

@@ -19,7 +19,7 @@ from qworkerd.worker.session import TransactionEnded, look, mark, reset, reset_b
 
 #: How long a commit may take until its outcome counts as unknown, and a rollback until the connection is given up
 #: (seconds). The server has its own settings here, and may have deferred work to do.
-COMMIT, ROLLBACK = 300.0, 10.0
+COMMIT_TIMEOUT, ROLLBACK_TIMEOUT = 300.0, 10.0
 
 Transaction = AbstractContextManager[psycopg.Transaction]
 
@@ -28,7 +28,7 @@ class ClaimLost(QworkerError):
     """The job was taken from this worker before its work could be committed, and so nothing of it was."""
 
 
-class Lending:
+class JobConnection:
     """Lends one connection at a time, opened by the first handler that asks; its work ends with the handler's.
 
     An ordinary session, with the server's own settings: the framework's statements never travel on it.
@@ -44,7 +44,7 @@ class Lending:
         #: The session of the last connection taken back, if it was lost before its commit was confirmed.
         self.lost: Session | None = None
 
-    def lend(self) -> psycopg.Connection[Any]:
+    def open(self) -> psycopg.Connection[Any]:
         """Return a connection that is not in a transaction; raises psycopg_pool.PoolTimeout when there is none."""
         if self._pool is None:
             self._pool = ConnectionPool(
@@ -56,9 +56,9 @@ class Lending:
         self._pid = connection.info.backend_pid
         return connection
 
-    def begin(self) -> psycopg.Connection[Any]:
+    def open_transaction(self) -> psycopg.Connection[Any]:
         """Return a connection in a transaction that is not the handler's to end: commit() and rollback() raise."""
-        connection = self.lend()
+        connection = self.open()
         transaction = connection.transaction()
         try:
             transaction.__enter__()
@@ -72,7 +72,7 @@ class Lending:
     def _conninfo(self) -> str:
         return conninfo(self._node.dsn, self._role)
 
-    def take_back(
+    def finish(
         self, connection: psycopg.Connection[Any], *, commit: bool, last: Callable[[], bool] | None = None
     ) -> Exception | None:
         """Commit or roll back what the handler has done, and reset the session; return what went wrong.
@@ -85,7 +85,7 @@ class Lending:
                 ended = self._ended(connection, transaction)
                 self._roll_back(connection, transaction)
                 return ended
-            with answer_timeout_set(connection, COMMIT):
+            with answer_timeout_set(connection, COMMIT_TIMEOUT):
                 _check(connection)
                 if transaction is not None:
                     look(connection, self._roles)
@@ -110,7 +110,7 @@ class Lending:
         if transaction is None or connection.pgconn.transaction_status == TransactionStatus.INERROR:
             return None
         try:
-            with answer_timeout_set(connection, ROLLBACK):
+            with answer_timeout_set(connection, ROLLBACK_TIMEOUT):
                 look(connection, self._roles)
         except TransactionEnded as ended:
             return None if connection.closed else ended
@@ -122,7 +122,7 @@ class Lending:
         """Undo what the handler has done; where that fails the pool closes the connection, which does it too."""
         if connection.closed:
             return
-        with suppress(psycopg.Error), answer_timeout_set(connection, ROLLBACK):
+        with suppress(psycopg.Error), answer_timeout_set(connection, ROLLBACK_TIMEOUT):
             if transaction is None:
                 connection.rollback()
             else:

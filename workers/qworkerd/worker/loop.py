@@ -15,22 +15,22 @@ from qworkerd.header import Header
 from qworkerd.link import ReconnectingConnection
 from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Slot
-from qworkerd.worker.clerk import Batch, Clerk
+from qworkerd.worker.clerk import Acknowledger, Batch
 from qworkerd.worker.dispositions import BRIEF, Dispositions
-from qworkerd.worker.driver import teach_psycopg
-from qworkerd.worker.gate import Gate
+from qworkerd.worker.driver import register_interrupts
+from qworkerd.worker.gate import InterruptGate
 from qworkerd.worker.runner import Runner
-from qworkerd.worker.taker import Taker
-from qworkerd.worker.wear import Wear, resident
+from qworkerd.worker.taker import Claimer
+from qworkerd.worker.wear import RecycleLimits, resident
 
 #: Above so many unsettled jobs the main thread waits for the clerk.
 BACKLOG = 512
 #: A task whose last run took longer has the finished jobs before it settled first (seconds).
-HEAVY = 0.05
+SLOW_TASK = 0.05
 #: Between two looks at a lease that is out, or at claims that are all held open (seconds).
-PATIENCE = 0.05
+RECHECK_PAUSE = 0.05
 #: How long the clerk may take to settle the last jobs of a process that ends (seconds).
-LAST_SETTLEMENT = 5.0
+FINAL_FLUSH_TIMEOUT = 5.0
 
 
 class Worker:
@@ -43,16 +43,16 @@ class Worker:
         self.header = node.table.header
         self.parent = os.getppid()
         self.stopping = False
-        self.bell = WakeupPipe()
+        self.wakeup = WakeupPipe()
         name = f"worker {slot.seat} {slot.session_tag}"
-        self.link = ReconnectingConnection(node, name, self.doze, lambda: self.stopping)
-        self.taker = Taker(node, slot, self.link)
-        self.clerk = Clerk(node, slot, name)
-        self.gate = Gate()
-        self.dispositions = Dispositions(self.gate, self.bell.write_fd)
-        self.runner = Runner(node, slot, self.gate, self.clerk)
-        self.last_long = ""  # the task whose last run was heavy
-        self.wear = Wear(settings)
+        self.connection = ReconnectingConnection(node, name, self.interruptible_sleep, lambda: self.stopping)
+        self.claimer = Claimer(node, slot, self.connection)
+        self.acknowledger = Acknowledger(node, slot, name)
+        self.gate = InterruptGate()
+        self.dispositions = Dispositions(self.gate, self.wakeup.write_fd)
+        self.runner = Runner(node, slot, self.gate, self.acknowledger)
+        self.slow_task = ""  # the task whose last run was heavy
+        self.limits = RecycleLimits(settings)
         self.poll = select.epoll()
         self.log = log.get()
 
@@ -62,17 +62,17 @@ class Worker:
         """Get ready while all signals are blocked, then open up."""
         log.bind_process(role="worker", worker=self.slot.seat)
         os.environ["PGAPPNAME"] = f"qworker job {self.slot.seat} {self.slot.session_tag}"
-        if not teach_psycopg():
+        if not register_interrupts():
             self.log.warning("driver.unknown", hint="a query that is interrupted ends only with its process")
         self.poll.register(self.node.worker_wakeup.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-        self.poll.register(self.bell.fd, select.EPOLLIN)
+        self.poll.register(self.wakeup.fd, select.EPOLLIN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self.clerk.start()
+        self.acknowledger.start()
         self.dispositions.install({
             signal.SIGTERM: self.on_term, signal.SIGQUIT: self.on_quit, signal.SIGUSR1: self.on_cancel,
             signal.SIGALRM: self.gate.fire,
         })  # fmt: skip
-        self.link.get()  # a worker is ready when it has met the database
+        self.connection.get()  # a worker is ready when it has met the database
         self.slot.enter(Phase.IDLE, self.stall())
 
     def run(self) -> int:
@@ -84,69 +84,69 @@ class Worker:
                 break
             if self.header.node == 0 or self.clock() >= self.header.lease_until:
                 self.slot.enter(Phase.IDLE, self.stall())
-                self.doze(PATIENCE)
+                self.interruptible_sleep(RECHECK_PAUSE)
                 continue
-            batch = self.take()
+            batch = self.claim()
             if batch is not None:
                 self.work(batch)
-                if self.worn_out():
+                if self.should_recycle():
                     code = exits.RECYCLE
-                    self.settle()
+                    self.flush()
                     break
             elif self.node.budget.spent:
                 self.node.worker_wakeup.wake()  # the next one that sleeps has nothing to wait for either
-                self.settle()
+                self.flush()
                 break
-            elif self.taker.dry and not self.stopping:
-                self.rest()
+            elif self.claimer.exhausted and not self.stopping:
+                self.wait_for_work()
         return self.close(code)
 
     def close(self, code: int) -> int:
         """Settle what is finished and leave; what the database does not take now stays in the slot."""
-        self.slot.enter(Phase.CLOSING, monotonic() + LAST_SETTLEMENT + self.node.settings.stall_timeout)
+        self.slot.enter(Phase.CLOSING, monotonic() + FINAL_FLUSH_TIMEOUT + self.node.settings.stall_timeout)
         self.gate.disarm()
-        self.link.drop()
-        if not self.clerk.stop(LAST_SETTLEMENT):
+        self.connection.drop()
+        if not self.acknowledger.stop(FINAL_FLUSH_TIMEOUT):
             self.log.warning("worker.unsettled", hint="the scheduler settles what is left")
         with suppress(Exception):  # an application's pool must not keep a worker from leaving
             self.runner.close()
             self.node.app.close()
         return code
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until the database has been told what became of the jobs: a process that leaves takes failures with it.
 
         It is away if that takes long; nobody waits for a replacement then, which could not claim either.
         """
-        while not self.stopping and not self.clerk.flush(1.0):
+        while not self.stopping and not self.acknowledger.flush(1.0):
             self.slot.enter(Phase.SETTLING, self.stall())
 
-    def worn_out(self) -> bool:
+    def should_recycle(self) -> bool:
         """Tell whether the process has done its share, or was left in an unknown state by an interrupt."""
-        limit = self.wear.reached(self.slot.words[Slot.DONE])
+        limit = self.limits.reached(self.slot.words[Slot.DONE])
         if limit is not None:
             self.log.info("worker.recycled", limit=limit, jobs_done=self.slot.done, rss_mib=resident())
         return self.runner.tainted or limit is not None
 
     # Take
 
-    def take(self) -> Batch | None:
+    def claim(self) -> Batch | None:
         """Claim jobs; None when there are none, or none could be had. Too many that are unsettled hold it up."""
-        while len(self.clerk.done) > BACKLOG and not self.stopping:
+        while len(self.acknowledger.done) > BACKLOG and not self.stopping:
             self.slot.enter(Phase.SETTLING, self.stall())
-            self.clerk.flush(1.0)
+            self.acknowledger.flush(1.0)
         claim = next((claim for claim in self.slot.claims if not claim.token), None)
         if claim is None:  # all are held open by rows that somebody else has locked
             self.slot.enter(Phase.SETTLING, self.stall())
-            self.clerk.flush(1.0)
-            self.doze(PATIENCE)  # a flush does not wait for them: it has tried, and that is all
+            self.acknowledger.flush(1.0)
+            self.interruptible_sleep(RECHECK_PAUSE)  # a flush does not wait for them: it has tried, and that is all
             return None
-        batch = self.taker.take(claim)
-        if self.taker.pause:
-            self.doze(self.taker.pause)
+        batch = self.claimer.claim(claim)
+        if self.claimer.retry_in:
+            self.interruptible_sleep(self.claimer.retry_in)
         return batch
 
-    def rest(self) -> None:
+    def wait_for_work(self) -> None:
         """Wait for work: until somebody rings, or for what a sweep may find. Time alone is no reason to ask for any."""
         self.gate.disarm()
         self.slot.enter(Phase.IDLE, self.stall())
@@ -154,18 +154,18 @@ class Worker:
         patience = self.node.settings.stall_timeout / 2
         while not self.stopping and os.getppid() == self.parent:
             self.slot.enter(Phase.IDLE, self.stall())
-            wait = self.taker.cursors.wait()
+            wait = self.claimer.cursors.wait()
             rung = self.poll.poll(wait if 0 < wait < patience else patience)
             for fd, _ in rung:
-                (self.node.worker_wakeup if fd == self.node.worker_wakeup.fd else self.bell).clear()
+                (self.node.worker_wakeup if fd == self.node.worker_wakeup.fd else self.wakeup).clear()
             if rung or 0 < wait < patience:
                 break
 
-    def doze(self, seconds: float) -> None:
+    def interruptible_sleep(self, seconds: float) -> None:
         """Wait a moment; a signal ends it."""
         self.slot.floats[Slot.DEADLINE] = self.stall() + seconds
-        if readable([self.bell.fd], seconds):
-            self.bell.clear()
+        if readable([self.wakeup.fd], seconds):
+            self.wakeup.clear()
 
     # Work
 
@@ -176,7 +176,7 @@ class Worker:
         begun = now = monotonic()
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
-        self.clerk.watch(batch)
+        self.acknowledger.watch(batch)
         place, row = 0, None
         while pending and not self.stopping and not self.runner.tainted:
             if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
@@ -188,26 +188,26 @@ class Worker:
             if row[7]:
                 self.isolate(batch)
                 now = monotonic()
-            elif row[4] == self.last_long:
-                self.clerk.flush(0.1)
+            elif row[4] == self.slow_task:
+                self.acknowledger.flush(0.1)
                 now = monotonic()
             ended = run(claim, place, row, now)
             if ended - now > BRIEF:
                 self.restore_signals(row)
-            if ended - now > HEAVY:
-                self.last_long = row[4]
-            elif row[4] == self.last_long:
-                self.last_long = ""
+            if ended - now > SLOW_TASK:
+                self.slow_task = row[4]
+            elif row[4] == self.slow_task:
+                self.slow_task = ""
             now = ended
             place += 1
-        self.clerk.batch = None
+        self.acknowledger.batch = None
         self.slot.enter(Phase.SETTLING, self.stall())
-        self.clerk.give_back(batch)
-        self.clerk.ring()
+        self.acknowledger.release(batch)
+        self.acknowledger.wake()
         if row is not None:
             self.restore_signals(row)
         words[Slot.DONE] += place
-        self.taker.pace.note(place, now - begun)
+        self.claimer.batch_size.note(place, now - begun)
 
     def restore_signals(self, row: tuple[Any, ...]) -> None:
         """Undo what a job has done to this process's signals: the one that tells it to stop may be lost."""
@@ -216,8 +216,8 @@ class Worker:
 
     def isolate(self, batch: Batch) -> None:
         """Run a job alone that once took its worker or node with it: its neighbours go back first."""
-        self.clerk.give_back(batch)
-        self.clerk.flush(1.0)
+        self.acknowledger.release(batch)
+        self.acknowledger.flush(1.0)
 
     # Signals: O(1), no logging, no input or output
 
@@ -240,8 +240,8 @@ class Worker:
 
     def interrupt(self, error: type[Interrupt]) -> None:
         """Raise in the handler, once for each job: its cleanup is not interrupted by the signal's repetition."""
-        if self.gate.is_open and self.runner.told != self.runner.current:
-            self.runner.told = self.runner.current
+        if self.gate.is_open and self.runner.interrupted != self.runner.current:
+            self.runner.interrupted = self.runner.current
             self.gate.interrupt(error)
 
     # Small things

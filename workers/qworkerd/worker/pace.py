@@ -5,7 +5,7 @@ WORK = 0.05
 _ALPHA = 0.3
 
 
-class Pace:
+class BatchSize:
     """The batch grows while jobs are short, doubling from one, and shrinks at once when they are long."""
 
     __slots__ = ("_limit", "_mean", "size")

@@ -19,15 +19,15 @@ from qworkerd import log
 from qworkerd.claim import Claim, Status
 from qworkerd.header import Header
 from qworkerd.node import NodeContext
-from qworkerd.outcome import Committed, Ended, Failed, Outcome, PutOff, Retried, Succeeded, dump
+from qworkerd.outcome import Committed, Completed, Failed, Outcome, Retried, Snoozed, Terminated, dump
 from qworkerd.policy import Policies, Policy
 from qworkerd.reports import Failure, Reporter
 from qworkerd.slots import Slot
-from qworkerd.worker.clerk import Clerk
+from qworkerd.worker.clerk import Acknowledger
 from qworkerd.worker.decide import decide, describe, interrupt_of
 from qworkerd.worker.forks import Forks
-from qworkerd.worker.gate import Gate
-from qworkerd.worker.lending import Lending
+from qworkerd.worker.gate import InterruptGate
+from qworkerd.worker.lending import JobConnection
 from qworkerd.worker.returned import done
 from qworkerd.worker.session import TransactionEnded
 
@@ -38,7 +38,7 @@ HOOK = 2
 #: Handlers below it are not timed to the millisecond (seconds).
 _INSTANT = 0.001
 #: A job whose task nobody here knows comes again after so many seconds, doubling (seconds).
-_BOUNCE, _BOUNCE_CAP = 5.0, 3600.0
+_UNKNOWN_TASK_FIRST, _UNKNOWN_TASK_LONGEST = 5.0, 3600.0
 #: How long putting such a job back may take (seconds): some log lines.
 BOUNCE_TIME = 10.0
 
@@ -51,7 +51,7 @@ _scan = JSONDecoder().scan_once  # type: ignore[attr-defined] # raw_decode witho
 class Runner:
     """Calls handlers and hands over to the clerk what became of them."""
 
-    def __init__(self, node: NodeContext, slot: Slot, gate: Gate, clerk: Clerk) -> None:
+    def __init__(self, node: NodeContext, slot: Slot, gate: InterruptGate, clerk: Acknowledger) -> None:
         self._app = node.app
         self._tasks = node.app.tasks
         self._policies = Policies(node.settings)
@@ -59,8 +59,8 @@ class Runner:
         self._header = node.table.header
         self._slot = slot
         self._gate = gate
-        self._clerk = clerk
-        self._lending = Lending(node, slot)
+        self._acknowledger = clerk
+        self._connection = JobConnection(node, slot)
         self._claims = Claims(node.settings.schema)
         self._forks = Forks()
         self._reporter = Reporter(node.app)
@@ -71,7 +71,7 @@ class Runner:
         #: The job whose handler runs; 0 outside of handlers.
         self.current = 0
         #: The job that was told to end, by a signal of ours.
-        self.told = 0
+        self.interrupted = 0
         #: A handler was interrupted: what it has left behind is unknown, and the process had better be replaced.
         self.tainted = False
 
@@ -80,7 +80,7 @@ class Runner:
         job_id, _, _, queue, name, text, attempt, _, flags, enqueued_at, overrides, bounces = row
         task = self._tasks.get(name)
         if task is None:
-            self._bounce(claim, place, job_id, name, bounces)
+            self._put_back_unknown(claim, place, job_id, name, bounces)
             return now
         policy = self._policies.find(task, overrides)
         deadline = now + policy.timeout
@@ -94,7 +94,7 @@ class Runner:
             enqueued_at,
             now,
             deadline,
-            self._lending.begin if whole else self._lending.lend,
+            self._connection.open_transaction if whole else self._connection.open,
             self._progress,
         )
         self._claim = claim
@@ -118,17 +118,17 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
             raised = error
         ended = monotonic()
-        if self._forks.strayed:
+        if self._forks.in_forked_child:
             os._exit(1)  # the handler has forked, and its child came back here
         if job.borrowed_connection is not None:
             last = partial(self._complete, job, claim.token, ended, result) if whole else None
-            spoiled = self._lending.take_back(job.borrowed_connection, commit=raised is None, last=last)
+            spoiled = self._connection.finish(job.borrowed_connection, commit=raised is None, last=last)
             if raised is None or (isinstance(spoiled, TransactionEnded) and isinstance(raised, Exception)):
                 raised = spoiled
         committed = whole and raised is None and job.borrowed_connection is not None
         if raised is None and result is None and not whole and ended - now < _INSTANT:
             claim.statuses[place] = Status.SUCCEEDED
-            self._clerk.done.append((claim, job_id, None))
+            self._acknowledger.done.append((claim, job_id, None))
         else:
             outcome = self._conclude(job, task, policy, raised, result, ended, row, committed=committed)
             self._hand_over(claim, place, job_id, outcome)
@@ -140,7 +140,7 @@ class Runner:
 
     def _hand_over(self, claim: Claim, place: int, job_id: int, outcome: Outcome) -> None:
         """Leave the outcome in the slot, where it survives this process, and have the clerk store it."""
-        if isinstance(outcome, Succeeded) and outcome.result is None:
+        if isinstance(outcome, Completed) and outcome.result is None:
             claim.statuses[place] = Status.SUCCEEDED
         else:
             # What is committed already leaves nothing to be settled.
@@ -149,14 +149,14 @@ class Runner:
                 if not claim.note(place, record):
                     self._make_room(claim, place, record)
             claim.statuses[place] = Status.DONE
-        self._clerk.done.append((claim, job_id, outcome))
+        self._acknowledger.done.append((claim, job_id, outcome))
 
     def _make_room(self, claim: Claim, place: int, record: bytes) -> None:
         """Have the outcomes before this one stored first, if the database lets us: then their room is free."""
         floats = self._slot.floats
         floats[Slot.DEADLINE] = max(floats[Slot.DEADLINE], monotonic() + _ROOM_TIMEOUT + self._grace)
-        self._clerk.flush(_ROOM_TIMEOUT)
-        if self._clerk.is_done:
+        self._acknowledger.flush(_ROOM_TIMEOUT)
+        if self._acknowledger.is_done:
             claim.forget(place)
             claim.note(place, record)
 
@@ -179,22 +179,22 @@ class Runner:
                 self._warn_of_other_connections(task.name)
             if ended > job.deadline_at:
                 self._log.warning("job.overran", duration=round(duration, 3), timeout=policy.timeout)
-            return Committed() if committed else Succeeded(duration, self._encode(result))
-        told, timed_out = self.told == job.id, self._gate.fired == job.deadline_at
+            return Committed() if committed else Completed(duration, self._encode(result))
+        told, timed_out = self.interrupted == job.id, self._gate.fired == job.deadline_at
         interrupted = interrupt_of(raised, ours=told or timed_out) is not None
         if interrupted:
             self.tainted = True
         if flags & HOOK and not interrupted:
             error = describe(raised, job.attempt)
             self._log.error("job.hook_failed", error=_short(error), exc_info=raised)
-            return self._report(Ended("discarded", duration, error), row, raised)
+            return self._report(Terminated("discarded", duration, error), row, raised)
         outcome = decide(
-            raised, job.attempt, policy, told=told, timed_out=timed_out, duration=duration,
+            raised, job.attempt, policy, interrupted_by_us=told, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not flags & HOOK,
         )  # fmt: skip
-        self._tell(outcome, raised, duration, policy)
+        self._log_outcome(outcome, raised, duration, policy)
         if isinstance(outcome, Retried | Failed):
-            outcome = replace(outcome, lost=self._lending.lost if job.borrowed_connection is not None else None)
+            outcome = replace(outcome, lost=self._connection.lost if job.borrowed_connection is not None else None)
             return self._report(outcome, row, raised)
         return outcome
 
@@ -204,21 +204,21 @@ class Runner:
             job.connection, token, job.id, duration=ended - job.started, result=self._encode(result)
         )
 
-    def _tell(self, outcome: Outcome, raised: BaseException, duration: float, policy: Policy) -> None:
+    def _log_outcome(self, outcome: Outcome, raised: BaseException, duration: float, policy: Policy) -> None:
         facts = {"duration": round(duration, 3), "max_attempts": policy.max_attempts}
         match outcome:
             case Retried(delay, error):
                 self._log.warning("job.retried", **facts, retry_in=round(delay, 3), error=_short(error))
             case Failed(error):
                 self._log.error("job.failed", **facts, error=_short(error), exc_info=raised)
-            case PutOff(delay):
+            case Snoozed(delay):
                 self._log.info("job.snoozed", **facts, again_in=round(delay, 3))
-            case Ended(state):
+            case Terminated(state):
                 self._log.warning(f"job.{state}", **facts)
             case _:
                 self._log.warning("job.interrupted", **facts)
 
-    def _report(self, outcome: Retried | Failed | Ended, row: tuple[Any, ...], raised: BaseException) -> Outcome:
+    def _report(self, outcome: Retried | Failed | Terminated, row: tuple[Any, ...], raised: BaseException) -> Outcome:
         """Report a failed attempt, of a job or of a failure hook; return the outcome."""
         self._reporter.submit(Failure(
             row[0], row[4], row[3], row[6], outcome.error, final=not isinstance(outcome, Retried), raised=raised,
@@ -244,9 +244,9 @@ class Runner:
                 "is not part of the job's transaction",
             )
 
-    def _bounce(self, claim: Claim, place: int, job_id: int, name: str, bounces: int) -> None:
+    def _put_back_unknown(self, claim: Claim, place: int, job_id: int, name: str, bounces: int) -> None:
         """Put back a job whose task this worker does not know: another release may."""
-        delay = min(_BOUNCE_CAP, _BOUNCE * 2.0 ** min(max(bounces, 0), 20))
+        delay = min(_UNKNOWN_TASK_LONGEST, _UNKNOWN_TASK_FIRST * 2.0 ** min(max(bounces, 0), 20))
         # Charged like a handler, should this process not survive it: the job would kill one worker after the other.
         self.current = job_id
         floats = self._slot.floats
@@ -255,7 +255,7 @@ class Runner:
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
         self._header.words[Header.UNKNOWN_TASK] = True
-        self._hand_over(claim, place, job_id, PutOff(delay, bounced=True))
+        self._hand_over(claim, place, job_id, Snoozed(delay, unknown_task=True))
         self.current = 0
 
     def _hook(self, task: Task[..., Any], own: int) -> Callable[..., Any]:
@@ -278,12 +278,12 @@ class Runner:
 
     def close(self) -> None:
         """Close what handlers were lent, and report what is left."""
-        self._lending.close()
+        self._connection.close()
         self._reporter.close(LAST_REPORTS)
 
     def _progress(self, job_id: int, text: str) -> None:
         if self._claim is not None and job_id == self.current:
-            self._clerk.progress = (self._claim, job_id, text)
+            self._acknowledger.progress = (self._claim, job_id, text)
 
 
 def _short(error: dict[str, Any]) -> str:

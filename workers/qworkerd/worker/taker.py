@@ -16,12 +16,12 @@ from qworkerd.node import NodeContext
 from qworkerd.slots import Phase, Slot
 from qworkerd.worker.clerk import Batch
 from qworkerd.worker.cursors import Cursors
-from qworkerd.worker.pace import Pace
+from qworkerd.worker.pace import BatchSize
 
 _by_urgency = itemgetter(2, 1)  # priority, place
 
 #: How long to wait after a claim that the server has refused, and after one in which it hung up (seconds).
-AFTER_REFUSAL, AFTER_LOSS = 1.0, 0.1
+RETRY_AFTER_REFUSAL, RETRY_AFTER_LOSS = 1.0, 0.1
 
 #: The answer is too large or cannot be made out: the same claim for fewer jobs may pass, and for one job tells which.
 TOO_MUCH = (
@@ -34,7 +34,7 @@ TOO_MUCH = (
 )
 
 
-class Taker:
+class Claimer:
     """Claims for one worker."""
 
     def __init__(self, node: NodeContext, slot: Slot, link: ReconnectingConnection) -> None:
@@ -47,18 +47,18 @@ class Taker:
         self._order = {queue: number for number, queue in enumerate(settings.queues)}
         self._numbers = {name: number for number, name in enumerate(node.tasks)}
         self._log = log.get()
-        self.pace = Pace(settings.batch)
+        self.batch_size = BatchSize(settings.batch)
         self.cursors = Cursors(node.watermarks, settings.processes)
-        self._made = 1
+        self._generation = 1
         #: The last claim left nothing behind.
-        self.dry = True
+        self.exhausted = True
         #: How long to wait before the next claim (seconds).
-        self.pause = 0.0
+        self.retry_in = 0.0
 
-    def take(self, claim: Claim) -> Batch | None:
+    def claim(self, claim: Claim) -> Batch | None:
         """Claim as many jobs as suit, into a free claim of the slot; None when there are none, or none could be had."""
         budget = self._node.budget
-        size = budget.draw(self.pace.size)
+        size = budget.draw(self.batch_size.size)
         rows = self._send(claim, size) if size else []
         budget.give_back(size - len(rows))
         if not rows:
@@ -78,17 +78,19 @@ class Taker:
         scheduler frees jobs that carry a token no slot knows.
         """
         self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
-        self.pause = 0.0
+        self.retry_in = 0.0
         floors = self._node.watermarks
         database = self._link.get()
         if database is None:
             return []
-        if self._link.generation != self._made:  # the server may be another one, and its sequence behind the old one's
-            self._made = self._link.generation
+        if (
+            self._link.generation != self._generation
+        ):  # the server may be another one, and its sequence behind the old one's
+            self._generation = self._link.generation
             self.cursors.forget()
             floors.report_release(self._slot)
         started = monotonic()
-        cursors, sweep = self.cursors.start(size, idle=self.dry)
+        cursors, sweep = self.cursors.start(size, idle=self.exhausted)
         claim.open(draw_token())
         try:
             rows = self._claims.claim(
@@ -99,16 +101,16 @@ class Taker:
             self._log.warning("claim.error", error=str(error).strip(), jobs=size)
             survives = not isinstance(error, psycopg.Error) or self._link.usable_after(error)
             self.cursors.fail(sweep=sweep)
-            self.dry = False
-            self.pace.halve()
+            self.exhausted = False
+            self.batch_size.halve()
             if not isinstance(error, TOO_MUCH):
-                self.pause = AFTER_REFUSAL if survives or not isinstance(error, LOST) else AFTER_LOSS
+                self.retry_in = RETRY_AFTER_REFUSAL if survives or not isinstance(error, LOST) else RETRY_AFTER_LOSS
             elif size == 1 and survives:
                 return self._take_unread(claim, cursors)
             return []
         self.cursors.advance(rows, size, sweep=sweep, took=monotonic() - started)
-        self.dry = len(rows) < size
-        if not self.dry:
+        self.exhausted = len(rows) < size
+        if not self.exhausted:
             self._node.worker_wakeup.wake()  # there may be more: one worker wakes the next
         return rows
 
@@ -135,7 +137,7 @@ class Taker:
         except psycopg.Error as refused:  # the scheduler frees what is claimed and stands in no slot
             self._link.usable_after(refused)
             self._log.warning("claim.error", error=str(refused).strip(), jobs=1)
-            self.pause = AFTER_REFUSAL
+            self.retry_in = RETRY_AFTER_REFUSAL
         return []
 
 

@@ -7,7 +7,7 @@ from math import inf
 from qworkerd.settings import Settings
 
 
-class Wear:
+class RecycleLimits:
     """Counts jobs and looks at memory; both limits are off unless set."""
 
     def __init__(self, settings: Settings) -> None:
