@@ -18,7 +18,7 @@ from qworker.options import Options
 from qworker.order import JobSpec
 from qworker.statements import load
 from qworkerd.embedded import EmbeddedPostgres
-from qworkerd.scheduler.scrub import LEAST
+from qworkerd.scheduler.scrub import SLICE_MIN
 from tests.database import Database
 from tests.qworker.plans import ALONE, CHURN, DEAD, FILL, GONE, LIVE, TOKEN, VACUUM, WORKED, Connection, Session
 
@@ -65,7 +65,7 @@ def renew(conn: Connection) -> int:
 
 def look(conn: Connection, *, sweep: bool = False) -> int:
     sight = nodes.poll(
-        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, scrub=(GONE // 2, GONE // 2 + LEAST),
+        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, scrub=(GONE // 2, GONE // 2 + SLICE_MIN),
         due_from=recently(), since=recently(), with_writers=True, sweep=sweep, heartbeat=beat(conn),
     )  # fmt: skip
     return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.has_running, sight.expired])

@@ -9,7 +9,7 @@ from qworker import App
 from qworker.connection import connect
 from qworker.nodes import Nodes
 from qworkerd.run import make_node
-from qworkerd.scheduler.cron import AGAIN, UNDECIDED, Cron
+from qworkerd.scheduler.cron import REDECLARE_EVERY, UNDECIDED, Schedules
 from qworkerd.settings import Settings
 from tests.database import Database
 
@@ -21,14 +21,14 @@ def conn(database: Database) -> Iterator[Any]:
 
 
 @pytest.fixture
-def node(conn: Any, database: Database) -> Callable[[App], Cron]:
-    def node(app: App) -> Cron:
+def node(conn: Any, database: Database) -> Callable[[App], Schedules]:
+    def node(app: App) -> Schedules:
         """Start a node of an application, and let a day pass since its schedules were declared."""
         node = make_node(app, Settings(dsn=database.dsn, processes=1))
         node.table.header.node = Nodes().register(
             conn, name="here", version="1", queues=["default"], processes=1, lease=30.0
         )
-        cron = Cron(node, Nodes())
+        cron = Schedules(node, Nodes())
         cron.declare(conn)
         a_day_later(conn)
         return cron
@@ -44,8 +44,8 @@ def a_day_later(conn: Any) -> None:
 
 
 @pytest.fixture
-def release(conn: Any, database: Database) -> Callable[[str], Cron]:
-    def release(expression: str) -> Cron:
+def release(conn: Any, database: Database) -> Callable[[str], Schedules]:
+    def release(expression: str) -> Schedules:
         """Start a node of a release with this schedule."""
         app = App()
         app.cron(expression)(app.task(name="report")(lambda: None))
@@ -53,7 +53,7 @@ def release(conn: Any, database: Database) -> Callable[[str], Cron]:
         node.table.header.node = Nodes().register(
             conn, name="here", version="1", queues=["default"], processes=1, lease=30.0
         )
-        cron = Cron(node, Nodes())
+        cron = Schedules(node, Nodes())
         cron.enqueue(conn)
         return cron
 
@@ -65,7 +65,7 @@ def declared(conn: Any) -> list[str]:
 
 
 def test_the_newest_release_wins_and_the_old_one_does_not_take_it_back(
-    conn: Any, release: Callable[[str], Cron]
+    conn: Any, release: Callable[[str], Schedules]
 ) -> None:
     old = release("0 9 * * *")
     release("0 10 * * *")
@@ -75,14 +75,14 @@ def test_the_newest_release_wins_and_the_old_one_does_not_take_it_back(
 
 
 def test_a_release_that_is_withdrawn_leaves_its_schedule_to_the_old_one(
-    conn: Any, release: Callable[[str], Cron]
+    conn: Any, release: Callable[[str], Schedules]
 ) -> None:
     """Its last node is gone, and the nodes of the old release were never restarted: they have to tick again."""
     old = release("0 9 * * *")
     new = release("0 10 * * *")
     old.enqueue(conn)
     (now,) = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-    assert old.due_at <= now + AGAIN
+    assert old.due_at <= now + REDECLARE_EVERY
     Nodes().deregister(conn, new._node.table.header.node)
     old.enqueue(conn)
     assert declared(conn) == ["0 9 * * *"]
@@ -106,7 +106,7 @@ FACTS = (
     ],
 )  # fmt: skip
 def test_the_job_of_a_tick_is_what_the_tasks_own_enqueue_would_make(
-    conn: Any, database: Database, node: Callable[[App], Cron], options: dict[str, Any]
+    conn: Any, database: Database, node: Callable[[App], Schedules], options: dict[str, Any]
 ) -> None:
     app = App(database.dsn)
     task = app.cron("* * * * *")(app.task(name="report", **options)(lambda: None))
@@ -118,7 +118,9 @@ def test_the_job_of_a_tick_is_what_the_tasks_own_enqueue_would_make(
     assert ticked == conn.execute(FACTS).fetchall()
 
 
-def test_a_unique_task_that_is_still_unfinished_is_not_enqueued_again(conn: Any, node: Callable[[App], Cron]) -> None:
+def test_a_unique_task_that_is_still_unfinished_is_not_enqueued_again(
+    conn: Any, node: Callable[[App], Schedules]
+) -> None:
     """The tick is won all the same: it does not come later, nor on another node."""
     app = App()
     app.cron("* * * * *")(app.task(name="report", unique=True)(lambda: None))
@@ -135,7 +137,7 @@ def test_a_unique_task_that_is_still_unfinished_is_not_enqueued_again(conn: Any,
     assert cron.enqueue(conn) == 1, "its key is taken over once the job is gone"
 
 
-def test_a_period_of_uniqueness_counts_from_tick_to_tick(conn: Any, node: Callable[[App], Cron]) -> None:
+def test_a_period_of_uniqueness_counts_from_tick_to_tick(conn: Any, node: Callable[[App], Schedules]) -> None:
     app = App()
     app.cron("* * * * *")(app.task(name="report", unique_for=3600)(lambda: None))
     cron = node(app)
@@ -149,7 +151,7 @@ def test_a_period_of_uniqueness_counts_from_tick_to_tick(conn: Any, node: Callab
 
 
 def test_a_key_in_an_open_transaction_holds_up_its_own_tick_alone_and_does_not_lose_it(
-    conn: Any, database: Database, node: Callable[[App], Cron]
+    conn: Any, database: Database, node: Callable[[App], Schedules]
 ) -> None:
     app = App()
     report = app.cron("* * * * *")(app.task(name="report", unique=True)(lambda: None))

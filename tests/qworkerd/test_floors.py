@@ -25,8 +25,8 @@ from qworkerd.claim import draw_token
 from qworkerd.floors import Watermarks
 from qworkerd.scheduler import scrub as scrub_module
 from qworkerd.scheduler import survey as survey_module
-from qworkerd.scheduler.scrub import DEAR, EVERY, FIRST, MOST, Scrub
-from qworkerd.scheduler.survey import LINGER, MISSED, Survey
+from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, SCRUB_EVERY, SLICE_FIRST, SLICE_MAX, Scrub
+from qworkerd.scheduler.survey import LINGERING_AFTER, RELEASE_MISSED_AFTER, WatermarkTracker
 from qworkerd.slots import Role, Slot, SlotTable
 from qworkerd.worker import cursors as cursors_module
 from qworkerd.worker.cursors import Cursors
@@ -70,7 +70,7 @@ class Side:
         self.number = nodes.register(conn, name="side", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
         *slots, self.scheduler = (table := SlotTable(WORKERS + 1)).slots
         self.floors = Watermarks(table, QUEUES)
-        self.survey = Survey(self.floors)
+        self.survey = WatermarkTracker(self.floors)
         self.hands = [Hand(self.floors, slot) for slot in slots]
         #: Places filled again by other nodes: those told with no beat yet, and those that this node did not look for;
         #: among these are the places of transactions that lingered.
@@ -84,8 +84,8 @@ class Side:
     def steps(self) -> Iterator[str]:
         """Do what the scheduler does once a second; anything may happen between two steps."""
         for _ in range(2):
-            (floors, scrub), doubts = self.survey.begin(), self.survey.doubts
-            returned = self.survey.returned
+            (floors, scrub), doubts = self.survey.begin(), self.survey.needs_writers
+            returned = self.survey.released_seq
             yield "begun"
             place = nodes.find_ctid(self.conn, self.number) or NO_CTID
             sight = nodes.poll(
@@ -93,7 +93,7 @@ class Side:
                 scrub=scrub, with_writers=doubts, heartbeat=Heartbeat(Jsonb({}), returned, place),
             )  # fmt: skip
             yield "executed"
-            if not self.survey.take(sight):
+            if not self.survey.advance(sight):
                 break
 
     def claim(self, hand: Hand, limit: int) -> None:
@@ -200,7 +200,7 @@ class Machine(RuleBasedStateMachine):
         producer = self.producers[number]
         if well:
             producer.conn.commit()
-            if self.clock.now - producer.since > LINGER:
+            if self.clock.now - producer.since > LINGERING_AFTER:
                 for side in self.sides:
                     side.strange |= producer.places
         else:
@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
         for side in self.sides:
             for hand in side.hands:
                 side.claim(hand, 1000)
-        self.live_on(int(LINGER) + 3)
+        self.live_on(int(LINGERING_AFTER) + 3)
         self.end(number, well=well)
 
     @rule(number=number)
@@ -331,7 +331,7 @@ class Machine(RuleBasedStateMachine):
                 side.look = side.look if at == "begun" else None
                 return side.look is not None
 
-    @rule(seconds=st.sampled_from([MISSED + 1.0, EVERY]))
+    @rule(seconds=st.sampled_from([RELEASE_MISSED_AFTER + 1.0, SCRUB_EVERY]))
     def stand_still(self, seconds: float) -> None:
         self.clock.now += seconds
 
@@ -417,7 +417,7 @@ class Room:
         self.clock = clock
         table = SlotTable(1)
         self.floors, self.slot = Watermarks(table, ["default"]), table.slots[0]
-        self.survey = Survey(self.floors)
+        self.survey = WatermarkTracker(self.floors)
         #: The slice of the last look.
         self.scrubbed = (0, 0)
 
@@ -434,7 +434,7 @@ class Room:
         self.clock.now += BEAT
         _, self.scrubbed = self.survey.begin()
         self.clock.now += took
-        return self.survey.take(self.see(drawn, writers, took=took, **seen))
+        return self.survey.advance(self.see(drawn, writers, took=took, **seen))
 
     @property
     def floor(self) -> int:
@@ -547,7 +547,7 @@ def test_what_is_prepared_to_commit_is_waited_for_under_whatever_name(clock: Clo
 def test_nobody_is_asked_for_when_nothing_was_drawn(clock: Clock) -> None:
     room, doubts = Room(clock), []
     for drawn in (10, 10, 10, 11, 11, 11):
-        doubts.append(room.survey.doubts)
+        doubts.append(room.survey.needs_writers)
         room.look(drawn)
     assert doubts == [True, False, False, False, True, False]
 
@@ -565,7 +565,7 @@ def test_the_lowest_of_several_places_handed_back_counts_until_a_look_has_begun_
     assert room.floor == 4
     assert room.survey.begin()[0] == [4] * 10
     room.floors.report_release(room.slot, 3)  # too late for the look that is under way
-    room.survey.take(room.see())
+    room.survey.advance(room.see())
     assert room.floor == 2
     room.look()
     assert room.floor == 10
@@ -585,7 +585,7 @@ def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(roo
     told = []
     for _ in range(10):
         room.look()
-        told.append(room.survey.returned)
+        told.append(room.survey.released_seq)
     assert told == [5] * 6 + [None] * 4
 
 
@@ -598,7 +598,7 @@ def test_what_is_handed_back_while_a_look_begins_is_told(room: Room, monkeypatch
 
     monkeypatch.setattr(Watermarks, "returns", late)
     assert room.survey.begin()[0] == [4] * 10
-    assert room.survey.returned == 5
+    assert room.survey.released_seq == 5
 
 
 def test_what_others_hand_back_lowers_the_floors_and_is_looked_for_at_once(room: Room) -> None:
@@ -622,8 +622,8 @@ def test_a_node_that_is_gone_may_have_told_nobody(room: Room) -> None:
 def test_one_that_has_not_looked_for_some_seconds_begins_anew(room: Room, late: str) -> None:
     room.look()
     if late == "between looks":
-        room.clock.now += MISSED
-    assert room.look(took=0.0 if late == "between looks" else MISSED)
+        room.clock.now += RELEASE_MISSED_AFTER
+    assert room.look(took=0.0 if late == "between looks" else RELEASE_MISSED_AFTER)
     assert room.floor == 0
     assert room.survey.begin()[0] == [0] * 10
 
@@ -632,8 +632,8 @@ def test_a_new_connection_may_lead_to_another_server(room: Room) -> None:
     room.floors.report_release(room.slot, 5)
     room.survey.reset()
     assert room.floor == 0
-    assert room.survey.returned == 5
-    assert room.survey.doubts
+    assert room.survey.released_seq == 5
+    assert room.survey.needs_writers
 
 
 def test_a_dear_first_look_is_followed_by_one_from_the_floors(clock: Clock) -> None:
@@ -659,7 +659,7 @@ def test_a_job_that_came_back_unannounced_lowers_the_floor(room: Room) -> None:
     while not any(room.scrubbed):
         room.look()
     assert room.floor == 10
-    for _ in range(int(EVERY)):
+    for _ in range(int(SCRUB_EVERY)):
         room.look()
     room.look(fronts=[7] * 10)
     assert room.floor == 6
@@ -675,7 +675,7 @@ class Rounds:
     def look(self) -> tuple[int, int]:
         self.clock.now += BEAT
         slice_from, slice_to = self.scrub.begin([0, self.top], free=True)
-        self.scrub.take(self.cost(slice_from, slice_to))
+        self.scrub.advance(self.cost(slice_from, slice_to))
         return slice_from, slice_to
 
     def cost(self, slice_from: int, slice_to: int) -> float:
@@ -697,22 +697,22 @@ def test_no_look_takes_long_for_what_lies_dead_below_the_floors(clock: Clock) ->
     rounds = Rounds(clock, 5_000_000, DEAD)
     for _ in range(20):
         costs = sorted(rounds.cost(*piece) for piece in rounds.go())
-        assert costs[-5] <= 2 * DEAR  # those that first meet with the dead are as long as those before
-        assert costs[-1] <= 1e-6 * MOST + DEAR
+        assert costs[-5] <= 2 * EXPENSIVE_SCRUB  # those that first meet with the dead are as long as those before
+        assert costs[-1] <= 1e-6 * SLICE_MAX + EXPENSIVE_SCRUB
 
 
 def test_the_leap_is_as_long_as_it_is_cheap(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
     leaps = [rounds.go()[0][1] for _ in range(20)]
-    assert leaps[0] == FIRST
+    assert leaps[0] == SLICE_FIRST
     assert leaps[1] > 300_000
-    assert all(abs(leap - DEAD.start) <= MOST for leap in leaps[-10:])
+    assert all(abs(leap - DEAD.start) <= SLICE_MAX for leap in leaps[-10:])
 
 
 def test_what_was_walked_over_cheaply_from_the_very_front_is_taken_in_one_leap(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
     rounds.scrub.trust(2_000_000)
-    assert rounds.go()[:2] == [(0, 2_000_000), (2_000_000, 2_000_000 + FIRST)]
+    assert rounds.go()[:2] == [(0, 2_000_000), (2_000_000, 2_000_000 + SLICE_FIRST)]
 
 
 def test_a_leap_that_turns_dear_is_half_as_long_the_next_time(clock: Clock) -> None:
@@ -723,7 +723,7 @@ def test_a_leap_that_turns_dear_is_half_as_long_the_next_time(clock: Clock) -> N
 
 def test_a_look_that_cannot_be_had_is_had_with_a_shorter_slice(clock: Clock) -> None:
     scrub, slices = Scrub(), []
-    clock.now += EVERY
+    clock.now += SCRUB_EVERY
     for _ in range(5):
         slices.append(scrub.begin([1_000_000], free=True))
         scrub.miss()
@@ -732,7 +732,7 @@ def test_a_look_that_cannot_be_had_is_had_with_a_shorter_slice(clock: Clock) -> 
 
 def test_a_look_that_does_something_dear_has_no_slice(clock: Clock) -> None:
     scrub = Scrub()
-    clock.now += EVERY
+    clock.now += SCRUB_EVERY
     assert scrub.begin([1_000_000], free=False) == (0, 0)
-    scrub.take(1.0)
-    assert scrub.begin([1_000_000], free=True) == (0, FIRST)
+    scrub.advance(1.0)
+    assert scrub.begin([1_000_000], free=True) == (0, SLICE_FIRST)

@@ -17,8 +17,8 @@ from qworkerd.claim import Status, draw_token
 from qworkerd.header import Header, boottime
 from qworkerd.run import make_node
 from qworkerd.scheduler import survey
-from qworkerd.scheduler.lookout import NOTHING
-from qworkerd.scheduler.loop import BEAT, OVERDUE, Scheduler
+from qworkerd.scheduler.lookout import NO_RESULT
+from qworkerd.scheduler.loop import OVERDUE_POLL, RENEW_EVERY, Scheduler
 from qworkerd.settings import Settings
 from qworkerd.slots import Phase, Role, Slot, SlotState
 from tests.database import Database
@@ -40,10 +40,10 @@ class Office:
 
     def round(self) -> None:
         """Go round once, with everything due."""
-        database = self.scheduler.link.get()
+        database = self.scheduler.connection.get()
         assert database is not None
-        self.scheduler.beat_due = self.scheduler.look_due = 0.0
-        self.scheduler.round(database)
+        self.scheduler.renew_due = self.scheduler.poll_due = 0.0
+        self.scheduler.tick(database)
 
     def insert(self, columns: str = "task", values: str = "'noop'") -> int:
         row = self.conn.execute(
@@ -74,7 +74,7 @@ class Office:
 def office(database: Database) -> Iterator[Office]:
     office = Office(database)
     yield office
-    office.scheduler.link.drop()
+    office.scheduler.connection.drop()
     office.conn.close()
 
 
@@ -107,8 +107,8 @@ def test_a_grave_that_cannot_be_settled_holds_up_nothing_else(office: Office) ->
 
 def test_a_duty_that_breaks_does_not_end_the_round(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
-    monkeypatch.setattr(office.scheduler.cron, "due_at", 0.0)
-    monkeypatch.setattr(office.scheduler.cron, "enqueue", lambda _: 1 / 0)
+    monkeypatch.setattr(office.scheduler.schedules, "due_at", 0.0)
+    monkeypatch.setattr(office.scheduler.schedules, "enqueue", lambda _: 1 / 0)
     office.round()
     assert office.state(due) == "available"
 
@@ -132,7 +132,7 @@ def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(office:
         other.execute("SELECT FROM qworker.job FOR UPDATE")
         begun = monotonic()
         office.round()
-        assert office.scheduler.look_due >= begun + OVERDUE
+        assert office.scheduler.poll_due >= begun + OVERDUE_POLL
     office.round()
     assert office.conn.execute("SELECT state FROM qworker.job").fetchall() == [("available",)]
 
@@ -148,7 +148,7 @@ def test_a_node_has_its_lease_before_its_number(database: Database, monkeypatch:
 
     monkeypatch.setattr(Header, "node", property(node.__get__, register))
     office = Office(database)
-    office.scheduler.link.drop()
+    office.scheduler.connection.drop()
     office.conn.close()
     assert leases
     assert leases[0] > 20
@@ -164,7 +164,7 @@ def test_the_worker_of_a_cancelled_job_may_be_dead(office: Office) -> None:
     office.slot.words[Slot.PID] = pid
     office.round()
     assert office.slot.words[Slot.CANCEL] == job
-    until(lambda: office.scheduler.lookout.sight.cancels == [job])
+    until(lambda: office.scheduler.poller.result.cancels == [job])
 
 
 def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, database: Database) -> None:
@@ -178,7 +178,7 @@ def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, datab
                 office.round()
             assert office.scheduler.header.lease_until > boottime()
     office.round()
-    assert office.scheduler.lookout.sees
+    assert office.scheduler.poller.succeeded
 
 
 @pytest.mark.parametrize("sees", [True, False], ids=["with a look", "alone"])
@@ -188,11 +188,11 @@ def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office
     office.round()
     office.conn.execute("VACUUM FULL qworker.node")
     office.conn.execute("UPDATE qworker.node SET name = 'moved'")
-    office.scheduler.lookout.sees, header.lease_until = sees, 0.0
+    office.scheduler.poller.succeeded, header.lease_until = sees, 0.0
     office.round()
     assert header.lease_until > boottime()
     office.conn.execute("DELETE FROM qworker.node")
-    office.scheduler.lookout.sees = sees
+    office.scheduler.poller.succeeded = sees
     office.round()
     assert header.declared_dead
     assert header.lease_until == 0.0
@@ -208,29 +208,29 @@ def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     def next_look() -> float:
         began = monotonic()
         office.round()
-        return scheduler.look_due - began
+        return scheduler.poll_due - began
 
-    until(lambda: scheduler.survey.lingers or not next_look())
-    assert next_look() < 0.75 * BEAT
+    until(lambda: scheduler.watermarks.has_lingering_writer or not next_look())
+    assert next_look() < 0.75 * RENEW_EVERY
     writer.rollback()
     next_look()
-    assert not scheduler.survey.lingers
+    assert not scheduler.watermarks.has_lingering_writer
     next_look()
-    assert next_look() > 0.75 * BEAT
+    assert next_look() > 0.75 * RENEW_EVERY
 
 
 def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_are_reconciled(office: Office) -> None:
     """Somebody who lingered is gone: the time that is settled falls, and has risen again before `reconcile` is due."""
-    burials = office.scheduler.burials
+    burials = office.scheduler.dead_workers
 
     def asked(settled_at: float) -> float:
         return burials.since(settled_at)
 
     burials.since(1000.0)
-    burials.reconcile(office.conn, NOTHING)
+    burials.reconcile(office.conn, NO_RESULT)
     assert asked(1000.0) == 999.0
     assert [asked(500.0), asked(1000.0)] == [499.0, 499.0]
-    burials.reconcile(office.conn, NOTHING)
+    burials.reconcile(office.conn, NO_RESULT)
     assert asked(1000.0) == 999.0
 
 
@@ -254,6 +254,6 @@ def test_after_a_reconnect_it_is_said_anew_that_the_node_sleeps(office: Office) 
     office.slot.assign(Role.WORKER, 1, 0.0, 0.0)
     office.slot.enter(Phase.IDLE, inf)
     for _ in range(2):
-        office.scheduler.made = 0
+        office.scheduler.generation = 0
         office.round()
         assert office.conn.execute("DELETE FROM qworker.sleeper RETURNING 1").fetchall() == [(1,)]

@@ -14,7 +14,7 @@ from qworkerd.claim import Claim, Status, draw_token
 from qworkerd.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
 from qworkerd.reports import Reporter
 from qworkerd.run import make_node
-from qworkerd.scheduler.burials import Burials
+from qworkerd.scheduler.burials import DeadWorkers
 from qworkerd.settings import Settings
 from qworkerd.slots import Role, Slot, SlotState
 from tests.database import Database
@@ -33,7 +33,7 @@ class Morgue:
         self.node.table.header.node = 1
         self.nodes = Nodes()
         own, self.slot = self.node.table.slots[:2]
-        self.burials = Burials(self.node, self.nodes, own, Reporter(self.node.app))
+        self.burials = DeadWorkers(self.node, self.nodes, own, Reporter(self.node.app))
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
 
     def claim(self, jobs: int, **columns: object) -> tuple[Claim, list[int]]:
@@ -62,7 +62,7 @@ class Morgue:
 
     def bury(self, cause: str = "signal:SEGV") -> None:
         self.slot.mark_dead(cause)
-        self.burials.bury(self.conn)
+        self.burials.recover(self.conn)
 
     def rows(self, ids: list[int]) -> list[tuple[Any, ...]]:
         """Return state, attempt, crashes and losses of jobs."""
@@ -146,7 +146,7 @@ def test_a_locked_job_is_settled_as_what_it_was_once_it_is_free(morgue: Morgue, 
         morgue.bury()
         assert morgue.rows(ids) == [("running", 1, 0, 0)] * 3
         assert morgue.slot.words[Slot.STATE] == SlotState.DEAD
-    morgue.burials.bury(morgue.conn)
+    morgue.burials.recover(morgue.conn)
     assert morgue.rows(ids) == [("completed", 1, 0, 0), ("available", 0, 0, 0), ("available", 1, 1, 0)]
     assert morgue.slot.words[Slot.STATE] == SlotState.FREE
 

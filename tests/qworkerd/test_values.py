@@ -144,13 +144,13 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
             warning=lambda event, **facts: said.append((event, facts)),
             error=lambda event, **facts: said.append((event, facts)),
         )
-        for part in (scheduler.duties, scheduler.lookout, scheduler.cron):
+        for part in (scheduler.periodic, scheduler.poller, scheduler.schedules):
             monkeypatch.setattr(part, "_log", record)
-        for duty in scheduler.duties._duties:
+        for duty in scheduler.periodic._duties:
             duty.due = 0.0
         scheduler.sweeps.due = 0.0
         bureau.round()
-        assert scheduler.lookout.sees
+        assert scheduler.poller.succeeded
         assert bureau.slot.words[Slot.CANCEL] == mine
         states = [bureau.state(job) for job in (due, stray, gone, old)]
         assert states == ["available", "available", "cancelled", "discarded"]
@@ -160,7 +160,7 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
         )
         assert due in [row[0] for row in taken]
     finally:
-        scheduler.link.drop()
+        scheduler.connection.drop()
         bureau.conn.close()
         conn.close()
     with closing(Pool(edited.dsn)) as pool:
@@ -201,10 +201,10 @@ def test_a_producer_cannot_write_what_no_worker_could_read(database: Database, c
 
 def test_a_look_that_fails_takes_no_duty_with_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(office.scheduler.lookout, "_log", SimpleNamespace(error=lambda event, **_: said.append(event)))
+    monkeypatch.setattr(office.scheduler.poller, "_log", SimpleNamespace(error=lambda event, **_: said.append(event)))
     monkeypatch.setitem(office.scheduler.nodes._sql, "look", "SELECT 1 / (%(node)s::bigint * 0)")
     ticks = count()
-    monkeypatch.setattr(office.scheduler.cron, "enqueue", lambda _: 0 * next(ticks))
+    monkeypatch.setattr(office.scheduler.schedules, "enqueue", lambda _: 0 * next(ticks))
     due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
     stray = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {DEAD}, 5, now()")
     mine = office.run()

@@ -16,10 +16,10 @@ from qworkerd.slots import Slot
 Database = psycopg.Connection[tuple[Any, ...]]
 
 #: A token that the database knows and no slot is freed when two looks so far apart have found it (seconds).
-APART = 5.0
+CONFIRM_AFTER = 5.0
 
 
-class Burials:
+class DeadWorkers:
     """Buries the dead of this node. Every statement is fenced by the claim's token, so burying twice does no harm."""
 
     def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
@@ -36,7 +36,7 @@ class Burials:
         self._earliest = inf
         self._log = log.get()
 
-    def bury(self, database: Database) -> int:
+    def recover(self, database: Database) -> int:
         """Settle every grave; return how many jobs became available.
 
         A grave that cannot be settled stays for the next time, and holds up neither others nor the rest of the round.
@@ -44,19 +44,19 @@ class Burials:
         freed = 0
         for slot in self._node.table.dead():
             try:
-                freed += self._inter(database, slot)
+                freed += self._recover_slot(database, slot)
             except Exception as error:  # a row that a trigger of the user's or its own contents make unwritable
                 if database.closed:
                     raise
                 self._log.warning("worker.unburied", worker=slot.seat, worker_pid=slot.pid, error=str(error).strip())
         return freed
 
-    def _inter(self, database: Database, slot: Slot) -> int:
+    def _recover_slot(self, database: Database, slot: Slot) -> int:
         self._nodes.end_sessions(database, slot.session_tag)
         freed = 0
         try:
             for claim in list(slot.open_claims()):
-                freed += self._settlement.settle(database, slot, claim)
+                freed += self._settlement.recover_claim(database, slot, claim)
                 if not self._nodes.claim_jobs(database, self._node.table.header.node, claim.token):
                     claim.close()
         finally:
@@ -92,7 +92,7 @@ class Burials:
         seen = {token for _, token, _ in rows} - known
         self._unknown = {token: self._unknown.get(token, now) for token in seen}
         freed = 0
-        for token in [t for t, first in self._unknown.items() if now - first >= APART]:
+        for token in [t for t, first in self._unknown.items() if now - first >= CONFIRM_AFTER]:
             freed += self._nodes.release_claim(database, self._node.table.header.node, token)
             del self._unknown[token]
         if freed:

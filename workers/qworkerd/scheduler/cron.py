@@ -15,12 +15,12 @@ from qworkerd.node import NodeContext
 Database = psycopg.Connection[tuple[Any, ...]]
 
 #: How often a node that was outvoted by a newer one asks whether that still lives (seconds).
-AGAIN = 60.0
+REDECLARE_EVERY = 60.0
 #: How often a tick is tried again whose unique key an open transaction holds (seconds).
 UNDECIDED = 1.0
 
 
-class Cron:
+class Schedules:
     """Computes ticks from the database's clock; the row of the schedule decides who enqueues one."""
 
     def __init__(self, node: NodeContext, nodes: Nodes) -> None:
@@ -65,7 +65,7 @@ class Cron:
             if (schedule.expression, schedule.timezone) != (expression, timezone):
                 # A newer release has declared it otherwise; should its nodes go, nobody else would tick.
                 self._declared_for = 0
-                next_ticks.append(at + AGAIN)
+                next_ticks.append(at + REDECLARE_EVERY)
                 continue
             try:
                 made += sum(self._tick(database, name, tick) for tick in schedule.due(last, at))

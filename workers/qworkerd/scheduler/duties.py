@@ -12,7 +12,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 Run = Callable[[Database], object]
 
 
-class Duty:
+class Entry:
     """Something to be done every so often."""
 
     __slots__ = ("due", "every", "name", "run")
@@ -25,19 +25,19 @@ class Duty:
         self.due = 0.0
 
 
-class Duties:
+class Periodic:
     """Does each when it is due."""
 
     def __init__(self, breathe: Callable[[], None]) -> None:
         self._breathe = breathe
-        self._duties: list[Duty] = []
+        self._duties: list[Entry] = []
         self._log = log.get()
 
     def add(self, name: str, every: float, run: Run) -> None:
         """Take on a duty, to be done every so many seconds."""
-        self._duties.append(Duty(name, every, run))
+        self._duties.append(Entry(name, every, run))
 
-    def do(self, database: Database) -> None:
+    def run_due(self, database: Database) -> None:
         """Do what is due."""
         for duty in self._duties:
             if monotonic() >= duty.due:

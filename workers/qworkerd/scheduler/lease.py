@@ -31,7 +31,7 @@ class Lease:
         self._log = log.get()
         #: What the database was last told; None: whatever it was, it is to be told anew.
         self.idle: bool | None = None
-        self._place = NO_CTID
+        self._ctid = NO_CTID
 
     @property
     def stands(self) -> bool:
@@ -45,22 +45,22 @@ class Lease:
         """
         if self.stands:
             sent, number = boottime(), self._header.node
-            place = self._nodes.renew(database, number, self.beat(returned))
+            place = self._nodes.renew(database, number, self.heartbeat(returned))
             if place is None:  # the table was written anew, or it is the first time
-                self._place = self._nodes.find_ctid(database, number) or NO_CTID
-                place = self._nodes.renew(database, number, self.beat(returned))
-            self.take(sent, place)
+                self._ctid = self._nodes.find_ctid(database, number) or NO_CTID
+                place = self._nodes.renew(database, number, self.heartbeat(returned))
+            self.confirm(sent, place)
         elif not self._header.declared_dead:
             self._register(database)
 
-    def beat(self, returned: int | None) -> Heartbeat:
+    def heartbeat(self, returned: int | None) -> Heartbeat:
         """Return what to say with the next renewal; returned: the lowest place handed back lately."""
-        return Heartbeat(self._state(), returned, self._place)
+        return Heartbeat(self._state(), returned, self._ctid)
 
-    def take(self, sent: float, place: str | None) -> None:
+    def confirm(self, sent: float, place: str | None) -> None:
         """Take in where the renewed row stands; None: it is gone. `sent` is when that was asked for (`boottime`)."""
         if place is not None:
-            self._place = place
+            self._ctid = place
             self._header.lease_until = sent + self._node.settings.lease - self._margin
         else:
             self._log.error("node.declared_dead", node=self._header.node, hint="its jobs were taken by others")
@@ -79,7 +79,7 @@ class Lease:
         self._header.node = number
         self._log.info("node.registered", node=number)
 
-    def leave(self, database: Database) -> None:
+    def deregister(self, database: Database) -> None:
         """Strike the node off; nothing of it may run any more."""
         if self._header.node:
             self._nodes.deregister(database, self._header.node)

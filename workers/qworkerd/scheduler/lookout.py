@@ -11,10 +11,10 @@ from qworker.nodes import Nodes, PollResult
 from qworkerd import log
 from qworkerd.header import boottime
 from qworkerd.node import NodeContext
-from qworkerd.scheduler.burials import Burials
-from qworkerd.scheduler.due import Due
+from qworkerd.scheduler.burials import DeadWorkers
+from qworkerd.scheduler.due import Promotion
 from qworkerd.scheduler.lease import Lease
-from qworkerd.scheduler.survey import Survey
+from qworkerd.scheduler.survey import WatermarkTracker
 
 Database = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
@@ -22,17 +22,23 @@ T = TypeVar("T")
 PIECEMEAL = "what it asks for is seen to by separate statements meanwhile: new jobs are found more slowly"
 
 #: What has been seen before the first look.
-NOTHING = PollResult(
+NO_RESULT = PollResult(
     ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[], has_running=False,
     dead_nodes=[], expired=False, at=0.0, took=0.0,
 )  # fmt: skip
 
 
-class Lookout:
+class Poller:
     """Knows what was seen last; `look` sees more."""
 
     def __init__(
-        self, node: NodeContext, nodes: Nodes, lease: Lease, survey: Survey, due: Due, burials: Burials
+        self,
+        node: NodeContext,
+        nodes: Nodes,
+        lease: Lease,
+        survey: WatermarkTracker,
+        due: Promotion,
+        burials: DeadWorkers,
     ) -> None:
         self._node = node
         self._nodes = nodes
@@ -41,13 +47,13 @@ class Lookout:
         self._due = due
         self._burials = burials
         self._log = log.get()
-        self.sight = NOTHING
+        self.result = NO_RESULT
         #: Whether the last look could be had: only then the lease is entrusted to the next one.
-        self.sees = False
+        self.succeeded = False
         #: Why the last look could not be had.
         self.failure = ""
 
-    def look(self, database: Database, *, renew: bool, sweep: bool) -> PollResult:
+    def poll(self, database: Database, *, renew: bool, sweep: bool) -> PollResult:
         """Look, and prolong the lease.
 
         When that fails, no duty goes with it: each part that a duty waits for is asked for by itself (`sees` tells).
@@ -58,26 +64,26 @@ class Lookout:
         try:
             sight = self._nodes.poll(
                 database, self._node.table.header.node, queues=floors.queues, priorities=floors.priorities,
-                floors=front, scrub=scrub, with_writers=survey.doubts, sweep=sweep, due_from=self._due.start(self.sight.at),
+                floors=front, scrub=scrub, with_writers=survey.needs_writers, sweep=sweep, due_from=self._due.start(self.result.at),
                 since=self._burials.since(survey.settled_at),
-                heartbeat=lease.beat(survey.returned) if renew else None,
+                heartbeat=lease.heartbeat(survey.released_seq) if renew else None,
             )  # fmt: skip
         except psycopg.Error as error:
-            self.sees = False
+            self.succeeded = False
             survey.miss()
             if renew and not database.closed:
-                lease.renew(database, survey.returned)
+                lease.renew(database, survey.released_seq)
             if database.closed or isinstance(error, psycopg.errors.LockNotAvailable):
                 raise
             self._note(error)
-            self.sight = self._piecemeal(database, renew=renew)
-            return self.sight
-        self.sees, self.failure = True, ""
+            self.result = self._piecemeal(database, renew=renew)
+            return self.result
+        self.succeeded, self.failure = True, ""
         if renew and sight.renewed:
-            lease.take(sent, sight.ctid)
+            lease.confirm(sent, sight.ctid)
         elif renew:
-            lease.renew(database, survey.returned)
-        self.sight = sight
+            lease.renew(database, survey.released_seq)
+        self.result = sight
         return sight
 
     def _note(self, error: psycopg.Error) -> None:
@@ -92,7 +98,7 @@ class Lookout:
         def see(part: str, ask: Callable[[], T], otherwise: T) -> T:
             try:
                 if renew and self._lease.stands:
-                    self._lease.renew(database, self._survey.returned)
+                    self._lease.renew(database, self._survey.released_seq)
                 return ask()
             except psycopg.Error as error:
                 if database.closed:
@@ -101,7 +107,7 @@ class Lookout:
                 return otherwise
 
         return replace(
-            NOTHING,
+            NO_RESULT,
             beats=see("beats", lambda: nodes.beats(database, node), {}),
             cancels=see("cancels", lambda: nodes.cancels(database, node), []),
             strays=see("strays", lambda: nodes.strays(database), []),

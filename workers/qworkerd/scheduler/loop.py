@@ -18,19 +18,19 @@ from qworkerd.link import RECONNECT_FIRST, ReconnectingConnection
 from qworkerd.node import NodeContext
 from qworkerd.reports import Reporter
 from qworkerd.scheduler import sequences
-from qworkerd.scheduler.burials import Burials
+from qworkerd.scheduler.burials import DeadWorkers
 from qworkerd.scheduler.cancels import signal_cancelled
-from qworkerd.scheduler.cron import Cron
-from qworkerd.scheduler.due import Due
-from qworkerd.scheduler.duties import Duties
+from qworkerd.scheduler.cron import Schedules
+from qworkerd.scheduler.due import Promotion
+from qworkerd.scheduler.duties import Periodic
 from qworkerd.scheduler.lease import Lease
-from qworkerd.scheduler.lookout import Lookout
+from qworkerd.scheduler.lookout import Poller
 from qworkerd.scheduler.orphanage import end_workers
-from qworkerd.scheduler.parting import sign_off
+from qworkerd.scheduler.parting import deregister
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
-from qworkerd.scheduler.survey import Survey
-from qworkerd.scheduler.wake import Wake
+from qworkerd.scheduler.survey import WatermarkTracker
+from qworkerd.scheduler.wake import Notifications
 from qworkerd.slots import Phase, Slot
 from qworkerd.throttle import Throttle
 
@@ -39,19 +39,19 @@ Database = psycopg.Connection[tuple[Any, ...]]
 #: How long the end of the process waits for reports (seconds).
 LAST_REPORTS = 1.0
 #: Between two renewals at most (seconds).
-BEAT = 1.0
+RENEW_EVERY = 1.0
 #: So often the duties of the whole cluster are looked after (seconds).
 RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 600.0, 600.0
 #: Between two looks at a job or tick that is due and cannot be had (seconds).
-OVERDUE = 0.25
+OVERDUE_POLL = 0.25
 #: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
-UNATTENDED = 2.0
+SUPERVISOR_SILENT = 2.0
 #: A statement of a duty may take so long (seconds); the lease must not wait for it.
-PATIENCE, LOCK_PATIENCE = 5.0, 0.3
+STATEMENT_TIMEOUT, LOCK_TIMEOUT = 5.0, 0.3
 
 #: A sweep that took longer walks over what an old snapshot could see (seconds); nobody is woken meanwhile, and all of
 #: those together may take a thousandth of the time.
-DEAR, SHARE = 0.05, 1000
+EXPENSIVE_SWEEP, SWEEP_SHARE = 0.05, 1000
 
 
 class Scheduler:
@@ -64,34 +64,36 @@ class Scheduler:
         self.header = node.table.header
         self.parent = os.getppid()
         self.stopping = False
-        self.bell = WakeupPipe()
+        self.wakeup = WakeupPipe()
         self.nodes = Nodes(settings.schema)
-        self.link = ReconnectingConnection(
-            node, f"scheduler {slot.session_tag}", self.doze, lambda: self.stopping or self.orphaned,
-            direct=True, statement_timeout=PATIENCE, lock_timeout=LOCK_PATIENCE,
+        self.connection = ReconnectingConnection(
+            node, f"scheduler {slot.session_tag}", self.interruptible_sleep, lambda: self.stopping or self.orphaned,
+            direct=True, statement_timeout=STATEMENT_TIMEOUT, lock_timeout=LOCK_TIMEOUT,
         )  # fmt: skip
         self.lease = Lease(node, self.nodes, __version__)
         self.reporter = Reporter(node.app)
-        self.burials = Burials(node, self.nodes, slot, self.reporter)
+        self.dead_workers = DeadWorkers(node, self.nodes, slot, self.reporter)
         self.rescue = Rescue(node, self.nodes, slot, self.reporter)
-        self.due = Due(self.nodes)
-        self.cron = Cron(node, self.nodes)
-        self.wake = Wake(node, self.nodes, self.lease)
+        self.promotion = Promotion(self.nodes)
+        self.schedules = Schedules(node, self.nodes)
+        self.notifications = Notifications(node, self.nodes, self.lease)
         self.retention = Retention(settings, self.nodes)
-        self.survey = Survey(node.watermarks)
-        self.lookout = Lookout(node, self.nodes, self.lease, self.survey, self.due, self.burials)
-        self.duties = Duties(self.breathe)
-        self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.lookout.sight)))
-        self.duties.add("discard", DISCARD, self.retention.discard)
-        self.duties.add("sequences", DISCARD, lambda d: sequences.report(d, settings.schema))
-        self.duties.add("keys", DISCARD, self.nodes.delete_expired_keys)
-        self.duties.add("schedules", DISCARD, self.nodes.delete_unused_schedules)
-        self.duties.add("truncate", TRUNCATE, self.retention.truncate)
-        self.made = 0
-        self.beat_due = 0.0
-        self.look_due = 0.0
-        self.sweeps = Throttle(SHARE, every=SWEEP, cheap=DEAR)
-        self.empty_looks = 0
+        self.watermarks = WatermarkTracker(node.watermarks)
+        self.poller = Poller(node, self.nodes, self.lease, self.watermarks, self.promotion, self.dead_workers)
+        self.periodic = Periodic(self.extend_deadline)
+        self.periodic.add(
+            "reconcile", RECONCILE, lambda d: self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result))
+        )
+        self.periodic.add("discard", DISCARD, self.retention.discard)
+        self.periodic.add("sequences", DISCARD, lambda d: sequences.report(d, settings.schema))
+        self.periodic.add("keys", DISCARD, self.nodes.delete_expired_keys)
+        self.periodic.add("schedules", DISCARD, self.nodes.delete_unused_schedules)
+        self.periodic.add("truncate", TRUNCATE, self.retention.truncate)
+        self.generation = 0
+        self.renew_due = 0.0
+        self.poll_due = 0.0
+        self.sweeps = Throttle(SWEEP_SHARE, every=SWEEP, cheap=EXPENSIVE_SWEEP)
+        self.empty_polls = 0
         self.log = log.get()
 
     # Life
@@ -104,16 +106,16 @@ class Scheduler:
     def serve(self) -> int:
         """Serve until the supervisor says that all workers are gone, or is gone itself."""
         while not self.stopping and not self.orphaned:
-            self.breathe()
-            database = self.link.get()
+            self.extend_deadline()
+            database = self.connection.get()
             if database is None:
                 break
             try:
-                self.round(database)
+                self.tick(database)
                 self.sleep(database)
             except psycopg.Error as error:
                 self.log.warning("scheduler.error", error=str(error).strip())
-                self.doze(0.5 if self.link.usable_after(error) else RECONNECT_FIRST)
+                self.interruptible_sleep(0.5 if self.connection.usable_after(error) else RECONNECT_FIRST)
                 continue
             except SchemaError as error:
                 self.log.error("scheduler.schema_unfit", error=str(error))  # noqa: TRY400 - where it was raised says nothing
@@ -124,10 +126,10 @@ class Scheduler:
     def boot(self) -> None:
         """Get ready while all signals are blocked, then open up."""
         log.bind_process(role="scheduler")
-        signal.set_wakeup_fd(self.bell.write_fd, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.wakeup.write_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGQUIT, self.on_term)
-        self.breathe(Phase.CLAIMING)
+        self.extend_deadline(Phase.CLAIMING)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def close(self) -> int:
@@ -140,8 +142,8 @@ class Scheduler:
             end_workers(self.node.table)
         self.stopping = False
         if self.header.node:
-            sign_off(self.node, self.lease, self.burials, self.doze)
-        self.link.drop()
+            deregister(self.node, self.lease, self.dead_workers, self.interruptible_sleep)
+        self.connection.drop()
         self.reporter.close(LAST_REPORTS)
         return exits.OK
 
@@ -152,111 +154,115 @@ class Scheduler:
             return True
         now, lease_until = boottime(), self.header.lease_until
         silent = now - self.header.supervisor_seen_at
-        return silent >= self.node.settings.lease or (silent >= UNATTENDED and 0 < lease_until < now)
+        return silent >= self.node.settings.lease or (silent >= SUPERVISOR_SILENT and 0 < lease_until < now)
 
     def stop(self) -> None:
         """End the loop, from another thread."""
         self.stopping = True
-        self.bell.wake()
+        self.wakeup.wake()
 
     def on_term(self, _signum: int, _frame: FrameType | None) -> None:
         """Stop: the supervisor sends it when the last worker is reaped."""
         self.stopping = True
 
-    def breathe(self, phase: Phase = Phase.IDLE) -> None:
+    def extend_deadline(self, phase: Phase = Phase.IDLE) -> None:
         """Show the supervisor that the loop goes round; a scheduler that hangs is replaced, if possible in time."""
-        self.slot.enter(phase, monotonic() + max(2 * PATIENCE, self.node.settings.lease / 2))
+        self.slot.enter(phase, monotonic() + max(2 * STATEMENT_TIMEOUT, self.node.settings.lease / 2))
 
     # One round
 
-    def round(self, database: Database) -> None:
+    def tick(self, database: Database) -> None:
         """Renew first; then the graves; then look; then the duties, each for itself."""
-        if self.link.generation != self.made:
+        if self.connection.generation != self.generation:
             if self.header.node == 0:  # later a changed schema is no reason to end what runs
                 migrations.check(database, self.node.settings.schema)
                 rights.check(database, self.node.settings.schema)
                 if warning := migrations.encoding_warning(database):
                     self.log.warning("database.encoding", problem=warning)
-            self.made = self.link.generation
+            self.generation = self.connection.generation
             self.rescue.forget()
-            self.survey.reset()
+            self.watermarks.reset()
             self.lease.idle = None
-            self.wake.listen(database)
-            self.beat_due = self.look_due = 0.0
-        if monotonic() >= self.beat_due:
-            self.beat(database)
-        if self.node.table.dead() and self.burials.bury(database):
+            self.notifications.listen(database)
+            self.renew_due = self.poll_due = 0.0
+        if monotonic() >= self.renew_due:
+            self.renew(database)
+        if self.node.table.dead() and self.dead_workers.recover(database):
             self.node.worker_wakeup.wake()
-        self.wake.hear(database)
-        self.duties.attempt(database, "idle", self.wake.tell)
-        self.wake.look()
-        if monotonic() >= self.look_due:
-            self.look(database)
+        self.notifications.receive(database)
+        self.periodic.attempt(database, "idle", self.notifications.update_idle)
+        self.notifications.poll_after_idle()
+        if monotonic() >= self.poll_due:
+            self.poll(database)
         # What came while a statement was under way was read with its answer: no descriptor tells of it any more.
-        self.wake.hear(database)
+        self.notifications.receive(database)
 
-    def beat(self, database: Database) -> None:
+    def renew(self, database: Database) -> None:
         """Renew the lease: in one statement with a look at what there is to do, or alone while that meets trouble."""
         now = monotonic()
-        if self.lookout.sees and self.lease.stands:
-            self.look(database, renew=True)
+        if self.poller.succeeded and self.lease.stands:
+            self.poll(database, renew=True)
         else:
-            self.lease.renew(database, self.survey.returned)
+            self.lease.renew(database, self.watermarks.released_seq)
         # From the same moment as the next look is: they are due together.
-        self.beat_due = now + BEAT
+        self.renew_due = now + RENEW_EVERY
 
-    def look(self, database: Database, *, renew: bool = False) -> None:
+    def poll(self, database: Database, *, renew: bool = False) -> None:
         """See what there is to do, and do it."""
         began = monotonic()
         sweep = began >= self.sweeps.due
-        self.look_due = began + min(BEAT / 2 if self.survey.lingers else BEAT, self.node.settings.poll_interval)
-        sight = self.lookout.look(database, renew=renew, sweep=sweep)
-        again = self.lookout.sees and self.survey.take(sight)
+        self.poll_due = began + min(
+            RENEW_EVERY / 2 if self.watermarks.has_lingering_writer else RENEW_EVERY, self.node.settings.poll_interval
+        )
+        sight = self.poller.poll(database, renew=renew, sweep=sweep)
+        again = self.poller.succeeded and self.watermarks.advance(sight)
         if sweep:
             self.sweeps.note(monotonic(), monotonic() - began)
-        if sweep or not self.lookout.sees:
-            self.duties.attempt(database, "rescue", lambda d: self.freed(self.rescue.free_all(d, sight.dead_nodes)))
+        if sweep or not self.poller.succeeded:
+            self.periodic.attempt(
+                database, "rescue", lambda d: self.wake_if_any(self.rescue.free_all(d, sight.dead_nodes))
+            )
             if sight.expired:
-                self.duties.attempt(database, "expire", self.retention.expire)
-        if sight.waiting or not self.lookout.sees:
+                self.periodic.attempt(database, "expire", self.retention.expire)
+        if sight.waiting or not self.poller.succeeded:
             self.node.worker_wakeup.wake()
         signal_cancelled(self.node, sight.cancels)
         if not self.header.draining:
-            self.duties.attempt(database, "promote", self.promote)
-            if sight.at >= self.cron.due_at or not self.lookout.sees:
-                self.duties.attempt(database, "cron", lambda d: self.freed(self.cron.enqueue(d)))
-            if self.lookout.sees:
-                self.aim(sight)
+            self.periodic.attempt(database, "promote", self.promote)
+            if sight.at >= self.schedules.due_at or not self.poller.succeeded:
+                self.periodic.attempt(database, "cron", lambda d: self.wake_if_any(self.schedules.enqueue(d)))
+            if self.poller.succeeded:
+                self.schedule_next_poll(sight)
         if again:
-            self.look_due = 0.0
-        self.duties.attempt(database, "watch", lambda d: self.freed(self.rescue.watch(d, sight.heartbeats)))
-        self.duties.do(database)
+            self.poll_due = 0.0
+        self.periodic.attempt(database, "watch", lambda d: self.wake_if_any(self.rescue.watch(d, sight.heartbeats)))
+        self.periodic.run_due(database)
         if self.node.settings.drain:
-            self.duties.attempt(database, "drain", self.check_empty)
+            self.periodic.attempt(database, "drain", self.check_empty)
 
-    def aim(self, sight: PollResult) -> None:
+    def schedule_next_poll(self, sight: PollResult) -> None:
         """Look again when the next job or tick is due, if that is sooner."""
-        soon = min(BEAT if sight.due_in is None else sight.due_in, self.cron.due_at - sight.at)
+        soon = min(RENEW_EVERY if sight.due_in is None else sight.due_in, self.schedules.due_at - sight.at)
         # What is due and still there is somebody else's: locked, or taken by another node.
-        self.look_due = min(self.look_due, monotonic() + (max(soon, 0.005) if soon > 0 else OVERDUE))
+        self.poll_due = min(self.poll_due, monotonic() + (max(soon, 0.005) if soon > 0 else OVERDUE_POLL))
 
     def promote(self, database: Database) -> None:
         """Make due jobs available, and wake somebody for them."""
-        if self.due.promote(database, self.lookout.sight.due_in):
+        if self.promotion.promote(database, self.poller.result.due_in):
             self.node.worker_wakeup.wake()
-            self.look_due = 0.0
+            self.poll_due = 0.0
 
-    def freed(self, jobs: int) -> None:
+    def wake_if_any(self, jobs: int) -> None:
         """Wake somebody if jobs have become available."""
         if jobs:
             self.node.worker_wakeup.wake()
 
     def check_empty(self, database: Database) -> None:
         """With --drain: two looks in a row that find no work end the node."""
-        seen = self.lookout.sight.waiting or self.lookout.sight.has_running
+        seen = self.poller.result.waiting or self.poller.result.has_running
         empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
-        self.empty_looks = self.empty_looks + 1 if empty else 0
-        if self.empty_looks > 1:
+        self.empty_polls = self.empty_polls + 1 if empty else 0
+        if self.empty_polls > 1:
             self.header.queues_empty = True
             self.node.worker_wakeup.wake()
 
@@ -264,19 +270,21 @@ class Scheduler:
 
     def sleep(self, database: Database) -> None:
         """Wait until something is due or somebody calls."""
-        wait = min(self.beat_due, self.look_due, self.wake.due) - monotonic()
-        if database.fileno() in self.listen([database.fileno(), self.node.scheduler_wakeup.fd, self.bell.fd], wait):
-            self.wake.hear(database)  # before anything else: somebody waits
+        wait = min(self.renew_due, self.poll_due, self.notifications.due) - monotonic()
+        if database.fileno() in self.wait_for_any(
+            [database.fileno(), self.node.scheduler_wakeup.fd, self.wakeup.fd], wait
+        ):
+            self.notifications.receive(database)  # before anything else: somebody waits
 
-    def doze(self, seconds: float) -> None:
+    def interruptible_sleep(self, seconds: float) -> None:
         """Pause between two tries to connect."""
-        self.breathe()
-        self.listen([self.bell.fd], seconds)
+        self.extend_deadline()
+        self.wait_for_any([self.wakeup.fd], seconds)
 
-    def listen(self, fds: list[int], timeout: float) -> list[int]:
+    def wait_for_any(self, fds: list[int], timeout: float) -> list[int]:
         """Wait for any of the descriptors; return those that are ready."""
         ready = readable(fds, max(timeout, 0.0))
-        for bell in (self.node.scheduler_wakeup, self.bell):
+        for bell in (self.node.scheduler_wakeup, self.wakeup):
             if bell.fd in ready:
                 bell.clear()
         return ready

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from qworkerd.slots import Role, SlotState, SlotTable
 
 #: The kernel needs a moment for a killed process (seconds).
-PATIENCE = 2.0
+KILL_WAIT = 2.0
 
 
 def alive(pid: int, birth: int) -> bool:
@@ -32,7 +32,7 @@ def end_workers(table: SlotTable) -> None:
     for _, pid, _ in workers:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
-    until = monotonic() + PATIENCE
+    until = monotonic() + KILL_WAIT
     while any(alive(pid, birth) for _, pid, birth in workers) and monotonic() < until:
         sleep(0.005)
     for slot, pid, _ in workers:

@@ -8,24 +8,24 @@ import psycopg
 from qworkerd import log
 from qworkerd.link import ReconnectingConnection
 from qworkerd.node import NodeContext
-from qworkerd.scheduler.burials import Burials
+from qworkerd.scheduler.burials import DeadWorkers
 from qworkerd.scheduler.lease import Lease
 
 #: How long to try (seconds). What is left then is other nodes'.
-TIME = 4.0
+RECOVERY_TIMEOUT = 4.0
 
 
-def sign_off(node: NodeContext, lease: Lease, burials: Burials, pause: Callable[[float], object]) -> None:
+def deregister(node: NodeContext, lease: Lease, burials: DeadWorkers, pause: Callable[[float], object]) -> None:
     """Settle the graves and strike the node off, over a connection that may be made anew for it."""
-    end = monotonic() + TIME
+    end = monotonic() + RECOVERY_TIMEOUT
     link = ReconnectingConnection(
         node, "scheduler", pause, lambda: monotonic() >= end, direct=True, statement_timeout=2.0, lock_timeout=1.0
     )
     database = link.get()
     if database is not None:
         try:
-            burials.bury(database)
-            lease.leave(database)
+            burials.recover(database)
+            lease.deregister(database)
         except psycopg.Error as error:
             log.get().warning("scheduler.left_behind", error=str(error).strip(), hint="other nodes take over")
     link.drop()

@@ -12,7 +12,7 @@ from qworkerd.settings import Settings
 Database = psycopg.Connection[tuple[Any, ...]]
 
 #: How long a duty goes on when there is a lot to do (seconds); the lease must not wait for it.
-PATIENCE = 0.5
+EXPIRE_TIME_LIMIT = 0.5
 
 _DAY = 86_400.0
 
@@ -41,7 +41,7 @@ class Retention:
 
     def expire(self, database: Database) -> None:
         """End jobs that were not started in time: claims have to walk over them as long as they are there."""
-        until, total = monotonic() + PATIENCE, 0
+        until, total = monotonic() + EXPIRE_TIME_LIMIT, 0
         while ended := self._nodes.expire(database):
             total += ended
             if monotonic() > until:

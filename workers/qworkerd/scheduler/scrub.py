@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from time import monotonic
 
 #: A round begins so often (seconds).
-EVERY = 30.0
+SCRUB_EVERY = 30.0
 #: A look that takes the server longer is dear (seconds): nobody is woken meanwhile.
-DEAR = 0.005
+EXPENSIVE_SCRUB = 0.005
 #: So many places are a slice: at least, in the beginning, at most.
-LEAST, FIRST, MOST = 1 << 10, 1 << 12, 1 << 16
+SLICE_MIN, SLICE_FIRST, SLICE_MAX = 1 << 10, 1 << 12, 1 << 16
 
 
 class Scrub:
@@ -33,11 +33,11 @@ class Scrub:
         self._at = self._to = self._top = 0
         #: How far the next leap goes, how far one that was cheap went, and what may be added in this round (seconds).
         self._leap = self._proven = 0
-        self._budget = DEAR
-        self._size = FIRST
+        self._budget = EXPENSIVE_SCRUB
+        self._size = SLICE_FIRST
         #: Whether the look under way takes part; and when the next round is due.
         self._goes = False
-        self._due = monotonic() + EVERY
+        self._due = monotonic() + SCRUB_EVERY
 
     def trust(self, place: int) -> None:
         """Take in that it was cheap to walk up to a place from the very front."""
@@ -59,11 +59,11 @@ class Scrub:
     def _leaps(self) -> bool:
         return self._at < self._leap
 
-    def take(self, took: float) -> None:
+    def advance(self, took: float) -> None:
         """Go on behind the slice, now that a look with it has taken the server so long (seconds)."""
         if not self._goes:
             return
-        if took > DEAR:
+        if took > EXPENSIVE_SCRUB:
             self._shorten()
         elif self._leaps:
             self._proven = self._leap
@@ -71,7 +71,7 @@ class Scrub:
             self._lengthen(took)
         self._at = self._to
         if self._at >= self._top:
-            self._at, self._budget, self._due = 0, DEAR, monotonic() + EVERY
+            self._at, self._budget, self._due = 0, EXPENSIVE_SCRUB, monotonic() + SCRUB_EVERY
 
     def miss(self) -> None:
         """Take in that a look could not be had: its slice may have been too long."""
@@ -83,11 +83,11 @@ class Scrub:
         if self._at == self._leap and self._budget >= 0:
             self._leap = self._to
         if self._to == self._at + self._size:
-            self._size = min(2 * self._size, MOST)
+            self._size = min(2 * self._size, SLICE_MAX)
 
     def _shorten(self) -> None:
         if not self._leaps:
             self._budget = 0.0
-            self._size = max(self._size // 2, LEAST)
+            self._size = max(self._size // 2, SLICE_MIN)
         else:
             self._leap = self._proven = self._proven if self._proven < self._leap else self._leap // 2

@@ -40,7 +40,7 @@ class Settlement:
         self._tasks = node.app.tasks
         self._log = log.get()
 
-    def settle(self, database: Database, slot: Slot, claim: Claim) -> int:
+    def recover_claim(self, database: Database, slot: Slot, claim: Claim) -> int:
         """Settle one claim; return how many jobs became available.
 
         A job whose outcome stands in the slot is settled as what it was. Of the others the one that can be to blame for

@@ -6,16 +6,16 @@ from time import monotonic
 
 from qworker.nodes import PREPARED, PollResult
 from qworkerd.floors import Watermarks
-from qworkerd.scheduler.scrub import DEAR, Scrub
+from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, Scrub
 
 #: A transaction that has been writing for longer (seconds) keeps the floors down no more; they fall when it ends.
-LINGER = 3.0
+LINGERING_AFTER = 3.0
 #: What was handed back here is told to the other nodes for so long (seconds); one whose looks were further apart may
 #: have missed it, and begins anew.
-TOLD, MISSED = 5.0, 4.0
+ANNOUNCE_RELEASE_FOR, RELEASE_MISSED_AFTER = 5.0, 4.0
 
 
-class Survey:
+class WatermarkTracker:
     """Raises the floors to what each look has shown, as far as no place can still be filled.
 
     A place is drawn before its job can be seen, by a transaction that holds a lock on the table from before it draws
@@ -57,7 +57,7 @@ class Survey:
         self._anew = True
         self._scrub.reset()
         #: Whether the next look has to say who is writing.
-        self.doubts = True
+        self.needs_writers = True
         self._nodes: frozenset[int] = frozenset()
         self._began = self._seen = monotonic()
         self._returns = self._floors.release_counts()
@@ -65,13 +65,13 @@ class Survey:
         self._floors.set([0] * len(self._floors.queues), self._returns)
 
     @property
-    def returned(self) -> int | None:
+    def released_seq(self) -> int | None:
         """The lowest place that was handed back lately, for the other nodes."""
         told = [place for _, place in self._told]
         return min(told if self._untold is None else [*told, self._untold], default=None)
 
     @property
-    def lingers(self) -> bool:
+    def has_lingering_writer(self) -> bool:
         """Whether somebody has been writing for long: what that was waits for a look to find the writer gone."""
         return bool(self._lingering)
 
@@ -83,7 +83,7 @@ class Survey:
         self._began = now = monotonic()
         self._returns = self._floors.release_counts()
         self._hear()
-        while self._told and self._told[0][0] < now - TOLD:
+        while self._told and self._told[0][0] < now - ANNOUNCE_RELEASE_FOR:
             self._told.popleft()
         front = self._floors.scan_start()
         return front, self._scrub.begin(front, free=not sweep)
@@ -94,7 +94,7 @@ class Survey:
         if returned is not None:
             self._untold = returned if self._untold is None else min(returned, self._untold)
 
-    def take(self, sight: PollResult) -> bool:
+    def advance(self, sight: PollResult) -> bool:
         """Raise the floors to what a look has shown; tell whether another one is due at once."""
         now = monotonic()
         if sight.renewed and self._untold is not None:
@@ -103,15 +103,15 @@ class Survey:
         fell, self._fell = self._fell, self._fall_back(sight)
         floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.first_available]
         fallen_to = self.settled_at
-        dear, anew, self._anew = sight.took > DEAR, self._anew, False
+        dear, anew, self._anew = sight.took > EXPENSIVE_SCRUB, self._anew, False
         again = (self._settle(sight) and dear and anew) or self._fell
         if self._fell:
             self.settled_at = fallen_to  # for the next look: what lingered may have been a claim
         if anew and not dear:
             self._scrub.trust(min(sight.last_seq if front is None else front - 1 for front in sight.first_available))
-        self._scrub.take(sight.took)
+        self._scrub.advance(sight.took)
         before, self._seen = self._seen, self._began
-        if now - before > MISSED or self._nodes - sight.heartbeats.keys():
+        if now - before > RELEASE_MISSED_AFTER or self._nodes - sight.heartbeats.keys():
             floors, again = [0] * len(floors), True
         elif sight.released_seq is not None:
             floors = [min(floor, sight.released_seq - 1) for floor in floors]
@@ -145,17 +145,19 @@ class Survey:
         if self._pending is not None and PREPARED not in writers:  # who prepares to commit goes on under another name
             places, at, there, since = self._pending
             there &= writers
-            if self._began - since > LINGER:
+            if self._began - since > LINGERING_AFTER:
                 self._lingering |= dict.fromkeys(there, (self._settled, self.settled_at))
                 writers -= there
                 there.clear()
             if not there:
                 self._settled, self.settled_at, self._pending = places, at, None
-        if self._pending is None and self.doubts:
+        if self._pending is None and self.needs_writers:
             if writers:
                 self._pending = sight.last_seq, self._at, writers, self._began
             else:
                 self._settled, self.settled_at = sight.last_seq, self._at
         self._at = sight.at
-        self.doubts = bool(self._pending or self._lingering) or sight.last_seq > self._settled or sight.has_running
+        self.needs_writers = (
+            bool(self._pending or self._lingering) or sight.last_seq > self._settled or sight.has_running
+        )
         return self._settled > before

@@ -15,12 +15,14 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 #: After the node has said that it is idle, somebody looks again so soon (seconds): for jobs whose transaction had
 #: looked before and committed after.
-LOOKS = (0.002, 0.01, 0.05, 0.25)
+POLLS_AFTER_IDLE = (0.002, 0.01, 0.05, 0.25)
 
-DEAF = "the DSN leads through a pooler, which carries no notifications: jobs wait for a look; see QWORKER_DIRECT_DSN"
+POOLER_HINT = (
+    "the DSN leads through a pooler, which carries no notifications: jobs wait for a look; see QWORKER_DIRECT_DSN"
+)
 
 
-class Wake:
+class Notifications:
     """Keeps the list of sleepers, which tells enqueueing whether to notify."""
 
     def __init__(self, node: NodeContext, nodes: Nodes, lease: Lease) -> None:
@@ -37,7 +39,7 @@ class Wake:
         """Have the server say what is enqueued; a pooler would keep that for itself, and jobs are found by looking."""
         self._deaf = is_pooled(database)
         if self._deaf:
-            self._log.warning("scheduler.deaf", poll_interval=self._node.settings.poll_interval, hint=DEAF)
+            self._log.warning("scheduler.deaf", poll_interval=self._node.settings.poll_interval, hint=POOLER_HINT)
             return
         database.add_notify_handler(self._note)
         self._nodes.listen(database)
@@ -50,7 +52,7 @@ class Wake:
         """When the next look is due (monotonic)."""
         return self._looks[0] if self._looks else float("inf")
 
-    def hear(self, database: Database) -> None:
+    def receive(self, database: Database) -> None:
         """Take the notifications that have come; each may be work for a sleeping worker, who waits for this.
 
         Straight from libpq, in a tenth of the time of `Connection.notifies`; what came with an answer is noted already.
@@ -63,9 +65,9 @@ class Wake:
         self._heard = False
         self._node.worker_wakeup.wake()
         if not self._lease.any_idle():
-            self.tell(database)
+            self.update_idle(database)
 
-    def tell(self, database: Database) -> None:
+    def update_idle(self, database: Database) -> None:
         """Bring the list up to date. Busy is told late, idle at once: a notification too many does no harm."""
         idle = self._lease.any_idle()
         if idle == self._lease.idle or self._deaf or self._node.table.header.draining:
@@ -74,11 +76,11 @@ class Wake:
         self._lease.idle = idle
         if idle:
             now = monotonic()
-            self._looks = [now, *(now + look for look in LOOKS)]
+            self._looks = [now, *(now + look for look in POLLS_AFTER_IDLE)]
         else:
             self._looks.clear()
 
-    def look(self) -> None:
+    def poll_after_idle(self) -> None:
         """Have a worker look for what nobody could notify of."""
         now = monotonic()
         if self._looks and self._looks[0] <= now:
