@@ -199,7 +199,7 @@ class Bars:
             " SELECT 'noop', '{\"n\": 1}', 'failed', clock_timestamp(), 3 FROM generate_series(1, 100000)"
         )
         stage.database.execute(
-            "INSERT INTO qworker.job (task, args, state, run_at, bounces)"
+            "INSERT INTO qworker.job (task, args, state, run_at, unknown_task_count)"
             " SELECT 'nobody.knows', '{}', 'scheduled', now() + make_interval(secs => 1 + random() * 3600), 8"
             "   FROM generate_series(1, 100000)"
         )

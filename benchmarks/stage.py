@@ -104,7 +104,7 @@ class Stage:
 
     def idle(self) -> bool:
         """Whether our node is up, and waits."""
-        return bool(self.value("SELECT EXISTS (SELECT FROM qworker.sleeper)"))
+        return bool(self.value("SELECT EXISTS (SELECT FROM qworker.idle_node)"))
 
     @contextmanager
     def holding(self) -> Iterator[None]:

@@ -79,7 +79,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a transactional job is not held before it is completed", "queue/qworker/claims.py",
-        'if cursor.execute(self._sql["hold"], {"id": job, "token": token}).fetchone() is None:', "if False:",
+        'if cursor.execute(self._sql["lock_claimed"], {"id": job, "token": token}).fetchone() is None:', "if False:",
         "tests/lifecycle/test_transactional.py",
     ),
     Mutation(

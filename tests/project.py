@@ -86,7 +86,7 @@ class Project:
         if program == "export":
             return ""
         start = {"python": [sys.executable], "qworker": [sys.executable, "-m", "qworkerd"]}[program]
-        if program == "qworker" and words[0] in OPTIONS and "--drain" not in words:
+        if program == "qworker" and words[0] in OPTIONS and "--burst" not in words:
             self._start([*start, *words])
             return ""
         done = subprocess.run(

@@ -284,10 +284,10 @@ def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(empty_database: 
 
 
 def test_unexpected_warnings_are_told_and_usual_events_are_not() -> None:
-    assert tell({"level": "info", "event": "node.left", "node": 1}) is None
-    told = tell({"level": "error", "event": "duty.error", "timestamp": "t", "duty": "cron"})
+    assert tell({"level": "info", "event": "node.deregistered", "node": 1}) is None
+    told = tell({"level": "error", "event": "maintenance.error", "timestamp": "t", "duty": "cron"})
     assert told is not None
-    assert "duty.error duty=cron" in told
+    assert "maintenance.error duty=cron" in told
 
 
 class Terminal(StringIO):

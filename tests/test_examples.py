@@ -73,7 +73,7 @@ def test_the_index_counts_what_is_in_a_file_once_however_often_it_runs(example: 
         "names = ('ast.py', 'ast.py', 'json/decoder.py')\n"
         "jobs.index.enqueue_many((name,) for name in names)\n"
     )
-    project.type("qworker --app jobs:app --queues files --drain")
+    project.type("qworker --app jobs:app --queues files --burst")
     assert project.say("print(jobs.totals(conn).files, jobs.totals(conn).problems)") == "2 0\n"
     project.say("row = conn.execute(\"SELECT * FROM stdlib_file WHERE path = 'json/decoder.py'\").fetchone()")
     assert project.say("print(row[2], row[1] > 5, row[3] == len(open(jobs.LIBRARY / row[0]).readlines()))") == (

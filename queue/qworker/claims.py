@@ -121,7 +121,7 @@ class Claims:
         False means that the job is no longer this claim's. Waits for who has locked it.
         """
         cursor = Cursor(database, row_factory=tuple_row)
-        if cursor.execute(self._sql["hold"], {"id": job, "token": token}).fetchone() is None:
+        if cursor.execute(self._sql["lock_claimed"], {"id": job, "token": token}).fetchone() is None:
             return False
         durations, results = f'{{"{job}":{duration}}}', "{}" if result is None else f'{{"{job}":{result}}}'
         stored = storable(database, results)
@@ -164,7 +164,7 @@ class Claims:
         """End a job as "cancelled" or "discarded"."""
         error = None if error is None else storable(database, error)
         parameters = {"id": job, "token": token, "state": state, "error": error, "duration": duration}
-        return self._ids(database, "finish", parameters)
+        return self._ids(database, "end", parameters)
 
     def progress(self, database: Database, token: int, job: int, progress: str) -> list[int]:
         """Write how far a running job is."""
@@ -172,11 +172,11 @@ class Claims:
 
     def still_claimed(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that still carry the token."""
-        return set(self._ids(database, "held", {"ids": of_numbers(ids), "token": token}))
+        return set(self._ids(database, "still_claimed", {"ids": of_numbers(ids), "token": token}))
 
     def already_archived(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that have ended under the token."""
-        return set(self._ids(database, "settled", {"ids": of_numbers(ids), "token": token}))
+        return set(self._ids(database, "already_archived", {"ids": of_numbers(ids), "token": token}))
 
     def _ids(self, database: Database, name: str, parameters: Mapping[str, Any]) -> list[int]:
         return [row[0] for row in database.execute(self._sql[name], parameters)]

@@ -48,7 +48,7 @@ class Enqueuer:
         self._admin = admin
         self._ambient = ambient
         self._sql = load("enqueue", pool.schema)
-        self._prepared = PreparedStatement(self._sql["express"])
+        self._prepared = PreparedStatement(self._sql["prepared"])
         self._functions = Functions(pool.schema)
 
     def one(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
@@ -94,7 +94,7 @@ class Enqueuer:
             enqueued_at=to_datetime(enqueued_at),
             run_at=to_datetime(run_at),
             tags=order.tags or (),
-            _desk=self._admin,
+            _actions=self._admin,
             _conn=weakref.ref(caller) if pending and caller is not None else None,
         )
 

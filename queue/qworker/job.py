@@ -159,7 +159,7 @@ _FIRST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=
 _BEGIN, _LATEST_SECONDS = _FIRST.timestamp(), _LATEST.replace(microsecond=0).timestamp()
 
 #: The columns of a job as the queries give them, see `from_row`.
-_COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_desk", "_conn"})
+_COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_actions", "_conn"})
 
 
 def fresh(**named: Any) -> Job:
@@ -178,7 +178,7 @@ def from_row(row: Sequence[Any], desk: JobActions | None = None, *, duplicate: b
     Whatever a row holds, it makes a job: a value that cannot be read costs its own field alone.
     """
     named = dict(zip(_COLUMNS, row, strict=True))
-    for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_at"):
+    for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_requested_at"):
         named[name] = to_datetime(named[name])
     named["args"] = decode_object(named["args"])
     named["result"] = decode(named["result"])

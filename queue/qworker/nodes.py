@@ -151,16 +151,16 @@ class Nodes:
 
     def find_ctid(self, database: Database, node: int) -> str | None:
         """Look for a node's row; None means that others have declared it dead."""
-        rows = self._rows(database, "place", node=node)
+        rows = self._rows(database, "find_ctid", node=node)
         return rows[0][0] if rows else None
 
     def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
         """Say whether enqueueing has to wake this node."""
-        self._count(database, "fall_asleep" if idle else "wake_up", node=node)
+        self._count(database, "mark_idle" if idle else "mark_busy", node=node)
 
     def deregister(self, database: Database, node: int) -> None:
         """Strike the node off: nothing of it runs any more."""
-        self._count(database, "leave", node=node)
+        self._count(database, "deregister", node=node)
 
     def poll(
         self,
@@ -184,7 +184,7 @@ class Nodes:
         """
         said = heartbeat or Heartbeat(Jsonb({}))  # stands nowhere
         (row,) = self._rows(
-            database, "look", node=node, queues=of_texts(queues), priorities=of_numbers(priorities),
+            database, "poll", node=node, queues=of_texts(queues), priorities=of_numbers(priorities),
             floors=of_numbers(floors), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from, since=since,
             doubts=with_writers, sweep=sweep, place=said.ctid, state=said.state, returned=said.released_seq,
         )  # fmt: skip
@@ -213,12 +213,12 @@ class Nodes:
 
     def claim_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
         """Return the jobs that a claim still holds."""
-        return [HeldJob(*row) for row in self._rows(database, "token_jobs", node=node, token=token)]
+        return [HeldJob(*row) for row in self._rows(database, "claim_jobs", node=node, token=token)]
 
     def record_crash(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
         """Count a crash, and let the job run again after `delay` seconds."""
         error = storable(database, error)
-        return bool(self._rows(database, "charge", id=job, token=token, delay=delay, error=error))
+        return bool(self._rows(database, "record_crash", id=job, token=token, delay=delay, error=error))
 
     def record_node_loss(
         self, database: Database, token: int, job: int, max_losses: int, error: str, hooks: Iterable[str] = ()
@@ -235,7 +235,7 @@ class Nodes:
 
     def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
         """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
-        return len(self._rows(database, "release_token", node=node, token=token, spared=of_numbers(excluded)))
+        return len(self._rows(database, "release_claim", node=node, token=token, spared=of_numbers(excluded)))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
         """Return (job, token, claimed at) of what the database says the node runs."""
@@ -249,7 +249,7 @@ class Nodes:
 
     def delete_dead_node(self, database: Database, dead: int, beat: int) -> bool:
         """Declare a node dead unless its beat has moved."""
-        return bool(self._rows(database, "bury_node", dead=dead, beat=beat))
+        return bool(self._rows(database, "delete_dead_node", dead=dead, beat=beat))
 
     def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> list[LostJob]:
         """Free up to 1,000 jobs of a dead node; return them. hooks as for `lose`."""
@@ -268,7 +268,14 @@ class Nodes:
     ) -> list[LostJob]:
         error = storable(database, error)
         rows = self._rows(
-            database, "lose", dead=dead, id=job, token=token, max_losses=max_losses, error=error, hooks=list(hooks)
+            database,
+            "record_node_loss",
+            dead=dead,
+            id=job,
+            token=token,
+            max_losses=max_losses,
+            error=error,
+            hooks=list(hooks),
         )
         return [LostJob(*row) for row in rows]
 
@@ -305,7 +312,7 @@ class Nodes:
 
     def delete_unused_schedules(self, database: Database) -> int:
         """Forget schedules that nobody declares."""
-        return self._count(database, "retire_cron")
+        return self._count(database, "delete_unused_schedules")
 
     def expire(self, database: Database) -> int:
         """End jobs that were not started in time, and cancelled ones that were handed back; return how many."""
@@ -313,7 +320,7 @@ class Nodes:
 
     def delete_expired_keys(self, database: Database) -> int:
         """Drop uniqueness whose period is over."""
-        return self._count(database, "forget_keys")
+        return self._count(database, "delete_expired_keys")
 
     def discard_failed(self, database: Database, keep: float) -> int:
         """Move jobs that failed longer ago than `keep` seconds to the history."""
@@ -321,11 +328,11 @@ class Nodes:
 
     def expired_days(self, database: Database, keep: int) -> list[int]:
         """Return the days of the ring that are older than `keep` days."""
-        return [row[0] for row in self._rows(database, "ring", keep=keep)]
+        return [row[0] for row in self._rows(database, "expired_days", keep=keep)]
 
     def truncate_history_day(self, database: Database, day: int) -> bool:
         """Truncate a day of the ring if it holds anything; raises LockNotAvailable rather than wait for a pg_dump."""
-        return bool(self._rows(database, "empty_day", day=day)[0][0])
+        return bool(self._rows(database, "truncate_history_day", day=day)[0][0])
 
     def listen(self, database: Database) -> None:
         """Hear of jobs enqueued while the node is idle."""

@@ -35,7 +35,7 @@ SELECT tick, array_agg(DISTINCT job) FROM ticked GROUP BY tick HAVING count(DIST
 UNION ALL
 SELECT NULL, array_agg(id) FROM qworker.job WHERE task LIKE '%ticks' AND state = 'failed' HAVING count(*) > 0
 """
-NODES = "SELECT id, name, seen_at FROM qworker.node"
+NODES = "SELECT id, name, heartbeat_at FROM qworker.node"
 #: What the counter says, and what it has to say.
 COUNTED = "SELECT (SELECT sum(number) FROM counter), (SELECT count(*) FROM expected WHERE task LIKE '%counts')"
 

@@ -76,7 +76,7 @@ def unknown(module_cluster: Cluster) -> Unknown:
         late = quick.enqueue()
         until(lambda: waiting_claims(cluster) == 1)
         os.kill(idle, signal.SIGKILL)
-        node.await_event("worker.buried", worker_pid=idle)
+        node.await_event("worker.jobs_recovered", worker_pid=idle)
         conn.rollback()
         until(lambda: late.refresh().state is JobState.RUNNING, what="the commit of the dead worker's claim")
         assert not cluster.notes("start", job=late.id)
@@ -138,7 +138,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belo
         fatal = suicide.using(conn).enqueue()
         after = quick.using(conn).enqueue_many([()] * 100, ids=True)
     places = dict(cluster.query("SELECT id, seq FROM qworker.job"))
-    node.await_event("worker.buried")
+    node.await_event("worker.jobs_recovered")
     cluster.await_notes("boot", order="hang")
 
     started = {int(note["job"]) for note in cluster.notes("start")}
@@ -174,7 +174,7 @@ def test_a_job_that_kills_three_workers_fails_with_the_cause_and_twenty_beside_i
     assert [error["cause"] for error in failed.errors] == ["signal:KILL"] * 3
     assert "died" in failed.errors[-1]["message"]
     until(lambda: cluster.value("SELECT count(*) FROM qworker.job_history") == 20)
-    assert cluster.query("SELECT DISTINCT attempt, crashes, losses FROM qworker.job_history") == [(1, 0, 0)]
+    assert cluster.query("SELECT DISTINCT attempt, crashes, node_losses FROM qworker.job_history") == [(1, 0, 0)]
     assert sorted(int(note["job"]) for note in cluster.notes("start") if note["task"] == "quick") == beside
 
 
@@ -185,7 +185,7 @@ def test_a_worker_killed_during_its_claim_takes_no_job_with_it(cluster: Cluster)
         until(lambda: waiting_claims(cluster) == 1)
         (worker,) = node.children("worker")
         os.kill(worker, signal.SIGKILL)
-        node.await_event("worker.buried", worker_pid=worker)
+        node.await_event("worker.jobs_recovered", worker_pid=worker)
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s"
         until(lambda: not cluster.value(sessions, f"%.{worker}.%"), what="the end of the dead worker's sessions")
         conn.rollback()

@@ -18,7 +18,7 @@ def test_closed_standard_descriptors_are_nowhere_and_nothing_of_ours(cluster: Cl
 def test_a_node_with_too_few_files_does_not_start(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", through=["sh", "-c", 'ulimit -n 16; exec "$@"', "sh"])
     assert node.wait() == 78
-    (event,) = node.events("configuration.refused")
+    (event,) = node.events("configuration.invalid")
     assert "limit of open files is 16" in event["error"]
     assert cluster.value("SELECT count(*) FROM qworker.node") == 0
 

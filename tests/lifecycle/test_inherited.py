@@ -157,7 +157,7 @@ def test_a_node_refuses_to_start_with_a_connection_to_a_database_and_names_the_l
     line = write(cluster.folder, LEFT_OPEN[client])
     node = start(cluster)
     assert node.wait() == 78
-    errors = [str(event["error"]) for event in node.events("configuration.refused")]
+    errors = [str(event["error"]) for event in node.events("configuration.invalid")]
     assert any(f"PostgreSQL{peer} open, opened in {cluster.folder}/mall.py, line {line} with {client}" in error
                for error in errors for peer in ("", f" at {address(cluster)}"))  # fmt: skip
     assert all("--allow-open-connections" in error for error in errors)
@@ -239,7 +239,7 @@ def test_a_database_behind_a_unix_socket_is_known_by_its_path(cluster: Cluster) 
         server.listen()
         node = start(cluster)
         assert node.wait() == 78
-    (event,) = node.events("configuration.refused")
+    (event,) = node.events("configuration.invalid")
     assert f"PostgreSQL at {path} open" in event["error"]
 
 

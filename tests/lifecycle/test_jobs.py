@@ -74,7 +74,7 @@ def test_jobs_start_in_the_order_of_queues_then_priority_then_age(cluster: Clust
         ("default", 9), ("critical", 9),
     ]  # fmt: skip
     jobs = [shop.quick.options(queue=queue, priority=priority).enqueue() for queue, priority in placed]
-    node = cluster.start("--processes", "1", "--queues", "critical,default", "--drain", *SOONER, **PATIENT)
+    node = cluster.start("--processes", "1", "--queues", "critical,default", "--burst", *SOONER, **PATIENT)
     assert node.wait() == 0
     order = [int(note["job"]) for note in cluster.notes("start")]
     assert [jobs.index(job) for number in order for job in jobs if job.id == number] == [4, 2, 7, 1, 0, 3, 6]
@@ -144,15 +144,17 @@ def test_many_queues_are_worked_off_by_one_node(cluster: Cluster) -> None:
 def test_a_job_of_an_unknown_task_comes_again_ever_later_uncharged(node: Node, module_cluster: Cluster) -> None:
     job_id = module_cluster.value("SELECT qworker.enqueue('nobody.knows', '[1]')")
     seen = (
-        "SELECT state::text, attempt, bounces, crashes, errors, round(extract(epoch FROM run_at - clock_timestamp()))"
+        "SELECT state::text, attempt, unknown_task_count, crashes, errors, round(extract(epoch FROM run_at - clock_timestamp()))"
         "  FROM qworker.job WHERE id = %s"
     )
-    for bounces, delay in ((1, 5), (2, 10), (3, 20)):
-        until(lambda expected=bounces: module_cluster.query(seen, job_id)[0][2] == expected, SOON)  # type: ignore[misc]
+    for unknown_task_count, delay in ((1, 5), (2, 10), (3, 20)):
+        until(lambda expected=unknown_task_count: module_cluster.query(seen, job_id)[0][2] == expected, SOON)  # type: ignore[misc]
         state, attempt, _, crashes, errors, again_in = module_cluster.query(seen, job_id)[0]
         assert (state, attempt, crashes, errors) == ("scheduled", 0, 0, None)
         assert delay - 2 <= again_in <= delay
-        module_cluster.query("UPDATE qworker.job SET run_at = clock_timestamp() WHERE id = %s AND bounces < 3", job_id)
+        module_cluster.query(
+            "UPDATE qworker.job SET run_at = clock_timestamp() WHERE id = %s AND unknown_task_count < 3", job_id
+        )
     told = node.await_event("job.unknown_task", count=3, job=job_id)
     assert (told["level"], told["task"], told["again_in"]) == ("warning", "nobody.knows", 20)
 

@@ -37,7 +37,7 @@ def victims(module_cluster: Cluster) -> Iterator[Victims]:
         # A row that is deleted by hand is no proof of a death: whoever serves that queue could take the job too early.
         queues = [victim.queue for name, victim in found.items() if name not in DECLARED_DEAD]
         module_cluster.start(
-            "--processes", "4", "--lease", str(LEASE), "--queues", ",".join(queues), QWORKER_APP=HOSTILE
+            "--processes", "4", "--lease-timeout", str(LEASE), "--queues", ",".join(queues), QWORKER_APP=HOSTILE
         ).await_ready()
         for victim in found.values():
             victim.strike()

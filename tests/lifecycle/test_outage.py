@@ -60,8 +60,8 @@ def test_a_node_that_starts_without_its_database_waits_for_it(own: Cluster, serv
     job = quick.enqueue()
     server.stop()
     node = own.start("--processes", "1")
-    node.await_event("database.away", role="scheduler")
-    node.await_event("database.away", role="worker")
+    node.await_event("database.disconnected", role="scheduler")
+    node.await_event("database.disconnected", role="worker")
     server.start()
     node.await_ready()
     assert reached(job).state is JobState.COMPLETED
@@ -72,8 +72,8 @@ def test_a_node_that_starts_without_its_database_waits_for_it(own: Cluster, serv
 def test_a_node_that_waits_for_its_database_can_be_stopped(own: Cluster, server: EmbeddedPostgres) -> None:
     server.stop()
     node = own.start("--processes", "1")
-    node.await_event("database.away", role="scheduler")
-    node.await_event("database.away", role="worker")
+    node.await_event("database.disconnected", role="scheduler")
+    node.await_event("database.disconnected", role="worker")
     node.signal(signal.SIGTERM)
     assert node.wait(5) == 0
     assert node.members() == []
@@ -86,7 +86,7 @@ def test_a_database_without_the_schema_ends_a_node_that_has_waited_for_it(
         conn.execute("CREATE DATABASE bare")
     server.stop()
     node = own.start("--processes", "1", dsn=server.dsn.rpartition("/")[0] + "/bare")
-    node.await_event("database.away", role="scheduler")
+    node.await_event("database.disconnected", role="scheduler")
     server.start()
     assert node.wait() == 78
     assert "qworker db migrate" in node.log.read_text()
@@ -101,9 +101,9 @@ def test_a_running_job_does_not_notice_a_restart(
     job = held.enqueue(str(tmp_path / "go"))
     own.await_notes("start", job=job.id)
     end(server)
-    node.await_event("database.away", role="scheduler")
+    node.await_event("database.disconnected", role="scheduler")
     server.start()
-    node.await_event("database.back", role="scheduler")
+    node.await_event("database.reconnected", role="scheduler")
     later = quick.enqueue()
     assert reached(later).state is JobState.COMPLETED
     (tmp_path / "go").touch()
@@ -123,7 +123,7 @@ def test_a_job_that_ends_while_the_database_is_away_is_settled_when_it_is_back(
     server.kill()
     (tmp_path / "go").touch()
     own.await_notes("end", job=job.id)
-    node.await_event("database.away", role="worker")
+    node.await_event("database.disconnected", role="worker")
     server.start()
     assert reached(job).state is JobState.COMPLETED
     assert len(own.notes("start", job=job.id)) == 1
@@ -159,7 +159,7 @@ def test_a_proxy_that_has_lost_its_server_is_left_and_the_running_job_is_not_cha
         ] * 2
         assert len(own.notes("start")) == 3
         assert "no answer for 3.75 s" in node.await_event("claim.error")["error"]
-        assert "no answer for 3.75 s" in node.await_event("clerk.error")["error"]
+        assert "no answer for 3.75 s" in node.await_event("acknowledge.error")["error"]
         assert node.events("child.died") == []
         assert node.stop() == 0
 
@@ -189,10 +189,10 @@ def test_a_server_without_a_free_connection_is_waited_for(
         (tmp_path / "go").touch()
         own.await_notes("end", job=job.id)
         for role in ("scheduler", "worker"):
-            node.await_event("database.away", role=role)
-        assert "too many clients" in node.await_event("database.away")["error"]
+            node.await_event("database.disconnected", role=role)
+        assert "too many clients" in node.await_event("database.disconnected")["error"]
         starting = own.start("--processes", "1")
-        starting.await_event("database.away")
+        starting.await_event("database.disconnected")
     done = reached(job)
     assert (done.state, done.attempt, done.crashes) == (JobState.COMPLETED, 1, 0)
     starting.await_ready()
@@ -205,6 +205,6 @@ def test_a_drain_without_the_database_ends_in_time_and_leaves_what_it_cannot_set
     node, job = leaving
     assert node.wait() == 0
     assert node.members() == []
-    node.await_event("worker.unsettled")
+    node.await_event("worker.unacknowledged")
     # Others run it again after the lease; that it was done nobody could be told.
     assert job.refresh().state is JobState.RUNNING

@@ -78,7 +78,7 @@ def test_jobs_are_enqueued_in_every_way(app: App, node: Node) -> None:
     ids = task.enqueue_many([(4,), (5,)], ids=True)
     assert [job.wait(10) for job in jobs] == [1, 2, 3]
     assert [app.job(id_).wait(10) for id_ in ids] == [4, 5]
-    assert node.events("scheduler.deaf")
+    assert node.events("scheduler.notifications_unavailable")
 
 
 @pytest.mark.usefixtures("node")
@@ -104,16 +104,16 @@ def test_a_way_past_it_for_the_scheduler_brings_notifications(cluster: Cluster) 
         node = cluster.start(
             "--processes", "1", dsn=pgbouncer.dsn, QWORKER_DIRECT_DSN=cluster.database.dsn
         ).await_ready()
-        until(lambda: cluster.value("SELECT count(*) FROM qworker.sleeper") == 1, what=node.tail)
+        until(lambda: cluster.value("SELECT count(*) FROM qworker.idle_node") == 1, what=node.tail)
         waits = []
         for _ in range(5):
             enqueued_at = monotonic()
             job = quick.enqueue()
             (note,) = cluster.await_notes("start", job=job.id)
             waits.append(float(note["at"]) - enqueued_at)
-            until(lambda: cluster.value("SELECT count(*) FROM qworker.sleeper") == 1)
+            until(lambda: cluster.value("SELECT count(*) FROM qworker.idle_node") == 1)
         assert sorted(waits)[1] < 0.1, "by looks alone it would be half a second"
-        assert node.events("scheduler.deaf") == []
+        assert node.events("scheduler.notifications_unavailable") == []
         assert node.stop() == 0
 
 

@@ -85,8 +85,8 @@ def test_a_deploy_under_load_costs_no_attempt_and_runs_nothing_twice(cluster: Cl
         old = new
         cluster.await_notes("end", min(ended + 30, len(short)))
     until(lambda: cluster.value("SELECT count(*) FROM qworker.job") == 0, 20, what=cluster.tail)
-    charged = "SELECT id, state, attempt, crashes, losses, errors FROM qworker.job_history"
-    unlike = f"{charged} WHERE (state, attempt, crashes, losses) <> ('completed', 1, 0, 0) OR errors IS NOT NULL"
+    charged = "SELECT id, state, attempt, crashes, node_losses, errors FROM qworker.job_history"
+    unlike = f"{charged} WHERE (state, attempt, crashes, node_losses) <> ('completed', 1, 0, 0) OR errors IS NOT NULL"
     assert cluster.query(unlike) == []
     assert cluster.value("SELECT count(*) FROM qworker.job_history") == len(long) + len(short)
     started = [int(note["job"]) for note in cluster.notes("start")]

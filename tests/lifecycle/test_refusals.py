@@ -85,10 +85,14 @@ def test_what_has_ended_while_the_database_refuses_is_written_when_it_takes_it(
     refusal = EVERYTHING[kind]
     with refused(cluster, refusal):
         (cluster.folder / "go").touch()
-        until(lambda: any(refusal.said in event["error"] for event in node.events("clerk.error")), 10, what=node.tail)
+        until(
+            lambda: any(refusal.said in event["error"] for event in node.events("acknowledge.error")),
+            10,
+            what=node.tail,
+        )
         cluster.await_notes("end", 2)
         before = len(node.events())
-        node.await_event("clerk.error", count=len(node.events("clerk.error")) + 3)
+        node.await_event("acknowledge.error", count=len(node.events("acknowledge.error")) + 3)
         assert len(node.events()) - before < 100, "it is said again and again, but not without end"
     for job in running:
         done = reached(job)
@@ -112,7 +116,7 @@ def test_a_job_whose_end_a_trigger_refuses_holds_up_no_other(node: Node, cluster
         ids = quick.using(conn).enqueue_many([()] * 50, ids=True)
         conn.execute(trigger("RAISE 'not this one'", "DELETE", f"WHEN (OLD.id = {ids[20]})").encode())
     until(lambda: cluster.value("SELECT count(*) FROM qworker.job_history") == 49, 15, what=node.tail)
-    assert node.await_event("clerk.error", jobs=1)["error"].startswith("not this one")
+    assert node.await_event("acknowledge.error", jobs=1)["error"].startswith("not this one")
     cluster.query(RELENT)
     until(lambda: cluster.value("SELECT count(*) FROM qworker.job_history") == 50, 15, what=node.tail)
     assert len(cluster.notes("start")) == 50
@@ -145,10 +149,10 @@ NONSENSE = {
     "errors": 'errors = \'{"no": "list"}\'',
     "attempt": "attempt = -5",
     "attempts without end": "attempt = 2147483647",
-    "crashes": "crashes = 32767, losses = 32767",
+    "crashes": "crashes = 32767, node_losses = 32767",
     "flags": "flags = 2",
     "tags": "tags = ARRAY[NULL, '']",
-    "bounces": "bounces = 32767",
+    "unknown_task_count": "unknown_task_count = 32767",
     "enqueued in the future": "enqueued_at = 'infinity'",
     "expires": "expires_at = '-infinity'",
 }

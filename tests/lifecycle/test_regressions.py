@@ -26,7 +26,10 @@ def test_a_timeout_while_the_database_is_away_counts_all_the_same(tmp_path: Path
             job = short_nap.enqueue(60)
             cluster.await_notes("start", job=job.id)
             server.stop()
-            until(lambda: any(e["away_for"] > LONG for e in node.events("database.away", role="scheduler")), LONG + 10)
+            until(
+                lambda: any(e["away_for"] > LONG for e in node.events("database.disconnected", role="scheduler")),
+                LONG + 10,
+            )
             server.start()
             assert reached(job).state is JobState.FAILED
             assert [error["cause"] for error in job.refresh().errors] == ["timeout"]

@@ -78,7 +78,7 @@ def test_nothing_is_reported_of_what_has_not_failed(module_cluster: Cluster, nod
 
 def test_a_hook_that_hangs_holds_up_neither_jobs_nor_the_lease_nor_the_end(cluster: Cluster, tmp_path: Path) -> None:
     stuck = {"QWORKER_TEST_STUCK_HOOK": str(tmp_path / "never")}
-    node = cluster.start("--processes", "1", *SOONER, "--lease", "5", **APP, **stuck).await_ready()
+    node = cluster.start("--processes", "1", *SOONER, "--lease-timeout", "5", **APP, **stuck).await_ready()
     crashing = handlers.dies.enqueue("SIGKILL")
     assert reached(crashing).state is JobState.COMPLETED
     cluster.await_notes("reported", job=crashing.id)  # from the scheduler, which renews the lease
@@ -94,12 +94,12 @@ def test_a_hook_that_hangs_holds_up_neither_jobs_nor_the_lease_nor_the_end(clust
 
 
 def test_the_job_of_a_lost_node_is_reported_by_the_node_that_frees_it(cluster: Cluster, tmp_path: Path) -> None:
-    lost = cluster.start("--processes", "1", "--lease", "5", **APP).await_ready()
+    lost = cluster.start("--processes", "1", "--lease-timeout", "5", **APP).await_ready()
     job = handlers.held.options(retry=Retry(1)).enqueue(str(tmp_path / "go"))
     cluster.await_notes("start", job=job.id)
     for pid in lost.members():
         os.kill(pid, signal.SIGKILL)
-    other = cluster.start("--processes", "1", "--lease", "5", **APP).await_ready()
+    other = cluster.start("--processes", "1", "--lease-timeout", "5", **APP).await_ready()
     (hooked,) = cluster.await_notes("reported", timeout=30, job=job.id)
     assert (hooked["cause"], hooked["pid"], hooked["args"]) == (
         "node-lost",

@@ -17,7 +17,7 @@ from tests.waiting import until
 
 #: The token of another claim.
 OTHER = 42
-ROW = "SELECT state::text, token, node, attempt, crashes, losses, errors, run_at FROM qworker.job WHERE id = %s"
+ROW = "SELECT state::text, token, node, attempt, crashes, node_losses, errors, run_at FROM qworker.job WHERE id = %s"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_death_of_a_worker_whose_claim_is_over_changes_nothing(
     before = module_cluster.query(ROW, job.id)
     (tmp_path / "go").touch()
     died = node.await_event("child.died", job=job.id)
-    node.await_event("worker.buried", worker_pid=died["child_pid"])
+    node.await_event("worker.jobs_recovered", worker_pid=died["child_pid"])
     assert module_cluster.query(ROW, job.id) == before
     assert shop.answer.enqueue("next").wait(SOON) == "next"
 
@@ -135,12 +135,12 @@ def test_a_dead_workers_job_that_somebody_has_locked_holds_up_nothing_but_itself
     assert delayed.run_at is not None
     assert (after.claimed_at - delayed.run_at).total_seconds() < 1
     assert job.refresh().state is JobState.RUNNING
-    assert not node.events("worker.buried", worker_pid=died["child_pid"])
+    assert not node.events("worker.jobs_recovered", worker_pid=died["child_pid"])
     stranger.rollback()
     after = reached(job)
     assert (after.state, after.attempt, after.crashes) == (JobState.COMPLETED, 2, 1)
     assert len(module_cluster.notes("start", job=job.id)) == 2
-    node.await_event("worker.buried", worker_pid=died["child_pid"])
+    node.await_event("worker.jobs_recovered", worker_pid=died["child_pid"])
 
 
 def test_a_finished_job_that_somebody_has_locked_is_not_repeated_when_its_worker_dies(

@@ -34,7 +34,7 @@ def test_drain_ends_the_node_when_the_queues_are_empty(cluster: Cluster) -> None
     jobs = [shop.quick.enqueue() for _ in range(50)]
     jobs += [shop.flaky.enqueue(1), shop.nap.enqueue(0.5)]
     delayed, elsewhere = shop.quick.options(delay=60).enqueue(), shop.quick.options(queue="elsewhere").enqueue()
-    assert cluster.start("--processes", "2", "--drain", *SOONER).wait() == 0
+    assert cluster.start("--processes", "2", "--burst", *SOONER).wait() == 0
     assert {job.refresh().state for job in jobs} == {JobState.COMPLETED}
     assert (delayed.refresh().state, elsewhere.refresh().state) == (JobState.SCHEDULED, JobState.AVAILABLE)
     assert cluster.value("SELECT count(*) FROM qworker.node") == 0
@@ -43,7 +43,7 @@ def test_drain_ends_the_node_when_the_queues_are_empty(cluster: Cluster) -> None
 @pytest.mark.parametrize(("limit", "value"), [("max-jobs-per-worker", "5"), ("max-rss", "16")])
 def test_a_worker_is_replaced_and_no_job_is_lost(cluster: Cluster, limit: str, value: str) -> None:
     jobs = [shop.quick.enqueue() for _ in range(30)]
-    node = cluster.start("--processes", "2", "--drain", *SOONER, f"--{limit}", value)
+    node = cluster.start("--processes", "2", "--burst", *SOONER, f"--{limit}", value)
     assert node.wait() == 0
     assert cluster.query(ENDED) == [(30, 30, 1)]
     assert {note["job"] for note in cluster.notes("start")} == {str(job.id) for job in jobs}
@@ -78,7 +78,7 @@ def test_inline_runs_jobs_in_one_process(cluster: Cluster) -> None:
     assert cluster.value("SELECT count(*) FROM qworker.node") == 0
 
 
-@pytest.mark.parametrize(("switches", "done"), [(("--drain",), 20), (("--max-jobs", "7"), 7)])
+@pytest.mark.parametrize(("switches", "done"), [(("--burst",), 20), (("--max-jobs", "7"), 7)])
 def test_inline_ends_by_itself_as_well(cluster: Cluster, switches: tuple[str, ...], done: int) -> None:
     shop.noop.enqueue_many((number,) for number in range(20))
     assert cluster.start("--inline", *SOONER, *switches).wait() == 0
@@ -98,7 +98,7 @@ def test_inline_ends_no_job_by_its_timeout(cluster: Cluster) -> None:
 def test_a_drain_that_has_put_back_unknown_tasks_does_not_end_with_0(cluster: Cluster, switch: tuple[str, ...]) -> None:
     shop.quick.enqueue()
     unknown = cluster.value("SELECT qworker.enqueue('of.another.release')")
-    node = cluster.start("--drain", *SOONER, *switch)
+    node = cluster.start("--burst", *SOONER, *switch)
     assert node.wait() == 1
     assert node.events("job.unknown_task", job=unknown)
     assert cluster.query("SELECT state::text FROM qworker.job") == [("scheduled",)]

@@ -42,7 +42,7 @@ class Victim:
         self.queue = name.replace(" ", "_")
         self.orders = Orders(cluster.folder / f"orders-{self.queue}")
         self.node: Node = cluster.start(
-            "--processes", "1", "--lease", str(fault.lease), "--queues", f"{self.queue},{self.queue}_own",
+            "--processes", "1", "--lease-timeout", str(fault.lease), "--queues", f"{self.queue},{self.queue}_own",
             dsn=proxy.dsn, QWORKER_APP=HOSTILE, QWORKER_TEST_BOOT=str(self.orders.path),
         )  # fmt: skip
         #: When the fault struck (monotonic).

@@ -24,9 +24,9 @@ GONE = 100_000
 FILL = """
 INSERT INTO qworker.node (id, name, version, queues, processes, lease)
 SELECT id, 'node ' || id, '1', '{default,other}', 2, 10 FROM generate_series(1, 3) AS id;
-INSERT INTO qworker.sleeper VALUES (1, '{default,other}');
+INSERT INTO qworker.idle_node VALUES (1, '{default,other}');
 
-INSERT INTO qworker.job (id, seq, token, node, claimed_at, cancel_at, state, attempt, flags, queue, task)
+INSERT INTO qworker.job (id, seq, token, node, claimed_at, cancel_requested_at, state, attempt, flags, queue, task)
 SELECT id, 100000 + id, CASE WHEN id <= 256 THEN 7777777777777777777 ELSE id END,
        CASE WHEN id <= 1000 THEN 1 ELSE 2 END, now(), CASE WHEN id % 100 = 0 THEN now() END, 'running', 1, 1,
        'default', 'noop'
@@ -42,7 +42,7 @@ SELECT id, 100000 + id, now() + make_interval(secs => CASE WHEN id <= 4100 THEN 
        'default', 'noop'
   FROM generate_series(4001, 24000) AS id;
 
-INSERT INTO qworker.job (id, seq, cancel_at, expires_at, state, priority, flags, queue, task)
+INSERT INTO qworker.job (id, seq, cancel_requested_at, expires_at, state, priority, flags, queue, task)
 SELECT id, 100000 + id, CASE WHEN id > 123990 THEN now() END,
        CASE WHEN id % 10 = 0 THEN now() + CASE WHEN id > 123000 THEN interval '-1 s' ELSE interval '1 d' END END,
        'available', id / 2 % 10, CASE id WHEN 24001 THEN 1 ELSE 0 END,
@@ -55,8 +55,8 @@ INSERT INTO qworker.unique_key (scope, key, job_id)
 SELECT 'noop', 'key ' || id, id FROM (SELECT generate_series(1, 1000) UNION ALL SELECT 24001) AS holder (id);
 
 INSERT INTO qworker.job_history (
-    id, token, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args)
-SELECT -id, 7777777777777777777, now(), now(), 'completed', 1, qworker.ring_day(now()), 5, 0, 0, 0,
+    id, token, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args)
+SELECT -id, 7777777777777777777, now(), now(), 'completed', 1, qworker.history_day(now()), 5, 0, 0, 0,
        'default', 'noop', '{}'
   FROM generate_series(1, 20000) AS id;
 """
@@ -64,10 +64,10 @@ SELECT -id, 7777777777777777777, now(), now(), 'completed', 1, qworker.ring_day(
 # 100,000 jobs, all cancelled while there was a time for them to be over, are claimed and done, on either node; and as
 # many come and go that were scheduled or had failed. Their keys go as well; a node has beaten, and slept and woken.
 CHURN = """
-INSERT INTO qworker.job (id, seq, cancel_at, expires_at, priority, task)
+INSERT INTO qworker.job (id, seq, cancel_requested_at, expires_at, priority, task)
 SELECT 200000 + n, n, now() - interval '1 h', now() - interval '1 h', 0, 'gone' FROM generate_series(1, 100000) AS n;
 UPDATE qworker.job
-   SET state = 'running', node = 1 + id % 2, token = seq, claimed_at = cancel_at, cancel_at = NULL, expires_at = NULL
+   SET state = 'running', node = 1 + id % 2, token = seq, claimed_at = cancel_requested_at, cancel_requested_at = NULL, expires_at = NULL
  WHERE task = 'gone';
 INSERT INTO qworker.job (id, seq, run_at, failed_at, state, task)
 SELECT 300000 + n, n, now() - interval '1 h', now() - interval '60 d',
@@ -87,8 +87,8 @@ BEGIN
     FOR change IN 1..10000 LOOP -- three hours; by its place: any other way leads over all that is dead
         UPDATE qworker.node SET beat = beat + 1 WHERE ctid = place RETURNING ctid INTO place;
         IF change % 10 = 0 THEN
-            DELETE FROM qworker.sleeper;
-            INSERT INTO qworker.sleeper VALUES (1, '{default,other}');
+            DELETE FROM qworker.idle_node;
+            INSERT INTO qworker.idle_node VALUES (1, '{default,other}');
         END IF;
     END LOOP;
 END
@@ -104,7 +104,7 @@ INSERT INTO qworker.unique_key (scope, key, job_id) SELECT 'done', n, n FROM gen
 DELETE FROM qworker.unique_key;
 """
 
-VACUUM = "VACUUM (ANALYZE) qworker.job, qworker.job_history, qworker.unique_key, qworker.node, qworker.sleeper"
+VACUUM = "VACUUM (ANALYZE) qworker.job, qworker.job_history, qworker.unique_key, qworker.node, qworker.idle_node"
 
 # No statistics but those that a test makes.
 ALONE = """

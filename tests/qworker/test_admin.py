@@ -57,7 +57,7 @@ def test_a_few_failed_jobs_are_found_without_walking_over_all_others(
     app: App, send: Task[..., None], query: Query
 ) -> None:
     query(
-        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses,"
+        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses,"
         " flags, queue, task, args) SELECT n, now(), now(), 'completed', 1, n % 32, 5, 0, 0, 0, 'q', 't', '{}'"
         " FROM generate_series(1000000, 1010000) AS n RETURNING 1"
     )
@@ -118,7 +118,7 @@ def test_nodes_are_shown_as_their_last_beat_left_them(app: App, query: Query) ->
     query(
         "WITH n AS (INSERT INTO qworker.node (name, version, queues, processes, lease, state)"
         " VALUES ('host:1', '0.1', '{a,b}', 8, 30, '{\"cron\": []}') RETURNING id, queues)"
-        " INSERT INTO qworker.sleeper SELECT * FROM n RETURNING 1"
+        " INSERT INTO qworker.idle_node SELECT * FROM n RETURNING 1"
     )
     (node,) = app.admin.nodes()
     assert (node.name, node.version, node.queues, node.worker_count, node.lease_seconds, node.idle, node.state) == (

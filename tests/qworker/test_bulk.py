@@ -46,7 +46,7 @@ def test_a_sleeping_node_is_woken_by_jobs_and_not_by_none(send: Task[..., None],
     ear.execute(
         "INSERT INTO qworker.node (id, lease, processes, name, version, queues) VALUES (1, 9, 1, 'n', '1', '{}')"
     )
-    ear.execute("INSERT INTO qworker.sleeper VALUES (1, ARRAY['emails'])")
+    ear.execute("INSERT INTO qworker.idle_node VALUES (1, ARRAY['emails'])")
     ear.execute("LISTEN qworker")
     task = send if own else send.using(database.connect())
     task.enqueue_many([])

@@ -142,7 +142,7 @@ def test_an_acknowledgement_moves_jobs_to_the_day_of_the_ring_on_which_they_ende
 )  # fmt: skip
 def test_a_day_of_the_ring_begins_at_midnight_utc(claimer: Claimer, moment: str, day: int) -> None:
     claimer.conn.execute("SET timezone = 'Pacific/Auckland'")
-    assert claimer.conn.execute("SELECT qworker.ring_day(%s)", (moment,)).fetchone() == (day,)
+    assert claimer.conn.execute("SELECT qworker.history_day(%s)", (moment,)).fetchone() == (day,)
 
 
 def test_what_was_handed_back_keeps_its_place_and_its_attempts(claimer: Claimer) -> None:
@@ -170,12 +170,19 @@ def test_a_retry_is_scheduled_and_remembers_the_error(claimer: Claimer) -> None:
 
 def test_a_snooze_gives_the_attempt_back_and_counts_bounces(claimer: Claimer) -> None:
     (job,) = claimer.insert()
-    for bounces in (0, 1):
+    for unknown_task_count in (0, 1):
         claimer.conn.execute("UPDATE qworker.job SET state = 'available'")
         claimer.claim(1)
-        assert claimer.statements.snooze(claimer.conn, TOKEN, job, delay=60, unknown_task=bool(bounces)) == [job]
+        assert claimer.statements.snooze(claimer.conn, TOKEN, job, delay=60, unknown_task=bool(unknown_task_count)) == [
+            job
+        ]
         row = claimer.row(job)
-        assert (row["state"], row["attempt"], row["bounces"], row["errors"]) == ("scheduled", 0, bounces, None)
+        assert (row["state"], row["attempt"], row["unknown_task_count"], row["errors"]) == (
+            "scheduled",
+            0,
+            unknown_task_count,
+            None,
+        )
 
 
 @pytest.mark.parametrize("hook", [True, False])

@@ -202,7 +202,7 @@ def test_a_failed_job_runs_again_as_if_it_were_new(add: Task[..., None], hand: H
     job = add.enqueue()
     assert not job.retry()
     hand.fail(claimed(hand), message="no luck")
-    query("UPDATE qworker.job SET crashes = 3, losses = 2, attempt = 3 RETURNING 1")
+    query("UPDATE qworker.job SET crashes = 3, node_losses = 2, attempt = 3 RETURNING 1")
     assert job.retry()
     seen = job.refresh()
     assert (seen.state, seen.attempt, seen.crashes, seen.node_losses, seen.finished_at) == (

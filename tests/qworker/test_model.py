@@ -59,7 +59,7 @@ class Known:
     state: str = "available"
     attempt: int = 0
     crashes: int = 0
-    losses: int = 0
+    node_losses: int = 0
     token: int | None = None
     node: int | None = None
     #: Whether somebody wants it cancelled.
@@ -112,10 +112,10 @@ class Known:
         self.free("available")
 
     def lose(self) -> None:
-        self.losses += 1
+        self.node_losses += 1
         self.attempt -= 1
         self.free("available")
-        if self.losses >= MAX_LOSSES:
+        if self.node_losses >= MAX_LOSSES:
             self.end("failed")
 
 
@@ -363,7 +363,7 @@ class Machine(RuleBasedStateMachine):
             job.end("discarded")
         else:
             job.free("available")
-            job.attempt = job.crashes = job.losses = 0
+            job.attempt = job.crashes = job.node_losses = 0
             job.place = None
 
     # What is always so
@@ -372,15 +372,15 @@ class Machine(RuleBasedStateMachine):
     def every_job_is_where_the_model_says(self) -> None:
         """Each once, with its claim, its counts and its place; a new place is behind all that were drawn before."""
         rows = self.conn.execute(
-            "SELECT id, state::text, attempt, crashes, losses, token, node, cancel_at IS NOT NULL, seq FROM qworker.job"
+            "SELECT id, state::text, attempt, crashes, node_losses, token, node, cancel_requested_at IS NOT NULL, seq FROM qworker.job"
             " UNION ALL"
-            " SELECT id, state::text, attempt, crashes, losses, NULL, NULL, NULL, NULL FROM qworker.job_history"
+            " SELECT id, state::text, attempt, crashes, node_losses, NULL, NULL, NULL, NULL FROM qworker.job_history"
         ).fetchall()
         assert sorted(row[0] for row in rows) == sorted(self.jobs)
         drawn = self.last_place
-        for id_, state, attempt, crashes, losses, token, node, cancelled, seq in rows:
+        for id_, state, attempt, crashes, node_losses, token, node, cancelled, seq in rows:
             job = self.jobs[id_]
-            assert (state, attempt, crashes, losses) == (job.state, job.attempt, job.crashes, job.losses)
+            assert (state, attempt, crashes, node_losses) == (job.state, job.attempt, job.crashes, job.node_losses)
             assert (token, node) == (job.token, job.node)
             if state in {"available", "scheduled", "running"}:
                 assert cancelled == job.cancelled

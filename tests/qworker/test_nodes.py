@@ -110,7 +110,9 @@ def test_a_look_shows_what_there_is_to_do(claimer: Claimer, nodes: Nodes) -> Non
     schedule(claimer, 60)
     running = claimer.insert()
     claimer.claim(1)
-    claimer.conn.execute("UPDATE qworker.job SET node = %s, cancel_at = now() WHERE state = 'running'", (here,))
+    claimer.conn.execute(
+        "UPDATE qworker.job SET node = %s, cancel_requested_at = now() WHERE state = 'running'", (here,)
+    )
     claimer.insert(1)
     claimer.insert(1, "elsewhere")
     sight = see(claimer, here)
@@ -231,7 +233,7 @@ def test_a_look_tells_of_claims_that_are_out_and_of_what_is_rare_when_asked(clai
     assert see(claimer, here).dead_nodes == []
 
 
-@pytest.mark.parametrize("column", ["expires_at", "cancel_at"])
+@pytest.mark.parametrize("column", ["expires_at", "cancel_requested_at"])
 def test_a_sweep_sees_what_is_to_be_ended(claimer: Claimer, nodes: Nodes, column: str) -> None:
     here = register(claimer, nodes)
     claimer.insert()
@@ -244,12 +246,12 @@ def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_ofte
     claimer: Claimer, nodes: Nodes
 ) -> None:
     (job,) = claimer.insert()
-    for losses in (1, 2, 3):
+    for node_losses in (1, 2, 3):
         claimer.claim(1)
         assert len(nodes.rescue(claimer.conn, 1, 3)) == 1
         row = claimer.row(job)
-        assert (row["state"], row["attempt"], row["losses"], row["token"]) == (
-            "available" if losses < 3 else "failed", 0, losses, None,
+        assert (row["state"], row["attempt"], row["node_losses"], row["token"]) == (
+            "available" if node_losses < 3 else "failed", 0, node_losses, None,
         )  # fmt: skip
         assert row["errors"][-1]["cause"] == "node-lost"
 
@@ -263,14 +265,14 @@ def test_a_job_that_was_lost_too_often_fails_as_others_do(
     (job,) = claimer.insert()
     claimer.conn.execute("UPDATE qworker.job SET flags = 1")
     claimer.conn.execute("INSERT INTO qworker.unique_key VALUES ('noop', 'k', %s)", (job,))
-    for losses in (1, 2):
+    for node_losses in (1, 2):
         claimer.claim(1)
         assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(1,)]
         if own:
             assert len(nodes.record_node_loss(claimer.conn, TOKEN, job, 2, '{"cause": "lease"}', hooks)) == 1
         else:
             assert len(nodes.rescue(claimer.conn, 1, 2, hooks)) == 1
-        assert claimer.row(job)["losses"] == losses
+        assert claimer.row(job)["node_losses"] == node_losses
     assert (claimer.row(job)["state"], claimer.row(job)["flags"]) == ("failed", 0)
     assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(0,)]
     found = claimer.claim(10)
@@ -296,7 +298,7 @@ def test_days_that_are_over_are_emptied_and_the_others_kept(claimer: Claimer, no
     for age in ages:
         claimer.conn.execute(
             "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
-            " losses, flags, queue, task, args) SELECT %(age)s, t, t, 'completed', 1, qworker.ring_day(t), 5, 0, 0, 0,"
+            " node_losses, flags, queue, task, args) SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t), 5, 0, 0, 0,"
             " 'default', 'noop', '{}' FROM (SELECT clock_timestamp() - make_interval(days => %(age)s)) AS x (t)",
             {"age": age},
         )
@@ -313,7 +315,7 @@ def test_today_and_tomorrow_are_never_among_the_days_that_are_over(claimer: Clai
     assert stale, "a ring of which nothing is ever emptied grows for ever"
     for days in (0, -1, *range(1, keep + 1)):
         day = claimer.conn.execute(
-            "SELECT qworker.ring_day(clock_timestamp() - make_interval(days => %s))", (days,)
+            "SELECT qworker.history_day(clock_timestamp() - make_interval(days => %s))", (days,)
         ).fetchall()[0][0]
         assert day not in stale
 
@@ -322,7 +324,7 @@ def test_a_day_that_somebody_reads_is_left_at_once(claimer: Claimer, nodes: Node
     (job,) = claimer.insert()
     claimer.claim(1)
     claimer.statements.acknowledge(claimer.conn, TOKEN, [job])
-    today = claimer.conn.execute("SELECT qworker.ring_day(clock_timestamp())").fetchall()[0][0]
+    today = claimer.conn.execute("SELECT qworker.history_day(clock_timestamp())").fetchall()[0][0]
     claimer.conn.execute("SET lock_timeout = '50ms'")
     with database.connect(autocommit=False) as reader:
         reader.execute("LOCK TABLE qworker.job_history IN ACCESS SHARE MODE")
@@ -359,7 +361,8 @@ def test_jobs_that_were_cancelled_while_they_ran_and_then_handed_back_end(claime
     running, returned, other = claimer.insert(3)
     claimer.claim(1)
     claimer.conn.execute(
-        "UPDATE qworker.job SET cancel_at = clock_timestamp(), attempt = 1 WHERE id = ANY (%s)", ([running, returned],)
+        "UPDATE qworker.job SET cancel_requested_at = clock_timestamp(), attempt = 1 WHERE id = ANY (%s)",
+        ([running, returned],),
     )
     assert nodes.expire(claimer.conn) == 1
     rows = claimer.conn.execute("SELECT id, state, errors -> 0 ->> 'type' FROM qworker.jobs ORDER BY id").fetchall()

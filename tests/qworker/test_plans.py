@@ -33,7 +33,7 @@ ERROR = '{"type": "Error"}'
 PAIRS = [queue for queue in ("default", "other") for _ in range(10)], [*range(10), *range(10)]
 BATCH = range(1, 65)
 
-claims, nodes, express = Claims(), Nodes(), PreparedStatement(load("enqueue")["express"])
+claims, nodes, express = Claims(), Nodes(), PreparedStatement(load("enqueue")["prepared"])
 
 #: Where the living node's row stands, in each database.
 places: dict[str, str] = {}
@@ -249,7 +249,7 @@ def test_a_hot_statement_keeps_to_its_indexes_and_looks_at_few_rows(
     session.watch(case.call)  # what it has to look up in the catalogues does not count
     plan, found = session.watch(case.call)
     assert found == case.found
-    assert plan.sequential <= {"node", "sleeper", "job_seq"}  # a row for each node, and one for the sequence
+    assert plan.sequential <= {"node", "idle_node", "job_seq"}  # a row for each node, and one for the sequence
     assert plan.indexes <= case.indexes
     assert bool(plan.indexes) == bool(case.indexes)
     assert plan.rows <= case.rows

@@ -91,7 +91,7 @@ def owner(guarded: Database) -> Iterator[App]:
 
 
 ROW = """
-    SELECT task, args, queue, priority, state::text, overrides, tags, flags, attempt, crashes, losses, bounces, token,
+    SELECT task, args, queue, priority, state::text, overrides, tags, flags, attempt, crashes, node_losses, unknown_task_count, token,
            node, run_at IS NULL, extract(epoch FROM run_at - enqueued_at)::int,
            extract(epoch FROM expires_at - enqueued_at)::int
       FROM qworker.job ORDER BY id
@@ -171,8 +171,8 @@ def test_a_producers_jobs_belong_to_its_transaction(
         "SELECT * FROM qworker.job", "SELECT * FROM qworker.jobs", "SELECT * FROM qworker.job_history",
         "INSERT INTO qworker.job (task, flags) VALUES ('t', 2)", "INSERT INTO qworker.job (task) VALUES ('t')",
         "UPDATE qworker.job SET token = 1", "DELETE FROM qworker.job", "SELECT nextval('qworker.job_id_seq')",
-        "SELECT * FROM qworker.unique_key", "DELETE FROM qworker.node", "SELECT * FROM qworker.sleeper",
-        "TRUNCATE qworker.job_history_00", "SELECT qworker.empty_day(0)", "CREATE TABLE qworker.mine ()",
+        "SELECT * FROM qworker.unique_key", "DELETE FROM qworker.node", "SELECT * FROM qworker.idle_node",
+        "TRUNCATE qworker.job_history_00", "SELECT qworker.truncate_history_day(0)", "CREATE TABLE qworker.mine ()",
     ],
 )  # fmt: skip
 def test_a_producer_can_neither_read_nor_change_anything_else(
@@ -224,7 +224,7 @@ def test_a_worker_needs_no_more_than_the_page_grants(
     nodes.promote(conn, due_from=0.0)
     assert nodes.find_ctid(conn, node) not in (None, NO_CTID)
     for day in range(32):
-        conn.execute("SELECT qworker.empty_day(%s)", [day])
+        conn.execute("SELECT qworker.truncate_history_day(%s)", [day])
     for forbidden in ("DROP TABLE qworker.job", "TRUNCATE qworker.job", "UPDATE qworker.migration SET name = ''"):
         with pytest.raises(DENIED):
             conn.execute(forbidden.encode())

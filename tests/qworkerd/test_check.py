@@ -31,9 +31,9 @@ def test_all_is_well(command: Command, shop: Path, database: Database) -> None:
 
 
 def test_every_setting_is_shown_with_its_origin(command: Command, shop: Path) -> None:
-    found = report(command, "--app", "shop:app", "--lease", 40, env={"MAX_CONCURRENT_JOBS": "3"})["settings"]
+    found = report(command, "--app", "shop:app", "--lease-timeout", 40, env={"MAX_CONCURRENT_JOBS": "3"})["settings"]
     assert set(found) == set(field_specs())
-    assert found["lease"] == {"value": 40.0, "origin": "--lease"}
+    assert found["lease"] == {"value": 40.0, "origin": "--lease-timeout"}
     assert found["processes"] == {"value": 3, "origin": "$MAX_CONCURRENT_JOBS"}
     assert found["app"] == {"value": "shop:app", "origin": "--app"}
     assert found["batch"] == {"value": 256, "origin": "default"}
@@ -118,7 +118,7 @@ def test_the_line_that_declares_a_wrong_schedule_is_named(command: Command, shop
 
 
 def test_bad_settings_are_all_told(command: Command) -> None:
-    done = command("check", "--json", "--processes", 0, "--lease", "long")
+    done = command("check", "--json", "--processes", 0, "--lease-timeout", "long")
     assert done.exit_code == 2
     found = json.loads(done.stdout)
     assert [problem.split(" ")[0] for problem in found["problems"]] == ["processes", "lease"]
@@ -188,7 +188,7 @@ def test_a_role_without_a_workers_rights_is_a_problem_and_no_node_starts(
         (problem,) = report(command, "--app", "shop:app", env=env)["problems"]
         assert "role 'lacking' lacks rights in schema 'qworker'" in problem
         assert "UPDATE on job," in problem
-        assert command("--app", "shop:app", "--drain", env=env).exit_code == 78
+        assert command("--app", "shop:app", "--burst", env=env).exit_code == 78
     finally:
         conn.execute("DROP OWNED BY lacking")
         conn.execute("DROP ROLE lacking")

@@ -44,7 +44,7 @@ FIELDS: dict[str, list[str]] = {
     "enqueued_at": ["infinity", "-infinity", "4713-01-01 BC"],
     "claimed_at": ["infinity", "-infinity"],
     "failed_at": ["infinity", "-infinity"],
-    "cancel_at": ["infinity", "-infinity"],
+    "cancel_requested_at": ["infinity", "-infinity"],
 }  # fmt: skip
 CASES = [(column, value) for column, values in FIELDS.items() for value in values]
 STATES: dict[str, dict[str, Any]] = {
@@ -177,9 +177,9 @@ def test_whoever_waits_for_such_a_job_hears_how_it_ended(database: Database) -> 
 def test_a_result_that_cannot_be_read_is_a_result(database: Database, command: Command, value: str) -> None:
     conn = database.connect()
     row = conn.execute(
-        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses,"
+        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses,"
         " flags, queue, task, args, result) VALUES (nextval('qworker.job_id_seq'), now(), now(), 'completed', 1,"
-        " qworker.ring_day(now()), 5, 0, 0, 0, 'q', 't', '{}', %s) RETURNING id",
+        " qworker.history_day(now()), 5, 0, 0, 0, 'q', 't', '{}', %s) RETURNING id",
         [value],
     ).fetchone()
     assert row is not None

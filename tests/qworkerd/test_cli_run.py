@@ -35,7 +35,7 @@ def refused(*words: str, **environ: str) -> dict[str, Any]:
     assert done.returncode == 78, done.stderr
     (line,) = done.stderr.splitlines()
     found: dict[str, Any] = json.loads(line)
-    assert found["event"] == "configuration.refused"
+    assert found["event"] == "configuration.invalid"
     return found
 
 
@@ -53,10 +53,14 @@ def test_a_database_without_the_schema_is_refused_and_the_command_named(shop: Pa
 
 
 def test_a_bad_value_is_refused(shop: Path) -> None:
-    assert refused("--app", "shop:app", QWORKER_LEASE="1")["error"].startswith("lease = '1' from $QWORKER_LEASE")
+    assert refused("--app", "shop:app", QWORKER_LEASE_TIMEOUT="1")["error"].startswith(
+        "lease = '1' from $QWORKER_LEASE_TIMEOUT"
+    )
 
 
-@pytest.mark.parametrize("words", [("--lease", "1"), ("--app", "shop"), ("--queues", ","), ("--schema", "Shop")])
+@pytest.mark.parametrize(
+    "words", [("--lease-timeout", "1"), ("--app", "shop"), ("--queues", ","), ("--schema", "Shop")]
+)
 @pytest.mark.parametrize("subcommand", [(), ("check",), ("jobs", "list")])
 def test_a_wrong_value_of_an_option_is_a_usage_error(
     shop: Path, words: tuple[str, str], subcommand: tuple[str, ...]
@@ -127,9 +131,9 @@ def test_the_application_may_be_named_by_the_environment_or_the_project_file(
     node: Any, folder: Path, database: Database
 ) -> None:
     (folder / "pyproject.toml").write_text(f'[tool.qworker]\napp = "shop:app"\ndsn = "{database.dsn}"\n')
-    process, path = node("--processes", "1", "--drain")
+    process, path = node("--processes", "1", "--burst")
     assert process.wait(30) == 0, path.read_text()
-    process, path = node("--processes", "1", "--drain", QWORKER_APP="shop:app", QWORKER_DSN=database.dsn)
+    process, path = node("--processes", "1", "--burst", QWORKER_APP="shop:app", QWORKER_DSN=database.dsn)
     assert process.wait(30) == 0, path.read_text()
 
 

@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conn.execute("TRUNCATE qworker.job, qworker.node, qworker.sleeper")
+        self.conn.execute("TRUNCATE qworker.job, qworker.node, qworker.idle_node")
         self.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
         self.producers = [Producer(self.open()) for _ in range(PRODUCERS)]
         self.sides = [self.join() for _ in range(NODES)]

@@ -56,7 +56,7 @@ def test_a_server_that_takes_no_writes_is_away_and_said_ever_more_rarely(
     assert database.execute("SHOW transaction_read_only").fetchone() == ("off",)
     link.drop()
     assert tries == 12
-    away = [values for event, values in record.events if event == "database.away"]
+    away = [values for event, values in record.events if event == "database.disconnected"]
     assert 1 <= len(away) <= 2, "twelve tries in no time are one moment"
     assert "read-only" in away[0]["error"]
 

@@ -68,12 +68,12 @@ def test_every_event_is_explained() -> None:
 def test_events_are_found_by_their_calls() -> None:
     source = """
 log.warning("a.b", x=1)
-self._log.critical("clerk.died", exc_info=error)
+self._log.critical("acknowledge.died", exc_info=error)
 report("c.d" if fine else "c.e", **facts)
 print({"event": "f.g"})
 path.open("h.i")
 """
-    assert set(logged(source)) == {"a.b", "clerk.died", "c.d", "c.e", "f.g"}
+    assert set(logged(source)) == {"a.b", "acknowledge.died", "c.d", "c.e", "f.g"}
 
 
 def test_every_exit_code_is_explained() -> None:

@@ -31,7 +31,7 @@ class Office:
 
     def __init__(self, database: Database) -> None:
         self.conn = connect(database.dsn, "test")
-        self.node = make_node(App(), Settings(dsn=database.dsn, processes=1, lease=30.0))
+        self.node = make_node(App(), Settings(dsn=database.dsn, processes=1, lease_timeout=30.0))
         self.node.table.header.supervisor_seen_at = inf  # nobody supervises
         own, self.slot = self.node.table.slots[:2]
         own.assign(Role.SCHEDULER, 0, 0.0, 0.0)
@@ -156,7 +156,7 @@ def test_a_node_has_its_lease_before_its_number(database: Database, monkeypatch:
 
 def test_the_worker_of_a_cancelled_job_may_be_dead(office: Office) -> None:
     job = office.run()
-    office.conn.execute("UPDATE qworker.job SET cancel_at = now() WHERE id = %s", (job,))
+    office.conn.execute("UPDATE qworker.job SET cancel_requested_at = now() WHERE id = %s", (job,))
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -256,4 +256,4 @@ def test_after_a_reconnect_it_is_said_anew_that_the_node_sleeps(office: Office) 
     for _ in range(2):
         office.scheduler.generation = 0
         office.round()
-        assert office.conn.execute("DELETE FROM qworker.sleeper RETURNING 1").fetchall() == [(1,)]
+        assert office.conn.execute("DELETE FROM qworker.idle_node RETURNING 1").fetchall() == [(1,)]

@@ -48,9 +48,9 @@ def test_every_default_is_a_value_that_may_also_be_given() -> None:
 
 def test_options_win_over_the_environment_and_this_over_the_project_file() -> None:
     path = project("[tool.qworker]\nprocesses = 2\nbatch = 20\nlease = 20\n")
-    settings, origins = load({"processes": "4"}, QWORKER_PROCESSES="3", QWORKER_BATCH="30")
-    assert (settings.processes, settings.batch, settings.lease) == (4, 30, 20.0)
-    assert (origins["processes"], origins["batch"]) == ("--processes", "$QWORKER_BATCH")
+    settings, origins = load({"processes": "4"}, QWORKER_PROCESSES="3", QWORKER_MAX_BATCH="30")
+    assert (settings.processes, settings.max_batch, settings.lease_timeout) == (4, 30, 20.0)
+    assert (origins["processes"], origins["batch"]) == ("--processes", "$QWORKER_MAX_BATCH")
     assert origins["lease"] == f"[tool.qworker] in {path}"
 
 
@@ -82,7 +82,7 @@ def test_none_switches_limits_off_in_any_spelling() -> None:
 def test_a_project_file_may_write_names_with_dashes_lists_and_booleans() -> None:
     project('[tool.qworker]\npoll-interval = 0.5\nqueues = ["a", "b"]\ndrain = true\n')
     settings, _ = load()
-    assert (settings.poll_interval, settings.queues, settings.drain) == (0.5, ("a", "b"), True)
+    assert (settings.poll_interval, settings.queues, settings.burst) == (0.5, ("a", "b"), True)
 
 
 def test_the_nearest_project_file_that_speaks_of_us_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +107,11 @@ def test_an_unknown_name_in_the_project_file_is_refused_with_a_guess() -> None:
 
 
 def test_all_bad_values_are_told_at_once_with_origin_and_what_is_allowed() -> None:
-    message = refused({"processes": "0", "timeout": "soon"}, QWORKER_LEASE="1", QWORKER_LOG_LEVEL="loud")
+    message = refused({"processes": "0", "timeout": "soon"}, QWORKER_LEASE_TIMEOUT="1", QWORKER_LOG_LEVEL="loud")
     assert message.splitlines() == [
         "processes = '0' from --processes: must be a whole number from 1 to 1024",
         "timeout = 'soon' from --timeout: must be a duration from 1ms to 366d: seconds, or 5m, 1h30m, 250ms, or 'none'",
-        "lease = '1' from $QWORKER_LEASE: must be a duration from 5s to 1h: seconds, or 5m, 1h30m, 250ms",
+        "lease = '1' from $QWORKER_LEASE_TIMEOUT: must be a duration from 5s to 1h: seconds, or 5m, 1h30m, 250ms",
         "log_level = 'loud' from $QWORKER_LOG_LEVEL: must be one of debug, info, warning, error",
     ]
 
@@ -147,7 +147,12 @@ def test_a_wrong_option_is_a_matter_of_usage_and_a_wrong_variable_of_configurati
 
 
 def test_variables_that_look_like_a_setting_are_found() -> None:
-    environ = {"QWORKER_DNS": "x", "QWORKER_PROCESES": "2", "QWORKER_LEASE": "30", "QWORKER_FAVOURITE_COLOUR": "x"}
+    environ = {
+        "QWORKER_DNS": "x",
+        "QWORKER_PROCESES": "2",
+        "QWORKER_LEASE_TIMEOUT": "30",
+        "QWORKER_FAVOURITE_COLOUR": "x",
+    }
     assert misspelt(environ) == {"QWORKER_DNS": "QWORKER_DSN", "QWORKER_PROCESES": "QWORKER_PROCESSES"}
 
 
@@ -197,5 +202,5 @@ def test_the_stop_timeout_covers_every_phase_of_a_shutdown(drain: float, interru
 
 def test_history_is_kept_for_no_longer_than_its_ring_can_be_emptied() -> None:
     """The day to be emptied may be neither today nor tomorrow: with 30 days of 32 none would ever be."""
-    assert load({"keep_history": 29})[0].keep_history == 29
+    assert load({"keep_history": 29})[0].history_days == 29
     assert "keep_history" in refused({"keep_history": 30})

@@ -65,9 +65,10 @@ class Morgue:
         self.burials.recover(self.conn)
 
     def rows(self, ids: list[int]) -> list[tuple[Any, ...]]:
-        """Return state, attempt, crashes and losses of jobs."""
+        """Return state, attempt, crashes and node_losses of jobs."""
         return self.conn.execute(
-            "SELECT state::text, attempt, crashes, losses FROM qworker.jobs WHERE id = ANY (%s) ORDER BY id", (ids,)
+            "SELECT state::text, attempt, crashes, node_losses FROM qworker.jobs WHERE id = ANY (%s) ORDER BY id",
+            (ids,),
         ).fetchall()
 
 
@@ -122,12 +123,12 @@ def test_a_job_that_leaves_no_outcome_each_time_fails(morgue: Morgue, cause: str
     assert morgue.rows(ids) == [("failed", 1, 3, 0)]
 
 
-@pytest.mark.parametrize(("cause", "losses"), [("shutdown", 0), ("lease", 1)])
-def test_a_death_that_is_nobodys_fault_charges_nobody(morgue: Morgue, cause: str, losses: int) -> None:
+@pytest.mark.parametrize(("cause", "node_losses"), [("shutdown", 0), ("lease", 1)])
+def test_a_death_that_is_nobodys_fault_charges_nobody(morgue: Morgue, cause: str, node_losses: int) -> None:
     claim, ids = morgue.claim(1)
     morgue.end(claim, [None])
     morgue.bury(cause)
-    assert morgue.rows(ids) == [("available", 0, 0, losses)]
+    assert morgue.rows(ids) == [("available", 0, 0, node_losses)]
 
 
 def test_what_the_clerk_has_stored_already_blames_nobody(morgue: Morgue) -> None:

@@ -95,7 +95,7 @@ def fill(conn: psycopg.Connection[tuple[str, ...]]) -> int:
         "running": f"state, node, token, claimed_at, attempt) VALUES ('noop', 'running', {DEAD}, 7, now(), 1",
         "failed": "state, failed_at) VALUES ('noop', 'failed', now() - interval '1 year'",
         "expired": "expires_at) VALUES ('noop', now() - interval '1 hour'",
-        "cancelled": "cancel_at) VALUES ('noop', now()",
+        "cancelled": "cancel_requested_at) VALUES ('noop', now()",
     }
     for column, values in columns(conn, "job"):
         for value in values:
@@ -106,7 +106,7 @@ def fill(conn: psycopg.Connection[tuple[str, ...]]) -> int:
         "node": "(name, version, queues, processes, lease) VALUES ('n' || %(n)s, '', '{}', 1, 9)",
         "cron": "(name, task, expression, timezone, declared_by) VALUES ('c' || %(n)s, 't', '@daily', 'UTC', 1)",
         "unique_key": "(scope, key, job_id) VALUES ('s', 'k' || %(n)s, 1)",
-        "job_history": "(id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,"
+        "job_history": "(id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue,"
         " task, args) VALUES (-1 - %(n)s::bigint, now(), now(), 'completed', 1, 1, 5, 0, 0, 0, 'q', 't', '{}')",
     }
     names = {"node": "name", "cron": "name", "unique_key": "key", "job_history": "id"}
@@ -133,7 +133,7 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
         mine = bureau.run()
         bureau.slot.words[Slot.PID] = os.getpid()
         conn.execute(
-            "UPDATE qworker.job SET state = 'running', node = %s, token = %s, claimed_at = now(), cancel_at = now()"
+            "UPDATE qworker.job SET state = 'running', node = %s, token = %s, claimed_at = now(), cancel_requested_at = now()"
             " WHERE id = %s",
             (bureau.node.table.header.node, bureau.slot.claims[0].token, mine),
         )
@@ -209,7 +209,7 @@ def test_a_look_that_fails_takes_no_duty_with_it(office: Office, monkeypatch: py
     stray = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {DEAD}, 5, now()")
     mine = office.run()
     office.slot.words[Slot.PID] = os.getpid()
-    office.conn.execute("UPDATE qworker.job SET cancel_at = now() WHERE id = %s", (mine,))
+    office.conn.execute("UPDATE qworker.job SET cancel_requested_at = now() WHERE id = %s", (mine,))
     for _ in range(2):
         office.scheduler.header.lease_until = 0.0
         office.round()

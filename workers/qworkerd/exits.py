@@ -8,7 +8,7 @@ from typing import Final
 OK: Final = 0
 
 #: A command of the `qworker` tool could not do all it was asked for: an id was not found, a job not retriable; a
-#: node with --drain has put back jobs of tasks it does not know.
+#: node with --burst has put back jobs of tasks it does not know.
 FAILURE: Final = 1
 
 #: The command line is wrong; click's own code.

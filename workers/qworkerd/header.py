@@ -71,7 +71,7 @@ class Header:
 
     @property
     def queues_empty(self) -> bool:
-        """The queues hold no unfinished work: with --drain, the end. Written by the scheduler."""
+        """The queues hold no unfinished work: with --burst, the end. Written by the scheduler."""
         return bool(self.words[Header.QUEUES_EMPTY])
 
     @queues_empty.setter

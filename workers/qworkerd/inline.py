@@ -45,7 +45,7 @@ def inline(app: App, settings: Settings) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     scheduler.stop()
     thread.join(10.0)
-    if settings.drain and node.table.header.words[Header.UNKNOWN_TASK] and not stopping and code == exits.OK:
+    if settings.burst and node.table.header.words[Header.UNKNOWN_TASK] and not stopping and code == exits.OK:
         return exits.FAILURE
     return exits.OK if stopping else code
 

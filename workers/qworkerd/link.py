@@ -74,7 +74,7 @@ class ReconnectingConnection:
                 if away >= told:  # at once, then ever more rarely
                     told = max(2 * away, 1.0)
                     self._log.warning(
-                        "database.away",
+                        "database.disconnected",
                         link=self._role,
                         error=said[0] if said else type(error).__name__,
                         away_for=round(away, 1),
@@ -84,7 +84,7 @@ class ReconnectingConnection:
                 continue
             self.generation += 1
             if self.generation > 1:
-                self._log.info("database.back", link=self._role, away_for=round(monotonic() - since, 1))
+                self._log.info("database.reconnected", link=self._role, away_for=round(monotonic() - since, 1))
             return self._connection
         return None
 

@@ -144,5 +144,5 @@ class Reporter:
             args=json.loads(failure.args or "{}"),
             attempt=failure.attempt,
             errors=({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **failure.error},),
-            _desk=self._app.admin,
+            _actions=self._app.admin,
         )

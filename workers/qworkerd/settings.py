@@ -67,7 +67,7 @@ class Settings:
         30.0, 0.001, _YEAR, "Log a job as slow once it has run for so long, while it still runs; none for never.",
         optional=True,
     )  # fmt: skip
-    drain: bool = switch(
+    burst: bool = switch(
         "Stop as soon as the queues are empty and every job has ended; exit status 1 if jobs of unknown tasks were put "
         "back."
     )
@@ -96,15 +96,15 @@ class Settings:
         10.0, 0, 3_600, "How long a job may take to clean up after its timeout before its process is killed."
     )
     max_crashes: int = count(3, 1, 1000, "A job that has killed its worker so many times fails.")
-    max_losses: int = count(10, 1, 1000, "A job that was running on so many nodes when they were lost fails.")
+    max_node_losses: int = count(10, 1, 1000, "A job that was running on so many nodes when they were lost fails.")
     poll_interval: float = seconds(
         1.0,
         0.05,
         1,
         "How often the node looks for work that nobody announced; less finds it sooner, at a query each time.",
     )
-    batch: int = count(256, 1, 256, "How many jobs a worker claims at once, at most; fewer when they are long.")
-    lease: float = seconds(
+    max_batch: int = count(256, 1, 256, "How many jobs a worker claims at once, at most; fewer when they are long.")
+    lease_timeout: float = seconds(
         30.0, 5, 3_600, "After how long without a sign of life a node is declared dead and its jobs go to others."
     )
     boot_timeout: float = seconds(60.0, 1, 3_600, "How long a worker process may take to start before it is replaced.")
@@ -116,8 +116,8 @@ class Settings:
         "Its statements are ended after half of that, 30 s at most.",
     )
     # The ring has 32 days: today and tomorrow may be in use, and one that is over has to be left to be emptied.
-    keep_history: int = count(7, 1, 29, "How many days finished jobs are kept.", metavar="DAYS")
-    keep_failed: int = count(30, 1, 36_500, "How many days failed jobs are kept for a retry.", metavar="DAYS")
+    history_days: int = count(7, 1, 29, "How many days finished jobs are kept.", metavar="DAYS")
+    failed_days: int = count(30, 1, 36_500, "How many days failed jobs are kept for a retry.", metavar="DAYS")
     log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events from this level upwards.")
     log_format: str = choice(
         "auto", ("auto", "json", "console"), "How events are written; auto is console on a terminal, json elsewhere."

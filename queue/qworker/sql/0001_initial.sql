@@ -34,14 +34,14 @@ CREATE TABLE {schema}.job (
     enqueued_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     claimed_at   timestamptz,
     failed_at    timestamptz,
-    cancel_at    timestamptz,
+    cancel_requested_at    timestamptz,
     expires_at   {schema}.job_time,
     state        {schema}.job_state NOT NULL DEFAULT 'available',
     attempt      integer NOT NULL DEFAULT 0,
     priority     {schema}.job_priority NOT NULL DEFAULT 5,
     crashes      smallint NOT NULL DEFAULT 0,
-    losses       smallint NOT NULL DEFAULT 0,
-    bounces      smallint NOT NULL DEFAULT 0,
+    node_losses       smallint NOT NULL DEFAULT 0,
+    unknown_task_count      smallint NOT NULL DEFAULT 0,
     flags        smallint NOT NULL DEFAULT 0,
     queue        {schema}.job_name NOT NULL DEFAULT 'default',
     task         {schema}.job_name NOT NULL,
@@ -66,8 +66,8 @@ COMMENT ON TABLE {schema}.job IS 'Unfinished jobs and failed ones; finished ones
 COMMENT ON COLUMN {schema}.job.seq IS 'Place in the queue: drawn when the job becomes available, kept when it is handed back.';
 COMMENT ON COLUMN {schema}.job.token IS 'Fence: 63 random bits drawn by the worker for one claim; every later write must name them.';
 COMMENT ON COLUMN {schema}.job.crashes IS 'How often the job killed its worker process.';
-COMMENT ON COLUMN {schema}.job.losses IS 'How often the whole node was lost while the job ran; no attempt is charged for that.';
-COMMENT ON COLUMN {schema}.job.bounces IS 'How often a worker gave the job back because it does not know the task.';
+COMMENT ON COLUMN {schema}.job.node_losses IS 'How often the whole node was lost while the job ran; no attempt is charged for that.';
+COMMENT ON COLUMN {schema}.job.unknown_task_count IS 'How often a worker gave the job back because it does not know the task.';
 COMMENT ON COLUMN {schema}.job.flags IS 'Bits: 1 holds a row of unique_key, 2 is the failure hook of another job.';
 COMMENT ON COLUMN {schema}.job.overrides IS 'What .options() changed for this job alone: timeout (seconds, "none"), retry.';
 COMMENT ON COLUMN {schema}.job.errors IS 'One object for each attempt that went wrong, oldest first.';
@@ -79,7 +79,7 @@ CREATE INDEX job_retrying ON {schema}.job (queue) WHERE state = 'scheduled' AND 
 CREATE INDEX job_running ON {schema}.job (node, claimed_at) WHERE state = 'running';
 CREATE INDEX job_failed ON {schema}.job (failed_at) WHERE state = 'failed';
 CREATE INDEX job_expiring ON {schema}.job (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX job_cancelling ON {schema}.job (cancel_at) WHERE cancel_at IS NOT NULL;
+CREATE INDEX job_cancelling ON {schema}.job (cancel_requested_at) WHERE cancel_requested_at IS NOT NULL;
 
 -- What has ended: a ring of 32 days, made here and never altered again; retention truncates the oldest day.
 CREATE TABLE {schema}.job_history (
@@ -94,7 +94,7 @@ CREATE TABLE {schema}.job_history (
     day          smallint NOT NULL,
     priority     smallint NOT NULL,
     crashes      smallint NOT NULL,
-    losses       smallint NOT NULL,
+    node_losses       smallint NOT NULL,
     flags        smallint NOT NULL,
     queue        text NOT NULL,
     task         text NOT NULL,
@@ -122,12 +122,12 @@ END
 $$;
 
 -- The ring's slot for a moment.
-CREATE FUNCTION {schema}.ring_day(moment timestamptz) RETURNS smallint
+CREATE FUNCTION {schema}.history_day(moment timestamptz) RETURNS smallint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (floor(extract(epoch FROM moment) / 86400)::bigint % 32)::smallint;
 
 -- Empty one day of the ring; true if it held anything. A look first: TRUNCATE needs a lock that nobody may hold.
-CREATE FUNCTION {schema}.empty_day(day integer) RETURNS boolean
+CREATE FUNCTION {schema}.truncate_history_day(day integer) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -149,7 +149,7 @@ CREATE TABLE {schema}.node (
     beat        bigint NOT NULL DEFAULT 0 CHECK (beat >= 0),
     returned    bigint CHECK (returned >= 0),
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(started_at)),
-    seen_at     timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(seen_at)),
+    heartbeat_at     timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(heartbeat_at)),
     lease       real NOT NULL CHECK (lease > 0 AND lease <= 86400), -- NaN is greater than any number
     processes   integer NOT NULL CHECK (processes >= 0),
     name        text NOT NULL,
@@ -162,7 +162,7 @@ COMMENT ON COLUMN {schema}.node.returned IS 'The lowest place in the queue that 
 
 -- The nodes that sleep: a NOTIFY wakes them. Every enqueue asks whether there are any, so they stand apart from `node`,
 -- which changes with every beat and of which an old snapshot keeps every version. No index: it is read as a whole.
-CREATE TABLE {schema}.sleeper (
+CREATE TABLE {schema}.idle_node (
     node        bigint NOT NULL REFERENCES {schema}.node ON DELETE CASCADE,
     queues      text[] NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0);
@@ -196,12 +196,12 @@ CREATE INDEX unique_key_until ON {schema}.unique_key (until) WHERE until IS NOT 
 
 -- For people and reports: every job, wherever it stands.
 CREATE VIEW {schema}.jobs AS
-    SELECT id, state::text AS state, queue, priority, task, args, attempt, crashes, losses, enqueued_at, run_at,
+    SELECT id, state::text AS state, queue, priority, task, args, attempt, crashes, node_losses, enqueued_at, run_at,
            claimed_at, failed_at AS finished_at, NULL::real AS duration, NULL::jsonb AS result, progress, errors,
-           tags, flags, node, cancel_at
+           tags, flags, node, cancel_requested_at
       FROM {schema}.job
  UNION ALL
-    SELECT id, state::text, queue, priority, task, args, attempt, crashes, losses, enqueued_at, NULL,
+    SELECT id, state::text, queue, priority, task, args, attempt, crashes, node_losses, enqueued_at, NULL,
            claimed_at, finished_at, duration, result, NULL, errors,
            tags, flags, NULL, NULL
       FROM {schema}.job_history;
@@ -215,7 +215,7 @@ AS $$
 BEGIN
     PERFORM pg_notify('{schema}', q)
        FROM unnest(queues) AS q
-      WHERE EXISTS (SELECT FROM {schema}.sleeper AS s WHERE q = ANY (s.queues));
+      WHERE EXISTS (SELECT FROM {schema}.idle_node AS s WHERE q = ANY (s.queues));
 END
 $$;
 
@@ -295,7 +295,7 @@ END
 $$;
 
 -- Append the error of one attempt; the newest fifty are kept, so that a job retried for months stays readable.
-CREATE FUNCTION {schema}.with_error(errors jsonb, error jsonb) RETURNS jsonb
+CREATE FUNCTION {schema}.append_error(errors jsonb, error jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN error IS NULL THEN errors

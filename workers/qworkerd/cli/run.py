@@ -38,7 +38,7 @@ def run(options: Mapping[str, object]) -> int:
             raise
         for line in str(error).splitlines():
             log.get().critical(
-                "configuration.refused", error=line, directory=str(Path.cwd()), exit_code=exit_code(error)
+                "configuration.invalid", error=line, directory=str(Path.cwd()), exit_code=exit_code(error)
             )
         return exit_code(error)
     if settings.inline:

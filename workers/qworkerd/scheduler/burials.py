@@ -48,7 +48,9 @@ class DeadWorkers:
             except Exception as error:  # a row that a trigger of the user's or its own contents make unwritable
                 if database.closed:
                     raise
-                self._log.warning("worker.unburied", worker=slot.seat, worker_pid=slot.pid, error=str(error).strip())
+                self._log.warning(
+                    "worker.recovery_failed", worker=slot.seat, worker_pid=slot.pid, error=str(error).strip()
+                )
         return freed
 
     def _recover_slot(self, database: Database, slot: Slot) -> int:
@@ -62,7 +64,9 @@ class DeadWorkers:
         finally:
             self._node.watermarks.report_release(self._slot)  # also for what the dead had handed back and not told
         if not any(slot.open_claims()):
-            self._log.info("worker.buried", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed)
+            self._log.info(
+                "worker.jobs_recovered", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed
+            )
             slot.free()
         return freed
 

@@ -53,4 +53,4 @@ class Periodic:
             if database.closed:
                 raise
             unforeseen = None if isinstance(error, psycopg.Error) else error
-            self._log.warning("duty.error", duty=name, error=str(error).strip(), exc_info=unforeseen)
+            self._log.warning("maintenance.error", duty=name, error=str(error).strip(), exc_info=unforeseen)

@@ -27,7 +27,7 @@ class Lease:
         self._version = version
         self._header = node.table.header
         #: Others wait for a whole lease after the last beat they saw; this node stops so much earlier (seconds).
-        self._margin = min(2.0, node.settings.lease / 5)
+        self._margin = min(2.0, node.settings.lease_timeout / 5)
         self._log = log.get()
         #: What the database was last told; None: whatever it was, it is to be told anew.
         self.idle: bool | None = None
@@ -61,7 +61,7 @@ class Lease:
         """Take in where the renewed row stands; None: it is gone. `sent` is when that was asked for (`boottime`)."""
         if place is not None:
             self._ctid = place
-            self._header.lease_until = sent + self._node.settings.lease - self._margin
+            self._header.lease_until = sent + self._node.settings.lease_timeout - self._margin
         else:
             self._log.error("node.declared_dead", node=self._header.node, hint="its jobs were taken by others")
             self._header.declared_dead = True
@@ -71,11 +71,11 @@ class Lease:
         settings, sent = self._node.settings, boottime()
         number = self._nodes.register(
             database, name=f"{socket.gethostname()}:{os.getppid()}", version=self._version, queues=settings.queues,
-            processes=settings.processes, lease=settings.lease,
+            processes=settings.processes, lease=settings.lease_timeout,
         )  # fmt: skip
         self.idle = False
         # The lease first: a node without one has its workers killed, and no worker claims before there is a node.
-        self._header.lease_until = sent + settings.lease - self._margin
+        self._header.lease_until = sent + settings.lease_timeout - self._margin
         self._header.node = number
         self._log.info("node.registered", node=number)
 
@@ -83,7 +83,7 @@ class Lease:
         """Strike the node off; nothing of it may run any more."""
         if self._header.node:
             self._nodes.deregister(database, self._header.node)
-            self._log.info("node.left", node=self._header.node)
+            self._log.info("node.deregistered", node=self._header.node)
             self._header.lease_until = 0.0
             self._header.node = 0
 

@@ -118,7 +118,7 @@ class Scheduler:
                 self.interruptible_sleep(0.5 if self.connection.usable_after(error) else RECONNECT_FIRST)
                 continue
             except SchemaError as error:
-                self.log.error("scheduler.schema_unfit", error=str(error))  # noqa: TRY400 - where it was raised says nothing
+                self.log.error("schema.incompatible", error=str(error))  # noqa: TRY400 - where it was raised says nothing
                 self.header.queues_empty = True  # nothing can be done for these queues
                 return exits.CONFIG
         return self.close()
@@ -154,7 +154,7 @@ class Scheduler:
             return True
         now, lease_until = boottime(), self.header.lease_until
         silent = now - self.header.supervisor_seen_at
-        return silent >= self.node.settings.lease or (silent >= SUPERVISOR_SILENT and 0 < lease_until < now)
+        return silent >= self.node.settings.lease_timeout or (silent >= SUPERVISOR_SILENT and 0 < lease_until < now)
 
     def stop(self) -> None:
         """End the loop, from another thread."""
@@ -167,7 +167,7 @@ class Scheduler:
 
     def extend_deadline(self, phase: Phase = Phase.IDLE) -> None:
         """Show the supervisor that the loop goes round; a scheduler that hangs is replaced, if possible in time."""
-        self.slot.enter(phase, monotonic() + max(2 * STATEMENT_TIMEOUT, self.node.settings.lease / 2))
+        self.slot.enter(phase, monotonic() + max(2 * STATEMENT_TIMEOUT, self.node.settings.lease_timeout / 2))
 
     # One round
 
@@ -237,7 +237,7 @@ class Scheduler:
             self.poll_due = 0.0
         self.periodic.attempt(database, "watch", lambda d: self.wake_if_any(self.rescue.watch(d, sight.heartbeats)))
         self.periodic.run_due(database)
-        if self.node.settings.drain:
+        if self.node.settings.burst:
             self.periodic.attempt(database, "drain", self.check_empty)
 
     def schedule_next_poll(self, sight: PollResult) -> None:
@@ -258,7 +258,7 @@ class Scheduler:
             self.node.worker_wakeup.wake()
 
     def check_empty(self, database: Database) -> None:
-        """With --drain: two looks in a row that find no work end the node."""
+        """With --burst: two looks in a row that find no work end the node."""
         seen = self.poller.result.waiting or self.poller.result.has_running
         empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
         self.empty_polls = self.empty_polls + 1 if empty else 0

@@ -27,5 +27,5 @@ def deregister(node: NodeContext, lease: Lease, burials: DeadWorkers, pause: Cal
             burials.recover(database)
             lease.deregister(database)
         except psycopg.Error as error:
-            log.get().warning("scheduler.left_behind", error=str(error).strip(), hint="other nodes take over")
+            log.get().warning("scheduler.shutdown_incomplete", error=str(error).strip(), hint="other nodes take over")
     link.drop()

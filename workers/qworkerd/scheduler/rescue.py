@@ -51,7 +51,7 @@ class Rescue:
         """Free the jobs of a node that is gone; return how many."""
         total = 0
         try:
-            while freed := self._nodes.rescue(database, dead, self._node.settings.max_losses, self._node.hooks):
+            while freed := self._nodes.rescue(database, dead, self._node.settings.max_node_losses, self._node.hooks):
                 total += len(freed)
                 self._reporter.submit_losses(freed, NODE_LOST)
         finally:

@@ -27,16 +27,16 @@ class Retention:
 
     def truncate(self, database: Database) -> None:
         """Empty the days of the history that are over; a day that somebody reads is left for the next time."""
-        for day in self._nodes.expired_days(database, self._settings.keep_history):
+        for day in self._nodes.expired_days(database, self._settings.history_days):
             try:
                 if self._nodes.truncate_history_day(database, day):
                     self._log.info("history.truncated", day=day)
             except psycopg.errors.LockNotAvailable:
-                self._log.info("history.in_use", day=day)
+                self._log.info("history.truncate_skipped", day=day)
 
     def discard(self, database: Database) -> None:
         """Move old failed jobs to the history."""
-        if discarded := self._nodes.discard_failed(database, self._settings.keep_failed * _DAY):
+        if discarded := self._nodes.discard_failed(database, self._settings.failed_days * _DAY):
             self._log.info("jobs.discarded", jobs=discarded)
 
     def expire(self, database: Database) -> None:

@@ -113,7 +113,7 @@ class Settlement:
         """Give back a job that may have a part in the death: `max_losses` times, and from now on without neighbours."""
         record = self._record(slot, job, "the worker died before the outcome of this job was stored")
         lost = self._nodes.record_node_loss(
-            database, token, job.id, self._node.settings.max_losses, json.dumps(record), self._node.hooks
+            database, token, job.id, self._node.settings.max_node_losses, json.dumps(record), self._node.hooks
         )
         self._reporter.submit_losses(lost, record)
         return len(lost)
@@ -138,7 +138,7 @@ class Settlement:
             return 0
         if cause in BLAMELESS:
             lost = self._nodes.record_node_loss(
-                database, token, job.id, self._node.settings.max_losses, error, self._node.hooks
+                database, token, job.id, self._node.settings.max_node_losses, error, self._node.hooks
             )
             self._reporter.submit_losses(lost, record)
             return len(lost)

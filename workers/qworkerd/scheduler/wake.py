@@ -39,7 +39,9 @@ class Notifications:
         """Have the server say what is enqueued; a pooler would keep that for itself, and jobs are found by looking."""
         self._deaf = is_pooled(database)
         if self._deaf:
-            self._log.warning("scheduler.deaf", poll_interval=self._node.settings.poll_interval, hint=POOLER_HINT)
+            self._log.warning(
+                "scheduler.notifications_unavailable", poll_interval=self._node.settings.poll_interval, hint=POOLER_HINT
+            )
             return
         database.add_notify_handler(self._note)
         self._nodes.listen(database)

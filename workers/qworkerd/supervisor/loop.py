@@ -108,7 +108,7 @@ class Supervisor:
         except OSError as error:  # no process or no memory to be had: the children that live must not die for it
             slot.free()
             seat.due = now + TICK
-            self.log.warning("child.unborn", child=seat.name, error=str(error), again_in=TICK)
+            self.log.warning("child.fork_failed", child=seat.name, error=str(error), again_in=TICK)
             return
         slot.words[Slot.PID] = pid
         seat.started(pid, slot, now)
@@ -163,7 +163,7 @@ class Supervisor:
 
     def finish(self) -> None:
         """Stop by ourselves when that was asked for and the work is done."""
-        if self.settings.drain and self.header.queues_empty:
+        if self.settings.burst and self.header.queues_empty:
             self.shutdown.drain("the queues are empty")
             if self.header.words[Header.UNKNOWN_TASK] and self.exit_code == exits.OK:
                 self.exit_code = exits.FAILURE

@@ -49,7 +49,7 @@ class DeadlineEnforcer:
             return
         seat.kill_reason, seat.overdue = "", None
         slot.stacks.clear()
-        self._log.info("child.pardoned", child=seat.name, child_pid=seat.pid)
+        self._log.info("child.recovered", child=seat.name, child_pid=seat.pid)
 
     def due(self, seat: ChildHandle, slot: Slot) -> float:
         """Return when the child has to be looked at next (monotonic)."""

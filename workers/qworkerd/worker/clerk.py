@@ -137,7 +137,7 @@ class Acknowledger:
         try:
             self._work()
         except BaseException as error:  # noqa: BLE001 - a worker whose clerk is gone would run jobs that nobody settles
-            self._log.critical("clerk.died", exc_info=error)
+            self._log.critical("acknowledge.died", exc_info=error)
             os._exit(exits.SOFTWARE)
 
     def _work(self) -> None:
@@ -214,7 +214,7 @@ class Acknowledger:
     def _on_error(self, errand: Write, error: Exception) -> list[Write]:
         """Decide how to go on with an errand that met an error: it is never dropped."""
         self._log.warning(
-            "clerk.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip(),
+            "acknowledge.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip(),
             type=type(error).__name__,
         )  # fmt: skip
         lost = not self._link.usable_after(error)
@@ -284,7 +284,7 @@ class Acknowledger:
         if errand.uncertain and isinstance(
             errand, OutcomeWrite
         ):  # a retry that was executed leaves no trace to tell by
-            self._log.info("job.settled_unheard", jobs=sorted(lost), hint="the answer was lost with the connection")
+            self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
         elif lost:
             self._slot.words[Slot.STALE] += len(lost)
             self._log.warning("job.stale_write", errand=type(errand).__name__.lower(), jobs=sorted(lost)[:20],

@@ -63,7 +63,7 @@ class Worker:
         log.bind_process(role="worker", worker=self.slot.seat)
         os.environ["PGAPPNAME"] = f"qworker job {self.slot.seat} {self.slot.session_tag}"
         if not register_interrupts():
-            self.log.warning("driver.unknown", hint="a query that is interrupted ends only with its process")
+            self.log.warning("psycopg.unsupported", hint="a query that is interrupted ends only with its process")
         self.poll.register(self.node.worker_wakeup.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poll.register(self.wakeup.fd, select.EPOLLIN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -107,7 +107,7 @@ class Worker:
         self.gate.disarm()
         self.connection.drop()
         if not self.acknowledger.stop(FINAL_FLUSH_TIMEOUT):
-            self.log.warning("worker.unsettled", hint="the scheduler settles what is left")
+            self.log.warning("worker.unacknowledged", hint="the scheduler settles what is left")
         with suppress(Exception):  # an application's pool must not keep a worker from leaving
             self.runner.close()
             self.node.app.close()

@@ -77,10 +77,10 @@ class Runner:
 
     def run(self, claim: Claim, place: int, row: tuple[Any, ...], now: float) -> float:
         """Run the job at a place of a claim; return the clock (monotonic) when it was over."""
-        job_id, _, _, queue, name, text, attempt, _, flags, enqueued_at, overrides, bounces = row
+        job_id, _, _, queue, name, text, attempt, _, flags, enqueued_at, overrides, unknown_task_count = row
         task = self._tasks.get(name)
         if task is None:
-            self._put_back_unknown(claim, place, job_id, name, bounces)
+            self._put_back_unknown(claim, place, job_id, name, unknown_task_count)
             return now
         policy = self._policies.find(task, overrides)
         deadline = now + policy.timeout
@@ -133,7 +133,7 @@ class Runner:
             outcome = self._conclude(job, task, policy, raised, result, ended, row, committed=committed)
             self._hand_over(claim, place, job_id, outcome)
         if self._verbose:
-            self._log.debug("job.ended", duration=round(ended - now, 6))
+            self._log.debug("job.attempt_ended", duration=round(ended - now, 6))
         self.current = 0
         running.reset(mark)
         return ended
@@ -178,7 +178,7 @@ class Runner:
             if task.transactional and not committed and not flags & HOOK:
                 self._warn_of_other_connections(task.name)
             if ended > job.deadline_at:
-                self._log.warning("job.overran", duration=round(duration, 3), timeout=policy.timeout)
+                self._log.warning("job.finished_late", duration=round(duration, 3), timeout=policy.timeout)
             return Committed() if committed else Completed(duration, self._encode(result))
         told, timed_out = self.interrupted == job.id, self._gate.fired == job.deadline_at
         interrupted = interrupt_of(raised, ours=told or timed_out) is not None
@@ -244,9 +244,9 @@ class Runner:
                 "is not part of the job's transaction",
             )
 
-    def _put_back_unknown(self, claim: Claim, place: int, job_id: int, name: str, bounces: int) -> None:
+    def _put_back_unknown(self, claim: Claim, place: int, job_id: int, name: str, unknown_task_count: int) -> None:
         """Put back a job whose task this worker does not know: another release may."""
-        delay = min(_UNKNOWN_TASK_LONGEST, _UNKNOWN_TASK_FIRST * 2.0 ** min(max(bounces, 0), 20))
+        delay = min(_UNKNOWN_TASK_LONGEST, _UNKNOWN_TASK_FIRST * 2.0 ** min(max(unknown_task_count, 0), 20))
         # Charged like a handler, should this process not survive it: the job would kill one worker after the other.
         self.current = job_id
         floats = self._slot.floats

@@ -47,7 +47,7 @@ class Claimer:
         self._order = {queue: number for number, queue in enumerate(settings.queues)}
         self._numbers = {name: number for number, name in enumerate(node.tasks)}
         self._log = log.get()
-        self.batch_size = BatchSize(settings.batch)
+        self.batch_size = BatchSize(settings.max_batch)
         self.cursors = Cursors(node.watermarks, settings.processes)
         self._generation = 1
         #: The last claim left nothing behind.

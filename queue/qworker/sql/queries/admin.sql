@@ -4,10 +4,10 @@
 -- Columns of a job come in the order of the fields of qworker.job.Job; moments as seconds since 1970.
 
 -- name: show
-SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.losses,
+SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
-       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8,
+       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
        (j.flags::integer & 2) <> 0
   FROM {schema}.jobs AS j
  WHERE j.id = %(id)s
@@ -17,10 +17,10 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
 -- name: find
 -- The newest jobs first, below a given id. Each part is left out when no job in it can have the state asked for, so that
 -- a few failed jobs are found by their own index and not by walking over the history.
-SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.losses,
+SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
-       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_at)::float8,
+       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
        (j.flags::integer & 2) <> 0
   FROM {schema}.jobs AS j
  WHERE j.id = ANY (ARRAY (
@@ -73,7 +73,7 @@ WITH target AS MATERIALIZED (
      ORDER BY j.id
        FOR UPDATE
 ), asked AS (
-    UPDATE {schema}.job AS j SET cancel_at = coalesce(j.cancel_at, pg_catalog.clock_timestamp())
+    UPDATE {schema}.job AS j SET cancel_requested_at = coalesce(j.cancel_requested_at, pg_catalog.clock_timestamp())
      WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state OPERATOR(pg_catalog.=) 'running'))
     RETURNING j.id
 ), done AS (
@@ -89,10 +89,10 @@ WITH target AS MATERIALIZED (
                FOR UPDATE SKIP LOCKED))
 ), kept AS (
     INSERT INTO {schema}.job_history (
-        id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors,
+        id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors,
         tags)
-    SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.ring_day(t.finished_at), d.priority,
-           d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
+    SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.history_day(t.finished_at), d.priority,
+           d.crashes, d.node_losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
       FROM done AS d
      CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
     RETURNING id
@@ -111,7 +111,7 @@ WITH target AS MATERIALIZED (
 ), again AS (
     UPDATE {schema}.job AS j
        SET state = 'available', seq = pg_catalog.nextval('{schema}.job_seq'::regclass), attempt = 0, crashes = 0,
-           losses = 0, bounces = 0, failed_at = NULL, claimed_at = NULL, cancel_at = NULL, progress = NULL
+           node_losses = 0, unknown_task_count = 0, failed_at = NULL, claimed_at = NULL, cancel_requested_at = NULL, progress = NULL
      WHERE j.id IN (SELECT id FROM target)
     RETURNING j.id, j.queue
 )
@@ -129,10 +129,10 @@ WITH done AS (
     RETURNING *
 )
 INSERT INTO {schema}.job_history (
-    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args,
+    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args,
     errors, tags)
-SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.ring_day(t.finished_at),
-       d.priority, d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
+SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at),
+       d.priority, d.crashes, d.node_losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
   FROM done AS d
  CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
 RETURNING id;
@@ -154,7 +154,7 @@ WITH counted AS (
     SELECT queue, pg_catalog.array_agg(n.name ORDER BY n.name) AS nodes
       FROM {schema}.node AS n
      CROSS JOIN LATERAL pg_catalog.unnest(n.queues) AS queue
-     WHERE extract(epoch FROM n.seen_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
+     WHERE extract(epoch FROM n.heartbeat_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
      GROUP BY queue
 )
 SELECT queue, coalesce(held.jobs, '{}')::text,
@@ -171,9 +171,9 @@ SELECT pg_catalog.count(*) FROM {schema}.job
  WHERE queue = %(queue)s AND state OPERATOR(pg_catalog.=) ANY (%(states)s::{schema}.job_state[]);
 
 -- name: nodes
-SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleeper AS s WHERE s.node = n.id),
-       extract(epoch FROM started_at)::float8, extract(epoch FROM seen_at)::float8,
-       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM seen_at)::float8, lease, state::text
+SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.idle_node AS s WHERE s.node = n.id),
+       extract(epoch FROM started_at)::float8, extract(epoch FROM heartbeat_at)::float8,
+       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8, lease, state::text
   FROM {schema}.node AS n
  ORDER BY name, id;
 
@@ -182,7 +182,7 @@ SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.sleepe
 SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8,
        ARRAY (SELECT n.name FROM {schema}.node AS n
                WHERE n.state -> 'cron' ? c.name
-                 AND extract(epoch FROM n.seen_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
+                 AND extract(epoch FROM n.heartbeat_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
                ORDER BY n.name)
   FROM {schema}.cron AS c
  ORDER BY c.name;

@@ -23,8 +23,8 @@ UPDATE {schema}.job AS j
                    FOR UPDATE SKIP LOCKED
                ) AS ready
          LIMIT %(limit)s))
-RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.losses AS suspicion, j.flags,
-          extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.bounces;
+RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS suspicion, j.flags,
+          extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count;
 
 -- name: acknowledge
 -- Move finished jobs to the history and free their keys, but for those taken for a period; returns the ids moved. A row
@@ -47,16 +47,16 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.job_history (
-    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
+    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, node_losses, flags,
     queue, task, args, result, errors, tags)
 SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, coalesce((%(durations)s::jsonb ->> d.id::text)::real, 0),
-       'completed', d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes, d.losses, d.flags,
+       'completed', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes, d.node_losses, d.flags,
        d.queue, d.task, d.args, %(results)s::jsonb -> d.id::text, d.errors, d.tags
   FROM done AS d
  CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
 RETURNING id;
 
--- name: hold
+-- name: lock_claimed
 -- Make sure, until the transaction ends, that nobody else decides about a job of this claim; waits for who does so now.
 SELECT j.id FROM {schema}.job AS j WHERE j.id = %(id)s AND j.token = %(token)s FOR UPDATE;
 
@@ -67,7 +67,7 @@ SELECT pg_terminate_backend(a.pid)
  WHERE a.pid = %(pid)s AND a.usename = current_user
    AND right(a.application_name, length(%(role)s)) = %(role)s;
 
--- name: finish
+-- name: end
 -- End one job without success ('cancelled', 'discarded'), with the error that goes with it.
 WITH done AS (
     DELETE FROM {schema}.job
@@ -84,11 +84,11 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.job_history (
-    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, losses, flags,
+    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, node_losses, flags,
     queue, task, args, errors, tags)
 SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, %(duration)s::real,
-       %(state)s::{schema}.job_state, d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes, d.losses, d.flags,
-       d.queue, d.task, d.args, {schema}.with_error(d.errors, %(error)s::jsonb), d.tags
+       %(state)s::{schema}.job_state, d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes, d.node_losses, d.flags,
+       d.queue, d.task, d.args, {schema}.append_error(d.errors, %(error)s::jsonb), d.tags
   FROM done AS d
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
 RETURNING id;
@@ -97,14 +97,14 @@ RETURNING id;
 -- Let a failed attempt run again after `delay` seconds, as counted; it draws a new place when it is due. A job that
 -- somebody has cancelled meanwhile, too late to be interrupted, ends instead.
 WITH mine AS MATERIALIZED (
-    SELECT l.cancel_at IS NOT NULL AS cancelled FROM {schema}.job AS l
+    SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
      WHERE l.id = %(id)s AND l.token = %(token)s
        FOR UPDATE SKIP LOCKED
 ), again AS (
     UPDATE {schema}.job AS j
        SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
            token = NULL, node = NULL, claimed_at = NULL, progress = NULL,
-           errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+           errors = {schema}.append_error(j.errors, %(error)s::jsonb)
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
     RETURNING j.id
 ), done AS (
@@ -117,11 +117,11 @@ WITH mine AS MATERIALIZED (
                FOR UPDATE SKIP LOCKED))
 ), kept AS (
     INSERT INTO {schema}.job_history (
-        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,
+        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue,
         task, args, errors, tags)
     SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, 'cancelled', d.attempt,
-           {schema}.ring_day(t.finished_at), d.priority, d.crashes, d.losses, d.flags, d.queue, d.task,
-           d.args, {schema}.with_error(d.errors, %(error)s::jsonb), d.tags
+           {schema}.history_day(t.finished_at), d.priority, d.crashes, d.node_losses, d.flags, d.queue, d.task,
+           d.args, {schema}.append_error(d.errors, %(error)s::jsonb), d.tags
       FROM done AS d
      CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
     RETURNING id
@@ -132,7 +132,7 @@ SELECT id FROM again UNION ALL SELECT id FROM kept;
 -- Put a job off for `delay` seconds and give the attempt back; `bounced` counts a task that this worker does not know.
 UPDATE {schema}.job AS j
    SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-       attempt = greatest(j.attempt, 1) - 1, bounces = least(j.bounces + %(bounced)s::int, 32000),
+       attempt = greatest(j.attempt, 1) - 1, unknown_task_count = least(j.unknown_task_count + %(bounced)s::int, 32000),
        token = NULL, node = NULL, claimed_at = NULL, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
@@ -145,14 +145,14 @@ RETURNING j.id;
 -- error names the hook's job: a hook that no error names was enqueued by somebody else, and is not called. A job
 -- that somebody has cancelled meanwhile ends as cancelled, without its hook.
 WITH mine AS MATERIALIZED (
-    SELECT l.cancel_at IS NOT NULL AS cancelled FROM {schema}.job AS l
+    SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
      WHERE l.id = %(id)s AND l.token = %(token)s
        FOR UPDATE SKIP LOCKED
 ), failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
            token = NULL, node = NULL, flags = j.flags & ~1, 
-           errors = {schema}.with_error(j.errors, %(error)s::jsonb || CASE WHEN %(hook)s
+           errors = {schema}.append_error(j.errors, %(error)s::jsonb || CASE WHEN %(hook)s
                THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
     RETURNING j.id, j.queue, j.task, j.priority, (j.errors -> -1 ->> 'hook')::bigint AS hook
@@ -167,11 +167,11 @@ WITH mine AS MATERIALIZED (
                FOR UPDATE SKIP LOCKED))
 ), kept AS (
     INSERT INTO {schema}.job_history (
-        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue,
+        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue,
         task, args, errors, tags)
     SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, 'cancelled', d.attempt,
-           {schema}.ring_day(t.finished_at), d.priority, least(d.crashes + %(crashes)s::int, 32000), d.losses, d.flags,
-           d.queue, d.task, d.args, {schema}.with_error(d.errors, %(error)s::jsonb), d.tags
+           {schema}.history_day(t.finished_at), d.priority, least(d.crashes + %(crashes)s::int, 32000), d.node_losses, d.flags,
+           d.queue, d.task, d.args, {schema}.append_error(d.errors, %(error)s::jsonb), d.tags
       FROM done AS d
      CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
     RETURNING id
@@ -186,7 +186,7 @@ SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.qu
 -- name: give_up
 -- The last resort for a job whose end the database has refused again and again: it fails, with as little as can be written.
 UPDATE {schema}.job AS j
-   SET state = 'failed', failed_at = clock_timestamp(), token = NULL, node = NULL, cancel_at = NULL, flags = j.flags & ~1,
+   SET state = 'failed', failed_at = clock_timestamp(), token = NULL, node = NULL, cancel_requested_at = NULL, flags = j.flags & ~1,
        errors = jsonb_build_array(%(error)s::jsonb)
  WHERE j.id = %(id)s AND j.token = %(token)s
 RETURNING j.id;
@@ -213,8 +213,8 @@ RETURNING j.id;
 
 -- name: read
 -- What a claim would have said of a job that `claim_one` has taken.
-SELECT j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.losses AS suspicion, j.flags,
-       extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.bounces
+SELECT j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS suspicion, j.flags,
+       extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count
   FROM {schema}.job AS j
  WHERE j.id = %(id)s AND j.token = %(token)s;
 
@@ -229,11 +229,11 @@ UPDATE {schema}.job AS j
            FOR UPDATE SKIP LOCKED))
 RETURNING j.id;
 
--- name: held
+-- name: still_claimed
 -- Which of these jobs still carry the token: tells a row that somebody has locked from a claim that is over.
 SELECT id FROM {schema}.job WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
 
--- name: settled
+-- name: already_archived
 -- Which of these jobs have ended in the history under this token: an acknowledgement whose answer was lost.
 SELECT id FROM {schema}.job_history WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
 

@@ -3,7 +3,7 @@
 -- there is called when its types fit better than those of pg_catalog; hence every function is qualified, and every
 -- operator that pg_catalog does not have for exactly these types (an enum's, smallint with integer).
 
--- name: express
+-- name: prepared
 -- One job that may start at once, on the application's own connection: the common case. Sent by `express`, not by psycopg;
 -- its answer is read in binary, and so no time is spent on making a text of the moment. Values are cast to the types below the
 -- columns' domains: a parameter that has a domain's type is checked when it is read, and its checks are set up for that.
@@ -11,14 +11,14 @@ INSERT INTO {schema}.job (task, queue, priority, overrides, args)
 VALUES (%(task)s::text, %(queue)s::text, %(priority)s::smallint, %(overrides)s::jsonb, %(args)s::jsonb)
 RETURNING id, enqueued_at,
           -- Asked here first: before PostgreSQL 18 calling the function costs more than the INSERT.
-          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.sleeper));
+          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.idle_node));
 
 -- name: enqueue
 -- The same on any connection, with tags.
 INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags)
 VALUES (%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[])
 RETURNING id, state::text, pg_catalog.date_part('epoch', enqueued_at), NULL::float8,
-          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.sleeper));
+          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.idle_node));
 
 -- name: enqueue_later
 -- One job with a time to wait for, or a time to be over.

@@ -11,25 +11,25 @@ RETURNING id, beat;
 -- place, for the index of `id` leads over every version that an old snapshot holds, one for each second; returns its new
 -- place. No row means that it is elsewhere, or that others have declared this node dead.
 UPDATE {schema}.node
-   SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
+   SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, heartbeat_at = clock_timestamp()
  WHERE ctid = %(place)s::tid AND id = %(node)s
 RETURNING ctid::text;
 
--- name: place
+-- name: find_ctid
 SELECT n.ctid::text FROM {schema}.node AS n WHERE n.id = %(node)s;
 
--- name: fall_asleep
-INSERT INTO {schema}.sleeper (node, queues)
+-- name: mark_idle
+INSERT INTO {schema}.idle_node (node, queues)
 SELECT n.id, n.queues FROM {schema}.node AS n
- WHERE n.id = %(node)s AND NOT EXISTS (SELECT FROM {schema}.sleeper AS s WHERE s.node = n.id);
+ WHERE n.id = %(node)s AND NOT EXISTS (SELECT FROM {schema}.idle_node AS s WHERE s.node = n.id);
 
--- name: wake_up
-DELETE FROM {schema}.sleeper WHERE node = %(node)s;
+-- name: mark_busy
+DELETE FROM {schema}.idle_node WHERE node = %(node)s;
 
--- name: leave
+-- name: deregister
 DELETE FROM {schema}.node WHERE id = %(node)s;
 
--- name: look
+-- name: poll
 -- What there is to do: other nodes' beats and leases, the first job behind each floor or from `scrub_from` to `scrub_to`,
 -- when the next one is due, whom to cancel, whether claims of this node from `since` on are still out. `place` prolongs the lease in the same breath; no
 -- lock on a job is taken or waited for. `doubts` asks who is writing to the table: a transaction that draws a place holds
@@ -38,7 +38,7 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 -- and whether something has expired.
 WITH renewed AS (
     UPDATE {schema}.node
-       SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, seen_at = clock_timestamp()
+       SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, heartbeat_at = clock_timestamp()
      WHERE ctid = %(place)s::tid AND id = %(node)s
     RETURNING ctid::text AS place
 )
@@ -72,7 +72,7 @@ SELECT
       ORDER BY d.run_at LIMIT 1) AS due_in,
     (SELECT coalesce(array_agg(c.id), '{}')
        FROM {schema}.job AS c
-      WHERE c.cancel_at >= to_timestamp(%(due_from)s::float8) AND c.node = %(node)s) AS cancels,
+      WHERE c.cancel_requested_at >= to_timestamp(%(due_from)s::float8) AND c.node = %(node)s) AS cancels,
     EXISTS (
         SELECT FROM {schema}.job AS h
          WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS holds,
@@ -91,7 +91,7 @@ SELECT
         SELECT FROM {schema}.job AS x
          WHERE x.expires_at <= (SELECT clock_timestamp()) AND x.state IN ('available', 'scheduled') AND x.attempt = 0
     ) OR EXISTS (
-        SELECT FROM {schema}.job AS y WHERE y.cancel_at IS NOT NULL AND y.state IN ('available', 'scheduled')
+        SELECT FROM {schema}.job AS y WHERE y.cancel_requested_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
     extract(epoch FROM clock_timestamp())::float8 AS at,
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
@@ -110,7 +110,7 @@ SELECT n.id, n.beat, CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN n.lease ELS
 
 -- name: cancels
 -- What `look` says of jobs of this node that somebody wants cancelled.
-SELECT c.id FROM {schema}.job AS c WHERE c.cancel_at IS NOT NULL AND c.node = %(node)s;
+SELECT c.id FROM {schema}.job AS c WHERE c.cancel_requested_at IS NOT NULL AND c.node = %(node)s;
 
 -- name: strays
 -- What `look` says of nodes that running jobs name and that are gone.
@@ -146,26 +146,26 @@ SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8);
 
--- name: token_jobs
+-- name: claim_jobs
 -- The jobs one claim still holds, with what is needed to decide about them.
-SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_at IS NOT NULL
+SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_requested_at IS NOT NULL
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
 
--- name: charge
+-- name: record_crash
 -- The job whose handler was running when its worker died: available at once, or after `delay`, crash and attempt counted.
 UPDATE {schema}.job AS j
    SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
        run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
        crashes = least(j.crashes + 1, 32000), token = NULL, node = NULL, claimed_at = NULL,
-       errors = {schema}.with_error(j.errors, %(error)s::jsonb)
+       errors = {schema}.append_error(j.errors, %(error)s::jsonb)
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.id = %(id)s AND l.token = %(token)s
            FOR UPDATE SKIP LOCKED))
 RETURNING j.id;
 
--- name: release_token
+-- name: release_claim
 -- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place.
 UPDATE {schema}.job AS j
    SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
@@ -183,24 +183,24 @@ SELECT pg_terminate_backend(a.pid)
  WHERE a.usename = current_user AND a.pid <> pg_backend_pid()
    AND right(a.application_name, length(%(tag)s)) = %(tag)s;
 
--- name: bury_node
+-- name: delete_dead_node
 -- Declare a node dead, if its beat has not moved since it was last seen; whoever deletes the row frees the jobs.
 DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;
 
--- name: lose
+-- name: record_node_loss
 -- Free up to 1,000 jobs of a node that is gone, or the one job of a claim that ran when this node had to stop its workers.
 -- Neither is known to be to blame: the attempt is not counted, but the loss is. At the last one the job fails as others
 -- do: its key is free, and its failure hook enqueued if the task is one of `hooks`.
 WITH lost AS (
     UPDATE {schema}.job AS j
-       SET state = CASE WHEN j.losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
-           failed_at = CASE WHEN j.losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
-           attempt = greatest(j.attempt, 1) - 1, losses = least(j.losses + 1, 32000),
-           flags = CASE WHEN j.losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
+       SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
+           failed_at = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
+           attempt = greatest(j.attempt, 1) - 1, node_losses = least(j.node_losses + 1, 32000),
+           flags = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
            token = NULL, node = NULL, claimed_at = NULL,
-           errors = {schema}.with_error(j.errors, jsonb_build_object(
+           errors = {schema}.append_error(j.errors, jsonb_build_object(
                'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || CASE
-               WHEN j.losses + 1 >= %(max_losses)s AND j.flags & 2 = 0 AND j.task = ANY (%(hooks)s::text[])
+               WHEN j.node_losses + 1 >= %(max_losses)s AND j.flags & 2 = 0 AND j.task = ANY (%(hooks)s::text[])
                THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
      WHERE j.id = ANY (ARRAY (
             SELECT l.id FROM {schema}.job AS l
@@ -299,7 +299,7 @@ SELECT e.id, (SELECT seen.job_id FROM seen WHERE NOT seen.over) AS holder,
   FROM won
   LEFT JOIN enqueued AS e ON true;
 
--- name: retire_cron
+-- name: delete_unused_schedules
 -- Forget schedules that no living node declares.
 DELETE FROM {schema}.cron AS c
  WHERE NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.state -> 'cron' ? c.name)
@@ -318,8 +318,8 @@ WITH done AS (
              LIMIT 1000
                FOR UPDATE SKIP LOCKED) || ARRAY (
             SELECT j.id FROM {schema}.job AS j
-             WHERE j.cancel_at IS NOT NULL AND j.state IN ('available', 'scheduled')
-             ORDER BY j.cancel_at
+             WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled')
+             ORDER BY j.cancel_requested_at
              LIMIT 1000
                FOR UPDATE SKIP LOCKED))
     RETURNING *
@@ -331,13 +331,13 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.job_history (
-    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args, errors, tags)
-SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.ring_day(t.finished_at), d.priority, d.crashes,
-       d.losses, d.flags, d.queue, d.task, d.args,
-       {schema}.with_error(d.errors, jsonb_build_object('at', t.finished_at, 'attempt', d.attempt) || CASE
-           WHEN d.cancel_at IS NULL
+    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors, tags)
+SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes,
+       d.node_losses, d.flags, d.queue, d.task, d.args,
+       {schema}.append_error(d.errors, jsonb_build_object('at', t.finished_at, 'attempt', d.attempt) || CASE
+           WHEN d.cancel_requested_at IS NULL
            THEN jsonb_build_object('type', 'Expired', 'message', 'not started before ' || d.expires_at)
-           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_at) END),
+           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_requested_at) END),
        d.tags
   FROM done AS d
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
@@ -356,28 +356,28 @@ WITH done AS (
     RETURNING *
 )
 INSERT INTO {schema}.job_history (
-    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, losses, flags, queue, task, args,
+    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args,
     errors, tags)
-SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.ring_day(t.finished_at),
-       d.priority, d.crashes, d.losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
+SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at),
+       d.priority, d.crashes, d.node_losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
   FROM done AS d
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
 RETURNING id;
 
--- name: forget_keys
+-- name: delete_expired_keys
 -- Drop uniqueness whose period is over.
 DELETE FROM {schema}.unique_key
  WHERE ctid = ANY (ARRAY (
         SELECT k.ctid FROM {schema}.unique_key AS k
          WHERE k.until <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
 
--- name: ring
+-- name: expired_days
 -- The days of the history's ring that are older than `keep` days; the ring holds 32 in all.
-SELECT {schema}.ring_day(clock_timestamp() - make_interval(days => back))
+SELECT {schema}.history_day(clock_timestamp() - make_interval(days => back))
   FROM generate_series(%(keep)s::int + 1, 30) AS back;
 
--- name: empty_day
-SELECT {schema}.empty_day(%(day)s::int);
+-- name: truncate_history_day
+SELECT {schema}.truncate_history_day(%(day)s::int);
 
 -- name: listen
 LISTEN {schema};
