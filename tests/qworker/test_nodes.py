@@ -157,20 +157,20 @@ def test_a_look_shows_who_may_have_drawn_a_place_when_asked(claimer: Claimer, no
     here = register(claimer, nodes)
     with database.connect(autocommit=False) as writer, database.connect(autocommit=False) as reader:
         reader.execute("SELECT FROM qworker.job FOR UPDATE")
-        assert see(claimer, here, doubts=True).writers == []
+        assert see(claimer, here, with_writers=True).writers == []
         writer.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
-        (one,) = see(claimer, here, doubts=True).writers
+        (one,) = see(claimer, here, with_writers=True).writers
         assert one != PREPARED
         assert see(claimer, here).writers == []
         writer.commit()
         writer.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
-        assert see(claimer, here, doubts=True).writers not in ([], [one])
+        assert see(claimer, here, with_writers=True).writers not in ([], [one])
 
 
 def test_what_others_have_handed_back_is_told_with_their_beats(claimer: Claimer, nodes: Nodes) -> None:
     here, there, third = (register(claimer, nodes) for _ in range(3))
     assert see(claimer, here).released_seq is None
-    see(claimer, there, beat=beat(claimer, there, 9))
+    see(claimer, there, heartbeat=beat(claimer, there, 9))
     nodes.renew(claimer.conn, third, beat(claimer, third, 7))
     assert [see(claimer, node).released_seq for node in (here, there, third)] == [7, 7, 9]
     nodes.renew(claimer.conn, third, beat(claimer, third))
@@ -198,7 +198,7 @@ def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claime
     number = register(claimer, nodes)
     assert nodes.renew(claimer.conn, number, beat(claimer, number)) == nodes.find_ctid(claimer.conn, number)
     assert not nodes.delete_dead_node(claimer.conn, number, 0)  # the beat has moved
-    sight = see(claimer, number, beat=beat(claimer, number))
+    sight = see(claimer, number, heartbeat=beat(claimer, number))
     assert sight.renewed
     assert sight.ctid == nodes.find_ctid(claimer.conn, number)
     assert not see(claimer, number).renewed
@@ -206,7 +206,7 @@ def test_a_lease_is_prolonged_until_others_declare_the_node_dead(claimer: Claime
     last = beat(claimer, number)
     assert nodes.delete_dead_node(claimer.conn, number, 2)
     assert nodes.renew(claimer.conn, number, last) is None
-    assert not see(claimer, number, beat=last).renewed
+    assert not see(claimer, number, heartbeat=last).renewed
     assert nodes.find_ctid(claimer.conn, number) is None
 
 
@@ -216,7 +216,7 @@ def test_a_lease_is_not_prolonged_where_the_row_does_not_stand(claimer: Claimer,
     assert nodes.renew(claimer.conn, here, old) not in (None, old.ctid)
     for wrong in (Heartbeat(Jsonb({})), old, beat(claimer, there)):
         assert nodes.renew(claimer.conn, here, wrong) is None
-        assert not see(claimer, here, beat=wrong).renewed
+        assert not see(claimer, here, heartbeat=wrong).renewed
 
 
 def test_a_look_tells_of_claims_that_are_out_and_of_what_is_rare_when_asked(claimer: Claimer, nodes: Nodes) -> None:

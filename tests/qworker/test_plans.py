@@ -142,7 +142,7 @@ CASES = [
         60,
     ),
     Case("retry", lambda c: len(claims.retry(c, TOKEN, 1, delay=5.0, error=ERROR)), 1, ENDING, 3, 60),
-    Case("retry, cancelled", lambda c: len(claims.retry(c, TOKEN, 100, delay=5.0, error=ERROR)), 1, ENDING, 3, 60),
+    Case("retry, cancelled", lambda c: len(claims.retry(c, TOKEN, 100, delay=5.0, error=ERROR)), 1, ENDING, 4, 60),
     Case("snooze", lambda c: len(claims.snooze(c, TOKEN, 1, delay=5.0)), 1, BY_ID, 2, 60),
     Case("fail", lambda c: len(claims.fail(c, TOKEN, 1, error=ERROR, hook=True)), 1, ENDING, 6, 60),
     Case("release", lambda c: len(claims.release(c, TOKEN, BATCH)), 64, BY_ID, 128, 1_500),

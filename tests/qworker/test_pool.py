@@ -188,7 +188,7 @@ def test_connections_that_nobody_needs_are_closed(app: App, monkeypatch: pytest.
     with app.pool.connection(), app.pool.connection():
         pass
     assert query(MINE) == [(2,)]
-    monkeypatch.setattr(pool_module, "IDLE", -1.0)
+    monkeypatch.setattr(pool_module, "MAX_IDLE", -1.0)
     with app.pool.connection():
         pass
     until(lambda: query(MINE) == [(1,)])

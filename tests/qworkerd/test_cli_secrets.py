@@ -14,7 +14,7 @@ WORDS = [["check"], ["check", "--json"], ["jobs", "list"], ["db", "status", "--j
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "a NUL"])
 def test_the_command_shows_no_piece_of_it(name: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not because it knows the pieces and masks them, but because nothing prints them.
-    monkeypatch.setattr(target, "hide", lambda _: None)
+    monkeypatch.setattr(target, "register_secret", lambda _: None)
     for words in WORDS:
         done = command(*words, env={"QWORKER_DSN": SHAPES[name]})
         assert done.exit_code in (75, 78)

@@ -423,8 +423,8 @@ class Room:
 
     def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> PollResult:
         shown: dict[str, Any] = {
-            "place": "(0,1)", "beats": {}, "returned": None, "fronts": [None] * len(self.floors.queues), "drawn": drawn,
-            "writers": list(writers), "due_in": None, "cancels": [], "holds": False, "strays": [], "expired": False,
+            "ctid": "(0,1)", "heartbeats": {}, "released_seq": None, "first_available": [None] * len(self.floors.queues), "last_seq": drawn,
+            "writers": list(writers), "due_in": None, "cancels": [], "has_running": False, "dead_nodes": [], "expired": False,
             "at": 0.0, "took": 0.0,
         }  # fmt: skip
         return PollResult(**shown | seen)
@@ -490,7 +490,7 @@ def test_the_floors_fall_when_one_that_lingered_is_gone_and_what_it_wrote_is_loo
     assert lingered.floor == 10
     assert lingered.survey.settled_at == 0.0  # for claims as well
     assert lingered.survey.begin()[0] == [10] * 10
-    assert not lingered.look(20, fronts=[12] * 10)
+    assert not lingered.look(20, first_available=[12] * 10)
     assert lingered.floor == 11
     assert lingered.floors.swept == 0.0
 
@@ -554,8 +554,8 @@ def test_nobody_is_asked_for_when_nothing_was_drawn(clock: Clock) -> None:
 
 def test_a_floor_stays_below_the_first_job_that_waits(room: Room) -> None:
     room.look(20)
-    room.look(20, fronts=[15] * 10)
-    room.look(20, fronts=[15] * 10)
+    room.look(20, first_available=[15] * 10)
+    room.look(20, first_available=[15] * 10)
     assert room.floor == 14
 
 
@@ -580,7 +580,7 @@ def test_what_a_worker_has_handed_back_outlives_it(room: Room) -> None:
 
 def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(room: Room) -> None:
     room.floors.report_release(room.slot, 5)
-    room.look(place=None)
+    room.look(ctid=None)
     room.clock.now += 100
     told = []
     for _ in range(10):
@@ -602,18 +602,18 @@ def test_what_is_handed_back_while_a_look_begins_is_told(room: Room, monkeypatch
 
 
 def test_what_others_hand_back_lowers_the_floors_and_is_looked_for_at_once(room: Room) -> None:
-    assert room.look(returned=6)
+    assert room.look(released_seq=6)
     assert room.floor == 5
-    assert not room.look(returned=6)
+    assert not room.look(released_seq=6)
     assert room.floor == 5
     room.look()
     assert room.floor == 10
 
 
 def test_a_node_that_is_gone_may_have_told_nobody(room: Room) -> None:
-    room.look(beats={7: (1, 10.0)})
+    room.look(heartbeats={7: (1, 10.0)})
     assert room.floor == 10
-    assert room.look(beats={})
+    assert room.look(heartbeats={})
     assert room.floor == 0
     assert room.survey.begin()[0] == [0] * 10
 
@@ -661,7 +661,7 @@ def test_a_job_that_came_back_unannounced_lowers_the_floor(room: Room) -> None:
     assert room.floor == 10
     for _ in range(int(SCRUB_EVERY)):
         room.look()
-    room.look(fronts=[7] * 10)
+    room.look(first_available=[7] * 10)
     assert room.floor == 6
 
 

@@ -201,7 +201,7 @@ def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office
 def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survey, "LINGER", 0.0)
+    monkeypatch.setattr(survey, "LINGERING_AFTER", 0.0)
     scheduler, writer = office.scheduler, database.connect(autocommit=False)
     writer.execute("INSERT INTO qworker.job (task) VALUES ('t')")
 

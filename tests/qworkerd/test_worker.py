@@ -68,8 +68,8 @@ def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: py
 
     monkeypatch.setattr(worker, "boot", lambda: None)
     monkeypatch.setattr(worker, "close", lambda code: code)
-    monkeypatch.setattr(worker, "doze", doze)
-    monkeypatch.setattr(worker, "take", take)
+    monkeypatch.setattr(worker, "interruptible_sleep", doze)
+    monkeypatch.setattr(worker, "claim", take)
     header.node, header.lease_until = 1, boottime() - 0.001
     assert worker.run() == 0
     assert waited == [RECHECK_PAUSE] * 3

@@ -108,8 +108,8 @@ class Poller:
 
         return replace(
             NO_RESULT,
-            beats=see("beats", lambda: nodes.beats(database, node), {}),
+            heartbeats=see("beats", lambda: nodes.beats(database, node), {}),
             cancels=see("cancels", lambda: nodes.cancels(database, node), []),
-            strays=see("strays", lambda: nodes.strays(database), []),
-            due_in=0.0, holds=True, expired=True, at=time(),
+            dead_nodes=see("strays", lambda: nodes.strays(database), []),
+            due_in=0.0, has_running=True, expired=True, at=time(),
         )  # fmt: skip

@@ -190,7 +190,7 @@ SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)
 -- name: sequences
 -- Each sequence's last number, and the highest in use: where that is higher, numbers come a second time. The places of
 -- what is available are looked up pair by pair, since there is no index of places alone.
-WITH RECURSIVE pair (queue, priority) AS (
+WITH RECURSIVE pair AS (
     (SELECT j.queue, j.priority FROM {schema}.job AS j
       WHERE j.state = 'available' ORDER BY j.queue, j.priority LIMIT 1)
     UNION ALL
@@ -202,11 +202,11 @@ WITH RECURSIVE pair (queue, priority) AS (
              ORDER BY j.queue, j.priority LIMIT 1) AS later
 )
 SELECT 'job_id_seq', s.last_value,
-       greatest((SELECT max(id) FROM {schema}.job), (SELECT max(id) FROM {schema}.job_history), 0)
+       greatest((SELECT pg_catalog.max(id) FROM {schema}.job), (SELECT pg_catalog.max(id) FROM {schema}.job_history), 0)
   FROM {schema}.job_id_seq AS s
  UNION ALL
 SELECT 'job_seq', s.last_value, coalesce((
-       SELECT max(highest.seq) FROM pair CROSS JOIN LATERAL (
+       SELECT pg_catalog.max(highest.seq) FROM pair CROSS JOIN LATERAL (
               SELECT j.seq FROM {schema}.job AS j
                WHERE j.state = 'available' AND j.queue = pair.queue AND j.priority = pair.priority
                ORDER BY j.seq DESC LIMIT 1) AS highest), 0)
