@@ -47,8 +47,8 @@ MUTATIONS = [
         "tests/qworker/test_sequences.py",
     ),
     Mutation(
-        "a failed look that ends the round", f"{SCHEDULER}/lookout.py",
-        "            self.sight = self._piecemeal(database, renew=renew)\n            return self.sight",
+        "a failed look that ends the round", f"{SCHEDULER}/poller.py",
+        "            self.result = self._piecemeal(database, renew=renew)\n            return self.result",
         "            raise",
         "tests/qworkerd/test_values.py",
     ),
@@ -65,14 +65,14 @@ MUTATIONS = [
     ),
     Mutation(
         "claims that wait for locked rows", CLAIMS,
-        "                   FOR UPDATE SKIP LOCKED\n               ) AS ready",
-        "                   FOR UPDATE\n               ) AS ready",
+        "                 LIMIT %(limit)s\n                   FOR UPDATE SKIP LOCKED\n               ) AS ready",
+        "                 LIMIT %(limit)s\n                   FOR UPDATE\n               ) AS ready",
         "tests/qworker/test_claims.py",
     ),
     Mutation(
         "what is handed back keeps its attempt", CLAIMS,
         "-- name: release\n-- Hand jobs back unstarted: uncounted, and in their old place.\nUPDATE {schema}.job AS j\n"
-        "   SET state = 'available', attempt = greatest(j.attempt - 1, 0)",
+        "   SET state = 'available', attempt = greatest(j.attempt, 1) - 1",
         "-- name: release\n-- Hand jobs back unstarted: uncounted, and in their old place.\nUPDATE {schema}.job AS j\n"
         "   SET state = 'available', attempt = j.attempt",
         "tests/qworker/test_model.py",
@@ -83,17 +83,17 @@ MUTATIONS = [
         "tests/lifecycle/test_transactional.py",
     ),
     Mutation(
-        "a lost commit is not looked for", "workers/qworkerd/errand.py",
+        "a lost commit is not looked for", "workers/qworkerd/outcomes/writes.py",
         "claims.end_session(database, self._lost.pid, self._lost.role)", "pass",
         "tests/lifecycle/test_transactional.py",
     ),
     Mutation(
-        "the token is written after the claim", f"{WORKER}/taker.py",
+        "the token is written after the claim", f"{WORKER}/claimer.py",
         "claim.open(draw_token())\n        try:\n            rows = self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=claim.token,",
         "token = draw_token()\n        try:\n            rows = self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=token,",
-        "tests/qworkerd/test_taker.py",
+        "tests/qworkerd/test_claimer.py",
     ),
     Mutation(
         "no look at the lease before a job", f"{WORKER}/loop.py",
@@ -113,7 +113,7 @@ MUTATIONS = [
     ),
     Mutation(
         "workers outlive their supervisor", "workers/qworkerd/supervisor/child.py",
-        "    _libc.prctl(PR_SET_PDEATHSIG, int(_LAST_WILL[role]), 0, 0, 0)", "    pass",
+        "    _libc.prctl(PR_SET_PDEATHSIG, int(_DEATH_SIGNAL[role]), 0, 0, 0)", "    pass",
         "tests/lifecycle/test_lease.py",
     ),
     Mutation(
@@ -123,7 +123,7 @@ MUTATIONS = [
     ),
     Mutation(
         "no reconciliation", f"{SCHEDULER}/loop.py",
-        'self.duties.add("reconcile", RECONCILE, lambda d: self.freed(self.burials.reconcile(d, self.lookout.sight)))',
+        'self.periodic.add(\n            "reconcile", RECONCILE, lambda d: self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result))\n        )',
         "pass",
         "tests/lifecycle/test_crash.py",
     ),
@@ -150,12 +150,12 @@ MUTATIONS = [
         "tests/lifecycle/test_crash.py",
     ),
     Mutation(
-        "what is handed back lowers no floor", "workers/qworkerd/floors.py",
-        "            slot.words[Slot.RETURNS] += 1", "            pass",
+        "what is handed back lowers no floor", "workers/qworkerd/shared/watermarks.py",
+        "            slot.words[Slot.RELEASE_COUNT] += 1", "            pass",
         "tests/qworkerd/test_floors.py",
     ),
     Mutation(
-        "floors rise above places that may still be filled", f"{SCHEDULER}/survey.py",
+        "floors rise above places that may still be filled", f"{SCHEDULER}/watermarks.py",
         "            if writers:\n", "            if False:\n",
         "tests/qworkerd/test_floors.py",
     ),
@@ -192,12 +192,12 @@ MUTATIONS = [
         "tests/lifecycle/test_escapes.py",
     ),
     Mutation(
-        "a hard timeout kills nobody", "workers/qworkerd/supervisor/overdue.py",
-        "            seat.kill(seat.sentence, now)\n            return", "            return",
+        "a hard timeout kills nobody", "workers/qworkerd/supervisor/deadlines.py",
+        "            seat.kill(seat.kill_reason, now)\n            return", "            return",
         "tests/lifecycle/test_timeouts.py",
     ),
     Mutation(
-        "names are looked up where others may create", "queue/qworker/connection.py",
+        "names are looked up where others may create", "queue/qworker/db/connection.py",
         '    "search_path": PINNED,\n', "",
         "tests/qworker/test_search_path.py",
     ),
@@ -223,32 +223,32 @@ MUTATIONS = [
         "tests/lifecycle/test_signals.py",
     ),
     Mutation(
-        "the next job finds the session as the last has left it", f"{WORKER}/lending.py",
+        "the next job finds the session as the last has left it", f"{WORKER}/job_connection.py",
         "            reset(connection)\n", "",
-        "tests/qworkerd/test_lending.py",
+        "tests/qworkerd/test_job_connection.py",
     ),
     Mutation(
-        "a transaction that a handler has ended is not missed", f"{WORKER}/lending.py",
+        "a transaction that a handler has ended is not missed", f"{WORKER}/job_connection.py",
         "                if transaction is not None:\n                    look(connection, self._roles)\n", "",
-        "tests/qworkerd/test_lending.py",
+        "tests/qworkerd/test_job_connection.py",
     ),
     Mutation(
-        "connections that were read-only once are lent again", "queue/qworker/pool.py",
+        "connections that were read-only once are lent again", "queue/qworker/db/pool.py",
         "if read_only or (isinstance", "if (isinstance",
         "tests/qworker/test_sessions.py",
     ),
     Mutation(
-        "the role's isolation applies to our statements", "queue/qworker/connection.py",
+        "the role's isolation applies to our statements", "queue/qworker/db/connection.py",
         '    "default_transaction_isolation": _ISOLATION,\n', "",
         "tests/qworker/test_sessions.py",
     ),
     Mutation(
-        "a node works against a standby", "workers/qworkerd/link.py",
+        "a node works against a standby", "workers/qworkerd/process/reconnect.py",
         "raise psycopg.errors.ReadOnlySqlTransaction(why)", "pass",
         "tests/qworkerd/test_link.py",
     ),
     Mutation(
-        "the first result decides about a commit", "queue/qworker/express.py",
+        "the first result decides about a commit", "queue/qworker/db/prepared.py",
         "execute(connection.pgconn))[-1]", "execute(connection.pgconn))[0]",
         "tests/qworker/test_triggers.py",
     ),

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from qworkerd.settings import field_specs, option
+from qworkerd.config.settings import field_specs, option
 from tests.waiting import until
 
 #: Runs what it is told, in one namespace, and says when it is done.

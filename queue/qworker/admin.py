@@ -11,12 +11,12 @@ from psycopg.rows import tuple_row
 
 from qworker.ambient import Ambient
 from qworker.context import running
+from qworker.db.pool import Pool
+from qworker.db.statements import load
 from qworker.decoding import decode, decode_errors, decode_object
 from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
 from qworker.job import Job, JobState, from_row, to_datetime
-from qworker.order import JobSpec
-from qworker.pool import Pool
-from qworker.statements import load
+from qworker.spec import JobSpec
 
 #: Seconds between two looks of `wait`: the first pause, doubled up to the second.
 FIRST_POLL_PAUSE, LONGEST_POLL_PAUSE = 0.01, 0.25

@@ -10,11 +10,11 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from qworker.caller import Connection, below_django, refuse_bytes, unwrap
-from qworker.connection import resolve_dsn
-from qworker.dsn import parse
+from qworker.db.adapters import Connection, below_django, refuse_bytes, unwrap
+from qworker.db.connection import resolve_dsn
+from qworker.db.dsn import parse
+from qworker.db.pool import Pool
 from qworker.options import UNSET
-from qworker.pool import Pool
 
 #: Seconds after which a server that was another one is asked again: a failover may have brought the two together.
 RECHECK = 60.0

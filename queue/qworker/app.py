@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from qworker.admin import Admin, Queue
 from qworker.ambient import Ambient
+from qworker.db.pool import Pool
+from qworker.db.statements import DEFAULT_SCHEMA, qualify
 from qworker.enqueue import Enqueuer
 from qworker.errors import ConfigurationError, UnknownTask
 from qworker.identity import Declared
 from qworker.job import Job
 from qworker.options import UNSET, OptionKwargs, Options, Unset, check_timeout
-from qworker.pool import Pool
-from qworker.statements import DEFAULT_SCHEMA, qualify
 from qworker.task import Hook, Task, instance_args
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import psycopg
 from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 
-from qworker.caller import Connection
+from qworker.copy_lines import Lines
+from qworker.db.adapters import Connection
+from qworker.db.deadline import answer_timeout_set
+from qworker.db.errors import suppressed
 from qworker.errors import InvalidOperation
-from qworker.lines import Lines
-from qworker.order import JobSpec
-from qworker.patience import answer_timeout_set
 from qworker.payload import Parameters, Row
-from qworker.translation import suppressed
+from qworker.spec import JobSpec
 
 #: Rows that are taken from the source before a COPY, and lines that are handed to the driver together, at most.
 BLOCK, BATCH = 20_000, 500

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
 
-from qworker.arrays import of_numbers, of_texts
-from qworker.encoding import storable
-from qworker.express import PreparedStatement
-from qworker.statements import DEFAULT_SCHEMA, load
+from qworker.db.arrays import of_numbers, of_texts
+from qworker.db.encoding import storable
+from qworker.db.prepared import PreparedStatement
+from qworker.db.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
 

@@ -14,18 +14,18 @@ from psycopg.rows import tuple_row
 from qworker.admin import Admin
 from qworker.ambient import Ambient
 from qworker.bulk import Bulk
-from qworker.caller import Connection, json_in
+from qworker.db.adapters import Connection, json_in
+from qworker.db.errors import suppressed
+from qworker.db.pool import Pool
+from qworker.db.prepared import PreparedStatement
+from qworker.db.statements import load
 from qworker.errors import QworkerError
-from qworker.express import PreparedStatement
 from qworker.functions import Functions
 from qworker.job import Job, JobState, fresh, to_datetime
 from qworker.options import UNSET
-from qworker.order import JobSpec
 from qworker.payload import Parameters, encode
 from qworker.payload import Row as Arguments
-from qworker.pool import Pool
-from qworker.statements import load
-from qworker.translation import suppressed
+from qworker.spec import JobSpec
 
 #: Id, state (None: another job holds the key), enqueued at and due at in seconds since 1970.
 Row = tuple[int, str | None, float | None, float | None]
@@ -146,7 +146,8 @@ class Enqueuer:
                     raise suppressed(spec.task)
                 return job_id, state, enqueued_at, run_at
         raise QworkerError(
-            f"unique={key!r} of task {spec.task!r} changed hands {UNIQUE_ATTEMPTS} times while this job was enqueued: try again"
+            f"unique={key!r} of task {spec.task!r} changed hands {UNIQUE_ATTEMPTS} times while this job was "
+            "enqueued: try again"
         )
 
 

@@ -8,10 +8,10 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg.rows import tuple_row
 
-from qworker.lines import Lines
-from qworker.order import JobSpec
+from qworker.copy_lines import Lines
+from qworker.db.statements import DEFAULT_SCHEMA, load
 from qworker.payload import Parameters, Row
-from qworker.statements import DEFAULT_SCHEMA, load
+from qworker.spec import JobSpec
 
 Connection = psycopg.Connection[Any]
 

@@ -26,7 +26,8 @@ def default_name(call: Any) -> str:
         raise ConfigurationError(f"{call!r} has no name of its own: give the task one with name=")
     if "<" in name:
         raise ConfigurationError(
-            f"{location(call)} has no name of its own, as it is made inside of a function: give the task one with name=, "
+            f"{location(call)} has no name of its own, as it is made inside of a function: give the task one with "
+            f"name=, "
             "or use functools.wraps in the decorator below"
         )
     return f"{main_module() if module == '__main__' else module}.{name}"

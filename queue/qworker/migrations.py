@@ -12,10 +12,10 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
+from qworker.db.errors import command
+from qworker.db.statements import DEFAULT_SCHEMA, PINNED, load, qualify
 from qworker.errors import SchemaError
 from qworker.job import to_datetime
-from qworker.statements import DEFAULT_SCHEMA, PINNED, load, qualify
-from qworker.translation import command
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _NEEDS = re.compile(r"^-- needs code: (\d+)$", re.MULTILINE)

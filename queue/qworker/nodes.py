@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from qworker.arrays import of_numbers, of_texts
-from qworker.encoding import storable
-from qworker.order import JobSpec
-from qworker.statements import DEFAULT_SCHEMA, load
+from qworker.db.arrays import of_numbers, of_texts
+from qworker.db.encoding import storable
+from qworker.db.statements import DEFAULT_SCHEMA, load
+from qworker.spec import JobSpec
 
 Database = Connection[tuple[Any, ...]]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import psycopg
 
+from qworker.db.statements import DEFAULT_SCHEMA, load
 from qworker.errors import SchemaError
-from qworker.statements import DEFAULT_SCHEMA, load
 
 
 def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:

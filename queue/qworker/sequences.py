@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from qworker.statements import DEFAULT_SCHEMA, load
+from qworker.db.statements import DEFAULT_SCHEMA, load
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from qworker.errors import ConfigurationError, JobFailed
 from qworker.handlers import default_name, location, refuse_asynchronous
 from qworker.job import Job
 from qworker.options import UNSET, OptionKwargs, Options, Unset, check_name
-from qworker.order import JobSpec
 from qworker.payload import POSITIONAL, Parameters, Row
 from qworker.retry import Retry
+from qworker.spec import JobSpec
 
 __all__ = ["UNSET", "ConfiguredTask", "Task", "Unset"]
 

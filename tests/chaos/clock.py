@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from qworkerd import leash
-from qworkerd.embedded import EmbeddedPostgres
+from qworkerd.embedded import EmbeddedPostgres, spawn
 from tests.database import MORTAL
 
 _LIBRARY = next((str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
@@ -42,4 +41,4 @@ class MovableClock(EmbeddedPostgres):
         }
         ids = (self._account.uid, self._account.gid) if self._account else None
         assignments = [f"{name}={value}" for name, value in clock.items()]
-        return leash.command(["/usr/bin/env", *assignments, self.bindir / program, *arguments], account=ids)
+        return spawn.command(["/usr/bin/env", *assignments, self.bindir / program, *arguments], account=ids)

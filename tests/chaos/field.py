@@ -22,7 +22,8 @@ LEASE = 5
 
 #: Faults of the environment shall not use up what a job may cost.
 OPTIONS = (
-    "--processes", "2", "--lease-timeout", str(LEASE), "--kill-grace", "1", "--max-crashes", "1000", "--max-node-losses", "1000",
+    "--processes", "2", "--lease-timeout", str(LEASE), "--kill-grace", "1", "--max-crashes", "1000",
+    "--max-node-losses", "1000",
     "--shutdown-timeout", "2", "--interrupt-timeout", "1", "--poll-interval", "0.5", "--stall-timeout", "5",
 )  # fmt: skip
 ENVIRONMENT = {"QWORKER_APP": "tests.chaos.tasks:app", "QWORKER_LOG_LEVEL": "info"}

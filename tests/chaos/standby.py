@@ -6,9 +6,8 @@ import subprocess
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from qworkerd import binaries
-from qworkerd.embedded import EmbeddedPostgres, reason
-from qworkerd.scratch import TempDir
+from qworkerd.embedded import EmbeddedPostgres, binaries, reason
+from qworkerd.embedded.tempdir import TempDir
 from tests.waiting import until
 
 

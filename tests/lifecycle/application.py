@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 
 from qworker import App, PermanentError, Retry, TransientError, current_job
-from qworkerd.worker import clerk
+from qworkerd.worker import acknowledger
 
 app = App()
 folder = Path(os.environ.get("QWORKER_TEST_DIR", "/nonexistent"))
@@ -237,7 +237,7 @@ def chatty() -> None:
 
 if os.environ.get("QWORKER_TEST_PATIENT"):
     # What waits behind a long job is handed back, and overtaken.
-    clerk.RELEASE_AFTER = inf
+    acknowledger.RELEASE_AFTER = inf
 
 if os.environ.get("QWORKER_TEST_CRON"):
 

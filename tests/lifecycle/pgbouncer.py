@@ -9,9 +9,8 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from qworkerd import binaries, leash
-from qworkerd.embedded import free_port
-from qworkerd.scratch import TempDir
+from qworkerd.embedded import binaries, free_port, spawn
+from qworkerd.embedded.tempdir import TempDir
 from tests.waiting import until
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
@@ -54,7 +53,7 @@ class PgBouncer:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, who.uid, who.gid)
         self._process = subprocess.Popen(
-            leash.command([PROGRAM, folder / "settings"], account=(who.uid, who.gid) if who else None),
+            spawn.command([PROGRAM, folder / "settings"], account=(who.uid, who.gid) if who else None),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         until(self._answers, what=(folder / "log").read_text)

@@ -12,7 +12,7 @@ import pytest
 
 from qworker import Job, JobState
 from qworker.claims import Claims
-from qworkerd.claim import draw_token
+from qworkerd.shared.claim import draw_token
 from tests.lifecycle.application import app, quick, segfault
 from tests.lifecycle.cluster import PATIENT, Cluster, reached
 from tests.lifecycle.handlers import held

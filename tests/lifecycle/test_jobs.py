@@ -144,7 +144,8 @@ def test_many_queues_are_worked_off_by_one_node(cluster: Cluster) -> None:
 def test_a_job_of_an_unknown_task_comes_again_ever_later_uncharged(node: Node, module_cluster: Cluster) -> None:
     job_id = module_cluster.value("SELECT qworker.enqueue('nobody.knows', '[1]')")
     seen = (
-        "SELECT state::text, attempt, unknown_task_count, crashes, errors, round(extract(epoch FROM run_at - clock_timestamp()))"
+        "SELECT state::text, attempt, unknown_task_count, crashes, errors,"
+        " round(extract(epoch FROM run_at - clock_timestamp()))"
         "  FROM qworker.job WHERE id = %s"
     )
     for unknown_task_count, delay in ((1, 5), (2, 10), (3, 20)):

@@ -8,13 +8,13 @@ import psycopg
 import pytest
 
 from qworker import App, JobState
-from qworker.connection import connect
-from qworker.pooler import is_pooled
-from qworker.statements import PINNED
+from qworker.db.connection import connect
+from qworker.db.pgbouncer import is_pooled
+from qworker.db.statements import PINNED
+from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
-from qworkerd.slots import Role
-from qworkerd.worker.lending import JobConnection
+from qworkerd.shared.slots import Role
+from qworkerd.worker.job_connection import JobConnection
 from tests.lifecycle import handlers
 from tests.lifecycle.application import flaky, quick, suicide
 from tests.lifecycle.cluster import Cluster, reached

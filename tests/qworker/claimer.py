@@ -6,7 +6,7 @@ from typing import Any, Self
 import psycopg
 
 from qworker.claims import ClaimedJob, Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
 from tests.database import Database
 
 TOKEN, OTHER = 7, 8

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import psycopg
 
-from qworker.connection import connect
+from qworker.db.connection import connect
 from tests.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -67,7 +67,8 @@ CHURN = """
 INSERT INTO qworker.job (id, seq, cancel_requested_at, expires_at, priority, task)
 SELECT 200000 + n, n, now() - interval '1 h', now() - interval '1 h', 0, 'gone' FROM generate_series(1, 100000) AS n;
 UPDATE qworker.job
-   SET state = 'running', node = 1 + id % 2, token = seq, claimed_at = cancel_requested_at, cancel_requested_at = NULL, expires_at = NULL
+   SET state = 'running', node = 1 + id % 2, token = seq, claimed_at = cancel_requested_at, cancel_requested_at = NULL,
+       expires_at = NULL
  WHERE task = 'gone';
 INSERT INTO qworker.job (id, seq, run_at, failed_at, state, task)
 SELECT 300000 + n, n, now() - interval '1 h', now() - interval '60 d',

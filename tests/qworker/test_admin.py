@@ -57,7 +57,8 @@ def test_a_few_failed_jobs_are_found_without_walking_over_all_others(
     app: App, send: Task[..., None], query: Query
 ) -> None:
     query(
-        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses,"
+        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
+        " node_losses,"
         " flags, queue, task, args) SELECT n, now(), now(), 'completed', 1, n % 32, 5, 0, 0, 0, 'q', 't', '{}'"
         " FROM generate_series(1000000, 1010000) AS n RETURNING 1"
     )

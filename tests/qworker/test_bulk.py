@@ -10,7 +10,7 @@ import pytest
 
 from qworker import App, InvalidOperation, PayloadTooLarge, Retry, Task
 from qworker.bulk import BLOCK
-from qworker.lines import MESSAGE
+from qworker.copy_lines import MESSAGE
 from qworker.payload import MAX_ARGS
 from tests.database import Database
 from tests.qworker.conftest import Query

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from qworker.connection import connect, conninfo
+from qworker.db.connection import connect, conninfo
 from tests.database import Database
 from tests.lifecycle.proxy import Proxy
 

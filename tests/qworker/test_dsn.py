@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from qworker import App
-from qworker.dsn import display, doubt, parse, secrets
+from qworker.db.dsn import display, doubt, parse, secrets
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 
 S = "s3cr3t"

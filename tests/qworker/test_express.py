@@ -8,9 +8,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from qworker import App, DatabaseUnavailable, SchemaError
-from qworker.connection import connect
-from qworker.express import PreparedStatement
-from qworker.statements import numbered
+from qworker.db.connection import connect
+from qworker.db.prepared import PreparedStatement
+from qworker.db.statements import numbered
 from tests.database import Database
 from tests.waiting import until
 

@@ -22,11 +22,11 @@ from hypothesis.stateful import (
 
 from qworker import App
 from qworker.claims import Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
+from qworker.db.statements import load
 from qworker.nodes import Nodes
 from qworker.options import Options
-from qworker.order import JobSpec
-from qworker.statements import load
+from qworker.spec import JobSpec
 from tests.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -372,7 +372,8 @@ class Machine(RuleBasedStateMachine):
     def every_job_is_where_the_model_says(self) -> None:
         """Each once, with its claim, its counts and its place; a new place is behind all that were drawn before."""
         rows = self.conn.execute(
-            "SELECT id, state::text, attempt, crashes, node_losses, token, node, cancel_requested_at IS NOT NULL, seq FROM qworker.job"
+            "SELECT id, state::text, attempt, crashes, node_losses, token, node, cancel_requested_at IS NOT NULL, seq"
+            " FROM qworker.job"
             " UNION ALL"
             " SELECT id, state::text, attempt, crashes, node_losses, NULL, NULL, NULL, NULL FROM qworker.job_history"
         ).fetchall()

@@ -298,7 +298,8 @@ def test_days_that_are_over_are_emptied_and_the_others_kept(claimer: Claimer, no
     for age in ages:
         claimer.conn.execute(
             "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
-            " node_losses, flags, queue, task, args) SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t), 5, 0, 0, 0,"
+            " node_losses, flags, queue, task, args) SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t),"
+            " 5, 0, 0, 0,"
             " 'default', 'noop', '{}' FROM (SELECT clock_timestamp() - make_interval(days => %(age)s)) AS x (t)",
             {"age": age},
         )

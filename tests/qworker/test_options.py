@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from qworker.options import UNSET, Options
-from qworker.order import JobSpec
+from qworker.spec import JobSpec
 
 
 def test_an_unknown_option_is_refused_with_those_that_exist() -> None:

@@ -11,12 +11,12 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from qworker.claims import Claims
-from qworker.express import PreparedStatement
+from qworker.db.prepared import PreparedStatement
+from qworker.db.statements import load
 from qworker.migrations import migrate
 from qworker.nodes import NO_CTID, Heartbeat, Nodes
 from qworker.options import Options
-from qworker.order import JobSpec
-from qworker.statements import load
+from qworker.spec import JobSpec
 from qworkerd.embedded import EmbeddedPostgres
 from qworkerd.scheduler.scrub import SLICE_MIN
 from tests.database import Database

@@ -13,9 +13,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from qworker import App, ConfigurationError, DatabaseUnavailable, Task
-from qworker import pool as pool_module
-from qworker.patience import DeadlineConnection
-from qworker.pool import Pool
+from qworker.db import pool as pool_module
+from qworker.db.deadline import DeadlineConnection
+from qworker.db.pool import Pool
 from tests.database import Database
 from tests.lifecycle.proxy import Proxy
 from tests.qworker.conftest import Query

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import App, Job, JobState
 from qworker.claims import Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
 from qworker.errors import SchemaError
 from qworker.migrations import migrate
 from qworker.nodes import NO_CTID, Nodes
@@ -91,7 +91,8 @@ def owner(guarded: Database) -> Iterator[App]:
 
 
 ROW = """
-    SELECT task, args, queue, priority, state::text, overrides, tags, flags, attempt, crashes, node_losses, unknown_task_count, token,
+    SELECT task, args, queue, priority, state::text, overrides, tags, flags, attempt, crashes, node_losses,
+           unknown_task_count, token,
            node, run_at IS NULL, extract(epoch FROM run_at - enqueued_at)::int,
            extract(epoch FROM expires_at - enqueued_at)::int
       FROM qworker.job ORDER BY id

@@ -9,10 +9,10 @@ import pytest
 
 from qworker import App, JobFailed, JobState
 from qworker.claims import Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
+from qworker.db.statements import PINNED, load
 from qworker.migrations import migrate, script
 from qworker.nodes import Nodes
-from qworker.statements import PINNED, load
 from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
 from tests.qworker.planted import calls, plant

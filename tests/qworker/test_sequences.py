@@ -1,7 +1,7 @@
 """Numbers that come a second time: jobs end all the same, and the sequences are found behind and mended."""
 
 from qworker.admin import Admin
-from qworker.pool import Pool
+from qworker.db.pool import Pool
 from qworker.sequences import behind, repair
 from tests.database import Database
 from tests.qworker.claimer import TOKEN, Claimer

@@ -8,10 +8,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from qworker import App, SchemaError, Task, pooler
+from qworker import App, SchemaError, Task
 from qworker.claims import Claims
-from qworker.connection import connect, read_only
-from qworker.encoding import storable
+from qworker.db import pgbouncer
+from qworker.db.connection import connect, read_only
+from qworker.db.encoding import storable
 from qworker.migrations import check, encoding_warning, migrate
 from qworker.nodes import Nodes
 from tests.database import Database
@@ -52,10 +53,10 @@ def test_our_sessions_are_read_committed_whatever_the_databases_default(
     alter(admin, f"SET default_transaction_isolation = '{level}'")
     with connect(dsn, "test") as conn:
         assert conn.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
-    with connect(dsn, "test") as pooled:  # as behind a pooler, whose sessions are somebody else's
+    with connect(dsn, "test") as pooled:  # as behind a pgbouncer, whose sessions are somebody else's
         pooled.execute(f"SET default_transaction_isolation = '{level}'".encode())
         pooled.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        pooler.send_settings_with_each_statement(pooled, {"timezone": "UTC"})
+        pgbouncer.send_settings_with_each_statement(pooled, {"timezone": "UTC"})
         assert pooled.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
         with pooled.transaction():
             assert pooled.execute("SHOW transaction_isolation").fetchone() == ("read committed",)

@@ -8,7 +8,7 @@ import pytest
 
 from qworker import App, InvalidOperation, Task
 from qworker.claims import Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
 
 Postgres = psycopg.Connection[Any]
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from qworkerd.bell import WakeupPipe, readable
+from qworkerd.shared.wakeup import WakeupPipe, readable
 from tests.qworkerd.test_signals import state
 from tests.waiting import until
 

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from qworkerd.budget import Budget
-from qworkerd.header import Header
-from qworkerd.slots import SlotTable
+from qworkerd.shared.budget import Budget
+from qworkerd.shared.header import Header
+from qworkerd.shared.slots import SlotTable
 from tests.forks import apart
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from qworkerd.settings import field_specs
+from qworkerd.config.settings import field_specs
 from tests.database import Database
 from tests.qworkerd.conftest import Command
 

@@ -9,15 +9,15 @@ import pytest
 
 from qworker import App
 from qworker.claims import Claims
-from qworker.connection import connect
-from qworkerd.claim import Claim, Status, draw_token
-from qworkerd.node import NodeContext
-from qworkerd.outcome import Completed, Failed, Retried, Snoozed, load
+from qworker.db.connection import connect
+from qworkerd.config.settings import Settings
+from qworkerd.outcomes.outcome import Completed, Failed, Retried, Snoozed, load
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
-from qworkerd.slots import Role, Slot
-from qworkerd.worker.clerk import Acknowledger, Batch
-from qworkerd.worker.gate import InterruptGate
+from qworkerd.shared.claim import Claim, Status, draw_token
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.slots import Role, Slot
+from qworkerd.worker.acknowledger import Acknowledger, Batch
+from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.runner import Runner
 from tests.database import Database
 from tests.waiting import until
@@ -215,7 +215,7 @@ def test_an_error_that_is_not_the_databases_does_not_end_the_thread(
             raise errors.pop()
         return connect(dsn, role, **options)
 
-    monkeypatch.setattr("qworker.connection.connect", short)
+    monkeypatch.setattr("qworker.db.connection.connect", short)
     original, calls = Claims.acknowledge, []
 
     def once(self: Claims, *words: Any, **named: Any) -> list[int]:

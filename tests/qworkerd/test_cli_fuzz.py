@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qworkerd import exits
+from qworkerd.process import exits
 from tests.qworkerd.conftest import Command
 
 TYPED = r"""

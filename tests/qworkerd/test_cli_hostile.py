@@ -177,7 +177,8 @@ def test_whoever_waits_for_such_a_job_hears_how_it_ended(database: Database) -> 
 def test_a_result_that_cannot_be_read_is_a_result(database: Database, command: Command, value: str) -> None:
     conn = database.connect()
     row = conn.execute(
-        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses,"
+        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
+        " node_losses,"
         " flags, queue, task, args, result) VALUES (nextval('qworker.job_id_seq'), now(), now(), 'completed', 1,"
         " qworker.history_day(now()), 5, 0, 0, 0, 'q', 't', '{}', %s) RETURNING id",
         [value],

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from qworkerd.cli.main import main
 from qworkerd.cli.run import survey
-from qworkerd.settings import NOT_ON_COMMAND_LINE, field_specs, option
-from qworkerd.target import resolve
+from qworkerd.config.settings import NOT_ON_COMMAND_LINE, field_specs, option
+from qworkerd.config.target import resolve
 from tests.database import Database
 from tests.waiting import until
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from qworkerd import target
+from qworkerd.config import target
 from tests.qworker.test_dsn import SHAPES, S
 from tests.qworkerd.conftest import Command
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from qworker import App
-from qworker.connection import connect
+from qworker.db.connection import connect
 from qworker.nodes import Nodes
+from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler.cron import REDECLARE_EVERY, UNDECIDED, Schedules
-from qworkerd.settings import Settings
+from qworkerd.scheduler.schedules import REDECLARE_EVERY, UNDECIDED, Schedules
 from tests.database import Database
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from qworkerd.floors import Watermarks
-from qworkerd.slots import SlotTable
+from qworkerd.shared.slots import SlotTable
+from qworkerd.shared.watermarks import Watermarks
 from qworkerd.worker import cursors as module
 from qworkerd.worker.cursors import CHEAP_SWEEP, SWEEP_EVERY, SWEEP_SHARE, Cursors
 from tests.qworkerd.clock import Clock

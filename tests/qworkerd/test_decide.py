@@ -12,8 +12,8 @@ import pytest
 from qworker import PermanentError, Retry, TransientError
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt
 from qworker.retry import MAX_PAUSE
-from qworkerd.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
-from qworkerd.policy import Policy
+from qworkerd.config.policy import Policy
+from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
 from qworkerd.worker.decide import MESSAGE, NAME, TRACEBACK, decide, describe
 from tests.database import Database
 
@@ -28,8 +28,8 @@ def judged(
     **retry: Any,
 ) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
-    return decide(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25, interrupted_by_us=told,
-                  timed_out=timed_out)  # fmt: skip
+    return decide(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25,
+                  interrupted_by_us=told, timed_out=timed_out)  # fmt: skip
 
 
 def test_an_error_is_retried_as_often_as_the_policy_says() -> None:

@@ -18,9 +18,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from qworker import errors
-from qworkerd import binaries, embedded, leash, scratch
-from qworkerd.binaries import Account, EmbeddedError
-from qworkerd.embedded import EmbeddedPostgres
+from qworkerd import embedded
+from qworkerd.embedded import EmbeddedPostgres, binaries, spawn, tempdir
+from qworkerd.embedded.binaries import Account, EmbeddedError
 from tests.waiting import until
 
 NOBODY = Account("nobody", 65534, 65534)
@@ -79,7 +79,7 @@ class Starter:
 
     def __init__(self, base: Path, python: str, account: Account | None) -> None:
         source = base / "source"
-        for module in (embedded, binaries, scratch, leash):
+        for module in (embedded, binaries, tempdir, spawn):
             self._copy(Path(str(module.__file__)), source / "qworkerd")
         # Without its __init__, which would import psycopg: the account's Python need not have it.
         self._copy(Path(errors.__file__), source / "qworker")
@@ -123,7 +123,7 @@ def starters() -> list[Any]:
         for python in (sys.executable, "/usr/bin/python3"):
             try:
                 ids = NOBODY.uid, NOBODY.gid
-                done = subprocess.run(leash.command([python, "-c", recent], account=ids), cwd="/", check=False)
+                done = subprocess.run(spawn.command([python, "-c", recent], account=ids), cwd="/", check=False)
             except OSError:
                 continue
             if done.returncode == 0:
@@ -244,7 +244,7 @@ def test_killing_the_starter_ends_the_server_and_the_next_start_removes_its_fold
 
 
 def test_killing_the_starter_while_it_initialises_leaves_no_process(starter: Starter, base: Path) -> None:
-    until(lambda: list(base.glob(f"{scratch.PREFIX}*/data/PG_VERSION")), what="initdb is at work")
+    until(lambda: list(base.glob(f"{tempdir.PREFIX}*/data/PG_VERSION")), what="initdb is at work")
     starter.kill()
     # What initdb has started reads its input to the end, and on a loaded machine that takes a while.
     until(lambda: not mentions(base), 60.0, what="initdb and what it started have ended")

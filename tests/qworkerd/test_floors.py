@@ -19,15 +19,15 @@ from hypothesis.stateful import (
 from psycopg.types.json import Jsonb
 
 from qworker.claims import Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
 from qworker.nodes import NO_CTID, PREPARED, Heartbeat, Nodes, PollResult
-from qworkerd.claim import draw_token
-from qworkerd.floors import Watermarks
 from qworkerd.scheduler import scrub as scrub_module
-from qworkerd.scheduler import survey as survey_module
+from qworkerd.scheduler import watermarks as survey_module
 from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, SCRUB_EVERY, SLICE_FIRST, SLICE_MAX, Scrub
-from qworkerd.scheduler.survey import LINGERING_AFTER, RELEASE_MISSED_AFTER, WatermarkTracker
-from qworkerd.slots import Role, Slot, SlotTable
+from qworkerd.scheduler.watermarks import LINGERING_AFTER, RELEASE_MISSED_AFTER, WatermarkTracker
+from qworkerd.shared.claim import draw_token
+from qworkerd.shared.slots import Role, Slot, SlotTable
+from qworkerd.shared.watermarks import Watermarks
 from qworkerd.worker import cursors as cursors_module
 from qworkerd.worker.cursors import Cursors
 from tests.database import Database
@@ -423,8 +423,11 @@ class Room:
 
     def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> PollResult:
         shown: dict[str, Any] = {
-            "ctid": "(0,1)", "heartbeats": {}, "released_seq": None, "first_available": [None] * len(self.floors.queues), "last_seq": drawn,
-            "writers": list(writers), "due_in": None, "cancels": [], "has_running": False, "dead_nodes": [], "expired": False,
+            "ctid": "(0,1)", "heartbeats": {}, "released_seq": None,
+            "first_available": [None] * len(self.floors.queues),
+            "last_seq": drawn,
+            "writers": list(writers), "due_in": None, "cancels": [], "has_running": False, "dead_nodes": [],
+            "expired": False,
             "at": 0.0, "took": 0.0,
         }  # fmt: skip
         return PollResult(**shown | seen)

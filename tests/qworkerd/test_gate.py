@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qworker.errors import CancelInterrupt, TimeoutInterrupt
-from qworkerd.worker.gate import InterruptGate
+from qworkerd.worker.interrupts import InterruptGate
 
 STORM = Path(__file__).parent / "scripts" / "storm.py"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from qworkerd.frameworks import dsn_ports
-from qworkerd.inherited import Connection, Inheritance
-from qworkerd.openings import Openings
+from qworkerd.inheritance.frameworks import dsn_ports
+from qworkerd.inheritance.inherited import Connection, Inheritance
+from qworkerd.inheritance.openings import Openings
 from tests.database import Database
 from tests.qworkerd.conftest import Command
 from tests.qworkerd.test_check import report

@@ -9,10 +9,10 @@ import pytest
 from psycopg.rows import dict_row
 
 from qworker import App
+from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
-from qworkerd.slots import Role
-from qworkerd.worker.lending import ClaimLost, JobConnection
+from qworkerd.shared.slots import Role
+from qworkerd.worker.job_connection import ClaimLost, JobConnection
 from qworkerd.worker.session import TransactionEnded
 from tests.database import Database
 from tests.lifecycle.proxy import Proxy
@@ -196,8 +196,8 @@ def test_nobody_waits_for_ever_for_a_commit_or_a_rollback(
     database: Database, monkeypatch: pytest.MonkeyPatch, commit: bool
 ) -> None:
     """A proxy has lost the server: what a commit has done is then for others to find out."""
-    monkeypatch.setattr("qworkerd.worker.lending.COMMIT", 0.3)
-    monkeypatch.setattr("qworkerd.worker.lending.ROLLBACK", 0.3)
+    monkeypatch.setattr("qworkerd.worker.job_connection.COMMIT", 0.3)
+    monkeypatch.setattr("qworkerd.worker.job_connection.ROLLBACK", 0.3)
     with Proxy(database.dsn) as proxy:
         node = make_node(App(), Settings(dsn=proxy.dsn, processes=1))
         node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)

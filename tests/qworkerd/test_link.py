@@ -9,9 +9,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from qworker import App
-from qworkerd.link import ReconnectingConnection
+from qworkerd.config.settings import Settings
+from qworkerd.process.reconnect import ReconnectingConnection
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
 
 
 class Record:

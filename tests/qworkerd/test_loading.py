@@ -6,7 +6,7 @@ import pytest
 
 from qworker import App
 from qworker.errors import ConfigurationError
-from qworkerd.loading import load_app
+from qworkerd.config.loading import load_app
 
 MODULES = {
     "good.py": "from qworker import App\napp = App()\nclass holder:\n    inner = App()\nnumber = 7\n",

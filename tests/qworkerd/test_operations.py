@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from qworkerd import exits
-from qworkerd.settings import Settings, field_specs
+from qworkerd.config.settings import Settings, field_specs
+from qworkerd.process import exits
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs" / "operations.md").read_text()

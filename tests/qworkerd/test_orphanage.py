@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from qworkerd.scheduler import orphanage
-from qworkerd.scheduler.orphanage import end_workers
-from qworkerd.slots import Role, Slot, SlotState, SlotTable
+from qworkerd.scheduler import orphans
+from qworkerd.scheduler.orphans import end_workers
+from qworkerd.shared.slots import Role, Slot, SlotState, SlotTable
 from qworkerd.supervisor.child import start_ticks
 from tests.lifecycle.node import alive
 from tests.waiting import until
@@ -61,8 +61,8 @@ def test_a_slot_that_is_somebody_elses_by_now_is_left_alone(table: SlotTable, mo
         slot.free()
         replaced.append(work(slot)[0])
 
-    monkeypatch.setattr(orphanage, "alive", lambda pid, _: pid == killed and not replaced)
-    monkeypatch.setattr(orphanage, "sleep", supervise)
+    monkeypatch.setattr(orphans, "alive", lambda pid, _: pid == killed and not replaced)
+    monkeypatch.setattr(orphans, "sleep", supervise)
     end_workers(table)
     (successor,) = replaced
     assert slot.state is SlotState.LIVE

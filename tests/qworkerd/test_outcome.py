@@ -5,8 +5,19 @@ from random import Random
 import pytest
 
 from qworker.payload import MAX_RESULT
-from qworkerd.claim import BATCH, CLAIM_SIZE, OUTCOMES, Claim
-from qworkerd.outcome import Completed, Failed, Outcome, Released, Retried, Session, Snoozed, Terminated, dump, load
+from qworkerd.outcomes.outcome import (
+    Completed,
+    Failed,
+    Outcome,
+    Released,
+    Retried,
+    Session,
+    Snoozed,
+    Terminated,
+    dump,
+    load,
+)
+from qworkerd.shared.claim import BATCH, CLAIM_SIZE, OUTCOMES, Claim
 from qworkerd.worker.decide import describe
 
 ERROR = describe(ValueError("no \U0001f600 \ud800"), 1)

@@ -6,12 +6,12 @@ from math import inf
 import pytest
 
 from qworker import App
+from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
-from qworkerd.slots import Phase, Role, Slot
-from qworkerd.stacks import DUMP_SIGNAL
-from qworkerd.supervisor.overdue import CONFIRM_AFTER, STACK_DUMP_GRACE, DeadlineEnforcer
-from qworkerd.supervisor.seat import KILL_AGAIN, ChildHandle
+from qworkerd.shared.slots import Phase, Role, Slot
+from qworkerd.shared.stacks import DUMP_SIGNAL
+from qworkerd.supervisor.deadlines import CONFIRM_AFTER, STACK_DUMP_GRACE, DeadlineEnforcer
+from qworkerd.supervisor.handle import KILL_AGAIN, ChildHandle
 
 
 class Bench:
@@ -28,8 +28,8 @@ class Bench:
         self.claim.open(7)
         self.claim.fill([1, 2], [0, 0], [1, 1])
         self.seat.started(4711, self.slot, 0.0)
-        monkeypatch.setattr("qworkerd.supervisor.overdue.monotonic", lambda: self.now)
-        monkeypatch.setattr("qworkerd.supervisor.seat.kill_group", self.killed.append)
+        monkeypatch.setattr("qworkerd.supervisor.deadlines.monotonic", lambda: self.now)
+        monkeypatch.setattr("qworkerd.supervisor.handle.kill_group", self.killed.append)
         monkeypatch.setattr(os, "kill", lambda _, signum: self.dumped.append(signum))
 
     def run(self, place: int, deadline: float) -> None:

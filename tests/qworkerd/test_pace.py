@@ -2,7 +2,7 @@
 
 import pytest
 
-from qworkerd.worker.pace import WORK, BatchSize
+from qworkerd.worker.batch_size import WORK, BatchSize
 
 
 def test_batches_of_short_jobs_double_up_to_the_limit() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from qworker import App, Retry, Task
-from qworkerd.policy import Policies
-from qworkerd.settings import Settings
+from qworkerd.config.policy import Policies
+from qworkerd.config.settings import Settings
 
 
 def task(**named: Any) -> Task[..., Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qworkerd.project import find
+from qworkerd.config.project import find
 from tests.qworkerd.conftest import Command
 
 TABLE = "[tool.qworker]\nprocesses = 3\n"

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from qworkerd import exits
-from qworkerd.claim import Entry, Status
-from qworkerd.slots import Role, Slot, SlotState, SlotTable
+from qworkerd.process import exits
+from qworkerd.shared.claim import Entry, Status
+from qworkerd.shared.slots import Role, Slot, SlotState, SlotTable
 from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected, keep_or_free_slot, kill_group, reap
 from tests.forks import apart
 from tests.lifecycle.node import alive

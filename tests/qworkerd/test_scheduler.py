@@ -11,16 +11,16 @@ import pytest
 
 from qworker import App
 from qworker.claims import Claims
-from qworker.connection import connect
-from qworkerd.bell import WakeupPipe
-from qworkerd.claim import Status, draw_token
-from qworkerd.header import Header, boottime
+from qworker.db.connection import connect
+from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler import survey
-from qworkerd.scheduler.lookout import NO_RESULT
+from qworkerd.scheduler import watermarks
 from qworkerd.scheduler.loop import OVERDUE_POLL, RENEW_EVERY, Scheduler
-from qworkerd.settings import Settings
-from qworkerd.slots import Phase, Role, Slot, SlotState
+from qworkerd.scheduler.poller import NO_RESULT
+from qworkerd.shared.claim import Status, draw_token
+from qworkerd.shared.header import Header, boottime
+from qworkerd.shared.slots import Phase, Role, Slot, SlotState
+from qworkerd.shared.wakeup import WakeupPipe
 from tests.database import Database
 from tests.qworkerd.test_bell import rings
 from tests.waiting import until
@@ -201,7 +201,7 @@ def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office
 def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survey, "LINGERING_AFTER", 0.0)
+    monkeypatch.setattr(watermarks, "LINGERING_AFTER", 0.0)
     scheduler, writer = office.scheduler, database.connect(autocommit=False)
     writer.execute("INSERT INTO qworker.job (task) VALUES ('t')")
 

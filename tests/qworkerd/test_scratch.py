@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from qworkerd import scratch
-from qworkerd.scratch import TempDir
+from qworkerd.embedded import tempdir
+from qworkerd.embedded.tempdir import TempDir
 
 HOLD_LOCK = "import fcntl, sys; fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
 
 
 def abandoned(base: Path) -> Path:
-    folder = base / f"{scratch.PREFIX}left"
+    folder = base / f"{tempdir.PREFIX}left"
     (folder / "data").mkdir(parents=True)
     (folder / "lock").touch()
     return folder
@@ -48,20 +48,20 @@ def test_a_folder_is_in_use_while_a_process_holds_its_claim(tmp_path: Path) -> N
         with pytest.raises(TimeoutError, match="have not ended within 0 s"), mine.claim(seconds=0):
             pass
         os.close(mine._fd)  # as if the maker had died
-        scratch.sweep(tmp_path)
+        tempdir.sweep(tmp_path)
         assert mine.path.is_dir()
-    scratch.sweep(tmp_path)
+    tempdir.sweep(tmp_path)
     assert not mine.path.exists()
 
 
 def test_only_folders_of_ours_are_swept(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (tmp_path / f"{scratch.PREFIX}link").symlink_to(elsewhere)
-    (tmp_path / f"{scratch.PREFIX}file").touch()
+    (tmp_path / f"{tempdir.PREFIX}link").symlink_to(elsewhere)
+    (tmp_path / f"{tempdir.PREFIX}file").touch()
     (tmp_path / "other").mkdir()
     before = sorted(tmp_path.iterdir())
-    scratch.sweep(tmp_path)
+    tempdir.sweep(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from qworkerd.slots import Phase, Role, Slot, SlotTable
-from qworkerd.supervisor.seat import STABLE_AFTER, ChildHandle
+from qworkerd.shared.slots import Phase, Role, Slot, SlotTable
+from qworkerd.supervisor.handle import STABLE_AFTER, ChildHandle
 
 
 @pytest.fixture

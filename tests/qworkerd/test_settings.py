@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qworker.errors import ConfigurationError
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, WrongOption, field_specs, misspelt, option, variable
+from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, WrongOption, field_specs, misspelt, option, variable
 
 
 @pytest.fixture(autouse=True)

@@ -8,15 +8,15 @@ import pytest
 
 from qworker import App
 from qworker.claims import Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
 from qworker.nodes import Nodes
-from qworkerd.claim import Claim, Status, draw_token
-from qworkerd.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
-from qworkerd.reports import Reporter
+from qworkerd.config.settings import Settings
+from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
+from qworkerd.outcomes.reports import Reporter
 from qworkerd.run import make_node
-from qworkerd.scheduler.burials import DeadWorkers
-from qworkerd.settings import Settings
-from qworkerd.slots import Role, Slot, SlotState
+from qworkerd.scheduler.recovery import DeadWorkers
+from qworkerd.shared.claim import Claim, Status, draw_token
+from qworkerd.shared.slots import Role, Slot, SlotState
 from tests.database import Database
 
 ERROR: dict[str, Any] = {"type": "ValueError", "message": "no", "traceback": "", "attempt": 1}

@@ -7,7 +7,7 @@ from ast import literal_eval
 from collections.abc import Callable
 from typing import cast
 
-from qworkerd import signals
+from qworkerd.process import signals
 from tests.forks import apart
 from tests.waiting import until
 

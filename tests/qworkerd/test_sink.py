@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qworkerd.sink import Writer
+from qworkerd.log.writer import Writer
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_writer_that_was_not_fast_enough_tries_again(monkeypatch: pytest.Monke
 
     try:
         sink = Writer(writing)
-        monkeypatch.setattr("qworkerd.sink.os.write", racing)
+        monkeypatch.setattr("qworkerd.log.writer.os.write", racing)
         sink.write(b"a line\n")
         assert sink.dropped == 0
         assert os.read(reading, 100) == b"a line\n"

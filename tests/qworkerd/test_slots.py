@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from qworkerd.claim import BATCH, CLAIMS, Status, draw_token
-from qworkerd.slots import Phase, Role, SlotState, SlotTable
+from qworkerd.shared.claim import BATCH, CLAIMS, Status, draw_token
+from qworkerd.shared.slots import Phase, Role, SlotState, SlotTable
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from qworkerd.slots import Phase, Role, Slot, SlotTable
-from qworkerd.stacks import DUMP_SIGNAL, MAX_BYTES
+from qworkerd.shared.slots import Phase, Role, Slot, SlotTable
+from qworkerd.shared.stacks import DUMP_SIGNAL, MAX_BYTES
 from qworkerd.supervisor.child import fork
 from tests.forks import apart
 from tests.waiting import until

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from qworker import App
+from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
-from qworkerd.slots import Role, Slot, SlotState
+from qworkerd.shared.slots import Role, Slot, SlotState
 from qworkerd.supervisor.loop import TICK, Supervisor
 from qworkerd.supervisor.systemd import Notifier
 

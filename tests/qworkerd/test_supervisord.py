@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qworkerd.settings import Settings
+from qworkerd.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "supervisor" / "qworker.conf"
 

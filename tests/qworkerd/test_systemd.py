@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from qworkerd.settings import Settings
+from qworkerd.config.settings import Settings
 from qworkerd.supervisor import systemd
 from qworkerd.supervisor.systemd import Notifier
 from tests.waiting import until

@@ -9,13 +9,13 @@ import pytest
 
 from qworker import App
 from qworker.claims import Claims
-from qworkerd.claim import Claim, Status
-from qworkerd.link import ReconnectingConnection
-from qworkerd.node import NodeContext
+from qworkerd.config.settings import Settings
+from qworkerd.process.reconnect import ReconnectingConnection
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
-from qworkerd.slots import Role, Slot
-from qworkerd.worker.taker import Claimer
+from qworkerd.shared.claim import Claim, Status
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.slots import Role, Slot
+from qworkerd.worker.claimer import Claimer
 from tests.database import Database
 from tests.waiting import until
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qworkerd.throttle import Throttle
+from qworkerd.process.throttle import Throttle
 
 
 def test_what_is_cheap_is_due_after_its_time() -> None:

@@ -13,12 +13,12 @@ import pytest
 
 from qworker.admin import Admin
 from qworker.claims import Claims
-from qworker.connection import connect
+from qworker.db.connection import connect
+from qworker.db.pool import Pool
 from qworker.job import Job
 from qworker.migrations import migrate
-from qworker.pool import Pool
 from qworkerd.embedded import EmbeddedPostgres
-from qworkerd.slots import Slot
+from qworkerd.shared.slots import Slot
 from tests.database import Database
 from tests.qworkerd.test_scheduler import Office
 from tests.qworkerd.test_scheduler import office as office_fixture
@@ -106,7 +106,8 @@ def fill(conn: psycopg.Connection[tuple[str, ...]]) -> int:
         "node": "(name, version, queues, processes, lease) VALUES ('n' || %(n)s, '', '{}', 1, 9)",
         "cron": "(name, task, expression, timezone, declared_by) VALUES ('c' || %(n)s, 't', '@daily', 'UTC', 1)",
         "unique_key": "(scope, key, job_id) VALUES ('s', 'k' || %(n)s, 1)",
-        "job_history": "(id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue,"
+        "job_history": "(id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags,"
+        " queue,"
         " task, args) VALUES (-1 - %(n)s::bigint, now(), now(), 'completed', 1, 1, 5, 0, 0, 0, 'q', 't', '{}')",
     }
     names = {"node": "name", "cron": "name", "unique_key": "key", "job_history": "id"}
@@ -133,7 +134,8 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
         mine = bureau.run()
         bureau.slot.words[Slot.PID] = os.getpid()
         conn.execute(
-            "UPDATE qworker.job SET state = 'running', node = %s, token = %s, claimed_at = now(), cancel_requested_at = now()"
+            "UPDATE qworker.job SET state = 'running', node = %s, token = %s, claimed_at = now(),"
+            " cancel_requested_at = now()"
             " WHERE id = %s",
             (bureau.node.table.header.node, bureau.slot.claims[0].token, mine),
         )

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qworkerd.visible import visible, visible_json
+from qworkerd.log.visible import visible, visible_json
 
 OBEYED = {
     chr(code)

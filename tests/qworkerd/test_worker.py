@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from qworker import App
-from qworkerd.claim import Claim, draw_token
-from qworkerd.header import boottime
-from qworkerd.outcome import Released
+from qworkerd.config.settings import Settings
+from qworkerd.outcomes.outcome import Released
 from qworkerd.run import make_node
-from qworkerd.settings import Settings
-from qworkerd.slots import Role
-from qworkerd.worker.clerk import Batch
+from qworkerd.shared.claim import Claim, draw_token
+from qworkerd.shared.header import boottime
+from qworkerd.shared.slots import Role
+from qworkerd.worker.acknowledger import Batch
 from qworkerd.worker.loop import RECHECK_PAUSE, Worker
 
 

@@ -12,12 +12,13 @@ from math import inf
 from types import FrameType
 
 from qworker import App
-from qworkerd import exits, log
-from qworkerd.header import Header
+from qworkerd import log
+from qworkerd.config.settings import Settings
+from qworkerd.process import exits
 from qworkerd.run import make_node
 from qworkerd.scheduler.loop import Scheduler
-from qworkerd.settings import Settings
-from qworkerd.slots import Role, Slot
+from qworkerd.shared.header import Header
+from qworkerd.shared.slots import Role, Slot
 from qworkerd.supervisor.child import start_ticks
 from qworkerd.worker.loop import Worker
 

@@ -7,13 +7,13 @@ from functools import partial
 
 from qworker import App
 from qworkerd import log
-from qworkerd.budget import Budget
-from qworkerd.floors import Watermarks
-from qworkerd.inherited import Inheritance
-from qworkerd.node import NodeContext
-from qworkerd.redaction import register_secret
-from qworkerd.settings import Settings
-from qworkerd.slots import Role, Slot, SlotTable
+from qworkerd.config.settings import Settings
+from qworkerd.inheritance.inherited import Inheritance
+from qworkerd.log.redaction import register_secret
+from qworkerd.shared.budget import Budget
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.slots import Role, Slot, SlotTable
+from qworkerd.shared.watermarks import Watermarks
 
 
 def make_node(app: App, settings: Settings) -> NodeContext:

@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from qworkerd import log
+from qworkerd.config.settings import Settings
 from qworkerd.run import serve
-from qworkerd.settings import Settings
 from tests.lifecycle.hostile import app
 from tests.lifecycle.node import session
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from qworker.errors import TimeoutInterrupt
-from qworkerd.worker.gate import InterruptGate
+from qworkerd.worker.interrupts import InterruptGate
 
 #: Between two alarms, at most, in seconds. An alarm is answered in about three microseconds.
 GAP = 40e-6

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from qworkerd.check import Report, examine
 from qworkerd.cli.options import given, options
 from qworkerd.cli.tables import as_json, say, table, text
-from qworkerd.values import NONE
+from qworkerd.config.check import Report, examine
+from qworkerd.config.fields import NONE
 
 
 @click.command(short_help="Say whether a node could start here, and with which settings.")

@@ -11,7 +11,7 @@ from qworker.errors import ConfigurationError
 from qworker.schedule import Schedule
 from qworkerd.cli.options import targeted
 from qworkerd.cli.tables import as_json, moment, table
-from qworkerd.target import Target
+from qworkerd.config.target import Target
 
 HEAD = ("SCHEDULE", "TASK", "EXPRESSION", "LAST TICK", "NEXT TICK", "TIMEZONE", "NOTE")
 

@@ -5,10 +5,10 @@ import psycopg
 
 from qworker import migrations, sequences
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
-from qworkerd import exits
 from qworkerd.cli.options import options, targeted
 from qworkerd.cli.tables import as_json, say, table
-from qworkerd.target import Target
+from qworkerd.config.target import Target
+from qworkerd.process import exits
 
 #: How long to wait for somebody else's migration, or for a lock on a table (seconds).
 LOCK_TIMEOUT = 60.0

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from qworkerd import exits
 from qworkerd.cli.tables import as_json
+from qworkerd.process import exits
 
 
 @click.command(short_help="Show what qworker does, with a PostgreSQL and jobs of its own.")

@@ -8,9 +8,9 @@ import click
 
 from qworkerd.cli.options import Duration, targeted
 from qworkerd.cli.tables import as_json, record, say
-from qworkerd.redaction import mask
-from qworkerd.target import Target
-from qworkerd.visible import visible
+from qworkerd.config.target import Target
+from qworkerd.log.redaction import mask
+from qworkerd.log.visible import visible
 
 
 @click.command(short_help="Enqueue one job.")

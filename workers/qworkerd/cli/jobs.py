@@ -13,12 +13,12 @@ from qworker.admin import Admin
 from qworker.decoding import Unreadable
 from qworker.errors import JobNotFound
 from qworker.job import Job, JobState
-from qworkerd import exits
 from qworkerd.cli.options import looking, options
 from qworkerd.cli.running import Run, brief, runs
 from qworkerd.cli.tables import as_json, record, say, table, text
-from qworkerd.redaction import clip, keep
-from qworkerd.target import Target
+from qworkerd.config.target import Target
+from qworkerd.log.redaction import clip, keep
+from qworkerd.process import exits
 
 IDS = click.IntRange(1, 2**63 - 1)
 STATES = click.Choice([state.value for state in JobState if state is not JobState.FORGOTTEN])

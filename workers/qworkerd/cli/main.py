@@ -9,10 +9,11 @@ import click
 import psycopg
 
 from qworker.errors import ConfigurationError, DatabaseUnavailable, QworkerError
-from qworkerd import __version__, exits
+from qworkerd import __version__
 from qworkerd.cli.options import given, options
 from qworkerd.cli.tables import say
-from qworkerd.settings import exit_code
+from qworkerd.config.settings import exit_code
+from qworkerd.process import exits
 
 #: Where each subcommand is; imported when asked for, so that a node does not carry them.
 COMMANDS = {

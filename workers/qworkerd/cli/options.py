@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 import click
 
-from qworkerd.durations import parse
-from qworkerd.settings import NOT_ON_COMMAND_LINE, Settings, field_specs, misspelt, option
-from qworkerd.target import resolve
-from qworkerd.values import NONE
+from qworkerd.config.durations import parse
+from qworkerd.config.fields import NONE
+from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, field_specs, misspelt, option
+from qworkerd.config.target import resolve
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ def targeted(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def looking(command: Callable[..., None]) -> Callable[..., None]:
-    """Do the same for a command that can do without the application; see `qworkerd.target.aim`."""
+    """Do the same for a command that can do without the application; see `qworkerd.config.target.aim`."""
     return _targeted(command, looking=True)
 
 

@@ -8,8 +8,8 @@ from qworker.admin import QueueStatus
 from qworker.job import JobState
 from qworkerd.cli.options import looking
 from qworkerd.cli.tables import as_json, table
-from qworkerd.durations import spell
-from qworkerd.target import Target
+from qworkerd.config.durations import spell
+from qworkerd.config.target import Target
 
 SHOWN = (JobState.AVAILABLE, JobState.RUNNING, JobState.SCHEDULED, JobState.BLOCKED, JobState.FAILED)
 

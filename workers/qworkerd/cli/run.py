@@ -8,10 +8,10 @@ from qworker import rights
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.migrations import check
 from qworkerd import log
-from qworkerd.descriptors import check_limit, fill_standard
-from qworkerd.inherited import CUT, REMEDY, SHARED, Inheritance
-from qworkerd.settings import Settings, exit_code, misspelt
-from qworkerd.target import Target, load
+from qworkerd.config.settings import Settings, exit_code, misspelt
+from qworkerd.config.target import Target, load
+from qworkerd.inheritance.inherited import CUT, REMEDY, SHARED, Inheritance
+from qworkerd.process.descriptors import check_limit, fill_standard
 
 
 def run(options: Mapping[str, object]) -> int:

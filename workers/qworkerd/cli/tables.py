@@ -13,8 +13,8 @@ import click
 
 from qworker.job import Job
 from qworkerd.cli.layout import lines, noted
-from qworkerd.redaction import clip, keep, mask
-from qworkerd.visible import visible, visible_json
+from qworkerd.log.redaction import clip, keep, mask
+from qworkerd.log.visible import visible, visible_json
 
 #: A cell is cut after this many characters: one long value must not pad every row.
 CELL: Final = 1_000

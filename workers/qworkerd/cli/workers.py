@@ -9,8 +9,8 @@ from qworker.admin import NodeStatus
 from qworkerd.cli import running
 from qworkerd.cli.options import looking
 from qworkerd.cli.tables import as_json, table
-from qworkerd.durations import spell
-from qworkerd.target import Target
+from qworkerd.config.durations import spell
+from qworkerd.config.target import Target
 
 #: The columns people look for first; jsonb keeps no order of its own.
 FIRST = ("node", "worker", "pid", "phase")

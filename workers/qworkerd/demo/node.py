@@ -11,8 +11,8 @@ from time import sleep
 from typing import Self
 
 from qworker.errors import QworkerError
-from qworkerd import leash
 from qworkerd.demo.events import Events
+from qworkerd.embedded import spawn
 
 #: Between two looks at the log (seconds).
 LOOK = 0.02
@@ -39,7 +39,7 @@ class Node:
         hurry = ("--shutdown-timeout", "5", "--interrupt-timeout", "1")
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                leash.command([sys.executable, "-m", "qworkerd", *options, *hurry]),
+                spawn.command([sys.executable, "-m", "qworkerd", *options, *hurry]),
                 env=environment(os.environ) | {"QWORKER_DSN": dsn},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

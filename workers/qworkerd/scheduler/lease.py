@@ -11,9 +11,9 @@ from psycopg.types.json import Jsonb
 
 from qworker.nodes import NO_CTID, Heartbeat, Nodes
 from qworkerd import log
-from qworkerd.header import Header, boottime
-from qworkerd.node import NodeContext
-from qworkerd.slots import Phase, Role, Slot
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import Header, boottime
+from qworkerd.shared.slots import Phase, Role, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

@@ -11,28 +11,29 @@ import psycopg
 from qworker import migrations, rights
 from qworker.errors import SchemaError
 from qworker.nodes import Nodes, PollResult
-from qworkerd import __version__, exits, log
-from qworkerd.bell import WakeupPipe, readable
-from qworkerd.header import boottime
-from qworkerd.link import RECONNECT_FIRST, ReconnectingConnection
-from qworkerd.node import NodeContext
-from qworkerd.reports import Reporter
+from qworkerd import __version__, log
+from qworkerd.outcomes.reports import Reporter
+from qworkerd.process import exits
+from qworkerd.process.reconnect import RECONNECT_FIRST, ReconnectingConnection
+from qworkerd.process.throttle import Throttle
 from qworkerd.scheduler import sequences
-from qworkerd.scheduler.burials import DeadWorkers
-from qworkerd.scheduler.cancels import signal_cancelled
-from qworkerd.scheduler.cron import Schedules
-from qworkerd.scheduler.due import Promotion
-from qworkerd.scheduler.duties import Periodic
+from qworkerd.scheduler.cancellation import signal_cancelled
+from qworkerd.scheduler.deregistration import deregister
 from qworkerd.scheduler.lease import Lease
-from qworkerd.scheduler.lookout import Poller
-from qworkerd.scheduler.orphanage import end_workers
-from qworkerd.scheduler.parting import deregister
+from qworkerd.scheduler.notifications import Notifications
+from qworkerd.scheduler.orphans import end_workers
+from qworkerd.scheduler.periodic import Periodic
+from qworkerd.scheduler.poller import Poller
+from qworkerd.scheduler.promotion import Promotion
+from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
-from qworkerd.scheduler.survey import WatermarkTracker
-from qworkerd.scheduler.wake import Notifications
-from qworkerd.slots import Phase, Slot
-from qworkerd.throttle import Throttle
+from qworkerd.scheduler.schedules import Schedules
+from qworkerd.scheduler.watermarks import WatermarkTracker
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import boottime
+from qworkerd.shared.slots import Phase, Slot
+from qworkerd.shared.wakeup import WakeupPipe, readable
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

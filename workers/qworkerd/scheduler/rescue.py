@@ -7,10 +7,10 @@ import psycopg
 
 from qworker.nodes import NODE_LOST, Nodes
 from qworkerd import log
-from qworkerd.header import boottime
-from qworkerd.node import NodeContext
-from qworkerd.reports import Reporter
-from qworkerd.slots import Slot
+from qworkerd.outcomes.reports import Reporter
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import boottime
+from qworkerd.shared.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

@@ -7,7 +7,7 @@ import psycopg
 
 from qworker.nodes import Nodes
 from qworkerd import log
-from qworkerd.settings import Settings
+from qworkerd.config.settings import Settings
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import psycopg
 
+from qworker.db.errors import command
 from qworker.sequences import behind
-from qworker.translation import command
 from qworkerd import log
 
 

@@ -9,14 +9,14 @@ import psycopg
 from qworker.claims import Claims
 from qworker.nodes import HeldJob, Nodes
 from qworkerd import log
-from qworkerd.claim import Claim, Status
-from qworkerd.errand import Done, ReleaseWrite, Write, group
-from qworkerd.link import REFUSED
-from qworkerd.node import NodeContext
-from qworkerd.outcome import load
-from qworkerd.policy import Policies
-from qworkerd.reports import Failure, Reporter
-from qworkerd.slots import Phase, Slot
+from qworkerd.config.policy import Policies
+from qworkerd.outcomes.outcome import load
+from qworkerd.outcomes.reports import Failure, Reporter
+from qworkerd.outcomes.writes import Done, ReleaseWrite, Write, group
+from qworkerd.process.reconnect import REFUSED
+from qworkerd.shared.claim import Claim, Status
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.slots import Phase, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

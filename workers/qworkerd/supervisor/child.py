@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from qworkerd import exits
-from qworkerd.signals import ANSWERED, ignore
-from qworkerd.slots import Role, Slot
-from qworkerd.stacks import stop
+from qworkerd.process import exits
+from qworkerd.process.signals import ANSWERED, ignore
+from qworkerd.shared.slots import Role, Slot
+from qworkerd.shared.stacks import stop
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 

@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 from signal import Signals
 from time import monotonic
 
-from qworkerd import exits, log, signals
-from qworkerd.claim import Status
-from qworkerd.header import Header, boottime
-from qworkerd.node import NodeContext
-from qworkerd.slots import Phase, Role, Slot, SlotState
+from qworkerd import log
+from qworkerd.process import exits, signals
+from qworkerd.shared.claim import Status
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import Header, boottime
+from qworkerd.shared.slots import Phase, Role, Slot, SlotState
 from qworkerd.supervisor import child
-from qworkerd.supervisor.overdue import DeadlineEnforcer
+from qworkerd.supervisor.deadlines import DeadlineEnforcer
+from qworkerd.supervisor.handle import ChildHandle
 from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected, keep_or_free_slot, reap
-from qworkerd.supervisor.seat import ChildHandle
 from qworkerd.supervisor.shutdown import Shutdown, State
 from qworkerd.supervisor.slow import SlowJobs
 from qworkerd.supervisor.systemd import Notifier

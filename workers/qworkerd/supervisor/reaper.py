@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from qworkerd import exits
-from qworkerd.claim import Entry
-from qworkerd.slots import Slot
+from qworkerd.process import exits
+from qworkerd.shared.claim import Entry
+from qworkerd.shared.slots import Slot
 from qworkerd.supervisor.evidence import OomCounter, describe
 
 

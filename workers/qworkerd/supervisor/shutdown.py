@@ -8,8 +8,8 @@ from signal import Signals
 from time import monotonic
 
 from qworkerd import log
-from qworkerd.node import NodeContext
-from qworkerd.supervisor.seat import ChildHandle
+from qworkerd.shared.context import NodeContext
+from qworkerd.supervisor.handle import ChildHandle
 from qworkerd.supervisor.systemd import Notifier
 
 #: How long the scheduler may take to settle the last graves (seconds).

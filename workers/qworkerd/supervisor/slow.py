@@ -4,8 +4,8 @@ from math import isfinite
 from time import monotonic
 
 from qworkerd import log
-from qworkerd.node import NodeContext
-from qworkerd.slots import Phase, Role, Slot
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.slots import Phase, Role, Slot
 
 
 class SlowJobs:

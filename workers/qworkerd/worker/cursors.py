@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-from qworkerd.floors import Watermarks
-from qworkerd.throttle import Throttle
+from qworkerd.process.throttle import Throttle
+from qworkerd.shared.watermarks import Watermarks
 
 #: After a sweep that was cheaper than this the next is never put off (seconds).
 CHEAP_SWEEP = 0.02

@@ -7,10 +7,10 @@ from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
 from qworker.retry import MAX_PAUSE
-from qworkerd.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
-from qworkerd.policy import Policy
-from qworkerd.redaction import clip
-from qworkerd.tracebacks import format_error, message_of, name_of
+from qworkerd.config.policy import Policy
+from qworkerd.log.redaction import clip
+from qworkerd.log.tracebacks import format_error, message_of, name_of
+from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
 
 #: How much of a message, of a traceback and of the name of a class is kept with the job (characters).
 MESSAGE, TRACEBACK, NAME = 2_000, 8_000, 200

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qworkerd import log
-from qworkerd.worker.gate import InterruptGate
+from qworkerd.worker.interrupts import InterruptGate
 
 # The module below `signal`: the wrappers there take three microseconds to look for an enumeration.
 getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterable
 
-from qworkerd import stacks
+from qworkerd.shared import stacks
 
 
 class Forks:

@@ -9,19 +9,20 @@ from types import FrameType
 from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt
-from qworkerd import exits, log
-from qworkerd.bell import WakeupPipe, readable
-from qworkerd.header import Header
-from qworkerd.link import ReconnectingConnection
-from qworkerd.node import NodeContext
-from qworkerd.slots import Phase, Slot
-from qworkerd.worker.clerk import Acknowledger, Batch
+from qworkerd import log
+from qworkerd.process import exits
+from qworkerd.process.reconnect import ReconnectingConnection
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import Header
+from qworkerd.shared.slots import Phase, Slot
+from qworkerd.shared.wakeup import WakeupPipe, readable
+from qworkerd.worker.acknowledger import Acknowledger, Batch
+from qworkerd.worker.claimer import Claimer
 from qworkerd.worker.dispositions import BRIEF, Dispositions
-from qworkerd.worker.driver import register_interrupts
-from qworkerd.worker.gate import InterruptGate
+from qworkerd.worker.interrupts import InterruptGate
+from qworkerd.worker.psycopg_patch import register_interrupts
+from qworkerd.worker.recycling import RecycleLimits, resident
 from qworkerd.worker.runner import Runner
-from qworkerd.worker.taker import Claimer
-from qworkerd.worker.wear import RecycleLimits, resident
 
 #: Above so many unsettled jobs the main thread waits for the clerk.
 BACKLOG = 512

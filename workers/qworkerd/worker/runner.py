@@ -16,18 +16,18 @@ from qworker.errors import JobFailed
 from qworker.job import Job
 from qworker.payload import encode_result
 from qworkerd import log
-from qworkerd.claim import Claim, Status
-from qworkerd.header import Header
-from qworkerd.node import NodeContext
-from qworkerd.outcome import Committed, Completed, Failed, Outcome, Retried, Snoozed, Terminated, dump
-from qworkerd.policy import Policies, Policy
-from qworkerd.reports import Failure, Reporter
-from qworkerd.slots import Slot
-from qworkerd.worker.clerk import Acknowledger
+from qworkerd.config.policy import Policies, Policy
+from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Retried, Snoozed, Terminated, dump
+from qworkerd.outcomes.reports import Failure, Reporter
+from qworkerd.shared.claim import Claim, Status
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import Header
+from qworkerd.shared.slots import Slot
+from qworkerd.worker.acknowledger import Acknowledger
 from qworkerd.worker.decide import decide, describe, interrupt_of
 from qworkerd.worker.forks import Forks
-from qworkerd.worker.gate import InterruptGate
-from qworkerd.worker.lending import JobConnection
+from qworkerd.worker.interrupts import InterruptGate
+from qworkerd.worker.job_connection import JobConnection
 from qworkerd.worker.returned import done
 from qworkerd.worker.session import TransactionEnded
 

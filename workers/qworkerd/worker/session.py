@@ -7,9 +7,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from qworker.db.deadline import answer_timeout_set
+from qworker.db.pgbouncer import is_pooled
 from qworker.errors import PermanentError
-from qworker.patience import answer_timeout_set
-from qworker.pooler import is_pooled
 
 #: How long the server may take to reset a session, until the connection is given up (seconds).
 RESET_TIMEOUT: Final = 10.0

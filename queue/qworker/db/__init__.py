@@ -1,0 +1,1 @@
+"""The database layer of the client: connections, the pool, statements, errors."""

@@ -1,0 +1,1 @@
+"""Settings, the application they name, and what applies to a job."""

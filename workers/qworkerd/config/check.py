@@ -1,0 +1,196 @@
+"""Look at everything a node needs before it starts: settings, application, database, schema."""
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from qworker.app import App
+from qworker.db.connection import read_only
+from qworker.db.dsn import display
+from qworker.db.errors import command
+from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
+from qworker.migrations import check as check_schema
+from qworker.migrations import encoding_warning
+from qworker.options import UNSET
+from qworker.rights import check as check_rights
+from qworker.sequences import behind
+from qworkerd.config.project import find
+from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, field_specs, misspelt, variable
+from qworkerd.config.target import Target, load
+from qworkerd.inheritance.inherited import CUT, REMEDY, SHARED, Inheritance
+from qworkerd.log.redaction import mask
+from qworkerd.process import exits
+from qworkerd.process.descriptors import check_limit
+
+#: As psycopg's ConnectionInfo.server_version counts.
+OLDEST_SERVER: Final = 140_000
+#: Variables of ours that are no settings.
+OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR"})
+#: Variables by which libpq finds a server when no DSN names one.
+LIBPQ_PLACES: Final = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
+
+
+@dataclass
+class Report:
+    """What was found; `problems` is empty when a node can start."""
+
+    #: Value and origin of each setting, by name; no passwords.
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Seconds a service manager must wait after SIGTERM.
+    stop_timeout: int | None = None
+    #: One entry for each task, by name.
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: One entry for each schedule, by name.
+    schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Where the database is and what it is; empty when it was not reached.
+    database: dict[str, Any] = field(default_factory=dict)
+    #: What keeps a node from working.
+    problems: list[str] = field(default_factory=list)
+    #: What is probably not meant so.
+    warnings: list[str] = field(default_factory=list)
+
+    #: With which code `qworker check` ends.
+    exit_code: int = exits.OK
+
+    @property
+    def ok(self) -> bool:
+        """Whether a node can start."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for programs."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def refuse(self, error: ConfigurationError) -> None:
+        """Add what is wrong with the configuration."""
+        self.problems += str(error).splitlines()
+        self.exit_code = exit_code(error)
+
+
+def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Report:
+    """Look at everything that can be looked at; a problem in one part does not hide those of the others."""
+    report = Report(warnings=_unknown_variables(environ))
+    report.warnings += _ignored_files()
+    try:
+        settings, origins = Settings.load(options, environ)
+    except ConfigurationError as error:
+        report.refuse(error)
+        return report
+    report.stop_timeout = settings.stop_timeout
+    for name in field_specs():
+        value = getattr(settings, name)
+        shown = display(value) if name in NOT_ON_COMMAND_LINE and value else value
+        report.settings[name] = {"value": shown, "origin": origins[name]}
+    try:
+        check_limit()
+    except ConfigurationError as error:
+        report.refuse(error)
+    inheritance = Inheritance()
+    target = Target(settings, origins, None, settings.schema)
+    try:
+        with inheritance:
+            target = load(settings, origins)
+        _application(report, target.application(), settings)
+    except ConfigurationError as error:
+        report.refuse(error)
+    # An application that could not be loaded may name another database and another schema.
+    known = target.app is not None or settings.app is None
+    if known or settings.dsn or any(environ.get(name) for name in LIBPQ_PLACES):
+        _database(report, target, schema=known)
+    else:
+        report.warnings.append("the database was not looked at, because the application may say where it is")
+    _connections(report, inheritance, target)
+    if report.problems and report.exit_code == exits.OK:
+        report.exit_code = exits.CONFIG
+    return report
+
+
+def _application(report: Report, app: App, settings: Settings) -> None:
+    for name, task in sorted(app.tasks.items()):
+        timeout = settings.timeout if task.timeout is UNSET else task.timeout
+        report.tasks[name] = {
+            "queue": task.queue, "priority": task.priority, "timeout": timeout, "attempts": task.retry.attempts,
+            "on_failure": task.hook is not None, "place": task.location,
+        }  # fmt: skip
+        if task.queue not in settings.queues:
+            report.warnings.append(
+                f"task {name} puts its jobs into queue {task.queue!r}, which this node does not work off"
+            )
+    for name, schedule in sorted(app.schedules.items()):
+        report.schedules[name] = {
+            "task": schedule.task, "expression": schedule.expression, "timezone": schedule.timezone
+        }  # fmt: skip
+    if not app.tasks:
+        report.warnings.append(f"app {settings.app!r} has no tasks: are the modules that declare them imported?")
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if names:
+        report.warnings.append(
+            f"importing the application started threads ({', '.join(names)}): they will not exist in the workers, "
+            "which are forked, and locks they hold would stay locked there"
+        )
+
+
+def _database(report: Report, target: Target, *, schema: bool) -> None:
+    try:
+        with target.connection("check") as conn:
+            info = conn.info
+            version = info.server_version
+            report.database = {
+                "host": info.host, "port": info.port, "name": info.dbname, "user": info.user, "schema": target.schema,
+                "version": f"{version // 10_000}.{version % 10_000}",
+            }  # fmt: skip
+            if version < OLDEST_SERVER:
+                report.problems.append(
+                    f"the server is PostgreSQL {report.database['version']}: qworker needs 14 or newer"
+                )
+            if info.parameter_status("in_hot_standby") == "on":
+                report.problems.append(f"the server at {info.host!r} is a standby and read-only: name the primary")
+            elif why := read_only(conn):
+                report.problems.append(
+                    f"the server at {info.host!r} takes no writes: {why}; for role {info.user!r} or database "
+                    f"{info.dbname!r} it has to be off: ALTER ROLE/DATABASE ... RESET default_transaction_read_only"
+                )
+            if warning := encoding_warning(conn):
+                report.warnings.append(warning)
+            if schema:
+                check_schema(conn, target.schema)
+                check_rights(conn, target.schema)
+                report.problems += [
+                    f"{sequence}, and numbers will be given out a second time: run `{command('repair', target.schema)}`"
+                    for sequence in behind(conn, target.schema)
+                ]
+    except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
+        report.problems.append(str(error))
+    except psycopg.Error as error:
+        report.problems.append(mask(f"the database answered with an error: {error}".strip()))
+
+
+def _connections(report: Report, inheritance: Inheritance, target: Target) -> None:
+    for connection in inheritance.look(target.dsn):
+        if not connection.fatal or target.settings.inline:
+            report.warnings.append(f"{connection}; {SHARED}")
+        elif target.settings.allow_open_connections:
+            report.warnings.append(f"{connection}; {CUT}")
+        else:
+            report.problems.append(f"{connection}; {REMEDY}")
+
+
+def _ignored_files() -> list[str]:
+    try:
+        return list(find(Path.cwd()).ignored)
+    except ConfigurationError:  # the settings say it
+        return []
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known, meant = {variable(name) for name in field_specs()} | OTHER_VARIABLES, misspelt(environ)
+    return [
+        f"${name} is set, but is no setting" + (f"; did you mean ${meant[name]}?" if name in meant else "")
+        for name in sorted(environ)
+        if name.startswith("QWORKER_") and name not in known
+    ]

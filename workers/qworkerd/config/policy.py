@@ -1,0 +1,78 @@
+"""Which rules apply to a job: what its task says, changed by its own overrides, capped by the worker's settings."""
+
+import json
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from qworker import Retry, Task
+from qworker.options import MAX_SECONDS
+from qworker.task import UNSET
+from qworkerd import log
+from qworkerd.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules for one job."""
+
+    retry: Retry
+    #: Seconds a handler may run; infinite: as long as it likes.
+    timeout: float
+    #: How often the job is run in all.
+    max_attempts: int
+    #: Seconds until a running job is reported as slow; infinite: never.
+    slow_after: float
+
+
+class Policies:
+    """Finds the rules for jobs; a task's own are worked out once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tasks: dict[str, Policy] = {}
+        self._log = log.get()
+
+    def find(self, task: Task[..., Any] | None, overrides: str | None) -> Policy:
+        """Return the rules for a job; a task that is not known here has the defaults."""
+        name = task.name if task else ""
+        policy = self._tasks.get(name)
+        if policy is None:
+            policy = self._tasks[name] = self._of(task)
+        if not overrides:
+            return policy
+        try:
+            return self._apply(policy, json.loads(overrides))
+        except Exception as error:  # noqa: BLE001 - a row edited by hand must stop neither worker nor scheduler
+            self._log.warning("job.bad_overrides", task=name, overrides=overrides[:500], error=str(error),
+                              hint="left out: the rules of the task apply")  # fmt: skip
+            return policy
+
+    def _of(self, task: Task[..., Any] | None) -> Policy:
+        settings = self._settings
+        retry = task.retry if task is not None else Retry()
+        timeout = settings.timeout if task is None or task.timeout is UNSET else task.timeout
+        slow = settings.slow_after if task is None or task.slow_after is UNSET else task.slow_after
+        return Policy(retry, self._limit(timeout), self._cap(retry), _seconds(slow))
+
+    def _apply(self, policy: Policy, overrides: dict[str, Any]) -> Policy:
+        retry, timeout = policy.retry, policy.timeout
+        if "retry" in overrides:
+            retry = Retry.from_json(overrides["retry"])
+        if "timeout" in overrides:
+            timeout = inf if overrides["timeout"] == "none" else float(overrides["timeout"])
+            if not 0 < timeout <= MAX_SECONDS and overrides["timeout"] != "none":  # nor NaN: it would never be over
+                raise ValueError(f"timeout is {timeout}")
+        return Policy(retry, self._limit(timeout), self._cap(retry), policy.slow_after)
+
+    def _limit(self, timeout: Any) -> float:
+        """Return a timeout in seconds; with --inline there is none, for a breakpoint waits for a person."""
+        return inf if self._settings.inline else _seconds(timeout)
+
+    def _cap(self, retry: Retry) -> int:
+        cap = self._settings.max_attempts
+        return retry.attempts if cap is None else min(cap, retry.attempts)
+
+
+def _seconds(seconds: Any) -> float:
+    return inf if seconds is None else float(seconds)

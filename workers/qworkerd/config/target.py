@@ -1,0 +1,101 @@
+"""What a command works on: the application, if there is one, and its database and schema."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from qworker.admin import Admin
+from qworker.app import App
+from qworker.db.connection import connect, resolve_dsn
+from qworker.db.errors import unreachable
+from qworker.db.pool import Pool
+from qworker.errors import ConfigurationError
+from qworkerd.config.loading import load_app
+from qworkerd.config.project import find
+from qworkerd.config.settings import Settings, option, variable
+from qworkerd.log.redaction import register_secret
+
+
+@dataclass(frozen=True)
+class Target:
+    """Settings, application and database of one command."""
+
+    settings: Settings
+    #: Where each setting comes from.
+    origins: Mapping[str, str]
+    #: The application; None when none is named, which is enough for looking at jobs.
+    app: App | None
+    #: Name of the database schema: the application's, or the setting when there is no application.
+    schema: str
+
+    @property
+    def dsn(self) -> str:
+        """The connection string: the application's, or else the setting, or else "" for libpq's own variables."""
+        dsn = resolve_dsn(self.app.dsn if self.app is not None and self.app.dsn else self.settings.dsn)
+        register_secret(dsn)
+        return dsn
+
+    @cached_property
+    def admin(self) -> Admin:
+        """Looks at jobs and changes them."""
+        return self.app.admin if self.app is not None else Admin(Pool(self.dsn, self.schema))
+
+    def application(self) -> App:
+        """Return the application; raises ConfigurationError if none is named."""
+        if self.app is None:
+            raise ConfigurationError(
+                f"no application is named: use {option('app')} package.module:attribute, ${variable('app')}, "
+                "or app in [tool.qworker] of pyproject.toml"
+                + "".join(f"; {reason}" for reason in find(Path.cwd()).ignored)
+            )
+        return self.app
+
+    @contextmanager
+    def connection(
+        self, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0
+    ) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """Connect, and close at the end; raises DatabaseUnavailable when the server does not let us in."""
+        dsn = self.dsn
+        try:
+            conn = connect(dsn, role, statement_timeout=statement_timeout, lock_timeout=lock_timeout)
+        except psycopg.OperationalError as error:
+            found = unreachable(dsn, error)
+            raise found from found.__cause__
+        with conn:
+            yield conn
+
+
+def resolve(options: Mapping[str, object], *, looking: bool = False) -> Target:
+    """Load the settings, and the application if one is named; raises ConfigurationError.
+
+    looking: the command needs no application, but its database. Where $QWORKER_DSN names that, the application of the
+    project file is not imported: an application that is broken must not keep anybody from looking at its jobs.
+    """
+    settings, origins = Settings.load(options)
+    if looking and origins["dsn"] == f"${variable('dsn')}" and origins["app"].startswith("[tool.qworker]"):
+        return Target(settings, origins, None, settings.schema)
+    return load(settings, origins)
+
+
+def load(settings: Settings, origins: Mapping[str, str]) -> Target:
+    """Load the application that the settings name, if they do; raises ConfigurationError.
+
+    A DSN from the project file is put into the environment, where handlers that enqueue look for it.
+    """
+    if settings.dsn and not os.environ.get("QWORKER_DSN") and not os.environ.get("DATABASE_URL"):
+        os.environ["QWORKER_DSN"] = settings.dsn
+    if settings.app is None:
+        return Target(settings, origins, None, settings.schema)
+    app = load_app(settings.app)
+    if origins["schema"] != "default" and app.schema != settings.schema:
+        raise ConfigurationError(
+            f"schema = {settings.schema!r} from {origins['schema']}, but app {settings.app!r} enqueues into "
+            f"{app.schema!r}: say App(schema={settings.schema!r}) there, or leave the setting out"
+        )
+    return Target(settings, origins, app, app.schema)

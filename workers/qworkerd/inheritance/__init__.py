@@ -1,0 +1,1 @@
+"""Connections that the application opens at import, which forked children must not share."""

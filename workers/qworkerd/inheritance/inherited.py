@@ -1,0 +1,150 @@
+"""Connections that the application opened while it was imported, and that forked children must not share.
+
+Two processes on one session read each other's answers. What frameworks keep is closed before the first fork. What is
+then still open is found among the descriptors of the process, whoever has opened it, and reported. Connections to
+database servers are cut in every child besides: there, any use of them is an error.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM, socket, socketpair
+from typing import Final, Self
+
+from qworkerd.inheritance.frameworks import Frameworks, dsn_ports
+from qworkerd.inheritance.openings import Opening, Openings
+
+#: Servers by their usual ports. 6432 is PgBouncer's.
+PORTS: Final = {
+    5432: "PostgreSQL", 6432: "PostgreSQL", 3306: "MySQL", 33060: "MySQL", 1433: "SQL Server", 1521: "Oracle",
+    27017: "MongoDB", 6379: "Redis", 5672: "AMQP", 5671: "AMQP", 11211: "memcached", 9092: "Kafka", 4222: "NATS",
+    80: "HTTP", 443: "HTTP", 8080: "HTTP", 9200: "Elasticsearch",
+}  # fmt: skip
+#: Servers by what is in the path of their Unix sockets.
+PATHS: Final = {
+    ".s.PGSQL.": "PostgreSQL",
+    "mysql": "MySQL",
+    "maria": "MySQL",
+    "redis": "Redis",
+    "memcached": "memcached",
+}
+#: A session with these belongs to one process. Most clients of the other servers notice a fork.
+DATABASES: Final = frozenset({"PostgreSQL", "MySQL", "SQL Server", "Oracle"})
+
+#: What follows from a connection to a database, from one where that was allowed, and from any other.
+REMEDY: Final = (
+    "forked workers would share it and read each other's answers: open it in the handlers, close it at the end of the "
+    "import, or start with --allow-open-connections, which cuts it off in the workers"
+)
+CUT: Final = "cut off in the workers: there any use of it is an error"
+SHARED: Final = "forked workers share it, unless its client notices the fork: better open it in the handlers"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection that is open after the import."""
+
+    #: The name of the server program; None if it is not recognised.
+    server: str | None
+    #: HOST:PORT or a path; None if it is not known yet.
+    peer: str | None
+    #: The inode of the socket; 0 for a pool whose threads will open some.
+    inode: int
+    opening: Opening | None = None
+
+    @property
+    def fatal(self) -> bool:
+        """Whether it leads to a database: forked children that shared it would read each other's answers."""
+        return self.server in DATABASES
+
+    def __str__(self) -> str:
+        kind = "pool of connections" if self.inode == 0 else "connection"
+        peer = f" at {self.peer}" if self.peer else ""
+        opened = ""
+        if self.opening is not None and self.opening.place is not None:
+            opened = f", opened in {self.opening.place}"
+            opened += f" with {self.opening.client}" if self.opening.client else ""
+        return f"importing the application left a {kind} to {self.server or 'a server'}{peer} open{opened}"
+
+
+class Inheritance:
+    """Load the application inside of its `with` block; afterwards it knows what is not to be inherited."""
+
+    def __init__(self) -> None:
+        self._before = frozenset(_sockets().values())
+        self._openings = Openings()
+        self._frameworks = Frameworks()
+        self._ports: dict[int, str] = dict(PORTS)
+        self._fatal: frozenset[int] = frozenset()
+
+    def __enter__(self) -> Self:
+        self._openings.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._openings.__exit__()
+        self._frameworks.close()
+
+    def look(self, dsn: str = "") -> list[Connection]:
+        """Return the connections that have been opened since the beginning and are still open."""
+        self._ports |= self._frameworks.ports() | dsn_ports(dsn)
+        opened = self._openings.by_descriptor()
+        found = [
+            connection
+            for fd, inode in _sockets().items()
+            if inode not in self._before and (connection := _look(fd, inode, self._ports, opened.get(fd)))
+        ]
+        self._fatal = frozenset(connection.inode for connection in found if connection.fatal)
+        # The threads of a pool may have connected by now, or may do so later.
+        return found + [Connection("PostgreSQL", None, 0, opening) for opening in self._openings.open_pools()]
+
+    def cut(self) -> None:
+        """Cut off the parent's databases in a forked child, before it opens connections of its own.
+
+        A closed socket takes the place of each connection under its descriptor. Nothing is sent on it: PostgreSQL's
+        session, and TLS, would end for the parent as well.
+        """
+        for fd, inode in _sockets().items():
+            if inode in self._before:
+                continue
+            connection = _look(fd, inode, self._ports, None)
+            if connection is not None and (inode in self._fatal or connection.fatal):
+                here, there = socketpair()
+                there.close()
+                os.dup2(here.fileno(), fd, inheritable=False)
+                here.close()
+        self._frameworks.forget()
+
+
+def _look(fd: int, inode: int, ports: Mapping[int, str], opening: Opening | None) -> Connection | None:
+    """Return what a socket is connected with; None for what shares no stream: listening, datagrams, socket pairs."""
+    try:
+        with socket(fileno=os.dup(fd)) as copy:
+            if copy.type != SOCK_STREAM or copy.family not in (AF_INET, AF_INET6, AF_UNIX):
+                return None
+            peer = copy.getpeername()
+            family = copy.family
+    except OSError:
+        return None
+    if family == AF_UNIX:
+        path = os.fsdecode(peer)
+        if not path:
+            return None
+        server = next((name for part, name in PATHS.items() if part in path), None)
+        text = path.replace("\0", "@")
+    else:
+        host, port = peer[:2]
+        server, text = ports.get(port), f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return Connection((opening.server if opening else None) or server, text, inode, opening)
+
+
+def _sockets() -> dict[int, int]:
+    """Return the inodes of this process's sockets by descriptor."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
+        with suppress(OSError):
+            kind, _, inode = os.readlink(f"/proc/self/fd/{name}").partition(":")  # noqa: PTH115
+            if kind == "socket":
+                found[int(name)] = int(inode.strip("[]"))
+    return found

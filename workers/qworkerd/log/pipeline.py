@@ -1,0 +1,208 @@
+"""Logging: each event is one line on standard error, with the facts of the running job and without secrets."""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from time import monotonic
+from types import TracebackType
+from typing import Final
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from qworker.context import running
+from qworkerd.log.redaction import redact_value, register_secret
+from qworkerd.log.render import as_json, as_text, traceback_of
+from qworkerd.log.writer import Writer
+
+__all__ = ["bind_process", "configure", "get", "readable", "register_secret"]
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
+#: The logger to which failed attempts are reported (`reports`). Here they are events of their own already.
+ATTEMPTS: Final = "qworker.job"
+_RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
+
+_process: dict[str, object] = {}
+_sink = Writer(2)
+
+
+def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 - the setting's name
+    """Send everything this process logs, by structlog or the standard library, through one pipeline.
+
+    Call it before the application is imported and again afterwards: an application that configures logging for itself
+    (Django does) must not lose the lines of its jobs. Handlers of the root logger that write to the terminal are taken
+    off, all others stay.
+    """
+    global _sink  # noqa: PLW0603 - standard error is one for the process, and may have been redirected
+    _sink = Writer(2)
+    pipeline = _Pipeline(as_text if readable(format) else as_json)
+    structlog.configure(
+        processors=[pipeline],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=_Writer,
+        cache_logger_on_first_use=False,
+    )
+    _route(LEVELS[level], pipeline)
+    sys.excepthook = _process_died
+    threading.excepthook = _thread_died
+    sys.unraisablehook = _unraisable
+
+
+def readable(format: str = "auto") -> bool:  # noqa: A002
+    """Tell whether lines of this format are for people."""
+    return format == "console" or (format == "auto" and os.isatty(2))
+
+
+def get() -> FilteringBoundLogger:
+    """Return a logger; it follows later calls of `configure`."""
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+def bind_process(**context: object) -> None:
+    """Add facts to every line of this process and of the children it forks: role, worker.
+
+    None takes a fact off again.
+    """
+    for key, value in context.items():
+        if value is None:
+            _process.pop(key, None)
+        else:
+            _process[key] = value
+
+
+class _Writer:
+    """What structlog calls with the finished line, whatever the level."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, line: bytes) -> None:
+        """Write it."""
+        _sink.write(line)
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
+
+
+class _Pipeline:
+    """Makes an event into a line: completed, cleaned, rendered."""
+
+    def __init__(self, render: Callable[[dict[str, object], int], bytes]) -> None:
+        self._render = render
+
+    def __call__(self, _: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[bytes], dict[str, object]]:
+        """Be structlog's last processor."""
+        return (self.line(method, event),), {}
+
+    def line(self, level: str, event: MutableMapping[str, object]) -> bytes:
+        """Return the event as a line of bytes."""
+        try:
+            return self._render(_complete(level, event), _sink.room())
+        # A log call must never fail its caller, whatever it was given: an object's own repr may raise.
+        except Exception as error:  # noqa: BLE001
+            return as_json({"level": "error", "event": "log.failed", "error": type(error).__name__}, _sink.room())
+
+
+class _Handler(logging.Handler):
+    """Takes the standard library's records; without a lock, since a line is a single write.
+
+    A lock would be held when an interrupt strikes in a handler's log call, or when another thread forks.
+    """
+
+    def __init__(self, level: int, pipeline: _Pipeline) -> None:
+        super().__init__(level)
+        self._pipeline = pipeline
+
+    def createLock(self) -> None:  # noqa: N802 - the standard library's spelling
+        """Have none."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Filter and emit."""
+        if record.name == ATTEMPTS:
+            return False
+        # From Python 3.12 on a filter may return another record in place of true.
+        wanted: object = self.filter(record)
+        if wanted:
+            self.emit(wanted if isinstance(wanted, logging.LogRecord) else record)
+        return bool(wanted)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record as an event; what was passed as `extra` becomes keys."""
+        event: dict[str, object] = {"event": _text(record), "logger": record.name}
+        event.update((key, value) for key, value in vars(record).items() if key not in _RECORD_FIELDS)
+        event["exc_info"] = record.exc_info
+        if record.stack_info:
+            event["stack"] = record.stack_info
+        level = next((name for name, number in reversed(LEVELS.items()) if number <= record.levelno), "debug")
+        _sink.write(self._pipeline.line(level, event))
+
+
+def _complete(method: str, given: MutableMapping[str, object]) -> dict[str, object]:
+    """Return the event with time, job and process, in the order in which it reads best."""
+    event: dict[str, object] = {
+        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": _SYNONYMS.get(method, method),
+        "event": given.pop("event", ""),
+    }
+    exception = traceback_of(given.pop("exc_info", None))
+    event.update((key, value) for key, value in given.items() if key not in event)
+    job = running.get()
+    if job is not None:
+        event.setdefault("job", job.id)
+        event.setdefault("task", job.task)
+        event.setdefault("attempt", job.attempt)
+        event.setdefault("queue", job.queue)
+        event.setdefault("duration", round(monotonic() - job.started, 3))
+    for key, value in _process.items():
+        event.setdefault(key, value)
+    event.setdefault("pid", os.getpid())
+    if _sink.dropped:
+        event["dropped"] = _sink.dropped
+    if exception:
+        event["exception"] = exception
+    return {str(key): redact_value(value, str(key)) for key, value in event.items()}
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    # As in the standard library: arguments that do not fit the message must not fail the caller.
+    except Exception:  # noqa: BLE001
+        return f"{record.msg!s} {record.args!r}"
+
+
+def _route(level: int, pipeline: _Pipeline) -> None:
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, _Handler) or _to_terminal(handler):
+            root.removeHandler(handler)
+    root.addHandler(_Handler(level, pipeline))
+    # A lower level that the application chose may feed a handler of its own.
+    root.setLevel(min(root.level, level))
+    logging.captureWarnings(True)
+
+
+def _to_terminal(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr)
+
+
+def _process_died(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, frames)
+    else:
+        get().critical("process.died", exc_info=error)
+
+
+def _thread_died(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit:
+        name = args.thread.name if args.thread else None
+        get().error("thread.died", thread=name, exc_info=args.exc_value)
+
+
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    get().error("exception.ignored", where=repr(args.object), exc_info=args.exc_value)

@@ -1,0 +1,40 @@
+"""What the scheduler does with the workers of a supervisor that is gone."""
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+from qworkerd.shared.slots import Role, SlotState, SlotTable
+
+#: The kernel needs a moment for a killed process (seconds).
+KILL_WAIT = 2.0
+
+
+def alive(pid: int, birth: int) -> bool:
+    """Tell whether a process still runs; pid and start time together name it for ever (proc(5) field 22)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return fields[0] not in (b"Z", b"X") and int(fields[19]) == birth
+
+
+def end_workers(table: SlotTable) -> None:
+    """Kill every worker with its group, wait until they are gone, and make graves of their slots.
+
+    The kernel has killed the workers when their supervisor died; what is left are the subprocesses of their jobs. When
+    the supervisor only stands still, the workers are killed here: nobody reaps them, so their pids are not reused. It
+    may go on at any moment, and put another child into a slot whose process it finds dead.
+    """
+    workers = [(slot, slot.pid, slot.birth) for slot in table.live(Role.WORKER) if slot.pid]
+    for _, pid, _ in workers:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+    until = monotonic() + KILL_WAIT
+    while any(alive(pid, birth) for _, pid, birth in workers) and monotonic() < until:
+        sleep(0.005)
+    for slot, pid, _ in workers:
+        if slot.state is SlotState.LIVE and slot.pid == pid:
+            slot.mark_dead("supervisor-lost")

@@ -1,0 +1,1 @@
+"""Memory and pipes that the processes of a node share."""

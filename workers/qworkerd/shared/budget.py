@@ -1,0 +1,55 @@
+"""How many jobs a node may still start (--max-jobs), shared by its workers."""
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qworkerd.shared.header import Header
+
+
+class Budget:
+    """A count that workers draw from before they claim.
+
+    The lock is a POSIX record lock on an anonymous file: the kernel frees it when its holder dies.
+    """
+
+    __slots__ = ("_fd", "_header", "_threads", "limited")
+
+    def __init__(self, header: Header, jobs: int | None) -> None:
+        self._header = header
+        self._threads = threading.Lock()  # a record lock is the process's: it does not keep the clerk out
+        self._fd = os.memfd_create("qworker-budget")
+        #: Whether there is a limit at all.
+        self.limited = jobs is not None
+        header.words[Header.BUDGET] = jobs or 0
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._threads:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    @property
+    def spent(self) -> bool:
+        """Whether every job that may be started has been."""
+        return self.limited and self._header.words[Header.BUDGET] <= 0
+
+    def draw(self, wanted: int) -> int:
+        """Reserve up to so many jobs; returns how many."""
+        if not self.limited:
+            return wanted
+        with self._locked():
+            drawn = max(0, min(wanted, self._header.words[Header.BUDGET]))
+            self._header.words[Header.BUDGET] -= drawn
+        return drawn
+
+    def give_back(self, jobs: int) -> None:
+        """Return what was drawn and not started."""
+        if self.limited and jobs:
+            with self._locked():
+                self._header.words[Header.BUDGET] += jobs

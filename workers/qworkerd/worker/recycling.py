@@ -1,0 +1,31 @@
+"""When a worker process has done its share and had better be replaced."""
+
+import os
+import random
+from math import inf
+
+from qworkerd.config.settings import Settings
+
+
+class RecycleLimits:
+    """Counts jobs and looks at memory; both limits are off unless set."""
+
+    def __init__(self, settings: Settings) -> None:
+        jobs = settings.max_jobs_per_worker
+        # Up to a tenth fewer, so that not all workers leave together.
+        self._quota = inf if jobs is None else max(1, jobs - random.randint(0, jobs // 10))  # noqa: S311
+        self._max_rss = inf if settings.max_rss is None else settings.max_rss
+
+    def reached(self, jobs: int) -> str | None:
+        """Return the limit that so many jobs have reached, or the memory; None while there is none."""
+        if jobs >= self._quota:
+            return "max-jobs-per-worker"
+        if self._max_rss < inf and resident() > self._max_rss:
+            return "max-rss"
+        return None
+
+
+def resident() -> int:
+    """Return the resident memory of this process (MiB, proc(5) statm)."""
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - once for each batch
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
