@@ -123,7 +123,8 @@ MUTATIONS = [
     ),
     Mutation(
         "no reconciliation", f"{SCHEDULER}/loop.py",
-        'self.periodic.add(\n            "reconcile", RECONCILE, lambda d: self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result))\n        )',
+        'self.periodic.add(\n            "reconcile", RECONCILE, lambda d: '
+        "self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result))\n        )",
         "pass",
         "tests/lifecycle/test_crash.py",
     ),
