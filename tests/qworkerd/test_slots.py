@@ -26,7 +26,7 @@ def test_a_child_writes_what_its_parent_reads(table: SlotTable) -> None:
         slot.enter(Phase.RUNNING, 9.5)
         os._exit(0)
     os.waitpid(pid, 0)
-    assert (slot.role, slot.seat, slot.phase, slot.deadline) == (Role.WORKER, 2, Phase.RUNNING, 9.5)
+    assert (slot.role, slot.child, slot.phase, slot.deadline) == (Role.WORKER, 2, Phase.RUNNING, 9.5)
     running = slot.current()
     assert running is not None
     assert (running.id, running.task, running.attempt) == (12, 1, 1)

@@ -93,7 +93,7 @@ class Lease:
         for slot in self._node.table.live(Role.WORKER):
             running = slot.current()
             entry: dict[str, Any] = {
-                "worker": slot.seat, "pid": slot.pid, "phase": Phase(slot.phase).name.lower(),
+                "worker": slot.child, "pid": slot.pid, "phase": Phase(slot.phase).name.lower(),
                 "jobs_done": slot.done, "stale_writes": slot.stale,
             }  # fmt: skip
             if running is not None:

@@ -28,7 +28,7 @@ def end_workers(table: SlotTable) -> None:
     the supervisor only stands still, the workers are killed here: nobody reaps them, so their pids are not reused. It
     may go on at any moment, and put another child into a slot whose process it finds dead.
     """
-    workers = [(slot, slot.pid, slot.birth) for slot in table.live(Role.WORKER) if slot.pid]
+    workers = [(slot, slot.pid, slot.start_ticks) for slot in table.live(Role.WORKER) if slot.pid]
     for _, pid, _ in workers:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

@@ -49,7 +49,7 @@ class DeadWorkers:
                 if database.closed:
                     raise
                 self._log.warning(
-                    "worker.recovery_failed", worker=slot.seat, worker_pid=slot.pid, error=str(error).strip()
+                    "worker.recovery_failed", worker=slot.child, worker_pid=slot.pid, error=str(error).strip()
                 )
         return freed
 
@@ -65,7 +65,7 @@ class DeadWorkers:
             self._node.watermarks.report_release(self._slot)  # also for what the dead had handed back and not told
         if not any(slot.open_claims()):
             self._log.info(
-                "worker.jobs_recovered", worker=slot.seat, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed
+                "worker.jobs_recovered", worker=slot.child, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed
             )
             slot.free()
         return freed

@@ -133,7 +133,7 @@ class Slot:
     @property
     def session_tag(self) -> str:
         """What the sessions of this process are called in the server, so that those of a dead one can be found."""
-        return f"#{socket.gethostname()[:24]}.{self.pid}.{self.birth}"
+        return f"#{socket.gethostname()[:24]}.{self.pid}.{self.start_ticks}"
 
     def current(self) -> Entry | None:
         """Return the job whose handler runs, or ran when the child died."""

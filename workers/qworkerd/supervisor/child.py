@@ -68,7 +68,7 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     if os.getppid() != parent:  # it died before the kernel knew our wish
         os._exit(exits.OK)
     # What ps(1) and top(1) call it; the kernel keeps 15 bytes.
-    _libc.prctl(PR_SET_NAME, b"qworker-%b" % (b"sched" if role is Role.SCHEDULER else b"%d" % slot.seat), 0, 0, 0)
+    _libc.prctl(PR_SET_NAME, b"qworker-%b" % (b"sched" if role is Role.SCHEDULER else b"%d" % slot.child), 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, ignore)

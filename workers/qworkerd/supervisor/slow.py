@@ -29,6 +29,6 @@ class SlowJobs:
             timeout_in = slot.floats[Slot.DEADLINE] - self._node.settings.kill_grace - now
             self._log.warning(
                 "job.slow", job=running.id, task=self._node.task_name(running.task), attempt=running.attempt,
-                worker=slot.seat, worker_pid=slot.pid, duration=round(now - started, 3),
+                worker=slot.child, worker_pid=slot.pid, duration=round(now - started, 3),
                 timeout_in=round(timeout_in, 3) if isfinite(timeout_in) else None,
             )  # fmt: skip

@@ -36,7 +36,7 @@ class JobConnection:
 
     def __init__(self, node: NodeContext, slot: Slot) -> None:
         self._node = node
-        self._role = f"job {slot.seat} {slot.session_tag}"
+        self._role = f"job {slot.child} {slot.session_tag}"
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._pid = 0
         self._transaction: Transaction | None = None

@@ -45,7 +45,7 @@ class Worker:
         self.parent = os.getppid()
         self.stopping = False
         self.wakeup = WakeupPipe()
-        name = f"worker {slot.seat} {slot.session_tag}"
+        name = f"worker {slot.child} {slot.session_tag}"
         self.connection = ReconnectingConnection(node, name, self.interruptible_sleep, lambda: self.stopping)
         self.claimer = Claimer(node, slot, self.connection)
         self.acknowledger = Acknowledger(node, slot, name)
@@ -61,8 +61,8 @@ class Worker:
 
     def boot(self) -> None:
         """Get ready while all signals are blocked, then open up."""
-        log.bind_process(role="worker", worker=self.slot.seat)
-        os.environ["PGAPPNAME"] = f"qworker job {self.slot.seat} {self.slot.session_tag}"
+        log.bind_process(role="worker", worker=self.slot.child)
+        os.environ["PGAPPNAME"] = f"qworker job {self.slot.child} {self.slot.session_tag}"
         if not register_interrupts():
             self.log.warning("psycopg.unsupported", hint="a query that is interrupted ends only with its process")
         self.poll.register(self.node.worker_wakeup.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
