@@ -10,7 +10,6 @@ import mmap
 import socket
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any
 
 from qworkerd.shared.claim import CLAIM_SIZE, CLAIMS, Claim, Entry
 from qworkerd.shared.header import Header
@@ -51,6 +50,32 @@ class Phase(enum.IntEnum):
     CLOSING = 5
 
 
+class IntField:
+    """A 64-bit integer of a slot, read by name; the hot path indexes `Slot.words` itself."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __get__(self, slot: "Slot", owner: type["Slot"] | None = None) -> int:
+        """Read the field."""
+        return slot.words[self._number]
+
+
+class FloatField:
+    """A float of a slot (seconds, monotonic unless the field says otherwise), read by name."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __get__(self, slot: "Slot", owner: type["Slot"] | None = None) -> float:
+        """Read the field."""
+        return slot.floats[self._number]
+
+
 class Slot:
     """What a child tells the others; see the module for who writes when."""
 
@@ -59,6 +84,11 @@ class Slot:
     # Field numbers, for the hot path: `slot.words[Slot.PHASE] = …`, `slot.floats[Slot.DEADLINE] = …`.
     STATE, ROLE, CHILD, PID, START_TICKS, PHASE, DONE, STALE, CANCEL, RELEASED_SEQ, RELEASE_COUNT, MAXRSS = range(12)
     DEADLINE, ACK_DEADLINE, STARTED, SINCE, SLOW_AT, CANCEL_DEADLINE, CPU, ENDED = range(12, 20)
+
+    role, child, pid, start_ticks = IntField(ROLE), IntField(CHILD), IntField(PID), IntField(START_TICKS)
+    phase, done, stale, maxrss = IntField(PHASE), IntField(DONE), IntField(STALE), IntField(MAXRSS)
+    deadline, started, since = FloatField(DEADLINE), FloatField(STARTED), FloatField(SINCE)
+    cpu, ended = FloatField(CPU), FloatField(ENDED)
 
     def __init__(self, memory: memoryview, index: int, stacks: StackDump) -> None:
         self.index = index
@@ -69,13 +99,6 @@ class Slot:
         self._cause = memory[_FIELDS : _FIELDS + _CAUSE]
         at = _FIELDS + _CAUSE
         self.claims = tuple(Claim(memory[at + n * CLAIM_SIZE : at + (n + 1) * CLAIM_SIZE]) for n in range(CLAIMS))
-
-    def __getattr__(self, name: str) -> Any:
-        """Read a field by its lower-case name, for everything but the hot path."""
-        number = getattr(Slot, name.upper(), None)
-        if isinstance(number, int):
-            return self.floats[number] if number >= Slot.DEADLINE else self.words[number]
-        raise AttributeError(name)
 
     @property
     def state(self) -> SlotState:
