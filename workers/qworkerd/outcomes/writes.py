@@ -93,7 +93,7 @@ class CompleteWrite(Write):
         texts = ",".join(f'"{job}":{results[job]}' for job in self.ids if job in results) if results else ""
         return claims.acknowledge(database, self.token, self.ids, durations=durations, results=f"{{{texts}}}")
 
-    def simplify(self) -> None:
+    def drop_details(self) -> None:
         """Give up the results."""
         self._results = {}  # another one, should halves share it
 
@@ -154,7 +154,7 @@ class OutcomeWrite(Write):
             case Terminated(state, duration, error):
                 return claims.end(database, self.token, job, state=state, error=self._text(error), duration=duration)
 
-    def simplify(self) -> None:
+    def drop_details(self) -> None:
         """Keep of the error no more than its name."""
         self._plain = True
 
