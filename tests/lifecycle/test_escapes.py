@@ -39,3 +39,15 @@ def test_it_does_not_keep_its_node_from_stopping(cluster: Cluster) -> None:
     assert node.wait(10) == 0
     assert node.members() == []
     assert job.refresh().state is JobState.AVAILABLE
+
+
+def test_a_supervisor_that_stands_still_does_not_keep_it_running_beside_the_next_attempt(cluster: Cluster) -> None:
+    """The scheduler ends the workers then, and gives their jobs back."""
+    node = cluster.start("--processes", "1", "--lease-timeout", "5", **APP).await_ready()
+    job = escapes_for_good.enqueue()
+    pid = int(cluster.await_notes("start", job=job.id)[0]["pid"])
+    until(lambda: escaped(node, pid))
+    node.signal(signal.SIGSTOP)
+    node.await_event("supervisor.lost")
+    until(lambda: job.refresh().state is JobState.AVAILABLE, what=node.tail)
+    assert not alive(pid)

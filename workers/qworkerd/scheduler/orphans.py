@@ -29,9 +29,13 @@ def end_workers(table: SlotTable) -> None:
     may go on at any moment, and put another child into a slot whose process it finds dead.
     """
     workers = [(slot, slot.pid, slot.start_ticks) for slot in table.live(Role.WORKER) if slot.pid]
-    for _, pid, _ in workers:
+    for _, pid, birth in workers:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+        if alive(pid, birth):
+            # Its handler may have moved it to another group (setpgid(2)).
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
     until = monotonic() + KILL_WAIT
     while any(alive(pid, birth) for _, pid, birth in workers) and monotonic() < until:
         sleep(0.005)
