@@ -12,6 +12,7 @@ from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Retried, Snoozed, load
+from qworkerd.process import exits
 from qworkerd.run import make_node
 from qworkerd.shared.claim import Claim, Status, draw_token
 from qworkerd.shared.context import NodeContext
@@ -262,3 +263,23 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
         assert outcome.result == f'"{large}"'
     assert desk.clerk.flush(5.0)
     assert desk.conn.execute("SELECT DISTINCT result FROM qworker.job_history").fetchall() == [(large,)]
+
+
+def test_a_worker_ends_with_its_acknowledger_also_where_that_cannot_be_logged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when there is no memory left: what goes on alone would run jobs whose outcomes nobody stores."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    class NoLog:
+        critical = fail
+
+    codes: list[int] = []
+    monkeypatch.setattr("qworkerd.worker.acknowledger.os._exit", codes.append)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    monkeypatch.setattr(desk.clerk, "_log", NoLog())
+    monkeypatch.setattr(desk.clerk, "_collect", fail)
+    desk.clerk.wake()
+    until(lambda: codes == [exits.SOFTWARE])

@@ -16,6 +16,10 @@ Database = Connection[tuple[Any, ...]]
 Done = tuple[Claim, int, Outcome | None]
 
 _FIRST, _LONGEST = 0.1, 1.0
+#: An end that the database refuses for what it says, and for longer (seconds), is given up: the job fails.
+LAST_RESORT = 60.0
+#: What to do about a job that cannot even be failed.
+ABANDONED = "the database refuses every change of this row: mend or delete it by hand"
 
 
 class Write:
@@ -58,16 +62,19 @@ class GiveUp(Write):
     def __init__(self, errand: Write, error: Exception) -> None:
         super().__init__(errand.claim)
         self.ids = errand.ids
-        name = type(errand).__name__.lower()
-        self._error = json.dumps({
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "EndRefused", "cause": "refused",
-            "message": f"the database refuses the end of this job ({name}): {str(error)[:1000]}",
-            "traceback": "",
-        })  # fmt: skip
+        self._error = end_refused(type(errand).__name__.lower(), error)
 
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Fail the job."""
         return [done for job in self.ids for done in claims.give_up(database, self.token, job, self._error)]
+
+
+def end_refused(write: str, error: Exception) -> str:
+    """Return what is kept of the error of a job that is given up, as JSON."""
+    return json.dumps({
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "EndRefused", "cause": "refused",
+        "message": f"the database refuses the end of this job ({write}): {str(error)[:1000]}", "traceback": "",
+    })  # fmt: skip
 
 
 class CompleteWrite(Write):

@@ -28,7 +28,7 @@ BLOCKED = ANSWERED | {signal.SIGALRM, signal.SIGUSR1}
 def flush() -> None:
     """Write out what Python still buffers, or both sides of a fork would write it."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(Exception):  # the application may have put anything in their place
             stream.flush()
 
 
@@ -51,8 +51,10 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
         except BaseException:  # noqa: BLE001 - nothing may unwind into the supervisor's frames
             sys.excepthook(*sys.exc_info())
         finally:
-            flush()
-            os._exit(code)
+            try:
+                flush()
+            finally:
+                os._exit(code)
     stop()
     os.close(stacks)
     with suppress(ProcessLookupError, PermissionError):

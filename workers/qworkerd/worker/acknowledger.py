@@ -14,7 +14,7 @@ import psycopg
 from qworker.claims import Claims
 from qworkerd import log
 from qworkerd.outcomes.outcome import Released
-from qworkerd.outcomes.writes import Done, GiveUp, OutcomeWrite, ReleaseWrite, Write, group
+from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, Done, GiveUp, OutcomeWrite, ReleaseWrite, Write, group
 from qworkerd.process import exits
 from qworkerd.process.reconnect import LOST, REFUSED, ReconnectingConnection
 from qworkerd.shared.claim import Claim, Status
@@ -25,8 +25,6 @@ from qworkerd.shared.slots import Slot
 WATCH_INTERVAL = 0.05
 #: A job that runs for longer gives the rest of its batch to other workers (seconds).
 RELEASE_AFTER = 0.1
-#: An end that the database refuses for what it says, and for longer (seconds), is given up: the job fails.
-LAST_RESORT = 60.0
 #: How often progress is written at most (seconds).
 PROGRESS_INTERVAL = 1.0
 #: A constraint or somebody's trigger refuses the row, maybe for now: no value of ours is to blame, and none is dropped.
@@ -138,8 +136,10 @@ class Acknowledger:
         try:
             self._work()
         except BaseException as error:  # noqa: BLE001 - a worker whose clerk is gone would run jobs that nobody settles
-            self._log.critical("acknowledge.died", exc_info=error)
-            os._exit(exits.SOFTWARE)
+            try:
+                self._log.critical("acknowledge.died", exc_info=error)
+            finally:  # where there is no memory to log it, there is none to work on either
+                os._exit(exits.SOFTWARE)
 
     def _work(self) -> None:
         while True:
@@ -240,8 +240,7 @@ class Acknowledger:
         if not isinstance(errand, GiveUp):
             self._log.error("job.end_refused", jobs=errand.ids, error=text, hint="the job is failed instead")
             return [GiveUp(errand, error)]
-        self._log.critical("job.abandoned", jobs=errand.ids, error=text,
-                           hint="the database refuses every change of this row: mend or delete it by hand")  # fmt: skip
+        self._log.critical("job.abandoned", jobs=errand.ids, error=text, hint=ABANDONED)
         errand.claim.left -= len(errand.ids)
         if errand.claim.left == 0:
             errand.claim.close()

@@ -1,0 +1,126 @@
+"""More of the application under test: handlers that spoil what their process shares with the worker's own code."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qworker import Retry, current_job
+from qworker.db.deadline import DeadlineConnection
+from qworkerd.shared.slots import Slot
+from qworkerd.worker.runner import Runner
+from tests.lifecycle.application import alone, app
+
+__all__ = ["DAMAGES", "app"]
+
+ONCE_MORE = Retry(2, backoff=0.05, jitter=0)
+
+
+@app.task(name="stalls_acknowledger", timeout=120)
+def stalls_acknowledger() -> None:
+    """Run on while the thread that stores outcomes waits for ever."""
+    with alone():
+        DeadlineConnection.wait = lambda *_, **__: threading.Event().wait()  # type: ignore[method-assign,assignment]
+        current_job.progress(0.5)
+        time.sleep(120)
+
+
+def _own_slot() -> Slot:
+    frame = sys._getframe()
+    while not isinstance(runner := frame.f_locals.get("self"), Runner):
+        assert frame.f_back is not None
+        frame = frame.f_back
+    return runner._slot
+
+
+def _fill(slot: Slot, byte: int) -> None:
+    for claim in slot.claims:
+        if claim.token:
+            claim.statuses[:] = bytes([byte]) * len(claim.statuses)
+
+
+def _overwrite_counts(slot: Slot) -> None:
+    for claim in slot.claims:
+        if claim.token:
+            claim._head[1] = 2**40
+
+
+def _overwrite_ids(slot: Slot) -> None:
+    for claim in slot.claims:
+        if claim.token:
+            claim.ids[:] = memoryview(os.urandom(claim.ids.nbytes)).cast("q")
+
+
+def _overwrite_words(slot: Slot) -> None:
+    for number in range(1, len(slot.words)):
+        slot.words[number] = 2**62 + number
+
+
+DAMAGES: dict[str, Callable[[Slot], None]] = {
+    "statuses": lambda slot: _fill(slot, 0xEE),
+    "counts": _overwrite_counts,
+    "ids": _overwrite_ids,
+    "words": _overwrite_words,
+}
+
+
+@app.task(name="damages_slot", retry=ONCE_MORE, timeout=60)
+def damages_slot(what: str) -> None:
+    """Write into the shared memory of its worker, as native code that has lost its way does, and abort."""
+    with alone():
+        if current_job.attempt == 1 and not current_job_lost():
+            DAMAGES[what](_own_slot())
+            os.abort()
+
+
+def current_job_lost() -> bool:
+    """Tell whether the job has run before, also where that was not counted as an attempt."""
+    job = app.job(current_job.id)
+    return bool(job.node_losses or job.crashes)
+
+
+@app.task(name="leaves_environment")
+def leaves_environment(variables: dict[str, str]) -> None:
+    with alone():
+        os.environ.update(variables)
+
+
+@app.task(name="closes_standard")
+def closes_standard() -> None:
+    with alone():
+        os.closerange(0, 3)
+
+
+@app.task(name="standard")
+def standard() -> list[str]:
+    """Return what the three standard descriptors lead to."""
+    with alone():
+        return [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in range(3)]
+
+
+class Broken:
+    """In place of standard output: whoever writes out what is buffered is left by an exception."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def flush(self) -> None:
+        raise self.error("flush")
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@app.task(name="replaces_output")
+def replaces_output() -> None:
+    with alone():
+        broken: Any = Broken(SystemExit)
+        sys.stdout = sys.stderr = broken
+
+
+if os.environ.get("QWORKER_TEST_OUTPUT"):
+    output: Any = Broken(RuntimeError)
+    sys.stdout = output

@@ -1,0 +1,31 @@
+"""What a handler spoils in its process harms neither node nor neighbours, and does not go on for ever."""
+
+from tests.lifecycle import hazards
+from tests.lifecycle.application import quick
+from tests.lifecycle.cluster import Cluster
+from tests.lifecycle.node import Node
+from tests.waiting import until
+
+APP = {"QWORKER_APP": "tests.lifecycle.hazards:app"}
+
+
+def disconnect(cluster: Cluster, node: Node) -> None:
+    """End the sessions of the workers: they have to connect anew."""
+    cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%%worker%%'")
+    until(lambda: node.process.poll() is None)
+
+
+def test_a_worker_whose_output_is_broken_ends_all_the_same(cluster: Cluster) -> None:
+    """Whatever is raised at its end must not unwind into the frames of the supervisor that it was forked from."""
+    node = cluster.start("--processes", "1", **APP).await_ready()
+    assert hazards.replaces_output.enqueue().wait(10) is None
+    assert node.stop() == 0
+    assert node.events("child.died") == node.events("process.died") == []
+    assert node.events("child.ended", child="worker 1")[-1]["cause"] == "exit:0"
+
+
+def test_an_application_whose_output_is_broken_is_served(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", QWORKER_TEST_OUTPUT="broken", **APP).await_ready()
+    assert quick.enqueue().wait(10) is None
+    node.stop()  # with 120: Python too writes out at its end
+    assert node.events("supervisor.stopped", exit_code=0)
