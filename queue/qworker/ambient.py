@@ -44,7 +44,7 @@ class Ambient:
         """
         if conn is None:
             return None
-        caller = self._django() if conn is UNSET else unwrap(conn)
+        caller = self._django(must_join=True) if conn is UNSET else unwrap(conn)
         if caller is not None:
             refuse_bytes(caller)
         return caller
@@ -53,9 +53,17 @@ class Ambient:
         """Return the connection on which a job is seen that was made on `conn`, None for the application's own."""
         if conn is not None and not conn.closed and conn.pgconn.transaction_status != TransactionStatus.IDLE:
             return conn
-        return self.caller()
+        caller = self._django(must_join=False)
+        if caller is not None:
+            refuse_bytes(caller)
+        return caller
 
-    def _django(self) -> Connection | None:
+    def _django(self, *, must_join: bool) -> Connection | None:
+        """Return the connection of the Django transaction that is running in the application's database.
+
+        must_join: raise TypeError where its driver keeps a job from joining it. A job committed at once instead would
+        run before the block commits, and also if it never does.
+        """
         django = sys.modules.get("django.db")
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         if django is None or settings is None or not settings.configured:
@@ -64,9 +72,15 @@ class Ambient:
             # Without autocommit each statement belongs to a transaction, with or without a block.
             if wrapper.vendor == "postgresql" and (wrapper.in_atomic_block or not wrapper.autocommit):
                 conn = wrapper.connection
-                if isinstance(conn, psycopg.Connection) and self._is_ours(conn, wrapper.alias):
-                    return below_django(wrapper)
+                if isinstance(conn, psycopg.Connection):
+                    if self._is_ours(conn, wrapper.alias):
+                        return below_django(wrapper)
+                elif must_join and conn is not None and self._has_our_name(wrapper):
+                    return below_django(wrapper)  # raises
         return None
+
+    def _has_our_name(self, wrapper: Any) -> bool:
+        return parse(resolve_dsn(self._pool.dsn)).get("dbname") in (None, wrapper.settings_dict.get("NAME"))
 
     def _is_ours(self, conn: Connection, alias: str) -> bool:
         dsn, pgconn = resolve_dsn(self._pool.dsn), conn.pgconn
@@ -96,8 +110,16 @@ class Ambient:
             f"than the jobs, though both databases are named {conn.info.dbname!r}: jobs do not join it, and commit at "
             f"once. using({alias!r}) joins it all the same; conn=None says that this is meant",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """Return the stacklevel at which the caller of the library is, seen from the function that warns."""
+    here, level, frame = os.path.dirname(__file__), 1, sys._getframe(1)  # noqa: PTH120, SLF001
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _leads_to(wanted: dict[str, Any], conn: Connection) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import django.db  # type: ignore[import-untyped]
 import psycopg
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 from django.conf import settings  # type: ignore[import-untyped]
 from django.db import transaction
@@ -145,6 +146,38 @@ def test_a_block_in_another_database_is_left_alone(database: Database, query: Qu
     elsewhere.close()
 
 
+def test_a_block_over_psycopg2_takes_no_jobs_and_says_so(
+    send: Task[..., None], database: Database, connections: Any, query: Query
+) -> None:
+    job, wrapper = send.enqueue(1), connections["default"]
+    with transaction.atomic():
+        own, wrapper.connection = wrapper.connection, psycopg2.connect(database.dsn)
+        try:
+            with pytest.raises(TypeError, match="Django works with psycopg2 here.*on_commit.*conn=None"):
+                send.enqueue(2)
+            with pytest.raises(TypeError, match="psycopg2"):
+                send.enqueue_many([(2,)])
+            assert job.refresh().state == "available"
+            send.using(None).enqueue(3)
+        finally:
+            wrapper.connection.close()
+            wrapper.connection = own
+    assert query(COUNT) == [(2,)]
+
+
+def test_a_block_over_psycopg2_in_another_database_is_left_alone(
+    database: Database, connections: Any, query: Query
+) -> None:
+    app, wrapper = App(make_conninfo(database.dsn, dbname="elsewhere")), connections["default"]
+    with transaction.atomic():
+        own, wrapper.connection = wrapper.connection, psycopg2.connect(database.dsn)
+        try:
+            assert app.admin._ambient.caller() is None
+        finally:
+            wrapper.connection.close()
+            wrapper.connection = own
+
+
 def test_a_block_that_is_going_to_roll_back_takes_no_jobs(send: Task[..., None]) -> None:
     with transaction.atomic():
         transaction.set_rollback(rollback=True)
@@ -252,8 +285,9 @@ def test_a_database_of_the_same_name_on_another_server_is_another(
     send: Task[..., None], connections: Any, query: Query, other_server: str
 ) -> None:
     with on(connections, other_server):
-        with pytest.warns(RuntimeWarning, match="'replica' is on another server"):
+        with pytest.warns(RuntimeWarning, match="'replica' is on another server") as told:
             send.enqueue(1)
+        assert told[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             send.enqueue(2)

@@ -85,11 +85,14 @@ def _sqlalchemy(conn: Any) -> Connection:
 def _driver(conn: Any, layer: str) -> Connection:
     if isinstance(conn, psycopg.Connection):
         return conn
+    remedy = (
+        "use Django 4.2 or newer with psycopg 3 installed, or enqueue in transaction.on_commit()"
+        if layer == "Django"
+        else "install psycopg and write the URL as postgresql+psycopg://..."
+    )
     raise TypeError(
         f"{layer} works with {type(conn).__module__.partition('.')[0]} here, and jobs join transactions of psycopg 3 "
-        "alone: install psycopg"
-        + ("" if layer == "Django" else " and write the URL as postgresql+psycopg://...")
-        + ", or pass conn=None to enqueue on a connection of its own"
+        f"alone: {remedy}, or pass conn=None to enqueue on a connection of its own, committed at once"
     )
 
 
