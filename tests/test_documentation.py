@@ -69,7 +69,7 @@ def follow(project: Project, block: Block) -> None:
 
 def test_the_page_on_django_shows_the_example() -> None:
     shown = {block.name: block.text for block in blocks(ROOT / "docs" / "django.md") if block.name}
-    assert len(shown) == 2
+    assert len(shown) == 4
     for name, text in shown.items():
         assert text == f"# {name}\n{(SHOP / name).read_text()}"
 

@@ -1,7 +1,6 @@
 """The tasks."""
 
-from django.conf import settings
-from django.db import close_old_connections, connection, transaction
+from django.db import close_old_connections, connection, connections, transaction
 from django.utils import timezone
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
@@ -14,8 +13,8 @@ LIBPQ = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
 
 def dsn() -> str:
     """Return the connection string of the models' database: only there can jobs join the models' transactions."""
-    db = settings.DATABASES["default"]
-    options = {name: value for name, value in db.get("OPTIONS", {}).items() if name in LIBPQ}
+    db = connections["default"].settings_dict
+    options = {name: value for name, value in db["OPTIONS"].items() if name in LIBPQ}
     place = {
         "dbname": db["NAME"],
         "user": db["USER"],

@@ -22,3 +22,4 @@ DATABASES = {
 INSTALLED_APPS = ["shop"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
+TEST_RUNNER = "shop.tests.Runner"
