@@ -22,7 +22,7 @@ NOT_ON_COMMAND_LINE: Final = frozenset({"dsn", "direct_dsn"})
 
 #: Between SIGKILL and the last child being reaped.
 KILL_MARGIN: Final = 2.0
-#: What the scheduler, which stops last, may take for its obituaries and for signing the node off.
+#: What the scheduler, which stops last, may take to recover dead workers and to deregister the node.
 END_MARGIN: Final = 10.0
 
 _YEAR: Final = 366 * 86_400
@@ -40,85 +40,88 @@ class WrongOption(ConfigurationError):
 class Settings:
     """Everything an operator sets; see `load` for where the values come from."""
 
-    app: str | None = dotted("MODULE:APP", "The application to work for, as package.module:attribute.", "shop.jobs:app")
+    app: str | None = dotted("MODULE:APP", "The application to run, as package.module:attribute.", "shop.jobs:app")
     dsn: str | None = words(
         None, "DSN",
-        "Where the database is, as URL or key=value text; an App that names its own DSN wins. By default libpq's PG* "
-        "variables. No option of the command line, because everybody on the machine could read the password there.",
+        "The database, as a URL or key=value string; an App that names its own DSN takes precedence. By default "
+        "libpq's PG* variables. Not an option of the command line, because every user of the machine could read "
+        "the password there.",
         secret=True,
     )  # fmt: skip
     direct_dsn: str | None = words(
         None, "DSN",
-        "Where the scheduler connects if the DSN leads through PgBouncer: notifications come past it only.",
+        "The connection of the scheduler if the DSN leads through PgBouncer, which does not pass on notifications.",
         secret=True,
     )  # fmt: skip
-    schema: str = schema_name("qworker", "The database schema that holds qworker's tables; must be the App's own.")
+    schema: str = schema_name("qworker", "The database schema that holds qworker's tables; must be the one of the App.")
     processes: int = count(
         _cores, 1, 1024, "How many worker processes run, each with one job at a time. By default one for each core."
     )
-    queues: tuple[str, ...] = names(("default",), "NAME,...", "Which queues to work off, separated by commas.")
+    queues: tuple[str, ...] = names(
+        ("default",), "NAME,...", "Which queues to serve, separated by commas, the most urgent first."
+    )
     timeout: float | None = seconds(
-        300.0, 0.001, _YEAR, "How long a job may run when its task does not say; none for no limit.", optional=True
+        300.0, 0.001, _YEAR, "How long a job may run if its task does not say; none disables the limit.", optional=True
     )
     max_attempts: int | None = count(
-        None, 1, 10_000, "At most so many attempts for every task, whatever its own policy allows; none for no cap."
+        None, 1, 10_000, "Maximum attempts for every task, even if its own policy allows more; none disables the limit."
     )
     slow_after: float | None = seconds(
-        30.0, 0.001, _YEAR, "Log a job as slow once it has run for so long, while it still runs; none for never.",
+        30.0, 0.001, _YEAR, "Log a job as slow once it has run this long, while it still runs; none disables it.",
         optional=True,
     )  # fmt: skip
     burst: bool = switch(
-        "Stop as soon as the queues are empty and every job has ended; exit status 1 if jobs of unknown tasks were put "
-        "back."
+        "Stop when the queues are empty and every job has ended; exit status 1 if jobs of unknown tasks were put back."
     )
     inline: bool = switch(
         "Run one worker in the foreground, in this process, without timeouts: for breakpoints, not for production."
     )
     allow_open_connections: bool = switch(
-        "Start although importing the application left connections to a database open; workers then run with these cut."
+        "Start even if importing the application left connections to a database open; they are cut in the workers."
     )
-    max_jobs: int | None = count(None, 1, 10**12, "Stop after so many jobs, counted over all workers; none for never.")
+    max_jobs: int | None = count(
+        None, 1, 10**12, "Stop after this many jobs, counted over all workers; none disables it."
+    )
     max_jobs_per_worker: int | None = count(
-        None, 1, 10**12, "Replace a worker process after about so many jobs (up to a tenth fewer); none for never."
+        None, 1, 10**12, "Replace a worker process after about this many jobs (up to a tenth fewer); none disables it."
     )
     max_rss: int | None = count(
         None, 16, 10**9,
-        "Replace a worker process that holds more memory than this after a job (resident, in MiB); none for never.",
+        "Replace a worker process that holds more memory than this after a job (resident, in MiB); none disables it.",
         metavar="MIB",
     )  # fmt: skip
-    shutdown_timeout: float = seconds(
-        25.0, 0, 86_400, "After SIGTERM: how long running jobs may take to end by themselves."
-    )
+    shutdown_timeout: float = seconds(25.0, 0, 86_400, "How long running jobs may take to finish after SIGTERM.")
     interrupt_timeout: float = seconds(
-        5.0, 0, 3_600, "After that: how long interrupted jobs may take to clean up before their process is killed."
+        5.0, 0, 3_600, "How long jobs interrupted by a shutdown may clean up before their process is killed."
     )
     kill_grace: float = seconds(
-        10.0, 0, 3_600, "How long a job may take to clean up after its timeout before its process is killed."
+        10.0, 0, 3_600, "How long a job may clean up after its timeout before its process is killed."
     )
-    max_crashes: int = count(3, 1, 1000, "A job that has killed its worker so many times fails.")
-    max_node_losses: int = count(10, 1, 1000, "A job that was running on so many nodes when they were lost fails.")
+    max_crashes: int = count(3, 1, 1000, "Fail a job that has killed this many workers.")
+    max_node_losses: int = count(10, 1, 1000, "Fail a job that was running on this many nodes when they were lost.")
     poll_interval: float = seconds(
         1.0,
         0.05,
         1,
-        "How often the node looks for work that nobody announced; less finds it sooner, at a query each time.",
+        "How often the node polls for work that was not announced; a shorter interval finds it sooner, and each "
+        "poll costs a query.",
     )
-    max_batch: int = count(256, 1, 256, "How many jobs a worker claims at once, at most; fewer when they are long.")
+    max_batch: int = count(256, 1, 256, "How many jobs a worker claims at once, at most; fewer if they are long.")
     lease_timeout: float = seconds(
-        30.0, 5, 3_600, "After how long without a sign of life a node is declared dead and its jobs go to others."
+        30.0, 5, 3_600, "How long a node may show no heartbeat before it is declared dead and loses its jobs."
     )
     boot_timeout: float = seconds(60.0, 1, 3_600, "How long a worker process may take to start before it is replaced.")
     stall_timeout: float = seconds(
         30.0,
         5,
         3_600,
-        "How long a worker process may spend on its own work, outside of jobs, before it is replaced. "
-        "Its statements are ended after half of that, 30 s at most.",
+        "How long a worker process may spend on its own work, outside of jobs, before it is replaced. Its "
+        "statements are cancelled after half of this, at most 30 s.",
     )
     # The ring has 32 days: today and tomorrow may be in use, and one that is over has to be left to be emptied.
     history_days: int = count(7, 1, 29, "How many days finished jobs are kept.", metavar="DAYS")
     failed_days: int = count(30, 1, 36_500, "How many days failed jobs are kept for a retry.", metavar="DAYS")
-    log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events from this level upwards.")
+    log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events of this level and above.")
     log_format: str = choice(
         "auto", ("auto", "json", "console"), "How events are written; auto is console on a terminal, json elsewhere."
     )
