@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.database import Database
 from tests.project import Project
@@ -48,7 +49,8 @@ def blocks(page: Path) -> Iterator[Block]:
 def test_what_a_page_shows_is_what_happens(page: Path, empty_database: Database, tmp_path: Path) -> None:
     if page.name == "django.md":
         shutil.copytree(SHOP, tmp_path, dirs_exist_ok=True)
-    with Project(tmp_path, empty_database.dsn, DJANGO_SETTINGS_MODULE="shop.settings") as project:
+    dsn = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**conninfo_to_dict(empty_database.dsn))
+    with Project(tmp_path, dsn, DJANGO_SETTINGS_MODULE="shop.settings") as project:
         project.type("qworker db migrate")
         for block in blocks(page):
             follow(project, block)
