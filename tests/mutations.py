@@ -48,7 +48,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a failed look that ends the round", f"{SCHEDULER}/poller.py",
-        "            self.result = self._piecemeal(database, renew=renew)\n            return self.result",
+        "            self.result = self._poll_separately(database, renew=renew)\n            return self.result",
         "            raise",
         "tests/qworkerd/test_values.py",
     ),
@@ -141,7 +141,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the job that ran is not charged with the death", f"{SCHEDULER}/settlement.py",
-        "if running.id in held and slot.cause not in ORDERED:", "if False:",
+        "if running.id in held and slot.cause not in REQUESTED:", "if False:",
         "tests/lifecycle/test_crash.py",
     ),
     Mutation(
@@ -153,12 +153,12 @@ MUTATIONS = [
     Mutation(
         "what is handed back lowers no floor", "workers/qworkerd/shared/watermarks.py",
         "            slot.words[Slot.RELEASE_COUNT] += 1", "            pass",
-        "tests/qworkerd/test_floors.py",
+        "tests/qworkerd/test_watermarks.py",
     ),
     Mutation(
         "floors rise above places that may still be filled", f"{SCHEDULER}/watermarks.py",
         "            if writers:\n", "            if False:\n",
-        "tests/qworkerd/test_floors.py",
+        "tests/qworkerd/test_watermarks.py",
     ),
     Mutation(
         "a tick is enqueued by everybody", NODES,
@@ -230,7 +230,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a transaction that a handler has ended is not missed", f"{WORKER}/job_connection.py",
-        "                if transaction is not None:\n                    look(connection, self._roles)\n", "",
+        "                    verify_transaction(connection, self._roles)", "                    pass",
         "tests/qworkerd/test_job_connection.py",
     ),
     Mutation(
@@ -246,7 +246,7 @@ MUTATIONS = [
     Mutation(
         "a node works against a standby", "workers/qworkerd/process/reconnect.py",
         "raise psycopg.errors.ReadOnlySqlTransaction(why)", "pass",
-        "tests/qworkerd/test_link.py",
+        "tests/qworkerd/test_reconnect.py",
     ),
     Mutation(
         "the first result decides about a commit", "queue/qworker/db/prepared.py",

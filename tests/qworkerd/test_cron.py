@@ -10,7 +10,7 @@ from qworker.db.connection import connect
 from qworker.nodes import Nodes
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler.schedules import REDECLARE_EVERY, UNDECIDED, Schedules
+from qworkerd.scheduler.schedules import REDECLARE_EVERY, RETRY_LOCKED_KEY, Schedules
 from tests.database import Database
 
 
@@ -164,6 +164,6 @@ def test_a_key_in_an_open_transaction_holds_up_its_own_tick_alone_and_does_not_l
         assert cron.enqueue(conn) == 1
         assert conn.execute("SELECT task FROM qworker.job").fetchall() == [("tidy",)]
         (now,) = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-        assert cron.due_at <= now + UNDECIDED
+        assert cron.due_at <= now + RETRY_LOCKED_KEY
     assert cron.enqueue(conn) == 1
     assert conn.execute("SELECT task FROM qworker.job ORDER BY id").fetchall() == [("tidy",), ("report",)]

@@ -9,7 +9,7 @@ import pytest
 from qworkerd.process import exits
 from qworkerd.shared.claim import Entry, Status
 from qworkerd.shared.slots import Role, Slot, SlotState, SlotTable
-from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected, keep_or_free_slot, kill_group, reap
+from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected_exit, keep_or_free_slot, kill_group, reap
 from tests.forks import apart
 from tests.lifecycle.node import alive
 from tests.waiting import until
@@ -131,7 +131,7 @@ def test_our_own_kill_is_told_from_others(code: int, sentence: str, cause: str) 
 )
 def test_an_end_is_expected_only_outside_of_handlers(code: int, runs: bool, fine: bool) -> None:
     running = Entry(7, 0, 1, Status.RUNNING) if runs else None
-    assert expected(ChildExit(1, code, 0, 0.0), running) is fine
+    assert expected_exit(ChildExit(1, code, 0, 0.0), running) is fine
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from qworkerd.shared.header import Header, boottime
 from qworkerd.shared.slots import Phase, Role, Slot, SlotState
 from qworkerd.shared.wakeup import WakeupPipe
 from tests.database import Database
-from tests.qworkerd.test_bell import rings
+from tests.qworkerd.test_wakeup import rings
 from tests.waiting import until
 
 
@@ -121,7 +121,7 @@ def test_a_notification_that_comes_during_a_statement_is_heard_in_the_same_round
         office.conn.execute("NOTIFY qworker, 'default'")
         database.execute("SELECT 1")
 
-    monkeypatch.setattr(office.scheduler, "look", look)
+    monkeypatch.setattr(office.scheduler, "poll", look)
     office.round()
     assert rung(office.node.worker_wakeup)
 

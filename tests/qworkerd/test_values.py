@@ -148,7 +148,7 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
         )
         for part in (scheduler.periodic, scheduler.poller, scheduler.schedules):
             monkeypatch.setattr(part, "_log", record)
-        for duty in scheduler.periodic._duties:
+        for duty in scheduler.periodic._tasks:
             duty.due = 0.0
         scheduler.sweeps.due = 0.0
         bureau.round()

@@ -1,1 +1,1 @@
-"""The process that keeps the node's lease and promotes, rescues, ticks and wakes."""
+"""The scheduler process: it keeps the node's lease, promotes, rescues and enqueues jobs, and wakes workers."""

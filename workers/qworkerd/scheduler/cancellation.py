@@ -1,4 +1,4 @@
-"""Signal the workers that run jobs somebody has cancelled."""
+"""Signal the workers whose running jobs have been cancelled."""
 
 import os
 import signal
@@ -11,15 +11,15 @@ from qworkerd.shared.slots import Role, Slot
 
 
 def signal_cancelled(node: NodeContext, jobs: Iterable[int]) -> None:
-    """Interrupt these jobs where they run; from now on each has the grace period to end, or its worker is killed."""
-    wanted = set(jobs)
-    if not wanted:
+    """Interrupt these jobs where they run; one that has not ended after the grace period is killed with its worker."""
+    cancelled = set(jobs)
+    if not cancelled:
         return
     for slot in node.table.live(Role.WORKER):
         running = slot.current()
-        if running is not None and running.id in wanted:
+        if running is not None and running.id in cancelled:
             if slot.words[Slot.CANCEL] != running.id:
                 slot.floats[Slot.CANCEL_DEADLINE] = monotonic() + node.settings.kill_grace
                 slot.words[Slot.CANCEL] = running.id
-            with suppress(ProcessLookupError):  # it is dead and reaped, and its slot not yet a grave
+            with suppress(ProcessLookupError):  # already reaped, but the slot is not yet marked dead
                 os.kill(slot.pid, signal.SIGUSR1)

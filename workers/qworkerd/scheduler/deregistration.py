@@ -1,4 +1,4 @@
-"""The parting: a node that ends settles what it has left, and is struck off."""
+"""Deregister a node that stops, once its dead workers' jobs are recovered."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -11,21 +11,21 @@ from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.shared.context import NodeContext
 
-#: How long to try (seconds). What is left then is other nodes'.
+#: Time allowed for the attempt (seconds). Other nodes recover whatever is left.
 RECOVERY_TIMEOUT = 4.0
 
 
-def deregister(node: NodeContext, lease: Lease, burials: DeadWorkers, pause: Callable[[float], object]) -> None:
-    """Settle the graves and strike the node off, over a connection that may be made anew for it."""
+def deregister(node: NodeContext, lease: Lease, dead_workers: DeadWorkers, pause: Callable[[float], object]) -> None:
+    """Recover the jobs of dead workers and deregister the node, reconnecting if necessary."""
     end = monotonic() + RECOVERY_TIMEOUT
-    link = ReconnectingConnection(
+    connection = ReconnectingConnection(
         node, "scheduler", pause, lambda: monotonic() >= end, direct=True, statement_timeout=2.0, lock_timeout=1.0
     )
-    database = link.get()
+    database = connection.get()
     if database is not None:
         try:
-            burials.recover(database)
+            dead_workers.recover(database)
             lease.deregister(database)
         except psycopg.Error as error:
             log.get().warning("scheduler.shutdown_incomplete", error=str(error).strip(), hint="other nodes take over")
-    link.drop()
+    connection.drop()

@@ -1,4 +1,4 @@
-"""The lease: what this node may rely on, and what it has to show for it."""
+"""The lease: register the node, renew it, and tell whether it is still valid."""
 
 import os
 import socket
@@ -19,51 +19,52 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 
 class Lease:
-    """Keeps the node registered. The lease counts from when the last renewal that was confirmed was sent."""
+    """Keeps the node registered. The lease runs from the time at which the last confirmed renewal was sent."""
 
     def __init__(self, node: NodeContext, nodes: Nodes, version: str) -> None:
         self._node = node
         self._nodes = nodes
         self._version = version
         self._header = node.table.header
-        #: Others wait for a whole lease after the last beat they saw; this node stops so much earlier (seconds).
+        #: Other nodes wait for a full lease after the last heartbeat that they saw. This node stops earlier, by this
+        #: many seconds.
         self._margin = min(2.0, node.settings.lease_timeout / 5)
         self._log = log.get()
-        #: What the database was last told; None: whatever it was, it is to be told anew.
+        #: The idle state that the database knows; None if it is unknown and must be written again.
         self.idle: bool | None = None
         self._ctid = NO_CTID
 
     @property
-    def stands(self) -> bool:
-        """Whether there is a lease to prolong."""
+    def held(self) -> bool:
+        """Whether the node holds a lease that can be renewed."""
         return self._header.node != 0 and not self._header.declared_dead
 
-    def renew(self, database: Database, returned: int | None) -> None:
-        """Prolong the lease, or register: at first, and anew when others have declared the node dead.
+    def renew(self, database: Database, released_seq: int | None) -> None:
+        """Renew the lease. Register the node if it is new, or again if other nodes have declared it dead.
 
-        Before that, every worker must have been killed: what they run is now others'.
+        Every worker must have been killed before the node registers again: other nodes now own the jobs that they ran.
         """
-        if self.stands:
+        if self.held:
             sent, number = boottime(), self._header.node
-            place = self._nodes.renew(database, number, self.heartbeat(returned))
-            if place is None:  # the table was written anew, or it is the first time
+            ctid = self._nodes.renew(database, number, self.heartbeat(released_seq))
+            if ctid is None:  # the first renewal, or the row was moved by something else than a renewal
                 self._ctid = self._nodes.find_ctid(database, number) or NO_CTID
-                place = self._nodes.renew(database, number, self.heartbeat(returned))
-            self.confirm(sent, place)
+                ctid = self._nodes.renew(database, number, self.heartbeat(released_seq))
+            self.confirm(sent, ctid)
         elif not self._header.declared_dead:
             self._register(database)
 
-    def heartbeat(self, returned: int | None) -> Heartbeat:
-        """Return what to say with the next renewal; returned: the lowest place handed back lately."""
-        return Heartbeat(self._state(), returned, self._ctid)
+    def heartbeat(self, released_seq: int | None) -> Heartbeat:
+        """Return the contents of the next renewal; released_seq is the lowest seq released recently."""
+        return Heartbeat(self._state(), released_seq, self._ctid)
 
-    def confirm(self, sent: float, place: str | None) -> None:
-        """Take in where the renewed row stands; None: it is gone. `sent` is when that was asked for (`boottime`)."""
-        if place is not None:
-            self._ctid = place
+    def confirm(self, sent: float, ctid: str | None) -> None:
+        """Record the row's new ctid; None means that it is gone. `sent` is when the renewal was sent (`boottime`)."""
+        if ctid is not None:
+            self._ctid = ctid
             self._header.lease_until = sent + self._node.settings.lease_timeout - self._margin
         else:
-            self._log.error("node.declared_dead", node=self._header.node, hint="its jobs were taken by others")
+            self._log.error("node.declared_dead", node=self._header.node, hint="other nodes have taken over its jobs")
             self._header.declared_dead = True
             self._header.lease_until = 0.0
 
@@ -74,13 +75,14 @@ class Lease:
             processes=settings.processes, lease=settings.lease_timeout,
         )  # fmt: skip
         self.idle = False
-        # The lease first: a node without one has its workers killed, and no worker claims before there is a node.
+        # Set the lease first: the workers of a node without one are killed, and no worker claims before there is a
+        # node.
         self._header.lease_until = sent + settings.lease_timeout - self._margin
         self._header.node = number
         self._log.info("node.registered", node=number)
 
     def deregister(self, database: Database) -> None:
-        """Strike the node off; nothing of it may run any more."""
+        """Delete the node's row; none of its processes may run a job any more."""
         if self._header.node:
             self._nodes.deregister(database, self._header.node)
             self._log.info("node.deregistered", node=self._header.node)
@@ -88,7 +90,7 @@ class Lease:
             self._header.node = 0
 
     def _state(self) -> Jsonb:
-        """Describe the workers, for people."""
+        """Return a description of the workers for `qworker workers`."""
         workers = []
         for slot in self._node.table.live(Role.WORKER):
             running = slot.current()
@@ -103,7 +105,7 @@ class Lease:
         return Jsonb({"workers": workers, "cron": sorted(self._node.app.schedules), "stale_writes": stale})
 
     def _times(self, slot: Slot) -> dict[str, float]:
-        """Return how long a worker has run its job and what is left of its timeout: the database's clock differs."""
+        """Return how long the job has run and how much of its timeout is left; clocks of other machines may differ."""
         now, started = monotonic(), slot.floats[Slot.STARTED]
         left = slot.floats[Slot.DEADLINE] - self._node.settings.kill_grace - now
         if slot.words[Slot.PHASE] != Phase.RUNNING or not started:
@@ -111,5 +113,5 @@ class Lease:
         return {"ran": round(now - started, 3)} | ({"left": round(left, 3)} if isfinite(left) else {})
 
     def any_idle(self) -> bool:
-        """Tell whether some worker waits for work."""
+        """Tell whether a worker is waiting for work."""
         return any(s.words[Slot.PHASE] == Phase.IDLE for s in self._node.table.live(Role.WORKER))

@@ -1,4 +1,4 @@
-"""The scheduler: renews the lease, buries the dead, wakes workers, and does what any node may do for all."""
+"""The scheduler loop: renew the lease, recover dead workers' jobs, poll, wake workers, run maintenance tasks."""
 
 import os
 import signal
@@ -37,26 +37,26 @@ from qworkerd.shared.wakeup import WakeupPipe, readable
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: How long the end of the process waits for reports (seconds).
+#: Time the process waits for unsent error reports when it ends (seconds).
 LAST_REPORTS = 1.0
-#: Between two renewals at most (seconds).
+#: Interval between two renewals (seconds).
 RENEW_EVERY = 1.0
-#: So often the duties of the whole cluster are looked after (seconds).
+#: Intervals of the maintenance tasks for the whole cluster (seconds).
 RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 600.0, 600.0
-#: Between two looks at a job or tick that is due and cannot be had (seconds).
+#: Interval between polls while a job or tick is due but locked by others (seconds).
 OVERDUE_POLL = 0.25
-#: A supervisor that has not looked for so long does not stop the workers of a lease that is out (seconds).
+#: If the lease is over and the supervisor has not been seen for this long, it does not kill the workers (seconds).
 SUPERVISOR_SILENT = 2.0
-#: A statement of a duty may take so long (seconds); the lease must not wait for it.
+#: Limits of a statement (seconds): it must not delay the renewal of the lease.
 STATEMENT_TIMEOUT, LOCK_TIMEOUT = 5.0, 0.3
 
-#: A sweep that took longer walks over what an old snapshot could see (seconds); nobody is woken meanwhile, and all of
-#: those together may take a thousandth of the time.
+#: A sweep that takes longer (seconds) scans the dead entries that an old snapshot keeps. No worker is woken during it,
+#: so these sweeps may take only one part in SWEEP_SHARE of the time.
 EXPENSIVE_SWEEP, SWEEP_SHARE = 0.05, 1000
 
 
 class Scheduler:
-    """One connection, one loop; `run` returns the exit code."""
+    """The scheduler, with one connection and one loop; `run` returns the exit code."""
 
     def __init__(self, node: NodeContext, slot: Slot) -> None:
         settings = node.settings
@@ -97,15 +97,15 @@ class Scheduler:
         self.empty_polls = 0
         self.log = log.get()
 
-    # Life
+    # Lifecycle
 
     def run(self) -> int:
-        """Be a process of one's own."""
+        """Boot, then serve: the main function of the process."""
         self.boot()
         return self.serve()
 
     def serve(self) -> int:
-        """Serve until the supervisor says that all workers are gone, or is gone itself."""
+        """Serve until the supervisor reports that all workers have exited, or is gone itself."""
         while not self.stopping and not self.orphaned:
             self.extend_deadline()
             database = self.connection.get()
@@ -119,13 +119,13 @@ class Scheduler:
                 self.interruptible_sleep(0.5 if self.connection.usable_after(error) else RECONNECT_FIRST)
                 continue
             except SchemaError as error:
-                self.log.error("schema.incompatible", error=str(error))  # noqa: TRY400 - where it was raised says nothing
-                self.header.queues_empty = True  # nothing can be done for these queues
+                self.log.error("schema.incompatible", error=str(error))  # noqa: TRY400 - the traceback is of no use
+                self.header.queues_empty = True  # with --burst: no job can run, so do not wait for the queues to empty
                 return exits.CONFIG
         return self.close()
 
     def boot(self) -> None:
-        """Get ready while all signals are blocked, then open up."""
+        """Install the signal handlers while all signals are blocked, then unblock them."""
         log.bind_process(role="scheduler")
         signal.set_wakeup_fd(self.wakeup.write_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self.on_term)
@@ -134,11 +134,11 @@ class Scheduler:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def close(self) -> int:
-        """Settle what is left and strike the node off; an orphan first ends the workers."""
+        """Recover what is left and deregister the node. An orphaned scheduler kills the workers first."""
         self.slot.enter(Phase.CLOSING, monotonic() + self.node.settings.stall_timeout)
         if self.orphaned:
-            self.log.error("supervisor.lost", hint="its workers are ended, their jobs given back")
-            # Should the supervisor go on after all, it must not replace them: what they take would soon be others'.
+            self.log.error("supervisor.lost", hint="its workers are killed and their jobs released")
+            # If the supervisor continues after all, it must not start new workers: the lease is about to end.
             self.header.lease_until = 0.0
             end_workers(self.node.table)
         self.stopping = False
@@ -150,7 +150,7 @@ class Scheduler:
 
     @property
     def orphaned(self) -> bool:
-        """Whether nobody enforces timeouts and the lease: the supervisor is gone, or stands still for too long."""
+        """Whether timeouts and the lease are no longer enforced: the supervisor is gone or has stopped for too long."""
         if os.getppid() != self.parent:
             return True
         now, lease_until = boottime(), self.header.lease_until
@@ -158,24 +158,24 @@ class Scheduler:
         return silent >= self.node.settings.lease_timeout or (silent >= SUPERVISOR_SILENT and 0 < lease_until < now)
 
     def stop(self) -> None:
-        """End the loop, from another thread."""
+        """Stop the loop; called from another thread."""
         self.stopping = True
         self.wakeup.wake()
 
     def on_term(self, _signum: int, _frame: FrameType | None) -> None:
-        """Stop: the supervisor sends it when the last worker is reaped."""
+        """Stop. The supervisor sends SIGTERM after the last worker has been reaped."""
         self.stopping = True
 
     def extend_deadline(self, phase: Phase = Phase.IDLE) -> None:
-        """Show the supervisor that the loop goes round; a scheduler that hangs is replaced, if possible in time."""
+        """Show the supervisor that the loop is running. It replaces a scheduler whose deadline passes."""
         self.slot.enter(phase, monotonic() + max(2 * STATEMENT_TIMEOUT, self.node.settings.lease_timeout / 2))
 
-    # One round
+    # One iteration
 
     def tick(self, database: Database) -> None:
-        """Renew first; then the graves; then look; then the duties, each for itself."""
+        """Renew the lease, recover dead workers, receive notifications, poll, and run what is due."""
         if self.connection.generation != self.generation:
-            if self.header.node == 0:  # later a changed schema is no reason to end what runs
+            if self.header.node == 0:  # once registered, a changed schema does not stop the jobs that run
                 migrations.check(database, self.node.settings.schema)
                 rights.check(database, self.node.settings.schema)
                 if warning := migrations.encoding_warning(database):
@@ -195,71 +195,71 @@ class Scheduler:
         self.notifications.poll_after_idle()
         if monotonic() >= self.poll_due:
             self.poll(database)
-        # What came while a statement was under way was read with its answer: no descriptor tells of it any more.
+        # Notifications that arrived during a statement were read with its result; the descriptor does not show them.
         self.notifications.receive(database)
 
     def renew(self, database: Database) -> None:
-        """Renew the lease: in one statement with a look at what there is to do, or alone while that meets trouble."""
+        """Renew the lease, together with a poll, or by a statement of its own while polls fail."""
         now = monotonic()
-        if self.poller.succeeded and self.lease.stands:
+        if self.poller.succeeded and self.lease.held:
             self.poll(database, renew=True)
         else:
             self.lease.renew(database, self.watermarks.released_seq)
-        # From the same moment as the next look is: they are due together.
+        # Counted from the same time as the next poll, so that both are due together.
         self.renew_due = now + RENEW_EVERY
 
     def poll(self, database: Database, *, renew: bool = False) -> None:
-        """See what there is to do, and do it."""
+        """Find out what there is to do, and do it."""
         began = monotonic()
         sweep = began >= self.sweeps.due
         self.poll_due = began + min(
             RENEW_EVERY / 2 if self.watermarks.has_lingering_writer else RENEW_EVERY, self.node.settings.poll_interval
         )
-        sight = self.poller.poll(database, renew=renew, sweep=sweep)
-        again = self.poller.succeeded and self.watermarks.advance(sight)
+        result = self.poller.poll(database, renew=renew, sweep=sweep)
+        poll_again = self.poller.succeeded and self.watermarks.advance(result)
         if sweep:
             self.sweeps.note(monotonic(), monotonic() - began)
         if sweep or not self.poller.succeeded:
             self.periodic.attempt(
-                database, "rescue", lambda d: self.wake_if_any(self.rescue.free_all(d, sight.dead_nodes))
+                database, "rescue", lambda d: self.wake_if_any(self.rescue.free_all(d, result.dead_nodes))
             )
-            if sight.expired:
+            if result.expired:
                 self.periodic.attempt(database, "expire", self.retention.expire)
-        if sight.waiting or not self.poller.succeeded:
+        if result.waiting or not self.poller.succeeded:
             self.node.worker_wakeup.wake()
-        signal_cancelled(self.node, sight.cancels)
+        signal_cancelled(self.node, result.cancels)
         if not self.header.draining:
             self.periodic.attempt(database, "promote", self.promote)
-            if sight.at >= self.schedules.due_at or not self.poller.succeeded:
+            if result.at >= self.schedules.due_at or not self.poller.succeeded:
                 self.periodic.attempt(database, "cron", lambda d: self.wake_if_any(self.schedules.enqueue(d)))
             if self.poller.succeeded:
-                self.schedule_next_poll(sight)
-        if again:
+                self.schedule_next_poll(result)
+        if poll_again:
             self.poll_due = 0.0
-        self.periodic.attempt(database, "watch", lambda d: self.wake_if_any(self.rescue.watch(d, sight.heartbeats)))
+        self.periodic.attempt(database, "watch", lambda d: self.wake_if_any(self.rescue.watch(d, result.heartbeats)))
         self.periodic.run_due(database)
         if self.node.settings.burst:
             self.periodic.attempt(database, "drain", self.check_empty)
 
-    def schedule_next_poll(self, sight: PollResult) -> None:
-        """Look again when the next job or tick is due, if that is sooner."""
-        soon = min(RENEW_EVERY if sight.due_in is None else sight.due_in, self.schedules.due_at - sight.at)
-        # What is due and still there is somebody else's: locked, or taken by another node.
+    def schedule_next_poll(self, result: PollResult) -> None:
+        """Poll again when the next job or tick is due, if that is sooner."""
+        soon = min(RENEW_EVERY if result.due_in is None else result.due_in, self.schedules.due_at - result.at)
+        # A job that is due but was not promoted is locked, or another node is taking it.
         self.poll_due = min(self.poll_due, monotonic() + (max(soon, 0.005) if soon > 0 else OVERDUE_POLL))
 
     def promote(self, database: Database) -> None:
-        """Make due jobs available, and wake somebody for them."""
+        """Make due jobs available, and wake a worker for them."""
         if self.promotion.promote(database, self.poller.result.due_in):
             self.node.worker_wakeup.wake()
             self.poll_due = 0.0
 
     def wake_if_any(self, jobs: int) -> None:
-        """Wake somebody if jobs have become available."""
+        """Wake a worker if jobs have become available."""
         if jobs:
             self.node.worker_wakeup.wake()
 
     def check_empty(self, database: Database) -> None:
-        """With --burst: two looks in a row that find no work end the node."""
+        """With --burst: stop the node after two consecutive polls that find no work."""
         seen = self.poller.result.waiting or self.poller.result.has_running
         empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
         self.empty_polls = self.empty_polls + 1 if empty else 0
@@ -270,27 +270,27 @@ class Scheduler:
     # Waiting
 
     def sleep(self, database: Database) -> None:
-        """Wait until something is due or somebody calls."""
+        """Wait until something is due, a notification arrives, or another process wakes the scheduler."""
         wait = min(self.renew_due, self.poll_due, self.notifications.due) - monotonic()
-        if database.fileno() in self.wait_for_any(
+        if database.fileno() in self.wait_readable(
             [database.fileno(), self.node.scheduler_wakeup.fd, self.wakeup.fd], wait
         ):
-            self.notifications.receive(database)  # before anything else: somebody waits
+            self.notifications.receive(database)  # first: a job is waiting for a worker
 
     def interruptible_sleep(self, seconds: float) -> None:
-        """Pause between two tries to connect."""
+        """Wait before the next attempt to connect."""
         self.extend_deadline()
-        self.wait_for_any([self.wakeup.fd], seconds)
+        self.wait_readable([self.wakeup.fd], seconds)
 
-    def wait_for_any(self, fds: list[int], timeout: float) -> list[int]:
-        """Wait for any of the descriptors; return those that are ready."""
+    def wait_readable(self, fds: list[int], timeout: float) -> list[int]:
+        """Wait until one of the descriptors is readable; return those that are."""
         ready = readable(fds, max(timeout, 0.0))
-        for bell in (self.node.scheduler_wakeup, self.wakeup):
-            if bell.fd in ready:
-                bell.clear()
+        for pipe in (self.node.scheduler_wakeup, self.wakeup):
+            if pipe.fd in ready:
+                pipe.clear()
         return ready
 
 
 def main(node: NodeContext, slot: Slot) -> int:
-    """Be the scheduler."""
+    """Run the scheduler in this process; return its exit code."""
     return Scheduler(node, slot).run()

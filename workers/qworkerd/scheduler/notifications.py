@@ -1,4 +1,4 @@
-"""Wake sleeping workers: hear what is enqueued, and let others know that somebody sleeps."""
+"""Wake idle workers when a notification arrives, and tell enqueuers whether this node needs one."""
 
 from time import monotonic
 from typing import Any
@@ -13,78 +13,80 @@ from qworkerd.shared.context import NodeContext
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: After the node has said that it is idle, somebody looks again so soon (seconds): for jobs whose transaction had
-#: looked before and committed after.
+#: Polls after the node has marked itself idle (seconds). A transaction may have checked for idle nodes before that and
+#: committed afterwards, without a notification.
 POLLS_AFTER_IDLE = (0.002, 0.01, 0.05, 0.25)
 
 POOLER_HINT = (
-    "the DSN leads through a pooler, which carries no notifications: jobs wait for a look; see QWORKER_DIRECT_DSN"
+    "the DSN leads through a pooler, which does not pass on notifications: jobs are found by polling only; "
+    "see QWORKER_DIRECT_DSN"
 )
 
 
 class Notifications:
-    """Keeps the list of sleepers, which tells enqueueing whether to notify."""
+    """Maintains this node's row in the table of idle nodes, which tells enqueuers whether to notify."""
 
     def __init__(self, node: NodeContext, nodes: Nodes, lease: Lease) -> None:
         self._node = node
         self._nodes = nodes
         self._lease = lease
-        self._looks: list[float] = []
-        self._heard = False
-        #: Whether notifications do not come: then nobody need be told that this node sleeps.
-        self._deaf = False
+        self._polls: list[float] = []
+        self._notified = False
+        #: Whether notifications are unavailable. The node then never marks itself idle.
+        self._unavailable = False
         self._log = log.get()
 
     def listen(self, database: Database) -> None:
-        """Have the server say what is enqueued; a pooler would keep that for itself, and jobs are found by looking."""
-        self._deaf = is_pooled(database)
-        if self._deaf:
+        """Listen for notifications. A pooler does not pass them on; jobs are then found by polling."""
+        self._unavailable = is_pooled(database)
+        if self._unavailable:
             self._log.warning(
                 "scheduler.notifications_unavailable", poll_interval=self._node.settings.poll_interval, hint=POOLER_HINT
             )
             return
-        database.add_notify_handler(self._note)
+        database.add_notify_handler(self._on_notify)
         self._nodes.listen(database)
 
-    def _note(self, _: psycopg.Notify) -> None:
-        self._heard = True
+    def _on_notify(self, _: psycopg.Notify) -> None:
+        self._notified = True
 
     @property
     def due(self) -> float:
-        """When the next look is due (monotonic)."""
-        return self._looks[0] if self._looks else float("inf")
+        """When the next poll is due (monotonic)."""
+        return self._polls[0] if self._polls else float("inf")
 
     def receive(self, database: Database) -> None:
-        """Take the notifications that have come; each may be work for a sleeping worker, who waits for this.
+        """Process the notifications that have arrived, and wake a worker if there are any.
 
-        Straight from libpq, in a tenth of the time of `Connection.notifies`; what came with an answer is noted already.
+        This reads from libpq directly, which takes a tenth of the time of `Connection.notifies`. The notify handler has
+        already recorded those that arrived with the answer to a statement.
         """
         database.pgconn.consume_input()
         while database.pgconn.notifies():
-            self._heard = True
-        if not self._heard:
+            self._notified = True
+        if not self._notified:
             return
-        self._heard = False
+        self._notified = False
         self._node.worker_wakeup.wake()
         if not self._lease.any_idle():
             self.update_idle(database)
 
     def update_idle(self, database: Database) -> None:
-        """Bring the list up to date. Busy is told late, idle at once: a notification too many does no harm."""
+        """Update the table: idle at once, busy with delay, as an unneeded notification does no harm."""
         idle = self._lease.any_idle()
-        if idle == self._lease.idle or self._deaf or self._node.table.header.draining:
+        if idle == self._lease.idle or self._unavailable or self._node.table.header.draining:
             return
         self._nodes.set_idle(database, self._node.table.header.node, idle=idle)
         self._lease.idle = idle
         if idle:
             now = monotonic()
-            self._looks = [now, *(now + look for look in POLLS_AFTER_IDLE)]
+            self._polls = [now, *(now + delay for delay in POLLS_AFTER_IDLE)]
         else:
-            self._looks.clear()
+            self._polls.clear()
 
     def poll_after_idle(self) -> None:
-        """Have a worker look for what nobody could notify of."""
+        """Wake a worker to find jobs that were committed without a notification."""
         now = monotonic()
-        if self._looks and self._looks[0] <= now:
-            self._looks = [look for look in self._looks if look > now]
+        if self._polls and self._polls[0] <= now:
+            self._polls = [delay for delay in self._polls if delay > now]
             self._node.worker_wakeup.wake()

@@ -1,4 +1,4 @@
-"""What the scheduler does with the workers of a supervisor that is gone."""
+"""End the workers of a supervisor that is gone."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from time import monotonic, sleep
 
 from qworkerd.shared.slots import Role, SlotState, SlotTable
 
-#: The kernel needs a moment for a killed process (seconds).
+#: Time to wait for killed processes to disappear (seconds).
 KILL_WAIT = 2.0
 
 
@@ -22,11 +22,11 @@ def alive(pid: int, birth: int) -> bool:
 
 
 def end_workers(table: SlotTable) -> None:
-    """Kill every worker with its group, wait until they are gone, and make graves of their slots.
+    """Kill every worker with its process group, wait until they are gone, and mark their slots dead.
 
-    The kernel has killed the workers when their supervisor died; what is left are the subprocesses of their jobs. When
-    the supervisor only stands still, the workers are killed here: nobody reaps them, so their pids are not reused. It
-    may go on at any moment, and put another child into a slot whose process it finds dead.
+    If the supervisor died, the kernel has killed the workers, and only the subprocesses of their jobs are left. If it
+    is merely stopped, the workers are killed here; nobody reaps them, so their pids cannot be reused. A stopped
+    supervisor may continue at any time and assign another child to a slot whose process has died.
     """
     workers = [(slot, slot.pid, slot.start_ticks) for slot in table.live(Role.WORKER) if slot.pid]
     for _, pid, birth in workers:

@@ -1,4 +1,4 @@
-"""What a scheduler does every so often, and how one thing that goes wrong is kept from all others."""
+"""Run the scheduler's maintenance tasks at their intervals, and isolate each from the errors of the others."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -12,8 +12,8 @@ Database = psycopg.Connection[tuple[Any, ...]]
 Run = Callable[[Database], object]
 
 
-class Entry:
-    """Something to be done every so often."""
+class PeriodicTask:
+    """A maintenance task and its interval."""
 
     __slots__ = ("due", "every", "name", "run")
 
@@ -21,36 +21,36 @@ class Entry:
         self.name = name
         self.every = every
         self.run = run
-        #: When it is due (monotonic).
+        #: When it is next due (monotonic).
         self.due = 0.0
 
 
 class Periodic:
-    """Does each when it is due."""
+    """Runs each task when it is due."""
 
-    def __init__(self, breathe: Callable[[], None]) -> None:
-        self._breathe = breathe
-        self._duties: list[Entry] = []
+    def __init__(self, extend_deadline: Callable[[], None]) -> None:
+        self._extend_deadline = extend_deadline
+        self._tasks: list[PeriodicTask] = []
         self._log = log.get()
 
     def add(self, name: str, every: float, run: Run) -> None:
-        """Take on a duty, to be done every so many seconds."""
-        self._duties.append(Entry(name, every, run))
+        """Add a task that runs every `every` seconds."""
+        self._tasks.append(PeriodicTask(name, every, run))
 
     def run_due(self, database: Database) -> None:
-        """Do what is due."""
-        for duty in self._duties:
-            if monotonic() >= duty.due:
-                duty.due = monotonic() + duty.every
-                self.attempt(database, duty.name, duty.run)
+        """Run the tasks that are due."""
+        for task in self._tasks:
+            if monotonic() >= task.due:
+                task.due = monotonic() + task.every
+                self.attempt(database, task.name, task.run)
 
     def attempt(self, database: Database, name: str, run: Run) -> None:
-        """Do one thing; an error is logged, and only a lost connection is passed on."""
-        self._breathe()
+        """Run one task. An error is logged; only a lost connection is raised."""
+        self._extend_deadline()
         try:
             run(database)
-        except Exception as error:  # whatever it was: the lease must not end for it
+        except Exception as error:  # whatever it is, it must not stop the renewal of the lease
             if database.closed:
                 raise
             unforeseen = None if isinstance(error, psycopg.Error) else error
-            self._log.warning("maintenance.error", duty=name, error=str(error).strip(), exc_info=unforeseen)
+            self._log.warning("maintenance.error", task=name, error=str(error).strip(), exc_info=unforeseen)

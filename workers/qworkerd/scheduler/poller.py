@@ -1,4 +1,4 @@
-"""The lookout: sees in one statement what there is to do, and prolongs the lease with it."""
+"""Poll: find out in one statement what there is to do, and renew the lease with it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +19,9 @@ from qworkerd.shared.header import boottime
 Database = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
-PIECEMEAL = "what it asks for is seen to by separate statements meanwhile: new jobs are found more slowly"
+SEPARATE_STATEMENTS_HINT = "its parts are queried by separate statements meanwhile; new jobs are found more slowly"
 
-#: What has been seen before the first look.
+#: The result before the first poll.
 NO_RESULT = PollResult(
     ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[],
     has_running=False,
@@ -30,88 +30,88 @@ NO_RESULT = PollResult(
 
 
 class Poller:
-    """Knows what was seen last; `look` sees more."""
+    """Holds the result of the last poll; `poll` replaces it."""
 
     def __init__(
         self,
         node: NodeContext,
         nodes: Nodes,
         lease: Lease,
-        survey: WatermarkTracker,
-        due: Promotion,
-        burials: DeadWorkers,
+        tracker: WatermarkTracker,
+        promotion: Promotion,
+        dead_workers: DeadWorkers,
     ) -> None:
         self._node = node
         self._nodes = nodes
         self._lease = lease
-        self._survey = survey
-        self._due = due
-        self._burials = burials
+        self._tracker = tracker
+        self._promotion = promotion
+        self._dead_workers = dead_workers
         self._log = log.get()
         self.result = NO_RESULT
-        #: Whether the last look could be had: only then the lease is entrusted to the next one.
+        #: Whether the last poll succeeded. Only then is the next renewal combined with a poll.
         self.succeeded = False
-        #: Why the last look could not be had.
+        #: The error of the last poll that failed.
         self.failure = ""
 
     def poll(self, database: Database, *, renew: bool, sweep: bool) -> PollResult:
-        """Look, and prolong the lease.
+        """Poll, and renew the lease if `renew` is set.
 
-        When that fails, no duty goes with it: each part that a duty waits for is asked for by itself (`sees` tells).
-        Raises when the connection is lost, and when somebody has locked a table: then no part could be had either.
+        If the statement fails, each part that other tasks depend on is queried by a statement of its own. Raises if the
+        connection is lost or a table is locked: those statements would fail as well.
         """
-        sent, floors, survey, lease = boottime(), self._node.watermarks, self._survey, self._lease
-        front, scrub = survey.begin(sweep=sweep)
+        sent, watermarks, tracker, lease = boottime(), self._node.watermarks, self._tracker, self._lease
+        scan_start, scrub = tracker.begin(sweep=sweep)
         try:
-            sight = self._nodes.poll(
-                database, self._node.table.header.node, queues=floors.queues, priorities=floors.priorities,
-                floors=front, scrub=scrub, with_writers=survey.needs_writers, sweep=sweep,
-                due_from=self._due.start(self.result.at),
-                since=self._burials.since(survey.settled_at),
-                heartbeat=lease.heartbeat(survey.released_seq) if renew else None,
+            result = self._nodes.poll(
+                database, self._node.table.header.node, queues=watermarks.queues, priorities=watermarks.priorities,
+                floors=scan_start, scrub=scrub, with_writers=tracker.needs_writers, sweep=sweep,
+                due_from=self._promotion.start(self.result.at),
+                since=self._dead_workers.since(tracker.settled_at),
+                heartbeat=lease.heartbeat(tracker.released_seq) if renew else None,
             )  # fmt: skip
         except psycopg.Error as error:
             self.succeeded = False
-            survey.miss()
+            tracker.poll_failed()
             if renew and not database.closed:
-                lease.renew(database, survey.released_seq)
+                lease.renew(database, tracker.released_seq)
             if database.closed or isinstance(error, psycopg.errors.LockNotAvailable):
                 raise
-            self._note(error)
-            self.result = self._piecemeal(database, renew=renew)
+            self._log_failure(error)
+            self.result = self._poll_separately(database, renew=renew)
             return self.result
         self.succeeded, self.failure = True, ""
-        if renew and sight.renewed:
-            lease.confirm(sent, sight.ctid)
+        if renew and result.renewed:
+            lease.confirm(sent, result.ctid)
         elif renew:
-            lease.renew(database, survey.released_seq)
-        self.result = sight
-        return sight
+            lease.renew(database, tracker.released_seq)
+        self.result = result
+        return result
 
-    def _note(self, error: psycopg.Error) -> None:
-        if str(error) != self.failure:  # it comes again with each look
+    def _log_failure(self, error: psycopg.Error) -> None:
+        if str(error) != self.failure:  # the same error comes back with each poll
             self.failure = str(error)
-            self._log.error("scheduler.look_failed", error=self.failure.strip(), hint=PIECEMEAL)
+            self._log.error("scheduler.look_failed", error=self.failure.strip(), hint=SEPARATE_STATEMENTS_HINT)
 
-    def _piecemeal(self, database: Database, *, renew: bool) -> PollResult:
-        """See by itself each thing that others wait for: what cannot be had is taken for "there may be something"."""
+    def _poll_separately(self, database: Database, *, renew: bool) -> PollResult:
+        """Query each part separately. A part that cannot be queried counts as "there may be something"."""
         node, nodes = self._node.table.header.node, self._nodes
 
-        def see(part: str, ask: Callable[[], T], otherwise: T) -> T:
+        def query(part: str, run: Callable[[], T], default: T) -> T:
             try:
-                if renew and self._lease.stands:
-                    self._lease.renew(database, self._survey.released_seq)
-                return ask()
+                if renew and self._lease.held:
+                    self._lease.renew(database, self._tracker.released_seq)
+                return run()
             except psycopg.Error as error:
                 if database.closed:
                     raise
                 self._log.warning("maintenance.error", duty=part, error=str(error).strip())
-                return otherwise
+                return default
 
         return replace(
             NO_RESULT,
-            heartbeats=see("beats", lambda: nodes.beats(database, node), {}),
-            cancels=see("cancels", lambda: nodes.cancels(database, node), []),
-            dead_nodes=see("strays", lambda: nodes.strays(database), []),
+            heartbeats=query("beats", lambda: nodes.beats(database, node), {}),
+            cancels=query("cancels", lambda: nodes.cancels(database, node), []),
+            dead_nodes=query("strays", lambda: nodes.strays(database), []),
             due_in=0.0, has_running=True, expired=True, at=time(),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Obituaries and reconciliation: settle in the database what dead workers have left, and what nobody runs."""
+"""Recover the jobs of dead workers, and of claims that no process of this node holds."""
 
 from math import inf
 from time import monotonic
@@ -15,37 +15,38 @@ from qworkerd.shared.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: A token that the database knows and no slot is freed when two looks so far apart have found it (seconds).
+#: A token that no slot holds is released once it has been seen for this long (seconds).
 CONFIRM_AFTER = 5.0
 
 
 class DeadWorkers:
-    """Buries the dead of this node. Every statement is fenced by the claim's token, so burying twice does no harm."""
+    """Recovers the jobs of this node's dead workers. Tokens fence every statement, so recovery can be repeated."""
 
     def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
         self._node = node
         self._slot = slot
         self._nodes = nodes
         self._settlement = Settlement(node, nodes, reporter)
-        self._unknown: dict[int, float] = {}
+        self._unknown_tokens: dict[int, float] = {}
         self._since = 0.0
         self._settled_at = 0.0
-        #: What the last look has asked for: its answer says nothing of older claims.
-        self._asked = 0.0
-        #: The earliest time any look was to ask for since `reconcile` has run.
-        self._earliest = inf
+        #: The time from which the last poll searched for claims; its result does not cover older ones.
+        self._queried_since = 0.0
+        #: The earliest such time of all polls since `reconcile` last ran.
+        self._earliest_since = inf
         self._log = log.get()
 
     def recover(self, database: Database) -> int:
-        """Settle every grave; return how many jobs became available.
+        """Recover the jobs of every dead slot; return the number of jobs that became available.
 
-        A grave that cannot be settled stays for the next time, and holds up neither others nor the rest of the round.
+        A slot whose jobs cannot be recovered is tried again in the next round, and delays neither other slots nor the
+        round.
         """
         freed = 0
         for slot in self._node.table.dead():
             try:
                 freed += self._recover_slot(database, slot)
-            except Exception as error:  # a row that a trigger of the user's or its own contents make unwritable
+            except Exception as error:  # for instance a row that a user's trigger or its own contents make unwritable
                 if database.closed:
                     raise
                 self._log.warning(
@@ -62,7 +63,7 @@ class DeadWorkers:
                 if not self._nodes.claim_jobs(database, self._node.table.header.node, claim.token):
                     claim.close()
         finally:
-            self._node.watermarks.report_release(self._slot)  # also for what the dead had handed back and not told
+            self._node.watermarks.report_release(self._slot)  # covers what the worker released but did not report
         if not any(slot.open_claims()):
             self._log.info(
                 "worker.jobs_recovered", worker=slot.child, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed
@@ -71,35 +72,39 @@ class DeadWorkers:
         return freed
 
     def since(self, settled_at: float) -> float:
-        """Return the time (seconds since 1970) from which on the next look has to ask for claims that are out.
+        """Return the time (seconds since 1970) from which the next poll has to search for claims of this node.
 
-        settled_at: all claims older than that were committed before this look.
+        settled_at: every claim made before that time was committed before this poll.
         """
         self._settled_at = settled_at
-        self._earliest = min(self._earliest, settled_at - 1.0)
-        self._asked = min(self._since, self._earliest)
-        return self._asked
+        self._earliest_since = min(self._earliest_since, settled_at - 1.0)
+        self._queried_since = min(self._since, self._earliest_since)
+        return self._queried_since
 
-    def reconcile(self, database: Database, sight: PollResult) -> int:
-        """Free what the database says this node runs and no slot knows; return how many jobs.
+    def reconcile(self, database: Database, result: PollResult) -> int:
+        """Release jobs that the database says this node runs but no slot holds; return their number.
 
-        Those are claims that committed after their worker had died, or whose answer was lost. A look that has seen no
-        claim at all saves the question which ones there are.
+        Such claims were committed after their worker died, or their answer was lost. If the poll has seen no claims at
+        all, the query for them is skipped.
         """
         now = monotonic()
-        rows = self._nodes.running(database, self._node.table.header.node, self._asked) if sight.has_running else []
-        self._earliest = inf
-        # Slots are read after the database: a token stands in its slot before the claim is sent.
+        rows = (
+            self._nodes.running(database, self._node.table.header.node, self._queried_since)
+            if result.has_running
+            else []
+        )
+        self._earliest_since = inf
+        # Read the slots after the database: a token is written to its slot before the claim is sent.
         known = self._node.table.tokens()
-        # Not before 1970: a row that somebody has edited may say so, and the server's calendar ends in 4714 BC.
+        # Not before 1970: a hand-edited row may contain an earlier time, and PostgreSQL's calendar starts in 4714 BC.
         self._since = max(0.0, min([self._settled_at, *(claimed for _, _, claimed in rows)]) - 1.0)
         seen = {token for _, token, _ in rows} - known
-        self._unknown = {token: self._unknown.get(token, now) for token in seen}
+        self._unknown_tokens = {token: self._unknown_tokens.get(token, now) for token in seen}
         freed = 0
-        for token in [t for t, first in self._unknown.items() if now - first >= CONFIRM_AFTER]:
+        for token in [t for t, first in self._unknown_tokens.items() if now - first >= CONFIRM_AFTER]:
             freed += self._nodes.release_claim(database, self._node.table.header.node, token)
-            del self._unknown[token]
+            del self._unknown_tokens[token]
         if freed:
             self._node.watermarks.report_release(self._slot)
-            self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, but by none of its workers")
+            self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, held by no worker")
         return freed

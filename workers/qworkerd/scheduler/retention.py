@@ -1,4 +1,4 @@
-"""Forget what is old: the ring's days, failed jobs, periods of uniqueness; end jobs that have expired."""
+"""Delete old history, discarded failed jobs and expired keys, and end jobs that have expired."""
 
 from time import monotonic
 from typing import Any
@@ -11,14 +11,14 @@ from qworkerd.config.settings import Settings
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: How long a duty goes on when there is a lot to do (seconds); the lease must not wait for it.
+#: Time after which expiry stops until the next round (seconds): it must not delay the renewal of the lease.
 EXPIRE_TIME_LIMIT = 0.5
 
 _DAY = 86_400.0
 
 
 class Retention:
-    """Each duty is safe on every node at once."""
+    """The retention tasks; each can run on every node at the same time."""
 
     def __init__(self, settings: Settings, nodes: Nodes) -> None:
         self._settings = settings
@@ -26,7 +26,7 @@ class Retention:
         self._log = log.get()
 
     def truncate(self, database: Database) -> None:
-        """Empty the days of the history that are over; a day that somebody reads is left for the next time."""
+        """Truncate the days of the history that are out of retention. A day in use is skipped until the next time."""
         for day in self._nodes.expired_days(database, self._settings.history_days):
             try:
                 if self._nodes.truncate_history_day(database, day):
@@ -40,7 +40,7 @@ class Retention:
             self._log.info("jobs.discarded", jobs=discarded)
 
     def expire(self, database: Database) -> None:
-        """End jobs that were not started in time: claims have to walk over them as long as they are there."""
+        """End jobs that were not started in time. Claims scan over them as long as they are in the queue."""
         until, total = monotonic() + EXPIRE_TIME_LIMIT, 0
         while ended := self._nodes.expire(database):
             total += ended

@@ -39,9 +39,9 @@ class Scrub:
         self._goes = False
         self._due = monotonic() + SCRUB_EVERY
 
-    def trust(self, place: int) -> None:
+    def trust(self, seq: int) -> None:
         """Take in that it was cheap to walk up to a place from the very front."""
-        self._leap = self._proven = place
+        self._leap = self._proven = seq
 
     def begin(self, floors: Sequence[int], *, free: bool) -> tuple[int, int]:
         """Return the slice for the next look: the places beyond the first, up to the second.
@@ -73,7 +73,7 @@ class Scrub:
         if self._at >= self._top:
             self._at, self._budget, self._due = 0, EXPENSIVE_SCRUB, monotonic() + SCRUB_EVERY
 
-    def miss(self) -> None:
+    def poll_failed(self) -> None:
         """Take in that a look could not be had: its slice may have been too long."""
         if self._goes:
             self._shorten()

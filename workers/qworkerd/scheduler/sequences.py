@@ -1,4 +1,4 @@
-"""Say when the sequences that number jobs are behind: numbers are then given out a second time."""
+"""Report sequences that are behind the ids in use: they would assign those ids again."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from qworkerd import log
 
 
 def report(database: psycopg.Connection[tuple[Any, ...]], schema: str) -> None:
-    """Log each sequence that is behind; the command in the hint mends it."""
+    """Log each sequence that is behind; the hint names the command that repairs it."""
     for sequence in behind(database, schema):
         log.get().error(
             "sequence.behind", sequence=sequence.sequence, at=sequence.at, highest=sequence.highest,
-            hint=f"numbers are given out a second time: run `{command('repair', schema)}`",
+            hint=f"ids would be assigned a second time: run `{command('repair', schema)}`",
         )  # fmt: skip

@@ -23,7 +23,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 #: Deaths that are nobody's fault: the job is given back uncounted, but the loss is noted.
 BLAMELESS = frozenset({"lease", "supervisor-lost"})
 #: The operator's doing: not counted at all.
-ORDERED = frozenset({"shutdown", "stalled", "cancelled"})
+REQUESTED = frozenset({"shutdown", "stalled", "cancelled"})
 
 _HOOKED = 2
 
@@ -61,16 +61,16 @@ class Settlement:
                 freed += len(changed) if isinstance(errand, ReleaseWrite) else 0
         running = slot.current()
         if running is not None:
-            if running.id in held and slot.cause not in ORDERED:
+            if running.id in held and slot.cause not in REQUESTED:
                 spared.append(running.id)
                 freed += self._charge(database, token, held[running.id], slot, "the worker died while it ran this job")
-        elif unknown and slot.cause not in ORDERED - {"stalled"}:
+        elif unknown and slot.cause not in REQUESTED - {"stalled"}:
             last = unknown.pop()
             spared.append(last)
             freed += self._charge(
                 database, token, held[last], slot, "the worker died before the outcome of this job was stored"
             )
-        if slot.cause not in ORDERED - {"stalled"}:
+        if slot.cause not in REQUESTED - {"stalled"}:
             freed += sum(self._lose(database, token, held[job], slot) for job in unknown)
         # Should one of them be locked, it goes back next time: it is not the last of those that were finished.
         claim.mark(unknown, Status.UNSTARTED)

@@ -122,9 +122,9 @@ class WatermarkTracker:
             self._floors.swept = 0.0  # what has come to light waits for a sweep
         return again
 
-    def miss(self) -> None:
+    def poll_failed(self) -> None:
         """Take in that a look could not be had: who lingered may be gone, and nobody knows."""
-        self._scrub.miss()
+        self._scrub.poll_failed()
         if self._lingering:
             self._floors.cap(min(places for places, _ in self._lingering.values()))
 

@@ -98,7 +98,7 @@ class Watermarks:
         for pair, floor in enumerate(self._low):
             self._low[pair] = min(floor, seq)
 
-    def set(self, low: Sequence[int], returns: Sequence[int]) -> None:
+    def set(self, low: Sequence[int], release_counts: Sequence[int]) -> None:
         """Set the floors, which reckon with so many hand-backs of each slot."""
         self._low[:] = memoryview(array("q", low))
-        self._counted_releases[:] = memoryview(array("q", returns))
+        self._counted_releases[:] = memoryview(array("q", release_counts))

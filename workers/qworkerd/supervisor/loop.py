@@ -13,7 +13,7 @@ from qworkerd.shared.slots import Phase, Role, Slot, SlotState
 from qworkerd.supervisor import child
 from qworkerd.supervisor.deadlines import DeadlineEnforcer
 from qworkerd.supervisor.handle import ChildHandle
-from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected, keep_or_free_slot, reap
+from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected_exit, keep_or_free_slot, reap
 from qworkerd.supervisor.shutdown import Shutdown, State
 from qworkerd.supervisor.slow import SlowJobs
 from qworkerd.supervisor.systemd import Notifier
@@ -58,7 +58,7 @@ class Supervisor:
                 self.on_child_exit(death)
             self.enforce_lease()
             self.deadlines.enforce(self.children)
-            self.slow.look()
+            self.slow.log_new()
             self.finish()
             self.shutdown.advance()
             self.report()
@@ -124,7 +124,7 @@ class Supervisor:
         running = slot.current()
         beside = slot.words[Slot.CANCEL] not in (0, running.id if running else 0)
         cause = self.causes.cause_of(death, seat.kill_reason, seat.sent, cancelled_another=beside)
-        fine = expected(death, running)
+        fine = expected_exit(death, running)
         entries = [entry for claim in slot.open_claims() for entry in claim.entries()]
         self.node.budget.give_back(sum(entry.status is Status.UNSTARTED for entry in entries))
         # A job may have broken it, be it one that has ended since: those that wait have not deserved a pause.

@@ -64,7 +64,7 @@ class CauseFinder:
         self._oom = OomCounter()
 
     def cause_of(
-        self, death: ChildExit, sentence: str, sent: Collection[int] = (), *, cancelled_another: bool = False
+        self, exited: ChildExit, kill_reason: str, sent: Collection[int] = (), *, cancelled_another: bool = False
     ) -> str:
         """Return the cause: our own sentence, "oom", "signal:SEGV", "exit:1" ...
 
@@ -72,19 +72,19 @@ class CauseFinder:
         signalled it to end a job other than the one it ran. Where a handler has replaced the worker's answer to a
         signal by SIG_DFL, the worker dies of the order. The job that ran is not charged for it.
         """
-        signum = -death.code
-        if sentence and (signum == signal.SIGKILL or signum in sent):
-            return sentence
+        signum = -exited.code
+        if kill_reason and (signum == signal.SIGKILL or signum in sent):
+            return kill_reason
         if signum == signal.SIGKILL and self._oom.rose():
             return "oom"
         if signum in sent:
             return "shutdown"
         if signum == signal.SIGUSR1 and cancelled_another:
             return "cancelled"
-        return describe(death.code)
+        return describe(exited.code)
 
 
-def expected(death: ChildExit, running: Entry | None) -> bool:
+def expected_exit(death: ChildExit, running: Entry | None) -> bool:
     """Tell whether a child ended in good order: as it was asked to, or to be replaced, and outside of any handler."""
     return running is None and death.code in (exits.OK, exits.RECYCLE)
 

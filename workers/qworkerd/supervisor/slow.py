@@ -16,7 +16,7 @@ class SlowJobs:
         self._reported: dict[int, tuple[int, float]] = {}
         self._log = log.get()
 
-    def look(self) -> None:
+    def log_new(self) -> None:
         """Report the runs that have become slow."""
         now = monotonic()
         for slot in self._node.table.live(Role.WORKER):

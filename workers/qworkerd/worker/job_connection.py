@@ -15,7 +15,14 @@ from qworker.errors import QworkerError
 from qworkerd.outcomes.outcome import Session
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
-from qworkerd.worker.session import TransactionEnded, look, mark, reset, reset_before_commit, reset_client
+from qworkerd.worker.session import (
+    TransactionEnded,
+    mark_transaction,
+    reset,
+    reset_before_commit,
+    reset_client,
+    verify_transaction,
+)
 
 #: How long a commit may take until its outcome counts as unknown, and a rollback until the connection is given up
 #: (seconds). The server has its own settings here, and may have deferred work to do.
@@ -63,7 +70,7 @@ class JobConnection:
         transaction = connection.transaction()
         try:
             transaction.__enter__()
-            self._roles = mark(connection)
+            self._roles = mark_transaction(connection)
         except BaseException:
             self._return(connection)
             raise
@@ -74,7 +81,7 @@ class JobConnection:
         return conninfo(self._node.dsn, self._role)
 
     def finish(
-        self, connection: psycopg.Connection[Any], *, commit: bool, last: Callable[[], bool] | None = None
+        self, connection: psycopg.Connection[Any], *, commit: bool, before_commit: Callable[[], bool] | None = None
     ) -> Exception | None:
         """Commit or roll back what the handler has done, and reset the session; return what went wrong.
 
@@ -89,8 +96,8 @@ class JobConnection:
             with answer_timeout_set(connection, COMMIT_TIMEOUT):
                 _check(connection)
                 if transaction is not None:
-                    look(connection, self._roles)
-                _finish(last)
+                    verify_transaction(connection, self._roles)
+                _finish(before_commit)
                 reset_before_commit(connection)
                 if transaction is None:
                     connection.commit()
@@ -112,7 +119,7 @@ class JobConnection:
             return None
         try:
             with answer_timeout_set(connection, ROLLBACK_TIMEOUT):
-                look(connection, self._roles)
+                verify_transaction(connection, self._roles)
         except TransactionEnded as ended:
             return None if connection.closed else ended
         except psycopg.Error:

@@ -122,7 +122,7 @@ class Runner:
             os._exit(1)  # the handler has forked, and its child came back here
         if job.borrowed_connection is not None:
             last = partial(self._complete, job, claim.token, ended, result) if whole else None
-            spoiled = self._connection.finish(job.borrowed_connection, commit=raised is None, last=last)
+            spoiled = self._connection.finish(job.borrowed_connection, commit=raised is None, before_commit=last)
             if raised is None or (isinstance(spoiled, TransactionEnded) and isinstance(raised, Exception)):
                 raised = spoiled
         committed = whole and raised is None and job.borrowed_connection is not None

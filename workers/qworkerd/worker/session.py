@@ -99,7 +99,7 @@ def reset(connection: psycopg.Connection[Any]) -> None:
             connection.close()
 
 
-def mark(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
+def mark_transaction(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
     """Mark the transaction that has just begun; return the roles it runs under, for `look`."""
     cursor = psycopg.ClientCursor(connection, row_factory=tuple_row).execute(_MARK)
     connection.cursor_factory = TransactionCursor
@@ -109,7 +109,7 @@ def mark(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
     return tuple(roles)
 
 
-def look(connection: psycopg.Connection[Any], roles: tuple[str, ...]) -> None:
+def verify_transaction(connection: psycopg.Connection[Any], roles: tuple[str, ...]) -> None:
     """Make sure that a transaction is the one that was marked, and give it back the roles it began with.
 
     The end of the job is written under them. Raises TransactionEnded if the handler has sent COMMIT or ROLLBACK itself.

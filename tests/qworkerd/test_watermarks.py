@@ -512,7 +512,7 @@ def test_each_one_that_lingers_has_its_own_mark(lingered: Room) -> None:
 
 def test_a_look_that_cannot_be_had_may_have_missed_the_end_of_one_that_lingered(lingered: Room) -> None:
     lingered.survey.begin()
-    lingered.survey.miss()
+    lingered.survey.poll_failed()
     assert lingered.floor == 10
     lingered.look(20, ["1/1"])
     assert lingered.floor == 20
@@ -599,7 +599,7 @@ def test_what_is_handed_back_while_a_look_begins_is_told(room: Room, monkeypatch
         floors.report_release(room.slot, 5)
         return returns(floors)
 
-    monkeypatch.setattr(Watermarks, "returns", late)
+    monkeypatch.setattr(Watermarks, "release_counts", late)
     assert room.survey.begin()[0] == [4] * 10
     assert room.survey.released_seq == 5
 
@@ -729,7 +729,7 @@ def test_a_look_that_cannot_be_had_is_had_with_a_shorter_slice(clock: Clock) -> 
     clock.now += SCRUB_EVERY
     for _ in range(5):
         slices.append(scrub.begin([1_000_000], free=True))
-        scrub.miss()
+        scrub.poll_failed()
     assert slices == [(0, 4096), (0, 2048), (0, 1024), (0, 1024), (0, 1024)]
 
 

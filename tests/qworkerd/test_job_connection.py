@@ -110,7 +110,7 @@ def test_the_end_of_a_transactional_job_is_written_under_the_workers_own_role(
         seen.extend(connection.execute("SELECT current_user = 'pg_monitor', session_user = 'pg_monitor'").fetchall())
         return True
 
-    assert lending.finish(connection, commit=True, last=last) is None
+    assert lending.finish(connection, commit=True, before_commit=last) is None
     assert seen == [(False, False)]
 
 
@@ -118,7 +118,7 @@ def test_a_transactional_handler_may_choose_its_isolation_level(lending: JobConn
     connection = lending.open_transaction()
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
-    assert lending.finish(connection, commit=True, last=lambda: True) is None
+    assert lending.finish(connection, commit=True, before_commit=lambda: True) is None
 
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "COMMIT AND CHAIN"])
@@ -131,7 +131,9 @@ def test_a_transactional_handler_that_ends_its_transaction_itself_is_found_out(
     psycopg.Cursor(connection).execute(end)
     if again:
         connection.execute("SELECT 1")
-    error = lending.finish(connection, commit=commit, last=lambda: pytest.fail("the end of the job was written"))
+    error = lending.finish(
+        connection, commit=commit, before_commit=lambda: pytest.fail("the end of the job was written")
+    )
     assert isinstance(error, TransactionEnded)
     assert lending.open().execute("SELECT 1").fetchone() == (1,)
 
@@ -142,7 +144,7 @@ def test_commit_raises_where_it_is_sent_and_savepoints_go_on(lending: JobConnect
     connection.execute("ROLLBACK TO s")
     with pytest.raises(TransactionEnded):
         connection.execute("commit")
-    assert isinstance(lending.finish(connection, commit=True, last=lambda: True), TransactionEnded)
+    assert isinstance(lending.finish(connection, commit=True, before_commit=lambda: True), TransactionEnded)
 
 
 def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending: JobConnection) -> None:
@@ -154,7 +156,7 @@ def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending
     with suppress(ValueError), connection.transaction():
         connection.execute("INSERT INTO seen VALUES (1)")
         raise ValueError
-    assert lending.finish(connection, commit=True, last=lambda: True) is None
+    assert lending.finish(connection, commit=True, before_commit=lambda: True) is None
     again = lending.open()
     assert again.execute("SELECT count(*) FROM seen").fetchone() == (0,)
     again.execute("DROP TABLE seen")
@@ -169,7 +171,7 @@ def test_what_cannot_be_committed_is_told_and_the_connection_goes_on(lending: Jo
         connection.execute("SELECT 1/0")
     assert isinstance(lending.finish(connection, commit=True), psycopg.errors.InFailedSqlTransaction)
     connection = getattr(lending, begin)()
-    assert isinstance(lending.finish(connection, commit=True, last=lambda: False), ClaimLost)
+    assert isinstance(lending.finish(connection, commit=True, before_commit=lambda: False), ClaimLost)
     assert lending.lost is None
     assert lending.open().execute("SELECT 1").fetchone() == (1,)
 
@@ -182,7 +184,7 @@ def test_a_session_that_was_lost_in_the_commit_is_named(lending: JobConnection, 
         database.connect().execute("SELECT pg_terminate_backend(%s)", (pid,))
         return True
 
-    assert isinstance(lending.finish(connection, commit=True, last=last), psycopg.OperationalError)
+    assert isinstance(lending.finish(connection, commit=True, before_commit=last), psycopg.OperationalError)
     assert lending.lost is not None
     assert lending.lost.pid == pid
     connection = lending.open_transaction()
@@ -205,7 +207,7 @@ def test_nobody_waits_for_ever_for_a_commit_or_a_rollback(
         connection = lending.open_transaction()
         connection.execute("CREATE TEMPORARY TABLE seen (n int)")
         proxy.forget()
-        error = lending.finish(connection, commit=commit, last=lambda: True)
+        error = lending.finish(connection, commit=commit, before_commit=lambda: True)
         assert connection.closed
         if commit:
             assert "no answer for 0.3 s" in str(error)
