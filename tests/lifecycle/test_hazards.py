@@ -1,8 +1,9 @@
 """What a handler spoils in its process harms neither node nor neighbours, and does not go on for ever."""
 
+from qworker import JobState
 from tests.lifecycle import hazards
 from tests.lifecycle.application import quick
-from tests.lifecycle.cluster import Cluster
+from tests.lifecycle.cluster import Cluster, reached
 from tests.lifecycle.node import Node
 from tests.waiting import until
 
@@ -13,6 +14,15 @@ def disconnect(cluster: Cluster, node: Node) -> None:
     """End the sessions of the workers: they have to connect anew."""
     cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%%worker%%'")
     until(lambda: node.process.poll() is None)
+
+
+def test_a_handler_that_stalls_its_worker_each_time_fails(cluster: Cluster) -> None:
+    """Its attempts are not counted, for the database could have been the reason; its losses are."""
+    node = cluster.start("--processes", "1", "--stall-timeout", "5", "--max-node-losses", "1", **APP).await_ready()
+    job = reached(hazards.stalls_acknowledger.enqueue(), timeout=40.0)
+    assert (job.state, job.node_losses, job.crashes) == (JobState.FAILED, 1, 0), node.tail()
+    assert job.errors[-1]["cause"] == "stalled"
+    assert quick.enqueue().wait(10) is None
 
 
 def test_a_worker_whose_output_is_broken_ends_all_the_same(cluster: Cluster) -> None:

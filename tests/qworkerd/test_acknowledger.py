@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
+import psycopg
 import pytest
 
 from qworker import App
@@ -283,3 +284,17 @@ def test_a_worker_ends_with_its_acknowledger_also_where_that_cannot_be_logged(
     monkeypatch.setattr(desk.clerk, "_collect", fail)
     desk.clerk.wake()
     until(lambda: codes == [exits.SOFTWARE])
+
+
+def test_a_row_that_is_too_large_for_the_server_is_no_outage(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To psycopg it is an operational error, as those are that may pass."""
+
+    def refuse(*_: Any, **__: Any) -> list[int]:
+        raise psycopg.errors.ProgramLimitExceeded("index row size 2712 exceeds btree version 4 maximum 2704")
+
+    monkeypatch.setattr("qworkerd.worker.acknowledger.LAST_RESORT", 0.0)
+    monkeypatch.setattr(Claims, "acknowledge", refuse)
+    claim, ids, _ = desk.claim(1)
+    desk.clerk.done.append((claim, ids[0], None))
+    desk.clerk.wake()
+    until(lambda: desk.states(ids) == ["failed"])

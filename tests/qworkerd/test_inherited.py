@@ -82,7 +82,7 @@ def test_what_somebody_has_wrapped_meanwhile_stays_wrapped_and_works(
         monkeypatch.setattr(socket.socket, "connect", traced)
     with socket.create_connection(listening):
         assert calls == [listening]
-        assert openings.by_descriptor() == {}
+        assert openings.by_inode() == {}
 
 
 def test_a_cut_connection_answers_nobody_and_its_session_goes_on(database: Database) -> None:

@@ -1,6 +1,8 @@
 """A dead worker's claim: each outcome that can be read is written, and who cannot be to blame is not charged."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,6 +16,8 @@ from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.run import make_node
+from qworkerd.scheduler import refusals
+from qworkerd.scheduler.poller import NO_RESULT
 from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.shared.claim import Claim, Status, draw_token
 from qworkerd.shared.slots import Role, Slot, SlotState
@@ -169,3 +173,89 @@ def test_a_result_that_the_database_refuses_is_left_out_and_holds_up_no_other(
     assert morgue.rows(ids) == [("completed", 1, 0, 0), ("completed", 1, 0, 0), ("scheduled", 1, 0, 0)]
     results = morgue.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall()
     assert results == [(None,), (2,)]
+
+
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+CREATE TRIGGER refuse BEFORE {} ON qworker.job FOR EACH ROW WHEN ({}) EXECUTE FUNCTION refuse()
+"""
+
+
+@contextmanager
+def refused(morgue: Morgue, rows: str, changes: str = "UPDATE OR DELETE") -> Iterator[None]:
+    """Have the database refuse changes of these rows."""
+    cursor = psycopg.ClientCursor(morgue.conn)
+    cursor.execute(REFUSE.format(changes, rows).encode())
+    try:
+        yield
+    finally:
+        cursor.execute("DROP TRIGGER refuse ON qworker.job; DROP FUNCTION refuse")
+
+
+@pytest.mark.parametrize("status", [Status.UNSTARTED, Status.RUNNING, Status.SUCCEEDED, Status.DONE])
+def test_a_job_whose_row_takes_no_change_holds_up_no_other_and_is_abandoned_in_the_end(
+    morgue: Morgue, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    claim, ids = morgue.claim(3)
+    morgue.end(claim, [Completed(1.0, "1")])
+    claim.statuses[1] = status
+    with refused(morgue, f"OLD.id = {ids[1]}"):
+        morgue.bury()
+        assert morgue.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
+        assert morgue.slot.words[Slot.STATE] == SlotState.DEAD
+        monkeypatch.setattr(refusals, "LAST_RESORT", 0.0)
+        morgue.burials.recover(morgue.conn)
+    assert morgue.slot.words[Slot.STATE] == SlotState.FREE
+    assert morgue.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
+
+
+def test_a_job_whose_end_is_refused_for_good_fails_with_the_reason(
+    morgue: Morgue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "LAST_RESORT", 0.0)
+    claim, ids = morgue.claim(2)
+    morgue.end(claim, [Completed(1.0, "1"), Retried(60.0, ERROR)])
+    with refused(morgue, f"OLD.id = {ids[0]}", "DELETE"):
+        morgue.bury()
+    assert morgue.rows(ids) == [("failed", 1, 0, 0), ("scheduled", 1, 0, 0)]
+    ((errors,),) = morgue.conn.execute("SELECT errors FROM qworker.job WHERE id = %s", (ids[0],)).fetchall()
+    assert [error["type"] for error in errors] == ["EndRefused"]
+    assert morgue.slot.state is SlotState.FREE
+
+
+def test_a_refusal_that_ends_in_time_has_cost_nothing(morgue: Morgue) -> None:
+    claim, ids = morgue.claim(1)
+    morgue.end(claim, [Completed(1.0, "1")])
+    with refused(morgue, "true"):
+        morgue.bury()
+        assert morgue.rows(ids) == [("running", 1, 0, 0)]
+    morgue.burials.recover(morgue.conn)
+    assert morgue.rows(ids) == [("completed", 1, 0, 0)]
+    assert morgue.slot.state is SlotState.FREE
+
+
+def test_a_claim_of_nobody_that_cannot_be_released_holds_up_no_other(
+    morgue: Morgue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qworkerd.scheduler.recovery.CONFIRM_AFTER", 0.0)
+    first, (bad, good) = morgue.claim(2)
+    second, (other,) = morgue.claim(1)
+    for claim in (first, second):
+        claim.close()
+    sight = replace(NO_RESULT, has_running=True)
+    morgue.burials.since(0.0)
+    with refused(morgue, f"OLD.id = {bad}"):
+        with pytest.raises(psycopg.errors.RaiseException):
+            morgue.burials.reconcile(morgue.conn, sight)
+        states = [("running", 1, 0, 0), ("available", 0, 0, 0), ("available", 0, 0, 0)]
+        assert morgue.rows([bad, good, other]) == states
+        monkeypatch.setattr(refusals, "LAST_RESORT", 0.0)
+        for _ in range(3):  # once it is abandoned, it is not tried again
+            morgue.burials.reconcile(morgue.conn, sight)
+
+
+def test_the_job_that_ran_in_a_stalled_worker_is_counted_as_lost(morgue: Morgue) -> None:
+    claim, ids = morgue.claim(2)
+    claim.statuses[0] = Status.RUNNING
+    morgue.bury("stalled")
+    assert morgue.rows(ids) == [("available", 0, 0, 1), ("available", 0, 0, 0)]

@@ -43,6 +43,16 @@ class Source(Protocol):
         """How long a statement may take (seconds)."""
 
 
+def may_pass_later(error: Exception) -> bool:
+    """Tell whether the same statement may pass later: the server was away, or refused it for now.
+
+    psycopg counts the limits of the server among the operational errors (class 54: a row too large for an index), but
+    they are about what a statement says.
+    """
+    limit = isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
+    return isinstance(error, (*REFUSED, *LOST)) and not limit
+
+
 class ReconnectingConnection:
     """One connection for the framework's statements, made when it is needed and again when it was lost.
 

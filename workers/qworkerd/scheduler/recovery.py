@@ -60,7 +60,7 @@ class DeadWorkers:
         try:
             for claim in list(slot.open_claims()):
                 freed += self._settlement.recover_claim(database, slot, claim)
-                if not self._nodes.claim_jobs(database, self._node.table.header.node, claim.token):
+                if self._settlement.is_over(database, claim.token):
                     claim.close()
         finally:
             self._node.watermarks.report_release(self._slot)  # covers what the worker released but did not report
@@ -102,9 +102,10 @@ class DeadWorkers:
         self._unknown_tokens = {token: self._unknown_tokens.get(token, now) for token in seen}
         freed = 0
         for token in [t for t, first in self._unknown_tokens.items() if now - first >= CONFIRM_AFTER]:
-            freed += self._nodes.release_claim(database, self._node.table.header.node, token)
+            freed += self._settlement.release(database, token)
             del self._unknown_tokens[token]
         if freed:
             self._node.watermarks.report_release(self._slot)
             self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, held by no worker")
+        self._settlement.raise_refusal()
         return freed

@@ -16,7 +16,7 @@ from qworkerd import log
 from qworkerd.outcomes.outcome import Released
 from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, Done, GiveUp, OutcomeWrite, ReleaseWrite, Write, group
 from qworkerd.process import exits
-from qworkerd.process.reconnect import LOST, REFUSED, ReconnectingConnection
+from qworkerd.process.reconnect import ReconnectingConnection, may_pass_later
 from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
@@ -220,7 +220,7 @@ class Acknowledger:
         )  # fmt: skip
         lost = not self._link.usable_after(error)
         errand.uncertain = errand.uncertain or lost
-        if isinstance(error, (*REFUSED, *LOST)):
+        if may_pass_later(error):
             errand.postpone(0.0 if lost else monotonic())
             return [errand]
         if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others

@@ -1,0 +1,84 @@
+"""Writes about single jobs that the database refuses: repeated for a while, then the job is given up."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+import psycopg
+
+from qworker.claims import Claims
+from qworkerd import log
+from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, end_refused
+from qworkerd.process.reconnect import may_pass_later
+
+Database = psycopg.Connection[tuple[Any, ...]]
+T = TypeVar("T")
+
+
+class Refusals:
+    """Runs such writes, so that none holds up another, and remembers which jobs the database refuses since when.
+
+    The last resort is the acknowledger's: the job is failed with the little that is known. Where even that is refused
+    it is abandoned: its row stays as it is, and no slot waits for it.
+    """
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._since: dict[tuple[int, int], float] = {}
+        self._abandoned: set[tuple[int, int]] = set()
+        self._last: psycopg.Error | None = None
+        self._log = log.get()
+
+    def attempt(self, database: Database, token: int, job: int, write: Callable[[], T], otherwise: T) -> T:
+        """Run a write about one job of a claim; return `otherwise` if the database refuses it.
+
+        Raises when the connection is lost.
+        """
+        try:
+            result = write()
+        except psycopg.Error as error:
+            self.note(database, error)
+            if not may_pass_later(error):
+                self._refuse(database, token, job, error)
+            return otherwise
+        self._since.pop((token, job), None)
+        return result
+
+    def note(self, database: Database, error: psycopg.Error) -> None:
+        """Remember that something has to be tried again; raises when the connection is lost."""
+        if database.closed:
+            raise error
+        self._last = error
+
+    def abandoned(self, token: int) -> set[int]:
+        """Return the jobs of a claim that are never tried again."""
+        return {job for of, job in self._abandoned if of == token}
+
+    def forget(self, token: int) -> None:
+        """Forget a claim that is over."""
+        for key in [key for key in self._since if key[0] == token]:
+            del self._since[key]
+
+    def raise_last(self) -> None:
+        """Raise the last error after which something has to be tried again, if there was one since the last call."""
+        last, self._last = self._last, None
+        if last is not None:
+            raise last
+
+    def _refuse(self, database: Database, token: int, job: int, error: psycopg.Error) -> None:
+        now = monotonic()
+        if now - self._since.setdefault((token, job), now) < LAST_RESORT:
+            return
+        text = str(error).strip()
+        try:
+            self._claims.give_up(database, token, job, end_refused("recovery", error))
+        except psycopg.Error as again:
+            self.note(database, again)
+            if may_pass_later(again):
+                return
+            self._log.critical("job.abandoned", jobs=[job], error=text, hint=ABANDONED)
+            self._abandoned.add((token, job))
+        else:
+            self._log.error("job.end_refused", jobs=[job], error=text, hint="the job is failed instead")
+        self._last = None
+        del self._since[token, job]
