@@ -44,6 +44,40 @@ def test_a_connection_carries_its_peer_and_the_line_that_opened_it(
         assert found.opening.place == f"{folder}/opens.py, line 3"
 
 
+@pytest.mark.parametrize("way", ["asyncio", "TLS"])
+def test_a_connection_carries_its_line_also_where_its_descriptor_was_handed_on(
+    listening: tuple[str, int], folder: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """asyncio connects without blocking, ssl.SSLSocket takes the descriptor over from the socket that has connected."""
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "hands_on", raising=False)
+    code = {
+        "asyncio": f"""import asyncio
+
+loop = asyncio.new_event_loop()
+conn, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, {listening[0]!r}, {listening[1]}))
+def close():
+    conn.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+""",
+        "TLS": f"""import socket
+
+
+first = socket.create_connection(({listening[0]!r}, {listening[1]}))
+conn = socket.socket(fileno=first.detach())
+close = conn.close
+""",
+    }[way]
+    (folder / "hands_on.py").write_text(code)
+    with Inheritance() as inheritance:
+        import hands_on  # type: ignore[import-not-found]  # written above
+    (found,) = inheritance.look()
+    assert found.opening is not None
+    assert found.opening.place == f"{folder}/hands_on.py, line 4"
+    hands_on.close()
+
+
 def test_the_port_of_the_applications_database_is_postgresqls(listening: tuple[str, int]) -> None:
     with Inheritance() as inheritance:
         conn = socket.create_connection(listening)

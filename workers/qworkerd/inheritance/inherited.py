@@ -89,11 +89,11 @@ class Inheritance:
     def look(self, dsn: str = "") -> list[Connection]:
         """Return the connections that have been opened since the beginning and are still open."""
         self._ports |= self._frameworks.ports() | dsn_ports(dsn)
-        opened = self._openings.by_descriptor()
+        opened = self._openings.by_inode()
         found = [
             connection
             for fd, inode in _sockets().items()
-            if inode not in self._before and (connection := _look(fd, inode, self._ports, opened.get(fd)))
+            if inode not in self._before and (connection := _look(fd, inode, self._ports, opened.get(inode)))
         ]
         self._fatal = frozenset(connection.inode for connection in found if connection.fatal)
         # The threads of a pool may have connected by now, or may do so later.

@@ -1,5 +1,6 @@
 """Notes where in the application connections are opened while it is imported: file and line, for messages."""
 
+import os
 import sys
 import sysconfig
 import weakref
@@ -48,7 +49,7 @@ class Openings:
     """
 
     def __init__(self) -> None:
-        self._seen: list[tuple[weakref.ref[Any], Opening]] = []
+        self._seen: dict[int, tuple[weakref.ref[Any], Opening]] = {}
         self._pools: list[tuple[weakref.ref[Any], Opening]] = []
         self._undo: list[Callable[[], None]] = []
         self._active = False
@@ -76,17 +77,15 @@ class Openings:
         while self._undo:
             self._undo.pop()()
 
-    def by_descriptor(self) -> dict[int, Opening]:
-        """Return the openings of the connections that are still open, by file descriptor."""
+    def by_inode(self) -> dict[int, Opening]:
+        """Return the openings by the inodes of their sockets, of those that are closed by now as well.
+
+        What has connected may have handed its descriptor on: to TLS, to a transport of asyncio.
+        """
         pools = {id(pool): opening for ref, opening in self._pools if (pool := ref()) is not None}
-        found: dict[int, Opening] = {}
-        for ref, opening in self._seen:
-            connection = ref()
-            # A driver says in its own way that a connection is closed.
-            with suppress(Exception):
-                if connection is not None and (fd := connection.fileno()) >= 0:
-                    found[fd] = pools.get(id(getattr(connection, "_pool", None)), opening)
-        return found
+        return {
+            inode: pools.get(id(getattr(ref(), "_pool", None)), opening) for inode, (ref, opening) in self._seen.items()
+        }
 
     def open_pools(self) -> list[Opening]:
         """Return the openings of psycopg's pools that are open: their threads connect when they like."""
@@ -109,32 +108,36 @@ class Openings:
 
     def _noting_self(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(connection: Any, *args: Any, **kwargs: Any) -> Any:
-            result = original(connection, *args, **kwargs)
-            self._note(self._seen, connection)
-            return result
+            try:
+                return original(connection, *args, **kwargs)
+            finally:  # one that does not block has raised BlockingIOError
+                self._note_connection(connection)
 
         return call
 
     def _noting_result(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             connection = original(*args, **kwargs)
-            self._note(self._seen, connection)
+            self._note_connection(connection)
             return connection
 
         return call
 
     def _noting_pool(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(pool: Any, *args: Any, **kwargs: Any) -> None:
-            self._note(self._pools, pool)
+            if self._active:
+                self._pools.append((weakref.ref(pool), _opening(currentframe())))
             original(pool, *args, **kwargs)
 
         return call
 
-    def _note(self, notes: list[tuple[weakref.ref[Any], Opening]], thing: Any) -> None:
+    def _note_connection(self, connection: Any) -> None:
         if self._active:
-            # What cannot be referred to is found by its descriptor, if without its place.
-            with suppress(TypeError):
-                notes.append((weakref.ref(thing), _opening(currentframe())))
+            # A driver says in its own way that a connection is closed. What cannot be noted is found all the same, if
+            # without its place.
+            with suppress(Exception):
+                inode = os.fstat(connection.fileno()).st_ino
+                self._seen[inode] = weakref.ref(connection), _opening(currentframe())
 
     def _watch_psycopg2(self, module: ModuleType) -> None:
         if hasattr(module, "_connect"):
