@@ -1,9 +1,12 @@
 """What a handler spoils in its process harms neither node nor neighbours, and does not go on for ever."""
 
+import pytest
+
 from qworker import JobState
 from tests.lifecycle import hazards
 from tests.lifecycle.application import quick
 from tests.lifecycle.cluster import Cluster, reached
+from tests.lifecycle.hazards import DAMAGES
 from tests.lifecycle.node import Node
 from tests.waiting import until
 
@@ -23,6 +26,18 @@ def test_a_handler_that_stalls_its_worker_each_time_fails(cluster: Cluster) -> N
     assert (job.state, job.node_losses, job.crashes) == (JobState.FAILED, 1, 0), node.tail()
     assert job.errors[-1]["cause"] == "stalled"
     assert quick.enqueue().wait(10) is None
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_worker_that_damages_its_slot_and_dies_takes_nothing_with_it(cluster: Cluster, what: str) -> None:
+    node = cluster.start("--processes", "2", **APP).await_ready()
+    job = hazards.damages_slot.enqueue(what)
+    node.await_event("child.died")
+    assert reached(quick.enqueue()).state is JobState.COMPLETED
+    done = reached(job)
+    assert done.state is JobState.COMPLETED, node.tail()
+    assert done.crashes + done.node_losses == 1
+    assert node.stop() == 0
 
 
 def test_a_worker_whose_output_is_broken_ends_all_the_same(cluster: Cluster) -> None:

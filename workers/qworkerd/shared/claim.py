@@ -32,6 +32,11 @@ class Status(enum.IntEnum):
     SUCCEEDED = 2
     DONE = 3
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Status":  # noqa: ARG003 - it is what Enum calls
+        """Read what is none of these as "over, and nobody knows how": the writer's memory is damaged."""
+        return cls.DONE
+
 
 def draw_token() -> int:
     """Draw a token: 63 random bits, never 0."""
@@ -79,6 +84,11 @@ class Claim:
     def token(self) -> int:
         """The fence of this claim; 0 when it is free."""
         return self._head[0]
+
+    @property
+    def _count(self) -> int:
+        # What kills a worker may have written into this memory before.
+        return min(max(self._head[1], 0), BATCH)
 
     def open(self, token: int) -> None:
         """Stand the token in memory; call it before the claim is sent."""
@@ -132,17 +142,17 @@ class Claim:
 
     def mark(self, jobs: Collection[int], status: Status) -> None:
         """Note how far some of its jobs are."""
-        for place, job in enumerate(self.ids[: self._head[1]]):
+        for place, job in enumerate(self.ids[: self._count]):
             if job in jobs:
                 self.statuses[place] = status
 
     def entries(self) -> list[Entry]:
         """Return the jobs; empty while the answer to the claim is out."""
         return [
-            Entry(self.ids[i], self.tasks[i], self.attempts[i], Status(self.statuses[i])) for i in range(self._head[1])
+            Entry(self.ids[i], self.tasks[i], self.attempts[i], Status(self.statuses[i])) for i in range(self._count)
         ]
 
     def current(self) -> Entry | None:
         """Return the job whose handler runs."""
-        found = bytes(self.statuses[: self._head[1]]).find(Status.RUNNING)
+        found = bytes(self.statuses[: self._count]).find(Status.RUNNING)
         return None if found < 0 else Entry(self.ids[found], self.tasks[found], self.attempts[found], Status.RUNNING)

@@ -49,6 +49,11 @@ class Phase(enum.IntEnum):
     SETTLING = 4
     CLOSING = 5
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Phase":  # noqa: ARG003 - it is what Enum calls
+        """Read what is none of these as the phase in which other code than ours writes to memory."""
+        return cls.RUNNING
+
 
 class IntField:
     """A 64-bit integer of a slot, read by name; the hot path indexes `Slot.words` itself."""

@@ -22,6 +22,8 @@ from qworkerd.supervisor.systemd import Notifier
 TICK = 0.5
 #: The same until the first worker is ready: somebody waits for the node to be up.
 BOOT_TICK = 0.05
+#: A dead worker that has counted more is not believed: what killed it may have written into its slot before.
+CREDIBLE = 1_000_000
 
 
 class Supervisor:
@@ -129,7 +131,7 @@ class Supervisor:
         self.node.budget.give_back(sum(entry.status is Status.UNSTARTED for entry in entries))
         # A job may have broken it, be it one that has ended since: those that wait have not deserved a pause.
         worked = any(entry.status is not Status.UNSTARTED for entry in entries)
-        self.header.words[Header.STALE] += slot.words[Slot.STALE]
+        self.header.words[Header.STALE] += min(max(slot.words[Slot.STALE], 0), CREDIBLE)
         facts = {
             "child": seat.name, "child_pid": death.pid, "cause": cause, "uptime": round(now - seat.since, 3),
             "jobs_done": slot.done, "maxrss_mib": death.maxrss, "cpu": death.cpu,
