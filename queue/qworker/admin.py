@@ -102,9 +102,9 @@ class Admin:
     def show(self, job_id: int, *, conn: Any = None) -> Job:
         """Return a job; raises JobNotFound."""
         joined = self._ambient.joined(conn)
-        for place in [joined, None] if joined is not None else [None]:  # a snapshot may be older than the job
-            if rows := self._query("show", {"id": job_id}, place):
-                return from_row(rows[0], self, conn=place)
+        for transaction in [joined, None] if joined is not None else [None]:  # a snapshot may be older than the job
+            if rows := self._query("show", {"id": job_id}, transaction):
+                return from_row(rows[0], self, conn=transaction)
         raise _not_found(job_id)
 
     def find(

@@ -26,7 +26,7 @@ SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text, d.oid::pg_catalog
  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 """
 
-_Place = tuple[str, bytes, bytes, bytes]
+_Target = tuple[str, bytes, bytes, bytes]
 
 
 class Ambient:
@@ -35,7 +35,7 @@ class Ambient:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         #: By where the application's database and the caller's are: whether they are one, and until when that counts.
-        self._same: dict[_Place, tuple[bool, float]] = {}
+        self._same: dict[_Target, tuple[bool, float]] = {}
 
     def caller(self, conn: Any = UNSET) -> Connection | None:
         """Return the connection that carries the caller's transaction, None if there is none.
@@ -84,8 +84,8 @@ class Ambient:
 
     def _is_ours(self, conn: Connection, alias: str) -> bool:
         dsn, pgconn = resolve_dsn(self._pool.dsn), conn.pgconn
-        place = (dsn, pgconn.host, pgconn.port, pgconn.db)
-        same, until = self._same.get(place, (False, 0.0))
+        target = (dsn, pgconn.host, pgconn.port, pgconn.db)
+        same, until = self._same.get(target, (False, 0.0))
         if same or monotonic() < until:
             return same
         if pgconn.transaction_status == TransactionStatus.INERROR:
@@ -94,14 +94,14 @@ class Ambient:
         name = wanted.get("dbname")
         if name is not None and name != conn.info.dbname:
             same = False  # another name never is the same database
-        elif _leads_to(wanted, conn) or (not dsn and not os.environ.keys() & {"PGHOST", "PGSERVICE", "PGDATABASE"}):
+        elif _has_address(wanted, conn) or (not dsn and not os.environ.keys() & {"PGHOST", "PGSERVICE", "PGDATABASE"}):
             same = True
         else:
             with self._pool.connection() as own:
                 same = _identity(own) == _identity(conn)
             if not same:
                 self._warn(conn, alias)
-        self._same[place] = same, monotonic() + RECHECK
+        self._same[target] = same, monotonic() + RECHECK
         return same
 
     def _warn(self, conn: Connection, alias: str) -> None:
@@ -122,7 +122,7 @@ def _callers_level() -> int:
     return level
 
 
-def _leads_to(wanted: dict[str, Any], conn: Connection) -> bool:
+def _has_address(wanted: dict[str, Any], conn: Connection) -> bool:
     """Tell whether a DSN, read by libpq, says in so many words where a connection leads."""
     info = conn.info
     host, port = wanted.get("hostaddr") or wanted.get("host"), wanted.get("port") or "5432"

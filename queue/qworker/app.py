@@ -203,7 +203,7 @@ class App:
         task: Task[..., Any] = Task(call, self._enqueuer, defaults, **own)
         known, declared = self.tasks.get(task.name), Declared(call)
         if known is not None:
-            if not declared.again(self._declared[task.name]):
+            if not declared.redeclares(self._declared[task.name]):
                 raise ConfigurationError(
                     f"two tasks are named {task.name!r}: {known.location} and {task.location}; give one of them a name="
                 )

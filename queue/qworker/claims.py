@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
 
-from qworker.db.arrays import of_numbers, of_texts
-from qworker.db.encoding import storable
+from qworker.db.arrays import integer_array, text_array
+from qworker.db.encoding import escape_unstorable
 from qworker.db.prepared import PreparedStatement
 from qworker.db.statements import DEFAULT_SCHEMA, load
 
@@ -37,9 +37,9 @@ class ClaimedJob(NamedTuple):
 
 
 @cache
-def _pairs(queues: tuple[str, ...], priorities: tuple[int, ...]) -> tuple[str, str]:
+def _lane_arrays(queues: tuple[str, ...], priorities: tuple[int, ...]) -> tuple[str, str]:
     """Write as array literals what a node serves: it is the same in all of its claims."""
-    return of_texts(queues), of_numbers(priorities)
+    return text_array(queues), integer_array(priorities)
 
 
 class Claims:
@@ -71,13 +71,13 @@ class Claims:
 
         Returns rows in the order of ClaimedJob, not sorted.
         """
-        named, urgent = _pairs(tuple(queues), tuple(priorities))
+        queue_array, priority_array = _lane_arrays(tuple(queues), tuple(priorities))
         parameters = {
             "node": node,
             "token": token,
-            "queues": named,
-            "priorities": urgent,
-            "cursors": of_numbers(cursors),
+            "queues": queue_array,
+            "priorities": priority_array,
+            "cursors": integer_array(cursors),
             "limit": limit,
         }
         return self._claim.fetch(database, parameters)
@@ -94,8 +94,8 @@ class Claims:
     ) -> int | None:
         """Take the next job without reading it; return its id."""
         parameters = {
-            "node": node, "token": token, "queues": of_texts(queues), "priorities": of_numbers(priorities),
-            "cursors": of_numbers(cursors),
+            "node": node, "token": token, "queues": text_array(queues), "priorities": integer_array(priorities),
+            "cursors": integer_array(cursors),
         }  # fmt: skip
         return next(iter(self._ids(database, "claim_one", parameters)), None)
 
@@ -111,8 +111,8 @@ class Claims:
         durations and results are JSON objects keyed by id; jobs that are not in them ran for less than a millisecond
         and returned None.
         """
-        stored = storable(database, results)
-        parameters = {"ids": of_numbers(ids), "token": token, "durations": durations, "results": stored}
+        stored = escape_unstorable(database, results)
+        parameters = {"ids": integer_array(ids), "token": token, "durations": durations, "results": stored}
         return [row[0] for row in self._acknowledge.fetch(database, parameters)]
 
     def complete(self, database: Database, token: int, job: int, *, duration: float, result: str | None) -> bool:
@@ -124,8 +124,8 @@ class Claims:
         if cursor.execute(self._sql["lock_claimed"], {"id": job, "token": token}).fetchone() is None:
             return False
         durations, results = f'{{"{job}":{duration}}}', "{}" if result is None else f'{{"{job}":{result}}}'
-        stored = storable(database, results)
-        parameters = {"ids": of_numbers([job]), "token": token, "durations": durations, "results": stored}
+        stored = escape_unstorable(database, results)
+        parameters = {"ids": integer_array([job]), "token": token, "durations": durations, "results": stored}
         return cursor.execute(self._sql["acknowledge"], parameters).fetchone() is not None
 
     def end_session(self, database: Database, pid: int, role: str) -> None:
@@ -134,12 +134,12 @@ class Claims:
 
     def release(self, database: Database, token: int, ids: Iterable[int]) -> list[int]:
         """Hand jobs back unstarted: uncounted, in their old place."""
-        return self._ids(database, "release", {"ids": of_numbers(ids), "token": token})
+        return self._ids(database, "release", {"ids": integer_array(ids), "token": token})
 
     def retry(self, database: Database, token: int, job: int, *, delay: float, error: str) -> list[int]:
         """Schedule the next attempt."""
         return self._ids(
-            database, "retry", {"id": job, "token": token, "delay": delay, "error": storable(database, error)}
+            database, "retry", {"id": job, "token": token, "delay": delay, "error": escape_unstorable(database, error)}
         )
 
     def snooze(
@@ -150,7 +150,7 @@ class Claims:
 
     def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
         """Fail a job for good, counting so many more crashes, and enqueue its failure hook."""
-        error = storable(database, error)
+        error = escape_unstorable(database, error)
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}
         return self._ids(database, "fail", parameters)
 
@@ -162,21 +162,23 @@ class Claims:
         self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float
     ) -> list[int]:
         """End a job as "cancelled" or "discarded"."""
-        error = None if error is None else storable(database, error)
+        error = None if error is None else escape_unstorable(database, error)
         parameters = {"id": job, "token": token, "state": state, "error": error, "duration": duration}
         return self._ids(database, "end", parameters)
 
     def progress(self, database: Database, token: int, job: int, progress: str) -> list[int]:
         """Write how far a running job is."""
-        return self._ids(database, "progress", {"id": job, "token": token, "progress": storable(database, progress)})
+        return self._ids(
+            database, "progress", {"id": job, "token": token, "progress": escape_unstorable(database, progress)}
+        )
 
     def still_claimed(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that still carry the token."""
-        return set(self._ids(database, "still_claimed", {"ids": of_numbers(ids), "token": token}))
+        return set(self._ids(database, "still_claimed", {"ids": integer_array(ids), "token": token}))
 
     def already_archived(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that have ended under the token."""
-        return set(self._ids(database, "already_archived", {"ids": of_numbers(ids), "token": token}))
+        return set(self._ids(database, "already_archived", {"ids": integer_array(ids), "token": token}))
 
     def _ids(self, database: Database, name: str, parameters: Mapping[str, Any]) -> list[int]:
         return [row[0] for row in database.execute(self._sql[name], parameters)]

@@ -5,9 +5,9 @@ import re
 from typing import Any, Final
 
 #: Lists and objects inside each other; a reader's recursion has to come out again. Above what enqueueing allows.
-DEEPEST: Final = 250
+MAX_DEPTH: Final = 250
 #: How much of what cannot be read is kept (characters).
-SHOWN: Final = 1_000
+MAX_SHOWN: Final = 1_000
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|[\]}]')
 
@@ -16,7 +16,7 @@ class Unreadable(dict[str, str]):
     """Stands in a job where JSON should be that Python cannot read, or not as what it should be."""
 
     def __init__(self, reason: str, text: str) -> None:
-        super().__init__(unreadable=reason, text=text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+        super().__init__(unreadable=reason, text=text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")
 
 
 def decode(text: str | None) -> Any:
@@ -28,7 +28,7 @@ def decode(text: str | None) -> Any:
     if text is None:
         return None
     if _too_deep(text):
-        return Unreadable(f"nested more than {DEEPEST} levels deep", text)
+        return Unreadable(f"nested more than {MAX_DEPTH} levels deep", text)
     try:
         return json.loads(text)
     except ValueError:
@@ -60,13 +60,13 @@ def _digits(text: str) -> int | str:
 
 
 def _too_deep(text: str) -> bool:
-    if text.count("[") + text.count("{") <= DEEPEST:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
     depth = 0
     for token in _TOKEN.finditer(text):
         if token[1]:
             depth += 1
-            if depth > DEEPEST:
+            if depth > MAX_DEPTH:
                 return True
         elif token[0][0] != '"':
             depth -= 1

@@ -21,7 +21,7 @@ from qworker.db.prepared import PreparedStatement
 from qworker.db.statements import load
 from qworker.errors import QworkerError
 from qworker.functions import Functions
-from qworker.job import Job, JobState, fresh, to_datetime
+from qworker.job import Job, JobState, new_job, to_datetime
 from qworker.options import UNSET
 from qworker.payload import Parameters, encode
 from qworker.payload import Row as Arguments
@@ -60,40 +60,40 @@ class Enqueuer:
         caller = self._ambient.caller(conn)
         with self._pool.connection(caller) as database:
             if self._functions.needed(database):
-                return self._granted(database, spec, args, text, caller)
+                return self._enqueue_by_function(database, spec, args, text, caller)
             job_id, state, enqueued_at, run_at = (
                 caller is None and self._enqueue_prepared(database, spec, text)
             ) or self._enqueue_any(database, spec, args, text)
             if state is None:
                 return self._admin.holder(database, job_id, spec)
-            return self._made(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
+            return self._new_job(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
 
-    def _granted(
-        self, database: Connection, order: JobSpec, args: Mapping[str, Any], text: str, caller: Connection | None
+    def _enqueue_by_function(
+        self, database: Connection, spec: JobSpec, args: Mapping[str, Any], text: str, caller: Connection | None
     ) -> Job:
         """Make a job through the schema's function, whose caller may see nothing of the holder of a key but its id."""
-        key = fingerprint(args) if order.unique is True else order.unique or None
-        job_id, state, enqueued_at, run_at, held = self._functions.one(database, order, json_in(database, text), key)
+        key = fingerprint(args) if spec.unique is True else spec.unique or None
+        job_id, state, enqueued_at, run_at, held = self._functions.one(database, spec, json_in(database, text), key)
         if held:
             return Job(
-                id=job_id, state=JobState(state), queue=order.queue, priority=order.priority, task=order.task, args={},
+                id=job_id, state=JobState(state), queue=spec.queue, priority=spec.priority, task=spec.task, args={},
                 duplicate=True, _actions=self._admin,
             )  # fmt: skip
-        return self._made(order, args, text, (job_id, state, enqueued_at, run_at), caller)
+        return self._new_job(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
 
-    def _made(self, order: JobSpec, args: Mapping[str, Any], text: str, row: Row, caller: Connection | None) -> Job:
+    def _new_job(self, spec: JobSpec, args: Mapping[str, Any], text: str, row: Row, caller: Connection | None) -> Job:
         job_id, state, enqueued_at, run_at = row
         pending = caller is not None and caller.pgconn.transaction_status != TransactionStatus.IDLE
-        return fresh(
+        return new_job(
             id=job_id,
             state=JobState(state or JobState.AVAILABLE),
-            queue=order.queue,
-            priority=order.priority,
-            task=order.task,
+            queue=spec.queue,
+            priority=spec.priority,
+            task=spec.task,
             args=dict(args) if _SCALARS.issuperset(map(type, args.values())) else json.loads(text),
             enqueued_at=to_datetime(enqueued_at),
             run_at=to_datetime(run_at),
-            tags=order.tags or (),
+            tags=spec.tags or (),
             _actions=self._admin,
             _conn=weakref.ref(caller) if pending and caller is not None else None,
         )

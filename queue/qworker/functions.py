@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg.rows import tuple_row
 
-from qworker.copy_lines import Lines
+from qworker.copy_lines import CopyLines
 from qworker.db.statements import DEFAULT_SCHEMA, load
 from qworker.payload import Parameters, Row
 from qworker.spec import JobSpec
@@ -16,7 +16,7 @@ from qworker.spec import JobSpec
 Connection = psycopg.Connection[Any]
 
 #: Jobs, and characters of their arguments, that one call takes at most.
-BATCH, SIZE = 500, 1 << 20
+MAX_JOBS, MAX_CHARACTERS = 500, 1 << 20
 
 #: Id, state, enqueued at and due at in seconds since 1970, whether another job holds the key.
 Stored = tuple[int, str, float | None, float | None, bool]
@@ -41,11 +41,11 @@ class Functions:
             role = conn.info.user, conn.info.host, conn.info.port, conn.info.dbname
             needed = self._roles.get(role)
             if needed is None:
-                needed = self._roles[role] = self._look(conn)
+                needed = self._roles[role] = self._query_needed(conn)
             self._needed[conn] = needed
         return needed
 
-    def _look(self, conn: Connection) -> bool:
+    def _query_needed(self, conn: Connection) -> bool:
         row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["needed"], prepare=False).fetchone()
         return row == (True,)
 
@@ -57,16 +57,16 @@ class Functions:
     def many(self, conn: Connection, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
         """Make a job of each row, all or none; return their ids."""
         ids: list[int] = []
-        source, lines = iter(rows), Lines(spec, parameters, 0.0)
+        source, lines = iter(rows), CopyLines(spec, parameters, 0.0)
         with conn.transaction():
-            while block := list(islice(source, BATCH)):
-                for texts in _parts(lines.text(line) for line in lines.of(block, len(ids))):
+            while block := list(islice(source, MAX_JOBS)):
+                for texts in _parts(lines.decode_args(line) for line in lines.encode(block, len(ids))):
                     ids += [row[0] for row in self._call(conn, spec, texts, None)]
         return ids
 
-    def _call(self, conn: Connection, order: JobSpec, texts: Sequence[str], key: str | None) -> list[Stored]:
+    def _call(self, conn: Connection, spec: JobSpec, texts: Sequence[str], key: str | None) -> list[Stored]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
-        return cursor.execute(self._sql["enqueue"], {**order.parameters, "args": list(texts), "key": key}).fetchall()
+        return cursor.execute(self._sql["enqueue"], {**spec.parameters, "args": list(texts), "key": key}).fetchall()
 
 
 def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -74,7 +74,7 @@ def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
     part: list[str] = []
     size = 0
     for text in list(texts):
-        if part and size + len(text) > SIZE:
+        if part and size + len(text) > MAX_CHARACTERS:
             yield part
             part, size = [], 0
         part.append(text)

@@ -26,7 +26,7 @@ class Declared:
         self.code = None if frame is None else weakref.ref(frame.f_code)
         self.module = None if frame is None else _module_name(frame.f_globals.get("__name__"))
 
-    def again(self, earlier: "Declared") -> bool:
+    def redeclares(self, earlier: "Declared") -> bool:
         """Tell whether this is the earlier declaration again, be it edited meanwhile.
 
         One execution of a module may name only one callable, unless they are alike down to what they have enclosed: the
@@ -34,7 +34,7 @@ class Declared:
         """
         if self.call is earlier.call or _describe(self.call, exact=True) == _describe(earlier.call, exact=True):
             return True
-        if self.module != earlier.module or (self._is_execution_of(earlier) and not self._is_in_its_place()):
+        if self.module != earlier.module or (self._is_execution_of(earlier) and not self._is_bound_in_its_module()):
             return False
         return bool(_describe(self.call, exact=False) == _describe(earlier.call, exact=False))
 
@@ -43,7 +43,7 @@ class Declared:
         # In a thread nothing tells one execution from another.
         return code is None or (earlier.code is not None and earlier.code() is code)
 
-    def _is_in_its_place(self) -> bool:
+    def _is_bound_in_its_module(self) -> bool:
         """Tell whether its module has it under its name by now: another module makes tasks of what was reloaded."""
         module = getattr(self.call, "__module__", None)
         found: Any = sys.modules.get(str(module))
@@ -64,36 +64,36 @@ def _module_name(name: Any) -> Any:
     return main_module() if name == "__main__" else name
 
 
-def _describe(thing: Any, *, exact: bool, depth: int = _DEPTH) -> Any:  # noqa: PLR0911 - one for each kind
+def _describe(obj: Any, *, exact: bool, depth: int = _DEPTH) -> Any:  # noqa: PLR0911 - one for each kind
     """Return what two callables have in common that are the same in the source.
 
     exact: down to the code, and to the very objects that are enclosed. Otherwise functions of a module are known by
     their names, whatever they do by now.
     """
-    if isinstance(thing, _PLAIN):
-        return type(thing), thing
+    if isinstance(obj, _PLAIN):
+        return type(obj), obj
     if depth == 0:
-        return id(thing) if exact else type(thing).__qualname__
+        return id(obj) if exact else type(obj).__qualname__
 
     def inner(value: Any) -> Any:
         return _describe(value, exact=exact, depth=depth - 1)
 
-    if isinstance(thing, tuple | list):
-        return type(thing).__name__, [inner(value) for value in thing]
-    if isinstance(thing, partial):
-        return "partial", inner(thing.func), inner(thing.args), [(key, inner(thing.keywords[key])) for key in
-                                                                 sorted(thing.keywords)]  # fmt: skip
-    if isinstance(thing, staticmethod | classmethod):
-        return inner(thing.__func__)
-    code = code_of(thing)
+    if isinstance(obj, tuple | list):
+        return type(obj).__name__, [inner(value) for value in obj]
+    if isinstance(obj, partial):
+        return "partial", inner(obj.func), inner(obj.args), [(key, inner(obj.keywords[key])) for key in
+                                                                 sorted(obj.keywords)]  # fmt: skip
+    if isinstance(obj, staticmethod | classmethod):
+        return inner(obj.__func__)
+    code = code_of(obj)
     if code is not None:
-        return _function(thing, code, inner, exact=exact)
-    if isinstance(thing, type):
-        name = _module_name(thing.__module__), thing.__qualname__
-        if not exact and "<" not in thing.__qualname__:
+        return _function(obj, code, inner, exact=exact)
+    if isinstance(obj, type):
+        name = _module_name(obj.__module__), obj.__qualname__
+        if not exact and "<" not in obj.__qualname__:
             return name
-        return name, [(key, inner(value)) for key, value in sorted(vars(thing).items()) if code_of(value) is not None]
-    return id(thing) if exact else (_module_name(type(thing).__module__), type(thing).__qualname__)
+        return name, [(key, inner(value)) for key, value in sorted(vars(obj).items()) if code_of(value) is not None]
+    return id(obj) if exact else (_module_name(type(obj).__module__), type(obj).__qualname__)
 
 
 def _function(function: Any, code: CodeType, inner: Callable[[Any], Any], *, exact: bool) -> Any:

@@ -119,7 +119,7 @@ class Job:
         JobWasCancelled, JobNotFound, TimeoutError after `timeout` seconds (None waits for ever), and Refused where
         waiting could never end: inside a handler, and in the transaction that enqueues the job.
         """
-        return self._bound_actions.wait(self.id, timeout, self._made_on)
+        return self._bound_actions.wait(self.id, timeout, self._transaction)
 
     def refresh(self) -> "Job":
         """Look at the job again; raises JobNotFound when its history is over.
@@ -127,25 +127,25 @@ class Job:
         Like `cancel`, `retry` and `discard` it joins the transaction that made the job while this is open, or else a
         Django transaction that is running here: what it changes is committed or rolled back with it.
         """
-        return self._bound_actions.show(self.id, conn=self._made_on)
+        return self._bound_actions.show(self.id, conn=self._transaction)
 
     def cancel(self) -> bool:
         """Cancel the job: at once if it waits; a running one is interrupted within about a second.
 
         Returns False when it was over already.
         """
-        return self.id in self._bound_actions.cancel(self.id, conn=self._made_on)
+        return self.id in self._bound_actions.cancel(self.id, conn=self._transaction)
 
     def retry(self) -> bool:
         """Let the failed job run again, with all its attempts; returns False when it has not failed."""
-        return self.id in self._bound_actions.retry(self.id, conn=self._made_on)
+        return self.id in self._bound_actions.retry(self.id, conn=self._transaction)
 
     def discard(self) -> bool:
         """Put the failed job away; returns False when it has not failed."""
-        return self.id in self._bound_actions.discard(self.id, conn=self._made_on)
+        return self.id in self._bound_actions.discard(self.id, conn=self._transaction)
 
     @property
-    def _made_on(self) -> Any:
+    def _transaction(self) -> Any:
         return None if self._conn is None else self._conn()
 
     @property
@@ -162,31 +162,33 @@ _BEGIN, _LATEST_SECONDS = _FIRST.timestamp(), _LATEST.replace(microsecond=0).tim
 _COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_actions", "_conn"})
 
 
-def fresh(**named: Any) -> Job:
+def new_job(**values: Any) -> Job:
     """Make a job of these fields and the defaults of all others.
 
     At once, where a frozen dataclass assigns twenty fields one by one: enqueueing has nothing that takes longer.
     """
     job = Job.__new__(Job)
-    vars(job).update(named)
+    vars(job).update(values)
     return job
 
 
-def from_row(row: Sequence[Any], desk: JobActions | None = None, *, duplicate: bool = False, conn: Any = None) -> Job:
+def from_row(
+    row: Sequence[Any], actions: JobActions | None = None, *, duplicate: bool = False, conn: Any = None
+) -> Job:
     """Make a job of a row: columns in the order of the fields, moments as seconds since 1970, JSON as text.
 
     Whatever a row holds, it makes a job: a value that cannot be read costs its own field alone.
     """
-    named = dict(zip(_COLUMNS, row, strict=True))
+    values = dict(zip(_COLUMNS, row, strict=True))
     for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_requested_at"):
-        named[name] = to_datetime(named[name])
-    named["args"] = decode_object(named["args"])
-    named["result"] = decode(named["result"])
-    named["progress"] = named["progress"] and decode_object(named["progress"])
-    named["errors"] = decode_errors(named["errors"])
-    named["tags"] = tuple(map(str, named["tags"] or ()))
-    named["state"] = JobState(named["state"])
-    return Job(**named, duplicate=duplicate, _actions=desk, _conn=None if conn is None else weakref.ref(conn))
+        values[name] = to_datetime(values[name])
+    values["args"] = decode_object(values["args"])
+    values["result"] = decode(values["result"])
+    values["progress"] = values["progress"] and decode_object(values["progress"])
+    values["errors"] = decode_errors(values["errors"])
+    values["tags"] = tuple(map(str, values["tags"] or ()))
+    values["state"] = JobState(values["state"])
+    return Job(**values, duplicate=duplicate, _actions=actions, _conn=None if conn is None else weakref.ref(conn))
 
 
 def to_datetime(epoch: float | None) -> datetime | None:

@@ -111,14 +111,14 @@ def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
     found = status(conn, schema)
     code = shipped()[-1].number
     missing = [migration for migration in found if migration.applied_at is None]
-    place = f"schema {schema!r} in database {conn.info.dbname!r}"
+    target = f"schema {schema!r} in database {conn.info.dbname!r}"
     if len(missing) == len(found):
-        raise SchemaError(f"{place} does not exist: run `{command('migrate', schema)}`")
+        raise SchemaError(f"{target} does not exist: run `{command('migrate', schema)}`")
     if missing:
         names = ", ".join(map(str, missing))
-        raise SchemaError(f"{place} is older than this code, it lacks {names}: run `{command('migrate', schema)}`")
+        raise SchemaError(f"{target} is older than this code, it lacks {names}: run `{command('migrate', schema)}`")
     if too_new := [migration for migration in found if migration.needs_code > code]:
-        raise SchemaError(f"{place} is too new for this code (level {code}) since {too_new[0]}: update qworker")
+        raise SchemaError(f"{target} is too new for this code (level {code}) since {too_new[0]}: update qworker")
 
 
 def check_encoding(conn: psycopg.Connection[Any]) -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from qworker.db.arrays import of_numbers, of_texts
-from qworker.db.encoding import storable
+from qworker.db.arrays import integer_array, text_array
+from qworker.db.encoding import escape_unstorable
 from qworker.db.statements import DEFAULT_SCHEMA, load
 from qworker.spec import JobSpec
 
@@ -169,7 +169,7 @@ class Nodes:
         *,
         queues: Sequence[str],
         priorities: Sequence[int],
-        floors: Sequence[int],
+        watermarks: Sequence[int],
         scrub: tuple[int, int] = (0, 0),
         due_from: float = 0.0,
         since: float = 0.0,
@@ -182,18 +182,18 @@ class Nodes:
         scrub: also at the places beyond the first of these and up to the second.
         With a beat, prolong the lease as well, as `renew` does.
         """
-        said = heartbeat or Heartbeat(Jsonb({}))  # stands nowhere
+        renewal = heartbeat or Heartbeat(Jsonb({}))  # stands nowhere
         (row,) = self._rows(
-            database, "poll", node=node, queues=of_texts(queues), priorities=of_numbers(priorities),
-            floors=of_numbers(floors), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from, since=since,
-            doubts=with_writers, sweep=sweep, place=said.ctid, state=said.state, returned=said.released_seq,
+            database, "poll", node=node, queues=text_array(queues), priorities=integer_array(priorities),
+            floors=integer_array(watermarks), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from, since=since,
+            doubts=with_writers, sweep=sweep, place=renewal.ctid, state=renewal.state, returned=renewal.released_seq,
         )  # fmt: skip
-        place, beats, *rest = row
-        return PollResult(place, {int(key): (number, lease) for key, (number, lease) in beats.items()}, *rest)
+        ctid, heartbeats, *rest = row
+        return PollResult(ctid, {int(key): (number, lease) for key, (number, lease) in heartbeats.items()}, *rest)
 
     # Parts of a look, for when that fails as a whole
 
-    def beats(self, database: Database, node: int) -> dict[int, tuple[int, float]]:
+    def heartbeats(self, database: Database, node: int) -> dict[int, tuple[int, float]]:
         """Return the beats of the other nodes and their leases (seconds), by their id."""
         return {other: (beat, lease) for other, beat, lease in self._rows(database, "beats", node=node)}
 
@@ -201,7 +201,7 @@ class Nodes:
         """Return the jobs of this node that somebody wants cancelled."""
         return [row[0] for row in self._rows(database, "cancels", node=node)]
 
-    def strays(self, database: Database) -> list[int]:
+    def dead_nodes(self, database: Database) -> list[int]:
         """Return the nodes that running jobs name and that are gone."""
         return [row[0] for row in self._rows(database, "strays")]
 
@@ -217,7 +217,7 @@ class Nodes:
 
     def record_crash(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
         """Count a crash, and let the job run again after `delay` seconds."""
-        error = storable(database, error)
+        error = escape_unstorable(database, error)
         return bool(self._rows(database, "record_crash", id=job, token=token, delay=delay, error=error))
 
     def record_node_loss(
@@ -235,7 +235,7 @@ class Nodes:
 
     def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
         """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
-        return len(self._rows(database, "release_claim", node=node, token=token, spared=of_numbers(excluded)))
+        return len(self._rows(database, "release_claim", node=node, token=token, spared=integer_array(excluded)))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
         """Return (job, token, claimed at) of what the database says the node runs."""
@@ -247,9 +247,9 @@ class Nodes:
         """Make due jobs available; return their queues."""
         return [row[0] for row in self._rows(database, "promote", due_from=due_from, at=at)]
 
-    def delete_dead_node(self, database: Database, dead: int, beat: int) -> bool:
+    def delete_dead_node(self, database: Database, dead: int, heartbeat: int) -> bool:
         """Declare a node dead unless its beat has moved."""
-        return bool(self._rows(database, "delete_dead_node", dead=dead, beat=beat))
+        return bool(self._rows(database, "delete_dead_node", dead=dead, beat=heartbeat))
 
     def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> list[LostJob]:
         """Free up to 1,000 jobs of a dead node; return them. hooks as for `lose`."""
@@ -266,7 +266,7 @@ class Nodes:
         job: int | None = None,
         token: int | None = None,
     ) -> list[LostJob]:
-        error = storable(database, error)
+        error = escape_unstorable(database, error)
         rows = self._rows(
             database,
             "record_node_loss",
@@ -292,7 +292,7 @@ class Nodes:
     def tick(
         self,
         database: Database,
-        order: JobSpec,
+        spec: JobSpec,
         key: str | None,
         *,
         name: str,
@@ -307,7 +307,7 @@ class Nodes:
         same key: the tick can be had later.
         """
         schedule = {"name": name, "tick": tick, "expression": expression, "timezone": timezone}
-        rows = self._rows(database, "tick", **{**order.parameters, **schedule, "key": key, "at": at})
+        rows = self._rows(database, "tick", **{**spec.parameters, **schedule, "key": key, "at": at})
         return Tick(*rows[0][:2]) if rows else None
 
     def delete_unused_schedules(self, database: Database) -> int:

@@ -105,13 +105,13 @@ class Options:
 
     def merge(self, other: "Options") -> "Options":
         """Return these options with what the other says laid over them."""
-        said = {
+        given = {
             field.name: value for field in fields(other) if (value := getattr(other, field.name)) is not UNSET
         }  # fmt: skip
         # The later word on one matter replaces the earlier one, also of the other kind.
-        starts = {"delay": UNSET, "run_at": UNSET} if said.keys() & {"delay", "run_at"} else {}
+        starts = {"delay": UNSET, "run_at": UNSET} if given.keys() & {"delay", "run_at"} else {}
         period = {"unique_for": UNSET} if other.unique is False else {}
-        return replace(self, **(starts | period | said))
+        return replace(self, **(starts | period | given))
 
 
 def check_name(name: str, value: Any, longest: int = MAX_NAME) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 MASK = "***"
 #: What is masked and shown of one value (characters): a log line holds no more.
-LONGEST = 32_768
+MAX_LENGTH = 32_768
 #: How far the parts that a cut leaves are read beyond the cut, so that it leaves no half of a password.
 _MARGIN = 4_096
 
@@ -37,7 +37,7 @@ def redact(text: str) -> str:
     return _WORD.sub(_without_any_password, text) if urls else text
 
 
-def shorten(text: str, mask: Callable[[str], str] = redact, longest: int = LONGEST) -> str:
+def shorten(text: str, mask: Callable[[str], str] = redact, longest: int = MAX_LENGTH) -> str:
     """Mask a text; of one that is longer than `longest` only the beginning and the end are looked at, and returned."""
     if len(text) <= longest:
         return mask(text)

@@ -13,7 +13,7 @@ ErrorKind: TypeAlias = type[BaseException] | str
 #: A retry policy cannot ask for more runs than this.
 MAX_ATTEMPTS = 1_000_000
 #: Nor for a longer pause: ten years, in seconds.
-MAX_PAUSE = 315_576_000.0
+MAX_BACKOFF = 315_576_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Retry:
             raise TypeError(f"Retry: attempts is a number of runs (1 = never again), not {self.attempts!r}")
         if not 1 <= self.attempts <= MAX_ATTEMPTS:
             raise ValueError(f"Retry: attempts counts all runs and is 1 (never again) or more, not {self.attempts}")
-        self._check("backoff", 0, MAX_PAUSE, "seconds, 0 = at once")
+        self._check("backoff", 0, MAX_BACKOFF, "seconds, 0 = at once")
         self._check("factor", 1, 1000, "1 = always the same pause")
-        self._check("cap", 0, MAX_PAUSE, "seconds")
+        self._check("cap", 0, MAX_BACKOFF, "seconds")
         self._check("jitter", 0, 1, "a share: 0.1 = ten per cent")
         # Names survive JSON, and compare equal after it.
         object.__setattr__(self, "never_on", _names("never_on", self.never_on))

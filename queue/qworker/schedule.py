@@ -48,7 +48,7 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.misfire not in get_args(Misfire):
             allowed = ", ".join(map(repr, get_args(Misfire)))
-            raise ConfigurationError(f"{self._self}: misfire is one of {allowed}, not {self.misfire!r}")
+            raise ConfigurationError(f"{self._label}: misfire is one of {allowed}, not {self.misfire!r}")
         self._check_zone()
         self._check_expression()
 
@@ -110,7 +110,7 @@ class Schedule:
                 second_pass.append(second)
 
     @property
-    def _self(self) -> str:
+    def _label(self) -> str:
         return f"@app.cron({self.expression!r}, timezone={self.timezone!r}) of {self.task}"
 
     def _check_zone(self) -> None:
@@ -118,7 +118,7 @@ class Schedule:
             ZoneInfo(self.timezone)
         except (LookupError, ValueError, OSError, TypeError) as error:
             raise ConfigurationError(
-                f"{self._self}: there is no time zone {self.timezone!r} here; IANA names look like 'Europe/Berlin' "
+                f"{self._label}: there is no time zone {self.timezone!r} here; IANA names look like 'Europe/Berlin' "
                 "(a machine without them needs the package tzdata)"
             ) from error
 
@@ -126,14 +126,14 @@ class Schedule:
         expression: object = self.expression
         if not isinstance(expression, str):
             raise ConfigurationError(
-                f"{self._self}: an expression is a string of five or six fields, or @hourly and such"
+                f"{self._label}: an expression is a string of five or six fields, or @hourly and such"
             )
         try:
             croniter(normalize(expression), datetime.fromtimestamp(0, UTC)).get_next(float)
         except CroniterBadDateError:
-            raise ConfigurationError(f"{self._self}: no day is like that, it would never tick") from None
+            raise ConfigurationError(f"{self._label}: no day is like that, it would never tick") from None
         except (CroniterError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigurationError(f"{self._self}: {error}") from None
+            raise ConfigurationError(f"{self._label}: {error}") from None
 
 
 def _until_none(walls: croniter) -> Iterator[float]:

@@ -10,7 +10,7 @@ from qworker.db.statements import DEFAULT_SCHEMA, load
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class StaleSequence:
     """A sequence that will give out numbers a second time.
 
     It happens with a sequence that was restarted or restored apart from its table, and on a logical replica that became
@@ -28,15 +28,15 @@ class Behind:
         return f"the sequence {self.sequence} is at {self.at}, but {self.highest} is in use"
 
 
-def behind(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[Behind]:
+def stale_sequences(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[StaleSequence]:
     """Return the sequences of the schema that are behind."""
     rows = psycopg.Cursor(conn, row_factory=tuple_row).execute(load("admin", schema)["sequences"]).fetchall()
-    return [Behind(*row) for row in rows if row[1] < row[2]]
+    return [StaleSequence(*row) for row in rows if row[1] < row[2]]
 
 
-def repair(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[Behind]:
+def repair(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[StaleSequence]:
     """Move the sequences that are behind to the highest number in use; return those moved, as they were."""
-    found = behind(conn, schema)
+    found = stale_sequences(conn, schema)
     for sequence in found:
         parameters = {"sequence": f"{schema}.{sequence.sequence}", "number": sequence.highest}
         conn.execute(load("admin", schema)["advance"], parameters)

@@ -72,7 +72,7 @@ class Task(Generic[P, R]):
         self.enqueuing = enqueuing
         self._call = call
         if isinstance(call, type):
-            self._adopt(call)
+            self._use_class(call)
         self.parameters = Parameters(call, self.name)
         self._plain = ConfiguredTask(self, Options())
         update_wrapper(self, call, updated=())
@@ -124,7 +124,7 @@ class Task(Generic[P, R]):
         self.hook = hook
         return hook
 
-    def _adopt(self, kind: type) -> None:
+    def _use_class(self, kind: type) -> None:
         """Take a dataclass with a method `handle`: a job's arguments are the fields, the handler builds an instance."""
         handle = getattr(kind, "handle", None)
         if not callable(handle):

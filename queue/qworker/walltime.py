@@ -48,7 +48,7 @@ def repeated_from(instant: float, zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(wall, UTC)
 
 
-def _offset(moment: datetime) -> float:
-    offset = moment.utcoffset()
+def _offset(local: datetime) -> float:
+    offset = local.utcoffset()
     assert offset is not None  # noqa: S101 - ZoneInfo always knows
     return offset.total_seconds()

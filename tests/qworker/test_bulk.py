@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from qworker import App, InvalidOperation, PayloadTooLarge, Retry, Task
-from qworker.bulk import BLOCK
-from qworker.copy_lines import MESSAGE
+from qworker.bulk import MAX_BLOCK_ROWS
+from qworker.copy_lines import MAX_MESSAGE
 from qworker.payload import MAX_ARGS
 from tests.database import Database
 from tests.qworker.conftest import Query
@@ -57,7 +57,7 @@ def test_a_sleeping_node_is_woken_by_jobs_and_not_by_none(send: Task[..., None],
 
 
 def test_ids_are_those_of_the_rows_in_their_order(send: Task[..., None], query: Query) -> None:
-    rows = ((n,) for n in range(BLOCK + 5))
+    rows = ((n,) for n in range(MAX_BLOCK_ROWS + 5))
     ids = send.enqueue_many(rows, ids=True)
     assert ids == sorted(ids)
     assert query("SELECT id, (args ->> 'user_id')::int FROM qworker.job ORDER BY id") == [
@@ -234,26 +234,26 @@ def test_the_source_may_use_the_connection_that_the_jobs_are_written_on(
 
     def rows() -> Iterator[tuple[int]]:
         for _ in range(2):
-            for (n,) in conn.execute(f"SELECT generate_series(1, {BLOCK})".encode()):
+            for (n,) in conn.execute(f"SELECT generate_series(1, {MAX_BLOCK_ROWS})".encode()):
                 if n == 1:
                     send.using(conn).enqueue("nested")
                 yield (n,)
 
     many = send.using(conn).enqueue_many
-    assert (len(many(rows(), ids=True)) if ids else many(rows())) == 2 * BLOCK
+    assert (len(many(rows(), ids=True)) if ids else many(rows())) == 2 * MAX_BLOCK_ROWS
     assert query(COUNT) == [(0,)]
     conn.commit()
-    assert query(COUNT) == [(2 * BLOCK + 2,)]
+    assert query(COUNT) == [(2 * MAX_BLOCK_ROWS + 2,)]
 
 
 def test_a_server_side_cursor_may_be_the_source(send: Task[..., None], database: Database, query: Query) -> None:
     conn = database.connect(autocommit=False)
     with conn.cursor("page") as cursor:
         cursor.itersize = 700
-        cursor.execute(f"SELECT generate_series(1, {BLOCK + 5})".encode())
-        assert send.using(conn).enqueue_many(cursor) == BLOCK + 5
+        cursor.execute(f"SELECT generate_series(1, {MAX_BLOCK_ROWS + 5})".encode())
+        assert send.using(conn).enqueue_many(cursor) == MAX_BLOCK_ROWS + 5
     conn.commit()
-    assert query(COUNT) == [(BLOCK + 5,)]
+    assert query(COUNT) == [(MAX_BLOCK_ROWS + 5,)]
 
 
 def test_a_bad_row_ends_the_sources_own_savepoint_before_the_bulks(
@@ -302,7 +302,7 @@ def test_a_message_about_a_row_is_cut(send: Task[..., None], database: Database,
     conn = database.connect(autocommit=False)
     with pytest.raises(TypeError, match=r"^row 1: ") as caught:
         send.using(conn).enqueue_many([(1,), row])
-    assert len(str(caught.value)) < MESSAGE + 100
+    assert len(str(caught.value)) < MAX_MESSAGE + 100
     assert conn.execute("SELECT 1").fetchone() == (1,)
 
 

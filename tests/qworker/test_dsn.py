@@ -69,7 +69,7 @@ def test_what_is_wrong_is_said_with_what_to_do(name: str) -> None:
     except ConfigurationError as error:
         said = str(error)
     assert said
-    assert any(word in said for word in ("percent-encode", "single quotes", "take ", "begin with postgresql://"))
+    assert any(word in said for word in ("percent-encode", "single quotes", "remove ", "begin with postgresql://"))
 
 
 @pytest.mark.parametrize("name", WELL_FORMED)

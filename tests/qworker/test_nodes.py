@@ -43,7 +43,7 @@ def beat(claimer: Claimer, node: int, returned: int | None = None) -> Heartbeat:
 
 def see(claimer: Claimer, node: int, queue: str = "default", floor: int = 0, **options: Any) -> PollResult:
     return Nodes().poll(
-        claimer.conn, node, queues=[queue] * 10, priorities=list(range(10)), floors=[floor] * 10, **options
+        claimer.conn, node, queues=[queue] * 10, priorities=list(range(10)), watermarks=[floor] * 10, **options
     )
 
 

@@ -65,8 +65,9 @@ def renew(conn: Connection) -> int:
 
 def look(conn: Connection, *, sweep: bool = False) -> int:
     sight = nodes.poll(
-        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], floors=[GONE] * 20, scrub=(GONE // 2, GONE // 2 + SLICE_MIN),
-        due_from=recently(), since=recently(), with_writers=True, sweep=sweep, heartbeat=beat(conn),
+        conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], watermarks=[GONE] * 20,
+        scrub=(GONE // 2, GONE // 2 + SLICE_MIN), due_from=recently(), since=recently(), with_writers=True,
+        sweep=sweep, heartbeat=beat(conn),
     )  # fmt: skip
     return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.has_running, sight.expired])
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qworker.redaction import LONGEST, redact, shorten
+from qworker.redaction import MAX_LENGTH, redact, shorten
 
 SECRET = "s3cr3t"
 
@@ -83,12 +83,12 @@ def test_what_is_cut_leaves_no_half_of_a_password(at: int) -> None:
     for secret in (f"postgresql://u:{SECRET * 300}@h/db", f"password={SECRET * 300}", f"password='{SECRET * 300}'"):
         text = f"{'x ' * (at // 2)} {secret} {'y ' * 20_000}"
         found = shorten(text)
-        assert len(found) < LONGEST + 100
+        assert len(found) < MAX_LENGTH + 100
         assert SECRET[:4] not in found
 
 
 def test_a_short_text_is_left_as_it_is_and_a_long_one_keeps_its_end() -> None:
-    assert shorten("x" * LONGEST) == "x" * LONGEST
+    assert shorten("x" * MAX_LENGTH) == "x" * MAX_LENGTH
     found = shorten("begin" + "x" * 1_000_000 + "the end")
     assert found.startswith("begin")
     assert found.endswith("the end")

@@ -2,7 +2,7 @@
 
 from qworker.admin import Admin
 from qworker.db.pool import Pool
-from qworker.sequences import behind, repair
+from qworker.sequences import repair, stale_sequences
 from tests.database import Database
 from tests.qworker.claimer import TOKEN, Claimer
 
@@ -25,12 +25,12 @@ def test_a_job_whose_id_stands_in_the_history_already_ends_and_its_newest_run_is
 def test_sequences_that_are_behind_are_found_and_mended(database: Database) -> None:
     with Claimer(database) as claimer:
         claimer.insert(3)
-        assert behind(claimer.conn) == []
+        assert stale_sequences(claimer.conn) == []
         claimer.conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
         claimer.conn.execute("ALTER SEQUENCE qworker.job_seq RESTART")
-        assert {found.sequence for found in behind(claimer.conn)} == {"job_id_seq", "job_seq"}
+        assert {found.sequence for found in stale_sequences(claimer.conn)} == {"job_id_seq", "job_seq"}
         repair(claimer.conn)
-        assert behind(claimer.conn) == []
+        assert stale_sequences(claimer.conn) == []
         assert len(set(claimer.insert(3))) == 3
 
 

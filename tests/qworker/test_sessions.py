@@ -12,7 +12,7 @@ from qworker import App, SchemaError, Task
 from qworker.claims import Claims
 from qworker.db import pgbouncer
 from qworker.db.connection import connect, read_only
-from qworker.db.encoding import storable
+from qworker.db.encoding import escape_unstorable
 from qworker.migrations import check, encoding_warning, migrate
 from qworker.nodes import Nodes
 from tests.database import Database
@@ -212,5 +212,5 @@ def test_what_a_server_cannot_store_is_spelt_out_and_keeps_no_job_from_its_end(e
 @pytest.mark.parametrize("encoded", ["LATIN1"], indirect=True)
 def test_what_a_server_can_store_is_stored_as_it_is(encoded: str) -> None:
     with connect(encoded, "test") as conn:
-        assert storable(conn, '{"é": "\\u00e9 🎉"}') == '{"é": "é \\\\U0001f389"}'
-        assert storable(conn, '"1\\u0001é"') == '"1\\u0001é"'
+        assert escape_unstorable(conn, '{"é": "\\u00e9 🎉"}') == '{"é": "é \\\\U0001f389"}'
+        assert escape_unstorable(conn, '"1\\u0001é"') == '"1\\u0001é"'

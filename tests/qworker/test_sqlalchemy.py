@@ -87,7 +87,7 @@ def test_an_engine_is_no_transaction(send: Task[..., None], engine: Engine) -> N
 
 def test_another_driver_below_sqlalchemy_is_refused(send: Task[..., None]) -> None:
     engine = sqlalchemy.create_engine("sqlite://")
-    with engine.connect() as conn, pytest.raises(TypeError, match=r"works with sqlite3 here.*postgresql\+psycopg://"):
+    with engine.connect() as conn, pytest.raises(TypeError, match=r"uses sqlite3 here.*postgresql\+psycopg://"):
         send.using(conn).enqueue(1)
     engine.dispose()
 

@@ -11,7 +11,7 @@ import pytest
 
 from qworker import PermanentError, Retry, TransientError
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt
-from qworker.retry import MAX_PAUSE
+from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
 from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
 from qworkerd.worker.decide import MESSAGE, NAME, TRACEBACK, decide, describe
@@ -77,8 +77,8 @@ def test_the_policy_names_errors_that_end_a_job(error: BaseException, retry: dic
         (inf, 10.0),
         (nan, 10.0),
         ("5", 10.0),
-        (1e300, MAX_PAUSE),
-        (10**400, MAX_PAUSE),
+        (1e300, MAX_BACKOFF),
+        (10**400, MAX_BACKOFF),
     ],
 )
 def test_a_handler_may_ask_for_a_pause_and_nonsense_is_passed_over(asked: Any, delay: float) -> None:
@@ -97,7 +97,7 @@ def test_a_handler_may_raise_an_error_of_its_own_kind() -> None:
 
 def test_a_snooze_is_no_failure() -> None:
     assert judged(Snooze(3.0), attempt=99) == Snoozed(3.0)
-    assert judged(Snooze(1e300)) == Snoozed(MAX_PAUSE)
+    assert judged(Snooze(1e300)) == Snoozed(MAX_BACKOFF)
     assert judged(BaseExceptionGroup("tasks", [BaseExceptionGroup("inner", [Snooze(3.0)])])) == Snoozed(3.0)
     assert isinstance(judged(BaseExceptionGroup("tasks", [Snooze(3.0), ValueError()])), Retried)
 

@@ -89,7 +89,7 @@ class Side:
             yield "begun"
             place = nodes.find_ctid(self.conn, self.number) or NO_CTID
             sight = nodes.poll(
-                self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, floors=floors,
+                self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, watermarks=floors,
                 scrub=scrub, with_writers=doubts, heartbeat=Heartbeat(Jsonb({}), returned, place),
             )  # fmt: skip
             yield "executed"

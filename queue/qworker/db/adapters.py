@@ -1,6 +1,6 @@
-"""Finds the psycopg connection below whatever the caller works with, so that a job joins the caller's transaction.
+"""Finds the psycopg connection below the caller's SQLAlchemy or Django object: a job joins the caller's transaction.
 
-SQLAlchemy and Django are recognised by their shape and never imported from here.
+SQLAlchemy and Django are recognized by the modules of their classes. This module never imports them.
 """
 
 import json
@@ -20,7 +20,7 @@ _WANTED = "a psycopg Connection, a SQLAlchemy Session or Connection, or the alia
 def unwrap(conn: Any) -> Connection:
     """Return the psycopg connection that carries the caller's transaction.
 
-    Raises TypeError for what has none, saying what to pass instead.
+    Raises TypeError for any other object. The message says what to pass instead.
     """
     if isinstance(conn, psycopg.Connection):
         return conn
@@ -33,17 +33,17 @@ def unwrap(conn: Any) -> Connection:
         return below_django(conn)
     if isinstance(conn, psycopg.AsyncConnection) or "asyncpg" in origins:
         raise TypeError(
-            f"using() takes {_WANTED}, not the asynchronous {_kind(conn)}; enqueue from a thread, on a connection "
-            "of its own (asyncio.to_thread(task.enqueue, ...)), or call the SQL function enqueue"
+            f"using() takes {_WANTED}, not the asynchronous {_type_name(conn)}; enqueue from a thread, on a connection "
+            "used by that thread only (asyncio.to_thread(task.enqueue, ...)), or call the SQL function enqueue"
         )
     if "psycopg2" in origins or "psycopg2cffi" in origins:
         raise TypeError(
-            f"using() takes {_WANTED}, not psycopg2's {_kind(conn)}; move to psycopg 3, or call the SQL function: "
+            f"using() takes {_WANTED}, not psycopg2's {_type_name(conn)}; move to psycopg 3, or call the SQL function: "
             "SELECT qworker.enqueue('task', '{\"key\": 1}')"
         )
     if isinstance(conn, int | float):
         raise TypeError(f"using() takes {_WANTED}, not {conn!r}")
-    raise TypeError(f"using() takes {_WANTED}, not {_kind(conn)}")
+    raise TypeError(f"using() takes {_WANTED}, not {_type_name(conn)}")
 
 
 def _django(alias: str) -> Connection:
@@ -57,11 +57,11 @@ def _django(alias: str) -> Connection:
 
 
 def below_django(wrapper: Any) -> Connection:
-    """Return the psycopg connection of a Django database; raises what Django raises where its block is broken."""
+    """Return the psycopg connection of a Django database; raises Django's error if its atomic block is broken."""
     if wrapper.vendor != "postgresql":
         raise TypeError(f"using({wrapper.alias!r}): this Django database is {wrapper.vendor}; jobs need PostgreSQL")
     wrapper.ensure_connection()
-    # In a block that is going to roll back Django refuses further statements, and says why.
+    # Django refuses further statements in a block that has to roll back, and explains why.
     wrapper.validate_no_broken_transaction()
     return _driver(wrapper.connection, "Django")
 
@@ -69,15 +69,17 @@ def below_django(wrapper: Any) -> Connection:
 def _sqlalchemy(conn: Any) -> Connection:
     if hasattr(conn, "run_sync"):
         raise TypeError(
-            f"using() takes {_WANTED}, not SQLAlchemy's asynchronous {_kind(conn)}; enqueue from a thread, on a "
-            "connection of its own: asyncio.to_thread(task.enqueue, ...)"
+            f"using() takes {_WANTED}, not SQLAlchemy's asynchronous {_type_name(conn)}; enqueue from a thread, on a "
+            "connection used by that thread only: asyncio.to_thread(task.enqueue, ...)"
         )
     if hasattr(conn, "get_bind"):
         conn = conn.connection()  # a Session; begins its transaction
     if not hasattr(conn, "in_transaction"):
-        raise TypeError(f"using() takes {_WANTED}, not SQLAlchemy's {_kind(conn)}; pass engine.connect() or a Session")
+        raise TypeError(
+            f"using() takes {_WANTED}, not SQLAlchemy's {_type_name(conn)}; pass engine.connect() or a Session"
+        )
     if not conn.in_transaction():
-        # As its own execute() does: or SQLAlchemy would not know of the transaction, and never commit it.
+        # SQLAlchemy's own execute() does the same. Otherwise it would not know of the transaction and never commit it.
         conn.begin()
     return _driver(conn.connection.driver_connection, "SQLAlchemy")
 
@@ -91,26 +93,26 @@ def _driver(conn: Any, layer: str) -> Connection:
         else "install psycopg and write the URL as postgresql+psycopg://..."
     )
     raise TypeError(
-        f"{layer} works with {type(conn).__module__.partition('.')[0]} here, and jobs join transactions of psycopg 3 "
-        f"alone: {remedy}, or pass conn=None to enqueue on a connection of its own, committed at once"
+        f"{layer} uses {type(conn).__module__.partition('.')[0]} here, but jobs join transactions of psycopg 3 only: "
+        f"{remedy}, or pass conn=None to enqueue on a separate connection, committed at once"
     )
 
 
 def json_in(conn: Connection, text: str) -> str:
-    """Return a JSON text in characters that the caller's client_encoding has: JSON can spell out all others."""
+    """Return JSON text that the caller's client_encoding can carry; other characters become JSON escapes."""
     if text.isascii() or conn.info.encoding == "utf-8":
         return text
     return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def refuse_bytes(conn: Connection) -> None:
-    """Raise TypeError for a connection in SQL_ASCII, on which texts come back as bytes."""
+    """Raise TypeError if client_encoding is SQL_ASCII, because psycopg then returns strings as bytes."""
     if conn.pgconn.parameter_status(b"client_encoding") == b"SQL_ASCII":
         raise TypeError(
-            "the connection's client_encoding is SQL_ASCII, in which texts come back as bytes: "
-            "SET client_encoding TO 'UTF8' there, or pass conn=None to enqueue on a connection of its own"
+            "the connection's client_encoding is SQL_ASCII, with which psycopg returns strings as bytes: "
+            "SET client_encoding TO 'UTF8' there, or pass conn=None to enqueue on a separate connection"
         )
 
 
-def _kind(conn: Any) -> str:
+def _type_name(conn: Any) -> str:
     return f"{type(conn).__module__}.{type(conn).__qualname__}"

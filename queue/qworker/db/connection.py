@@ -1,4 +1,4 @@
-"""Where the database is, and how the framework's own connections to it are set up."""
+"""Resolves the DSN and opens the connections on which qworker runs its own statements."""
 
 import os
 import re
@@ -16,8 +16,8 @@ from qworker.db.dsn import parse
 from qworker.db.statements import PINNED
 
 _DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
-#: What makes a broken network an error within seconds instead of a hang of minutes (seconds, except milliseconds where
-#: libpq wants them). A setting in the DSN wins.
+#: With these settings a broken network raises an error within seconds instead of hanging for minutes. tcp_user_timeout
+#: is in milliseconds, all others are in seconds. A setting in the DSN takes precedence.
 _TRANSPORT: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -26,12 +26,12 @@ _TRANSPORT: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
-# What the statements are written for: they skip rows that others have locked, and see what others have committed.
+# The statements rely on this level: they skip rows locked by other sessions and see what other sessions have committed.
 _ISOLATION = "read committed"
 
-# Sequential and bitmap scans are off: a statement planned while the queue was empty must still walk the index after
-# 400,000 jobs have come. One generic plan serves for ever, whatever the statistics said.
-# From "timezone" on: how values are read and written as text, whatever is set for the role or the database.
+# Sequential and bitmap scans are off because a statement is planned once, perhaps while the queue is empty. The same
+# generic plan must still use the index when the table holds 400,000 jobs.
+# The settings from "timezone" on fix the text format of values. They override those of the role and the database.
 _SETTINGS = {
     "search_path": PINNED,
     "enable_seqscan": "off",
@@ -50,12 +50,12 @@ _SETTINGS = {
     "client_connection_check_interval": "2s",
 }
 
-# What a statement may wait for in a pgbouncer before a server has seen it (seconds): PgBouncer's query_wait_timeout.
-_QUEUED = 120.0
+# Seconds that a statement may wait in PgBouncer for a server connection: the default of query_wait_timeout.
+_PGBOUNCER_QUERY_WAIT = 120.0
 
-# Commits are as durable as the server makes them, and never less than flushed: a token that came back after a crash
-# would let a stale write pass. The session is left as it is where a pgbouncer stands between, as it is somebody else's.
-# The search_path is not ours yet here: every name that it could lead elsewhere is qualified.
+# synchronous_commit is never off: if a server crash undid the commit that replaced a token, a write with the old token
+# would be accepted. Behind PgBouncer (the backend's pid differs) the session is shared with other clients and is left
+# unchanged. The search_path is not set yet when this statement runs, so every name is qualified.
 _SESSION: LiteralString = """
 SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.<>) %(pid)s::pg_catalog.int4 AS pooled,
        pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' AS hasty,
@@ -76,8 +76,8 @@ SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_r
 def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:
     """Return the connection string: given > $QWORKER_DSN > $DATABASE_URL > "" (libpq's own PG* variables).
 
-    A callable is asked at each connect, so that rotated credentials are seen. "postgresql+psycopg://", as SQLAlchemy
-    writes it, is understood.
+    A callable is called at each connect, so that rotated credentials take effect. SQLAlchemy's form
+    "postgresql+psycopg://" is accepted.
     """
     given = dsn() if callable(dsn) else dsn
     text = given or os.environ.get("QWORKER_DSN") or os.environ.get("DATABASE_URL") or ""
@@ -85,20 +85,20 @@ def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:
 
 
 def conninfo(dsn: str, role: str) -> str:
-    """Complete a connection string with what every connection of ours carries.
+    """Return a connection string with the parameters that all of qworker's connections use.
 
-    Raises ConfigurationError when libpq cannot read it; the message holds no part of it.
+    Raises ConfigurationError if libpq cannot parse the DSN. The message contains no part of it.
     """
     given = parse(dsn)
-    # Texts are read as UTF-8, whatever the DSN or $PGCLIENTENCODING says; the server converts.
+    # Strings are read as UTF-8. This overrides the DSN and $PGCLIENTENCODING; the server converts.
     ours = {"client_encoding": "UTF8", "application_name": session_name(given, role)}
     return make_conninfo("", **{**_TRANSPORT, **given, **ours})
 
 
 def session_name(given: Mapping[str, Any], role: str) -> str:
-    """Return an application_name that ends in the role: by its end the sessions of a dead process are found.
+    """Return an application_name that ends in the role. Recovery finds the sessions of a dead process by this suffix.
 
-    A name of the DSN's own stands before it; the server keeps 63 bytes in all.
+    The application_name of the DSN comes first, shortened because the server keeps 63 bytes.
     """
     name = str(given.get("application_name") or "qworker")
     return f"{name[: max(0, 62 - len(role))]} {role}"
@@ -107,10 +107,10 @@ def session_name(given: Mapping[str, Any], role: str) -> str:
 def connect(
     dsn: str, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection for the framework's own statements: autocommit, and planned for queues.
+    """Open a connection for qworker's own statements: in autocommit mode and with planner settings for queues.
 
-    Timeouts are in seconds, 0 for none; when no answer comes for half as long again as a statement may take, the
-    connection is closed. Raises psycopg.OperationalError when the server cannot be reached.
+    Timeouts are in seconds; 0 disables them. If the server does not answer within 1.5 times the statement timeout, the
+    connection is closed. Raises psycopg.OperationalError if the server cannot be reached.
     """
     settings = _SETTINGS | {
         "statement_timeout": f"{int(statement_timeout * 1000)}ms",
@@ -118,19 +118,19 @@ def connect(
     }
     connection = DeadlineConnection.connect(conninfo(dsn, role), autocommit=True)
     connection.answer_timeout = 1.5 * statement_timeout or inf
-    # Planned once, used until the connection ends: five trial runs would each plan anew.
+    # Prepare at the first execution; by default psycopg would plan the first five executions separately.
     connection.prepare_threshold = 0
     try:
         parameters = {"pid": connection.info.backend_pid, "settings": Jsonb(settings)}
         row = connection.execute(_SESSION, parameters, prepare=False).fetchone()
-        pooled, hasty, isolation, _ = row or (True, False, _ISOLATION, 0)
+        pooled, asynchronous_commit, isolation, _ = row or (True, False, _ISOLATION, 0)
         if pooled:
             connection.prepare_threshold = None
-            connection.answer_timeout += _QUEUED
+            connection.answer_timeout += _PGBOUNCER_QUERY_WAIT
             if isolation != _ISOLATION:
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             pgbouncer.send_settings_with_each_statement(
-                connection, settings | {"synchronous_commit": "on"} if hasty else settings
+                connection, settings | {"synchronous_commit": "on"} if asynchronous_commit else settings
             )
     except BaseException:
         connection.close()
@@ -139,8 +139,8 @@ def connect(
 
 
 def read_only(connection: psycopg.Connection[Any]) -> str | None:
-    """Tell why a server takes no writes on a connection, None if it takes them; costs a round trip."""
+    """Return the reason why a connection is read-only, or None if it accepts writes. Costs a round trip."""
     standby, refusing = connection.execute(_READ_ONLY, prepare=False).fetchone() or (False, False)
     if standby:
-        return "the server is a standby and takes no writes"
+        return "the server is a standby and accepts no writes"
     return "the session is read-only (default_transaction_read_only)" if refusing else None

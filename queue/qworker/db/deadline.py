@@ -1,4 +1,4 @@
-"""How long a connection waits for an answer: where a proxy hides that its server is gone, nobody else ever tells."""
+"""A client-side deadline for the server's answers, for the case that a proxy hides the loss of its server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,33 +13,33 @@ T = TypeVar("T")
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
-    """A connection that is closed when the server does not answer in time.
+    """A connection that closes itself if the server does not answer in time.
 
-    A server that lives ends a statement at its own statement_timeout, and says so. Behind a proxy that has lost it,
-    and goes on taking what is sent, no keepalive and no tcp_user_timeout ever tells.
+    A live server cancels a statement at statement_timeout and reports it. A proxy that has lost its server but keeps
+    acknowledging packets triggers neither keepalives nor tcp_user_timeout. Only a client-side deadline notices.
     """
 
-    #: How long to wait for an answer (seconds).
+    #: Seconds to wait for an answer.
     answer_timeout = inf
-    #: No answer came, and that is why it is closed.
+    #: True if the connection was closed because no answer came.
     timed_out = False
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
-        """Wait as psycopg does; raise OperationalError, and be closed, when no answer comes in time."""
-        return super().wait(self._within(gen), *args, **options)
+        """Wait as psycopg does. If no answer comes in time, close the connection and raise OperationalError."""
+        return super().wait(self._with_deadline(gen), *args, **options)
 
-    def _within(self, gen: PQGen[T]) -> PQGen[T]:
+    def _with_deadline(self, gen: PQGen[T]) -> PQGen[T]:
         end = monotonic() + self.answer_timeout
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                # psycopg comes by ten times a second while nothing is heard.
+                # psycopg resumes the generator ten times a second while the socket is silent.
                 if not ready and monotonic() > end:
                     self.timed_out = True
                     self.close()
                     raise psycopg.OperationalError(
-                        f"no answer for {self.answer_timeout:g} s: what the statement has done is not known"
+                        f"no answer for {self.answer_timeout:g} s: it is unknown whether the statement took effect"
                     )
                 wanted = gen.send(ready)
         except StopIteration as stop:
@@ -49,12 +49,12 @@ class DeadlineConnection(psycopg.Connection[Any]):
 
 @contextmanager
 def answer_timeout_set(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-    """Have a connection of ours wait for so long for each answer in the block, for ever if that is infinite."""
+    """Set the answer timeout of a DeadlineConnection inside the block; infinity disables it."""
     if not isinstance(connection, DeadlineConnection):
         yield
         return
-    patience, connection.answer_timeout = connection.answer_timeout, seconds
+    previous, connection.answer_timeout = connection.answer_timeout, seconds
     try:
         yield
     finally:
-        connection.answer_timeout = patience
+        connection.answer_timeout = previous

@@ -1,8 +1,8 @@
-"""Connection strings: how they are read, what is wrong with them, and how they are shown without a password.
+"""Connection strings: parsing, diagnosis, and display without the password.
 
-What nobody encoded ends up in other parts of a connection string: of postgresql://u:p@ss/word@h/db libpq takes "ss" for
-the host. Therefore nothing of a string is shown, and nothing of what libpq says about it, unless its parts are
-beyond doubt.
+If a password is not percent-encoded, a piece of it becomes another part of the connection string: libpq parses
+postgresql://u:p@ss/word@h/db with the host "ss". A connection string and libpq's messages about it are therefore
+shown only if its parts are unambiguous.
 """
 
 import re
@@ -15,13 +15,13 @@ from qworker.errors import ConfigurationError
 from qworker.redaction import MASK, redact
 
 _SECRET: Final = ("password", "sslpassword")
-#: What is shown, passwords as ***: nothing else, as options may hold anything.
+#: The parameters that are shown, passwords as ***. Others, such as options, may contain anything and are left out.
 _SHOWN: Final = ("service", "user", *_SECRET, "host", "hostaddr", "port", "dbname", "sslmode", "target_session_attrs")
 
 _URL = re.compile(r"postgres(?:ql)?://(?P<rest>.*)", re.DOTALL)
 _QUERY = re.compile(r"[?&]([a-z_]{1,40})=")
 _PORTS = re.compile(r"[\d,]*")
-#: Where a password may begin in a string that cannot be read: the first of these that is there.
+#: Where a password may begin in a string that libpq cannot parse. The first pattern that matches is used.
 _BEGINNINGS = tuple(re.compile(text, re.IGNORECASE) for text in (r"://[^:]*:", r"passw(?:or)?d\s*=", r"^[^:=]*:"))
 _SEPARATORS = re.compile(r"[\s@:/?#&'\"\\,;]+")
 
@@ -29,25 +29,25 @@ _ENCODE: Final = "percent-encode user and password (@ as %40, / as %2F, : as %3A
 
 
 def parse(dsn: str) -> dict[str, Any]:
-    """Return the parts of a connection string; raises ConfigurationError, which shows no part of it."""
+    """Return the parameters of a connection string; raises ConfigurationError, whose message contains none of them."""
     try:
         return conninfo_to_dict(dsn)
-    # ValueError: a NUL, or half of a surrogate pair.
+    # ValueError: the string contains a NUL or a lone surrogate.
     except (psycopg.Error, ValueError):
         advice = _advice(dsn)
     raise ConfigurationError(
-        f"the DSN cannot be read (it is not shown, as pieces of it may belong to the password): {advice}"
+        f"the DSN cannot be parsed (it is not shown because parts of it may belong to the password): {advice}"
     )
 
 
 def doubt(dsn: str) -> str | None:
-    """Say why the parts of a connection string may not be what its author meant, and what to do; None if they are."""
+    """Return why a connection string may be parsed differently from what its author meant, and the remedy, or None."""
     parts = parse(dsn)
     url = _URL.match(dsn.strip())
     if url and url["rest"].partition("?")[0].count("@") > 1:
-        return f"there is more than one @ in the DSN: {_ENCODE}"
+        return f"the DSN contains more than one @: {_ENCODE}"
     if url and "@" in str(parts.get("dbname", "")) + str(parts.get("host", "")):
-        return f"the DSN has an @ behind a /: {_ENCODE}"
+        return f"the DSN contains an @ after a /: {_ENCODE}"
     if re.search("[=;]", str(parts.get("host", ""))):
         return _advice(dsn)
     if not _PORTS.fullmatch(str(parts.get("port") or "")):
@@ -56,20 +56,20 @@ def doubt(dsn: str) -> str | None:
 
 
 def display(dsn: str) -> str:
-    """Return what may be shown of a connection string: where it leads, and that it holds a password."""
+    """Return the parameters of a connection string that may be shown, with passwords masked."""
     try:
         doubtful = doubt(dsn) is not None
         parts = parse(dsn)
     except ConfigurationError:
         doubtful, parts = True, {}
     if doubtful:
-        return "(not shown: pieces of it may belong to the password)"
+        return "(not shown: parts of it may belong to the password)"
     shown = {name: MASK if name in _SECRET else parts[name] for name in _SHOWN if parts.get(name)}
     return redact(make_conninfo("", **shown))
 
 
 def secrets(dsn: str) -> set[str]:
-    """Return the passwords of a connection string; where its parts are in doubt, all that may be a piece of one."""
+    """Return the passwords of a connection string; if it is ambiguous, every substring that may be part of one."""
     try:
         parts = parse(dsn)
         doubtful = doubt(dsn) is not None
@@ -86,28 +86,28 @@ def _pieces(dsn: str) -> set[str]:
     text = dsn[begin.end() :] if begin else dsn
     if "@" in text:
         text = text.rpartition("@")[0]
-    # Without the names of further options, which are words of every message.
+    # The names of further options are left out: they are ordinary words that occur in many messages.
     return {piece for piece in (text.strip(), *_SEPARATORS.split(text)) if piece and not re.match(r"[a-z_]+=", piece)}
 
 
 def _advice(dsn: str) -> str:
-    """Say what to do about a connection string that libpq cannot read, or reads differently than it was meant."""
+    """Return the remedy for a connection string that libpq cannot parse, or parses differently from what was meant."""
     text = dsn.strip()
     if text[:1] in ("'", '"') and "://" in text:
-        return "take the quotation marks off"
+        return "remove the quotation marks"
     if url := _URL.match(text):
         rest, last = url["rest"], url["rest"].rfind("@")
         if "@" in rest and rest.find("?") > last:
             unknown = [name for name in _QUERY.findall(rest[rest.find("?") :]) if not _known(name)]
             if unknown:
-                return f"libpq has no option {unknown[0]!r}: take it out of the URL"
+                return f"libpq has no option {unknown[0]!r}: remove it from the URL"
         if re.search(r"\s", rest):
             return (
-                "there is a blank or a line break in it: take it out (a secret from a file?), or write it as %20, %0A"
+                "it contains a blank or a line break: remove it (a secret read from a file?) or write it as %20 or %0A"
             )
         return f"in a URL {_ENCODE}"
     if "://" in text or re.match(r"[^\s=]*:[^\s=]*@", text):
-        return f"it has to begin with postgresql://; {_ENCODE}"
+        return f"it must begin with postgresql://; {_ENCODE}"
     return (
         "in key=value form a value with blanks or quotation marks needs single quotes, with \\' for ' and \\\\ for \\: "
         "password='it\\'s me'; a URL begins with postgresql://"

@@ -1,4 +1,4 @@
-"""Texts that a database in another encoding than UTF8 can store: all other characters become their escapes."""
+"""Replaces characters that the encoding of the database cannot store by escapes."""
 
 import codecs
 import json
@@ -7,22 +7,23 @@ from typing import Any
 
 import psycopg
 
-#: Encodings of PostgreSQL whose names Python knows by another.
+#: Encodings of PostgreSQL that have another name in Python.
 _NAMES = {"KOI8R": "koi8-r", "KOI8U": "koi8-u", "EUC_CN": "gb2312", "EUC_JIS_2004": "euc_jis_2004"}
 
 _ESCAPED = re.compile(r"\\u(?!00[01])")
 
 
-def storable(connection: psycopg.Connection[Any], text: str) -> str:
-    """Return a JSON text in characters that the server can store.
+def escape_unstorable(connection: psycopg.Connection[Any], text: str) -> str:
+    """Return JSON text that the server can store.
 
-    In UTF8 that is the text itself. Elsewhere a character that the server's encoding lacks is spelt out within its
-    string, as a backslash and U0001f600: the server would refuse the statement, and with it the end of the job.
+    If the server's encoding is UTF8, that is the text itself. Otherwise a character that the encoding lacks is written
+    as a backslash and U0001f600 inside its string. Without this the server would reject the statement and the outcome
+    of the job could not be stored.
     """
     encoding = connection.pgconn.parameter_status(b"server_encoding")
     if encoding == b"UTF8" or encoding is None:
         return text
-    if _ESCAPED.search(text):  # escapes hide characters from the look below, but not from the server
+    if _ESCAPED.search(text):  # the server decodes JSON escapes, so the codec below must see the characters
         text = json.dumps(json.loads(text), ensure_ascii=False)
     codec = _codec(encoding.decode())
     return text.encode(codec, "qworker.spell_out").decode(codec)
@@ -40,7 +41,7 @@ def _codec(encoding: str) -> str:
 
 def _spell_out(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)  # noqa: S101
-    # The backslash is doubled, as the text is JSON.
+    # The backslash is doubled because the text is JSON.
     return "".join(f"\\\\U{ord(char):08x}" for char in error.object[error.start : error.end]), error.end
 
 

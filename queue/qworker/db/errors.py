@@ -1,4 +1,4 @@
-"""Says in qworker's words what the driver's errors mean, once, where its statements leave this library."""
+"""Translates psycopg's errors into qworker's, in the one place where they leave this library."""
 
 import re
 from typing import Any
@@ -11,11 +11,11 @@ from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.errors import DatabaseUnavailable, InvalidOperation, QworkerError, SchemaError
 from qworker.redaction import shorten
 
-_LACKING = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction)
+_MISSING = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction)
 #: Classes of SQLSTATE: data exception, integrity constraint violation.
 _ABOUT_VALUES = ("22", "23")
-#: What an error of the server keeps when its DETAIL and CONTEXT are taken off.
-_KEPT = {
+#: The fields of a server error that are kept when DETAIL and CONTEXT are removed.
+_KEPT_FIELDS = {
     DiagnosticField.SEVERITY: "severity",
     DiagnosticField.SEVERITY_NONLOCALIZED: "severity_nonlocalized",
     DiagnosticField.SQLSTATE: "sqlstate",
@@ -32,41 +32,43 @@ _KEPT = {
 def translate(
     error: BaseException, conn: psycopg.Connection[Any], schema: str, *, own: bool
 ) -> QworkerError | psycopg.Error | None:
-    """Return the error to raise instead; None when the driver's says it best, or the caller's framework knows it.
+    """Return the error to raise instead, or None to leave psycopg's error as it is.
 
-    own: the connection is one of ours, not the caller's. An error of psycopg is the same without the values of the job
-    that was refused: it has to be raised without its cause, which still shows them.
+    own: the connection belongs to qworker's pool, not to the caller. If the result is a psycopg error, it is a copy
+    without the values of the rejected job. Raise it without its cause, which still contains them.
     """
     if isinstance(error, psycopg.errors.UndefinedColumn) or (
-        # What another's trigger lacks is not ours; "operator does not exist" has a function's SQLSTATE.
-        isinstance(error, _LACKING) and re.search(rf'"{schema}"|\b{schema}\.', error.diag.message_primary or "")
+        # An object missing in a user's trigger is not ours; "operator does not exist" has the SQLSTATE of a function.
+        isinstance(error, _MISSING) and re.search(rf'"{schema}"|\b{schema}\.', error.diag.message_primary or "")
     ):
         return SchemaError(
             f"schema {schema!r} in database {conn.info.dbname!r} is missing or older than this code "
             f"({error.diag.message_primary}): run `{command('migrate', schema)}`"
         )
     if own and isinstance(error, psycopg.OperationalError) and conn.closed:
-        return DatabaseUnavailable(f"the database hung up: {reason(error)}")
+        return DatabaseUnavailable(f"the database closed the connection: {reason(error)}")
     if isinstance(error, psycopg.Error) and _shows_values(error, schema, own=own):
         return _without_values(error)
     return None
 
 
 def _shows_values(error: psycopg.Error, schema: str, *, own: bool) -> bool:
-    """Tell whether an error names values of a job: "Failing row contains (...)", "COPY job, line 1: ..."."""
+    """Return whether an error contains values of a job: "Failing row contains (...)", "COPY job, line 1: ..."."""
     diag = error.diag
     if not diag.message_detail and not diag.context:
         return False
     if "COPY job" in (diag.context or ""):
         return True
-    # On the caller's connection a source of jobs may have raised it, over rows of the caller's own tables.
+    # On the caller's connection the error may come from the iterable of rows and concern the caller's own tables.
     ours = diag.schema_name == schema if diag.schema_name else own
     return ours and (error.sqlstate or "")[:2] in _ABOUT_VALUES
 
 
 def _without_values(error: psycopg.Error) -> psycopg.Error:
     info: dict[int, bytes | None] = {
-        field: value.encode() for field, name in _KEPT.items() if (value := getattr(error.diag, name)) is not None
+        field: value.encode()
+        for field, name in _KEPT_FIELDS.items()
+        if (value := getattr(error.diag, name)) is not None
     }
     message = str(error.diag.message_primary)
     hint = error.diag.message_hint
@@ -74,33 +76,33 @@ def _without_values(error: psycopg.Error) -> psycopg.Error:
 
 
 def suppressed(task: str, count: int = 1) -> InvalidOperation:
-    """Return the error for jobs whose INSERT has passed without an error and without a row."""
+    """Return the error for jobs whose INSERT succeeded but stored no row."""
     jobs = "a job" if count == 1 else f"{count:,} jobs"
     return InvalidOperation(
         f"the database did not store {jobs} of task {task!r}: a trigger BEFORE INSERT or a rule of the table job "
-        "suppresses the row; let it raise an exception where a job may not be enqueued"
+        "suppresses the row; raise an exception in it instead to reject a job"
     )
 
 
 def command(verb: str, schema: str) -> str:
-    """Return the command line that does something to the schema."""
+    """Return the command line of a `qworker db` command for this schema."""
     return f"qworker db {verb}" + ("" if schema == DEFAULT_SCHEMA else f" --schema {schema}")
 
 
 def reason(error: BaseException) -> str:
-    """Return the driver's message in one line, without passwords."""
+    """Return psycopg's message on one line, without passwords."""
     return "; ".join(line.strip() for line in shorten(str(error).strip()).splitlines())
 
 
 def unreachable(dsn: str, error: psycopg.OperationalError) -> DatabaseUnavailable:
-    """Return the error to raise when no connection could be made; its cause is the driver's.
+    """Return the error to raise if no connection could be made, with psycopg's error as its cause.
 
-    Unless parts of the connection string may be pieces of the password: then it says so, and nothing else.
+    If the connection string is ambiguous, parts of it may belong to the password. The error then has no cause.
     """
     doubtful = doubt(dsn)
     if doubtful:
         return DatabaseUnavailable(f"no connection to the database {display(dsn)}; {doubtful}")
-    where = display(dsn) if dsn else "of libpq's PG* variables, as no DSN is set"
+    where = display(dsn) if dsn else "of libpq's PG* variables (no DSN is set)"
     found = DatabaseUnavailable(f"no connection to the database {where}: {reason(error)}")
     found.__cause__ = error
     return found

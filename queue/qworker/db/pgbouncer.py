@@ -1,4 +1,4 @@
-"""Connections that lead through a pooler in transaction mode (PgBouncer): each transaction may meet another session."""
+"""Support for PgBouncer in transaction mode, where each transaction may run in a different session of the server."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -9,9 +9,9 @@ from psycopg.pq import TransactionStatus
 
 
 def detect(connection: psycopg.Connection[Any]) -> None:
-    """Prepare nothing on a connection if it leads through a pooler.
+    """Disable prepared statements on a connection that goes through a pooler. Costs a round trip.
 
-    A pooler makes up the process id that it gives its clients; this costs a round trip.
+    A pooler gives its clients an invented backend pid, which differs from that of the server process.
     """
     row = psycopg.Cursor(connection).execute("SELECT pg_catalog.pg_backend_pid()", prepare=False).fetchone()
     if not connection.autocommit:
@@ -21,34 +21,34 @@ def detect(connection: psycopg.Connection[Any]) -> None:
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether a pooler stands between: then nothing is prepared, and no notification comes."""
+    """Return whether a connection goes through a pooler; it then has no prepared statements and no notifications."""
     return connection.prepare_threshold is None
 
 
 def send_settings_with_each_statement(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Have each statement bring its settings along: those of the session are somebody else's.
+    """Send the settings in the same message as each statement, because the session is shared with other clients.
 
-    The server analyzes a statement of such a message when those before it have been executed, so the search_path that
-    comes with it holds for its own names too.
+    The server analyzes each statement of a multi-statement message after it has executed the ones before. The
+    search_path that comes first therefore applies to the names in the statement itself.
     """
-    told = (sql.SQL("pg_catalog.set_config({}, {}, true)").format(name, value) for name, value in settings.items())
-    prefix = sql.SQL("SELECT {};\n").format(sql.SQL(", ").join(told)).as_string(connection)
+    calls = (sql.SQL("pg_catalog.set_config({}, {}, true)").format(name, value) for name, value in settings.items())
+    prefix = sql.SQL("SELECT {};\n").format(sql.SQL(", ").join(calls)).as_string(connection)
     if connection.isolation_level is not None:
-        # Before any query of the transaction; that of the settings is one.
+        # It must come before any query of the transaction, and the one with the settings is a query.
         prefix = f"SET TRANSACTION ISOLATION LEVEL {connection.isolation_level.name.replace('_', ' ')};\n{prefix}"
-    connection.cursor_factory = type("Courier", (SettingsCursor,), {"prefix": prefix})
+    connection.cursor_factory = type("BoundSettingsCursor", (SettingsCursor,), {"prefix": prefix})
 
 
 class SettingsCursor(psycopg.ClientCursor[Any]):
-    """Sends a statement and its settings as one message, which is one transaction, with the values in its text.
+    """Sends a statement and its settings as one message, which is one transaction, with the values as literals.
 
-    Within a transaction they come along too: the BEGIN was somebody's who sent none.
+    Inside a transaction block the settings are sent too, because the BEGIN was sent without them.
     """
 
     prefix: ClassVar[str]
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        """Execute a statement, and be at its result."""
+        """Execute a statement and select its result, which is the last of the message."""
         options.pop("prepare", None)
         if self.connection.info.transaction_status in (TransactionStatus.IDLE, TransactionStatus.INTRANS):
             text = query.decode() if isinstance(query, bytes) else query

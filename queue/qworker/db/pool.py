@@ -1,4 +1,4 @@
-"""The application's own connections: opened when needed, in the thread that needs one, and never across a fork."""
+"""A pool for the application's own connections: without threads, and safe across forks."""
 
 import os
 import select
@@ -18,18 +18,18 @@ from qworker.db.errors import translate, unreachable
 from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.errors import DatabaseUnavailable
 
-#: Connections that one process opens at most; further threads wait for one.
+#: Maximum number of connections of one process. Further threads wait.
 MAX_SIZE = 20
 #: Seconds a thread waits for a connection when all are busy.
 WAIT_TIMEOUT = 10.0
-#: Seconds after which an unused connection is closed, by the next use of another.
+#: Seconds after which an unused connection is closed, when another connection is returned.
 MAX_IDLE = 300.0
 
 Connection = psycopg.Connection[Any]
 
 
 class Borrowed:
-    """A connection for the length of a `with` block, where the driver's errors become qworker's."""
+    """Borrows a connection for a `with` block and translates psycopg's errors that leave it."""
 
     __slots__ = ("_conn", "_own", "_pool")
 
@@ -49,19 +49,20 @@ class Borrowed:
         conn = self._conn
         if conn is None:
             return
-        explained = error and translate(error, conn, self._pool.schema, own=self._own)
+        translated = error and translate(error, conn, self._pool.schema, own=self._own)
         if self._own:
             self._pool.putconn(conn, read_only=isinstance(error, psycopg.errors.ReadOnlySqlTransaction))
-        if explained:
-            # Of an error of psycopg the copy says less than the original, and that for a reason.
-            raise explained from None if isinstance(explained, psycopg.Error) else error
+        if translated:
+            # A copy of a psycopg error lacks the values of the job; its cause would still show them.
+            raise translated from None if isinstance(translated, psycopg.Error) else error
 
 
 class Pool:
-    """Lends connections to one database.
+    """A pool of connections to one database.
 
-    It has no threads: a server that is away raises its reason at once in the caller, and a process may fork while
-    connections are open (`gunicorn --preload`, uWSGI). A child starts with none and leaves its parent's alone.
+    It has no threads: if the server is unreachable, the caller gets the reason at once, and a process may fork while
+    connections are open (`gunicorn --preload`, uWSGI). A child starts without connections and never touches its
+    parent's.
     """
 
     def __init__(
@@ -70,69 +71,72 @@ class Pool:
         schema: str = DEFAULT_SCHEMA,
         *,
         size: int = MAX_SIZE,
-        patience: float = WAIT_TIMEOUT,
+        wait_timeout: float = WAIT_TIMEOUT,
     ) -> None:
-        #: What was given; resolved at each connect.
+        #: The DSN or function as given; resolved at each connect.
         self.dsn = dsn
-        #: The schema meant, for errors.
+        #: The schema, for error messages.
         self.schema = schema
         self._size = size
-        self._wait_timeout = patience
-        # By process id, and never deleted: closing an inherited connection would end the parent's session.
+        self._wait_timeout = wait_timeout
+        # Keyed by process id. Never delete an entry: closing an inherited connection would end the parent's session.
         self._per_process: dict[int, _ProcessConnections] = {}
         weakref.finalize(self, _drain, self._per_process)
 
     def connection(self, conn: Connection | None = None) -> Borrowed:
-        """Lend an autocommit connection for a `with` block; or the one given, which stays the caller's."""
+        """Borrow an autocommit connection for a `with` block, or wrap the given one, which remains the caller's."""
         return Borrowed(self, conn)
 
     def getconn(self) -> Connection:
-        """Return an autocommit connection that must be `put` back.
+        """Return an autocommit connection. Return it to the pool with `putconn`.
 
-        Raises DatabaseUnavailable when the server is not there, or all connections are busy for too long.
+        Raises DatabaseUnavailable if the server cannot be reached or all connections stay busy for too long.
         """
-        stock = self._per_process.get(os.getpid()) or self._per_process.setdefault(os.getpid(), _ProcessConnections())
+        connections = self._per_process.get(os.getpid()) or self._per_process.setdefault(
+            os.getpid(), _ProcessConnections()
+        )
         while True:
             try:
-                conn, _ = stock.idle.pop()
+                conn, _ = connections.idle.pop()
             except IndexError:
-                if stock.wait(self._size, self._wait_timeout):
-                    return self._open(stock)
+                if connections.wait(self._size, self._wait_timeout):
+                    return self._open(connections)
             else:
-                # It has nothing to say, unless it is the server's farewell. A system call, no round trip.
-                if not conn.closed and not stock.owned[conn].poll(0):
+                # An idle connection is readable only if the server closed it. This takes a system call, no round trip.
+                if not conn.closed and not connections.owned[conn].poll(0):
                     return conn
-                stock.drop(conn)
+                connections.drop(conn)
 
     def putconn(self, conn: Connection, *, read_only: bool = False) -> None:
-        """Take a connection back; one that is not idle is closed, one of another process left alone.
+        """Return a connection to the pool. If it is not idle it is closed; one of another process is left alone.
 
-        read_only: the server takes no writes there. A session keeps that after a maintenance window, and behind a proxy
-        when another server has become the primary: it is closed, and with it the unused ones, which are no younger.
+        read_only: the server rejected a write as read-only. A session stays read-only after a maintenance window ends,
+        or behind a proxy when another server becomes the primary. The connection is closed, and so are the unused ones,
+        which are at least as old.
         """
-        stock = self._per_process.get(os.getpid())
-        if stock is None or conn not in stock.owned:
+        connections = self._per_process.get(os.getpid())
+        if connections is None or conn not in connections.owned:
             return
         if conn.pgconn.transaction_status == TransactionStatus.IDLE and not read_only:
-            stock.keep(conn)
+            connections.keep(conn)
             return
-        stock.drop(conn)
+        connections.drop(conn)
         if read_only or (isinstance(conn, DeadlineConnection) and conn.timed_out):
-            # A proxy has lost its server: nobody would answer on the others either, each for as long.
+            # A proxy has lost its server. Each unused connection would wait for its own full timeout.
             _drain(self._per_process)
 
     def close(self) -> None:
         """Close this process's unused connections; the next use opens new ones."""
         _drain(self._per_process)
 
-    def _open(self, stock: "_ProcessConnections") -> Connection:
+    def _open(self, connections: "_ProcessConnections") -> Connection:
         dsn = ""
         try:
             dsn = resolve_dsn(self.dsn)
             conn = connect(dsn, "client")
-            stock.own(conn)
+            connections.add(conn)
         except BaseException as error:
-            stock.forget()
+            connections.release_permit()
             if isinstance(error, psycopg.OperationalError):
                 found = unreachable(dsn, error)
                 raise found from found.__cause__
@@ -141,24 +145,24 @@ class Pool:
 
 
 class _ProcessConnections:
-    """The connections of one process; the newest on top, so that what is not needed grows old at the bottom."""
+    """The connections of one process. The idle ones form a stack, so surplus ones at the bottom become old enough."""
 
     def __init__(self) -> None:
         self.idle: list[tuple[Connection, float]] = []
-        #: Those of this process, each with what tells whether the server has said something.
+        #: All connections of this process, each with a poll object that reports whether it is readable.
         self.owned: dict[Connection, select.poll] = {}
         self._changed = threading.Condition()
         self._opened = 0
         self._waiting = 0
 
-    def wait(self, size: int, patience: float) -> bool:
-        """Wait for an idle connection, or for the right to open one; only in this case return True."""
+    def wait(self, size: int, timeout: float) -> bool:
+        """Wait for an idle connection or a permit to open one. Return True if a permit was taken."""
         with self._changed:
-            # Announced before looking: who keeps a connection after this look sees that somebody waits.
+            # Count this thread before checking: a thread that calls `keep` after the check sees the count and notifies.
             self._waiting += 1
             try:
-                if not self._changed.wait_for(lambda: self.idle or self._opened < size, patience):
-                    raise DatabaseUnavailable(f"all {size} connections have been busy for {patience:g} s")
+                if not self._changed.wait_for(lambda: self.idle or self._opened < size, timeout):
+                    raise DatabaseUnavailable(f"all {size} connections have been busy for {timeout:g} s")
             finally:
                 self._waiting -= 1
             if self.idle:
@@ -166,21 +170,21 @@ class _ProcessConnections:
             self._opened += 1
             return True
 
-    def own(self, conn: Connection) -> None:
-        """Take in a new connection."""
+    def add(self, conn: Connection) -> None:
+        """Add a new connection."""
         poll = select.poll()
         poll.register(conn.fileno(), select.POLLIN)
         self.owned[conn] = poll
 
     def keep(self, conn: Connection) -> None:
-        """Put a connection on top, wake who waits, and close what has not been used for long."""
+        """Make a connection available, wake a waiting thread, and close a connection that was unused for too long."""
         now = monotonic()
         self.idle.append((conn, now))
         if self._waiting:
             with self._changed:
                 self._changed.notify()
         try:
-            # Without a lock: another thread may take any of them between two steps.
+            # There is no lock: another thread may remove any of them between two steps.
             if self.idle[0][1] < now - MAX_IDLE:
                 self.drop(self.idle.pop(0)[0])
         except IndexError:
@@ -190,17 +194,17 @@ class _ProcessConnections:
         """Close a connection."""
         conn.close()
         self.owned.pop(conn, None)
-        self.forget()
+        self.release_permit()
 
-    def forget(self) -> None:
-        """Give the right to open a connection back."""
+    def release_permit(self) -> None:
+        """Return a permit to open a connection."""
         with self._changed:
             self._opened -= 1
             self._changed.notify()
 
 
-def _drain(stocks: dict[int, _ProcessConnections]) -> None:
-    stock = stocks.get(os.getpid())
-    while stock and stock.idle:
-        conn, _ = stock.idle.pop()
-        stock.drop(conn)
+def _drain(per_process: dict[int, _ProcessConnections]) -> None:
+    connections = per_process.get(os.getpid())
+    while connections and connections.idle:
+        conn, _ = connections.idle.pop()
+        connections.drop(conn)

@@ -1,8 +1,8 @@
-"""One statement on the short way: the INSERT that web processes send all the time, and what workers send per batch.
+"""Statements executed without a psycopg cursor: the INSERT of a single job, and a worker's claim and acknowledgement.
 
-psycopg's cursors adapt, prepare and describe anything, which takes as much processor time as PostgreSQL needs for the
-INSERT. Here the statement is prepared once for a connection, sent with values that are text already, and answered in
-binary.
+psycopg's cursors can adapt, prepare and describe any statement. This takes as much CPU time as PostgreSQL needs for
+the INSERT. Here the statement is prepared once for each connection, its parameters are sent as text, and its result
+is returned in binary.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from psycopg.pq.abc import PGresult
 from qworker.db.pgbouncer import is_pooled
 from qworker.db.statements import numbered
 
-#: SQLSTATE of a prepared statement that is there already, of one that is not, and of one whose tables have changed.
+#: SQLSTATE of a prepared statement that exists already, that does not exist, or whose tables have changed.
 _DUPLICATE, _UNKNOWN, _OUTDATED = b"42P05", b"26000", b"0A000"
 
 #: The values of a row, as the server sends them in binary.
@@ -28,22 +28,22 @@ Row = list[bytes | None]
 
 
 class PreparedStatement:
-    """A statement that returns rows, for connections that nobody else uses."""
+    """A statement that returns rows, for connections that are used by qworker alone."""
 
     def __init__(self, statement: LiteralString) -> None:
         self._statement = statement
         text, self._names = numbered(statement)
         self._text = text.encode()
-        # Whoever has prepared this name has prepared this text.
+        # The name is a hash of the text: a statement prepared under this name has this text.
         self._name = b"qworker_" + hashlib.sha256(self._text).hexdigest()[:16].encode()
-        #: Whether the statement is prepared; False: the connection has refused it.
+        #: True if the statement is prepared on the connection, False if it cannot be used there.
         self._ready: WeakKeyDictionary[psycopg.Connection[Any], bool] = WeakKeyDictionary()
         self._loads = Transformer(psycopg.adapters)
 
     def send(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> Row | None:
-        """Return the only row, empty if there is none; None when the statement has to take the long way.
+        """Return the single row, an empty list if there is none, or None if the statement needs a cursor.
 
-        Values are text in UTF-8, in the order in which the statement first names them. Raises psycopg.Error as a cursor
+        Values are UTF-8 text in the order in which the statement first names them. Raises psycopg.Error as a cursor
         would.
         """
         result = self._execute(connection, values)
@@ -54,7 +54,7 @@ class PreparedStatement:
     def fetch(
         self, connection: psycopg.Connection[tuple[Any, ...]], parameters: Mapping[str, object]
     ) -> list[tuple[Any, ...]]:
-        """Return all rows, on the long way where the short one is closed. One thread at a time.
+        """Return all rows; uses a cursor if the statement cannot be prepared. Not thread-safe.
 
         Raises psycopg.Error as a cursor would.
         """
@@ -65,9 +65,9 @@ class PreparedStatement:
         return self._loads.load_rows(0, result.ntuples, tuple)
 
     def _execute(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> PGresult | None:
-        """Return the rows; None when the statement cannot be executed there, and was not.
+        """Return the result, or None if the statement cannot be prepared on this connection and was not executed.
 
-        Raises psycopg.Error when the server refuses it.
+        Raises psycopg.Error if the statement fails.
         """
         ready = self._ready.get(connection)
         if ready is None:
@@ -75,12 +75,12 @@ class PreparedStatement:
         if not ready:
             return None
         connection.pgconn.send_query_prepared(self._name, values, result_format=Format.BINARY)
-        # The commit comes after the rows: an error of a deferred trigger is a second result.
+        # The commit follows the rows: the error of a deferred trigger is a second result.
         result: PGresult = connection.wait(execute(connection.pgconn))[-1]
         if result.status == ExecStatus.TUPLES_OK:
             return result
         if _code(result) in {_UNKNOWN, _OUTDATED}:
-            # Behind a pooler the next transaction may meet a server that knows nothing of the statement.
+            # Behind a pooler the next transaction may run in a session that has not prepared the statement.
             self._ready[connection] = False
             return None
         raise error_from_result(result)

@@ -8,8 +8,8 @@ from typing import LiteralString
 from qworker.errors import ConfigurationError
 
 DEFAULT_SCHEMA = "qworker"
-#: The search_path of every session and function of ours: what another role creates elsewhere is never called. pg_temp
-#: comes last, or it would be searched first for tables and types.
+#: The search_path of all qworker sessions and functions, so that they never call a function another role has created.
+#: pg_temp comes last; if it is not listed, it is searched first for tables and types.
 PINNED = "pg_catalog, pg_temp"
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -17,19 +17,19 @@ _STATEMENT = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE
 
 
 def qualify(text: str, schema: str) -> LiteralString:
-    """Put the schema's name into a text of SQL: the only place where SQL is made from a setting.
+    """Insert the schema's name into SQL text. This is the only place where a setting becomes part of a statement.
 
-    Raises ConfigurationError for anything but a plain lower-case identifier of up to 48 characters, which needs no
-    quoting and leaves room for what PostgreSQL derives from it.
+    Raises ConfigurationError unless the name is a plain lower-case identifier of up to 48 characters. Such a name needs
+    no quoting and leaves room for the names that PostgreSQL derives from it.
     """
     if not _SCHEMA_NAME.fullmatch(schema):
-        msg = f"schema name {schema!r} is not usable: take lower-case letters, digits and _, at most 48 characters"
+        msg = f"invalid schema name {schema!r}: use lower-case letters, digits and _, at most 48 characters"
         raise ConfigurationError(msg)
     return text.replace("{schema}", schema)
 
 
 def numbered(statement: LiteralString) -> tuple[LiteralString, list[str]]:
-    """Write the parameters %(name)s of a statement as $1, $2, and so on; return it and their names in that order."""
+    """Replace the parameters %(name)s of a statement by $1, $2, and so on; return it and their names in order."""
     names = list(dict.fromkeys(_PARAMETER.findall(statement)))
     for number, name in enumerate(names, 1):
         statement = statement.replace(f"%({name})s", f"${number}")

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote, quote_plus
 
 from qworker.db.dsn import secrets
-from qworker.redaction import LONGEST, MASK, redact, shorten
+from qworker.redaction import MASK, MAX_LENGTH, redact, shorten
 
 #: Below this length a password is not looked for by its text alone: it may be part of any word.
 MIN_SECRET_LENGTH: Final = 6
@@ -54,7 +54,7 @@ def mask(text: str) -> str:
     return redact(text)
 
 
-def clip(text: str, longest: int = LONGEST) -> str:
+def clip(text: str, longest: int = MAX_LENGTH) -> str:
     """Return the text without passwords, and without its middle if it is longer than that."""
     return shorten(text, mask, longest)
 
@@ -110,8 +110,8 @@ class _Cleaner:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, (bytes, bytearray)) and len(value) > LONGEST:
-        value = value[:LONGEST]
+    if isinstance(value, (bytes, bytearray)) and len(value) > MAX_LENGTH:
+        value = value[:MAX_LENGTH]
     try:
         return str(value) if isinstance(value, (str, float, BaseException)) else repr(value)
     # Anybody's __repr__ may raise anything; one bad value must not cost the whole line.

@@ -12,7 +12,7 @@ from typing import Any
 
 from qworker import App
 from qworker.errors import JobFailed
-from qworker.job import Job, JobState, fresh
+from qworker.job import Job, JobState, new_job
 from qworker.nodes import LostJob
 from qworkerd import log
 
@@ -135,7 +135,7 @@ class Reporter:
                 return self._app.job(failure.job)
             except Exception as error:  # noqa: BLE001 - away, or the job has been deleted meanwhile
                 self._log.info("report.incomplete", job=failure.job, error=str(error).strip())
-        return fresh(
+        return new_job(
             id=failure.job,
             state=JobState.FAILED if failure.final else JobState.SCHEDULED,
             queue=failure.queue,

@@ -65,7 +65,7 @@ class Poller:
         try:
             result = self._nodes.poll(
                 database, self._node.table.header.node, queues=watermarks.queues, priorities=watermarks.priorities,
-                floors=scan_start, scrub=scrub, with_writers=tracker.needs_writers, sweep=sweep,
+                watermarks=scan_start, scrub=scrub, with_writers=tracker.needs_writers, sweep=sweep,
                 due_from=self._promotion.start(self.result.at),
                 since=self._dead_workers.since(tracker.settled_at),
                 heartbeat=lease.heartbeat(tracker.released_seq) if renew else None,
@@ -110,8 +110,8 @@ class Poller:
 
         return replace(
             NO_RESULT,
-            heartbeats=query("beats", lambda: nodes.beats(database, node), {}),
+            heartbeats=query("beats", lambda: nodes.heartbeats(database, node), {}),
             cancels=query("cancels", lambda: nodes.cancels(database, node), []),
-            dead_nodes=query("strays", lambda: nodes.strays(database), []),
+            dead_nodes=query("strays", lambda: nodes.dead_nodes(database), []),
             due_in=0.0, has_running=True, expired=True, at=time(),
         )  # fmt: skip

@@ -5,13 +5,13 @@ from typing import Any
 import psycopg
 
 from qworker.db.errors import command
-from qworker.sequences import behind
+from qworker.sequences import stale_sequences
 from qworkerd import log
 
 
 def report(database: psycopg.Connection[tuple[Any, ...]], schema: str) -> None:
     """Log each sequence that is behind; the hint names the command that repairs it."""
-    for sequence in behind(database, schema):
+    for sequence in stale_sequences(database, schema):
         log.get().error(
             "sequence.behind", sequence=sequence.sequence, at=sequence.at, highest=sequence.highest,
             hint=f"ids would be assigned a second time: run `{command('repair', schema)}`",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
-from qworker.retry import MAX_PAUSE
+from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
 from qworkerd.log.redaction import clip
 from qworkerd.log.tracebacks import format_error, message_of, name_of
@@ -76,7 +76,7 @@ def decide(
     told: whether we have told it to end; timed_out: whether its timeout has struck.
     """
     if (snooze := _snooze(error)) is not None:
-        return Snoozed(min(snooze.seconds, MAX_PAUSE))
+        return Snoozed(min(snooze.seconds, MAX_BACKOFF))
     interrupt = interrupt_of(error, ours=interrupted_by_us or timed_out)
     if isinstance(interrupt, ShutdownInterrupt) and interrupted_by_us:
         return Released()
@@ -118,5 +118,5 @@ def _pause(error: BaseException, attempt: int, policy: Policy) -> float:
         except BaseException:  # noqa: BLE001 - its own code
             asked = None
     if isinstance(asked, int) or (isinstance(asked, float) and math.isfinite(asked)):
-        return min(max(0.0, asked), MAX_PAUSE)
+        return min(max(0.0, asked), MAX_BACKOFF)
     return policy.retry.delay(attempt)
