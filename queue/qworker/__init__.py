@@ -1,4 +1,4 @@
-"""A job queue in the PostgreSQL you already run: declare tasks, enqueue jobs, look at them."""
+"""A job queue in the PostgreSQL you already run: declare tasks, enqueue jobs, inspect them."""
 
 from qworker.app import App
 from qworker.context import current_job

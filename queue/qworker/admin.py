@@ -1,4 +1,4 @@
-"""Looks at jobs, queues and nodes, and changes jobs by hand: what the command line and the methods of a job do."""
+"""Reads jobs, queues and nodes, and cancels, retries or discards jobs: for the command line and the methods of Job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,60 +18,60 @@ from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFoun
 from qworker.job import Job, JobState, from_row, to_datetime
 from qworker.spec import JobSpec
 
-#: Seconds between two looks of `wait`: the first pause, doubled up to the second.
+#: Seconds between two queries of `wait`: the first pause, which is doubled up to the second.
 FIRST_POLL_PAUSE, LONGEST_POLL_PAUSE = 0.01, 0.25
-#: States of jobs that wait to be run.
+#: The states of jobs that wait to be run.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A supervisor and its workers, as its last beat left it."""
+    """A supervisor and its workers, as of its last heartbeat."""
 
     id: int
     #: Host and process id.
     name: str
     version: str
     queues: tuple[str, ...]
-    #: How many workers it keeps.
+    #: The number of workers it maintains.
     worker_count: int
-    #: Whether it sleeps until somebody wakes it.
+    #: Whether it is idle and waits for a notification.
     idle: bool
     started_at: datetime
-    #: When its newest beat was written, by the database's clock.
+    #: When its last heartbeat was written, by the database's clock.
     heartbeat_at: datetime
-    #: Seconds since then.
+    #: Seconds since the last heartbeat.
     silent: float
-    #: Seconds without a beat after which others may declare it dead.
+    #: Seconds without a heartbeat after which other nodes may declare it dead.
     lease_seconds: float
-    #: What it says of its workers and schedules.
+    #: What it reports about its workers and schedules.
     state: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """A queue that holds unfinished or failed jobs, or that a living node serves."""
+    """A queue that holds unfinished or failed jobs, or that a live node serves."""
 
     name: str
-    #: How many jobs it holds in each state; states without any are left out.
+    #: The number of its jobs in each state; states without jobs are left out.
     jobs: Mapping[JobState, int]
-    #: Seconds since the oldest of its available jobs was enqueued; None without one.
+    #: Seconds since its oldest available job was enqueued; None if no job is available.
     oldest: float | None
-    #: The living nodes that serve it, by name.
+    #: The names of the live nodes that serve it.
     nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleStatus:
-    """A schedule some node declares or declared."""
+    """A schedule that a node declares or has declared."""
 
     name: str
     task: str
     expression: str
     timezone: str
-    #: The newest tick that was enqueued or skipped; None: none yet.
+    #: The last tick that was enqueued or skipped; None if there was none yet.
     last_tick: datetime | None
-    #: The nodes that declare it and live, by name; without any it does not tick.
+    #: The names of the live nodes that declare it. Without one the schedule does not tick.
     nodes: tuple[str, ...] = ()
 
 
@@ -83,15 +83,15 @@ class Queue:
     admin: "Admin" = field(repr=False)
 
     def size(self, state: JobState | str | None = None) -> int:
-        """Return how many jobs wait: available, scheduled or blocked; or how many are in the given state."""
+        """Return the number of jobs in the given state; by default of those available, scheduled or blocked."""
         return self.admin.size(self.name, *(WAITING if state is None else [JobState(state)]))
 
 
 class Admin:
-    """The operations of one schema; each is one statement.
+    """The operations on one schema; each is one statement.
 
-    Those about jobs join the caller's transaction, if there is one: that of `conn` while it is open, or Django's. All
-    others commit at once.
+    Operations on jobs join the caller's transaction: that of `conn` while it is open, or else Django's. All others
+    commit at once.
     """
 
     def __init__(self, pool: Pool, ambient: Ambient | None = None) -> None:
@@ -100,9 +100,9 @@ class Admin:
         self._sql = load("admin", pool.schema)
 
     def show(self, job_id: int, *, conn: Any = None) -> Job:
-        """Return a job; raises JobNotFound."""
+        """Return a job; raises JobNotFound if it does not exist."""
         joined = self._ambient.joined(conn)
-        for transaction in [joined, None] if joined is not None else [None]:  # a snapshot may be older than the job
+        for transaction in [joined, None] if joined is not None else [None]:  # the snapshot may be older than the job
             if rows := self._query("show", {"id": job_id}, transaction):
                 return from_row(rows[0], self, conn=transaction)
         raise _not_found(job_id)
@@ -117,42 +117,42 @@ class Admin:
         below: int | None = None,
         limit: int = 50,
     ) -> list[Job]:
-        """Return the newest jobs first; `below` an id continues an earlier list."""
+        """Return jobs, newest first; `below` is the last id of the page before."""
         wanted = None if state is None else JobState(state).value
         parameters = {"state": wanted, "queue": queue, "task": task, "tag": tag, "below": below, "limit": limit}
         return [from_row(row, self) for row in self._query("find", parameters)]
 
     def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
-        """Cancel jobs; return those that were not over: `cancelled` now, or `running` and asked to stop."""
+        """Cancel jobs. Return those that had not ended: `cancelled` now, or `running` and asked to stop."""
         return {
             job_id: JobState(state)
             for job_id, state in self._query("cancel", {"ids": list(job_ids)}, self._ambient.joined(conn))
         }
 
     def retry(self, *job_ids: int, conn: Any = None) -> list[int]:
-        """Let failed jobs run again, with all their attempts; return the ids of those that had failed."""
+        """Make failed jobs available again with all their attempts; return the ids of those that had failed."""
         return sorted(row[0] for row in self._query("retry", {"ids": list(job_ids)}, self._ambient.joined(conn)))
 
     def discard(self, *job_ids: int, conn: Any = None) -> list[int]:
-        """Put failed jobs away; return the ids of those that had failed."""
+        """Move failed jobs to the history as discarded; return the ids of those that had failed."""
         return sorted(row[0] for row in self._query("discard", {"ids": list(job_ids)}, self._ambient.joined(conn)))
 
     def sizes(self) -> dict[str, dict[JobState, int]]:
-        """Return how many jobs each queue holds in each state; what is over is not counted."""
+        """Return the number of jobs of each queue in each state, without those in the history."""
         sizes: dict[str, dict[JobState, int]] = {}
         for queue, state, count in self._query("sizes"):
             sizes.setdefault(queue, {})[JobState(state)] = count
         return sizes
 
     def queues(self) -> list[QueueStatus]:
-        """Return the queues that hold jobs or are served, by name."""
+        """Return the queues that hold jobs or are served by a node, ordered by name."""
         return [
             QueueStatus(name, {JobState(state): n for state, n in decode_object(held).items()}, oldest, tuple(nodes))
             for name, held, oldest, nodes in self._query("queues")
         ]
 
     def size(self, queue: str, *states: JobState) -> int:
-        """Return how many jobs a queue holds in these states."""
+        """Return the number of jobs of a queue in these states."""
         row = self._query("size", {"queue": queue, "states": [state.value for state in states]})[0]
         return int(row[0])
 
@@ -165,18 +165,18 @@ class Admin:
         ]  # fmt: skip
 
     def schedules(self) -> list[ScheduleStatus]:
-        """Return the schedules the database knows, with their newest ticks."""
+        """Return the schedules stored in the database, with their last ticks."""
         return [
             ScheduleStatus(name, task, expression, timezone, to_datetime(tick), tuple(nodes))
             for name, task, expression, timezone, tick, nodes in self._query("schedules")
         ]
 
     def wait(self, job_id: int, timeout: float | None = None, conn: Any = None) -> Any:
-        """Wait for a job's end and return its result; see `Job.wait`. conn is the connection that enqueued it."""
+        """Wait for a job to end and return its result; see `Job.wait`. conn is the connection that enqueued it."""
         if running.get() is not None:
             raise InvalidOperation(
-                f"wait() for job {job_id} inside a handler would hold a worker that job may need: enqueue what comes "
-                "after it from its own handler"
+                f"wait() for job {job_id} inside a handler would block a worker that the job may need: enqueue the "
+                "next step from the handler of that job"
             )
         begun, pause = monotonic(), FIRST_POLL_PAUSE
         while True:
@@ -198,7 +198,7 @@ class Admin:
             pause = min(2 * pause, LONGEST_POLL_PAUSE)
 
     def holder(self, conn: psycopg.Connection[Any], job_id: int, spec: JobSpec) -> Job:
-        """Return the job that holds a unique key, as seen on the connection that asked for the key."""
+        """Return the job that holds a unique key, read on the connection that tried to take the key."""
         row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["show"], {"id": job_id}).fetchone()
         if row is not None:
             return from_row(row, self, duplicate=True)
@@ -219,16 +219,14 @@ class Admin:
         joined = self._ambient.joined(conn)
         if joined is not None and (joined is conn or self._query("outcome", {"id": job_id}, joined)):
             raise InvalidOperation(
-                f"wait() for job {job_id} inside the transaction that enqueued it would never end, as no worker sees "
-                "the job before the commit: commit first"
+                f"wait() for job {job_id} inside the transaction that enqueued it would never return, because no "
+                "worker sees the job before the commit: commit first"
             )
         raise _not_found(job_id)
 
 
 def _not_found(job_id: int) -> JobNotFound:
-    return JobNotFound(
-        f"there is no job {job_id}: it never was, was rolled back or not committed yet, or its history is over"
-    )
+    return JobNotFound(f"job {job_id} not found: it was never enqueued, is not committed, or its history has expired")
 
 
 def _last(error: str | None) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Which connection a statement belongs on: the caller's transaction, if there is one, or one of the application's."""
+"""Chooses the connection for a statement: that of the caller's transaction, or one of the application's pool."""
 
 import os
 import sys
@@ -16,10 +16,10 @@ from qworker.db.dsn import parse
 from qworker.db.pool import Pool
 from qworker.options import UNSET
 
-#: Seconds after which a server that was another one is asked again: a failover may have brought the two together.
+#: Seconds after which two connections to different servers are compared again: a failover may have joined them.
 RECHECK = 60.0
 
-# Addresses do not tell: one server has many of them, and behind a proxy many servers have one.
+# Addresses do not identify a server: one server may have several, and several servers may share that of a proxy.
 _IDENTITY: LiteralString = """
 SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text, d.oid::pg_catalog.int8
   FROM pg_catalog.pg_database AS d
@@ -30,17 +30,17 @@ _Target = tuple[str, bytes, bytes, bytes]
 
 
 class Ambient:
-    """Finds the caller's connection; it has to lead to the application's database."""
+    """Finds the caller's transaction, if its connection leads to the application's database."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        #: By where the application's database and the caller's are: whether they are one, and until when that counts.
+        #: For each pair of DSN and address: whether both are the same database, and until when the answer is valid.
         self._same: dict[_Target, tuple[bool, float]] = {}
 
     def caller(self, conn: Any = UNSET) -> Connection | None:
-        """Return the connection that carries the caller's transaction, None if there is none.
+        """Return the connection that carries the caller's transaction, or None.
 
-        Without a word of the caller that is the connection of a Django transaction which is running here.
+        If `conn` is not given, this is the connection of a Django transaction that is open in this thread.
         """
         if conn is None:
             return None
@@ -50,7 +50,7 @@ class Ambient:
         return caller
 
     def joined(self, conn: Connection | None) -> Connection | None:
-        """Return the connection on which a job is seen that was made on `conn`, None for the application's own."""
+        """Return the connection on which a job enqueued on `conn` is visible; None: the application's own."""
         if conn is not None and not conn.closed and conn.pgconn.transaction_status != TransactionStatus.IDLE:
             return conn
         caller = self._django(must_join=False)
@@ -69,7 +69,7 @@ class Ambient:
         if django is None or settings is None or not settings.configured:
             return None
         for wrapper in django.connections.all(initialized_only=True):
-            # Without autocommit each statement belongs to a transaction, with or without a block.
+            # Without autocommit each statement belongs to a transaction, even outside an atomic block.
             if wrapper.vendor == "postgresql" and (wrapper.in_atomic_block or not wrapper.autocommit):
                 conn = wrapper.connection
                 if isinstance(conn, psycopg.Connection):
@@ -89,11 +89,11 @@ class Ambient:
         if same or monotonic() < until:
             return same
         if pgconn.transaction_status == TransactionStatus.INERROR:
-            return True  # it answers no question; the server will say so
+            return True  # it cannot run the comparison; the server's own error follows
         wanted = parse(dsn)
         name = wanted.get("dbname")
         if name is not None and name != conn.info.dbname:
-            same = False  # another name never is the same database
+            same = False  # a database with another name is another database
         elif _has_address(wanted, conn) or (not dsn and not os.environ.keys() & {"PGHOST", "PGSERVICE", "PGDATABASE"}):
             same = True
         else:
@@ -107,8 +107,8 @@ class Ambient:
     def _warn(self, conn: Connection, alias: str) -> None:
         warnings.warn(
             f"the transaction of Django's database {alias!r} is on another server ({conn.info.host}:{conn.info.port}) "
-            f"than the jobs, though both databases are named {conn.info.dbname!r}: jobs do not join it, and commit at "
-            f"once. using({alias!r}) joins it all the same; conn=None says that this is meant",
+            f"than the jobs, though both databases are named {conn.info.dbname!r}: jobs do not join that transaction "
+            f"and are committed at once. Pass using({alias!r}) to join it, or conn=None if this is intended",
             RuntimeWarning,
             stacklevel=_callers_level(),
         )
@@ -123,7 +123,7 @@ def _callers_level() -> int:
 
 
 def _has_address(wanted: dict[str, Any], conn: Connection) -> bool:
-    """Tell whether a DSN, read by libpq, says in so many words where a connection leads."""
+    """Return whether the parameters of a DSN name the host, port and database of a connection literally."""
     info = conn.info
     host, port = wanted.get("hostaddr") or wanted.get("host"), wanted.get("port") or "5432"
     return wanted.get("dbname") == info.dbname and host in {info.host, info.hostaddr} and str(port) == str(info.port)

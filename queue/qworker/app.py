@@ -1,4 +1,4 @@
-"""The application: where its tasks and schedules are registered, and where its database is."""
+"""The application: a registry of tasks and schedules, and the connection to its database."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,20 +26,20 @@ H = TypeVar("H", bound=Hook)
 
 
 class Declaration:
-    """What `app.task(...)` returns: makes a task of the function or dataclass below it."""
+    """The decorator that `app.task(...)` returns; it turns a function or dataclass into a task."""
 
     def __init__(self, app: "App", defaults: Options, own: dict[str, Any]) -> None:
         self._app = app
         self._defaults = defaults
         self._own = own
 
-    # A class is callable too, and the first overload is meant to win.
+    # A class is callable too; the first overload must win.
     @overload
     def __call__(self, call: C) -> C: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, call: Callable[P, R]) -> Task[P, R]: ...
     def __call__(self, call: Any) -> Any:
-        """Register a task; a class stays the class, for its instances are what `app.enqueue` takes."""
+        """Register a task and return it. A class is returned unchanged, because `app.enqueue` takes its instances."""
         task = self._app.register(call, self._defaults, **self._own)
         return call if isinstance(call, type) else task
 
@@ -47,13 +47,14 @@ class Declaration:
 class App:
     """One application and its database.
 
-    dsn is a connection string or a function that returns one, called at each connect; without it $QWORKER_DSN,
-    $DATABASE_URL and libpq's PG* variables are asked in this order. Nothing connects before the first job.
+    dsn is a connection string, or a function that returns one and is called at each connect. The default is
+    $QWORKER_DSN, then $DATABASE_URL, then libpq's PG* variables. No connection is opened before the first job is
+    enqueued.
     """
 
     def __init__(self, dsn: str | Callable[[], str] | None = None, *, schema: str = DEFAULT_SCHEMA) -> None:
         qualify("", schema)
-        #: Where the database is, as given.
+        #: The connection string or function, as given.
         self.dsn = dsn
         #: The schema that holds the tables.
         self.schema = schema
@@ -61,11 +62,11 @@ class App:
         self.tasks: dict[str, Task[..., Any]] = {}
         #: The schedules by name.
         self.schedules: dict[str, Schedule] = {}
-        #: What is called for every failed attempt, see `on_error`.
+        #: The functions called for every failed attempt, see `on_error`.
         self.error_hooks: list[Hook] = []
-        #: Connections for enqueueing and looking.
+        #: Connections for enqueueing and reading jobs.
         self.pool = Pool(dsn, schema)
-        #: Looks at jobs, queues and nodes, and changes jobs by hand.
+        #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
         ambient = Ambient(self.pool)
         self.admin = Admin(self.pool, ambient)
         self._enqueuer = Enqueuer(self.pool, self.admin, ambient)
@@ -95,25 +96,25 @@ class App:
         transactional: bool = False,
         **defaults: Any,
     ) -> Any:
-        """Make a task of a function, or of a dataclass with a method `handle`.
+        """Turn a function, or a dataclass with a method `handle`, into a task.
 
-        name: under which jobs are stored, "module.qualname" if not given. slow_after: seconds after which a running job
-        is reported, None = never. transactional: what the handler does on `current_job.connection` commits in one
-        transaction with the end of its job, or not at all. All others are defaults of the task's jobs, see
-        `qworker.options.Options`; a connection or a moment is none.
+        name: the task's name in the database; "module.qualname" by default. slow_after: seconds after which a running
+        job is reported as slow; None disables the report. transactional: the handler's work on `current_job.connection`
+        is committed in the same transaction as the job's completion, or not at all. The other options are defaults for
+        the task's jobs, see `qworker.options.Options`; conn and run_at cannot have a default.
         """
         for option in ("conn", "run_at"):
             if option in defaults:
-                raise TypeError(f"{option} is for one job, not for a task: say it in .options({option}=...)")
+                raise TypeError(f"{option} applies to one job, not to a task: pass it to .options({option}=...)")
         slow = slow_after if slow_after is UNSET else check_timeout("slow_after", slow_after)
         if call is not None and not callable(call):
             raise TypeError(
-                f"app.task goes above a function or class, not {call!r}; options have names: queue='emails'"
+                f"app.task decorates a function or class, not {call!r}; pass options by name: queue='emails'"
             )
         if not isinstance(transactional, bool):
             raise TypeError(
-                f"transactional takes True or False, not {transactional!r}: it is about current_job.connection alone; "
-                "work on a connection of Django or SQLAlchemy commits by itself"
+                f"transactional must be True or False, not {transactional!r}: it applies to current_job.connection; "
+                "work on a connection of Django or SQLAlchemy is committed separately"
             )
         own = {"name": name, "slow_after": slow, "transactional": transactional}
         declaration = Declaration(self, Options.of(defaults), own)
@@ -122,73 +123,73 @@ class App:
     def cron(
         self, expression: str, *, timezone: str = "UTC", name: str | None = None, misfire: "Misfire" = "once"
     ) -> Callable[[T], T]:
-        """Enqueue the task below at each tick of a cron expression, once in the whole cluster.
+        """Enqueue the decorated task at each tick of a cron expression, once in the whole cluster.
 
-        timezone: IANA name. name: under which the last tick is kept; needed when a task has several schedules.
-        misfire: what to do about ticks that passed while no scheduler ran, see `qworker.schedule.Schedule`.
-        Raises ConfigurationError for an expression or a zone that does not exist.
+        timezone: an IANA name. name: the schedule's name, under which its last tick is stored; required if a task has
+        several schedules. misfire: what to do with ticks missed while no scheduler ran, see `Schedule`.
+        Raises ConfigurationError if the expression is invalid or the time zone does not exist.
         """
-        # croniter is imported by those who use it.
+        # Importing croniter takes time; only applications with schedules need it.
         from qworker.schedule import Schedule
 
         def declare(task: T) -> T:
             if not isinstance(task, Task):
-                raise ConfigurationError(f"@app.cron({expression!r}) goes above @app.task(), not above {task!r}")
+                raise ConfigurationError(f"@app.cron({expression!r}) must be above @app.task(), not above {task!r}")
             try:
                 task.parameters.bind((), {})
             except TypeError as error:
-                raise ConfigurationError(f"@app.cron({expression!r}) calls a task without arguments: {error}") from None
+                raise ConfigurationError(
+                    f"@app.cron({expression!r}) calls the task without arguments: {error}"
+                ) from None
             schedule = Schedule(name or task.name, task.name, expression, timezone, misfire)
             if schedule.name in self.schedules:
-                raise ConfigurationError(
-                    f"there is a schedule {schedule.name!r} already: give this one a name= of its own"
-                )
+                raise ConfigurationError(f"schedule {schedule.name!r} exists already: give this one another name=")
             self.schedules[schedule.name] = schedule
             return task
 
         return declare
 
     def on_error(self, hook: H) -> H:
-        """Have `hook(job, error)` called for every attempt that fails, whether another follows or not.
+        """Register `hook(job, error)` to be called after every failed attempt, whether another attempt follows or not.
 
-        error is a JobFailed: type, message, traceback, attempt, and cause where the worker died or the node was lost.
-        Its __cause__ is what the handler raised, None where its process is gone. job.state is FAILED if no attempt
-        follows. Hooks run in a thread of the worker, or of the scheduler where the worker died, at most once for each
-        attempt. Nothing waits for them, and what they raise is logged. For what must not be missed there is
-        `Task.on_failure`, which is a job.
+        error is a JobFailed with type, message, traceback and attempt, and cause if the worker died or the node was
+        lost. Its __cause__ is the exception of the handler, or None if the process is gone. job.state is FAILED if no
+        attempt follows. Hooks run in a thread of the worker, or of the scheduler if the worker died, at most once for
+        each attempt. Nothing waits for them, and their exceptions are logged. A hook may be missed if its process dies;
+        `Task.on_failure` runs as a job and is not.
         """
         if not callable(hook):
-            raise TypeError(f"on_error takes a function of (job, error), not {hook!r}")
+            raise TypeError(f"on_error takes a function hook(job, error), not {hook!r}")
         self.error_hooks.append(hook)
         return hook
 
     def enqueue(self, instance: Any, **options: Unpack[OptionKwargs]) -> Job:
-        """Store a job that rebuilds a class task's instance from its fields and calls `handle`.
+        """Store a job that rebuilds the instance of a class task from its fields and calls `handle`.
 
-        The fields are stored as they are now; the worker passes them to the class, so that `__post_init__` runs again.
+        The current values of the fields are stored. The worker passes them to the class, so `__post_init__` runs again.
         """
         task = self._classes.get(type(instance))
         if task is None:
             raise TypeError(
-                f"app.enqueue takes an instance of a class under @app.task(), not {instance!r}; "
-                "for a function there is its own .enqueue(...)"
+                f"app.enqueue takes an instance of a class decorated with @app.task(), not {instance!r}; "
+                "call .enqueue(...) of a function task instead"
             )
         return task.options(**options).enqueue(**instance_args(instance))
 
     def get_task(self, name: str) -> Task[..., Any]:
-        """Return the task of a name; raises UnknownTask."""
+        """Return the task with this name; raises UnknownTask."""
         try:
             return self.tasks[name]
         except KeyError:
-            known = ", ".join(sorted(self.tasks)) or "none: are their modules imported?"
-            raise UnknownTask(f"no task {name!r}; there are: {known}") from None
+            known = ", ".join(sorted(self.tasks)) or "no tasks: are their modules imported?"
+            raise UnknownTask(f"unknown task {name!r}; the application has {known}") from None
 
     def job(self, job_id: int) -> Job:
-        """Look a job up, in a Django transaction on its connection; raises JobNotFound."""
+        """Return a job, read in the open Django transaction if there is one; raises JobNotFound."""
         return self.admin.show(job_id)
 
     def queue(self, name: str) -> Queue:
-        """Return a queue by name; it exists when a job names it."""
+        """Return a queue by name. A queue need not be declared: it exists as soon as a job names it."""
         return Queue(name, self.admin)
 
     def close(self) -> None:
@@ -196,9 +197,9 @@ class App:
         self.pool.close()
 
     def register(self, call: Callable[..., Any], defaults: Options, **own: Any) -> Task[..., Any]:
-        """Add a task, or replace it when its module is executed again.
+        """Add a task, or replace it if its module is executed again.
 
-        Raises ConfigurationError when its name is taken by another one.
+        Raises ConfigurationError if another task has the same name.
         """
         task: Task[..., Any] = Task(call, self._enqueuer, defaults, **own)
         known, declared = self.tasks.get(task.name), Declared(call)
@@ -208,7 +209,7 @@ class App:
                     f"two tasks are named {task.name!r}: {known.location} and {task.location}; give one of them a name="
                 )
             for schedule in [s for s in self.schedules.values() if s.task == task.name]:
-                del self.schedules[schedule.name]  # it is declared again likewise
+                del self.schedules[schedule.name]  # the module will declare it again
         self.tasks[task.name], self._declared[task.name] = task, declared
         if isinstance(call, type):
             self._classes[call] = task

@@ -1,4 +1,4 @@
-"""Many jobs of one task at once, by COPY: all of them or none."""
+"""Enqueues many jobs of one task by COPY, all of them or none."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -18,53 +18,53 @@ from qworker.errors import InvalidOperation
 from qworker.payload import Parameters, Row
 from qworker.spec import JobSpec
 
-#: Rows that are taken from the source before a COPY, and lines that are handed to the driver together, at most.
+#: Maximum number of rows read from the iterable before a COPY, and of lines passed to psycopg together.
 MAX_BLOCK_ROWS, MAX_WRITE_LINES = 20_000, 500
-#: The same in bytes: as many rows or lines as the ones before say will fit.
+#: The same limits in bytes; how many rows fit is estimated from the size of those written before.
 MAX_BLOCK_BYTES, MAX_WRITE_BYTES = 4_000_000, 1_000_000
-#: How many are taken while nothing is known of their length.
+#: Number of rows read first, while their size is unknown.
 FIRST_ROWS = 10
 
 
 class BulkTransaction:
-    """A transaction that jobs are written in."""
+    """A transaction or savepoint that writes jobs."""
 
     __slots__ = ("count", "cursor", "lines", "size")
 
     def __init__(self, cursor: psycopg.Cursor[Any], lines: CopyLines) -> None:
         self.cursor = cursor
         self.lines = lines
-        #: How many jobs were written, and how many bytes these were.
+        #: The number of jobs written and their size in bytes.
         self.count = self.size = 0
 
     def statement(self, *, ids: bool = False) -> str:
-        """Return the name of the COPY that takes the lines; with ids, each begins with one."""
+        """Return the name of the COPY statement for these lines; ids: each line begins with an id."""
         return "copy" + ("_options" if self.lines.optional else "") + ("_ids" if ids else "")
 
 
 class _Abandoned(Exception):
-    """Ends a COPY. The driver sends the exception's text to the server, which hangs up at more than 10,000 bytes."""
+    """Ends a COPY. psycopg sends the exception's text to the server, which disconnects if it exceeds 10,000 bytes."""
 
 
 class Bulk:
-    """Writes jobs that differ in their arguments alone; memory does not grow with their number.
+    """Writes jobs that differ only in their arguments; memory use does not depend on their number.
 
-    A row that cannot be a job ends the whole with an error that names its index, and nothing is written; the caller's
-    transaction goes on as it was. The source may use the caller's connection: it is asked between two COPYs.
+    If a row is invalid, an error names its index and nothing is written; the caller's transaction remains usable. The
+    iterable may use the caller's connection: rows are read between two COPYs.
     """
 
     def __init__(self, spec: JobSpec, parameters: Parameters, sql: Mapping[str, LiteralString]) -> None:
         if spec.unique:
-            raise TypeError("enqueue_many takes no unique key: enqueue such jobs one by one")
+            raise TypeError("enqueue_many does not support unique keys: enqueue such jobs one at a time")
         self._spec = spec
         self._parameters = parameters
         self._sql = sql
 
     def count(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> int:
-        """Make a job of each row and return their number; own: the connection is ours, and so is the commit."""
+        """Enqueue a job for each row and return their number; own: the connection is from the pool, commit on it."""
         with self._begin(conn, rows, own=own) as work:
             if own:
-                # Nobody else has our connection, so that one COPY may wait for the source: the server writes meanwhile.
+                # No other code uses this connection, so one COPY can stay open while rows are read.
                 self._copy(work, work.statement(), work.lines.encode(rows))
             else:
                 for block in _blocks(rows, work):
@@ -72,7 +72,7 @@ class Bulk:
         return work.count
 
     def ids(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> list[int]:
-        """Make a job of each row and return their ids, drawn before the jobs are written; own: as with `count`."""
+        """Enqueue a job for each row and return their ids, reserved before the jobs are written; own: see `count`."""
         ids: list[int] = []
         with self._begin(conn, rows, own=own) as work:
             for block in _blocks(rows, work):
@@ -82,17 +82,17 @@ class Bulk:
         return ids
 
     def _begin(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> AbstractContextManager[BulkTransaction]:
-        """Return a transaction to work in; in its end nodes that sleep are woken."""
+        """Return a context manager for the transaction; at its end it wakes idle nodes."""
         if conn.pgconn.pipeline_status != PipelineStatus.OFF:
             raise InvalidOperation(
-                "enqueue_many cannot run inside a pipeline (libpq has no COPY there): call it before or after"
+                "enqueue_many cannot run inside a pipeline, where libpq does not support COPY: call it before or after"
             )
         return self._own_transaction(conn) if own else self._savepoint(conn, rows)
 
     @contextmanager
     def _savepoint(self, conn: Connection, rows: Iterable[Row]) -> Iterator[BulkTransaction]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
-        # Begins the caller's transaction if it has to; what follows is then a savepoint, and does not commit.
+        # Begins the caller's transaction if necessary; transaction() below is then a savepoint and does not commit.
         ((now,),) = cursor.execute(self._sql["clock"], {"at": None})
         with conn.transaction():
             work = self._transaction(cursor, now)
@@ -100,17 +100,17 @@ class Bulk:
                 yield work
             except BaseException:
                 if isinstance(rows, Generator):
-                    rows.close()  # it may have a savepoint of its own, which has to end before ours
+                    rows.close()  # it may be inside a savepoint that must end before this one
                 raise
             if self._needs_wakeup(work):
                 cursor.execute(self._sql["wake"], {"queue": self._spec.queue})
 
     @contextmanager
     def _own_transaction(self, conn: Connection) -> Iterator[BulkTransaction]:
-        # One message to begin with and one to end with: round trips are what a small bulk mostly costs.
+        # BEGIN and COMMIT share a message with other statements: round trips dominate the cost of a small bulk.
         around = psycopg.ClientCursor(conn, row_factory=tuple_row)
         try:
-            with answer_timeout_set(conn, inf):  # the server was told the same
+            with answer_timeout_set(conn, inf):  # the statement "begin" disables the server's timeouts too
                 around.execute(self._sql["begin"]).nextset()
                 ((now, *_),) = around
                 work = self._transaction(psycopg.Cursor(conn, row_factory=tuple_row), now)
@@ -119,8 +119,8 @@ class Bulk:
                     around.execute(self._sql["wake_and_commit"], {"queue": self._spec.queue})
                 else:
                     around.execute(self._sql["commit"])
-        except BaseException:  # whatever ends it, an interrupt too, leaves nothing behind
-            with suppress(psycopg.Error):  # a connection that is gone has nothing to roll back
+        except BaseException:  # interrupts must roll back too
+            with suppress(psycopg.Error):  # a broken connection has nothing to roll back
                 conn.rollback()
             raise
 
@@ -128,7 +128,7 @@ class Bulk:
         return BulkTransaction(cursor, CopyLines(self._spec, self._parameters, now))
 
     def _write(self, work: BulkTransaction, statement: str, block: Sequence[Row], ids: Sequence[int] = ()) -> None:
-        """Write a block of rows; what may call the caller's code is not done while the connection is in COPY."""
+        """Write a block of rows without calling the caller's code while the connection is in COPY mode."""
         first = work.count
         self._copy(work, statement, _with_ids(ids, work.lines.encode_plain(block)))
         done = work.count - first
@@ -147,7 +147,7 @@ class Bulk:
                     count += len(batch)
                     work.size += len(text)
                     wanted = _rows_that_fit(len(batch), len(text), MAX_WRITE_BYTES, MAX_WRITE_LINES)
-            except BaseException as error:  # noqa: BLE001 - raised again when the COPY is over
+            except BaseException as error:  # noqa: BLE001 - raised again after the COPY
                 failure = error
                 raise _Abandoned from None
         if failure is not None:
@@ -157,7 +157,7 @@ class Bulk:
         work.count += count
 
     def _needs_wakeup(self, work: BulkTransaction) -> bool:
-        """Tell whether there is something to do at once."""
+        """Return whether jobs are available at once."""
         return work.count > 0 and work.lines.start is None
 
 
@@ -173,5 +173,5 @@ def _with_ids(ids: Sequence[int], lines: Iterable[str]) -> Iterator[str]:
 
 
 def _rows_that_fit(count: int, size: int, max_bytes: int, max_rows: int) -> int:
-    """Return how many go into a room (bytes), judging by the size of as many as `count`."""
+    """Return how many rows fit into max_bytes, given that `count` rows took `size` bytes."""
     return min(max_rows, max(1, count * max_bytes // size))

@@ -1,4 +1,4 @@
-"""A worker's statements: claim, acknowledge, hand back, retry, fail. All but the claim are fenced by its token."""
+"""A worker's statements: claim, acknowledge, release, retry, fail. All except the claim are fenced by its token."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -16,37 +16,37 @@ Database = Connection[tuple[Any, ...]]
 
 
 class ClaimedJob(NamedTuple):
-    """A row of the claim, as it comes."""
+    """A row that the claim returns."""
 
     id: int
     seq: int
     priority: int
     queue: str
     task: str
-    #: JSON text of an object; decoded only when the job runs.
+    #: JSON text of an object; the worker decodes it when the job runs.
     args: str
     attempt: int
-    #: How often the job took its worker or node with it.
+    #: How often the job's worker or node died while the job ran.
     crash_count: int
     flags: int
     #: Seconds since 1970.
     enqueued_at: float
-    #: JSON text of what .options() changed, mostly None.
+    #: JSON text of the options set by .options(), usually None.
     overrides: str | None
     unknown_task_count: int
 
 
 @cache
 def _lane_arrays(queues: tuple[str, ...], priorities: tuple[int, ...]) -> tuple[str, str]:
-    """Write as array literals what a node serves: it is the same in all of its claims."""
+    """Return the lanes of a node as array literals; cached, because they are the same in all of its claims."""
     return text_array(queues), integer_array(priorities)
 
 
 class Claims:
-    """The statements for one schema, on whatever connection they are given.
+    """The statements for one schema; each method takes the connection to use.
 
-    For one thread at a time. Each method is one statement and one commit, and returns the ids it changed. An id that is
-    missing was locked by somebody else, or is no longer this claim's: `held` tells which.
+    Not thread-safe. Each method is one statement and one commit, and returns the ids it changed. If an id is missing,
+    its row was locked by another session or no longer belongs to this claim; `still_claimed` tells which.
     """
 
     __slots__ = ("_acknowledge", "_claim", "_sql")
@@ -67,9 +67,9 @@ class Claims:
         cursors: Sequence[int],
         limit: int,
     ) -> list[tuple[Any, ...]]:
-        """Take up to `limit` jobs behind the cursors, one for each pair of queue and priority, most urgent first.
+        """Claim up to `limit` jobs after the cursors, one cursor for each lane (queue and priority), most urgent first.
 
-        Returns rows in the order of ClaimedJob, not sorted.
+        Returns the columns of ClaimedJob; the rows are not sorted.
         """
         queue_array, priority_array = _lane_arrays(tuple(queues), tuple(priorities))
         parameters = {
@@ -92,7 +92,7 @@ class Claims:
         priorities: Sequence[int],
         cursors: Sequence[int],
     ) -> int | None:
-        """Take the next job without reading it; return its id."""
+        """Claim the next job without reading it; return its id."""
         parameters = {
             "node": node, "token": token, "queues": text_array(queues), "priorities": integer_array(priorities),
             "cursors": integer_array(cursors),
@@ -100,7 +100,7 @@ class Claims:
         return next(iter(self._ids(database, "claim_one", parameters)), None)
 
     def read(self, database: Database, token: int, job: int) -> list[tuple[Any, ...]]:
-        """Return the row of a job that was taken unread."""
+        """Return the row of a job claimed by `claim_one`."""
         return database.execute(self._sql["read"], {"id": job, "token": token}).fetchall()
 
     def acknowledge(
@@ -108,8 +108,8 @@ class Claims:
     ) -> list[int]:
         """Move finished jobs to the history.
 
-        durations and results are JSON objects keyed by id; jobs that are not in them ran for less than a millisecond
-        and returned None.
+        durations and results are JSON objects keyed by id. Jobs without an entry ran for less than a millisecond and
+        returned None.
         """
         stored = escape_unstorable(database, results)
         parameters = {"ids": integer_array(ids), "token": token, "durations": durations, "results": stored}
@@ -118,7 +118,7 @@ class Claims:
     def complete(self, database: Database, token: int, job: int, *, duration: float, result: str | None) -> bool:
         """Move one finished job to the history, in a transaction that the caller commits.
 
-        False means that the job is no longer this claim's. Waits for who has locked it.
+        Returns False if the job no longer belongs to this claim. Waits for a session that has locked the row.
         """
         cursor = Cursor(database, row_factory=tuple_row)
         if cursor.execute(self._sql["lock_claimed"], {"id": job, "token": token}).fetchone() is None:
@@ -129,11 +129,11 @@ class Claims:
         return cursor.execute(self._sql["acknowledge"], parameters).fetchone() is not None
 
     def end_session(self, database: Database, pid: int, role: str) -> None:
-        """End a session of the server by its process, if it is the one that plays this role."""
+        """Terminate the server session with this pid if its application_name ends in this role."""
         self._ids(database, "end_session", {"pid": pid, "role": role})
 
     def release(self, database: Database, token: int, ids: Iterable[int]) -> list[int]:
-        """Hand jobs back unstarted: uncounted, in their old place."""
+        """Release jobs that were not started: the attempt is not counted and they keep their seq."""
         return self._ids(database, "release", {"ids": integer_array(ids), "token": token})
 
     def retry(self, database: Database, token: int, job: int, *, delay: float, error: str) -> list[int]:
@@ -145,17 +145,17 @@ class Claims:
     def snooze(
         self, database: Database, token: int, job: int, *, delay: float, unknown_task: bool = False
     ) -> list[int]:
-        """Put a job off and give its attempt back."""
+        """Schedule a job for later without counting the attempt."""
         return self._ids(database, "snooze", {"id": job, "token": token, "delay": delay, "bounced": int(unknown_task)})
 
     def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
-        """Fail a job for good, counting so many more crashes, and enqueue its failure hook."""
+        """Mark a job as failed, add `crashes` to its count, and enqueue its failure hook."""
         error = escape_unstorable(database, error)
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}
         return self._ids(database, "fail", parameters)
 
     def give_up(self, database: Database, token: int, job: int, error: str) -> list[int]:
-        """Fail a job whose end the database refuses, with nothing but an error and without its failure hook."""
+        """Mark a job as failed after the database rejected its outcome; store only an error and run no failure hook."""
         return self._ids(database, "give_up", {"id": job, "token": token, "error": error})
 
     def end(
@@ -167,13 +167,13 @@ class Claims:
         return self._ids(database, "end", parameters)
 
     def progress(self, database: Database, token: int, job: int, progress: str) -> list[int]:
-        """Write how far a running job is."""
+        """Store the progress of a running job."""
         return self._ids(
             database, "progress", {"id": job, "token": token, "progress": escape_unstorable(database, progress)}
         )
 
     def still_claimed(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
-        """Return those of the jobs that still carry the token."""
+        """Return those of the jobs that still have the token."""
         return set(self._ids(database, "still_claimed", {"ids": integer_array(ids), "token": token}))
 
     def already_archived(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:

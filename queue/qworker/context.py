@@ -1,4 +1,4 @@
-"""What a handler may ask about the job it is running: `current_job`."""
+"""Gives a handler access to the job it is running: `current_job`."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from qworker.errors import QworkerError, Snooze
 
 
 class RunningJob:
-    """One attempt, from the handler's point of view. Made by the worker; read it through `current_job`."""
+    """One attempt, as the handler sees it. The worker creates it; access it through `current_job`."""
 
     __slots__ = (
         "_connect", "_connection", "_enqueued_at", "_report", "attempt", "deadline_at", "id", "max_attempts", "queue",
@@ -38,15 +38,15 @@ class RunningJob:
         self.id = job_id
         #: The task's name.
         self.task = task
-        #: The queue it came from.
+        #: The queue of the job.
         self.queue = queue
-        #: Which attempt this is, from 1.
+        #: The number of this attempt, from 1.
         self.attempt = attempt
-        #: After how many attempts the job fails for good.
+        #: The number of attempts after which the job fails permanently.
         self.max_attempts = max_attempts
         #: When the handler started (monotonic seconds).
         self.started = started
-        #: When the timeout strikes (monotonic seconds); infinite without one.
+        #: When the timeout expires (monotonic seconds); infinity without a timeout.
         self.deadline_at = deadline_at
         self._enqueued_at = enqueued_at
         self._connect = connect
@@ -60,18 +60,18 @@ class RunningJob:
 
     @property
     def deadline(self) -> datetime | None:
-        """When the timeout strikes (UTC), None without one."""
+        """When the timeout expires (UTC); None without a timeout."""
         left = self.time_left()
         return None if left == math.inf else datetime.fromtimestamp(datetime.now(UTC).timestamp() + left, UTC)
 
     def time_left(self) -> float:
-        """Return the seconds until the timeout strikes: never below 0, infinite without a timeout."""
+        """Return the seconds until the timeout expires: 0 or more, infinity without a timeout."""
         return max(0.0, self.deadline_at - monotonic())
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Report how far the job is (0 to 1), for `qworker jobs show` and `app.job(id).progress`.
+        """Report the progress of the job (0 to 1), for `qworker jobs show` and `app.job(id).progress`.
 
-        Returns at once; the worker writes the newest report, at most once a second.
+        Returns at once. The worker writes the latest report at most once a second.
         """
         if not 0 <= fraction <= 1:
             msg = f"progress takes a fraction from 0 to 1, not {fraction!r}"
@@ -80,9 +80,9 @@ class RunningJob:
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
-        """A pooled connection to qworker's database for this job; the same one each time it is asked.
+        """A pooled connection to qworker's database; the same one throughout the attempt.
 
-        Opened on first use; work on it is committed when the handler returns and rolled back when it raises.
+        It is opened on first use. Its transaction is committed when the handler returns and rolled back when it raises.
         """
         if self._connection is None:
             self._connection = self._connect()
@@ -90,37 +90,37 @@ class RunningJob:
 
     @property
     def borrowed_connection(self) -> psycopg.Connection[Any] | None:
-        """The connection if the handler has asked for it."""
+        """The connection if the handler has used it, or None."""
         return self._connection
 
     def snooze(self, seconds: float) -> Never:
-        """Leave the handler now and run the job again in so many seconds; the attempt is not counted."""
+        """Leave the handler now and run the job again after this many seconds; the attempt is not counted."""
         if not (math.isfinite(seconds) and seconds >= 0):
-            msg = f"snooze takes seconds, not {seconds!r}"
+            msg = f"snooze takes a number of seconds, not {seconds!r}"
             raise ValueError(msg)
         raise Snooze(seconds)
 
 
-#: The job this context is running; None outside of handlers.
+#: The job that runs in this context; None outside of handlers.
 running: ContextVar[RunningJob | None] = ContextVar("qworker_running", default=None)
 
 
 class CurrentJob:
-    """Stands for the job that is running here; using it outside of a handler raises QworkerError."""
+    """A proxy for the job that runs in this context; outside of a handler its use raises QworkerError."""
 
     __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
         job = running.get()
         if job is None:
-            msg = f"current_job.{name}: no job is running here; it can be used inside a handler only"
+            msg = f"current_job.{name}: no job is running in this context; use it inside a handler only"
             raise QworkerError(msg)
         return getattr(job, name)
 
     def __bool__(self) -> bool:
-        """Tell whether a job is running here."""
+        """Return whether a job is running in this context."""
         return running.get() is not None
 
 
-#: Typed as the job it stands for.
+#: Typed as the job for which it is a proxy.
 current_job: RunningJob = CurrentJob()  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Makes of a bulk's rows the lines that COPY reads."""
+"""Formats rows of arguments as lines for COPY."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,28 +8,28 @@ from qworker.errors import PayloadTooLarge
 from qworker.payload import Parameters, Row, brief, encode, encode_plain
 from qworker.spec import JobSpec
 
-#: Characters of the message about a row.
+#: Maximum length of the error message about a row, in characters.
 MAX_MESSAGE = 2_000
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 class CopyLines:
-    """Lines for the jobs of one order, as of one moment of the server's clock."""
+    """Formats lines for jobs of one spec; delays are relative to one reading of the server's clock."""
 
     def __init__(self, spec: JobSpec, parameters: Parameters, now: float) -> None:
         self._spec = spec
         self._parameters = parameters
         now_utc = datetime.fromtimestamp(now, UTC)
         start = spec.run_at if spec.delay is None else now_utc + timedelta(seconds=spec.delay)
-        #: When the jobs may start; None: at once.
+        #: When the jobs may start; None if at once.
         self.start = start if start and start > now_utc else None
-        #: Whether the lines have the columns of options as well: state, run_at, expires_at, overrides, tags.
+        #: Whether the lines contain the optional columns: state, run_at, expires_at, overrides, tags.
         self.optional = False
         self._tail = self._format_options(now_utc)
 
     def encode(self, rows: Iterable[Row], first: int = 0) -> Iterator[str]:
-        """Make a line of each row; an error names the row's index, which is counted from `first`."""
+        """Yield a line for each row. An error names the index of the row, counted from `first`."""
         bind, tail = self._parameters.bind, self._tail
         for at, row in enumerate(rows, first):
             try:
@@ -38,17 +38,17 @@ class CopyLines:
                 elif isinstance(row, Mapping):
                     text = encode(bind((), row))
                 else:
-                    raise TypeError(f"a job's arguments are a tuple, a list or a dict, not {brief(repr(row))}")  # noqa: TRY301
+                    raise TypeError(f"a row must be a tuple, a list or a dict, not {brief(repr(row))}")  # noqa: TRY301
             except (TypeError, ValueError) as error:
                 kind = next(kind for kind in (PayloadTooLarge, TypeError, ValueError) if isinstance(error, kind))
                 raise kind(brief(f"row {at}: {error}", MAX_MESSAGE)) from None
-            # JSON escapes every other character that COPY minds.
+            # JSON already escapes all other characters that are special in COPY.
             yield text.replace("\\", "\\\\") + tail
 
     def encode_plain(self, rows: Iterable[Row]) -> Iterator[str]:
-        """Make a line of each row up to the first that is not plain, without calling anybody else's code.
+        """Yield a line for each row up to the first that is not plain, without calling the caller's code.
 
-        Plain are rows of the built-in types that every task stores; for all others there is `of`.
+        A row is plain if it consists of built-in types and matches a simple signature. Use `encode` for the others.
         """
         bind, tail = self._parameters.bind_plain, self._tail
         for row in rows:
@@ -59,7 +59,7 @@ class CopyLines:
             yield text.replace("\\", "\\\\") + tail
 
     def decode_args(self, line: str) -> str:
-        """Return the arguments of a line, as JSON text."""
+        """Return the arguments of a line as JSON text."""
         return line[: -len(self._tail)].replace("\\\\", "\\")
 
     def _format_options(self, now: datetime) -> str:

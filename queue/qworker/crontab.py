@@ -1,21 +1,21 @@
-"""Cron expressions: what crontab(5) reads differently from croniter, and what would silently mean something else."""
+"""Normalizes cron expressions where crontab(5) and croniter differ, and rejects those that croniter misreads."""
 
 import re
 
-#: The words that stand for an expression.
+#: The nicknames of expressions.
 WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
-#: The fields in order, and how many values each has.
+#: The fields in order, with the number of values of each.
 _FIELDS = {"minute": 60, "hour": 24, "day of the month": 31, "month": 12, "day of the week": 7, "second": 60}
 _UNIX, _WITH_SECONDS = 5, 6
 
-#: R and H draw a number at random or by a hash: every node would keep another schedule.
+#: R and H choose a value at random or by a hash; each node would have a different schedule.
 _DRAWN = re.compile(r"(?:^|[\s,])[RH](?:$|[\s,/(-])", re.IGNORECASE)
 _RANGE = re.compile(r"(?P<low>\w+)-(?P<high>\w+)(?:/\d+)?")
 _STEP = re.compile(r".*/(\d+)")
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-#: The numbers that names stand for, by field.
+#: The values of the names, by field.
 _NAMES = {
     "month": {name: number for number, name in enumerate(_MONTHS, 1)},
     "day of the week": {name: number for number, name in enumerate(_DAYS)},
@@ -23,19 +23,19 @@ _NAMES = {
 
 
 def normalize(expression: str) -> str:
-    """Return the expression as croniter has to be told it; raises ValueError with what is wrong.
+    """Return the expression in the form that croniter needs; raises ValueError if it is invalid.
 
-    A range with equal ends is one value, as in crontab(5); croniter takes it for the whole field.
+    As in crontab(5), a range with equal ends is one value; croniter reads it as the whole field.
     """
     fields = expression.split()
     if len(fields) == 1 and fields[0].startswith("@"):
         return _word(fields[0])
     if _DRAWN.search(expression) or len(fields) > _WITH_SECONDS:
-        raise ValueError("five fields, or six with seconds last; neither years nor R nor H")
+        raise ValueError("expected five fields, or six with seconds last; years, R and H are not supported")
     if len(fields) < _UNIX:
         raise ValueError(
-            f"{len(fields)} field{'' if len(fields) == 1 else 's'} of five: minute, hour, day of the month, month, day "
-            "of the week; a sixth, for seconds, may follow"
+            f"expected five fields, got {len(fields)}: minute, hour, day of the month, month, day of the week; a "
+            "sixth, for seconds, may follow"
         )
     return " ".join(_field(field, name, size) for field, (name, size) in zip(fields, _FIELDS.items(), strict=False))
 
@@ -43,11 +43,11 @@ def normalize(expression: str) -> str:
 def _word(word: str) -> str:
     if word.lower() == "@reboot":
         raise ValueError(
-            f"{word} is not a time: any number of nodes start at any moment; enqueue the job where the release is "
-            "deployed, with unique= if it must run once"
+            f"{word} is not supported because nodes start at any time: enqueue the job from your deployment instead, "
+            "with unique= if it must run once"
         )
     if word.lower() not in WORDS:
-        raise ValueError(f"there is no {word}; the words are {', '.join(WORDS)}")
+        raise ValueError(f"unknown nickname {word}; expected one of {', '.join(WORDS)}")
     return word
 
 
@@ -58,7 +58,7 @@ def _field(field: str, name: str, size: int) -> str:
 def _part(part: str, name: str, size: int) -> str:
     step = _STEP.fullmatch(part)
     if step and int(step[1]) > size:
-        raise ValueError(f"the step of {part!r} is longer than the field: {name} has {size} values")
+        raise ValueError(f"the step of {part!r} exceeds its field: {name} has {size} values")
     ends = _RANGE.fullmatch(part)
     return ends["low"] if ends and _equal(ends["low"], ends["high"], name) else part
 

@@ -1,29 +1,29 @@
-"""JSON on its way out of the database, where anybody may have put it: what cannot be read is shown as that."""
+"""Decodes JSON read from the database. Rows may have been edited by hand; invalid values become `Unreadable`."""
 
 import json
 import re
 from typing import Any, Final
 
-#: Lists and objects inside each other; a reader's recursion has to come out again. Above what enqueueing allows.
+#: Maximum nesting, limited because json.loads is recursive. It is higher than the limit for enqueueing.
 MAX_DEPTH: Final = 250
-#: How much of what cannot be read is kept (characters).
+#: Maximum number of characters kept of an unreadable value.
 MAX_SHOWN: Final = 1_000
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|[\]}]')
 
 
 class Unreadable(dict[str, str]):
-    """Stands in a job where JSON should be that Python cannot read, or not as what it should be."""
+    """Replaces a JSON value of a job that Python cannot decode or that has the wrong type."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(unreadable=reason, text=text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")
 
 
 def decode(text: str | None) -> Any:
-    """Return the value of a JSON text, None for None.
+    """Return the value of JSON text; None for None.
 
-    A number with more digits than Python reads (sys.set_int_max_str_digits) stays a string of digits. What cannot be
-    read is Unreadable.
+    A number with more digits than Python converts (sys.set_int_max_str_digits) is returned as a string. If the text
+    cannot be decoded, an Unreadable is returned.
     """
     if text is None:
         return None
@@ -40,13 +40,13 @@ def decode(text: str | None) -> Any:
 
 
 def decode_object(text: str | None) -> dict[str, Any]:
-    """Return the JSON object of a text; Unreadable if it is anything else."""
+    """Return the JSON object of a text; an Unreadable if it is not an object."""
     found = decode(text)
     return found if isinstance(found, dict) else Unreadable("not an object", text or "null")
 
 
 def decode_errors(text: str | None) -> tuple[dict[str, Any], ...]:
-    """Return the errors of a job's attempts; what is no object among them is Unreadable."""
+    """Return the errors of a job's attempts; entries that are not objects become Unreadable."""
     found = decode(text or "[]")
     entries = found if isinstance(found, list) else [] if found is None else [found]
     return tuple(entry if isinstance(entry, dict) else Unreadable("not an object", str(entry)) for entry in entries)

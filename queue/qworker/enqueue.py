@@ -1,4 +1,4 @@
-"""Puts jobs into the database: on the caller's connection if there is one, else on the application's own."""
+"""Enqueues jobs on the caller's connection if there is one, or else on one from the application's pool."""
 
 import hashlib
 import json
@@ -27,21 +27,21 @@ from qworker.payload import Parameters, encode
 from qworker.payload import Row as Arguments
 from qworker.spec import JobSpec
 
-#: Id, state (None: another job holds the key), enqueued at and due at in seconds since 1970.
+#: Id, state (None if another job holds the key), enqueued_at and run_at in seconds since 1970.
 Row = tuple[int, str | None, float | None, float | None]
 
-#: PostgreSQL's clock starts in 2000 and counts microseconds.
+#: In binary format a timestamptz is the number of microseconds since 2000-01-01.
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
-#: Arguments of these types come back from the database as they are.
+#: Arguments of these types do not change when they are stored as JSON and read again.
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
-#: How often enqueueing looks again when others keep taking and giving back its unique key at that very moment.
+#: Attempts to take a unique key while concurrent sessions keep taking and freeing it.
 UNIQUE_ATTEMPTS = 20
 
 
 class Enqueuer:
-    """Makes jobs in one schema."""
+    """Enqueues jobs in one schema."""
 
     def __init__(self, pool: Pool, admin: Admin, ambient: Ambient) -> None:
         self._pool = pool
@@ -52,9 +52,9 @@ class Enqueuer:
         self._functions = Functions(pool.schema)
 
     def one(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
-        """Make one job in one round trip; it wakes a node that sleeps.
+        """Enqueue one job in one round trip and wake an idle node.
 
-        A job whose unique key is taken is not made: the holder of the key is returned, as a duplicate.
+        If the unique key is taken, no job is stored; the job that holds the key is returned as a duplicate.
         """
         text = encode(args)
         caller = self._ambient.caller(conn)
@@ -71,7 +71,7 @@ class Enqueuer:
     def _enqueue_by_function(
         self, database: Connection, spec: JobSpec, args: Mapping[str, Any], text: str, caller: Connection | None
     ) -> Job:
-        """Make a job through the schema's function, whose caller may see nothing of the holder of a key but its id."""
+        """Enqueue a job through the SQL function. Its caller may see only the id and state of a key's holder."""
         key = fingerprint(args) if spec.unique is True else spec.unique or None
         job_id, state, enqueued_at, run_at, held = self._functions.one(database, spec, json_in(database, text), key)
         if held:
@@ -101,7 +101,7 @@ class Enqueuer:
     def many(
         self, spec: JobSpec, parameters: Parameters, rows: Iterable[Arguments], conn: Any = UNSET, *, ids: bool = False
     ) -> int | list[int]:
-        """Make a job of each row, all or none; return their number or their ids."""
+        """Enqueue a job for each row, all or none; return their number or their ids."""
         bulk = Bulk(spec, parameters, self._sql)
         write = bulk.ids if ids else bulk.count
         caller = self._ambient.caller(conn)
@@ -112,7 +112,7 @@ class Enqueuer:
             return write(database, rows, own=caller is None)
 
     def _enqueue_prepared(self, database: Connection, spec: JobSpec, text: str) -> Row | None:
-        """Make a plain job on the short way; None if it takes the long one."""
+        """Enqueue a plain job by the prepared statement; None if it cannot be used."""
         if spec.values is None:
             return None
         row = self._prepared.send(database, (*spec.values, text.encode()))
@@ -124,7 +124,7 @@ class Enqueuer:
         return _integer(job_id), JobState.AVAILABLE, _integer(enqueued_at) / 1e6 + _POSTGRES_EPOCH, None
 
     def _enqueue_any(self, database: Connection, spec: JobSpec, args: Mapping[str, Any], text: str) -> Row:
-        """Make a job of any kind."""
+        """Enqueue a job with any options by a cursor."""
         cursor = psycopg.Cursor(database, row_factory=tuple_row)
         text = json_in(database, text)
         if spec.unique:
@@ -156,6 +156,6 @@ def _integer(value: bytes | None) -> int:
 
 
 def fingerprint(args: Mapping[str, Any]) -> str:
-    """Return the unique key that stands for the arguments themselves, whatever their order."""
+    """Return the unique key that is derived from the arguments, independent of their order."""
     text = json.dumps(args, sort_keys=True, separators=(",", ":"))
     return "args:" + hashlib.sha256(text.encode()).hexdigest()

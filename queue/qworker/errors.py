@@ -1,39 +1,39 @@
-"""What can go wrong, and what interrupts a handler."""
+"""Exceptions that qworker raises, and interrupts of a handler."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class QworkerError(Exception):
-    """Anything that qworker itself reports."""
+    """Base class of qworker's errors."""
 
 
 class ConfigurationError(QworkerError):
-    """The application or its settings cannot work as they are."""
+    """The application or its settings are invalid."""
 
 
 class SchemaError(ConfigurationError):
-    """The database's schema is missing, older than the code, or too new for it."""
+    """The schema is missing, older than the code, or too new for it."""
 
 
 class PayloadTooLarge(QworkerError, ValueError):
-    """Arguments or a result take more bytes than a job may carry."""
+    """The arguments or the result of a job exceed the size limit."""
 
 
 class UnknownTask(QworkerError, LookupError):
-    """No task of that name is registered with the application."""
+    """No task with this name is registered with the application."""
 
 
 class JobNotFound(QworkerError, LookupError):
-    """No job of that id is known: it never was, is not committed yet, or its history is over."""
+    """No job with this id exists: it was never enqueued, is not committed, or its history has expired."""
 
 
 class PermanentError(QworkerError):
-    """Raise it in a handler when another attempt cannot help: the job fails at once."""
+    """Raise this in a handler if another attempt cannot succeed: the job fails at once."""
 
 
 class TransientError(QworkerError):
-    """Raise it in a handler to be run again; `retry_after` (seconds) replaces the policy's backoff."""
+    """Raise this in a handler to have the job retried; `retry_after` (seconds) replaces the policy's backoff."""
 
     def __init__(self, *args: object, retry_after: float | None = None) -> None:
         super().__init__(*args)
@@ -41,16 +41,16 @@ class TransientError(QworkerError):
 
 
 class JobFailed(QworkerError):
-    """A job has failed for good; carries what its last attempt left.
+    """A job has failed; carries the error of its last attempt.
 
-    `type` is the exception's class name, `cause` is set when the worker died: "signal:SEGV", "timeout", "exit:1" ...
+    `type` is the class name of the exception. `cause` is set if the worker died: "signal:SEGV", "timeout", "exit:1" ...
     """
 
     def __init__(self, job_id: int, error: Mapping[str, Any] | None = None) -> None:
         error = error or {}
         attempt, cause = error.get("attempt"), error.get("cause")
         self.job_id = job_id
-        # A row may have been written by hand: whatever it holds, this error can be raised.
+        # The row may have been edited by hand; no value in it may prevent this error from being raised.
         self.type = str(error.get("type") or "Unknown")
         self.message = str(error.get("message") or error.get("unreadable") or "")
         self.traceback = str(error.get("traceback") or "")
@@ -60,7 +60,7 @@ class JobFailed(QworkerError):
 
 
 class JobCancelled(QworkerError):
-    """`Job.wait` found the job cancelled, or expired before anybody started it."""
+    """Raised by `Job.wait` if the job was cancelled, or expired before it was started."""
 
     def __init__(self, job_id: int, error: Mapping[str, Any] | None = None) -> None:
         self.job_id = job_id
@@ -69,34 +69,34 @@ class JobCancelled(QworkerError):
 
 
 class InvalidOperation(QworkerError, RuntimeError):
-    """What was asked cannot work here; the message says what to do instead."""
+    """The operation is not possible in this context; the message says what to do instead."""
 
 
 class DatabaseUnavailable(QworkerError):
-    """The database cannot be reached, or hung up; the driver's error is the cause."""
+    """The database cannot be reached or closed the connection; psycopg's error is the cause."""
 
 
 class Interrupt(BaseException):
-    """Raised by a signal inside a running handler.
+    """Base class of the interrupts that a signal raises inside a running handler.
 
-    No `Exception`: a handler's `except Exception` must not swallow what ends it.
+    It does not derive from `Exception`, so that `except Exception` in a handler does not catch it.
     """
 
 
 class TimeoutInterrupt(Interrupt):
-    """The handler has run for as long as its task may."""
+    """The handler has exceeded its timeout."""
 
 
 class CancelInterrupt(Interrupt):
-    """Somebody cancelled the job while it ran; who waits for it gets `JobWasCancelled`."""
+    """The job was cancelled while it ran. A caller of `Job.wait` gets `JobCancelled`."""
 
 
 class ShutdownInterrupt(Interrupt):
-    """The worker has to stop now; the job is handed back uncounted."""
+    """The worker has to stop now; the job is released and the attempt is not counted."""
 
 
 class Snooze(BaseException):
-    """Leaves a handler to be run again later, by `current_job.snooze`."""
+    """Raised by `current_job.snooze` to leave a handler and run the job again later."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)

@@ -1,4 +1,4 @@
-"""Enqueueing for a role without rights on the tables: through the schema's function, which runs with its owner's."""
+"""Enqueues jobs for a role without privileges on the tables, by a function that runs with its owner's privileges."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -15,26 +15,26 @@ from qworker.spec import JobSpec
 
 Connection = psycopg.Connection[Any]
 
-#: Jobs, and characters of their arguments, that one call takes at most.
+#: Maximum number of jobs, and of characters in their arguments, in one call.
 MAX_JOBS, MAX_CHARACTERS = 500, 1 << 20
 
-#: Id, state, enqueued at and due at in seconds since 1970, whether another job holds the key.
+#: Id, state, enqueued_at and run_at in seconds since 1970, and whether another job holds the key.
 Stored = tuple[int, str, float | None, float | None, bool]
 
 
 class Functions:
-    """The function of one schema, and which connections have to take it."""
+    """The SQL function of one schema; decides which connections need it."""
 
     def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
         self._sql = load("functions", schema)
         self._needed: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
-        #: By user, host, port and database: a web process may open a connection for each request.
+        #: Keyed by user, host, port and database, because a web process may open a connection for each request.
         self._roles: dict[tuple[str, str, int, str], bool] = {}
 
     def needed(self, conn: Connection) -> bool:
-        """Tell whether the connection's role has no right to INSERT, but one to call the function.
+        """Return whether the connection's role may call the function but may not INSERT.
 
-        Asked once for each role and database in a process; rights that are granted later are seen by the next process.
+        A process queries this once for each role and database. It does not notice privileges that are granted later.
         """
         needed = self._needed.get(conn)
         if needed is None:
@@ -50,12 +50,12 @@ class Functions:
         return row == (True,)
 
     def one(self, conn: Connection, spec: JobSpec, text: str, key: str | None) -> Stored:
-        """Make one job, or find the one that holds the key."""
+        """Enqueue one job, or find the one that holds the key."""
         ((job_id, state, enqueued_at, run_at, held),) = self._call(conn, spec, [text], key)
         return job_id, state, enqueued_at, run_at, held
 
     def many(self, conn: Connection, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
-        """Make a job of each row, all or none; return their ids."""
+        """Enqueue a job for each row, all or none; return their ids."""
         ids: list[int] = []
         source, lines = iter(rows), CopyLines(spec, parameters, 0.0)
         with conn.transaction():
@@ -70,7 +70,7 @@ class Functions:
 
 
 def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Cut a block where it becomes too long for one message; it is made as a whole before anything is sent."""
+    """Split a block into calls of limited size, after all of its rows have been encoded."""
     part: list[str] = []
     size = 0
     for text in list(texts):

@@ -1,4 +1,4 @@
-"""What is looked at in a function or class when it becomes a task: its name, where it is written, how it runs."""
+"""Inspects a function or class that becomes a task: its name, its location, and whether it is asynchronous."""
 
 import re
 import sys
@@ -12,31 +12,30 @@ from typing import Any
 
 from qworker.errors import ConfigurationError
 
-#: Names in the code of a decorator that runs coroutines itself: asyncio.run, loop.run_until_complete, async_to_sync ...
+#: Names used by a decorator that runs coroutines itself: asyncio.run, loop.run_until_complete, async_to_sync ...
 _RUNS = re.compile("run|sync|loop|await|trio|anyio")
 
 
 def default_name(call: Any) -> str:
-    """Return "module.qualname"; raises ConfigurationError for what is not found in its module under this name.
+    """Return "module.qualname"; raises ConfigurationError if a module cannot look up the callable by this name.
 
-    All functions that a factory or a decorator makes have the same one.
+    All functions that a factory or a decorator creates have the same qualname.
     """
     module, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
     if module is None or name is None:
-        raise ConfigurationError(f"{call!r} has no name of its own: give the task one with name=")
+        raise ConfigurationError(f"{call!r} has no qualified name: name the task with name=")
     if "<" in name:
         raise ConfigurationError(
-            f"{location(call)} has no name of its own, as it is made inside of a function: give the task one with "
-            f"name=, "
+            f"{location(call)} has no unique name because it is defined inside a function: name the task with name=, "
             "or use functools.wraps in the decorator below"
         )
     return f"{main_module() if module == '__main__' else module}.{name}"
 
 
 def main_module() -> str:
-    """Return the name by which others import `__main__`.
+    """Return the name under which other processes import `__main__`.
 
-    A script that enqueues its own tasks is `__main__`, while the worker imports it by its name, which is what counts.
+    A script that enqueues its own tasks runs as `__main__`, but the worker imports it under its module name.
     """
     main = sys.modules["__main__"]
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
@@ -44,10 +43,10 @@ def main_module() -> str:
 
 
 def location(call: Any) -> str:
-    """Say where a callable is written, for people; of a decorated one the function below."""
+    """Return a description of where a callable is defined; for a decorated one, where the function itself is."""
     code = code_of(unwrap(call))
     where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    # A wrapper that does not say what it wraps has usually enclosed it.
+    # A wrapper without __wrapped__ usually has the function in its closure.
     enclosed = [] if hasattr(call, "__wrapped__") else _enclosed(call)
     around = f" around {location(enclosed[0])}" if len(enclosed) == 1 else ""
     return f"{getattr(call, '__module__', None)}.{getattr(call, '__qualname__', call)}{where}{around}"
@@ -62,33 +61,33 @@ def _enclosed(call: Any) -> list[Any]:
 
 
 def code_of(call: Any) -> CodeType | None:
-    """Return the code of a function or a method; None for what has none."""
+    """Return the code of a function or method; None for other callables."""
     code = getattr(call, "__code__", None)
     return code if isinstance(code, CodeType) else None
 
 
 def refuse_asynchronous(call: Callable[..., Any]) -> None:
-    """Raise ConfigurationError if a call would return without having done the work.
+    """Raise ConfigurationError if the callable is a coroutine function or a generator function.
 
-    It is looked for below decorators that use functools.wraps, in partials and in callable instances. A decorator that
-    runs the coroutine makes a plain function of it.
+    The search covers decorators that use functools.wraps, partials and callable instances. It stops at a decorator that
+    runs the coroutine, because the result is a plain function.
     """
     for layer in _layers(call):
         if iscoroutinefunction(layer) or isasyncgenfunction(layer):
             below = "" if layer is call else (
-                "; if a decorator runs it, let the decorator say so: await, run or sync in a name it uses"
+                "; a decorator that runs it is recognized by await, run or sync in a name that it uses"
             )  # fmt: skip
             raise ConfigurationError(
-                f"{location(layer)} is asynchronous; handlers are plain functions: call asyncio.run(...) in one{below}"
+                f"{location(layer)} is asynchronous; use a plain function that calls asyncio.run(...){below}"
             )
         if isgeneratorfunction(layer):
             raise ConfigurationError(
-                f"{location(layer)} is a generator: calling it would run nothing; loop inside the handler"
+                f"{location(layer)} is a generator, which does nothing when called: loop inside the handler"
             )
 
 
 def _layers(call: Any) -> Iterator[Any]:
-    """Yield a callable and what it calls in turn, down to the first that runs what it gets."""
+    """Yield a callable and those it wraps, down to the first that seems to run a coroutine."""
     seen: set[int] = set()
     while call is not None and id(call) not in seen:
         seen.add(id(call))
@@ -100,7 +99,7 @@ def _layers(call: Any) -> Iterator[Any]:
             continue
         code = code_of(call)
         if code is None:
-            yield getattr(type(call), "__call__", None)  # noqa: B004 - it is wanted, and not whether there is one
+            yield getattr(type(call), "__call__", None)  # noqa: B004 - the method is needed, not whether it exists
         elif _RUNS.search(" ".join((*code.co_names, *code.co_freevars))):
             return
         call = getattr(call, "__wrapped__", None)

@@ -1,4 +1,4 @@
-"""Tells a task that is declared again, by a reload or a cell of a notebook, from another one of the same name."""
+"""Distinguishes a task declared again, by a reload or a notebook cell, from another task with the same name."""
 
 import sys
 import weakref
@@ -10,27 +10,27 @@ from typing import Any
 
 from qworker.handlers import code_of, main_module
 
-#: Values that are compared as they are; of others only the type outlives a reload.
+#: Types whose values are compared directly. Of other values only the type survives a reload.
 _PLAIN = (str, int, float, bytes, bool, type(None))
-#: How deep closures and arguments are followed.
+#: Maximum depth to which closures and arguments are compared.
 _DEPTH = 8
 
 
 class Declared:
-    """A callable, and the execution of the module that made a task of it."""
+    """A callable, and the execution of the module that declared it as a task."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
         frame = _module_frame(currentframe())
-        #: Compiled anew for each execution, and forgotten after it.
+        #: Each execution compiles a new code object, which is freed afterwards.
         self.code = None if frame is None else weakref.ref(frame.f_code)
         self.module = None if frame is None else _module_name(frame.f_globals.get("__name__"))
 
     def redeclares(self, earlier: "Declared") -> bool:
-        """Tell whether this is the earlier declaration again, be it edited meanwhile.
+        """Return whether this declaration repeats the earlier one, even if the source was edited in between.
 
-        One execution of a module may name only one callable, unless they are alike down to what they have enclosed: the
-        functions that one decorator or factory makes share their code, and do something different each.
+        Within one execution of a module, two callables with the same name conflict unless they are equal including
+        their closures: functions created by one decorator or factory share their code but behave differently.
         """
         if self.call is earlier.call or _describe(self.call, exact=True) == _describe(earlier.call, exact=True):
             return True
@@ -40,11 +40,11 @@ class Declared:
 
     def _is_execution_of(self, earlier: "Declared") -> bool:
         code = self.code and self.code()
-        # In a thread nothing tells one execution from another.
+        # In a thread there is no module frame, so executions cannot be distinguished.
         return code is None or (earlier.code is not None and earlier.code() is code)
 
     def _is_bound_in_its_module(self) -> bool:
-        """Tell whether its module has it under its name by now: another module makes tasks of what was reloaded."""
+        """Return whether its module has bound it to its name: a module may declare tasks from a reloaded one."""
         module = getattr(self.call, "__module__", None)
         found: Any = sys.modules.get(str(module))
         for part in getattr(self.call, "__qualname__", "").split("."):
@@ -53,7 +53,7 @@ class Declared:
 
 
 def _module_frame(frame: FrameType | None) -> FrameType | None:
-    """Find the module whose execution leads here; what is imported meanwhile is a module of its own."""
+    """Return the frame of the innermost module that is being executed."""
     # IPython names the code of a cell "<cell line: 1>".
     while frame is not None and not frame.f_code.co_name.startswith(("<module", "<cell")):
         frame = frame.f_back
@@ -65,10 +65,10 @@ def _module_name(name: Any) -> Any:
 
 
 def _describe(obj: Any, *, exact: bool, depth: int = _DEPTH) -> Any:  # noqa: PLR0911 - one for each kind
-    """Return what two callables have in common that are the same in the source.
+    """Return a value that is equal for two callables from the same source.
 
-    exact: down to the code, and to the very objects that are enclosed. Otherwise functions of a module are known by
-    their names, whatever they do by now.
+    exact: compare the code and the identity of the objects in closures. Otherwise functions of a module are compared by
+    name, so that an edited function is equal to its earlier version.
     """
     if isinstance(obj, _PLAIN):
         return type(obj), obj
@@ -99,7 +99,7 @@ def _describe(obj: Any, *, exact: bool, depth: int = _DEPTH) -> Any:  # noqa: PL
 def _function(function: Any, code: CodeType, inner: Callable[[Any], Any], *, exact: bool) -> Any:
     wrapped = getattr(function, "__wrapped__", None)
     if wrapped is not None and not exact:
-        return inner(wrapped)  # its decorator may have been edited too
+        return inner(wrapped)  # the decorator may have been edited too
     name = _module_name(function.__module__), function.__qualname__
     if not exact and "<" not in function.__qualname__:
         return name
@@ -113,7 +113,7 @@ def _function(function: Any, code: CodeType, inner: Callable[[Any], Any], *, exa
 
 def _filled(cell: Any) -> bool:
     try:
-        cell.cell_contents  # noqa: B018 - an empty one raises
+        cell.cell_contents  # noqa: B018 - raises if the cell is empty
     except ValueError:
         return False
     return True

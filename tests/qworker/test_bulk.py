@@ -120,8 +120,8 @@ def test_delayed_jobs_are_scheduled_by_the_databases_clock(send: Task[..., None]
         ((float("nan"),), ValueError, "row 700: args.user_id: nan"),
         (("\0",), ValueError, "row 700: args.user_id: holds a NUL"),
         (("x" * MAX_ARGS,), PayloadTooLarge, "row 700: args takes 262,158 bytes"),
-        ("text", TypeError, "row 700: a job's arguments are a tuple, a list or a dict, not 'text'"),
-        (7, TypeError, "row 700: a job's arguments are a tuple, a list or a dict, not 7"),
+        ("text", TypeError, "row 700: a row must be a tuple, a list or a dict, not 'text'"),
+        (7, TypeError, "row 700: a row must be a tuple, a list or a dict, not 7"),
     ],
 )
 @pytest.mark.parametrize("ids", [False, True])

@@ -240,7 +240,7 @@ def test_a_job_that_is_not_committed_is_not_waited_for_and_not_found_elsewhere(
     elsewhere = App(database.dsn)
     with transaction.atomic():
         job = send.enqueue(1)
-        with pytest.raises(InvalidOperation, match="would never end"):
+        with pytest.raises(InvalidOperation, match="would never return"):
             app.job(job.id).wait()
         with ThreadPoolExecutor() as threads, pytest.raises(JobNotFound, match="not committed yet"):
             threads.submit(elsewhere.job, job.id).result()

@@ -79,7 +79,7 @@ def test_patience_ends(add: Task[..., None], hand: Hand) -> None:
 
 
 def test_waiting_for_a_job_that_never_was_raises(app: App, add: Task[..., None], database: Database) -> None:
-    with pytest.raises(JobNotFound, match="there is no job 424242"):
+    with pytest.raises(JobNotFound, match="job 424242 not found"):
         app.admin.wait(424242, 1)
     conn = database.connect(autocommit=False)
     job = add.using(conn).enqueue()
@@ -156,7 +156,7 @@ def test_moments_beyond_the_calendar_can_be_looked_at(add: Task[..., None], quer
 
 
 def test_there_is_no_job_of_an_unknown_number(app: App) -> None:
-    with pytest.raises(JobNotFound, match="there is no job 1"):
+    with pytest.raises(JobNotFound, match="job 1 not found"):
         app.job(1)
 
 

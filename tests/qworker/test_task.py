@@ -76,7 +76,7 @@ def test_the_same_lines_imported_again_are_no_second_task(app: App) -> None:
 
 def test_an_unknown_task_is_named_beside_those_that_exist(app: App) -> None:
     app.task(name="send")(lambda: None)
-    with pytest.raises(UnknownTask, match="no task 'sent'; there are: send"):
+    with pytest.raises(UnknownTask, match="unknown task 'sent'; the application has send"):
         app.get_task("sent")
 
 
@@ -174,9 +174,9 @@ def test_a_decorator_that_runs_the_coroutine_makes_a_plain_function(app: App) ->
 
 
 def test_what_is_no_named_function_is_refused(app: App) -> None:
-    with pytest.raises(TypeError, match="options have names: queue='emails'"):
+    with pytest.raises(TypeError, match="pass options by name: queue='emails'"):
         app.task("emails")  # type: ignore[call-overload]
-    with pytest.raises(ConfigurationError, match="has no name of its own: give the task one with name="):
+    with pytest.raises(ConfigurationError, match="has no qualified name: name the task with name="):
         app.task(partial(print, 1))
     assert app.task(name="hello")(partial(print, end="")).name == "hello"
     with pytest.raises(ConfigurationError, match="wrap it in a function that has a signature"):
@@ -341,11 +341,11 @@ def test_cron_registers_a_schedule_under_the_tasks_name(app: App) -> None:
 
 
 def test_cron_below_the_task_or_twice_is_refused(app: App) -> None:
-    with pytest.raises(ConfigurationError, match=r"goes above @app\.task\(\)"):
+    with pytest.raises(ConfigurationError, match=r"must be above @app\.task\(\)"):
         app.cron("* * * * *")(lambda: None)  # type: ignore[type-var]
     report = app.task(name="report")(lambda: None)
     app.cron("* * * * *")(report)
-    with pytest.raises(ConfigurationError, match="schedule 'report' already: give this one a name="):
+    with pytest.raises(ConfigurationError, match="schedule 'report' exists already: give this one another name="):
         app.cron("0 * * * *")(report)
 
 

@@ -114,7 +114,7 @@ def test_the_line_that_declares_a_wrong_schedule_is_named(command: Command, shop
     (problem,) = report(command, "--app", "shop:app")["problems"]
     line = shop.read_text().splitlines().index("@app.cron('*/90 * * * *')") + 1
     assert f"({shop}:{line})" in problem
-    assert "the step of '*/90' is longer than the field" in problem
+    assert "the step of '*/90' exceeds its field" in problem
 
 
 def test_bad_settings_are_all_told(command: Command) -> None:

@@ -115,7 +115,7 @@ def test_a_failed_job_can_be_retried_and_others_are_told_apart(command: Command,
     assert done.exit_code == 1
     assert done.stdout == f"job {failed} is available again\n"
     assert f"job {waiting} is available: only failed jobs can be retried\n" in done.stderr
-    assert "there is no job 999999" in done.stderr
+    assert "job 999999 not found" in done.stderr
     assert state(database, failed) == "available"
 
 
@@ -157,7 +157,7 @@ def test_what_is_no_text_or_no_job_is_refused_in_one_line(command: Command, data
     assert command("jobs", "list", "--queue", "\udcff").exit_code == 2
     missing = command("jobs", "show", 999_999)
     assert missing.exit_code == 1
-    assert missing.stderr.startswith("qworker: there is no job 999999")
+    assert missing.stderr.startswith("qworker: job 999999 not found")
 
 
 def node_of(database: Database, name: str, queues: list[str], silent: float = 0.0, **state: Any) -> None:
