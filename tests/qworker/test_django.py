@@ -153,7 +153,7 @@ def test_a_block_over_psycopg2_takes_no_jobs_and_says_so(
     with transaction.atomic():
         own, wrapper.connection = wrapper.connection, psycopg2.connect(database.dsn)
         try:
-            with pytest.raises(TypeError, match=r"Django works with psycopg2 here.*on_commit.*conn=None"):
+            with pytest.raises(TypeError, match=r"Django uses psycopg2 here.*on_commit.*conn=None"):
                 send.enqueue(2)
             with pytest.raises(TypeError, match="psycopg2"):
                 send.enqueue_many([(2,)])

@@ -321,7 +321,7 @@ def test_a_class_that_cannot_be_rebuilt_is_refused(app: App) -> None:
 
 
 def test_only_instances_of_tasks_can_be_enqueued_by_the_app(app: App) -> None:
-    with pytest.raises(TypeError, match=r"instance of a class under @app\.task\(\), not 5"):
+    with pytest.raises(TypeError, match=r"instance of a class decorated with @app\.task\(\), not 5"):
         app.enqueue(5)
 
 
