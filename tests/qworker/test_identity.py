@@ -49,7 +49,7 @@ def load(path: Path, text: str) -> ModuleType:
     ],
 )
 def test_a_default_name_that_others_share_is_refused(shop: Path, text: str) -> None:
-    with pytest.raises(ConfigurationError, match="give the task one with name="):
+    with pytest.raises(ConfigurationError, match="name the task with name="):
         load(shop, text)
 
 

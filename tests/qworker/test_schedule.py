@@ -147,9 +147,9 @@ def test_the_newest_tick_is_found_however_long_ago() -> None:
         ("* * * * * */61", "second has 60 values"),
         ("a b c d e", "not acceptable"),
         ("0 0 30 2 *", "it would never tick"),
-        ("R * * * *", "neither years nor R nor H"),
-        ("H(0-3) * * * *", "neither years nor R nor H"),
-        ("* * * * * * 2030", "neither years nor R nor H"),
+        ("R * * * *", "years, R and H are not supported"),
+        ("H(0-3) * * * *", "years, R and H are not supported"),
+        ("* * * * * * 2030", "years, R and H are not supported"),
         (5, "a string of five or six fields"),
     ],
 )

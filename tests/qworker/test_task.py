@@ -206,8 +206,8 @@ def test_types_follow_the_function(app: App) -> None:
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"conn": None}, "conn is for one job"),
-        ({"run_at": datetime.now().astimezone()}, "run_at is for one job"),
+        ({"conn": None}, "conn applies to one job"),
+        ({"run_at": datetime.now().astimezone()}, "run_at applies to one job"),
         ({"depends_on": []}, "no option 'depends_on'; there are: queue"),
     ],
 )
