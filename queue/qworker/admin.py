@@ -226,7 +226,9 @@ class Admin:
 
 
 def _not_found(job_id: int) -> JobNotFound:
-    return JobNotFound(f"job {job_id} not found: it was never enqueued, was rolled back, is not committed yet, or has expired")
+    return JobNotFound(
+        f"job {job_id} not found: it was never enqueued, was rolled back, is not committed yet, or has expired"
+    )
 
 
 def _last(error: str | None) -> Mapping[str, Any] | None:
