@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -329,9 +329,14 @@ def _raises() -> None:
     raise ValueError("after the effect")
 
 
+async def _asynchronous() -> None:
+    pass
+
+
 EFFECTS: dict[str, Callable[[], object]] = {
     "returns": lambda: None,
     "raises": _raises,
+    "returns a coroutine": _asynchronous,
     "timeout": lambda: time.sleep(60),
     "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "catches an error": _caught,
@@ -342,12 +347,11 @@ EFFECTS: dict[str, Callable[[], object]] = {
 
 
 @app.task(name="takes_effect", transactional=True, timeout=1.0, retry=SOON)
-def takes_effect(way: str) -> str:
+def takes_effect(way: str) -> Any:
     with alone():
         current_job.connection.execute("INSERT INTO effect VALUES (%s, %s)", (current_job.id, current_job.attempt))
-        if current_job.attempt == 1:
-            EFFECTS[way]()
-        return "done"
+        effect = EFFECTS[way]() if current_job.attempt == 1 else None
+        return effect if isinstance(effect, Coroutine) else "done"
 
 
 @app.task(name="takes_effect_late", transactional=True, retry=SOON)
@@ -479,6 +483,9 @@ UNDONE: dict[str, Callable[[], Any]] = {
     "_Awaitable": _Awaitable,
     "map": lambda: map(note, ["ran"]),
     "filter": lambda: filter(note, ["ran"]),
+    "coroutine in a list": lambda: [_unrun(), _unrun()],
+    "coroutine in a tuple": lambda: (None, _unrun()),
+    "generator in a dict": lambda: {"sent": _unrun_generator(), "read": _unrun()},
 }
 
 

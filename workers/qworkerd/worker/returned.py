@@ -1,16 +1,39 @@
 """What a handler must not return: work that is described, and not done."""
 
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 #: Results of these types are never looked at closer.
-_PLAIN = frozenset({str, int, float, bool, list, dict, tuple})
+_PLAIN = frozenset({str, int, float, bool})
+#: Types of what stands in a list where `asyncio.gather` or a loop is missing.
+_UNDONE = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 
 def done(result: Any) -> Any:
-    """Return what a handler returned; raises TypeError for a coroutine, an awaitable, a generator, map or filter."""
-    if result is None or type(result) in _PLAIN:
+    """Return what a handler returned; raises TypeError for a coroutine, an awaitable, a generator, map or filter.
+
+    Also for a list, tuple or dict that holds coroutines or generators.
+    """
+    kind = type(result)
+    if result is None or kind in _PLAIN:
         return result
+    if kind is list or kind is tuple or kind is dict:
+        parts = result.values() if kind is dict else result
+        if not _UNDONE.isdisjoint(map(type, parts)):
+            _refuse_all([part for part in parts if type(part) in _UNDONE])
+        return result
+    return _refuse(result)
+
+
+def _refuse_all(undone: list[Any]) -> None:
+    for part in undone[1:]:
+        if not isinstance(part, AsyncGenerator):
+            part.close()  # or Python would say of each that it was never awaited
+    _refuse(undone[0])
+
+
+def _refuse(result: Any) -> Any:
     # The abstract classes look at the type's methods: compiled coroutines and generators (Cython) are known too.
     match result:
         case Coroutine():
