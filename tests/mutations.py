@@ -89,7 +89,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the token is written after the claim", f"{WORKER}/claimer.py",
-        "claim.open(draw_token())\n        try:\n            rows = self._claims.claim(\n"
+        "claim.open(new_token())\n        try:\n            rows = self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=claim.token,",
         "token = draw_token()\n        try:\n            rows = self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=token,",
@@ -130,7 +130,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a node is dead at first sight", f"{SCHEDULER}/rescue.py",
-        "if now - since >= beats[other][1] and", "if",
+        "if now - since >= heartbeats[other][1] and", "if",
         "tests/lifecycle/test_lease.py",
     ),
     Mutation(
@@ -179,7 +179,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an outcome in a dead worker's slot is not read", f"{SCHEDULER}/settlement.py",
-        "else load(claim.noted(place))", "else None",
+        "else load(claim.read_outcome(place))", "else None",
         "tests/lifecycle/test_aftermaths.py",
     ),
     Mutation(

@@ -12,7 +12,7 @@ import pytest
 
 from qworker import Job, JobState
 from qworker.claims import Claims
-from qworkerd.shared.claim import draw_token
+from qworkerd.shared.claim import new_token
 from tests.lifecycle.application import app, quick, segfault
 from tests.lifecycle.cluster import PATIENT, Cluster, reached
 from tests.lifecycle.handlers import held
@@ -83,7 +83,7 @@ def unknown(module_cluster: Cluster) -> Unknown:
     lost = quick.options(queue="elsewhere").enqueue()
     with cluster.connect() as conn, conn.transaction():
         Claims().claim(
-            conn, node=node.await_event("node.registered")["node"], token=draw_token(), queues=["elsewhere"],
+            conn, node=node.await_event("node.registered")["node"], token=new_token(), queues=["elsewhere"],
             priorities=[5], cursors=[0], limit=1,
         )  # fmt: skip
     assert lost.refresh().state is JobState.RUNNING

@@ -15,7 +15,7 @@ from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Retried, Snoozed, load
 from qworkerd.process import exits
 from qworkerd.run import make_node
-from qworkerd.shared.claim import Claim, Status, draw_token
+from qworkerd.shared.claim import Claim, Status, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Role, Slot
 from qworkerd.worker.acknowledger import Acknowledger, Batch
@@ -41,7 +41,7 @@ class Desk:
         """Make and claim so many jobs."""
         self.conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, %s)", (jobs,))
         claim = self.slot.claims[number]
-        claim.open(draw_token())
+        claim.open(new_token())
         rows = Claims().claim(
             self.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=jobs
         )
@@ -250,7 +250,7 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
     app.task(name="large")(lambda: large)
     desk.conn.execute("INSERT INTO qworker.job (task) SELECT 'large' FROM generate_series(1, 5)")
     claim = desk.slot.claims[0]
-    claim.open(draw_token())
+    claim.open(new_token())
     rows = Claims().claim(
         desk.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=5
     )
@@ -259,7 +259,7 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
     runner = Runner(node, desk.slot, InterruptGate(), desk.clerk)
     for place, row in enumerate(rows):
         runner.run(claim, place, row, monotonic())
-        outcome = load(claim.noted(place))
+        outcome = load(claim.read_outcome(place))
         assert isinstance(outcome, Completed)
         assert outcome.result == f'"{large}"'
     assert desk.clerk.flush(5.0)

@@ -20,19 +20,19 @@ def header() -> Header:
 
 def test_without_a_limit_everything_may_start(header: Header) -> None:
     budget = Budget(header, None)
-    assert budget.draw(256) == 256
+    assert budget.reserve(256) == 256
     assert not budget.limited
     assert not budget.spent
 
 
 def test_what_is_drawn_is_gone_and_what_is_given_back_can_be_drawn_again(header: Header) -> None:
     budget = Budget(header, 10)
-    assert [budget.draw(8), budget.draw(8), budget.draw(8)] == [8, 2, 0]
+    assert [budget.reserve(8), budget.reserve(8), budget.reserve(8)] == [8, 2, 0]
     spent = [budget.spent]
-    budget.give_back(3)
+    budget.restore(3)
     spent.append(budget.spent)
     assert spent == [True, False]
-    assert budget.draw(8) == 3
+    assert budget.reserve(8) == 3
 
 
 def test_processes_that_draw_at_once_get_no_more_than_there_is(header: Header) -> None:
@@ -44,9 +44,9 @@ def test_processes_that_draw_at_once_get_no_more_than_there_is(header: Header) -
         pid = os.fork()
         if pid == 0:
             luck, started = random.Random(number), 0
-            while drawn := budget.draw(luck.randint(1, 20)):
+            while drawn := budget.reserve(luck.randint(1, 20)):
                 unused = luck.randint(0, drawn - 1)
-                budget.give_back(unused)
+                budget.restore(unused)
                 started += drawn - unused
             os.write(writing, str(started).encode())
             os._exit(0)
@@ -74,7 +74,7 @@ def test_a_process_that_dies_while_it_draws_does_not_stop_the_others(header: Hea
         os.read(reading, 6)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        return budget.draw(4)
+        return budget.reserve(4)
 
     assert apart(draw_beside_a_dying_process) == 4
 
@@ -84,7 +84,7 @@ def test_the_threads_of_one_process_wait_for_each_other_too(header: Header) -> N
     budget, order = Budget(header, 3), []
 
     def draw() -> None:
-        budget.draw(1)
+        budget.reserve(1)
         order.append("drawn")
 
     with budget._locked():

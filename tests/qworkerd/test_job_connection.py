@@ -163,7 +163,7 @@ def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending
     assert lending.finish(again, commit=True) is None
 
 
-@pytest.mark.parametrize("begin", ["begin", "lend"])
+@pytest.mark.parametrize("begin", ["open_transaction", "open"])
 def test_what_cannot_be_committed_is_told_and_the_connection_goes_on(lending: JobConnection, begin: str) -> None:
     """The server answers COMMIT with a rollback where a statement has failed before, and the driver says nothing."""
     connection = getattr(lending, begin)()
@@ -198,8 +198,8 @@ def test_nobody_waits_for_ever_for_a_commit_or_a_rollback(
     database: Database, monkeypatch: pytest.MonkeyPatch, commit: bool
 ) -> None:
     """A proxy has lost the server: what a commit has done is then for others to find out."""
-    monkeypatch.setattr("qworkerd.worker.job_connection.COMMIT", 0.3)
-    monkeypatch.setattr("qworkerd.worker.job_connection.ROLLBACK", 0.3)
+    monkeypatch.setattr("qworkerd.worker.job_connection.COMMIT_TIMEOUT", 0.3)
+    monkeypatch.setattr("qworkerd.worker.job_connection.ROLLBACK_TIMEOUT", 0.3)
     with Proxy(database.dsn) as proxy:
         node = make_node(App(), Settings(dsn=proxy.dsn, processes=1))
         node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)

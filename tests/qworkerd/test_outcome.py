@@ -42,11 +42,11 @@ def claim() -> Claim:
 
 @pytest.mark.parametrize("outcome", OUTCOMES_OF_EVERY_KIND, ids=lambda outcome: type(outcome).__name__)
 def test_an_outcome_is_read_as_it_was_written(claim: Claim, outcome: Outcome) -> None:
-    assert claim.note(3, dump(Released()))
-    assert claim.note(7, dump(outcome))
-    assert load(claim.noted(7)) == outcome
-    assert load(claim.noted(3)) == Released()
-    assert load(claim.noted(5)) is None
+    assert claim.store_outcome(3, dump(Released()))
+    assert claim.store_outcome(7, dump(outcome))
+    assert load(claim.read_outcome(7)) == outcome
+    assert load(claim.read_outcome(3)) == Released()
+    assert load(claim.read_outcome(5)) is None
 
 
 def test_damaged_memory_is_unreadable_and_no_error() -> None:
@@ -70,7 +70,7 @@ def test_a_place_outside_of_the_memory_is_unreadable() -> None:
     claim.open(1)
     claim.fill([1], [0], [1])
     memory[16:-OUTCOMES] = b"\xff" * (CLAIM_SIZE - OUTCOMES - 16)
-    assert claim.noted(0) is None
+    assert claim.read_outcome(0) is None
 
 
 def test_the_largest_outcomes_fit_and_what_is_stored_makes_room(claim: Claim) -> None:
@@ -78,21 +78,21 @@ def test_the_largest_outcomes_fit_and_what_is_stored_makes_room(claim: Claim) ->
         pass
 
     worst = describe(Worst("\x01\U0001f600" * 10_000), 1)
-    assert claim.note(0, dump(Failed(worst, hook=False, lost=Session(1, "x" * 63))))
-    claim.forget(1)
+    assert claim.store_outcome(0, dump(Failed(worst, hook=False, lost=Session(1, "x" * 63))))
+    claim.clear_outcomes(1)
     largest = dump(Completed(1.0, '"' + "x" * (MAX_RESULT - 2) + '"'))
-    assert claim.note(1, largest)
-    assert not claim.note(2, largest)
-    assert claim.noted(2) is None
-    claim.forget(2)
-    assert claim.noted(1) is None
-    assert claim.note(2, largest)
-    assert claim.noted(2) == largest
+    assert claim.store_outcome(1, largest)
+    assert not claim.store_outcome(2, largest)
+    assert claim.read_outcome(2) is None
+    claim.clear_outcomes(2)
+    assert claim.read_outcome(1) is None
+    assert claim.store_outcome(2, largest)
+    assert claim.read_outcome(2) == largest
 
 
 def test_a_claim_that_is_used_again_has_no_outcomes(claim: Claim) -> None:
-    assert claim.note(0, dump(Released()))
+    assert claim.store_outcome(0, dump(Released()))
     claim.close()
     claim.open(2)
     claim.fill([5], [0], [1])
-    assert claim.noted(0) is None
+    assert claim.read_outcome(0) is None

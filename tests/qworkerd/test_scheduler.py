@@ -17,7 +17,7 @@ from qworkerd.run import make_node
 from qworkerd.scheduler import watermarks
 from qworkerd.scheduler.loop import OVERDUE_POLL, RENEW_EVERY, Scheduler
 from qworkerd.scheduler.poller import NO_RESULT
-from qworkerd.shared.claim import Status, draw_token
+from qworkerd.shared.claim import Status, new_token
 from qworkerd.shared.header import Header, boottime
 from qworkerd.shared.slots import Phase, Role, Slot, SlotState
 from qworkerd.shared.wakeup import WakeupPipe
@@ -57,7 +57,7 @@ class Office:
         job = self.insert()
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         claim = self.slot.claims[0]
-        claim.open(draw_token())
+        claim.open(new_token())
         Claims().claim(self.conn, node=self.node.table.header.node, token=claim.token, queues=["default"],
                        priorities=[5], cursors=[0], limit=1)  # fmt: skip
         claim.fill([job], [0], [1])

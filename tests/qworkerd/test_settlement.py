@@ -19,7 +19,7 @@ from qworkerd.run import make_node
 from qworkerd.scheduler import refusals
 from qworkerd.scheduler.poller import NO_RESULT
 from qworkerd.scheduler.recovery import DeadWorkers
-from qworkerd.shared.claim import Claim, Status, draw_token
+from qworkerd.shared.claim import Claim, Status, new_token
 from qworkerd.shared.slots import Role, Slot, SlotState
 from tests.database import Database
 
@@ -46,7 +46,7 @@ class Morgue:
         for name, value in columns.items():
             self.conn.execute(f"UPDATE qworker.job SET {name} = %s".encode(), (value,))  # noqa: S608
         claim = next(claim for claim in self.slot.claims if not claim.token)
-        claim.open(draw_token())
+        claim.open(new_token())
         rows = Claims().claim(
             self.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=jobs
         )
@@ -61,7 +61,7 @@ class Morgue:
                 claim.statuses[place] = Status.SUCCEEDED
                 continue
             if outcome is not None:
-                assert claim.note(place, outcome if isinstance(outcome, bytes) else dump(outcome))
+                assert claim.store_outcome(place, outcome if isinstance(outcome, bytes) else dump(outcome))
             claim.statuses[place] = Status.DONE
 
     def bury(self, cause: str = "signal:SEGV") -> None:

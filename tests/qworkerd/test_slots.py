@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from qworkerd.shared.claim import BATCH, CLAIMS, Status, draw_token
+from qworkerd.shared.claim import BATCH, CLAIMS, Status, new_token
 from qworkerd.shared.slots import Phase, Role, SlotState, SlotTable
 
 
@@ -70,6 +70,6 @@ def test_a_grave_keeps_its_claims_until_it_is_freed(table: SlotTable) -> None:
 
 
 def test_tokens_are_never_the_same_and_fit_a_bigint() -> None:
-    drawn = {draw_token() for _ in range(10_000)}
+    drawn = {new_token() for _ in range(10_000)}
     assert len(drawn) == 10_000
     assert all(0 < token < 2**63 for token in drawn)

@@ -204,7 +204,7 @@ def test_a_producer_cannot_write_what_no_worker_could_read(database: Database, c
 def test_a_look_that_fails_takes_no_duty_with_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(office.scheduler.poller, "_log", SimpleNamespace(error=lambda event, **_: said.append(event)))
-    monkeypatch.setitem(office.scheduler.nodes._sql, "look", "SELECT 1 / (%(node)s::bigint * 0)")
+    monkeypatch.setitem(office.scheduler.nodes._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
     ticks = count()
     monkeypatch.setattr(office.scheduler.schedules, "enqueue", lambda _: 0 * next(ticks))
     due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")

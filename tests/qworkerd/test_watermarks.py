@@ -25,7 +25,7 @@ from qworkerd.scheduler import scrub as scrub_module
 from qworkerd.scheduler import watermarks as survey_module
 from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, SCRUB_EVERY, SLICE_FIRST, SLICE_MAX, Scrub
 from qworkerd.scheduler.watermarks import LINGERING_AFTER, RELEASE_MISSED_AFTER, WatermarkTracker
-from qworkerd.shared.claim import draw_token
+from qworkerd.shared.claim import new_token
 from qworkerd.shared.slots import Role, Slot, SlotTable
 from qworkerd.shared.watermarks import Watermarks
 from qworkerd.worker import cursors as cursors_module
@@ -101,7 +101,7 @@ class Side:
         if hand.rows:
             return
         starts, sweep = hand.cursors.start(limit, idle=hand.dry)
-        hand.token = draw_token()
+        hand.token = new_token()
         hand.rows = claims.claim(
             self.conn, node=self.number, token=hand.token, queues=self.floors.queues,
             priorities=self.floors.priorities, cursors=starts, limit=limit,

@@ -11,7 +11,7 @@ from qworker import App
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Released
 from qworkerd.run import make_node
-from qworkerd.shared.claim import Claim, draw_token
+from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Role
 from qworkerd.worker.acknowledger import Batch
@@ -31,7 +31,7 @@ def worker() -> Iterator[Worker]:
 def test_a_worker_whose_claims_are_all_held_open_does_not_run_in_circles(worker: Worker) -> None:
     """By rows that somebody else has locked: they are tried again, but not all the time."""
     for claim in worker.slot.claims:
-        claim.open(draw_token())
+        claim.open(new_token())
     begun = monotonic()
     assert worker.claim() is None
     assert monotonic() - begun >= RECHECK_PAUSE * 0.9
@@ -77,7 +77,7 @@ def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: py
 
 def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, ran = worker.slot.claims[0], []
-    claim.open(draw_token())
+    claim.open(new_token())
     rows = [(number, number, 5, "default", "noop", "{}", 1, 0, 0, 0.0, None, 0) for number in range(1, 6)]
     claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
 

@@ -221,7 +221,7 @@ class Scheduler:
             self.sweeps.note(monotonic(), monotonic() - began)
         if sweep or not self.poller.succeeded:
             self.periodic.attempt(
-                database, "rescue", lambda d: self.wake_if_any(self.rescue.free_all(d, result.dead_nodes))
+                database, "rescue", lambda d: self.wake_if_any(self.rescue.free_nodes(d, result.dead_nodes))
             )
             if result.expired:
                 self.periodic.attempt(database, "expire", self.retention.expire)
@@ -236,7 +236,9 @@ class Scheduler:
                 self.schedule_next_poll(result)
         if poll_again:
             self.poll_due = 0.0
-        self.periodic.attempt(database, "watch", lambda d: self.wake_if_any(self.rescue.watch(d, result.heartbeats)))
+        self.periodic.attempt(
+            database, "watch", lambda d: self.wake_if_any(self.rescue.check_heartbeats(d, result.heartbeats))
+        )
         self.periodic.run_due(database)
         if self.node.settings.burst:
             self.periodic.attempt(database, "drain", self.check_empty)

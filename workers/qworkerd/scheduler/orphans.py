@@ -12,13 +12,13 @@ from qworkerd.shared.slots import Role, SlotState, SlotTable
 KILL_WAIT = 2.0
 
 
-def alive(pid: int, birth: int) -> bool:
+def alive(pid: int, start_ticks: int) -> bool:
     """Tell whether a process still runs; pid and start time together name it for ever (proc(5) field 22)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return fields[0] not in (b"Z", b"X") and int(fields[19]) == birth
+    return fields[0] not in (b"Z", b"X") and int(fields[19]) == start_ticks
 
 
 def end_workers(table: SlotTable) -> None:
@@ -29,15 +29,15 @@ def end_workers(table: SlotTable) -> None:
     supervisor may continue at any time and assign another child to a slot whose process has died.
     """
     workers = [(slot, slot.pid, slot.start_ticks) for slot in table.live(Role.WORKER) if slot.pid]
-    for _, pid, birth in workers:
+    for _, pid, start_ticks in workers:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
-        if alive(pid, birth):
+        if alive(pid, start_ticks):
             # Its handler may have moved it to another group (setpgid(2)).
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
     until = monotonic() + KILL_WAIT
-    while any(alive(pid, birth) for _, pid, birth in workers) and monotonic() < until:
+    while any(alive(pid, start_ticks) for _, pid, start_ticks in workers) and monotonic() < until:
         sleep(0.005)
     for slot, pid, _ in workers:
         if slot.state is SlotState.LIVE and slot.pid == pid:

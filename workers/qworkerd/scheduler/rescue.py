@@ -1,4 +1,4 @@
-"""Watch the other nodes' beats, and free the jobs of those that are dead."""
+"""Watch the other nodes' heartbeats, and free the jobs of nodes that are dead."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,9 +16,9 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 
 class Rescue:
-    """Declares a node dead once this process itself has watched its beat stand still for that node's whole lease.
+    """Declares a node dead once this process has seen its heartbeat unchanged for that node's whole lease.
 
-    No wall clock takes part: a watch is measured here, and begins again when this process could not look.
+    No wall clock is involved. The time is measured by this process, and starts again if it could not poll.
     """
 
     def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
@@ -30,25 +30,25 @@ class Rescue:
         self._log = log.get()
 
     def forget(self) -> None:
-        """Begin all watches anew: the connection was lost meanwhile."""
+        """Start all measurements again: the connection was lost meanwhile."""
         self._watch.clear()
 
-    def watch(self, database: Database, beats: Mapping[int, tuple[int, float]]) -> int:
-        """Take in the beats and leases of the other nodes; return how many jobs were freed."""
+    def check_heartbeats(self, database: Database, heartbeats: Mapping[int, tuple[int, float]]) -> int:
+        """Process the heartbeats and leases of the other nodes; return the number of jobs freed."""
         now, dead = boottime(), []
         self._watch = {
-            other: seen if (seen := self._watch.get(other)) and seen[0] == beat else (beat, now)
-            for other, (beat, _) in beats.items()
+            other: seen if (seen := self._watch.get(other)) and seen[0] == heartbeat else (heartbeat, now)
+            for other, (heartbeat, _) in heartbeats.items()
         }
-        for other, (beat, since) in list(self._watch.items()):
-            if now - since >= beats[other][1] and self._nodes.delete_dead_node(database, other, beat):
+        for other, (heartbeat, since) in list(self._watch.items()):
+            if now - since >= heartbeats[other][1] and self._nodes.delete_dead_node(database, other, heartbeat):
                 self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
                 del self._watch[other]
                 dead.append(other)
-        return self.free_all(database, dead)
+        return self.free_nodes(database, dead)
 
-    def free(self, database: Database, dead: int) -> int:
-        """Free the jobs of a node that is gone; return how many."""
+    def free_node(self, database: Database, dead: int) -> int:
+        """Free the jobs of a node that is gone; return their number."""
         total = 0
         try:
             while freed := self._nodes.rescue(database, dead, self._node.settings.max_node_losses, self._node.hooks):
@@ -60,12 +60,12 @@ class Rescue:
             self._log.warning("jobs.rescued", node=dead, jobs=total)
         return total
 
-    def free_all(self, database: Database, dead: Iterable[int]) -> int:
-        """Free the jobs of several, each for itself; return how many. What fails is found again as a stray."""
+    def free_nodes(self, database: Database, dead: Iterable[int]) -> int:
+        """Free the jobs of several nodes; return their number. A sweep finds the node again if one fails."""
         freed = 0
         for node in dead:
             try:
-                freed += self.free(database, node)
+                freed += self.free_node(database, node)
             except psycopg.Error as error:
                 if database.closed:
                     raise

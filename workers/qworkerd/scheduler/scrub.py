@@ -1,67 +1,68 @@
-"""The scrub: goes round the places below the floors, a slice with each look, for jobs that came back unannounced."""
+"""The scrub: poll the seqs below the low watermarks slice by slice, for jobs released without an announcement."""
 
 from collections.abc import Sequence
 from time import monotonic
 
-#: A round begins so often (seconds).
+#: Interval between two rounds (seconds).
 SCRUB_EVERY = 30.0
-#: A look that takes the server longer is dear (seconds): nobody is woken meanwhile.
+#: A poll that takes the server longer is expensive (seconds): no worker is woken meanwhile.
 EXPENSIVE_SCRUB = 0.005
-#: So many places are a slice: at least, in the beginning, at most.
+#: Length of a slice: minimum, initial, maximum.
 SLICE_MIN, SLICE_FIRST, SLICE_MAX = 1 << 10, 1 << 12, 1 << 16
 
 
 class Scrub:
-    """Says which places the next look is to see beside those behind the floors.
+    """Chooses the seqs below the low watermarks that the next poll scans as well.
 
-    Somebody may edit a row by hand, or restore a table. But an index keeps what an old snapshot could still see: below
-    the floors any number of dead entries may lie, and no look may take long to walk over them. A slice is half as large
-    after a dear one, twice as large after one that was not.
+    A row may have been edited by hand, or a table restored. But an index keeps the entries that an old snapshot could
+    still see: any number of dead entries may lie below the watermarks, and no poll may take long to scan them. The
+    slice is halved after an expensive poll, and doubled after a cheap one.
 
-    Where it was cheap once it stays so, since nothing is claimed below the floors: a round begins with a leap, which is
-    longer than the last one by what was cheap behind that. One that is dear is taken back.
+    A range that was cheap to scan stays cheap, because nothing is claimed below the watermarks. A round therefore
+    starts with a leap: as far as the last one, plus the slices behind it that were cheap. An expensive leap is
+    shortened.
     """
 
-    __slots__ = ("_at", "_budget", "_due", "_goes", "_leap", "_proven", "_size", "_to", "_top")
+    __slots__ = ("_active", "_budget", "_due", "_leap", "_position", "_proven", "_round_end", "_size", "_slice_end")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: the server may be another one, and the next look begins at the very front."""
-        #: How far the round has come, how far the look under way is to go, and where the round ends.
-        self._at = self._to = self._top = 0
-        #: How far the next leap goes, how far one that was cheap went, and what may be added in this round (seconds).
+        """Start again: the server may be another one, and the next poll starts at the beginning of the queue."""
+        #: The position of the round, the end of the current slice, and the end of the round.
+        self._position = self._slice_end = self._round_end = 0
+        #: Length of the next leap, of the last cheap leap, and the time left for extending it in this round (seconds).
         self._leap = self._proven = 0
         self._budget = EXPENSIVE_SCRUB
         self._size = SLICE_FIRST
-        #: Whether the look under way takes part; and when the next round is due.
-        self._goes = False
+        #: Whether the current poll includes a slice, and when the next round is due.
+        self._active = False
         self._due = monotonic() + SCRUB_EVERY
 
     def trust(self, seq: int) -> None:
-        """Take in that it was cheap to walk up to a place from the very front."""
+        """Record that a poll from the beginning of the queue to this seq was cheap."""
         self._leap = self._proven = seq
 
-    def begin(self, floors: Sequence[int], *, free: bool) -> tuple[int, int]:
-        """Return the slice for the next look: the places beyond the first, up to the second.
+    def begin(self, low: Sequence[int], *, free: bool) -> tuple[int, int]:
+        """Return the slice for the next poll: the seqs above the first number, up to the second.
 
-        free: that look does nothing else that may be dear.
+        free: the poll does nothing else that may be expensive.
         """
-        self._top, self._to = max(floors), self._at
-        self._goes = free and monotonic() >= self._due
-        if self._goes:
-            step = self._leap if self._leaps else self._at + self._size
-            self._to = max(self._at, min(step, self._top))
-        return self._at, self._to
+        self._round_end, self._slice_end = max(low), self._position
+        self._active = free and monotonic() >= self._due
+        if self._active:
+            step = self._leap if self._leaps else self._position + self._size
+            self._slice_end = max(self._position, min(step, self._round_end))
+        return self._position, self._slice_end
 
     @property
     def _leaps(self) -> bool:
-        return self._at < self._leap
+        return self._position < self._leap
 
     def advance(self, took: float) -> None:
-        """Go on behind the slice, now that a look with it has taken the server so long (seconds)."""
-        if not self._goes:
+        """Continue behind the slice, after a poll that took the server this long (seconds)."""
+        if not self._active:
             return
         if took > EXPENSIVE_SCRUB:
             self._shorten()
@@ -69,20 +70,20 @@ class Scrub:
             self._proven = self._leap
         else:
             self._lengthen(took)
-        self._at = self._to
-        if self._at >= self._top:
-            self._at, self._budget, self._due = 0, EXPENSIVE_SCRUB, monotonic() + SCRUB_EVERY
+        self._position = self._slice_end
+        if self._position >= self._round_end:
+            self._position, self._budget, self._due = 0, EXPENSIVE_SCRUB, monotonic() + SCRUB_EVERY
 
     def poll_failed(self) -> None:
-        """Take in that a look could not be had: its slice may have been too long."""
-        if self._goes:
+        """Handle a failed poll: its slice may have been too long."""
+        if self._active:
             self._shorten()
 
     def _lengthen(self, took: float) -> None:
         self._budget -= took
-        if self._at == self._leap and self._budget >= 0:
-            self._leap = self._to
-        if self._to == self._at + self._size:
+        if self._position == self._leap and self._budget >= 0:
+            self._leap = self._slice_end
+        if self._slice_end == self._position + self._size:
             self._size = min(2 * self._size, SLICE_MAX)
 
     def _shorten(self) -> None:

@@ -126,7 +126,7 @@ class Settlement:
         for place, entry in enumerate(entries):
             if entry.id not in held or entry.status in (Status.UNSTARTED, Status.RUNNING):
                 continue
-            outcome = None if entry.status is Status.SUCCEEDED else load(claim.noted(place))
+            outcome = None if entry.status is Status.SUCCEEDED else load(claim.read_outcome(place))
             if outcome is not None or entry.status is Status.SUCCEEDED:
                 done.append((claim, entry.id, outcome))
             else:

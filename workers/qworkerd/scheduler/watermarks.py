@@ -1,4 +1,4 @@
-"""The survey: how far up the queue nothing can be left, found out with each look."""
+"""Track the low watermarks: the seq up to which no job of a lane can be claimed, found out with each poll."""
 
 from collections import deque
 from operator import lt
@@ -8,156 +8,158 @@ from qworker.nodes import PREPARED, PollResult
 from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, Scrub
 from qworkerd.shared.watermarks import Watermarks
 
-#: A transaction that has been writing for longer (seconds) keeps the floors down no more; they fall when it ends.
+#: A transaction that has been writing for longer no longer holds down the watermarks (seconds). They are lowered when
+#: it ends.
 LINGERING_AFTER = 3.0
-#: What was handed back here is told to the other nodes for so long (seconds); one whose looks were further apart may
-#: have missed it, and begins anew.
+#: How long a release is announced to the other nodes, and the time between two polls after which a node may have missed
+#: an announcement and starts at the beginning (seconds).
 ANNOUNCE_RELEASE_FOR, RELEASE_MISSED_AFTER = 5.0, 4.0
 
 
 class WatermarkTracker:
-    """Raises the floors to what each look has shown, as far as no place can still be filled.
+    """Raises the low watermarks after each poll, as far as no new job can appear below them.
 
-    A place is drawn before its job can be seen, by a transaction that holds a lock on the table from before it draws
-    until it ends. So once all who held that lock at a moment are gone, every place drawn until then is visible or will
-    never be: the places are settled. A floor rises to the first job that is available below the settled places, to the
-    last of them if there is none.
+    A transaction draws a seq before its job becomes visible, and holds a lock on the table from before it draws until
+    it ends. Once every transaction that held the lock at some time has ended, each seq drawn before that time is
+    visible or will never be: it is settled. A watermark rises to just below the first available job of its lane, and at
+    most to the last settled seq.
 
-    A transaction that lingers would keep all that is finished meanwhile above the floors, for every sweep to walk over.
-    What it has written cannot be seen before it ends, so the others settle without it, and when it is gone the floors
-    fall back to the places that were settled without a doubt.
+    A transaction that lingers would hold down the watermarks, and every sweep would scan all the jobs that have
+    finished since. Its rows are not visible before it ends, so the watermarks rise without it. When it has ended, they
+    are lowered to the seq that was settled when it began to linger.
 
-    Jobs handed back by this node lower the floors (`Floors.lower`), those handed back by others are told with their
-    beats, and a node that is no more may have told nobody. What nobody can tell the scrub finds.
+    Jobs released by this node lower the watermarks (`Watermarks.report_release`). Other nodes announce the jobs that
+    they release with their heartbeats; a dead node may have announced nothing. The scrub finds whatever no node has
+    announced.
     """
 
-    def __init__(self, floors: Watermarks) -> None:
-        self._floors = floors
+    def __init__(self, watermarks: Watermarks) -> None:
+        self._watermarks = watermarks
         self._scrub = Scrub()
-        #: The lowest place handed back that no beat has told yet, and those that were, with the time.
-        self._untold: int | None = None
-        self._told: deque[tuple[float, int]] = deque()
+        #: The lowest seq released that no heartbeat has announced yet, and those announced, with the time.
+        self._unannounced: int | None = None
+        self._announced: deque[tuple[float, int]] = deque()
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was learnt: the server may be another one."""
-        #: Up to here no place can be filled any more, as far as each look before the next has shown.
+        """Start again: the server may be another one."""
+        #: No job with a seq up to this one can still appear, as of the poll before the last.
         self._settled = 0
-        #: Every claim made until then was committed or never will be (the database's clock, seconds since 1970).
+        #: Every claim made before this time is committed or never will be (the database's clock, seconds since 1970).
         self.settled_at = 0.0
-        #: Places drawn until some look, the time before it, those who were writing then and still are, and since when
-        #: they are waited for (monotonic).
+        #: The last seq drawn at an earlier poll, the time of the poll before, the transactions that were writing and
+        #: have not ended, and since when they are waited for (monotonic).
         self._pending: tuple[int, float, set[str], float] | None = None
-        #: Those who have been writing for long, with the places and the time that were settled when they began.
+        #: The lingering transactions, with the seq and the time that were settled when they began to linger.
         self._lingering: dict[str, tuple[int, float]] = {}
-        #: Whether the floors fell with the last look.
-        self._fell = False
-        self._at = 0.0
-        #: Whether no look has been had yet: the first begins at the very front.
-        self._anew = True
+        #: Whether the last poll lowered the watermarks.
+        self._lowered = False
+        self._polled_at = 0.0
+        #: Whether there was no poll yet: the first starts at the beginning of the queue.
+        self._first_poll = True
         self._scrub.reset()
-        #: Whether the next look has to say who is writing.
+        #: Whether the next poll has to list the writing transactions.
         self.needs_writers = True
         self._nodes: frozenset[int] = frozenset()
-        self._began = self._seen = monotonic()
-        self._returns = self._floors.release_counts()
-        self._hear()
-        self._floors.set([0] * len(self._floors.queues), self._returns)
+        self._poll_started = self._previous_poll_started = monotonic()
+        self._release_counts = self._watermarks.release_counts()
+        self._collect_releases()
+        self._watermarks.set([0] * len(self._watermarks.queues), self._release_counts)
 
     @property
     def released_seq(self) -> int | None:
-        """The lowest place that was handed back lately, for the other nodes."""
-        told = [place for _, place in self._told]
-        return min(told if self._untold is None else [*told, self._untold], default=None)
+        """The lowest seq that was released recently, for the other nodes."""
+        announced = [seq for _, seq in self._announced]
+        return min(announced if self._unannounced is None else [*announced, self._unannounced], default=None)
 
     @property
     def has_lingering_writer(self) -> bool:
-        """Whether somebody has been writing for long: what that was waits for a look to find the writer gone."""
+        """Whether a transaction has been writing for long: its rows are visible once a poll finds that it has ended."""
         return bool(self._lingering)
 
     def begin(self, *, sweep: bool = False) -> tuple[list[int], tuple[int, int]]:
-        """Return from where the next look has to begin, for each pair of queue and priority; and the scrub's slice.
+        """Return where the next poll starts in each lane, and the slice of the scrub.
 
-        sweep: the look also asks for what is rare, and may take long for that.
+        sweep: the poll also runs the queries for rare cases, and may take long for that.
         """
-        self._began = now = monotonic()
-        self._returns = self._floors.release_counts()
-        self._hear()
-        while self._told and self._told[0][0] < now - ANNOUNCE_RELEASE_FOR:
-            self._told.popleft()
-        front = self._floors.scan_start()
-        return front, self._scrub.begin(front, free=not sweep)
+        self._poll_started = now = monotonic()
+        self._release_counts = self._watermarks.release_counts()
+        self._collect_releases()
+        while self._announced and self._announced[0][0] < now - ANNOUNCE_RELEASE_FOR:
+            self._announced.popleft()
+        start = self._watermarks.scan_start()
+        return start, self._scrub.begin(start, free=not sweep)
 
-    def _hear(self) -> None:
-        """Take in what was handed back here since the last look, before the floors reckon with it."""
-        returned = self._floors.released_seq()
-        if returned is not None:
-            self._untold = returned if self._untold is None else min(returned, self._untold)
+    def _collect_releases(self) -> None:
+        """Record the jobs released here since the last poll, before the watermarks account for them."""
+        released = self._watermarks.released_seq()
+        if released is not None:
+            self._unannounced = released if self._unannounced is None else min(released, self._unannounced)
 
-    def advance(self, sight: PollResult) -> bool:
-        """Raise the floors to what a look has shown; tell whether another one is due at once."""
+    def advance(self, result: PollResult) -> bool:
+        """Raise the watermarks to what a poll has shown; return whether to poll again at once."""
         now = monotonic()
-        if sight.renewed and self._untold is not None:
-            self._told.append((now, self._untold))
-            self._untold = None
-        fell, self._fell = self._fell, self._fall_back(sight)
-        floors = [self._settled if front is None else min(front - 1, self._settled) for front in sight.first_available]
-        fallen_to = self.settled_at
-        dear, anew, self._anew = sight.took > EXPENSIVE_SCRUB, self._anew, False
-        again = (self._settle(sight) and dear and anew) or self._fell
-        if self._fell:
-            self.settled_at = fallen_to  # for the next look: what lingered may have been a claim
-        if anew and not dear:
-            self._scrub.trust(min(sight.last_seq if front is None else front - 1 for front in sight.first_available))
-        self._scrub.advance(sight.took)
-        before, self._seen = self._seen, self._began
-        if now - before > RELEASE_MISSED_AFTER or self._nodes - sight.heartbeats.keys():
-            floors, again = [0] * len(floors), True
-        elif sight.released_seq is not None:
-            floors = [min(floor, sight.released_seq - 1) for floor in floors]
-            again = again or any(map(lt, floors, self._floors.scan_start()))
-        self._nodes = frozenset(sight.heartbeats)
-        self._floors.set(floors, self._returns)
-        if fell:
-            self._floors.swept = 0.0  # what has come to light waits for a sweep
-        return again
+        if result.renewed and self._unannounced is not None:
+            self._announced.append((now, self._unannounced))
+            self._unannounced = None
+        was_lowered, self._lowered = self._lowered, self._revert_to_lingering(result)
+        low = [self._settled if start is None else min(start - 1, self._settled) for start in result.first_available]
+        lowered_settled_at = self.settled_at
+        expensive, first_poll, self._first_poll = result.took > EXPENSIVE_SCRUB, self._first_poll, False
+        poll_again = (self._settle(result) and expensive and first_poll) or self._lowered
+        if self._lowered:
+            self.settled_at = lowered_settled_at  # until the next poll: the lingering transaction may have been a claim
+        if first_poll and not expensive:
+            self._scrub.trust(min(result.last_seq if start is None else start - 1 for start in result.first_available))
+        self._scrub.advance(result.took)
+        before, self._previous_poll_started = self._previous_poll_started, self._poll_started
+        if now - before > RELEASE_MISSED_AFTER or self._nodes - result.heartbeats.keys():
+            low, poll_again = [0] * len(low), True
+        elif result.released_seq is not None:
+            low = [min(seq, result.released_seq - 1) for seq in low]
+            poll_again = poll_again or any(map(lt, low, self._watermarks.scan_start()))
+        self._nodes = frozenset(result.heartbeats)
+        self._watermarks.set(low, self._release_counts)
+        if was_lowered:
+            self._watermarks.swept = 0.0  # the jobs that have become visible need a sweep
+        return poll_again
 
     def poll_failed(self) -> None:
-        """Take in that a look could not be had: who lingered may be gone, and nobody knows."""
+        """Handle a failed poll: a lingering transaction may have ended unnoticed."""
         self._scrub.poll_failed()
         if self._lingering:
-            self._floors.cap(min(places for places, _ in self._lingering.values()))
+            self._watermarks.cap(min(settled for settled, _ in self._lingering.values()))
 
-    def _fall_back(self, sight: PollResult) -> bool:
-        """Settle for what was settled before those began who lingered and are gone; tell whether there are any."""
-        gone = self._lingering.keys() - set(sight.writers)
+    def _revert_to_lingering(self, result: PollResult) -> bool:
+        """Return to what was settled before the lingering transactions that have ended; tell if there were any."""
+        gone = self._lingering.keys() - set(result.writers)
         for writer in gone:
-            places, at = self._lingering.pop(writer)
-            self._settled, self.settled_at = min(places, self._settled), min(at, self.settled_at)
+            settled, at = self._lingering.pop(writer)
+            self._settled, self.settled_at = min(settled, self._settled), min(at, self.settled_at)
         return bool(gone)
 
-    def _settle(self, sight: PollResult) -> bool:
-        """Find out which places are settled; tell whether there are more than before.
+    def _settle(self, result: PollResult) -> bool:
+        """Find out up to which seq everything is settled; tell whether that is further than before.
 
-        It is for the next look to use: this one may have begun before they were.
+        The result is for the next poll: this one may have started before it was settled.
         """
-        before, writers = self._settled, set(sight.writers) - self._lingering.keys()
-        if self._pending is not None and PREPARED not in writers:  # who prepares to commit goes on under another name
-            places, at, there, since = self._pending
-            there &= writers
-            if self._began - since > LINGERING_AFTER:
-                self._lingering |= dict.fromkeys(there, (self._settled, self.settled_at))
-                writers -= there
-                there.clear()
-            if not there:
-                self._settled, self.settled_at, self._pending = places, at, None
+        before, writers = self._settled, set(result.writers) - self._lingering.keys()
+        if self._pending is not None and PREPARED not in writers:  # a prepared transaction goes on under another id
+            settled, at, remaining, since = self._pending
+            remaining &= writers
+            if self._poll_started - since > LINGERING_AFTER:
+                self._lingering |= dict.fromkeys(remaining, (self._settled, self.settled_at))
+                writers -= remaining
+                remaining.clear()
+            if not remaining:
+                self._settled, self.settled_at, self._pending = settled, at, None
         if self._pending is None and self.needs_writers:
             if writers:
-                self._pending = sight.last_seq, self._at, writers, self._began
+                self._pending = result.last_seq, self._polled_at, writers, self._poll_started
             else:
-                self._settled, self.settled_at = sight.last_seq, self._at
-        self._at = sight.at
+                self._settled, self.settled_at = result.last_seq, self._polled_at
+        self._polled_at = result.at
         self.needs_writers = (
-            bool(self._pending or self._lingering) or sight.last_seq > self._settled or sight.has_running
+            bool(self._pending or self._lingering) or result.last_seq > self._settled or result.has_running
         )
         return self._settled > before

@@ -1,1 +1,1 @@
-"""Memory and pipes that the processes of a node share."""
+"""Shared memory and pipes of a node's processes."""

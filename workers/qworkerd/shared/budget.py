@@ -1,4 +1,4 @@
-"""How many jobs a node may still start (--max-jobs), shared by its workers."""
+"""The number of jobs that a node may still start (--max-jobs), shared by its workers."""
 
 import fcntl
 import os
@@ -10,16 +10,16 @@ from qworkerd.shared.header import Header
 
 
 class Budget:
-    """A count that workers draw from before they claim.
+    """A count from which workers reserve jobs before they claim.
 
-    The lock is a POSIX record lock on an anonymous file: the kernel frees it when its holder dies.
+    The lock is a POSIX record lock on an anonymous file. The kernel releases it when its holder dies.
     """
 
     __slots__ = ("_fd", "_header", "_threads", "limited")
 
     def __init__(self, header: Header, jobs: int | None) -> None:
         self._header = header
-        self._threads = threading.Lock()  # a record lock is the process's: it does not keep the clerk out
+        self._threads = threading.Lock()  # a record lock belongs to the process: it does not exclude another thread
         self._fd = os.memfd_create("qworker-budget")
         #: Whether there is a limit at all.
         self.limited = jobs is not None
@@ -36,20 +36,20 @@ class Budget:
 
     @property
     def spent(self) -> bool:
-        """Whether every job that may be started has been."""
+        """Whether every job allowed has been started."""
         return self.limited and self._header.words[Header.BUDGET] <= 0
 
-    def draw(self, wanted: int) -> int:
-        """Reserve up to so many jobs; returns how many."""
+    def reserve(self, wanted: int) -> int:
+        """Reserve up to `wanted` jobs; return how many."""
         if not self.limited:
             return wanted
         with self._locked():
-            drawn = max(0, min(wanted, self._header.words[Header.BUDGET]))
-            self._header.words[Header.BUDGET] -= drawn
-        return drawn
+            reserved = max(0, min(wanted, self._header.words[Header.BUDGET]))
+            self._header.words[Header.BUDGET] -= reserved
+        return reserved
 
-    def give_back(self, jobs: int) -> None:
-        """Return what was drawn and not started."""
+    def restore(self, jobs: int) -> None:
+        """Return reserved jobs that were not started."""
         if self.limited and jobs:
             with self._locked():
                 self._header.words[Header.BUDGET] += jobs

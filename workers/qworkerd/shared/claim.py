@@ -1,4 +1,4 @@
-"""One claim of a worker in shared memory: its token, the jobs it got, and what became of them."""
+"""A worker's claim in shared memory: its token, its jobs and their outcomes."""
 
 import enum
 import os
@@ -6,26 +6,26 @@ from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-#: How many jobs one claim may take.
+#: Maximum number of jobs of a claim.
 BATCH = 256
-#: How many claims a worker may have open: what runs, what is being acknowledged, and the rest for claims kept open by
-#: rows that somebody else has locked.
+#: Number of claims that a worker may have open: the one that runs, the one being acknowledged, and others that stay
+#: open because another session has locked their rows.
 CLAIMS = 32
-#: Stands for a task this node does not know.
+#: The number of a task that this node does not know.
 UNKNOWN = 0xFFFF
 
-#: Bytes that the outcomes of one claim may take in memory: room for the largest result, or for 256 of 360 bytes.
+#: Bytes for the outcomes of one claim: the largest result fits, or 256 outcomes of 360 bytes.
 OUTCOMES = 96 * 1024
 
 _WORD = 8
-#: Where the first outcome stands, for 0 means none; and the size that precedes each.
+#: Offset of the first outcome (0 means none), and the bytes of the size that precedes each outcome.
 _FIRST, _SIZE = 8, 4
-#: Bytes of one claim: token and count; ids, attempts, tasks, statuses (padded), places of outcomes; the outcomes.
+#: Bytes of a claim: token and count; ids, attempts, tasks, statuses (padded), offsets of outcomes; the outcomes.
 CLAIM_SIZE = 2 * _WORD + BATCH * (8 + 4 + 2 + 2 + 4) + OUTCOMES
 
 
 class Status(enum.IntEnum):
-    """How far a claimed job is; the store of RUNNING comes after everything that belongs to the run."""
+    """The progress of a claimed job. RUNNING is stored after everything else that belongs to the run."""
 
     UNSTARTED = 0
     RUNNING = 1
@@ -34,18 +34,18 @@ class Status(enum.IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "Status":  # noqa: ARG003 - it is what Enum calls
-        """Read what is none of these as "over, and nobody knows how": the writer's memory is damaged."""
+        """Read any other value as DONE without an outcome: the writer's memory is damaged."""
         return cls.DONE
 
 
-def draw_token() -> int:
-    """Draw a token: 63 random bits, never 0."""
+def new_token() -> int:
+    """Return a new token: 63 random bits, never 0."""
     return int.from_bytes(os.urandom(8)) >> 1 or 1
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One claimed job, as a reader sees it."""
+    """A claimed job, as another process reads it."""
 
     id: int
     task: int
@@ -54,10 +54,11 @@ class Entry:
 
 
 class Claim:
-    """One claim of a worker: its token, and the jobs it got.
+    """A claim of a worker: its token and its jobs.
 
-    Written in an order in which a reader of a dead writer's memory is never misled: the token before the claim is sent,
-    the count after the entries, an outcome before its place, and both before the status that says that the job is over.
+    The order of the stores never misleads a process that reads the memory of a dead writer: the token is stored before
+    the claim is sent, the count after the entries, an outcome before its offset, and both before the status that ends
+    the job.
     """
 
     __slots__ = ("_head", "_offsets", "_outcomes", "_used", "attempts", "ids", "left", "statuses", "tasks")
@@ -76,83 +77,83 @@ class Claim:
         self._offsets = memory[at : at + 4 * BATCH].cast("I")
         at += 4 * BATCH
         self._outcomes = memory[at : at + OUTCOMES]
-        self._used = _FIRST  # the writer's own
-        #: Jobs not yet settled; the writer's own count, not shared.
+        self._used = _FIRST  # private to the writer
+        #: Number of jobs not yet settled; private to the writer.
         self.left = 0
 
     @property
     def token(self) -> int:
-        """The fence of this claim; 0 when it is free."""
+        """The fencing token of this claim; 0 if the claim is free."""
         return self._head[0]
 
     @property
     def _count(self) -> int:
-        # What kills a worker may have written into this memory before.
+        # Whatever kills a worker may have damaged this memory before.
         return min(max(self._head[1], 0), BATCH)
 
     def open(self, token: int) -> None:
-        """Stand the token in memory; call it before the claim is sent."""
+        """Store the token; call this before the claim is sent."""
         self._head[1] = 0
         self._head[0] = token
 
     def fill(self, ids: Sequence[int], tasks: Sequence[int], attempts: Sequence[int]) -> None:
-        """Enter the jobs the claim has got."""
+        """Store the jobs that were claimed."""
         count = len(ids)
         self.statuses[:count] = bytes(count)
         self.ids[:count] = array("q", ids)
         self.attempts[:count] = array("I", attempts)
         self.tasks[:count] = array("H", tasks)
-        self.forget(count)
+        self.clear_outcomes(count)
         self.left = count
         self._head[1] = count
 
     def close(self) -> None:
-        """Free the claim: every job of it is settled, or it never got any.
+        """Free the claim: all its jobs are settled, or it has none.
 
-        The token last: without it the claim is the other thread's to open, and to fill.
+        The token is cleared last. From then on the worker's other thread may open the claim and fill it.
         """
         self._head[1] = 0
         self._head[0] = 0
 
-    def note(self, place: int, outcome: bytes) -> bool:
-        """Write what became of a job; call it before its status says that it is over. False: there is no room."""
+    def store_outcome(self, index: int, outcome: bytes) -> bool:
+        """Store a job's outcome; call this before its status says that it ended. Return False if there is no room."""
         start = self._used
         end = start + _SIZE + len(outcome)
         if end > OUTCOMES:
             return False
         self._outcomes[start : start + _SIZE] = len(outcome).to_bytes(_SIZE, "little")
         self._outcomes[start + _SIZE : end] = outcome
-        self._offsets[place] = start
+        self._offsets[index] = start
         self._used = end
         return True
 
-    def noted(self, place: int) -> bytes | None:
-        """Return what became of a job, if that was written. What killed the writer may have damaged its memory."""
-        start = self._offsets[place]
+    def read_outcome(self, index: int) -> bytes | None:
+        """Return a job's stored outcome, or None. The memory may be damaged by whatever killed the writer."""
+        start = self._offsets[index]
         if not _FIRST <= start <= OUTCOMES - _SIZE:
             return None
         size = int.from_bytes(self._outcomes[start : start + _SIZE], "little")
         found = bytes(self._outcomes[start + _SIZE : start + _SIZE + size])
         return found if len(found) == size else None
 
-    def forget(self, count: int) -> None:
-        """Make room: the outcomes of the first `count` jobs are stored in the database."""
+    def clear_outcomes(self, count: int) -> None:
+        """Clear the outcomes of the first `count` jobs, which are stored in the database."""
         self._offsets[:count] = array("I", bytes(4 * count))
         self._used = _FIRST
 
     def mark(self, jobs: Collection[int], status: Status) -> None:
-        """Note how far some of its jobs are."""
-        for place, job in enumerate(self.ids[: self._count]):
+        """Set the status of some of the jobs."""
+        for index, job in enumerate(self.ids[: self._count]):
             if job in jobs:
-                self.statuses[place] = status
+                self.statuses[index] = status
 
     def entries(self) -> list[Entry]:
-        """Return the jobs; empty while the answer to the claim is out."""
+        """Return the jobs; empty until the claim has been answered."""
         return [
             Entry(self.ids[i], self.tasks[i], self.attempts[i], Status(self.statuses[i])) for i in range(self._count)
         ]
 
     def current(self) -> Entry | None:
-        """Return the job whose handler runs."""
+        """Return the job whose handler is running."""
         found = bytes(self.statuses[: self._count]).find(Status.RUNNING)
         return None if found < 0 else Entry(self.ids[found], self.tasks[found], self.attempts[found], Status.RUNNING)

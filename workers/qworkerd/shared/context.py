@@ -1,4 +1,4 @@
-"""What the processes of one node share."""
+"""The context that the processes of a node share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,45 +14,46 @@ from qworkerd.shared.watermarks import Watermarks
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """Made once by the command, before the first fork; every child has it by inheritance."""
+    """Created once by the command before the first fork; children inherit it."""
 
     app: App
     settings: Settings
-    #: Where the database is, as the application or the settings have it.
+    #: The DSN, as the application or the settings define it.
     source: str | Callable[[], str] | None
     table: SlotTable
     budget: Budget
     watermarks: Watermarks
-    #: The names of the tasks, sorted: a slot names a task by its place here.
+    #: The names of the tasks, sorted. A slot refers to a task by its index here.
     tasks: tuple[str, ...]
-    #: Idle workers wait on it.
+    #: Idle workers wait on this pipe.
     worker_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
-    #: The scheduler waits on it: there is a grave, or a worker went idle.
+    #: The scheduler waits on this pipe: a slot is marked dead, or a worker has become idle.
     scheduler_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
 
     @property
     def dsn(self) -> str:
-        """The connection string, found out anew for each connect: credentials may have been rotated."""
+        """The DSN, resolved anew for each connection: credentials may have been rotated."""
         return resolve_dsn(self.source)
 
     @property
     def direct_dsn(self) -> str:
-        """The same for the scheduler, which may have a way past a pooler."""
+        """The scheduler's DSN, which may bypass a pooler."""
         return resolve_dsn(self.settings.direct_dsn or self.source)
 
     @property
     def statement_timeout(self) -> float:
-        """How long a statement of a process may take (seconds).
+        """The client-side limit of a statement (seconds).
 
-        A silent server is left before the supervisor takes the process for stuck, which costs its job an attempt.
+        A process gives up an unresponsive server before the supervisor considers the process stalled and kills it,
+        which would count against the job's attempts.
         """
         return min(30.0, self.settings.stall_timeout / 2)
 
     @property
     def hooks(self) -> list[str]:
-        """The tasks that want to hear of a job that has failed for good."""
+        """The tasks that have a failure hook."""
         return [name for name in self.tasks if self.app.tasks[name].hook is not None]
 
     def task_name(self, number: int) -> str:
-        """Return the task a slot's entry names."""
+        """Return the name of a task by its number in a slot."""
         return self.tasks[number] if number < len(self.tasks) else "unknown"

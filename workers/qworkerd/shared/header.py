@@ -1,23 +1,23 @@
-"""What concerns the whole node, in shared memory: one page that every process of it reads."""
+"""The header of the shared memory: the state of the whole node, which all its processes read."""
 
 from time import CLOCK_BOOTTIME, clock_gettime
 
 
 def boottime() -> float:
-    """Return the clock that leases are measured by: it goes on while the machine sleeps (seconds)."""
+    """Return CLOCK_BOOTTIME, which measures leases because it continues during suspend (seconds)."""
     return clock_gettime(CLOCK_BOOTTIME)
 
 
 class Header:
-    """What concerns the whole node."""
+    """The state of the whole node."""
 
     __slots__ = ("floats", "words")
 
     NODE, DRAINING, QUEUES_EMPTY, BUDGET, DECLARED_DEAD = range(5)
     LEASE_UNTIL, SUPERVISOR_SEEN_AT = range(5, 7)
-    #: Refused writes of workers that are gone. Written by the supervisor.
+    #: Number of stale writes of workers that have exited. Written by the supervisor.
     STALE = 7
-    #: Whether a job was put back because its task is unknown here. Set by any worker, cleared by nobody.
+    #: Whether a job was released because this node does not know its task. Set by workers, never cleared.
     UNKNOWN_TASK = 8
 
     def __init__(self, memory: memoryview) -> None:
@@ -35,7 +35,7 @@ class Header:
 
     @property
     def lease_until(self) -> float:
-        """Until when nobody else may take this node's jobs (`boottime`). Written by the scheduler."""
+        """Until when no other node may take this node's jobs (`boottime`). Written by the scheduler."""
         return self.floats[Header.LEASE_UNTIL]
 
     @lease_until.setter
@@ -44,7 +44,7 @@ class Header:
 
     @property
     def declared_dead(self) -> bool:
-        """Others have declared the node dead: set by the scheduler, cleared by the supervisor once no worker lives."""
+        """Whether other nodes have declared this one dead. Cleared by the supervisor once no worker is left."""
         return bool(self.words[Header.DECLARED_DEAD])
 
     @declared_dead.setter
@@ -53,7 +53,7 @@ class Header:
 
     @property
     def supervisor_seen_at(self) -> float:
-        """When the supervisor last went round its loop (`boottime`)."""
+        """When the supervisor's loop last ran (`boottime`)."""
         return self.floats[Header.SUPERVISOR_SEEN_AT]
 
     @supervisor_seen_at.setter
@@ -62,7 +62,7 @@ class Header:
 
     @property
     def draining(self) -> bool:
-        """No new work: the node is shutting down. Written by the supervisor."""
+        """Whether the node is shutting down and takes no new work. Written by the supervisor."""
         return bool(self.words[Header.DRAINING])
 
     @draining.setter
@@ -71,7 +71,7 @@ class Header:
 
     @property
     def queues_empty(self) -> bool:
-        """The queues hold no unfinished work: with --burst, the end. Written by the scheduler."""
+        """Whether the queues hold no unfinished work, which ends a node with --burst. Written by the scheduler."""
         return bool(self.words[Header.QUEUES_EMPTY])
 
     @queues_empty.setter

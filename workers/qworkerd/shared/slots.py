@@ -1,8 +1,8 @@
-"""The shared memory between supervisor, scheduler and workers: a header, and a slot for each child.
+"""The shared memory of supervisor, scheduler and workers: a header, and a slot for each child.
 
-One anonymous shared mapping, made before the first fork. Each field has one writer at a time, and aligned 64-bit stores
-do not tear. A slot outlives its process: the supervisor marks it DEAD with the cause, and it stays the dead child's
-grave, claims and all, until the scheduler has settled its jobs in the database and marks it FREE.
+It is one anonymous shared mapping, created before the first fork. Each field has a single writer at a time, and aligned
+64-bit stores do not tear. A slot outlives its process. The supervisor marks it DEAD with the cause of death. The claims
+stay in the dead slot until the scheduler has settled its jobs in the database and marks it FREE.
 """
 
 import enum
@@ -19,13 +19,13 @@ _WORD = 8
 _HEADER = 16 * _WORD
 _FIELDS = 24 * _WORD
 _CAUSE = 64
-#: Most of it is never written to: memory is to be reserved where it is.
+#: Most of the mapping is never written, so the kernel need not reserve memory for all of it.
 _FLAGS = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
 _SLOT = _FIELDS + _CAUSE + CLAIMS * CLAIM_SIZE
 
 
 class SlotState(enum.IntEnum):
-    """Whose turn it is to write a slot."""
+    """The process that may write the slot: none, the child, or the scheduler."""
 
     FREE = 0
     LIVE = 1
@@ -33,14 +33,14 @@ class SlotState(enum.IntEnum):
 
 
 class Role(enum.IntEnum):
-    """What a child does."""
+    """The role of a child."""
 
     SCHEDULER = 1
     WORKER = 2
 
 
 class Phase(enum.IntEnum):
-    """What a child is doing; each phase has a deadline."""
+    """The phase of a child; each phase has a deadline."""
 
     BOOTING = 0
     IDLE = 1
@@ -82,7 +82,7 @@ class FloatField:
 
 
 class Slot:
-    """What a child tells the others; see the module for who writes when."""
+    """The state that a child shares; see the module for which process writes when."""
 
     __slots__ = ("_cause", "claims", "floats", "index", "stacks", "words")
 
@@ -97,7 +97,7 @@ class Slot:
 
     def __init__(self, memory: memoryview, index: int, stacks: StackDump) -> None:
         self.index = index
-        #: Where the child leaves its stacks.
+        #: The stack dump of the child.
         self.stacks = stacks
         self.words = memory[:_FIELDS].cast("q")
         self.floats = memory[:_FIELDS].cast("d")
@@ -107,7 +107,7 @@ class Slot:
 
     @property
     def state(self) -> SlotState:
-        """Whose turn it is."""
+        """Which process may write the slot."""
         return SlotState(self.words[Slot.STATE])
 
     @state.setter
@@ -116,18 +116,18 @@ class Slot:
 
     @property
     def cause(self) -> str:
-        """Why the child died, as the supervisor saw it."""
+        """Why the child died, as determined by the supervisor."""
         return bytes(self._cause).rstrip(b"\0").decode()
 
     def enter(self, phase: Phase, deadline: float) -> None:
-        """Begin a phase, to be over by the deadline (monotonic seconds; infinite: no limit)."""
+        """Enter a phase that must end by the deadline (monotonic seconds; infinite for no limit)."""
         self.floats[Slot.DEADLINE] = deadline
         self.words[Slot.PHASE] = phase
 
     def assign(self, role: Role, child: int, deadline: float, now: float) -> None:
-        """Make the slot a child's that is about to be forked."""
+        """Assign the slot to a child that is about to be forked."""
         for number in range(len(self.words)):
-            # What the child before has handed back is still to be looked for.
+            # The releases of the previous child must still be taken into account.
             if number not in (Slot.RELEASED_SEQ, Slot.RELEASE_COUNT):
                 self.words[number] = 0
         self._cause[:] = bytes(_CAUSE)
@@ -139,9 +139,9 @@ class Slot:
         self.state = SlotState.LIVE
 
     def mark_dead(self, cause: str, maxrss: int = 0, cpu: float = 0.0) -> None:
-        """Mark the child dead: what it leaves is now the scheduler's to settle.
+        """Mark the child dead: the scheduler may now settle its claims.
 
-        maxrss and cpu are what it has used (MiB, seconds), 0 where nobody has measured it.
+        maxrss and cpu are the resources that it used (MiB, seconds), 0 if they were not measured.
         """
         self.words[Slot.MAXRSS], self.floats[Slot.CPU], self.floats[Slot.ENDED] = maxrss, cpu, monotonic()
         text = cause.encode()[:_CAUSE]
@@ -149,18 +149,18 @@ class Slot:
         self.state = SlotState.DEAD
 
     def free(self) -> None:
-        """Give the slot up: nothing of it is left in the database."""
+        """Free the slot: all its jobs are settled in the database."""
         for claim in self.open_claims():
             claim.close()
         self.state = SlotState.FREE
 
     def open_claims(self) -> Iterator[Claim]:
-        """Yield the claims that are out."""
+        """Yield the open claims."""
         return (claim for claim in self.claims if claim.token)
 
     @property
     def session_tag(self) -> str:
-        """What the sessions of this process are called in the server, so that those of a dead one can be found."""
+        """Part of the application_name of this process's sessions, by which they are found after it has died."""
         return f"#{socket.gethostname()[:24]}.{self.pid}.{self.start_ticks}"
 
     def current(self) -> Entry | None:
@@ -169,7 +169,7 @@ class Slot:
 
 
 class SlotTable:
-    """The mapping as a whole. Children inherit it by fork; nothing else refers to it."""
+    """The whole mapping; children inherit it by fork."""
 
     def __init__(self, slots: int) -> None:
         self._memory = mmap.mmap(-1, _HEADER + slots * _SLOT, flags=_FLAGS)
@@ -185,17 +185,17 @@ class SlotTable:
         return iter(self.slots)
 
     def live(self, role: Role | None = None) -> list[Slot]:
-        """Return the slots of living children."""
+        """Return the slots of live children."""
         return [s for s in self.slots if s.state is SlotState.LIVE and role in (None, s.role)]
 
     def dead(self) -> list[Slot]:
-        """Return the graves that wait for the scheduler."""
+        """Return the slots of dead children that the scheduler has not settled."""
         return [s for s in self.slots if s.state is SlotState.DEAD]
 
     def free_slot(self) -> Slot | None:
-        """Return a free slot; None while every one is somebody's or a grave."""
+        """Return a free slot, or None if all are in use or not yet settled."""
         return next((s for s in self.slots if s.state is SlotState.FREE), None)
 
     def tokens(self) -> set[int]:
-        """Return the tokens of every claim that is out, graves included."""
+        """Return the tokens of all open claims, including those of dead slots."""
         return {claim.token for slot in self.slots if slot.state is not SlotState.FREE for claim in slot.open_claims()}

@@ -1,4 +1,4 @@
-"""The stacks of children that are killed or crash: written by the interpreter's own C code, read when they are dead."""
+"""Stack dumps of children that are killed or crash: written by faulthandler's C code, read after their death."""
 
 import ctypes
 import faulthandler
@@ -6,14 +6,14 @@ import os
 import signal
 from contextlib import suppress
 
-#: Asks a child for its stacks.
+#: The signal that makes a child dump its stacks.
 DUMP_SIGNAL = signal.SIGRTMIN
 
-#: So much of them is kept (bytes): the thread that was at fault comes first.
+#: Maximum size kept (bytes). The thread at fault comes first.
 MAX_BYTES = 8_192
-#: So far apart are two pages (bytes), further than the longest dumps go. What is not written takes no memory.
+#: Distance of two children's areas (bytes), larger than the longest dump. Unwritten parts take no memory.
 _PAGE = 1 << 26
-#: At the beginning of a page stands how much of it is out of date (bytes).
+#: An area starts with the number of its bytes that are out of date.
 _HEAD = 8
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
@@ -22,10 +22,10 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 
 
 class Stacks:
-    """A file in memory with a page for each child: one descriptor, however many children there are.
+    """An in-memory file with an area for each child, so that one descriptor is enough.
 
-    The module faulthandler writes into it without the interpreter's lock, be it asked to or because of SIGSEGV,
-    SIGABRT, SIGBUS, SIGFPE or SIGILL: also when C code does not return, or has damaged what Python needs.
+    faulthandler writes to it without the GIL, on DUMP_SIGNAL and on SIGSEGV, SIGABRT, SIGBUS, SIGFPE and SIGILL. It
+    works even if C code does not return or has damaged the interpreter's state.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Stacks:
 
 
 class StackDump:
-    """Where one child leaves its stacks. It writes on behind what it has written, also when that was cleared."""
+    """The area of one child. Clearing it does not move the write position: the child appends."""
 
     __slots__ = ("_stacks", "_start")
 
@@ -44,11 +44,11 @@ class StackDump:
         self._stacks = stacks
         self._start = number * _PAGE
 
-    def collect(self) -> int:
-        """Have this process, and what it forks, leave its stacks here; return the descriptor that this takes."""
+    def attach(self) -> int:
+        """Dump the stacks of this process and its children here; return the descriptor that is used for it."""
         _libc.fallocate(self._stacks.fd, _KEEP_SIZE | _PUNCH_HOLE, self._start, _PAGE)
-        self._forget(0)
-        # Opened anew, for a place in the file of its own.
+        self._skip(0)
+        # Opened again, because each child needs its own file position.
         fd = os.open(f"/proc/self/fd/{self._stacks.fd}", os.O_WRONLY | os.O_CLOEXEC)
         os.lseek(fd, self._start + _HEAD, os.SEEK_SET)
         faulthandler.enable(file=fd, all_threads=True)
@@ -56,33 +56,33 @@ class StackDump:
         return fd
 
     def clear(self) -> None:
-        """Forget what is there."""
-        begin = self._begin()
-        self._forget(begin + len(self._read(begin)))
+        """Discard the contents."""
+        start = self._read_start()
+        self._skip(start + len(self._read(start)))
 
     def read(self) -> str:
-        """Return what was left since it was cleared, "" if nothing was."""
-        return self._read(self._begin())[:MAX_BYTES].decode(errors="replace").strip()
+        """Return what was written since the last clear, or an empty string."""
+        return self._read(self._read_start())[:MAX_BYTES].decode(errors="replace").strip()
 
-    def _begin(self) -> int:
+    def _read_start(self) -> int:
         return int.from_bytes(os.pread(self._stacks.fd, _HEAD, self._start), "little")
 
-    def _forget(self, size: int) -> None:
-        # A limit on the size of files (RLIMIT_FSIZE) holds here as well: such a child leaves no stacks, and runs.
+    def _skip(self, size: int) -> None:
+        # A limit on file sizes (RLIMIT_FSIZE) applies here too. Such a child runs without stack dumps.
         with suppress(OSError):
             os.pwrite(self._stacks.fd, size.to_bytes(_HEAD, "little"), self._start)
 
-    def _read(self, begin: int) -> bytes:
-        """Return what stands behind so many bytes, up to where nothing was ever written."""
-        at = self._start + _HEAD + begin
+    def _read(self, start: int) -> bytes:
+        """Return the contents from an offset up to the first hole."""
+        at = self._start + _HEAD + start
         try:
             end = os.lseek(self._stacks.fd, at, os.SEEK_HOLE)
-        except OSError:  # behind the end of the file
+        except OSError:  # beyond the end of the file
             return b""
         return os.pread(self._stacks.fd, end - at, at).rstrip(b"\0")
 
 
-def stop() -> None:
-    """Leave no stacks any more: a process that a handler has forked is no child of ours."""
+def stop_dumping() -> None:
+    """Stop dumping stacks; called in a process that a handler has forked, which is not a child of the node."""
     faulthandler.disable()
     faulthandler.unregister(DUMP_SIGNAL)

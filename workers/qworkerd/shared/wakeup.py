@@ -1,4 +1,4 @@
-"""A bell between processes: a non-blocking pipe that one side rings and the other waits on."""
+"""Wake another process: a non-blocking pipe that one process writes to and another polls."""
 
 import os
 import select
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 
 def readable(fds: Iterable[int], timeout: float) -> list[int]:
-    """Wait until one of the descriptors has something to read, or so many seconds; return those that have.
+    """Wait up to `timeout` seconds until a descriptor is readable; return those that are.
 
-    Not select(): an application may have opened more than its 1,024 files before.
+    select() is not used: an application may already have opened more than its 1,024 files.
     """
     poll = select.poll()
     for fd in fds:
@@ -17,7 +17,7 @@ def readable(fds: Iterable[int], timeout: float) -> list[int]:
 
 
 class WakeupPipe:
-    """Rings are not counted: whoever hears one looks for everything there is to do."""
+    """Wakeups are not counted: a process that is woken checks for everything that there is to do."""
 
     __slots__ = ("_write", "fd")
 
@@ -25,14 +25,14 @@ class WakeupPipe:
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def wake(self) -> None:
-        """Wake a waiter; does nothing when the pipe is full, for then it is ringing already."""
-        try:  # noqa: SIM105 - somebody waits for each of these microseconds
+        """Wake a waiting process. Does nothing if the pipe is full: a wakeup is then pending already."""
+        try:  # noqa: SIM105 - suppress() is slower, and a job is waiting
             os.write(self._write, b"!")
         except BlockingIOError:
             pass
 
     def clear(self) -> None:
-        """Take the rings that have come so far."""
+        """Discard the pending wakeups."""
         try:  # noqa: SIM105
             os.read(self.fd, 4096)
         except BlockingIOError:
@@ -40,5 +40,5 @@ class WakeupPipe:
 
     @property
     def write_fd(self) -> int:
-        """The end to ring from a signal, for `signal.set_wakeup_fd`."""
+        """The end to write to, for `signal.set_wakeup_fd`."""
         return self._write

@@ -11,7 +11,7 @@ from contextlib import suppress
 from qworkerd.process import exits
 from qworkerd.process.signals import ANSWERED, ignore
 from qworkerd.shared.slots import Role, Slot
-from qworkerd.shared.stacks import stop
+from qworkerd.shared.stacks import stop_dumping
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
@@ -36,11 +36,11 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
     """Fork a child that ends with run's result as its exit code; return its pid. Signals must be blocked."""
     flush()
     parent = os.getpid()
-    stacks = slot.stacks.collect()  # before the fork: what hangs in somebody's fork hook can be asked as well
+    stacks = slot.stacks.attach()  # before the fork: what hangs in somebody's fork hook can be asked as well
     try:
         pid = os.fork()
     except OSError:
-        stop()
+        stop_dumping()
         os.close(stacks)
         raise
     if pid == 0:
@@ -55,7 +55,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
                 flush()
             finally:
                 os._exit(code)
-    stop()
+    stop_dumping()
     os.close(stacks)
     with suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)  # both sides do it, so that nobody sees the child outside of its group

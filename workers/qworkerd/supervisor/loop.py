@@ -128,7 +128,7 @@ class Supervisor:
         cause = self.causes.cause_of(death, seat.kill_reason, seat.sent, cancelled_another=beside)
         fine = expected_exit(death, running)
         entries = [entry for claim in slot.open_claims() for entry in claim.entries()]
-        self.node.budget.give_back(sum(entry.status is Status.UNSTARTED for entry in entries))
+        self.node.budget.restore(sum(entry.status is Status.UNSTARTED for entry in entries))
         # A job may have broken it, be it one that has ended since: those that wait have not deserved a pause.
         worked = any(entry.status is not Status.UNSTARTED for entry in entries)
         self.header.words[Header.STALE] += min(max(slot.words[Slot.STALE], 0), CREDIBLE)

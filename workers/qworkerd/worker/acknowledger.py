@@ -274,7 +274,7 @@ class Acknowledger:
         if changed:
             # Before the budget gets them back: should this process die in between, they must not be given back twice.
             errand.claim.mark(set(changed), Status.DONE)
-            self._node.budget.give_back(len(changed))
+            self._node.budget.restore(len(changed))
             self._node.worker_wakeup.wake()
 
     def _on_lost_claim(self, errand: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:

@@ -11,7 +11,7 @@ import psycopg
 from qworker.claims import Claims
 from qworkerd import log
 from qworkerd.process.reconnect import LOST, ReconnectingConnection
-from qworkerd.shared.claim import UNKNOWN, Claim, draw_token
+from qworkerd.shared.claim import UNKNOWN, Claim, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
 from qworkerd.worker.acknowledger import Batch
@@ -58,9 +58,9 @@ class Claimer:
     def claim(self, claim: Claim) -> Batch | None:
         """Claim as many jobs as suit, into a free claim of the slot; None when there are none, or none could be had."""
         budget = self._node.budget
-        size = budget.draw(self.batch_size.size)
+        size = budget.reserve(self.batch_size.size)
         rows = self._send(claim, size) if size else []
-        budget.give_back(size - len(rows))
+        budget.restore(size - len(rows))
         if not rows:
             claim.close()
             return None
@@ -91,7 +91,7 @@ class Claimer:
             floors.report_release(self._slot)
         started = monotonic()
         cursors, sweep = self.cursors.start(size, idle=self.exhausted)
-        claim.open(draw_token())
+        claim.open(new_token())
         try:
             rows = self._claims.claim(
                 database, node=self._node.table.header.node, token=claim.token, queues=floors.queues,
@@ -119,7 +119,7 @@ class Claimer:
         database, floors = self._link.get(), self._node.watermarks
         if database is None:
             return []
-        claim.open(draw_token())
+        claim.open(new_token())
         error: Exception
         try:
             job = self._claims.claim_one(

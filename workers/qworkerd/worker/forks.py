@@ -33,7 +33,7 @@ class Forks:
 
     def _after_fork_in_child(self) -> None:
         self.in_forked_child = True
-        stacks.stop()
+        stacks.stop_dumping()
         signal.set_wakeup_fd(-1)
         for signum in signal.valid_signals():
             if callable(signal.getsignal(signum)):

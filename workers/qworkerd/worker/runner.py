@@ -146,7 +146,7 @@ class Runner:
             # What is committed already leaves nothing to be settled.
             if not isinstance(outcome, Committed):
                 record = dump(outcome)
-                if not claim.note(place, record):
+                if not claim.store_outcome(place, record):
                     self._make_room(claim, place, record)
             claim.statuses[place] = Status.DONE
         self._acknowledger.done.append((claim, job_id, outcome))
@@ -157,8 +157,8 @@ class Runner:
         floats[Slot.DEADLINE] = max(floats[Slot.DEADLINE], monotonic() + _ROOM_TIMEOUT + self._grace)
         self._acknowledger.flush(_ROOM_TIMEOUT)
         if self._acknowledger.is_done:
-            claim.forget(place)
-            claim.note(place, record)
+            claim.clear_outcomes(place)
+            claim.store_outcome(place, record)
 
     def _conclude(
         self,
