@@ -91,7 +91,7 @@ MUTATIONS = [
         "the token is written after the claim", f"{WORKER}/claimer.py",
         "claim.open(new_token())\n        try:\n            rows = self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=claim.token,",
-        "token = draw_token()\n        try:\n            rows = self._claims.claim(\n"
+        "token = new_token()\n        try:\n            rows = self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=token,",
         "tests/qworkerd/test_claimer.py",
     ),
@@ -141,7 +141,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the job that ran is not charged with the death", f"{SCHEDULER}/settlement.py",
-        "if running.id in held and slot.cause not in REQUESTED:", "if False:",
+        "                if running.id in held:\n", "                if False:\n",
         "tests/lifecycle/test_crash.py",
     ),
     Mutation(
@@ -184,7 +184,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a job that breaks its worker after its end is not charged", f"{SCHEDULER}/settlement.py",
-        "            last = unknown.pop()", "            return 0",
+        "freed += decide(self._charge, unknown.pop(), UNSTORED)", "return 0",
         "tests/qworkerd/test_settlement.py",
     ),
     Mutation(
