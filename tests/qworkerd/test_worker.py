@@ -61,7 +61,7 @@ def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: py
 
     def doze(seconds: float) -> None:
         waited.append(seconds)
-        worker.stopping = len(waited) == 3
+        worker.signals.stopping = len(waited) == 3
 
     def take() -> None:
         raise AssertionError("others may take the same jobs")

@@ -42,7 +42,7 @@ def inline(app: App, settings: Settings) -> int:
         worker = Worker(node, here)
         signal.signal(signal.SIGINT, _answer(worker))
         code = worker.run()
-        stopping = worker.stopping  # an interrupted worker is worn out as well
+        stopping = worker.signals.stopping  # an interrupted worker is worn out as well
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     scheduler.stop()
     thread.join(10.0)
@@ -55,6 +55,7 @@ def _answer(worker: Worker) -> Callable[[int, FrameType | None], None]:
     """Return what Ctrl-C does."""
 
     def press(signum: int, frame: FrameType | None) -> None:
-        (worker.on_quit if worker.stopping else worker.on_term)(signum, frame)
+        signals = worker.signals
+        (signals.on_quit if signals.stopping else signals.on_term)(signum, frame)
 
     return press

@@ -5,10 +5,8 @@ import select
 import signal
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic
-from types import FrameType
 from typing import Any
 
-from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt
 from qworkerd import log
 from qworkerd.process import exits
 from qworkerd.process.reconnect import ReconnectingConnection
@@ -23,6 +21,7 @@ from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.psycopg_patch import register_interrupts
 from qworkerd.worker.recycling import RecycleLimits, resident
 from qworkerd.worker.runner import Runner
+from qworkerd.worker.signal_handlers import SignalHandlers
 
 #: Above so many unsettled jobs the main thread waits for the clerk.
 BACKLOG = 512
@@ -43,15 +42,15 @@ class Worker:
         self.slot = slot
         self.header = node.table.header
         self.parent = os.getppid()
-        self.stopping = False
         self.wakeup = WakeupPipe()
         name = f"worker {slot.child} {slot.session_tag}"
-        self.connection = ReconnectingConnection(node, name, self.interruptible_sleep, lambda: self.stopping)
+        self.connection = ReconnectingConnection(node, name, self.interruptible_sleep, lambda: self.signals.stopping)
         self.claimer = Claimer(node, slot, self.connection)
         self.acknowledger = Acknowledger(node, slot, name)
         self.gate = InterruptGate()
         self.dispositions = Dispositions(self.gate, self.wakeup.write_fd)
         self.runner = Runner(node, slot, self.gate, self.acknowledger)
+        self.signals = SignalHandlers(slot, self.gate, self.runner, settings.kill_grace)
         self.slow_task = ""  # the task whose last run was heavy
         self.limits = RecycleLimits(settings)
         self.poll = select.epoll()
@@ -70,8 +69,8 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self.acknowledger.start()
         self.dispositions.install({
-            signal.SIGTERM: self.on_term, signal.SIGQUIT: self.on_quit, signal.SIGUSR1: self.on_cancel,
-            signal.SIGALRM: self.gate.fire,
+            signal.SIGTERM: self.signals.on_term, signal.SIGQUIT: self.signals.on_quit,
+            signal.SIGUSR1: self.signals.on_cancel, signal.SIGALRM: self.gate.fire,
         })  # fmt: skip
         self.connection.get()  # a worker is ready when it has met the database
         self.slot.enter(Phase.IDLE, self.stall())
@@ -80,7 +79,7 @@ class Worker:
         """Work until told to stop, or worn out."""
         self.boot()
         code = exits.OK
-        while not self.stopping:
+        while not self.signals.stopping:
             if os.getppid() != self.parent or self.header.queues_empty or self.header.draining:
                 break
             if self.header.node == 0 or self.clock() >= self.header.lease_until:
@@ -98,7 +97,7 @@ class Worker:
                 self.node.worker_wakeup.wake()  # the next one that sleeps has nothing to wait for either
                 self.flush()
                 break
-            elif self.claimer.exhausted and not self.stopping:
+            elif self.claimer.exhausted and not self.signals.stopping:
                 self.wait_for_work()
         return self.close(code)
 
@@ -119,7 +118,7 @@ class Worker:
 
         It is away if that takes long; nobody waits for a replacement then, which could not claim either.
         """
-        while not self.stopping and not self.acknowledger.flush(1.0):
+        while not self.signals.stopping and not self.acknowledger.flush(1.0):
             self.slot.enter(Phase.SETTLING, self.stall())
 
     def should_recycle(self) -> bool:
@@ -133,7 +132,7 @@ class Worker:
 
     def claim(self) -> Batch | None:
         """Claim jobs; None when there are none, or none could be had. Too many that are unsettled hold it up."""
-        while len(self.acknowledger.done) > BACKLOG and not self.stopping:
+        while len(self.acknowledger.done) > BACKLOG and not self.signals.stopping:
             self.slot.enter(Phase.SETTLING, self.stall())
             self.acknowledger.flush(1.0)
         claim = next((claim for claim in self.slot.claims if not claim.token), None)
@@ -153,7 +152,7 @@ class Worker:
         self.slot.enter(Phase.IDLE, self.stall())
         self.node.scheduler_wakeup.wake()
         patience = self.node.settings.stall_timeout / 2
-        while not self.stopping and os.getppid() == self.parent:
+        while not self.signals.stopping and os.getppid() == self.parent:
             self.slot.enter(Phase.IDLE, self.stall())
             wait = self.claimer.cursors.wait()
             rung = self.poll.poll(wait if 0 < wait < patience else patience)
@@ -173,13 +172,13 @@ class Worker:
     def work(self, batch: Batch) -> None:
         """Run the jobs of a batch that nobody takes back; a lease that is out, or a signal, ends it."""
         claim, pending, run = batch.claim, batch.pending, self.runner.run
-        lease, words = self.header.floats, self.slot.words
+        lease, words, signals = self.header.floats, self.slot.words, self.signals
         begun = now = monotonic()
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
         self.acknowledger.watch(batch)
         place, row = 0, None
-        while pending and not self.stopping and not self.runner.tainted:
+        while pending and not signals.stopping and not self.runner.tainted:
             if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
                 break
             try:
@@ -213,37 +212,12 @@ class Worker:
     def restore_signals(self, row: tuple[Any, ...]) -> None:
         """Undo what a job has done to this process's signals: the one that tells it to stop may be lost."""
         if self.dispositions.restore(row[0], row[4]) and self.header.draining:
-            self.stopping = True
+            self.signals.stopping = True
 
     def isolate(self, batch: Batch) -> None:
         """Run a job alone that once took its worker or node with it: its neighbours go back first."""
         self.acknowledger.release(batch)
         self.acknowledger.flush(1.0)
-
-    # Signals: O(1), no logging, no input or output
-
-    def on_term(self, _signum: int, _frame: FrameType | None) -> None:
-        """Finish the running job and leave."""
-        self.stopping = True
-
-    def on_quit(self, _signum: int, _frame: FrameType | None) -> None:
-        """Leave now."""
-        self.stopping = True
-        self.interrupt(ShutdownInterrupt)
-
-    def on_cancel(self, _signum: int, _frame: FrameType | None) -> None:
-        """End the running job if it is the one somebody has cancelled."""
-        if self.runner.current and self.runner.current == self.slot.words[Slot.CANCEL]:
-            self.slot.floats[Slot.DEADLINE] = min(
-                self.slot.floats[Slot.DEADLINE], monotonic() + self.node.settings.kill_grace
-            )
-            self.interrupt(CancelInterrupt)
-
-    def interrupt(self, error: type[Interrupt]) -> None:
-        """Raise in the handler, once for each job: its cleanup is not interrupted by the signal's repetition."""
-        if self.gate.is_open and self.runner.interrupted != self.runner.current:
-            self.runner.interrupted = self.runner.current
-            self.gate.interrupt(error)
 
     # Small things
 

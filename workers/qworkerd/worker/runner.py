@@ -1,31 +1,28 @@
 """Runs one job: its context, its timeout, and what becomes of it."""
 
 import os
-from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import replace
 from functools import partial
 from json import JSONDecoder
 from time import monotonic
 from typing import Any
 
-from qworker import PayloadTooLarge, Task
+from qworker import Task
 from qworker.claims import Claims
 from qworker.context import RunningJob, running
-from qworker.errors import JobFailed
-from qworker.job import Job
-from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.config.policy import Policies, Policy
-from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Retried, Snoozed, Terminated, dump
-from qworkerd.outcomes.reports import Failure, Reporter
+from qworkerd.outcomes.outcome import Committed, Completed, Outcome, Snoozed, dump
+from qworkerd.outcomes.reports import Reporter
 from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header
 from qworkerd.shared.slots import Slot
 from qworkerd.worker.acknowledger import Acknowledger
-from qworkerd.worker.decide import decide, describe, interrupt_of
+from qworkerd.worker.conclusions import HOOK, Conclusions
+from qworkerd.worker.decide import interrupt_of
 from qworkerd.worker.forks import Forks
+from qworkerd.worker.hooks import hook_handler
 from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.job_connection import JobConnection
 from qworkerd.worker.returned import done
@@ -33,8 +30,6 @@ from qworkerd.worker.session import TransactionEnded
 
 #: How long a process that ends waits for its reports (seconds).
 LAST_REPORTS = 2.0
-#: Bit of job.flags: the job is the failure hook of another one.
-HOOK = 2
 #: Handlers below it are not timed to the millisecond (seconds).
 _INSTANT = 0.001
 #: A job whose task nobody here knows comes again after so many seconds, doubling (seconds).
@@ -64,10 +59,10 @@ class Runner:
         self._claims = Claims(node.settings.schema)
         self._forks = Forks()
         self._reporter = Reporter(node.app)
+        self._conclusions = Conclusions(self._reporter)
         self._log = log.get()
         self._verbose = node.settings.log_level == "debug"
         self._claim: Claim | None = None
-        self._elsewhere: set[str] = set()
         #: The job whose handler runs; 0 outside of handlers.
         self.current = 0
         #: The job that was told to end, by a signal of ours.
@@ -112,7 +107,7 @@ class Runner:
             arguments, _ = _scan(text, 0)
             handler = task.handler
             if flags & HOOK:
-                handler, arguments = self._hook(task, job_id), {"job_id": arguments["job"]}
+                handler, arguments = hook_handler(self._app, task, job_id), {"job_id": arguments["job"]}
             positional = arguments.pop("*", ())
             result = done(self._gate.call(copy_context().run, (handler, *positional), arguments, deadline))
         except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
@@ -172,77 +167,25 @@ class Runner:
         *,
         committed: bool,
     ) -> Outcome:
-        """Decide what follows, and log what somebody should know."""
-        duration, flags = ended - job.started, row[8]
+        """Return the outcome of an attempt; an interrupt leaves the process in an unknown state."""
         if raised is None:
-            if task.transactional and not committed and not flags & HOOK:
-                self._warn_of_other_connections(task.name)
-            if ended > job.deadline_at:
-                self._log.warning("job.finished_late", duration=round(duration, 3), timeout=policy.timeout)
-            return Committed() if committed else Completed(duration, self._encode(result))
+            return self._conclusions.returned(
+                job, task, policy, result, ended, hook=bool(row[8] & HOOK), committed=committed
+            )
         told, timed_out = self.interrupted == job.id, self._gate.fired == job.deadline_at
         interrupted = interrupt_of(raised, ours=told or timed_out) is not None
         if interrupted:
             self.tainted = True
-        if flags & HOOK and not interrupted:
-            error = describe(raised, job.attempt)
-            self._log.error("job.hook_failed", error=_short(error), exc_info=raised)
-            return self._report(Terminated("discarded", duration, error), row, raised)
-        outcome = decide(
-            raised, job.attempt, policy, interrupted_by_us=told, timed_out=timed_out, duration=duration,
-            hook=task.hook is not None and not flags & HOOK,
+        return self._conclusions.raised(
+            job, task, policy, raised, ended, row, interrupted=interrupted, interrupted_by_us=told, timed_out=timed_out,
+            lost=self._connection.lost if job.borrowed_connection is not None else None,
         )  # fmt: skip
-        self._log_outcome(outcome, raised, duration, policy)
-        if isinstance(outcome, Retried | Failed):
-            outcome = replace(outcome, lost=self._connection.lost if job.borrowed_connection is not None else None)
-            return self._report(outcome, row, raised)
-        return outcome
 
     def _complete(self, job: RunningJob, token: int, ended: float, result: Any) -> bool:
         """Write the end of a job into the transaction of its work."""
         return self._claims.complete(
-            job.connection, token, job.id, duration=ended - job.started, result=self._encode(result)
+            job.connection, token, job.id, duration=ended - job.started, result=self._conclusions.encode(result)
         )
-
-    def _log_outcome(self, outcome: Outcome, raised: BaseException, duration: float, policy: Policy) -> None:
-        facts = {"duration": round(duration, 3), "max_attempts": policy.max_attempts}
-        match outcome:
-            case Retried(delay, error):
-                self._log.warning("job.retried", **facts, retry_in=round(delay, 3), error=_short(error))
-            case Failed(error):
-                self._log.error("job.failed", **facts, error=_short(error), exc_info=raised)
-            case Snoozed(delay):
-                self._log.info("job.snoozed", **facts, again_in=round(delay, 3))
-            case Terminated(state):
-                self._log.warning(f"job.{state}", **facts)
-            case _:
-                self._log.warning("job.interrupted", **facts)
-
-    def _report(self, outcome: Retried | Failed | Terminated, row: tuple[Any, ...], raised: BaseException) -> Outcome:
-        """Report a failed attempt, of a job or of a failure hook; return the outcome."""
-        self._reporter.submit(Failure(
-            row[0], row[4], row[3], row[6], outcome.error, final=not isinstance(outcome, Retried), raised=raised,
-            args=row[5], priority=row[2],
-        ))  # fmt: skip
-        return outcome
-
-    def _encode(self, result: Any) -> str | None:
-        """Encode what a handler returned; its work is done: a result that cannot be kept is no reason to repeat it."""
-        try:
-            return encode_result(result)
-        except (TypeError, ValueError, PayloadTooLarge) as error:
-            self._log.warning("job.result_dropped", error=str(error))
-            return None
-
-    def _warn_of_other_connections(self, task: str) -> None:
-        """Say once that a transactional handler has not used the connection that its promise is about."""
-        if task not in self._elsewhere:
-            self._elsewhere.add(task)
-            self._log.warning(
-                "job.not_transactional",
-                hint="the handler did not use current_job.connection; what it does on others (Django's, SQLAlchemy's) "
-                "is not part of the job's transaction",
-            )
 
     def _put_back_unknown(self, claim: Claim, place: int, job_id: int, name: str, unknown_task_count: int) -> None:
         """Put back a job whose task this worker does not know: another release may."""
@@ -258,24 +201,6 @@ class Runner:
         self._hand_over(claim, place, job_id, Snoozed(delay, unknown_task=True))
         self.current = 0
 
-    def _hook(self, task: Task[..., Any], own: int) -> Callable[..., Any]:
-        """Return what runs a task's failure hook for a job that has failed.
-
-        The failure itself names the job of its hook. What somebody else has enqueued as a hook is refused.
-        """
-
-        def call(job_id: int) -> None:
-            job: Job = self._app.job(job_id)
-            error = next((error for error in job.errors if error.get("hook") == own), None)
-            if job.task != task.name or error is None:
-                raise LookupError(
-                    f"no failure of job {job_id} ({job.task}) has enqueued this hook of {task.name}: it is not called"
-                )
-            if task.hook is not None:
-                done(task.hook(job, JobFailed(job_id, error)))
-
-        return call
-
     def close(self) -> None:
         """Close what handlers were lent, and report what is left."""
         self._connection.close()
@@ -284,7 +209,3 @@ class Runner:
     def _progress(self, job_id: int, text: str) -> None:
         if self._claim is not None and job_id == self.current:
             self._acknowledger.progress = (self._claim, job_id, text)
-
-
-def _short(error: dict[str, Any]) -> str:
-    return f"{error['type']}: {error['message'][:500]}"

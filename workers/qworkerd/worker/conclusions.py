@@ -1,0 +1,100 @@
+"""How attempts end: the outcome, what is logged of it, and the report of a failure."""
+
+from dataclasses import replace
+from typing import Any
+
+from qworker import PayloadTooLarge, Task
+from qworker.context import RunningJob
+from qworker.payload import encode_result
+from qworkerd import log
+from qworkerd.config.policy import Policy
+from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Retried, Session, Snoozed, Terminated
+from qworkerd.outcomes.reports import Failure, Reporter
+from qworkerd.worker.decide import decide, describe
+
+#: Bit of job.flags: the job is the failure hook of another one.
+HOOK = 2
+
+
+class Conclusions:
+    """Decides about attempts, and logs what somebody should know of them."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._log = log.get()
+        self._elsewhere: set[str] = set()
+
+    def returned(
+        self, job: RunningJob, task: Task[..., Any], policy: Policy, result: Any, ended: float, *,
+        hook: bool, committed: bool,
+    ) -> Outcome:  # fmt: skip
+        """Return the outcome of a handler that has returned."""
+        duration = ended - job.started
+        if task.transactional and not committed and not hook:
+            self._warn_of_other_connections(task.name)
+        if ended > job.deadline_at:
+            self._log.warning("job.finished_late", duration=round(duration, 3), timeout=policy.timeout)
+        return Committed() if committed else Completed(duration, self.encode(result))
+
+    def raised(
+        self, job: RunningJob, task: Task[..., Any], policy: Policy, error: BaseException, ended: float,
+        row: tuple[Any, ...], *, interrupted: bool, interrupted_by_us: bool, timed_out: bool, lost: Session | None,
+    ) -> Outcome:  # fmt: skip
+        """Return the outcome of a handler that has raised; lost: the session whose commit was not confirmed."""
+        duration, hook = ended - job.started, row[8] & HOOK
+        if hook and not interrupted:
+            record = describe(error, job.attempt)
+            self._log.error("job.hook_failed", error=_short(record), exc_info=error)
+            return self._report(Terminated("discarded", duration, record), row, error)
+        outcome = decide(
+            error, job.attempt, policy, interrupted_by_us=interrupted_by_us, timed_out=timed_out, duration=duration,
+            hook=task.hook is not None and not hook,
+        )  # fmt: skip
+        self._log_outcome(outcome, error, duration, policy)
+        if isinstance(outcome, Retried | Failed):
+            return self._report(replace(outcome, lost=lost), row, error)
+        return outcome
+
+    def encode(self, result: Any) -> str | None:
+        """Encode what a handler returned; its work is done: a result that cannot be kept is no reason to repeat it."""
+        try:
+            return encode_result(result)
+        except (TypeError, ValueError, PayloadTooLarge) as error:
+            self._log.warning("job.result_dropped", error=str(error))
+            return None
+
+    def _log_outcome(self, outcome: Outcome, raised: BaseException, duration: float, policy: Policy) -> None:
+        facts = {"duration": round(duration, 3), "max_attempts": policy.max_attempts}
+        match outcome:
+            case Retried(delay, error):
+                self._log.warning("job.retried", **facts, retry_in=round(delay, 3), error=_short(error))
+            case Failed(error):
+                self._log.error("job.failed", **facts, error=_short(error), exc_info=raised)
+            case Snoozed(delay):
+                self._log.info("job.snoozed", **facts, again_in=round(delay, 3))
+            case Terminated(state):
+                self._log.warning(f"job.{state}", **facts)
+            case _:
+                self._log.warning("job.interrupted", **facts)
+
+    def _report(self, outcome: Retried | Failed | Terminated, row: tuple[Any, ...], raised: BaseException) -> Outcome:
+        """Report a failed attempt, of a job or of a failure hook; return the outcome."""
+        self._reporter.submit(Failure(
+            row[0], row[4], row[3], row[6], outcome.error, final=not isinstance(outcome, Retried), raised=raised,
+            args=row[5], priority=row[2],
+        ))  # fmt: skip
+        return outcome
+
+    def _warn_of_other_connections(self, task: str) -> None:
+        """Say once that a transactional handler has not used the connection that its promise is about."""
+        if task not in self._elsewhere:
+            self._elsewhere.add(task)
+            self._log.warning(
+                "job.not_transactional",
+                hint="the handler did not use current_job.connection; what it does on others (Django's, SQLAlchemy's) "
+                "is not part of the job's transaction",
+            )
+
+
+def _short(error: dict[str, Any]) -> str:
+    return f"{error['type']}: {error['message'][:500]}"

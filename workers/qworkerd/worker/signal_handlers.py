@@ -1,0 +1,42 @@
+"""How a worker answers the signals of its supervisor and scheduler: in O(1), without logging, input or output."""
+
+from time import monotonic
+from types import FrameType
+
+from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt
+from qworkerd.shared.slots import Slot
+from qworkerd.worker.interrupts import InterruptGate
+from qworkerd.worker.runner import Runner
+
+
+class SignalHandlers:
+    """Sets `stopping`, and interrupts the running handler."""
+
+    def __init__(self, slot: Slot, gate: InterruptGate, runner: Runner, kill_grace: float) -> None:
+        self._slot = slot
+        self._gate = gate
+        self._runner = runner
+        self._grace = kill_grace
+        #: Whether the worker is to leave after the running job.
+        self.stopping = False
+
+    def on_term(self, _signum: int, _frame: FrameType | None) -> None:
+        """Finish the running job and leave."""
+        self.stopping = True
+
+    def on_quit(self, _signum: int, _frame: FrameType | None) -> None:
+        """Leave now."""
+        self.stopping = True
+        self._interrupt(ShutdownInterrupt)
+
+    def on_cancel(self, _signum: int, _frame: FrameType | None) -> None:
+        """End the running job if it is the one somebody has cancelled."""
+        if self._runner.current and self._runner.current == self._slot.words[Slot.CANCEL]:
+            self._slot.floats[Slot.DEADLINE] = min(self._slot.floats[Slot.DEADLINE], monotonic() + self._grace)
+            self._interrupt(CancelInterrupt)
+
+    def _interrupt(self, error: type[Interrupt]) -> None:
+        """Raise in the handler, once for each job: its cleanup is not interrupted by the signal's repetition."""
+        if self._gate.is_open and self._runner.interrupted != self._runner.current:
+            self._runner.interrupted = self._runner.current
+            self._gate.interrupt(error)
