@@ -42,7 +42,7 @@ def test_a_timeout_is_recorded_as_one_and_the_worker_replaced(cluster: Cluster) 
         done = reached(job)
         assert (done.state, done.attempt, done.crashes) == (JobState.COMPLETED, 2, 0), way
         (error,) = done.errors
-        assert (error["cause"], error["type"]) == ("timeout", "qworker.errors.JobTimeout"), way
+        assert (error["cause"], error["type"]) == ("timeout", "qworker.errors.TimeoutInterrupt"), way
         assert error["message"] == "still running after 0.5 s", way
     until(lambda: len(node.events("child.ended", cause="exit:80")) == len(jobs), what=node.tail)
     first = {note["pid"] for note in cluster.notes("start", attempt=1)}
