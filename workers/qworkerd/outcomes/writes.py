@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Self
 
+import psycopg
 from psycopg import Connection
 
 from qworker.claims import Claims
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated
+from qworkerd.process.reconnect import may_pass_later
 from qworkerd.shared.claim import Claim
 
 Database = Connection[tuple[Any, ...]]
@@ -65,8 +67,21 @@ class GiveUp(Write):
         self._error = end_refused(type(errand).__name__.lower(), error)
 
     def write(self, claims: Claims, database: Database) -> list[int]:
-        """Fail the job."""
-        return [done for job in self.ids for done in claims.give_up(database, self.token, job, self._error)]
+        """Fail the job, or discard it."""
+        return [done for job in self.ids for done in give_up(claims, database, self.token, job, self._error)]
+
+
+def give_up(claims: Claims, database: Database, token: int, job: int, error: str) -> list[int]:
+    """Fail a job whose end the database refuses; where even that is refused, move it to the history, discarded.
+
+    Otherwise the job would stay claimed by nobody, be released, and run again, for ever. Returns the ids changed.
+    """
+    try:
+        return claims.give_up(database, token, job, error)
+    except psycopg.Error as refused:
+        if database.closed or may_pass_later(refused):
+            raise
+    return claims.end(database, token, job, state="discarded", error=error, duration=0.0)
 
 
 def end_refused(write: str, error: Exception) -> str:

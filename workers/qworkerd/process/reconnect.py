@@ -50,7 +50,8 @@ def may_pass_later(error: Exception) -> bool:
     they are about what a statement says.
     """
     limit = isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
-    return isinstance(error, (*REFUSED, *LOST)) and not limit
+    # OSError: no descriptor or no memory is left for a connection.
+    return isinstance(error, (*REFUSED, *LOST, OSError)) and not limit
 
 
 class ReconnectingConnection:

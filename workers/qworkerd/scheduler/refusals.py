@@ -8,7 +8,7 @@ import psycopg
 
 from qworker.claims import Claims
 from qworkerd import log
-from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, end_refused
+from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, end_refused, give_up
 from qworkerd.process.reconnect import may_pass_later
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -71,7 +71,7 @@ class Refusals:
             return
         text = str(error).strip()
         try:
-            self._claims.give_up(database, token, job, end_refused("recovery", error))
+            give_up(self._claims, database, token, job, end_refused("recovery", error))
         except psycopg.Error as again:
             self.note(database, again)
             if may_pass_later(again):

@@ -1,0 +1,90 @@
+"""An end that the database refuses for good: the job fails, loudly, and holds up neither its claim nor other jobs."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried
+from tests.database import Database
+from tests.qworkerd.choke import FAILURES, choke
+from tests.qworkerd.test_acknowledger import Desk, error
+from tests.waiting import until
+
+Said = list[tuple[str, Any]]
+
+
+@pytest.fixture
+def desk(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr("qworkerd.worker.acknowledger.LAST_RESORT", 0.3)
+    desk = Desk(database)
+    yield desk
+    desk.conn.execute("DROP FUNCTION IF EXISTS choke() CASCADE")
+    desk.clerk.stop(1.0)
+    desk.conn.close()
+
+
+@pytest.fixture
+def said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Said:
+    said: Said = []
+
+    def note(event: str, **facts: Any) -> None:
+        said.append((event, facts.get("jobs")))
+
+    record = SimpleNamespace(warning=lambda *_, **__: None, info=note, error=note, critical=note)
+    monkeypatch.setattr(desk.clerk, "_log", record)
+    return said
+
+
+@pytest.mark.parametrize("code", ["P0001", "23514", "54000", "54001", "XX000", "22003"])
+@pytest.mark.parametrize("outcome", [None, Completed(0.5, '"yes"')], ids=["nothing", "result"])
+def test_a_job_whose_acknowledgement_is_refused_for_ever_fails(
+    desk: Desk, said: Said, outcome: Outcome | None, code: str
+) -> None:
+    claim, ids, _ = desk.claim(5)
+    choke(desk.conn, [ids[2]], "DELETE", code=code)
+    desk.clerk.done.extend((claim, job, outcome) for job in ids)
+    desk.clerk.wake()
+    until(lambda: claim.token == 0)
+    assert desk.states(ids) == ["completed"] * 2 + ["failed"] + ["completed"] * 2
+    assert said == [("job.end_refused", [ids[2]])]
+    ((errors, token, node),) = desk.conn.execute("SELECT errors, token, node FROM qworker.job").fetchall()
+    assert (token, node) == (None, None)
+    assert errors[-1]["type"] == "EndRefused"
+    assert "no, never" in errors[-1]["message"]
+    assert desk.clerk.is_done
+
+
+@pytest.mark.parametrize(
+    "outcome", [Retried(5.0, error("A")), Failed(error("B"), hook=True), Released(1)], ids=["retry", "fail", "release"]
+)
+def test_so_does_a_job_of_which_another_end_is_refused(desk: Desk, said: Said, outcome: Outcome) -> None:
+    claim, ids, _ = desk.claim(2)
+    choke(desk.conn, [ids[0]], "UPDATE", but=FAILURES)
+    desk.clerk.done.extend([(claim, ids[0], outcome), (claim, ids[1], None)])
+    desk.clerk.wake()
+    until(lambda: claim.token == 0)
+    assert desk.states(ids) == ["failed", "completed"]
+    assert said == [("job.end_refused", [ids[0]])]
+
+
+def test_a_job_that_may_not_even_fail_is_put_away(desk: Desk, said: Said) -> None:
+    claim, ids, _ = desk.claim(2)
+    choke(desk.conn, [ids[0]], "UPDATE")
+    desk.clerk.done.extend([(claim, ids[0], Failed(error("A"), hook=True)), (claim, ids[1], None)])
+    desk.clerk.wake()
+    until(lambda: claim.token == 0)
+    assert desk.states(ids) == ["discarded", "completed"]
+    assert said == [("job.end_refused", [ids[0]])]
+
+
+def test_a_row_that_nobody_can_change_holds_no_claim(desk: Desk, said: Said) -> None:
+    claim, ids, _ = desk.claim(2)
+    choke(desk.conn, [ids[0]], "UPDATE", "DELETE")
+    desk.clerk.done.extend((claim, job, None) for job in ids)
+    desk.clerk.wake()
+    until(lambda: claim.token == 0)
+    assert desk.states(ids) == ["running", "completed"]
+    assert said == [("job.end_refused", [ids[0]]), ("job.abandoned", [ids[0]])]
+    assert desk.clerk.is_done
