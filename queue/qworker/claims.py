@@ -99,6 +99,10 @@ class Claims:
         }  # fmt: skip
         return next(iter(self._ids(database, "claim_one", parameters)), None)
 
+    def claimed(self, database: Database, node: int, token: int) -> list[int]:
+        """Return the jobs of a claim whose answer could not be read."""
+        return self._ids(database, "claimed", {"node": node, "token": token})
+
     def read(self, database: Database, token: int, job: int) -> list[tuple[Any, ...]]:
         """Return the row of a job claimed by `claim_one`."""
         return database.execute(self._sql["read"], {"id": job, "token": token}).fetchall()
@@ -156,7 +160,7 @@ class Claims:
 
     def give_up(self, database: Database, token: int, job: int, error: str) -> list[int]:
         """Mark a job as failed after the database rejected its outcome; store only an error and run no failure hook."""
-        return self._ids(database, "give_up", {"id": job, "token": token, "error": error})
+        return self._ids(database, "give_up", {"id": job, "token": token, "error": storable(database, error)})
 
     def end(
         self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float

@@ -28,6 +28,7 @@ TOO_MUCH = (
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.OutOfMemory,
     psycopg.errors.DataError,
+    psycopg.errors.InternalError_,
     psycopg.errors.DataCorrupted,
     UnicodeError,
     MemoryError,
@@ -99,10 +100,12 @@ class Claimer:
             )  # fmt: skip
         except (psycopg.Error, UnicodeError, MemoryError) as error:
             self._log.warning("claim.error", error=str(error).strip(), jobs=size)
-            survives = not isinstance(error, psycopg.Error) or self._link.usable_after(error)
             self.cursors.fail(sweep=sweep)
             self.exhausted = False
             self.batch_size.halve()
+            if not isinstance(error, psycopg.Error):
+                return self._read_claimed(claim, whole=isinstance(error, UnicodeError) or size == 1)
+            survives = self._link.usable_after(error)
             if not isinstance(error, TOO_MUCH):
                 self.retry_in = RETRY_AFTER_REFUSAL if survives or not isinstance(error, LOST) else RETRY_AFTER_LOSS
             elif size == 1 and survives:
@@ -115,29 +118,52 @@ class Claimer:
         return rows
 
     def _take_unread(self, claim: Claim, cursors: list[int]) -> list[tuple[Any, ...]]:
-        """Claim the next job without reading it, then read it; one that cannot be read fails, and the others go on."""
+        """Claim the next job without reading it, then read it."""
         database, floors = self._link.get(), self._node.watermarks
         if database is None:
             return []
         claim.open(new_token())
-        error: Exception
         try:
             job = self._claims.claim_one(
                 database, node=self._node.table.header.node, token=claim.token, queues=floors.queues,
                 priorities=floors.priorities, cursors=cursors,
             )  # fmt: skip
-            if job is None:
-                return []
+            return [] if job is None else self._read(database, claim, [job])
+        except psycopg.Error as refused:
+            return self._refused(refused)
+
+    def _read_claimed(self, claim: Claim, *, whole: bool) -> list[tuple[Any, ...]]:
+        """Read one by one what a claim has got whose answer was too much for this process; or hand it back."""
+        database = self._link.get()
+        if database is None:
+            return []
+        try:
+            jobs = self._claims.claimed(database, self._node.table.header.node, claim.token)
+            if whole:
+                return self._read(database, claim, jobs)
+            self._claims.release(database, claim.token, jobs)
+            self._node.watermarks.report_release(self._slot)
+        except psycopg.Error as refused:
+            return self._refused(refused)
+        return []
+
+    def _read(self, database: psycopg.Connection[Any], claim: Claim, jobs: list[int]) -> list[tuple[Any, ...]]:
+        """Read jobs that are claimed; one that cannot be read fails, and the others go on."""
+        rows: list[tuple[Any, ...]] = []
+        for job in jobs:
+            self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
             try:
-                return self._claims.read(database, claim.token, job)
-            except TOO_MUCH as unreadable:
-                error = unreadable
-            self._claims.fail(database, claim.token, job, error=_unreadable(error), hook=False)
-            self._log.error("job.unreadable", job=job, error=str(error).strip())
-        except psycopg.Error as refused:  # the scheduler frees what is claimed and stands in no slot
-            self._link.usable_after(refused)
-            self._log.warning("claim.error", error=str(refused).strip(), jobs=1)
-            self.retry_in = RETRY_AFTER_REFUSAL
+                rows += self._claims.read(database, claim.token, job)
+            except TOO_MUCH as error:
+                self._log.error("job.unreadable", job=job, error=str(error).strip())
+                self._claims.fail(database, claim.token, job, error=_unreadable(error), hook=False)
+        return rows
+
+    def _refused(self, error: psycopg.Error) -> list[tuple[Any, ...]]:
+        """Wait before the next claim; the scheduler frees what is claimed and stands in no slot."""
+        self._link.usable_after(error)
+        self._log.warning("claim.error", error=str(error).strip(), jobs=1)
+        self.retry_in = RETRY_AFTER_REFUSAL
         return []
 
 

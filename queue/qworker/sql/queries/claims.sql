@@ -211,6 +211,10 @@ UPDATE {schema}.job AS j
          LIMIT 1))
 RETURNING j.id;
 
+-- name: claimed
+-- What a claim has got whose answer could not be read.
+SELECT j.id FROM {schema}.job AS j WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
+
 -- name: read
 -- What a claim would have said of a job that `claim_one` has taken.
 SELECT j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS suspicion, j.flags,
