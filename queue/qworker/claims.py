@@ -160,7 +160,7 @@ class Claims:
 
     def give_up(self, database: Database, token: int, job: int, error: str) -> list[int]:
         """Mark a job as failed after the database rejected its outcome; store only an error and run no failure hook."""
-        return self._ids(database, "give_up", {"id": job, "token": token, "error": storable(database, error)})
+        return self._ids(database, "give_up", {"id": job, "token": token, "error": escape_unstorable(database, error)})
 
     def end(
         self, database: Database, token: int, job: int, *, state: str, error: str | None, duration: float

@@ -34,6 +34,30 @@ def test_sequences_that_are_behind_are_found_and_mended(database: Database) -> N
         assert len(set(claimer.insert(3))) == 3
 
 
+def test_a_sequence_is_behind_whose_next_number_is_in_use(database: Database) -> None:
+    with Claimer(database) as claimer:
+        claimer.conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
+        claimer.conn.execute("ALTER SEQUENCE qworker.job_seq RESTART")
+        assert stale_sequences(claimer.conn) == []
+        claimer.insert()
+        assert stale_sequences(claimer.conn) == []
+        claimer.conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
+        claimer.conn.execute("ALTER SEQUENCE qworker.job_seq RESTART")
+        assert len(stale_sequences(claimer.conn)) == 2
+        repair(claimer.conn)
+        assert stale_sequences(claimer.conn) == []
+        claimer.insert()
+
+
+def test_no_sequence_follows_a_number_near_its_end(database: Database) -> None:
+    """Moved there it would have no next number, and nothing could be enqueued any more."""
+    with Claimer(database) as claimer:
+        claimer.conn.execute("INSERT INTO qworker.job (id, seq, task) VALUES (%s, %s, 'noop')", [2**63 - 1] * 2)
+        (job,) = claimer.insert()
+        assert repair(claimer.conn) == []
+        assert claimer.insert() > [job]
+
+
 def test_ending_a_job_waits_for_nobody_who_has_locked_its_key(database: Database) -> None:
     with Claimer(database) as claimer, database.connect() as producer, producer.transaction():
         (job,) = claimer.insert()

@@ -192,3 +192,15 @@ def test_a_role_without_a_workers_rights_is_a_problem_and_no_node_starts(
     finally:
         conn.execute("DROP OWNED BY lacking")
         conn.execute("DROP ROLE lacking")
+
+
+def test_a_sequence_that_is_behind_is_a_problem_with_a_remedy(command: Command, shop: Path, database: Database) -> None:
+    conn = database.connect()
+    conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, 3)")
+    conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
+    found = report(command, "--app", "shop:app", "--queues", "default,emails")
+    (problem,) = found["problems"]
+    assert problem.startswith("the sequence job_id_seq is at 0, but ")
+    assert "run `qworker db repair`" in problem
+    assert command("db", "repair").exit_code == 0
+    assert report(command, "--app", "shop:app", "--queues", "default,emails")["ok"]

@@ -95,3 +95,39 @@ def test_a_database_that_is_not_there_is_one_line_without_the_password(
     assert said in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert "hunter2" not in refused.output
+
+
+def test_repair_moves_sequences_forward_and_says_which(command: Command, database: Database) -> None:
+    conn = database.connect()
+    conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, 3)")
+    ((highest, place),) = conn.execute("SELECT max(id), max(seq) FROM qworker.job").fetchall()
+    conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
+    conn.execute("ALTER SEQUENCE qworker.job_seq RESTART")
+    first = command("db", "repair")
+    assert first.exit_code == 0
+    assert f"job_id_seq is at 0, but {highest} is in use: moved there\n" in first.stdout
+    assert f"job_seq is at 0, but {place} is in use: moved there\n" in first.stdout
+    ((job,),) = conn.execute("INSERT INTO qworker.job (task) VALUES ('noop') RETURNING id").fetchall()
+    assert job > highest
+    second = command("db", "repair")
+    assert (second.exit_code, second.stdout) == (
+        0, "the sequences of schema 'qworker' are ahead of every number in use\n"
+    )  # fmt: skip
+
+
+def test_repair_works_on_the_schema_that_is_named(command: Command, empty_database: Database) -> None:
+    env = {"QWORKER_DSN": empty_database.dsn}
+    assert command("db", "migrate", "--schema", "mine", env=env).exit_code == 0
+    conn = empty_database.connect()
+    conn.execute("INSERT INTO mine.job (task) SELECT 'noop' FROM generate_series(1, 3)")
+    conn.execute("ALTER SEQUENCE mine.job_id_seq RESTART")
+    done = command("db", "repair", "--schema", "mine", env=env)
+    assert "job_id_seq is at 0, but 3 is in use" in done.stdout
+    assert "the sequences of schema 'mine'" in done.stdout
+    conn.execute("INSERT INTO mine.job (task) VALUES ('noop')")
+
+
+def test_repair_without_a_schema_says_what_to_run(command: Command, empty_database: Database) -> None:
+    done = command("db", "repair", env={"QWORKER_DSN": empty_database.dsn})
+    assert done.exit_code == 78
+    assert "qworker db migrate" in done.stderr

@@ -87,6 +87,7 @@ def repair(to: Target) -> None:
     """
     with to.connection("repair", statement_timeout=0) as conn:
         _refuse_standby(conn)
+        migrations.check(conn, to.schema)
         moved = sequences.repair(conn, to.schema)
     for sequence in moved:
         click.echo(f"{sequence}: moved there")

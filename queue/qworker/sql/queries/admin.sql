@@ -189,7 +189,8 @@ SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)
 
 -- name: sequences
 -- Each sequence's last number, and the highest in use: where that is higher, numbers come a second time. The places of
--- what is available are looked up pair by pair, since there is no index of places alone.
+-- what is available are looked up pair by pair, since there is no index of places alone. Numbers from 2^62 on were written
+-- by hand: a sequence that followed them would soon be at its end, and with it all enqueueing.
 WITH RECURSIVE pair AS (
     (SELECT j.queue, j.priority FROM {schema}.job AS j
       WHERE j.state = 'available' ORDER BY j.queue, j.priority LIMIT 1)
@@ -201,14 +202,16 @@ WITH RECURSIVE pair AS (
              WHERE j.state = 'available' AND (j.queue, j.priority) > (pair.queue, pair.priority)
              ORDER BY j.queue, j.priority LIMIT 1) AS later
 )
-SELECT 'job_id_seq', s.last_value,
-       greatest((SELECT pg_catalog.max(id) FROM {schema}.job), (SELECT pg_catalog.max(id) FROM {schema}.job_history), 0)
+SELECT 'job_id_seq', s.last_value - 1 + s.is_called::int,
+       greatest((SELECT pg_catalog.max(id) FROM {schema}.job WHERE id < 4611686018427387904),
+                (SELECT pg_catalog.max(id) FROM {schema}.job_history WHERE id < 4611686018427387904), 0)
   FROM {schema}.job_id_seq AS s
  UNION ALL
-SELECT 'job_seq', s.last_value, coalesce((
+SELECT 'job_seq', s.last_value - 1 + s.is_called::int, coalesce((
        SELECT pg_catalog.max(highest.seq) FROM pair CROSS JOIN LATERAL (
               SELECT j.seq FROM {schema}.job AS j
                WHERE j.state = 'available' AND j.queue = pair.queue AND j.priority = pair.priority
+                 AND j.seq < 4611686018427387904
                ORDER BY j.seq DESC LIMIT 1) AS highest), 0)
   FROM {schema}.job_seq AS s;
 
