@@ -33,10 +33,10 @@ def test_all_is_well(command: Command, shop: Path, database: Database) -> None:
 def test_every_setting_is_shown_with_its_origin(command: Command, shop: Path) -> None:
     found = report(command, "--app", "shop:app", "--lease-timeout", 40, env={"MAX_CONCURRENT_JOBS": "3"})["settings"]
     assert set(found) == set(field_specs())
-    assert found["lease"] == {"value": 40.0, "origin": "--lease-timeout"}
+    assert found["lease_timeout"] == {"value": 40.0, "origin": "--lease-timeout"}
     assert found["processes"] == {"value": 3, "origin": "$MAX_CONCURRENT_JOBS"}
     assert found["app"] == {"value": "shop:app", "origin": "--app"}
-    assert found["batch"] == {"value": 256, "origin": "default"}
+    assert found["max_batch"] == {"value": 256, "origin": "default"}
 
 
 def test_options_before_the_word_check_count_too(command: Command, shop: Path) -> None:
@@ -121,7 +121,7 @@ def test_bad_settings_are_all_told(command: Command) -> None:
     done = command("check", "--json", "--processes", 0, "--lease-timeout", "long")
     assert done.exit_code == 2
     found = json.loads(done.stdout)
-    assert [problem.split(" ")[0] for problem in found["problems"]] == ["processes", "lease"]
+    assert [problem.split(" ")[0] for problem in found["problems"]] == ["processes", "lease_timeout"]
 
 
 def test_no_application_is_a_problem(command: Command) -> None:

@@ -119,12 +119,14 @@ def test_lists_are_shown_whatever_the_rows_hold(hostile: dict[int, str], databas
         "INSERT INTO qworker.node (name, version, queues, processes, lease, state) VALUES (%(bad)s, %(bad)s,"
         " ARRAY[%(bad)s, NULL], 8, 30, jsonb_build_object('workers', jsonb_build_array(jsonb_build_object(%(bad)s,"
         " %(bad)s)))),"
-        " ('n', 'v', '{}', 1, 'infinity', '7'), ('n', 'v', '{}', 1, 1, %(digits)s)",
+        " ('n', 'v', '{}', 1, 86400, '{\"workers\": 7}'),"
+        " ('n', 'v', '{}', 1, 1, jsonb_build_object('workers', %(digits)s::jsonb))",
         {"bad": BAD, "digits": DIGITS},
     )
     conn.execute(
         "INSERT INTO qworker.cron (name, task, expression, timezone, last_tick, declared_by) VALUES"
-        " (%(bad)s, %(bad)s, %(bad)s, %(bad)s, '-infinity', 1), ('n', 't', '* * * * *', '..', 'infinity', 1)",
+        " (%(bad)s, %(bad)s, %(bad)s, %(bad)s, '1970-01-01 00:00:00+00', 1),"
+        " ('n', 't', '* * * * *', '..', '294276-01-01', 1)",
         {"bad": BAD},
     )
     for words in (["jobs", "list", "--limit", 1000], ["queues"], ["workers"], ["cron"]):

@@ -112,3 +112,24 @@ def test_in_eighty_columns_a_failed_jobs_note_and_time_are_seen(database: Databa
     assert max(map(len, shown.splitlines())) <= 80
     assert "did not answer within 30 seconds" in " ".join(shown.split())
     assert "+05:30" in shown
+
+
+def test_wide_characters_take_two_columns_and_marks_none() -> None:
+    rows = [("1", "日本語", "x"), ("2", "e\u0301a", "x"), ("3", "plain", "x")]
+    assert list(lines(("ID", "TASK", "Z"), rows, TEXT, 80)) == [
+        "ID  TASK    Z",
+        "1   日本語  x",
+        "2   e\u0301a      x",
+        "3   plain   x",
+    ]
+
+
+def test_wide_characters_are_broken_where_they_leave_the_terminal() -> None:
+    shown = list(lines(HEAD, [("1", "日本語のとても長い名前のタスク", "エラーです" * 9)], TEXT, 40))
+    assert max(sum(2 if ord(character) > 0x2E80 else 1 for character in line) for line in shown) <= 40
+    assert "".join("".join(shown[1:]).split()).count("エラーです") >= 1
+
+
+def test_a_name_is_broken_after_a_dash_rather_than_in_a_word() -> None:
+    shown = list(lines(("NAME", "TASK"), [("nightly-report-of-everything", "shop.tasks.nightly_report")], TEXT[:2], 36))
+    assert shown[1].split() == ["nightly-report-", "shop.tasks."]

@@ -54,7 +54,7 @@ def test_a_database_without_the_schema_is_refused_and_the_command_named(shop: Pa
 
 def test_a_bad_value_is_refused(shop: Path) -> None:
     assert refused("--app", "shop:app", QWORKER_LEASE_TIMEOUT="1")["error"].startswith(
-        "lease = '1' from $QWORKER_LEASE_TIMEOUT"
+        "lease_timeout = '1' from $QWORKER_LEASE_TIMEOUT"
     )
 
 

@@ -47,11 +47,11 @@ def test_every_default_is_a_value_that_may_also_be_given() -> None:
 
 
 def test_options_win_over_the_environment_and_this_over_the_project_file() -> None:
-    path = project("[tool.qworker]\nprocesses = 2\nbatch = 20\nlease = 20\n")
+    path = project("[tool.qworker]\nprocesses = 2\nmax_batch = 20\nlease_timeout = 20\n")
     settings, origins = load({"processes": "4"}, QWORKER_PROCESSES="3", QWORKER_MAX_BATCH="30")
     assert (settings.processes, settings.max_batch, settings.lease_timeout) == (4, 30, 20.0)
-    assert (origins["processes"], origins["batch"]) == ("--processes", "$QWORKER_MAX_BATCH")
-    assert origins["lease"] == f"[tool.qworker] in {path}"
+    assert (origins["processes"], origins["max_batch"]) == ("--processes", "$QWORKER_MAX_BATCH")
+    assert origins["lease_timeout"] == f"[tool.qworker] in {path}"
 
 
 def test_variables_of_other_tools_count_below_our_own() -> None:
@@ -80,7 +80,7 @@ def test_none_switches_limits_off_in_any_spelling() -> None:
 
 
 def test_a_project_file_may_write_names_with_dashes_lists_and_booleans() -> None:
-    project('[tool.qworker]\npoll-interval = 0.5\nqueues = ["a", "b"]\ndrain = true\n')
+    project('[tool.qworker]\npoll-interval = 0.5\nqueues = ["a", "b"]\nburst = true\n')
     settings, _ = load()
     assert (settings.poll_interval, settings.queues, settings.burst) == (0.5, ("a", "b"), True)
 
@@ -111,7 +111,10 @@ def test_all_bad_values_are_told_at_once_with_origin_and_what_is_allowed() -> No
     assert message.splitlines() == [
         "processes = '0' from --processes: must be a whole number from 1 to 1024",
         "timeout = 'soon' from --timeout: must be a duration from 1ms to 366d: seconds, or 5m, 1h30m, 250ms, or 'none'",
-        "lease = '1' from $QWORKER_LEASE_TIMEOUT: must be a duration from 5s to 1h: seconds, or 5m, 1h30m, 250ms",
+        (
+            "lease_timeout = '1' from $QWORKER_LEASE_TIMEOUT: must be a duration from 5s to 1h: seconds, or 5m, 1h30m, "
+            "250ms"
+        ),
         "log_level = 'loud' from $QWORKER_LOG_LEVEL: must be one of debug, info, warning, error",
     ]
 
@@ -138,11 +141,11 @@ def test_what_is_no_duration_with_units_is_refused(written: str) -> None:
 
 
 def test_a_wrong_option_is_a_matter_of_usage_and_a_wrong_variable_of_configuration() -> None:
-    for options, environ in (({"lease": "1"}, {}), ({"lease": "1"}, {"QWORKER_TIMEOUT": "soon"})):
+    for options, environ in (({"lease_timeout": "1"}, {}), ({"lease_timeout": "1"}, {"QWORKER_TIMEOUT": "soon"})):
         with pytest.raises(WrongOption):
             Settings.load(options, environ)
     with pytest.raises(ConfigurationError) as caught:
-        Settings.load({"lease": "30"}, {"QWORKER_TIMEOUT": "soon"})
+        Settings.load({"lease_timeout": "30"}, {"QWORKER_TIMEOUT": "soon"})
     assert not isinstance(caught.value, WrongOption)
 
 
@@ -202,5 +205,5 @@ def test_the_stop_timeout_covers_every_phase_of_a_shutdown(drain: float, interru
 
 def test_history_is_kept_for_no_longer_than_its_ring_can_be_emptied() -> None:
     """The day to be emptied may be neither today nor tomorrow: with 30 days of 32 none would ever be."""
-    assert load({"keep_history": 29})[0].history_days == 29
-    assert "keep_history" in refused({"keep_history": 30})
+    assert load({"history_days": 29})[0].history_days == 29
+    assert "history_days" in refused({"history_days": 30})

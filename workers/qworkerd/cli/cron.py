@@ -32,7 +32,7 @@ def cron(to: Target, *, for_programs: bool) -> None:
         (s["name"], s["task"], s["expression"], _shown(s["last_tick"], s["timezone"], "never"),
          _shown(s["next_tick"], s["timezone"], "none"), s["timezone"], s["note"])
         for s in found
-    ], note=True)  # fmt: skip
+    ], note=True, empty="no schedules")  # fmt: skip
 
 
 def _gather(to: Target) -> list[dict[str, Any]]:

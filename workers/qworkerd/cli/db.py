@@ -23,7 +23,7 @@ def db(**_: str | None) -> None:
     """
 
 
-@db.command()
+@db.command(short_help="Make or update the tables.")
 @targeted
 def migrate(to: Target) -> None:
     """Apply the migrations that are missing. Safe to run twice at once, and while older code works."""
@@ -45,7 +45,7 @@ def migrate(to: Target) -> None:
         say(f"schema {to.schema!r} in database {conn.info.dbname!r} is up to date")
 
 
-@db.command()
+@db.command(short_help="Say whether this code can work with the tables.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
 @targeted
 def status(to: Target, *, for_programs: bool) -> None:
@@ -69,7 +69,7 @@ def status(to: Target, *, for_programs: bool) -> None:
     click.get_current_context().exit(exits.CONFIG if problem else exits.OK)
 
 
-@db.command()
+@db.command(short_help="Print the migrations as a script.")
 @click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Only the migrations above this number.")
 @targeted
 def sql(to: Target, *, after: int) -> None:
@@ -77,7 +77,7 @@ def sql(to: Target, *, after: int) -> None:
     click.echo(migrations.script(to.schema, after), nl=False)
 
 
-@db.command()
+@db.command(short_help="Move sequences past the numbers in use.")
 @targeted
 def repair(to: Target) -> None:
     """Move the sequences that number jobs forward, past every number in use.

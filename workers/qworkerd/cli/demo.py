@@ -10,7 +10,7 @@ from qworkerd.process import exits
 
 
 @click.command(short_help="Show what qworker does, with a PostgreSQL and jobs of its own.")
-@click.option("--processes", type=click.IntRange(1, 64), default=8, show_default=True, help="How many workers.")
+@click.option("--processes", type=click.IntRange(1, 64), default=8, metavar="N", help="How many workers. [default: 8]")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the node's log.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON object, and all else to standard error.")
 @click.pass_context

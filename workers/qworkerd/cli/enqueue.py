@@ -17,7 +17,7 @@ from qworkerd.log.visible import visible
 @click.argument("task")
 @click.argument("arguments", metavar="[ARGS-JSON]", default="{}")
 @click.option("--queue", metavar="NAME", help="Instead of the task's own queue.")
-@click.option("--priority", type=click.IntRange(0, 9), help="0 (first) to 9, instead of the task's own.")
+@click.option("--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9, instead of the task's own.")
 @click.option("--delay", type=Duration(), metavar="DURATION", help="Start it this much later: 90, 5m, 1h30m.")
 @click.option("--unique", metavar="KEY", help="Only if no unfinished job of the task has this key.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find it by; may be repeated.")

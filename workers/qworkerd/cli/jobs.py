@@ -20,8 +20,27 @@ from qworkerd.config.target import Target
 from qworkerd.log.redaction import clip, keep
 from qworkerd.process import exits
 
-IDS = click.IntRange(1, 2**63 - 1)
+
+class JobId(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
+    """A number that a job may have."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if not 1 <= number < 2**63:
+            self.fail(f"{value!r} is not the id of a job: a number, as `qworker jobs list` shows it", param, ctx)
+        return number
+
+
+IDS = JobId()
 STATES = click.Choice([state.value for state in JobState if state is not JobState.FORGOTTEN])
+#: Options that leave jobs out.
+FILTERS = ("state", "queue", "task", "tag", "below")
 #: Jobs changed by one statement.
 PAGE = 500
 
@@ -33,11 +52,11 @@ def jobs(**_: str | None) -> None:
 
 
 @jobs.command("list")
-@click.option("--state", type=STATES, help="Only jobs in this state.")
+@click.option("--state", type=STATES, metavar="STATE", help=f"Only jobs in this state: {', '.join(STATES.choices)}.")
 @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
 @click.option("--task", metavar="NAME", help="Only jobs of this task.")
 @click.option("--tag", metavar="WORD", help="Only jobs with this tag.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most N. [default: 50]")
 @click.option("--below", type=IDS, metavar="ID", help="Only jobs with a lower id: continues an earlier list.")
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON array with everything known of each job.")
 @looking
@@ -53,12 +72,13 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
         head,
         [(j.id, j.state, j.queue, _task(j), j.attempt, _when(j.enqueued_at), _note(j, where)) for j in found],
         note=True,
+        empty="no jobs" if all(wanted[name] is None for name in FILTERS) else "no such jobs",
     )
     if len(found) == wanted["limit"]:
         click.echo(f"there may be more: --below {found[-1].id}", err=True)
 
 
-@jobs.command()
+@jobs.command(short_help="Show all that is known of a job.")
 @click.argument("job_id", metavar="ID", type=IDS)
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
 @looking
@@ -97,7 +117,7 @@ def retry(to: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | No
     _tell(to.admin, ids, done, "only failed jobs can be retried")
 
 
-@jobs.command()
+@jobs.command(short_help="Cancel jobs, also running ones.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
 @looking
 def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
@@ -109,7 +129,7 @@ def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
     _tell(to.admin, ids, done, "only unfinished jobs can be cancelled")
 
 
-@jobs.command()
+@jobs.command(short_help="Put failed jobs into the history.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
 @looking
 def discard(to: Target, *, ids: tuple[int, ...]) -> None:
@@ -174,7 +194,8 @@ def _note(job: Job, where: Mapping[int, Run]) -> str:
         last = job.errors[-1]
         if isinstance(last, Unreadable):
             return f"an error that cannot be read: {last['unreadable']}"
-        return f"{text(last.get('cause') or last.get('type'))}: {text(last.get('message'))}"
+        cause, said = text(last.get("cause") or last.get("type")), text(last.get("message"))
+        return said if cause in said else f"{cause}: {said}"
     return ""
 
 
@@ -186,7 +207,7 @@ def _progress(job: Job) -> str:
     if not job.progress:
         return ""
     fraction, said = job.progress.get("fraction", 0), job.progress.get("text")
-    done = f"{fraction:.0%}" if isinstance(fraction, int | float) and 0 <= fraction <= 1 else text(fraction)
+    done = f"{fraction:.0%}" if isinstance(fraction, int | float) and 0 <= fraction <= 1 else text(fraction)[:12]
     return f"{done} {text(said)}" if said else done
 
 

@@ -1,8 +1,8 @@
 """Columns that fit a terminal: what is too wide is broken into lines, and nothing is left out."""
 
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
+from unicodedata import combining, east_asian_width
 
 #: Columns are not made narrower than this, nor, up to the second, than what is only broken where nothing else helps.
 NARROWEST, UNBROKEN = 10, 16
@@ -10,8 +10,8 @@ NARROWEST, UNBROKEN = 10, 16
 NOTE_LINES, NOTE_INDENT = 2, 4
 _GAP = "  "
 #: Where a cell may be broken: at spaces, and after these.
-_BREAKS = ".,/_"
-_CHUNK = re.compile(rf"[^ {_BREAKS}]+[{_BREAKS}]*")
+_BREAKS = ".,/_-"
+_CHUNK = re.compile(rf"[^ {re.escape(_BREAKS)}]+[{re.escape(_BREAKS)}]*")
 
 
 def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], room: int | None) -> Iterator[str]:
@@ -19,7 +19,7 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bo
 
     In a terminal that is too narrow cells are broken, and where that is not enough each row becomes a block of lines.
     """
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    widths = [max(_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
     if room is not None:
         widths = _narrowed((head, *rows), widths, right, room)
         if _total(widths) > room:
@@ -31,7 +31,7 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bo
 
 def noted(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], room: int | None) -> Iterator[str]:
     """Yield the lines of a table whose last column is a note; it goes below its row when it does not fit beside it."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    widths = [max(_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
     if room is None or _total(widths) <= room:
         yield from lines(head, rows, right, room)
         return
@@ -47,10 +47,33 @@ def noted(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bo
 
 
 def _note(text: str, room: int) -> list[str]:
-    indent = " " * NOTE_INDENT
-    return textwrap.wrap(
-        text, room, initial_indent=indent, subsequent_indent=indent, max_lines=NOTE_LINES, placeholder=" …"
-    )
+    room = max(NARROWEST, room - NOTE_INDENT)
+    shown = _broken(text, room)
+    if len(shown) > NOTE_LINES:
+        shown = [*shown[: NOTE_LINES - 1], f"{_broken(shown[NOTE_LINES - 1], room - 2)[0]} …"]
+    return [" " * NOTE_INDENT + line.rstrip() for line in shown]
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    return 0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
+
+
+def _fitting(text: str, width: int) -> int:
+    """Return how many characters of a text fit; at least one."""
+    if text.isascii():
+        return max(1, width)
+    taken, count = 0, 0
+    for character in text:
+        taken += _columns(character)
+        if taken > width:
+            break
+        count += 1
+    return max(1, count)
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -61,7 +84,7 @@ def _narrowed(table: Sequence[Sequence[str]], widths: Sequence[int], right: Sequ
     """Take from the widest column that can be broken, until the line fits or none can give more."""
     found = list(widths)
     least = [
-        width if number else min(width, max(len(title), NARROWEST, *map(_unbroken, cells)))
+        width if number else min(width, max(_width(title), NARROWEST, *map(_unbroken, cells)))
         for width, number, (title, *cells) in zip(widths, right, zip(*table, strict=True), strict=True)
     ]
     while _total(found) > room:
@@ -73,7 +96,7 @@ def _narrowed(table: Sequence[Sequence[str]], widths: Sequence[int], right: Sequ
 
 
 def _unbroken(cell: str) -> int:
-    return min(UNBROKEN, max(map(len, _CHUNK.findall(cell)), default=0))
+    return min(UNBROKEN, max(map(_width, _CHUNK.findall(cell)), default=0))
 
 
 def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Iterator[str]:
@@ -81,7 +104,7 @@ def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> It
     for number in range(max(map(len, cells))):
         parts = [cell[number] if number < len(cell) else "" for cell in cells]
         yield _GAP.join(
-            part.rjust(width) if number_ else part.ljust(width)
+            " " * (width - _width(part)) + part if number_ else part + " " * (width - _width(part))
             for part, width, number_ in zip(parts, widths, right, strict=True)
         ).rstrip()
 
@@ -89,10 +112,11 @@ def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> It
 def _broken(cell: str, width: int) -> list[str]:
     """Break a cell: at a space if there is one, else after a mark, else where it has to be."""
     found = []
-    while len(cell) > width:
-        at = cell.rfind(" ", 1, width + 1)
+    while _width(cell) > width:
+        fitting = _fitting(cell, width)
+        at = cell.rfind(" ", 1, fitting + 1)
         if at < 0:
-            at = max(cell.rfind(mark, 0, width) for mark in _BREAKS) + 1 or width
+            at = max(cell.rfind(mark, 0, fitting) for mark in _BREAKS) + 1 or fitting
         found.append(cell[:at].rstrip())
         cell = cell[at:].lstrip()
     return [*found, cell]

@@ -48,12 +48,28 @@ class Root(click.Group):
             return super().invoke(ctx)
         except ConfigurationError as error:
             _refuse(error, exit_code(error))
+        except psycopg.errors.InsufficientPrivilege as error:
+            _refuse(f"{_said(error)}: grant the role what docs/security.md lists, or use another one", exits.CONFIG)
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            _refuse(
+                f"the database takes no writes ({_said(error)}): it is a standby, or default_transaction_read_only is "
+                "on; name the primary, or try again when it does",
+                exits.TEMPFAIL,
+            )
         except (DatabaseUnavailable, psycopg.OperationalError) as error:
             _refuse(error, exits.TEMPFAIL)
-        except (QworkerError, psycopg.Error) as error:
+        except psycopg.Error as error:
+            _refuse(_said(error), exits.FAILURE)
+        except QworkerError as error:
             _refuse(error, exits.FAILURE)
         except UnicodeEncodeError as error:
             _refuse(f"an argument is no readable text: {error}", exits.USAGE)
+
+
+def _said(error: psycopg.Error) -> str:
+    """Return what the server says, without the line of our SQL that it points at."""
+    parts = (error.diag.message_primary, error.diag.message_hint)
+    return "; ".join(part for part in parts if part) or str(error)
 
 
 def _refuse(error: object, code: int) -> NoReturn:

@@ -34,7 +34,7 @@ def queues(to: Target, *, for_programs: bool) -> None:
         (queue.name, *(queue.jobs.get(state, 0) for state in states),
          None if queue.oldest is None else spell(queue.oldest), queue.nodes or "no living node")
         for queue in found
-    ])  # fmt: skip
+    ], empty="no queue holds a job, and none is served")  # fmt: skip
 
 
 def _record(queue: QueueStatus) -> dict[str, object]:

@@ -22,16 +22,19 @@ CELL: Final = 1_000
 INDENTED: Final = 4
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, note: bool = False) -> None:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, note: bool = False, empty: str = "") -> None:
     """Print rows in aligned columns, numbers to the right; a terminal's lines are not longer than it is wide.
 
     note: the last column is one, which goes below its row if there is no room beside it.
+    empty: what to say on standard error if there are no rows.
     """
     texts = [[text(cell) for cell in row] for row in rows]
     numbers = [all(isinstance(row[column], (int, float)) for row in rows) and bool(rows) for column in range(len(head))]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in (noted if note else lines)(head, texts, numbers, room):
         say(line)
+    if empty and not rows:
+        say(empty, err=True)
 
 
 def say(line: str = "", *, prefix: str = "", err: bool = False) -> None:

@@ -33,7 +33,7 @@ def workers(to: Target, *, for_programs: bool) -> None:
         as_json(nodes)
         return
     head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UP", "LAST BEAT")
-    table(head, [(n.id, n.name, n.version, n.queues, n.worker_count, _up(n), _beat(n)) for n in nodes])
+    table(head, [(n.id, n.name, n.version, n.queues, n.worker_count, _up(n), _beat(n)) for n in nodes], empty="no node")
     entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in running.workers(node)]
     if not entries:
         return
