@@ -91,17 +91,34 @@ class Claims:
         queues: Sequence[str],
         priorities: Sequence[int],
         cursors: Sequence[int],
+        spared: Iterable[int] = (),
     ) -> int | None:
-        """Claim the next job without reading it; return its id."""
+        """Claim the next job that is not spared, without reading it; return its id."""
         parameters = {
             "node": node, "token": token, "queues": text_array(queues), "priorities": integer_array(priorities),
-            "cursors": integer_array(cursors),
+            "cursors": integer_array(cursors), "spared": integer_array(spared),
         }  # fmt: skip
         return next(iter(self._ids(database, "claim_one", parameters)), None)
 
     def claimed(self, database: Database, node: int, token: int) -> list[int]:
         """Return the jobs of a claim whose answer could not be read."""
         return self._ids(database, "claimed", {"node": node, "token": token})
+
+    def first(
+        self,
+        database: Database,
+        *,
+        queues: Sequence[str],
+        priorities: Sequence[int],
+        cursors: Sequence[int],
+        spared: Iterable[int] = (),
+    ) -> tuple[int, str, int] | None:
+        """Return id, queue and priority of the job that `claim_one` would claim."""
+        parameters = {
+            "queues": text_array(queues), "priorities": integer_array(priorities), "cursors": integer_array(cursors),
+            "spared": integer_array(spared),
+        }  # fmt: skip
+        return database.execute(self._sql["first"], parameters).fetchone()
 
     def read(self, database: Database, token: int, job: int) -> list[tuple[Any, ...]]:
         """Return the row of a job claimed by `claim_one`."""

@@ -27,6 +27,16 @@ REFUSED = (
 )
 
 
+def is_of_a_row(error: psycopg.Error) -> bool:
+    """Tell whether a row may be to blame for an error, a trigger on it for instance: the same for other rows may pass.
+
+    What is wrong with a statement of ours has no context; a function that is called names itself there.
+    """
+    if isinstance(error, (*REFUSED, *LOST)):
+        return False
+    return bool(error.diag.context) or (error.sqlstate or "42")[:2] != "42"
+
+
 class Source(Protocol):
     """Where a process connects; asked anew for each connect, as credentials may have been rotated."""
 

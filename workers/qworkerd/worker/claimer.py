@@ -1,7 +1,5 @@
 """Takes jobs: how many, from where, and under which token."""
 
-import json
-from datetime import UTC, datetime
 from operator import itemgetter
 from time import monotonic
 from typing import Any
@@ -17,22 +15,12 @@ from qworkerd.shared.slots import Phase, Slot
 from qworkerd.worker.acknowledger import Batch
 from qworkerd.worker.batch_size import BatchSize
 from qworkerd.worker.cursors import Cursors
+from qworkerd.worker.single import TOO_MUCH, SingleClaims, may_be_one_job
 
 _by_urgency = itemgetter(2, 1)  # priority, place
 
 #: How long to wait after a claim that the server has refused, and after one in which it hung up (seconds).
 RETRY_AFTER_REFUSAL, RETRY_AFTER_LOSS = 1.0, 0.1
-
-#: The answer is too large or cannot be made out: the same claim for fewer jobs may pass, and for one job tells which.
-TOO_MUCH = (
-    psycopg.errors.ProgramLimitExceeded,
-    psycopg.errors.OutOfMemory,
-    psycopg.errors.DataError,
-    psycopg.errors.InternalError_,
-    psycopg.errors.DataCorrupted,
-    UnicodeError,
-    MemoryError,
-)
 
 
 class Claimer:
@@ -48,6 +36,7 @@ class Claimer:
         self._order = {queue: number for number, queue in enumerate(settings.queues)}
         self._numbers = {name: number for number, name in enumerate(node.tasks)}
         self._log = log.get()
+        self._single = SingleClaims(node, slot, link, self._claims)
         self.batch_size = BatchSize(settings.max_batch)
         self.cursors = Cursors(node.watermarks, settings.processes)
         self._generation = 1
@@ -90,11 +79,13 @@ class Claimer:
             self._generation = self._link.generation
             self.cursors.forget()
             floors.report_release(self._slot)
+        single = bool(self._single)  # a claim of many would meet a job that was refused
+        size = 1 if single else size
         started = monotonic()
         cursors, sweep = self.cursors.start(size, idle=self.exhausted)
         claim.open(new_token())
         try:
-            rows = self._claims.claim(
+            rows = self._single.take(claim, cursors) if single else self._claims.claim(
                 database, node=self._node.table.header.node, token=claim.token, queues=floors.queues,
                 priorities=floors.priorities, cursors=cursors, limit=size,
             )  # fmt: skip
@@ -103,13 +94,10 @@ class Claimer:
             self.cursors.fail(sweep=sweep)
             self.exhausted = False
             self.batch_size.halve()
-            if not isinstance(error, psycopg.Error):
-                return self._read_claimed(claim, whole=isinstance(error, UnicodeError) or size == 1)
-            survives = self._link.usable_after(error)
-            if not isinstance(error, TOO_MUCH):
-                self.retry_in = RETRY_AFTER_REFUSAL if survives or not isinstance(error, LOST) else RETRY_AFTER_LOSS
-            elif size == 1 and survives:
-                return self._take_unread(claim, cursors)
+            return self._recover(error, claim, cursors, size, single=single)
+        if single and not (rows or self._single.complete):
+            self.cursors.fail(sweep=sweep)
+            self.exhausted = False
             return []
         self.cursors.advance(rows, size, sweep=sweep, took=monotonic() - started)
         self.exhausted = len(rows) < size
@@ -117,58 +105,20 @@ class Claimer:
             self._node.worker_wakeup.wake()  # there may be more: one worker wakes the next
         return rows
 
-    def _take_unread(self, claim: Claim, cursors: list[int]) -> list[tuple[Any, ...]]:
-        """Claim the next job without reading it, then read it."""
-        database, floors = self._link.get(), self._node.watermarks
-        if database is None:
-            return []
-        claim.open(new_token())
+    def _recover(
+        self, error: Exception, claim: Claim, cursors: list[int], size: int, *, single: bool
+    ) -> list[tuple[Any, ...]]:
+        """Go on after a claim that failed: for fewer jobs, for a single one if a row may be to blame, or later."""
+        survives = isinstance(error, psycopg.Error) and self._link.usable_after(error)
         try:
-            job = self._claims.claim_one(
-                database, node=self._node.table.header.node, token=claim.token, queues=floors.queues,
-                priorities=floors.priorities, cursors=cursors,
-            )  # fmt: skip
-            return [] if job is None else self._read(database, claim, [job])
-        except psycopg.Error as refused:
-            return self._refused(refused)
-
-    def _read_claimed(self, claim: Claim, *, whole: bool) -> list[tuple[Any, ...]]:
-        """Read one by one what a claim has got whose answer was too much for this process; or hand it back."""
-        database = self._link.get()
-        if database is None:
-            return []
-        try:
-            jobs = self._claims.claimed(database, self._node.table.header.node, claim.token)
-            if whole:
-                return self._read(database, claim, jobs)
-            self._claims.release(database, claim.token, jobs)
-            self._node.watermarks.report_release(self._slot)
-        except psycopg.Error as refused:
-            return self._refused(refused)
+            if not isinstance(error, psycopg.Error):
+                return self._single.read_claimed(claim, whole=isinstance(error, UnicodeError) or size == 1)
+            if isinstance(error, TOO_MUCH) and size > 1:
+                return []
+            if survives and not single and may_be_one_job(error):
+                return self._single.take(claim, cursors)
+        except psycopg.Error as again:  # the scheduler frees what is claimed and stands in no slot
+            self._log.warning("claim.error", error=str(again).strip(), jobs=1)
+            self._link.usable_after(again)
+        self.retry_in = RETRY_AFTER_LOSS if isinstance(error, LOST) and not survives else RETRY_AFTER_REFUSAL
         return []
-
-    def _read(self, database: psycopg.Connection[Any], claim: Claim, jobs: list[int]) -> list[tuple[Any, ...]]:
-        """Read jobs that are claimed; one that cannot be read fails, and the others go on."""
-        rows: list[tuple[Any, ...]] = []
-        for job in jobs:
-            self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
-            try:
-                rows += self._claims.read(database, claim.token, job)
-            except TOO_MUCH as error:
-                self._log.error("job.unreadable", job=job, error=str(error).strip())
-                self._claims.fail(database, claim.token, job, error=_unreadable(error), hook=False)
-        return rows
-
-    def _refused(self, error: psycopg.Error) -> list[tuple[Any, ...]]:
-        """Wait before the next claim; the scheduler frees what is claimed and stands in no slot."""
-        self._link.usable_after(error)
-        self._log.warning("claim.error", error=str(error).strip(), jobs=1)
-        self.retry_in = RETRY_AFTER_REFUSAL
-        return []
-
-
-def _unreadable(error: Exception) -> str:
-    return json.dumps({
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "PayloadTooLarge", "cause": "unreadable",
-        "message": f"the job cannot be read: {str(error).strip()[:1000]}", "traceback": "",
-    })  # fmt: skip

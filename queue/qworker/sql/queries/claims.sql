@@ -192,7 +192,7 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: claim_one
--- The next job alone and unread: a claim whose answer cannot be made out says nothing of which row is to blame.
+-- The next job alone and unread, but for those `spared`: a claim that fails says nothing of which row is to blame.
 UPDATE {schema}.job AS j
    SET state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
        claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
@@ -204,6 +204,7 @@ UPDATE {schema}.job AS j
                   FROM {schema}.job AS r
                  WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
                    AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
+                   AND r.id <> ALL (%(spared)s::bigint[])
                  ORDER BY r.seq
                  LIMIT 1
                    FOR UPDATE SKIP LOCKED
@@ -214,6 +215,22 @@ RETURNING j.id;
 -- name: claimed
 -- What a claim has got whose answer could not be read.
 SELECT j.id FROM {schema}.job AS j WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
+
+-- name: first
+-- The job that `claim_one` would claim.
+SELECT ready.id, w.queue, w.priority
+  FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[]) AS w (queue, priority, cursor)
+ CROSS JOIN LATERAL (
+        SELECT r.id
+          FROM {schema}.job AS r
+         WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
+           AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
+           AND r.id <> ALL (%(spared)s::bigint[])
+         ORDER BY r.seq
+         LIMIT 1
+           FOR UPDATE SKIP LOCKED
+       ) AS ready
+ LIMIT 1;
 
 -- name: read
 -- What a claim would have said of a job that `claim_one` has taken.
