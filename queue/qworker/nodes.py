@@ -125,6 +125,10 @@ class Nodes:
     def _rows(self, database: Database, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         return database.execute(self._sql[statement], parameters).fetchall()
 
+    def _one(self, database: Database, statement: str, /, **parameters: Any) -> int | None:
+        rows = self._rows(database, statement, **parameters)
+        return rows[0][0] if rows else None
+
     def _count(self, database: Database, statement: str, /, **parameters: Any) -> int:
         return database.execute(self._sql[statement], parameters).rowcount
 
@@ -243,17 +247,34 @@ class Nodes:
 
     # For the whole cluster
 
-    def promote(self, database: Database, due_from: float, at: float | None = None) -> list[str]:
+    def promote(
+        self, database: Database, due_from: float, at: float | None = None, *, limit: int = 1000,
+        spared: Iterable[int] = (),
+    ) -> list[str]:  # fmt: skip
         """Make due jobs available; return their queues."""
-        return [row[0] for row in self._rows(database, "promote", due_from=due_from, at=at)]
+        rows = self._rows(database, "promote", due_from=due_from, at=at, limit=limit, spared=of_numbers(spared))
+        return [row[0] for row in rows]
+
+    def first_due(self, database: Database, due_from: float, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `promote` would take first."""
+        return self._one(database, "first_due", due_from=due_from, at=None, spared=of_numbers(spared))
 
     def delete_dead_node(self, database: Database, dead: int, heartbeat: int) -> bool:
         """Declare a node dead unless its beat has moved."""
         return bool(self._rows(database, "delete_dead_node", dead=dead, beat=heartbeat))
 
-    def rescue(self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = ()) -> list[LostJob]:
-        """Free up to 1,000 jobs of a dead node; return them. hooks as for `lose`."""
-        return self._record_node_loss(database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead)
+    def rescue(
+        self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = (), *, limit: int = 1000,
+        spared: Iterable[int] = (),
+    ) -> list[LostJob]:  # fmt: skip
+        """Free jobs of a dead node; return them. hooks as for `record_node_loss`."""
+        return self._record_node_loss(
+            database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead, limit=limit, spared=spared
+        )
+
+    def first_lost(self, database: Database, dead: int, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `rescue` would free first."""
+        return self._one(database, "first_lost", dead=dead, spared=of_numbers(spared))
 
     def _record_node_loss(
         self,
@@ -265,18 +286,14 @@ class Nodes:
         dead: int | None = None,
         job: int | None = None,
         token: int | None = None,
+        limit: int = 1,
+        spared: Iterable[int] = (),
     ) -> list[LostJob]:
         error = escape_unstorable(database, error)
         rows = self._rows(
-            database,
-            "record_node_loss",
-            dead=dead,
-            id=job,
-            token=token,
-            max_losses=max_losses,
-            error=error,
-            hooks=list(hooks),
-        )
+            database, "record_node_loss", dead=dead, id=job, token=token, max_losses=max_losses, error=error,
+            hooks=list(hooks), limit=limit, spared=of_numbers(spared),
+        )  # fmt: skip
         return [LostJob(*row) for row in rows]
 
     def declare_cron(
@@ -314,17 +331,28 @@ class Nodes:
         """Forget schedules that nobody declares."""
         return self._count(database, "delete_unused_schedules")
 
-    def expire(self, database: Database) -> int:
-        """End jobs that were not started in time, and cancelled ones that were handed back; return how many."""
-        return len(self._rows(database, "expire"))
+    def expire(self, database: Database, *, limit: int = 1000, spared: Iterable[int] = ()) -> list[int]:
+        """End jobs that were not started in time, and cancelled ones that were handed back; return them."""
+        return [row[0] for row in self._rows(database, "expire", limit=limit, spared=of_numbers(spared))]
+
+    def first_expired(self, database: Database, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `expire` would end first."""
+        return self._one(database, "first_expired", spared=of_numbers(spared))
 
     def delete_expired_keys(self, database: Database) -> int:
         """Drop uniqueness whose period is over."""
         return self._count(database, "delete_expired_keys")
 
-    def discard_failed(self, database: Database, keep: float) -> int:
-        """Move jobs that failed longer ago than `keep` seconds to the history."""
-        return len(self._rows(database, "discard_failed", keep=keep))
+    def discard_failed(
+        self, database: Database, keep: float, *, limit: int = 1000, spared: Iterable[int] = ()
+    ) -> list[int]:
+        """Move jobs that failed longer ago than `keep` seconds to the history; return them."""
+        rows = self._rows(database, "discard_failed", keep=keep, limit=limit, spared=of_numbers(spared))
+        return [row[0] for row in rows]
+
+    def first_discarded(self, database: Database, keep: float, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `discard_failed` would move first."""
+        return self._one(database, "first_discarded", keep=keep, spared=of_numbers(spared))
 
     def expired_days(self, database: Database, keep: int) -> list[int]:
         """Return the days of the ring that are older than `keep` days."""

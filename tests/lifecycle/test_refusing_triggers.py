@@ -1,7 +1,7 @@
 """A user's trigger that refuses what qworker writes about one job costs that job, and neither others nor a worker."""
 
 from qworker import JobState
-from tests.lifecycle.application import answer, quick
+from tests.lifecycle.application import answer, noop, quick
 from tests.lifecycle.cluster import Cluster, reached
 from tests.refusing import refusing
 
@@ -22,3 +22,12 @@ def test_a_job_whose_claim_is_refused_at_the_commit_holds_up_no_other(cluster: C
     after = cluster.start("--queues", "first,second", "--processes", "1").await_ready()
     assert reached(refused).state == JobState.COMPLETED
     assert after.events("job.claim_refused") == []
+
+
+def test_a_delayed_job_that_may_not_become_available_holds_up_no_other(cluster: Cluster) -> None:
+    refused, other = answer.options(delay=0.1).enqueue(), noop.options(delay=0.5).enqueue()
+    with refusing(cluster.database.connect(), "UPDATE", "OLD.state = 'scheduled' AND NEW.task = 'answer'"):
+        node = cluster.start("--processes", "1").await_ready()
+        assert reached(other).state == JobState.COMPLETED
+        node.await_event("maintenance.row_refused", task="promote", job=refused.id)
+        assert node.stop() == 0

@@ -337,7 +337,7 @@ class Machine(RuleBasedStateMachine):
     def expire(self) -> None:
         """Jobs that were cancelled while they ran, and came back."""
         unwanted = [job for job in self.of("available", "scheduled") if job.cancelled]
-        assert nodes.expire(self.conn) == len(unwanted)
+        assert len(nodes.expire(self.conn)) == len(unwanted)
         for job in unwanted:
             job.end("cancelled")
 

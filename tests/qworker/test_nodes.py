@@ -339,7 +339,7 @@ def test_failed_jobs_are_put_away_when_they_are_old(claimer: Claimer, nodes: Nod
     old, new = claimer.insert(2)
     for job, age in ((old, timedelta(days=31)), (new, timedelta(days=29))):
         claimer.conn.execute("UPDATE qworker.job SET state = 'failed', failed_at = %s WHERE id = %s", (NOW - age, job))
-    assert nodes.discard_failed(claimer.conn, 30 * 86_400) == 1
+    assert len(nodes.discard_failed(claimer.conn, 30 * 86_400)) == 1
     states = claimer.conn.execute("SELECT id, state FROM qworker.jobs ORDER BY id").fetchall()
     assert states == [(old, "discarded"), (new, "failed")]
 
@@ -353,7 +353,7 @@ def test_jobs_that_nobody_started_in_time_end(claimer: Claimer, nodes: Nodes) ->
         " clock_timestamp() + make_interval(secs => CASE id WHEN %s THEN 60 ELSE -1 END)",
         (early,),
     )
-    assert nodes.expire(claimer.conn) == 1
+    assert len(nodes.expire(claimer.conn)) == 1
     states = claimer.conn.execute("SELECT id, state FROM qworker.jobs ORDER BY id").fetchall()
     assert states == [(running, "running"), (late, "cancelled"), (early, "available"), (tried, "available")]
 
@@ -365,6 +365,6 @@ def test_jobs_that_were_cancelled_while_they_ran_and_then_handed_back_end(claime
         "UPDATE qworker.job SET cancel_requested_at = clock_timestamp(), attempt = 1 WHERE id = ANY (%s)",
         ([running, returned],),
     )
-    assert nodes.expire(claimer.conn) == 1
+    assert len(nodes.expire(claimer.conn)) == 1
     rows = claimer.conn.execute("SELECT id, state, errors -> 0 ->> 'type' FROM qworker.jobs ORDER BY id").fetchall()
     assert rows == [(running, "running", None), (returned, "cancelled", "Cancelled"), (other, "available", None)]

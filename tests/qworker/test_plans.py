@@ -166,10 +166,10 @@ CASES = [
     # A scheduler's, for all
     Case("promote", lambda c: len(nodes.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
     Case("rescue", lambda c: len(nodes.rescue(c, DEAD, 3, ["noop"])), 1_000, LOSING, 2_100, 25_000),
-    Case("expire", nodes.expire, 109, EXPIRING, 300, 2_000, rare=True),
+    Case("expire", lambda c: len(nodes.expire(c)), 109, EXPIRING, 300, 2_000, rare=True),
     Case(
         "discard_failed",
-        lambda c: nodes.discard_failed(c, 14 * 86_400.0),
+        lambda c: len(nodes.discard_failed(c, 14 * 86_400.0)),
         200,
         {"job_failed", "job_pkey"},
         450,

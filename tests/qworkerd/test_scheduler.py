@@ -14,8 +14,9 @@ from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler import watermarks
+from qworkerd.scheduler import retention, watermarks
 from qworkerd.scheduler.loop import OVERDUE_POLL, RENEW_EVERY, Scheduler
+from qworkerd.scheduler.periodic import MORE_AFTER
 from qworkerd.scheduler.poller import NO_RESULT
 from qworkerd.shared.claim import Status, new_token
 from qworkerd.shared.header import Header, boottime
@@ -257,3 +258,37 @@ def test_after_a_reconnect_it_is_said_anew_that_the_node_sleeps(office: Office) 
         office.scheduler.generation = 0
         office.round()
         assert office.conn.execute("DELETE FROM qworker.idle_node RETURNING 1").fetchall() == [(1,)]
+
+
+def test_keys_whose_period_is_over_are_deleted_as_fast_as_they_come(office: Office) -> None:
+    office.conn.execute(
+        "INSERT INTO qworker.unique_key (scope, key, job_id, until) SELECT 't', n::text, n, now()"
+        "  FROM generate_series(1, 5000) AS n"
+    )
+    office.conn.execute(
+        "INSERT INTO qworker.job (task, state, failed_at) SELECT 't', 'failed', now() - interval '90 days'"
+        "  FROM generate_series(1, 2500)"
+    )
+    for duty in office.scheduler.periodic._tasks:
+        duty.due = 0.0
+    office.round()
+    left = "SELECT (SELECT count(*) FROM qworker.unique_key) + (SELECT count(*) FROM qworker.job)"
+    assert office.conn.execute(left).fetchone() == (0,)
+
+
+def test_a_duty_that_is_not_done_with_is_due_again_soon(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "TIME_LIMIT", 0.0)
+    office.conn.execute(
+        "INSERT INTO qworker.unique_key (scope, key, job_id, until) SELECT 't', n::text, n, now()"
+        "  FROM generate_series(1, 1500) AS n"
+    )
+    (duty,) = [duty for duty in office.scheduler.periodic._tasks if duty.name == "keys"]
+    duty.due = 0.0
+    office.round()
+    assert monotonic() < duty.due <= monotonic() + MORE_AFTER
+    duty.due = 0.0
+    office.round()
+    duty.due = 0.0
+    office.round()
+    assert duty.due > monotonic() + MORE_AFTER
+    assert office.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchone() == (0,)

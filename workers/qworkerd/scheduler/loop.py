@@ -87,7 +87,7 @@ class Scheduler:
         )
         self.periodic.add("discard", DISCARD, self.retention.discard)
         self.periodic.add("sequences", DISCARD, lambda d: sequences.report(d, settings.schema))
-        self.periodic.add("keys", DISCARD, self.nodes.delete_expired_keys)
+        self.periodic.add("keys", DISCARD, self.retention.delete_expired_keys)
         self.periodic.add("schedules", DISCARD, self.nodes.delete_unused_schedules)
         self.periodic.add("truncate", TRUNCATE, self.retention.truncate)
         self.generation = 0

@@ -11,6 +11,11 @@ from qworkerd import log
 Database = psycopg.Connection[tuple[Any, ...]]
 Run = Callable[[Database], object]
 
+#: Returned by a task that stopped before all its work was done.
+MORE = object()
+#: When such a task is due again (seconds).
+MORE_AFTER = 1.0
+
 
 class PeriodicTask:
     """A maintenance task and its interval."""
@@ -38,19 +43,20 @@ class Periodic:
         self._tasks.append(PeriodicTask(name, every, run))
 
     def run_due(self, database: Database) -> None:
-        """Run the tasks that are due."""
+        """Run the tasks that are due. A task that returns MORE is due again soon."""
         for task in self._tasks:
             if monotonic() >= task.due:
-                task.due = monotonic() + task.every
-                self.attempt(database, task.name, task.run)
+                more = self.attempt(database, task.name, task.run) is MORE
+                task.due = monotonic() + (min(MORE_AFTER, task.every) if more else task.every)
 
-    def attempt(self, database: Database, name: str, run: Run) -> None:
-        """Run one task. An error is logged; only a lost connection is raised."""
+    def attempt(self, database: Database, name: str, run: Run) -> object:
+        """Run one task and return its result. An error is logged; only a lost connection is raised."""
         self._extend_deadline()
         try:
-            run(database)
+            return run(database)
         except Exception as error:  # whatever it is, it must not stop the renewal of the lease
             if database.closed:
                 raise
             unforeseen = None if isinstance(error, psycopg.Error) else error
             self._log.warning("maintenance.error", task=name, error=str(error).strip(), exc_info=unforeseen)
+            return None

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from qworker.nodes import Nodes
+from qworkerd.scheduler.sparing import LIMIT, Sparing
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -14,8 +15,6 @@ Database = psycopg.Connection[tuple[Any, ...]]
 SCAN_BEHIND = 60.0
 #: Interval of scans that start at the beginning (seconds), for jobs that were committed even later.
 FULL_SCAN_EVERY = 30.0
-#: Maximum number of jobs that one statement promotes.
-PROMOTE_LIMIT = 1000
 
 
 class Promotion:
@@ -23,6 +22,7 @@ class Promotion:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
+        self._sparing = Sparing("promote")
         self._full_scan_at = -FULL_SCAN_EVERY
         self._start = 0.0
 
@@ -36,7 +36,11 @@ class Promotion:
         """Make due jobs available and return their number; due_in is the time until the first is due (seconds)."""
         promoted = 0
         if due_in is not None and due_in <= 0:
-            promoted = len(self._nodes.promote(database, self._start))
-        if self._start == -inf and promoted < PROMOTE_LIMIT:
+            promoted = len(self._sparing.run(
+                database,
+                lambda limit, spared: self._nodes.promote(database, self._start, limit=limit, spared=spared),
+                lambda spared: self._nodes.first_due(database, self._start, spared),
+            ))  # fmt: skip
+        if self._start == -inf and promoted < LIMIT:
             self._full_scan_at = monotonic()
         return promoted

@@ -8,6 +8,7 @@ import psycopg
 from qworker.nodes import NODE_LOST, Nodes
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
+from qworkerd.scheduler.sparing import Sparing
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Slot
@@ -26,6 +27,7 @@ class Rescue:
         self._slot = slot
         self._reporter = reporter
         self._nodes = nodes
+        self._sparing = Sparing("rescue")
         self._watch: dict[int, tuple[int, float]] = {}
         self._log = log.get()
 
@@ -51,7 +53,13 @@ class Rescue:
         """Free the jobs of a node that is gone; return their number."""
         total = 0
         try:
-            while freed := self._nodes.rescue(database, dead, self._node.settings.max_node_losses, self._node.hooks):
+            while freed := self._sparing.run(
+                database,
+                lambda limit, spared: self._nodes.rescue(
+                    database, dead, self._node.settings.max_node_losses, self._node.hooks, limit=limit, spared=spared
+                ),
+                lambda spared: self._nodes.first_lost(database, dead, spared),
+            ):
                 total += len(freed)
                 self._reporter.submit_losses(freed, NODE_LOST)
         finally:

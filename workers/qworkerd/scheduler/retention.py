@@ -1,5 +1,6 @@
 """Delete old history, discarded failed jobs and expired keys, and end jobs that have expired."""
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -8,11 +9,13 @@ import psycopg
 from qworker.nodes import Nodes
 from qworkerd import log
 from qworkerd.config.settings import Settings
+from qworkerd.scheduler.periodic import MORE
+from qworkerd.scheduler.sparing import Sparing
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: Time after which expiry stops until the next round (seconds): it must not delay the renewal of the lease.
-EXPIRE_TIME_LIMIT = 0.5
+#: Time after which a task stops until its next turn (seconds): it must not delay the renewal of the lease.
+TIME_LIMIT = 0.5
 
 _DAY = 86_400.0
 
@@ -23,6 +26,7 @@ class Retention:
     def __init__(self, settings: Settings, nodes: Nodes) -> None:
         self._settings = settings
         self._nodes = nodes
+        self._discarding, self._expiring = Sparing("discard"), Sparing("expire")
         self._log = log.get()
 
     def truncate(self, database: Database) -> None:
@@ -34,17 +38,46 @@ class Retention:
             except psycopg.errors.LockNotAvailable:
                 self._log.info("history.truncate_skipped", day=day)
 
-    def discard(self, database: Database) -> None:
+    def discard(self, database: Database) -> object:
         """Move old failed jobs to the history."""
-        if discarded := self._nodes.discard_failed(database, self._settings.failed_days * _DAY):
-            self._log.info("jobs.discarded", jobs=discarded)
+        keep = self._settings.failed_days * _DAY
+
+        def discard() -> int:
+            return len(self._discarding.run(
+                database,
+                lambda limit, spared: self._nodes.discard_failed(database, keep, limit=limit, spared=spared),
+                lambda spared: self._nodes.first_discarded(database, keep, spared),
+            ))  # fmt: skip
+
+        total, more = _repeat(discard)
+        if total:
+            self._log.info("jobs.discarded", jobs=total)
+        return more
+
+    def delete_expired_keys(self, database: Database) -> object:
+        """Delete unique keys whose period has ended."""
+        return _repeat(lambda: self._nodes.delete_expired_keys(database))[1]
 
     def expire(self, database: Database) -> None:
         """End jobs that were not started in time. Claims scan over them as long as they are in the queue."""
-        until, total = monotonic() + EXPIRE_TIME_LIMIT, 0
-        while ended := self._nodes.expire(database):
-            total += ended
-            if monotonic() > until:
-                break
+
+        def expire() -> int:
+            return len(self._expiring.run(
+                database,
+                lambda limit, spared: self._nodes.expire(database, limit=limit, spared=spared),
+                lambda spared: self._nodes.first_expired(database, spared),
+            ))  # fmt: skip
+
+        total, _ = _repeat(expire)
         if total:
             self._log.info("jobs.expired", jobs=total)
+
+
+def _repeat(step: Callable[[], int]) -> tuple[int, object]:
+    """Repeat a statement until it finds nothing or time is up; return the number of rows, and MORE or None."""
+    until, total = monotonic() + TIME_LIMIT, 0
+    while found := step():
+        total += found
+        if monotonic() > until:
+            return total, MORE
+    return total, None

@@ -119,7 +119,8 @@ SELECT DISTINCT j.node
  WHERE j.state = 'running' AND j.node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = j.node);
 
 -- name: promote
--- Make due jobs available, oldest first; each draws its place in the queue now. Returns the queues to wake.
+-- Make due jobs available, oldest first, but for those `spared`; each draws its place in the queue now. Returns the
+-- queues to wake.
 UPDATE {schema}.job AS j
    SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL
  WHERE j.id = ANY (ARRAY (
@@ -127,10 +128,22 @@ UPDATE {schema}.job AS j
          WHERE d.state = 'scheduled'
            AND d.run_at >= to_timestamp(%(due_from)s::float8)
            AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
+           AND d.id <> ALL (%(spared)s::bigint[])
          ORDER BY d.run_at
-         LIMIT 1000
+         LIMIT %(limit)s::bigint
            FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
+
+-- name: first_due
+-- The job that `promote` would take first.
+SELECT d.id FROM {schema}.job AS d
+ WHERE d.state = 'scheduled'
+   AND d.run_at >= to_timestamp(%(due_from)s::float8)
+   AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
+   AND d.id <> ALL (%(spared)s::bigint[])
+ ORDER BY d.run_at
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED;
 
 -- name: unfinished
 -- Is there still work in these queues? A retry that waits for its backoff is work; a job delayed by its author is not.
@@ -188,9 +201,9 @@ SELECT pg_terminate_backend(a.pid)
 DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;
 
 -- name: record_node_loss
--- Free up to 1,000 jobs of a node that is gone, or the one job of a claim that ran when this node had to stop its workers.
--- Neither is known to be to blame: the attempt is not counted, but the loss is. At the last one the job fails as others
--- do: its key is free, and its failure hook enqueued if the task is one of `hooks`.
+-- Free up to `limit` jobs of a node that is gone, but for those `spared`, or the one job of a claim that ran when this
+-- node had to stop its workers. Neither is known to be to blame: the attempt is not counted, but the loss is. At the last
+-- one the job fails as others do: its key is free, and its failure hook enqueued if the task is one of `hooks`.
 WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
@@ -204,9 +217,9 @@ WITH lost AS (
                THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
      WHERE j.id = ANY (ARRAY (
             SELECT l.id FROM {schema}.job AS l
-             WHERE l.state = 'running' AND l.node = %(dead)s::bigint
+             WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
              ORDER BY l.claimed_at
-             LIMIT 1000
+             LIMIT %(limit)s::bigint
                FOR UPDATE SKIP LOCKED) || ARRAY (
             SELECT l.id FROM {schema}.job AS l
              WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
@@ -224,6 +237,14 @@ WITH lost AS (
      WHERE l.state = 'failed' AND l.hook IS NOT NULL
 )
 SELECT id, task, queue, attempt, state::text FROM lost;
+
+-- name: first_lost
+-- The job of a node that `record_node_loss` would take first.
+SELECT l.id FROM {schema}.job AS l
+ WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
+ ORDER BY l.claimed_at
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED;
 
 -- name: declare_cron
 -- Declare a schedule; the newest living node's declaration wins. A schedule seen for the first time starts now.
@@ -308,20 +329,22 @@ DELETE FROM {schema}.cron AS c
 
 -- name: expire
 -- End jobs that nobody started in time (one that waits for another attempt was started), and jobs that were cancelled
--- while they ran and then handed back.
+-- while they ran and then handed back; up to `limit`, but for those `spared`.
 WITH done AS (
     DELETE FROM {schema}.job
-     WHERE id = ANY (ARRAY (
+     WHERE id = ANY ((ARRAY (
             SELECT j.id FROM {schema}.job AS j
              WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+               AND j.id <> ALL (%(spared)s::bigint[])
              ORDER BY j.expires_at
-             LIMIT 1000
+             LIMIT %(limit)s::bigint
                FOR UPDATE SKIP LOCKED) || ARRAY (
             SELECT j.id FROM {schema}.job AS j
              WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled')
+               AND j.id <> ALL (%(spared)s::bigint[])
              ORDER BY j.cancel_requested_at
-             LIMIT 1000
-               FOR UPDATE SKIP LOCKED))
+             LIMIT %(limit)s::bigint
+               FOR UPDATE SKIP LOCKED))[1:%(limit)s::integer])
     RETURNING *
 ), freed AS (
     DELETE FROM {schema}.unique_key
@@ -343,15 +366,31 @@ SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.hist
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
 RETURNING id;
 
+-- name: first_expired
+-- The job that `expire` would take first.
+SELECT (ARRAY (
+        SELECT j.id FROM {schema}.job AS j
+         WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+           AND j.id <> ALL (%(spared)s::bigint[])
+         ORDER BY j.expires_at
+         LIMIT 1
+           FOR UPDATE SKIP LOCKED) || ARRAY (
+        SELECT j.id FROM {schema}.job AS j
+         WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled') AND j.id <> ALL (%(spared)s::bigint[])
+         ORDER BY j.cancel_requested_at
+         LIMIT 1
+           FOR UPDATE SKIP LOCKED))[1];
+
 -- name: discard_failed
--- Move jobs that failed longer ago than `keep` seconds to the history.
+-- Move up to `limit` jobs that failed longer ago than `keep` seconds to the history, but for those `spared`.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
              WHERE j.state = 'failed' AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+               AND j.id <> ALL (%(spared)s::bigint[])
              ORDER BY j.failed_at
-             LIMIT 1000
+             LIMIT %(limit)s::bigint
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 )
@@ -363,6 +402,15 @@ SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt,
   FROM done AS d
  CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
 RETURNING id;
+
+-- name: first_discarded
+-- The job that `discard_failed` would take first.
+SELECT j.id FROM {schema}.job AS j
+ WHERE j.state = 'failed' AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+   AND j.id <> ALL (%(spared)s::bigint[])
+ ORDER BY j.failed_at
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED;
 
 -- name: delete_expired_keys
 -- Drop uniqueness whose period is over.
