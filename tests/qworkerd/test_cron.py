@@ -10,8 +10,9 @@ from qworker.db.connection import connect
 from qworker.nodes import Nodes
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler.schedules import REDECLARE_EVERY, RETRY_LOCKED_KEY, Schedules
+from qworkerd.scheduler.schedules import REDECLARE_EVERY, RETRY_AFTER_ERROR, RETRY_LOCKED_KEY, Schedules
 from tests.database import Database
+from tests.refusing import refusing
 
 
 @pytest.fixture
@@ -167,3 +168,55 @@ def test_a_key_in_an_open_transaction_holds_up_its_own_tick_alone_and_does_not_l
         assert cron.due_at <= now + RETRY_LOCKED_KEY
     assert cron.enqueue(conn) == 1
     assert conn.execute("SELECT task FROM qworker.job ORDER BY id").fetchall() == [("tidy",), ("report",)]
+
+
+def test_a_tick_that_met_an_error_is_tried_again_soon(
+    conn: Any, database: Database, node: Callable[[App], Schedules]
+) -> None:
+    app = App(database.dsn)
+    app.cron("0 0 1 1 *")(app.task(name="report")(lambda: None))
+    cron = node(app)
+    conn.execute("UPDATE qworker.cron SET created_at = created_at - interval '400 days'")
+    with refusing(database.connect(), "INSERT", "true"):
+        assert cron.enqueue(conn) == 0
+    (now,) = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    assert now < cron.due_at <= now + RETRY_AFTER_ERROR
+    assert cron.enqueue(conn) == 1
+    assert cron.due_at > now + RETRY_AFTER_ERROR
+    app.close()
+
+
+def test_a_schedule_that_could_not_be_declared_is_declared_later(
+    conn: Any, database: Database, node: Callable[[App], Schedules], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(database.dsn)
+    app.cron("* * * * *")(app.task(name="report")(lambda: None))
+    conn.execute("SET lock_timeout = '50ms'")
+    other = database.connect(autocommit=False)
+    other.execute(
+        "INSERT INTO qworker.cron (name, task, expression, timezone, declared_by) VALUES ('report', 'x', 'x', 'x', 0)"
+    )
+    cron = node(app)
+    assert declared(conn) == []
+    other.rollback()
+    cron.enqueue(conn)
+    assert cron.due_at == 0.0, "the next look asks again"
+    assert declared(conn) == [], "not with every look"
+    monkeypatch.setattr("qworkerd.scheduler.schedules.monotonic", lambda: float("inf"))
+    cron.enqueue(conn)
+    assert declared(conn) == ["* * * * *"]
+    assert cron.due_at > 0.0
+
+
+def test_a_schedule_that_somebody_has_deleted_is_declared_again(
+    conn: Any, database: Database, node: Callable[[App], Schedules], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(database.dsn)
+    app.cron("* * * * *")(app.task(name="report")(lambda: None))
+    cron = node(app)
+    cron.enqueue(conn)
+    conn.execute("DELETE FROM qworker.cron")
+    monkeypatch.setattr("qworkerd.scheduler.schedules.monotonic", lambda: float("inf"))
+    cron.enqueue(conn)
+    cron.enqueue(conn)
+    assert declared(conn) == ["* * * * *"]

@@ -1,5 +1,6 @@
 """Enqueue the ticks of schedules, each exactly once however many schedulers run."""
 
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -18,6 +19,8 @@ Database = psycopg.Connection[tuple[Any, ...]]
 REDECLARE_EVERY = 60.0
 #: Interval at which a tick is retried while an open transaction holds its unique key (seconds).
 RETRY_LOCKED_KEY = 1.0
+#: When a schedule is declared, or its tick enqueued, again after an error of the database (seconds).
+RETRY_AFTER_ERROR = 5.0
 
 
 class Schedules:
@@ -30,24 +33,30 @@ class Schedules:
         #: The job of each schedule, the same as the task's own enqueue would make, and its unique key.
         self._specs = {name: _spec(node.app.tasks[schedule.task]) for name, schedule in self._schedules.items()}
         self._declared_for = 0
+        self._undeclared: set[str] = set()
+        self._declare_at = 0.0
         self._log = log.get()
         #: When the next tick is due (seconds since 1970, the database's clock); infinite without schedules.
         self.due_at = 0.0 if self._schedules else float("inf")
 
     def declare(self, database: Database) -> None:
-        """Declare this release's schedules, once per registration of the node."""
+        """Declare this release's schedules, once per registration of the node, and again if their rows are missing."""
         number = self._node.table.header.node
-        if self._declared_for == number:
+        if self._declared_for != number:
+            self._declared_for, self._undeclared, self._declare_at = number, set(self._schedules), 0.0
+        if not self._undeclared or monotonic() < self._declare_at:
             return
-        for schedule in self._schedules.values():
+        self._declare_at = monotonic() + RETRY_AFTER_ERROR
+        for name in sorted(self._undeclared):
+            schedule = self._schedules[name]
             try:
                 self._nodes.declare_cron(
-                    database, number, name=schedule.name, task=schedule.task, expression=schedule.expression,
+                    database, number, name=name, task=schedule.task, expression=schedule.expression,
                     timezone=schedule.timezone,
                 )  # fmt: skip
+                self._undeclared.discard(name)
             except psycopg.Error as error:
-                self._log_error(database, schedule.name, error)
-        self._declared_for = number
+                self._log_error(database, name, error)
 
     def _log_error(self, database: Database, name: str, error: Exception) -> None:
         """Log the error of one schedule and continue with the others. Only a lost connection is raised."""
@@ -59,8 +68,9 @@ class Schedules:
     def enqueue(self, database: Database) -> int:
         """Enqueue the ticks that are due; return the number of jobs that this node has enqueued."""
         self.declare(database)
-        enqueued, next_ticks = 0, []
+        enqueued, next_ticks, missing = 0, [], set(self._schedules)
         for name, _task, expression, timezone, last, at in self._nodes.schedules(database, list(self._schedules)):
+            missing.discard(name)
             schedule = self._schedules[name]
             if (schedule.expression, schedule.timezone) != (expression, timezone):
                 # A newer release has declared it differently. If all its nodes go away, this node must take over.
@@ -73,11 +83,17 @@ class Schedules:
                 # Another transaction holds the unique key and has not committed. The tick is decided once it ends.
                 next_ticks.append(at + RETRY_LOCKED_KEY)
                 continue
+            except psycopg.Error as error:
+                self._log_error(database, name, error)
+                next_ticks.append(at + RETRY_AFTER_ERROR)
+                continue
             except Exception as error:  # noqa: BLE001 - a row that cannot be evaluated affects one schedule only
                 self._log_error(database, name, error)
             if (upcoming := schedule.next(at)) is not None:
                 next_ticks.append(upcoming)
-        self.due_at = min(next_ticks, default=float("inf"))
+        # A schedule without a row could not be declared, or its row was deleted.
+        self._undeclared |= missing
+        self.due_at = 0.0 if self._undeclared else min(next_ticks, default=float("inf"))
         return enqueued
 
     def _tick(self, database: Database, name: str, tick: float) -> bool:
