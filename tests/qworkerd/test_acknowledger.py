@@ -298,3 +298,24 @@ def test_a_row_that_is_too_large_for_the_server_is_no_outage(desk: Desk, monkeyp
     desk.clerk.done.append((claim, ids[0], None))
     desk.clerk.wake()
     until(lambda: desk.states(ids) == ["failed"])
+
+
+def test_jobs_whose_end_takes_too_long_together_are_settled_in_parts(database: Database) -> None:
+    """A trigger of the user's, or a slow disk: a statement that is cancelled for all may pass for some."""
+    desk, admin = Desk(database), database.connect()
+    desk.clerk._link._options["statement_timeout"] = 0.5
+    admin.execute(
+        "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;"
+        "CREATE TRIGGER slow AFTER INSERT ON qworker.job_history FOR EACH ROW EXECUTE FUNCTION public.slow()"
+    )
+    try:
+        claim, ids, _ = desk.claim(24)
+        desk.clerk.done.extend((claim, job, None) for job in ids)
+        desk.clerk.wake()
+        until(lambda: desk.states(ids) == ["completed"] * 24)
+        until(lambda: claim.token == 0)
+    finally:
+        desk.clerk.stop(1.0)
+        desk.conn.close()
+        admin.execute("DROP FUNCTION public.slow CASCADE")

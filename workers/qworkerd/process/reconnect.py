@@ -27,16 +27,6 @@ REFUSED = (
 )
 
 
-def is_of_a_row(error: psycopg.Error) -> bool:
-    """Tell whether a row may be to blame for an error, a trigger on it for instance: the same for other rows may pass.
-
-    What is wrong with a statement of ours has no context; a function that is called names itself there.
-    """
-    if isinstance(error, (*REFUSED, *LOST)):
-        return False
-    return bool(error.diag.context) or (error.sqlstate or "42")[:2] != "42"
-
-
 class Source(Protocol):
     """Where a process connects; asked anew for each connect, as credentials may have been rotated."""
 
@@ -62,6 +52,16 @@ def may_pass_later(error: Exception) -> bool:
     limit = isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
     # OSError: no descriptor or no memory is left for a connection.
     return isinstance(error, (*REFUSED, *LOST, OSError)) and not limit
+
+
+def is_of_a_row(error: psycopg.Error) -> bool:
+    """Tell whether a single row may be the cause of an error, by a trigger for instance: other rows may pass.
+
+    An error in a statement of ours has no context; an error in a function names the function there.
+    """
+    if may_pass_later(error):
+        return False
+    return bool(error.diag.context) or (error.sqlstate or "42")[:2] != "42"
 
 
 class ReconnectingConnection:

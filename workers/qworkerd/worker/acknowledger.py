@@ -220,10 +220,11 @@ class Acknowledger:
         )  # fmt: skip
         lost = not self._link.usable_after(error)
         errand.uncertain = errand.uncertain or lost
-        if may_pass_later(error):
+        too_long = isinstance(error, psycopg.errors.QueryCanceled) and len(errand.ids) > 1
+        if may_pass_later(error) and not too_long:
             errand.postpone(0.0 if lost else monotonic())
             return [errand]
-        if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others
+        if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others, or all take too long
             return [errand, errand.split()]
         now = monotonic()
         errand.refused = errand.refused or now
