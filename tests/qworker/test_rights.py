@@ -1,15 +1,12 @@
 """What each role needs, what it can do with that, and what it cannot."""
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from qworker import App, Job, JobState
 from qworker.claims import Claims
@@ -19,17 +16,10 @@ from qworker.migrations import migrate
 from qworker.nodes import NO_CTID, Nodes
 from qworker.rights import check
 from qworkerd.embedded import EmbeddedPostgres
+from tests import roles
 from tests.database import Database
 
-PAGE = Path(__file__).parents[2] / "docs" / "security.md"
-ROLES = ("producer", "worker", "viewer", "operator")
 DENIED = psycopg.errors.InsufficientPrivilege
-
-
-def grants(role: str) -> str:
-    """Return the SQL that the page gives for a role."""
-    (text,) = re.findall(rf"```sql\n(-- {role}\n.*?)```", PAGE.read_text(), re.DOTALL)
-    return str(text)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +28,16 @@ def guarded(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
     database = Database.create(postgres_server, f"qworker_{secrets.token_hex(4)}")
     with psycopg.connect(database.dsn, autocommit=True) as conn:
         migrate(conn)
-        for role in ROLES:
-            conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'".encode())
-            conn.execute(grants(role).encode())
+        roles.create(conn)
     yield database
     with psycopg.connect(database.dsn, autocommit=True) as conn:
-        conn.execute(f"DROP OWNED BY {', '.join(ROLES)}".encode())
-        conn.execute(f"DROP ROLE {', '.join(ROLES)}".encode())
+        roles.drop(conn)
     database.drop(postgres_server)
 
 
 @pytest.fixture
 def dsn(guarded: Database) -> Iterator[Callable[[str], str]]:
-    yield lambda role: make_conninfo(guarded.dsn, user=role, password="pw")
+    yield lambda role: roles.login(guarded.dsn, role)
     guarded.empty()
 
 
@@ -258,6 +245,21 @@ def test_an_operator_changes_jobs_and_makes_none(dsn: Callable[[str], str], owne
     with pytest.raises(DENIED):
         operator.get_task("send").enqueue(1)
     operator.close()
+
+
+def test_policies_do_not_limit_a_producer_that_calls_the_function(
+    guarded: Database, session: Callable[[str], psycopg.Connection[Any]], producer: App
+) -> None:
+    conn = guarded.connect()
+    conn.execute("ALTER TABLE qworker.job ENABLE ROW LEVEL SECURITY")
+    conn.execute("CREATE POLICY mine ON qworker.job TO producer USING (queue = 'mail') WITH CHECK (queue = 'mail')")
+    try:
+        session("producer").execute("SELECT qworker.enqueue('send', queue => 'other')")
+        producer.get_task("send").options(queue="another").enqueue(7)
+    finally:
+        conn.execute("DROP POLICY mine ON qworker.job")
+        conn.execute("ALTER TABLE qworker.job DISABLE ROW LEVEL SECURITY")
+    assert conn.execute("SELECT queue FROM qworker.job ORDER BY queue").fetchall() == [("another",), ("other",)]
 
 
 def test_the_view_shows_a_reader_no_more_than_a_policy_lets_it(
