@@ -65,12 +65,12 @@ class Spy:
 class Lent:
     """Stands for the link."""
 
-    made = 1
+    generation = 1
 
     def get(self) -> object:
         return self
 
-    def survives(self, _: psycopg.Error) -> bool:
+    def usable_after(self, _: psycopg.Error) -> bool:
         return False
 
 
