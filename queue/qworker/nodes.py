@@ -252,12 +252,12 @@ class Nodes:
         spared: Iterable[int] = (),
     ) -> list[str]:  # fmt: skip
         """Make due jobs available; return their queues."""
-        rows = self._rows(database, "promote", due_from=due_from, at=at, limit=limit, spared=of_numbers(spared))
+        rows = self._rows(database, "promote", due_from=due_from, at=at, limit=limit, spared=integer_array(spared))
         return [row[0] for row in rows]
 
     def first_due(self, database: Database, due_from: float, spared: Iterable[int] = ()) -> int | None:
         """Return the job that `promote` would take first."""
-        return self._one(database, "first_due", due_from=due_from, at=None, spared=of_numbers(spared))
+        return self._one(database, "first_due", due_from=due_from, at=None, spared=integer_array(spared))
 
     def delete_dead_node(self, database: Database, dead: int, heartbeat: int) -> bool:
         """Declare a node dead unless its beat has moved."""
@@ -274,7 +274,7 @@ class Nodes:
 
     def first_lost(self, database: Database, dead: int, spared: Iterable[int] = ()) -> int | None:
         """Return the job that `rescue` would free first."""
-        return self._one(database, "first_lost", dead=dead, spared=of_numbers(spared))
+        return self._one(database, "first_lost", dead=dead, spared=integer_array(spared))
 
     def _record_node_loss(
         self,
@@ -292,7 +292,7 @@ class Nodes:
         error = escape_unstorable(database, error)
         rows = self._rows(
             database, "record_node_loss", dead=dead, id=job, token=token, max_losses=max_losses, error=error,
-            hooks=list(hooks), limit=limit, spared=of_numbers(spared),
+            hooks=list(hooks), limit=limit, spared=integer_array(spared),
         )  # fmt: skip
         return [LostJob(*row) for row in rows]
 
@@ -333,11 +333,11 @@ class Nodes:
 
     def expire(self, database: Database, *, limit: int = 1000, spared: Iterable[int] = ()) -> list[int]:
         """End jobs that were not started in time, and cancelled ones that were handed back; return them."""
-        return [row[0] for row in self._rows(database, "expire", limit=limit, spared=of_numbers(spared))]
+        return [row[0] for row in self._rows(database, "expire", limit=limit, spared=integer_array(spared))]
 
     def first_expired(self, database: Database, spared: Iterable[int] = ()) -> int | None:
         """Return the job that `expire` would end first."""
-        return self._one(database, "first_expired", spared=of_numbers(spared))
+        return self._one(database, "first_expired", spared=integer_array(spared))
 
     def delete_expired_keys(self, database: Database) -> int:
         """Drop uniqueness whose period is over."""
@@ -347,12 +347,12 @@ class Nodes:
         self, database: Database, keep: float, *, limit: int = 1000, spared: Iterable[int] = ()
     ) -> list[int]:
         """Move jobs that failed longer ago than `keep` seconds to the history; return them."""
-        rows = self._rows(database, "discard_failed", keep=keep, limit=limit, spared=of_numbers(spared))
+        rows = self._rows(database, "discard_failed", keep=keep, limit=limit, spared=integer_array(spared))
         return [row[0] for row in rows]
 
     def first_discarded(self, database: Database, keep: float, spared: Iterable[int] = ()) -> int | None:
         """Return the job that `discard_failed` would move first."""
-        return self._one(database, "first_discarded", keep=keep, spared=of_numbers(spared))
+        return self._one(database, "first_discarded", keep=keep, spared=integer_array(spared))
 
     def expired_days(self, database: Database, keep: int) -> list[int]:
         """Return the days of the ring that are older than `keep` days."""
