@@ -194,7 +194,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a hard timeout kills nobody", "workers/qworkerd/supervisor/deadlines.py",
-        "            seat.kill(seat.kill_reason, now)\n            return", "            return",
+        "            child.kill(child.kill_reason, now)\n            return", "            return",
         "tests/lifecycle/test_timeouts.py",
     ),
     Mutation(

@@ -33,10 +33,10 @@ def count(file: Path, kills: int) -> None:
 
 def test_a_kill_counts_once(events: Path) -> None:
     counter = OomCounter()
-    assert not counter.rose()
+    assert not counter.increased()
     count(events, 5)
-    assert counter.rose()
-    assert not counter.rose()
+    assert counter.increased()
+    assert not counter.increased()
 
 
 def test_a_kill_for_memory_is_named_so_and_another_is_not(events: Path) -> None:
@@ -51,16 +51,16 @@ def test_the_old_control_groups_count_too(events: Path) -> None:
     events.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
     counter = OomCounter()
     events.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
-    assert counter.rose()
+    assert counter.increased()
 
 
 def test_where_nothing_counts_nothing_rises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "_counters", list)
     counter = OomCounter()
-    assert not counter.rose()
+    assert not counter.increased()
 
 
 def test_a_counter_that_goes_away_does_not_rise(events: Path) -> None:
     counter = OomCounter()
     events.unlink()
-    assert not counter.rose()
+    assert not counter.increased()

@@ -1,4 +1,4 @@
-"""Fork a child and boot it in the right order."""
+"""Fork a child and prepare its process before its main function runs."""
 
 import ctypes
 import gc
@@ -17,26 +17,26 @@ PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-#: What a child gets when its supervisor dies. A worker is killed on the spot: nobody would enforce its timeouts. The
-#: scheduler lives on to settle what the workers have left.
+#: The signal a child receives when its supervisor dies. Workers are killed at once, because their timeouts would no
+#: longer be enforced. The scheduler is terminated, and first settles the workers' jobs.
 _DEATH_SIGNAL = {Role.WORKER: signal.SIGKILL, Role.SCHEDULER: signal.SIGTERM}
 
-#: Blocked until the child has handlers of its own.
+#: Signals that are blocked until the child has installed its handlers.
 BLOCKED = ANSWERED | {signal.SIGALRM, signal.SIGUSR1}
 
 
 def flush() -> None:
-    """Write out what Python still buffers, or both sides of a fork would write it."""
+    """Flush Python's output buffers, which both processes would otherwise write after a fork."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # the application may have put anything in their place
             stream.flush()
 
 
 def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
-    """Fork a child that ends with run's result as its exit code; return its pid. Signals must be blocked."""
+    """Fork a child that exits with the result of run; return its pid. Signals must be blocked."""
     flush()
     parent = os.getpid()
-    stacks = slot.stacks.attach()  # before the fork: what hangs in somebody's fork hook can be asked as well
+    stacks = slot.stacks.attach()  # before the fork, so that a fork hook that hangs can be dumped
     try:
         pid = os.fork()
     except OSError:
@@ -58,25 +58,25 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
     stop_dumping()
     os.close(stacks)
     with suppress(ProcessLookupError, PermissionError):
-        os.setpgid(pid, pid)  # both sides do it, so that nobody sees the child outside of its group
+        os.setpgid(pid, pid)  # parent and child both set the group, so that it is set whichever runs first
     return pid
 
 
 def _boot(role: Role, slot: Slot, parent: int) -> None:
-    """Make the process a child of ours; a signal that comes meanwhile stays pending."""
+    """Set up the process as a child of the supervisor; signals that arrive meanwhile stay pending."""
     with suppress(PermissionError):
         os.setpgid(0, 0)
     _libc.prctl(PR_SET_PDEATHSIG, int(_DEATH_SIGNAL[role]), 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel knew our wish
+    if os.getppid() != parent:  # the parent died before the death signal was set
         os._exit(exits.OK)
-    # What ps(1) and top(1) call it; the kernel keeps 15 bytes.
+    # The name in ps(1) and top(1); the kernel keeps 15 bytes.
     _libc.prctl(PR_SET_NAME, b"qworker-%b" % (b"sched" if role is Role.SCHEDULER else b"%d" % slot.child), 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, ignore)
     slot.words[Slot.START_TICKS] = start_ticks(os.getpid()) or 0
     slot.words[Slot.PID] = os.getpid()
-    # A background process group that read the terminal would be stopped.
+    # A background process group is stopped when it reads from the terminal.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -84,9 +84,9 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when a process started (clock ticks since boot, proc(5) field 22); None when it is gone or a zombie.
+    """Return the start time of a process (clock ticks since boot, proc(5) field 22); None if it is gone or a zombie.
 
-    Together with the pid it names one process for ever.
+    A pid and a start time together identify a process uniquely.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123

@@ -1,4 +1,4 @@
-"""Why a process died: exit status, the kernel's count of out-of-memory kills, resource usage."""
+"""Evidence of why a process died: its exit status and the kernel's count of out-of-memory kills."""
 
 import signal
 from contextlib import suppress
@@ -8,7 +8,7 @@ _UNKNOWN = -1
 
 
 def describe(code: int) -> str:
-    """Name an exit code as os.waitstatus_to_exitcode gives it: "exit:1", "signal:SEGV"."""
+    """Return a name for an exit code from os.waitstatus_to_exitcode: "exit:1", "signal:SEGV"."""
     if code >= 0:
         return f"exit:{code}"
     with suppress(ValueError):
@@ -17,7 +17,7 @@ def describe(code: int) -> str:
 
 
 def _counters() -> list[Path]:
-    """Return the files that may count our cgroup's out-of-memory kills: cgroup v2, then v1 (cgroups(7))."""
+    """Return the files that may count this cgroup's out-of-memory kills: cgroup v2, then v1 (cgroups(7))."""
     with suppress(OSError):
         found = []
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -33,7 +33,7 @@ def _counters() -> list[Path]:
 
 
 class OomCounter:
-    """Tells whether the kernel has killed a process of our cgroup for memory since it was last asked."""
+    """Tells whether the kernel has killed a process of this cgroup for lack of memory since the last call."""
 
     def __init__(self) -> None:
         self._file = next((f for f in _counters() if self._read(f) != _UNKNOWN), None)
@@ -51,7 +51,7 @@ class OomCounter:
     def _count(self) -> int:
         return self._read(self._file) if self._file else _UNKNOWN
 
-    def rose(self) -> bool:
-        """Return whether the count has gone up; False where nothing counts."""
+    def increased(self) -> bool:
+        """Return whether the count has increased; False where no counter is available."""
         before, self._seen = self._seen, self._count()
         return self._seen > before

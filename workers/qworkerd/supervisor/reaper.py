@@ -1,4 +1,4 @@
-"""Reap dead children: end what is left of their group, find out why they died, dig the grave."""
+"""Reap children: kill the rest of their process group, determine the cause of death, mark their slot dead."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ from qworkerd.supervisor.evidence import OomCounter, describe
 
 @dataclass(frozen=True, slots=True)
 class ChildExit:
-    """What the kernel says of a child's end."""
+    """The exit status and resource usage of a child."""
 
     pid: int
     code: int
@@ -25,10 +25,10 @@ class ChildExit:
 
 
 def reap() -> Iterator[ChildExit]:
-    """Yield every dead child, its process group killed.
+    """Yield every child that has exited, after killing its process group.
 
-    The group is killed while its leader is still a zombie: as long as that is not reaped, neither the pid nor the group
-    id can name anything else. Subprocesses of the job go with it, also when the worker ended by itself.
+    The group is killed while its leader is a zombie: until the leader is reaped, neither its pid nor the group id can
+    be reused. A job's subprocesses are killed even if the worker exited normally.
     """
     while True:
         try:
@@ -47,10 +47,10 @@ def _cpu(usage: resource.struct_rusage) -> float:
 
 
 def kill_group(pid: int) -> None:
-    """Kill a child and everything it has started in its own process group; the child must not have been reaped.
+    """Kill a child and its process group; the child must not have been reaped.
 
-    The pid as well as the group: a handler can move its process into another group of the session (setpgid(2)), and
-    killpg(2) would then find nobody. Until it is reaped the pid names this child alone.
+    The pid is signalled as well as the group, because a handler can move its process to another group of the session
+    (setpgid(2)), and killpg(2) would not find it. Until the child is reaped its pid cannot be reused.
     """
     for kill in (os.killpg, os.kill):
         with suppress(ProcessLookupError, PermissionError):
@@ -58,7 +58,7 @@ def kill_group(pid: int) -> None:
 
 
 class CauseFinder:
-    """Names the cause of a death."""
+    """Determines the cause of a child's death."""
 
     def __init__(self) -> None:
         self._oom = OomCounter()
@@ -66,16 +66,16 @@ class CauseFinder:
     def cause_of(
         self, exited: ChildExit, kill_reason: str, sent: Collection[int] = (), *, cancelled_another: bool = False
     ) -> str:
-        """Return the cause: our own sentence, "oom", "signal:SEGV", "exit:1" ...
+        """Return the cause: the supervisor's reason to kill the child, "oom", "signal:SEGV", "exit:1" ...
 
-        sent are the signals that the child got from its supervisor; cancelled_another says that the scheduler has
-        signalled it to end a job other than the one it ran. Where a handler has replaced the worker's answer to a
-        signal by SIG_DFL, the worker dies of the order. The job that ran is not charged for it.
+        sent are the signals that the supervisor has sent to the child. cancelled_another means that the scheduler has
+        signalled it to cancel a job other than the one that ran. If a handler has replaced the worker's signal handler
+        by SIG_DFL, that signal kills the worker; the job that ran is not charged for it.
         """
         signum = -exited.code
         if kill_reason and (signum == signal.SIGKILL or signum in sent):
             return kill_reason
-        if signum == signal.SIGKILL and self._oom.rose():
+        if signum == signal.SIGKILL and self._oom.increased():
             return "oom"
         if signum in sent:
             return "shutdown"
@@ -84,15 +84,15 @@ class CauseFinder:
         return describe(exited.code)
 
 
-def expected_exit(death: ChildExit, running: Entry | None) -> bool:
-    """Tell whether a child ended in good order: as it was asked to, or to be replaced, and outside of any handler."""
-    return running is None and death.code in (exits.OK, exits.RECYCLE)
+def expected_exit(exited: ChildExit, running: Entry | None) -> bool:
+    """Tell whether a child exited as requested or to be replaced, and not while a handler ran."""
+    return running is None and exited.code in (exits.OK, exits.RECYCLE)
 
 
-def keep_or_free_slot(slot: Slot, cause: str, death: ChildExit) -> bool:
-    """Leave the slot as a grave if the dead child held claims, else free it; tell whether it is a grave."""
+def keep_or_free_slot(slot: Slot, cause: str, exited: ChildExit) -> bool:
+    """Mark the slot dead if the child has open claims, else free it; tell whether it was marked dead."""
     if any(slot.open_claims()):
-        slot.mark_dead(cause, death.maxrss, death.cpu)
+        slot.mark_dead(cause, exited.maxrss, exited.cpu)
         return True
     slot.free()
     return False

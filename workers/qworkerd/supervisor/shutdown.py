@@ -1,4 +1,4 @@
-"""The way down: drain, interrupt, kill, close. What the operator's signals mean."""
+"""The shutdown of a node: drain, interrupt, kill, close; and what the operator's signals do."""
 
 import enum
 import signal
@@ -12,12 +12,12 @@ from qworkerd.shared.context import NodeContext
 from qworkerd.supervisor.handle import ChildHandle
 from qworkerd.supervisor.systemd import Notifier
 
-#: How long the scheduler may take to settle the last graves (seconds).
+#: How long the scheduler may take to settle the remaining dead slots (seconds).
 CLOSING_TIMEOUT = 5.0
 
 
 class State(enum.Enum):
-    """Where the node stands; it only moves down this list."""
+    """The state of the node; it only moves down this list."""
 
     RUNNING = "running"
     DRAINING = "draining"
@@ -28,7 +28,7 @@ class State(enum.Enum):
 
 
 class Shutdown:
-    """Moves the node from one state to the next: by a signal, by time, or because nobody is left to wait for."""
+    """Moves the node to the next state on a signal, on a timeout, or when all workers have exited."""
 
     def __init__(
         self, node: NodeContext, workers: Sequence[ChildHandle], scheduler: ChildHandle, notifier: Notifier
@@ -40,11 +40,11 @@ class Shutdown:
         self._notifier = notifier
         self._log = log.get()
         self.state = State.RUNNING
-        #: When the state is over (monotonic).
+        #: When the state times out (monotonic).
         self.until = inf
 
-    def answer(self, info: signal.struct_siginfo | None) -> None:
-        """Do what a signal asks."""
+    def handle_signal(self, info: signal.struct_siginfo | None) -> None:
+        """Act on a signal."""
         if info is None or info.si_signo == Signals.SIGCHLD:
             return
         name = Signals(info.si_signo).name
@@ -60,7 +60,7 @@ class Shutdown:
                 self.kill()
 
     def drain(self, reason: str, **hint: str) -> None:
-        """Take no new work; let the running jobs end."""
+        """Take no new work, and let running jobs finish."""
         if self.state is not State.RUNNING:
             return
         self._begin(State.DRAINING, self._settings.shutdown_timeout)
@@ -68,27 +68,27 @@ class Shutdown:
         self._signal(signal.SIGTERM)
 
     def interrupt(self) -> None:
-        """Interrupt the running handlers; their jobs are handed back uncounted."""
+        """Interrupt the running handlers; their jobs are released without being charged."""
         self._begin(State.INTERRUPTING, self._settings.interrupt_timeout)
-        self._log.warning("supervisor.interrupting", workers=self._left(), timeout=self._settings.interrupt_timeout)
+        self._log.warning("supervisor.interrupting", workers=self._running(), timeout=self._settings.interrupt_timeout)
 
     def kill(self) -> None:
-        """Kill what is left."""
+        """Kill the remaining workers."""
         self._begin(State.KILLING, inf)
-        self._log.warning("supervisor.killing", workers=self._left())
-        for seat in self._workers:
-            if seat.pid:
-                seat.kill(seat.kill_reason or "shutdown", monotonic())
+        self._log.warning("supervisor.killing", workers=self._running())
+        for worker in self._workers:
+            if worker.pid:
+                worker.kill(worker.kill_reason or "shutdown", monotonic())
 
     def advance(self) -> None:
-        """Go on when this state is over. The scheduler stops last: it renews the lease until every worker is reaped."""
+        """Enter the next state if this one is over. The scheduler stops last: it renews the lease until then."""
         over = monotonic() >= self.until
         match self.state:
             case State.RUNNING | State.STOPPED:
                 return
             case State.CLOSING:
                 self._close(over=over)
-            case _ if not self._left():
+            case _ if not self._running():
                 self._begin(State.CLOSING, CLOSING_TIMEOUT)
                 self._scheduler.signal(signal.SIGTERM)
             case State.DRAINING if over:
@@ -96,11 +96,12 @@ class Shutdown:
             case State.INTERRUPTING if over:
                 self.kill()
             case State.INTERRUPTING:
-                # Again each round: a signal between two jobs finds no handler to interrupt. A worker passes it on once.
+                # Repeated in each round: a signal between two jobs interrupts no handler. A worker interrupts a job
+                # once.
                 self._signal(signal.SIGQUIT)
 
     def _begin(self, state: State, timeout: float) -> None:
-        """Enter a state for at most so many seconds."""
+        """Enter a state for at most `timeout` seconds."""
         if self.state is State.RUNNING:
             self._header.draining = True
             self._notifier.stopping()
@@ -113,9 +114,9 @@ class Shutdown:
             self.until = inf
             self._scheduler.kill("shutdown", monotonic())
 
-    def _left(self) -> int:
-        return sum(seat.pid != 0 for seat in self._workers)
+    def _running(self) -> int:
+        return sum(worker.pid != 0 for worker in self._workers)
 
     def _signal(self, signum: Signals) -> None:
-        for seat in self._workers:
-            seat.signal(signum)
+        for worker in self._workers:
+            worker.signal(signum)

@@ -1,4 +1,4 @@
-"""Report jobs that run for long, while they still run: also those that hold the GIL and could not say so themselves."""
+"""Report slow jobs while they run, including those that hold the GIL."""
 
 from math import isfinite
 from time import monotonic
@@ -9,7 +9,7 @@ from qworkerd.shared.slots import Phase, Role, Slot
 
 
 class SlowJobs:
-    """Looks at the workers' slots; each run is reported once."""
+    """Checks the workers' slots; each run is reported once."""
 
     def __init__(self, node: NodeContext) -> None:
         self._node = node
@@ -17,7 +17,7 @@ class SlowJobs:
         self._log = log.get()
 
     def log_new(self) -> None:
-        """Report the runs that have become slow."""
+        """Log the runs that have become slow since the last call."""
         now = monotonic()
         for slot in self._node.table.live(Role.WORKER):
             if slot.words[Slot.PHASE] != Phase.RUNNING or not 0 < slot.floats[Slot.SLOW_AT] < now:

@@ -1,4 +1,4 @@
-"""Tell systemd how the node is, as sd_notify(3) does; silent when systemd did not start us."""
+"""Report the node's state to systemd as sd_notify(3) does; does nothing if systemd did not start the process."""
 
 import os
 import socket
@@ -6,62 +6,64 @@ from collections.abc import MutableMapping
 from time import monotonic
 from typing import Final
 
-#: How long systemd may take to accept a message (seconds): the supervisor has children to watch.
+#: How long to wait for systemd to accept a message (seconds): the supervisor must not be delayed.
 SEND_TIMEOUT: Final = 0.2
-#: The shortest time between two texts for `systemctl status` (seconds).
+#: Minimum interval of status messages (seconds).
 STATUS_EVERY: Final = 1.0
 
 
 class Notifier:
-    """The unit's side of Type=notify; call its methods as often as you like, it says nothing twice.
+    """The service side of Type=notify. Methods can be called repeatedly; a message is sent only when something changes.
 
-    Takes the variables out of the environment: a subprocess of a job must not speak for the unit. Watchdog messages are
-    due after half of WatchdogSec, "every half of the time" (sd_watchdog_enabled(3)); send them from the loop they vouch
-    for, and from no thread.
+    The constructor removes the variables from the environment, so that a job's subprocess cannot notify for the unit.
+    Watchdog messages are sent after half of WatchdogSec, as sd_watchdog_enabled(3) recommends. Send them from the loop
+    that they vouch for, not from another thread.
     """
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         address = environ.pop("NOTIFY_SOCKET", "")
         period = environ.pop("WATCHDOG_USEC", "")
         pid = environ.pop("WATCHDOG_PID", "")
-        #: Where systemd listens: a path, or a name in the abstract namespace, which starts with NUL.
+        #: The address of systemd's socket: a path, or a name in the abstract namespace, which starts with NUL.
         self.address = "\0" + address[1:] if address.startswith("@") else address
-        ours = pid in ("", str(os.getpid()))
-        #: Seconds between two signs of life; None when systemd does not wait for any.
-        self.period = int(period) / 2e6 if self.address and ours and period.isdecimal() and int(period) else None
-        self._beat_at = 0.0
+        for_this_process = pid in ("", str(os.getpid()))
+        #: Interval of watchdog messages (seconds); None if the watchdog is not enabled.
+        self.period = (
+            int(period) / 2e6 if self.address and for_this_process and period.isdecimal() and int(period) else None
+        )
+        self._watchdog_at = 0.0
         self._status = ""
         self._status_at = 0.0
-        self._said: set[str] = set()
-        # What systemd had no room for; it goes with the next message.
-        self._owed: list[str] = []
+        self._sent: set[str] = set()
+        # Messages that the socket had no room for; they are sent with the next one.
+        self._unsent: list[str] = []
 
     def ready(self) -> None:
-        """Say that the unit has started."""
-        self._once("READY=1")
+        """Notify that the unit has started."""
+        self._send_once("READY=1")
 
     def stopping(self) -> None:
-        """Say that the unit is shutting down."""
-        self._once("STOPPING=1")
+        """Notify that the unit is shutting down."""
+        self._send_once("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Show a line in `systemctl status`: at most once a second, so call it again."""
+        """Set the line shown by `systemctl status`, at most once a second: call it again later."""
         line = " ".join(text.split())
         now = monotonic()
         if line != self._status and now >= self._status_at and self._send(f"STATUS={line}"):
             self._status, self._status_at = line, now + STATUS_EVERY
 
     def watchdog(self) -> None:
-        """Say that the loop turns, if it is time to."""
+        """Send a watchdog message if it is due."""
         now = monotonic()
-        if self.period is not None and now >= self._beat_at and self._send("WATCHDOG=1"):
-            self._beat_at = now + self.period
+        if self.period is not None and now >= self._watchdog_at and self._send("WATCHDOG=1"):
+            self._watchdog_at = now + self.period
 
-    def _once(self, state: str) -> None:
-        if state not in self._said:
-            self._said.add(state)
+    def _send_once(self, state: str) -> None:
+        if state not in self._sent:
+            self._sent.add(state)
             if not self._send(state) and self.address:
-                self._owed.append(state)
+                self._unsent.append(state)
 
     def _send(self, state: str) -> bool:
         if not self.address:
@@ -69,8 +71,8 @@ class Notifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
                 sock.settimeout(SEND_TIMEOUT)
-                sock.sendto("\n".join([*self._owed, state]).encode(), self.address)
+                sock.sendto("\n".join([*self._unsent, state]).encode(), self.address)
         except OSError:
             return False
-        self._owed.clear()
+        self._unsent.clear()
         return True
