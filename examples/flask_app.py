@@ -33,11 +33,11 @@ def report(customer: int) -> dict[str, int]:
 def order(customer: int) -> Any:
     # Clicked twice, it is the same job: the key is free again when the job is over.
     job = report.options(unique=f"customer-{customer}").enqueue(customer)
-    return {"job": job.id}, 202, {"Location": url_for("look", number=job.id)}
+    return {"job": job.id}, 202, {"Location": url_for("show", number=job.id)}
 
 
 @web.get("/jobs/<int:number>")
-def look(number: int) -> Any:
+def show(number: int) -> Any:
     try:
         job = jobs.job(number)
     except JobNotFound:

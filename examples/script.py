@@ -24,7 +24,7 @@ def welcome(person_id: int) -> str:
     """Welcome somebody; runs in a worker."""
     row = current_job.connection.execute("SELECT name FROM person WHERE id = %s", (person_id,)).fetchone()
     if row is None:
-        return "nobody is there any more"
+        return "this person is gone"
     return f"welcome, {row[0]}"
 
 
@@ -34,7 +34,7 @@ def sign_up(conn: psycopg.Connection[Any], name: str) -> Job:
         person_id = conn.execute("INSERT INTO person (name) VALUES (%s) RETURNING id", (name,)).fetchone()
         job = welcome.using(conn).enqueue(person_id)
         if not name.istitle():
-            raise ValueError(f"{name!r} is no name: the row is rolled back, and the job with it")
+            raise ValueError(f"{name!r} is not a name: the row is rolled back, and the job with it")
     return job
 
 

@@ -45,7 +45,7 @@ def test_the_script_signs_people_up_with_a_job_or_not_at_all(example: Callable[[
     project.type("qworker --app script:app --processes 2")
     assert project.type("python script.py Ada bob Cleo").splitlines() == [
         "welcome, Ada",
-        "'bob' is no name: the row is rolled back, and the job with it",
+        "'bob' is not a name: the row is rolled back, and the job with it",
         "welcome, Cleo",
     ]
     assert project.say("import script; print(len(script.app.admin.find()))") == "2\n"

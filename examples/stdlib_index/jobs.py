@@ -92,7 +92,7 @@ class Totals(NamedTuple):
     functions: int
     classes: int
     lines: int
-    #: Files that are no Python.
+    #: Files that are not valid Python.
     problems: int
 
 

@@ -7,7 +7,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import App
 
-#: What libpq understands; OPTIONS holds settings of Django's own as well.
+#: The options of libpq; OPTIONS also contains settings of Django.
 LIBPQ = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
 
 
@@ -15,14 +15,14 @@ def dsn() -> str:
     """Return the connection string of the models' database: only there can jobs join the models' transactions."""
     db = connections["default"].settings_dict
     options = {name: value for name, value in db["OPTIONS"].items() if name in LIBPQ}
-    place = {
+    parameters = {
         "dbname": db["NAME"],
         "user": db["USER"],
         "password": db["PASSWORD"],
         "host": db["HOST"],
         "port": db["PORT"],
     }
-    return make_conninfo(**{name: value for name, value in place.items() if value}, **options)
+    return make_conninfo(**{name: value for name, value in parameters.items() if value}, **options)
 
 
 app = App(dsn)

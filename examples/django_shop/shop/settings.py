@@ -14,7 +14,7 @@ DATABASES = {
         "PASSWORD": _where.get("password"),
         "HOST": _where.get("host"),
         "PORT": _where.get("port"),
-        # A worker lives for days: a connection is looked at before a job uses it (close_old_connections in jobs.py).
+        # A worker runs for days: a connection is checked before a job uses it (close_old_connections in jobs.py).
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }
