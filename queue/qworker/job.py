@@ -1,4 +1,4 @@
-"""A job as it was when it was looked at, and what can be done with it."""
+"""A snapshot of a job, with the operations on it."""
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from qworker.decoding import decode, decode_errors, decode_object
 
 
 class JobState(StrEnum):
-    """Where a job stands in its life."""
+    """The state of a job."""
 
-    #: Waits for its time: a delay, or the pause before the next attempt.
+    #: Waits until its run_at: a delay, or the backoff before the next attempt.
     SCHEDULED = "scheduled"
     #: Waits for other jobs.
     BLOCKED = "blocked"
@@ -21,36 +21,36 @@ class JobState(StrEnum):
     AVAILABLE = "available"
     #: Claimed by a worker.
     RUNNING = "running"
-    #: Attempts or crashes are used up; kept until somebody retries or discards it.
+    #: No attempt follows. The job is kept until it is retried or discarded.
     FAILED = "failed"
     #: Ended with a result.
     COMPLETED = "completed"
-    #: Ended before its end, or expired before its start.
+    #: Cancelled by a user, or expired before it was started.
     CANCELLED = "cancelled"
-    #: Had failed, and was put away.
+    #: Failed and then discarded.
     DISCARDED = "discarded"
-    #: Known only as the holder of a unique key: it ended so long ago that its history is over.
+    #: Known only as the holder of a unique key: the job has ended and its history has expired.
     FORGOTTEN = "forgotten"
 
 
-#: The states in which a job still has something before it.
+#: The states of a job that has not ended.
 UNFINISHED = (JobState.SCHEDULED, JobState.BLOCKED, JobState.AVAILABLE, JobState.RUNNING)
 
 
 class JobActions(Protocol):
-    """Where a job turns to with questions about itself: `qworker.admin.Admin`."""
+    """The operations behind the methods of a job; implemented by `qworker.admin.Admin`."""
 
     def show(self, job_id: int, *, conn: Any = None) -> "Job":
-        """Look at a job; conn: the connection it was made or seen on, for this and the following."""
+        """Return a job; here and below, conn is the connection on which it was enqueued or read."""
 
     def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
-        """Cancel jobs; the states of those that were not over."""
+        """Cancel jobs; return the states of those that had not ended."""
 
     def retry(self, *job_ids: int, conn: Any = None) -> list[int]:
-        """Run failed jobs again; the ids of those that had failed."""
+        """Retry failed jobs; return the ids of those that had failed."""
 
     def discard(self, *job_ids: int, conn: Any = None) -> list[int]:
-        """Put failed jobs away; the ids of those that had failed."""
+        """Discard failed jobs; return the ids of those that had failed."""
 
     def wait(self, job_id: int, timeout: float | None, conn: Any) -> Any:
         """Wait for a job that was enqueued on conn."""
@@ -58,90 +58,90 @@ class JobActions(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job as it was when it was looked at; `refresh` looks again."""
+    """A snapshot of a job; `refresh` returns a newer one."""
 
-    #: Its number, unique in the schema.
+    #: The id, unique in the schema.
     id: int
-    #: Where it stands.
+    #: The state.
     state: JobState
-    #: Name of its queue.
+    #: The name of the queue.
     queue: str
     #: 0 (first) to 9.
     priority: int
-    #: Name of its task.
+    #: The name of the task.
     task: str
-    #: Arguments by name; "*" holds those given by position, where the signature leaves no other way. A
-    #: qworker.decoding.Unreadable, as other fields of JSON, if somebody has written into the row what cannot be read.
+    #: The arguments by name; "*" holds those that can only be passed by position. If the row was edited by hand and the
+    #: JSON cannot be decoded, this and other JSON fields are a qworker.decoding.Unreadable.
     args: dict[str, Any]
-    #: How many attempts have begun.
+    #: The number of attempts that have begun.
     attempt: int = 0
-    #: How many of them killed their worker.
+    #: The number of attempts that killed their worker.
     crashes: int = 0
-    #: How often the whole node was lost while the job ran; no attempt is charged for that.
+    #: How often the whole node was lost while the job ran. These attempts are not counted.
     node_losses: int = 0
-    #: When it was enqueued; None if that is forgotten.
+    #: When it was enqueued; None if its history has expired.
     enqueued_at: datetime | None = None
     #: When it may start; None unless scheduled.
     run_at: datetime | None = None
     #: When the newest attempt began.
     claimed_at: datetime | None = None
-    #: When it completed, failed for good, or was cancelled.
+    #: When it completed, failed, or was cancelled.
     finished_at: datetime | None = None
-    #: Seconds the last attempt's handler ran; 0 when under a millisecond, None before the end.
+    #: Seconds that the handler of the last attempt ran; 0 if under a millisecond, None before the end.
     duration: float | None = None
-    #: What the handler returned, as JSON gave it back.
+    #: The return value of the handler, decoded from JSON.
     result: Any = None
-    #: What the handler last reported: {"fraction": 0.4, "text": "..."}.
+    #: The last progress report of the handler: {"fraction": 0.4, "text": "..."}.
     progress: Mapping[str, Any] | None = None
-    #: One object for each attempt that went wrong, oldest first, the newest fifty.
+    #: One object for each failed attempt, oldest first; the last fifty are kept.
     errors: tuple[Mapping[str, Any], ...] = ()
-    #: Words by which people find it.
+    #: The tags, for searching.
     tags: tuple[str, ...] = ()
-    #: When somebody asked a running job to stop.
+    #: When a user requested the cancellation of the running job.
     cancel_requested_at: datetime | None = None
-    #: Whether it runs its task's failure hook, for the job whose id is in `args`, and not the task.
+    #: Whether it runs its task's failure hook, for the failed job whose id is in `args`, instead of the task.
     hook: bool = False
-    #: True when enqueueing found this job instead of making another, because of its unique key.
+    #: True if enqueueing returned this job instead of a new one because it holds the unique key.
     duplicate: bool = False
     _actions: JobActions | None = field(default=None, repr=False, compare=False)
-    #: Weak reference to the caller's connection in whose open transaction the job was made or seen.
+    #: Weak reference to the caller's connection in whose open transaction the job was enqueued or read.
     _conn: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing will happen to it any more, unless somebody retries it."""
+        """Whether the job has ended; a failed one may still be retried."""
         return self.state not in UNFINISHED
 
     def wait(self, timeout: float | None = None) -> Any:
-        """Wait for the job's end and return its result.
+        """Wait for the job to end and return its result.
 
-        Asks the database after 10 ms and then ever less often, down to four times a second. Raises JobFailed,
-        JobWasCancelled, JobNotFound, TimeoutError after `timeout` seconds (None waits for ever), and Refused where
-        waiting could never end: inside a handler, and in the transaction that enqueues the job.
+        Polls the database after 10 ms, then at growing intervals of up to 250 ms. Raises JobFailed, JobCancelled,
+        JobNotFound, and TimeoutError after `timeout` seconds (None: no timeout). Raises InvalidOperation inside a
+        handler and inside the transaction that enqueues the job, where waiting could never end.
         """
         return self._bound_actions.wait(self.id, timeout, self._transaction)
 
     def refresh(self) -> "Job":
-        """Look at the job again; raises JobNotFound when its history is over.
+        """Read the job again; raises JobNotFound if its history has expired.
 
-        Like `cancel`, `retry` and `discard` it joins the transaction that made the job while this is open, or else a
-        Django transaction that is running here: what it changes is committed or rolled back with it.
+        Like `cancel`, `retry` and `discard`, it joins the transaction that enqueued the job while that is open, or else
+        the open Django transaction: a change is committed or rolled back with it.
         """
         return self._bound_actions.show(self.id, conn=self._transaction)
 
     def cancel(self) -> bool:
-        """Cancel the job: at once if it waits; a running one is interrupted within about a second.
+        """Cancel the job at once if it waits; if it is running, interrupt it within about a second.
 
-        Returns False when it was over already.
+        Returns False if the job had already ended.
         """
         return self.id in self._bound_actions.cancel(self.id, conn=self._transaction)
 
     def retry(self) -> bool:
-        """Let the failed job run again, with all its attempts; returns False when it has not failed."""
+        """Make the failed job available again with all its attempts; return False if it has not failed."""
         return self.id in self._bound_actions.retry(self.id, conn=self._transaction)
 
     def discard(self) -> bool:
-        """Put the failed job away; returns False when it has not failed."""
+        """Move the failed job to the history as discarded; return False if it has not failed."""
         return self.id in self._bound_actions.discard(self.id, conn=self._transaction)
 
     @property
@@ -158,14 +158,15 @@ class Job:
 _FIRST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _BEGIN, _LATEST_SECONDS = _FIRST.timestamp(), _LATEST.replace(microsecond=0).timestamp()
 
-#: The columns of a job as the queries give them, see `from_row`.
+#: The columns of a job in the order of the queries, see `from_row`.
 _COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_actions", "_conn"})
 
 
 def new_job(**values: Any) -> Job:
-    """Make a job of these fields and the defaults of all others.
+    """Return a job with these fields and the defaults of all others.
 
-    At once, where a frozen dataclass assigns twenty fields one by one: enqueueing has nothing that takes longer.
+    This sets all fields at once. The __init__ of a frozen dataclass assigns twenty fields one by one, which would be
+    the slowest step of enqueueing.
     """
     job = Job.__new__(Job)
     vars(job).update(values)
@@ -175,9 +176,9 @@ def new_job(**values: Any) -> Job:
 def from_row(
     row: Sequence[Any], actions: JobActions | None = None, *, duplicate: bool = False, conn: Any = None
 ) -> Job:
-    """Make a job of a row: columns in the order of the fields, moments as seconds since 1970, JSON as text.
+    """Return the job of a row: columns in the order of the fields, times as seconds since 1970, JSON as text.
 
-    Whatever a row holds, it makes a job: a value that cannot be read costs its own field alone.
+    Never raises for a row that was edited by hand: an unreadable value affects only its own field.
     """
     values = dict(zip(_COLUMNS, row, strict=True))
     for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_requested_at"):
@@ -192,7 +193,7 @@ def from_row(
 
 
 def to_datetime(epoch: float | None) -> datetime | None:
-    """Return the UTC moment for seconds since 1970; PostgreSQL's go further than Python's, to infinity."""
+    """Return the UTC datetime for seconds since 1970, clamped to Python's range; PostgreSQL's includes infinity."""
     if epoch is None:
         return None
     if epoch <= _BEGIN:

@@ -1,4 +1,4 @@
-"""Brings a database's schema to what this code needs, and tells whether it is there."""
+"""Migrates the schema to the version that this code needs, and checks whether it has it."""
 
 import re
 import zlib
@@ -25,17 +25,17 @@ _LOCK = 0x71776B72
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema, and whether a database has taken it."""
+    """A numbered migration, and whether it has been applied to a database."""
 
-    #: Its place in the order; what the file's name begins with.
+    #: Its number, with which the file name begins.
     number: int
-    #: The rest of the file's name.
+    #: The rest of the file name.
     name: str
-    #: The oldest code that can live with a schema which has taken it, as the highest migration that code ships.
+    #: The oldest compatible code, as the number of the highest migration that it ships.
     needs_code: int
-    #: When it was applied; None: not yet.
+    #: When it was applied; None if it was not.
     applied_at: datetime | None = None
-    #: Whether this code ships it; a newer code's migration is known by its name alone.
+    #: Whether this code ships it. Of a migration from newer code only the name is known.
     shipped: bool = True
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Migration:
 
 @cache
 def shipped() -> tuple[Migration, ...]:
-    """Return the migrations this code brings, in order."""
+    """Return the migrations that this code ships, in order."""
     found = []
     for file in files("qworker").joinpath("sql").iterdir():
         if match := _FILE.fullmatch(file.name):
@@ -55,10 +55,10 @@ def shipped() -> tuple[Migration, ...]:
 
 
 def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[str]:
-    """Apply what is missing, each migration in a transaction of its own; return the names of those applied.
+    """Apply the missing migrations, each in a separate transaction; return their names.
 
-    Safe when several do it at once: the others wait, and find it done. Needs the right to create schemas in the
-    database, or in the schema if that exists; nothing more. Raises SchemaError when rights are missing.
+    Concurrent calls are safe: the others wait and then find nothing to do. The role needs the CREATE privilege on the
+    database, or on the schema if it exists. Raises SchemaError if the privilege is missing.
     """
     check_encoding(conn)
     sql = load("migrations", schema)
@@ -67,7 +67,7 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
     try:
         for migration in shipped():
             with conn.transaction():
-                # What a migration names stays bound to what it was found to be: defaults, views, bodies of functions.
+                # Defaults, views and function bodies stay bound to the objects found by this search_path.
                 ((path,),) = cursor.execute(sql["path"])
                 cursor.execute(sql["pin"], {"path": PINNED})
                 _prepare(cursor, schema)
@@ -75,7 +75,7 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
                     cursor.execute(_text(migration, schema))
                     cursor.execute(sql["note"], _fields(migration))
                     applied.append(str(migration))
-                cursor.execute(sql["pin"], {"path": path})  # the transaction may be the caller's, and go on
+                cursor.execute(sql["pin"], {"path": path})  # the caller's transaction may continue
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"role {conn.info.user!r} may not create schema {schema!r} in database {conn.info.dbname!r} "
@@ -86,7 +86,7 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
 
 
 def status(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[Migration]:
-    """Return every migration known to this code or to the database, in order."""
+    """Return all migrations known to this code or to the database, in order."""
     known = {migration.number: migration for migration in shipped()}
     for number, name, needs_code, applied_at in _applied(conn, schema):
         known[number] = Migration(number, name, needs_code, to_datetime(applied_at), number in known)
@@ -94,7 +94,7 @@ def status(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[
 
 
 def script(schema: str = DEFAULT_SCHEMA, after: int = 0) -> str:
-    """Return the SQL of the migrations above a number, for somebody else to run; it leaves the same marks."""
+    """Return the SQL of the migrations after a number, including the rows that `migrate` would record."""
     sql = load("migrations", schema)
     first, second = lock_key(schema)
     parts = [SQL(sql["script_begin"]).format(first=first, second=second).as_string() + ";"]
@@ -106,7 +106,7 @@ def script(schema: str = DEFAULT_SCHEMA, after: int = 0) -> str:
 
 
 def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
-    """Raise SchemaError unless this code can work with the database's schema; the message names the way out."""
+    """Raise SchemaError unless this code is compatible with the schema; the message names the remedy."""
     check_encoding(conn)
     found = status(conn, schema)
     code = shipped()[-1].number
@@ -116,42 +116,42 @@ def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
         raise SchemaError(f"{target} does not exist: run `{command('migrate', schema)}`")
     if missing:
         names = ", ".join(map(str, missing))
-        raise SchemaError(f"{target} is older than this code, it lacks {names}: run `{command('migrate', schema)}`")
+        raise SchemaError(f"{target} is older than this code and lacks {names}: run `{command('migrate', schema)}`")
     if too_new := [migration for migration in found if migration.needs_code > code]:
         raise SchemaError(f"{target} is too new for this code (level {code}) since {too_new[0]}: update qworker")
 
 
 def check_encoding(conn: psycopg.Connection[Any]) -> None:
-    """Raise SchemaError for a database in SQL_ASCII: it stores any bytes, and what one job holds must not stop all."""
+    """Raise SchemaError if the encoding is SQL_ASCII: a job with invalid bytes would stop the whole queue."""
     if conn.info.parameter_status("server_encoding") == "SQL_ASCII":
         raise SchemaError(
-            f"database {conn.info.dbname!r} is in SQL_ASCII, which has bytes and no characters: jobs need one in UTF8, "
-            "as CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0 makes it (it may be one beside this)"
+            f"database {conn.info.dbname!r} has the encoding SQL_ASCII, which does not define characters: use another "
+            "database for jobs, created by CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
         )
 
 
 def encoding_warning(conn: psycopg.Connection[Any]) -> str | None:
-    """Tell what a database in another encoding than UTF8 does to jobs; None when it is in UTF8."""
+    """Return a warning about the limits of an encoding other than UTF8; None for UTF8."""
     encoding = conn.info.parameter_status("server_encoding")
     if encoding in {"UTF8", "SQL_ASCII", None}:
         return None
     return (
-        f"database {conn.info.dbname!r} is in {encoding}: arguments with other characters are refused, and in results "
-        "and errors such characters are replaced by their escapes; UTF8 has them all"
+        f"database {conn.info.dbname!r} has the encoding {encoding}: arguments with other characters are rejected, and "
+        "in results and errors such characters are replaced by escapes; UTF8 has no such limits"
     )
 
 
 def lock_key(schema: str) -> tuple[int, int]:
-    """Return the two 32-bit halves of the advisory lock that migrations of one schema take."""
+    """Return the two 32-bit keys of the advisory lock for migrations of one schema."""
     crc = zlib.crc32(schema.encode())
     return _LOCK, crc - (1 << 32) if crc >= 1 << 31 else crc
 
 
 def _prepare(cursor: psycopg.Cursor[Any], schema: str) -> None:
     sql = load("migrations", schema)
-    # The lock needs no table and ends with the transaction, also behind a transaction pooler.
+    # The lock needs no table and is released with the transaction, even behind a transaction pooler.
     cursor.execute(sql["lock"], lock_key(schema))
-    # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to create.
+    # CREATE SCHEMA IF NOT EXISTS requires the CREATE privilege even if the schema exists.
     if cursor.execute(sql["exists"]).fetchone() == (False,):
         cursor.execute(sql["schema"])
     if not _has_table(cursor, schema):
@@ -166,7 +166,7 @@ def _applied(conn: psycopg.Connection[Any], schema: str) -> list[Any]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"role {conn.info.user!r} may not use schema {schema!r} in database {conn.info.dbname!r} "
-            f"({error.diag.message_primary}): grant it, or run as the role that migrated"
+            f"({error.diag.message_primary}): grant USAGE, or run as the role that applied the migrations"
         ) from error
 
 

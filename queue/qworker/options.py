@@ -1,4 +1,4 @@
-"""What may be said about a job when it is enqueued."""
+"""The options of a job: their types, checks and merging."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
@@ -21,7 +21,7 @@ class Unset(Enum):
         return False
 
 
-#: Nothing was said: the next default applies.
+#: The option was not given; the next default applies.
 UNSET: Final = Unset.UNSET
 
 #: Longest delay, timeout or period: a hundred years, in seconds.
@@ -50,7 +50,7 @@ class OptionKwargs(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a job, checked; durations are seconds from the enqueueing, moments are aware datetimes."""
+    """The validated options of a job. Durations are seconds after enqueueing; times are aware datetimes."""
 
     #: Name of the queue.
     queue: str | Unset = UNSET
@@ -60,19 +60,19 @@ class Options:
     delay: float | timedelta | Unset = UNSET
     #: When the job may start, as an aware datetime; not together with delay.
     run_at: datetime | Unset = UNSET
-    #: When the job is cancelled if nobody has started it: seconds, timedelta, or an aware datetime.
+    #: When the job is cancelled if it was not started: seconds, timedelta, or an aware datetime.
     expires: float | timedelta | datetime | Unset = UNSET
-    #: Seconds a handler may run; None = as long as it likes.
+    #: Seconds that a handler may run; None disables the timeout.
     timeout: float | timedelta | Unset | None = UNSET
     #: Retry(...), a number of attempts, or False for one attempt.
     retry: Retry | int | bool | Unset = UNSET
-    #: A key that only one unfinished job of the task may hold; True = the arguments are the key.
+    #: A key that only one unfinished job of the task may hold; True derives it from the arguments.
     unique: str | bool | Unset = UNSET
-    #: Seconds for which the key is taken, whatever becomes of the job; without `unique` the arguments are the key.
+    #: Seconds for which the key is taken, whatever the job's state. Without `unique` it is derived from the arguments.
     unique_for: float | timedelta | Unset = UNSET
-    #: Words by which people find the job again.
+    #: Tags by which the job can be found.
     tags: Iterable[str] | Unset = UNSET
-    #: Connection whose transaction the job belongs to; None = the application's own, even inside of Django's atomic().
+    #: The connection on which the job is enqueued; None: one from the pool, even inside Django's atomic().
     conn: Any = UNSET
 
     def __post_init__(self) -> None:
@@ -81,34 +81,33 @@ class Options:
             if value is not UNSET:
                 object.__setattr__(self, name, check(name, value))
         if self.delay is not UNSET and self.run_at is not UNSET:
-            raise TypeError(f"delay={self.delay!r} and run_at={self.run_at!r} exclude each other: give one of them")
+            raise TypeError(f"delay={self.delay!r} and run_at={self.run_at!r} exclude each other: pass one of them")
         if isinstance(self.expires, float) and isinstance(self.delay, float) and self.expires <= self.delay:
-            raise ValueError(
-                f"expires={self.expires!r} comes before delay={self.delay!r} is over: the job would never run"
-            )
+            raise ValueError(f"expires={self.expires!r} must exceed delay={self.delay!r}: the job would never run")
         if isinstance(self.expires, datetime) and isinstance(self.run_at, datetime) and self.expires <= self.run_at:
-            raise ValueError(f"expires={self.expires} comes before run_at={self.run_at}: the job would never run")
+            raise ValueError(f"expires={self.expires} must be after run_at={self.run_at}: the job would never run")
         if self.unique is False and self.unique_for:
             raise TypeError(f"unique=False and unique_for={self.unique_for!r} exclude each other")
 
     @classmethod
     def of(cls, named: dict[str, Any]) -> Self:
-        """Check options given by name.
+        """Validate options given by name.
 
-        Raises TypeError for a name that does not exist, a wrong type or a contradiction, ValueError for a wrong value.
+        Raises TypeError for an unknown name, a wrong type or options that exclude each other, ValueError for a wrong
+        value.
         """
         known = [field.name for field in fields(cls)]
         for name in named:
             if name not in known:
-                raise TypeError(f"there is no option {name!r}; there are: {', '.join(known)}")
+                raise TypeError(f"unknown option {name!r}; expected one of {', '.join(known)}")
         return cls(**named)
 
     def merge(self, other: "Options") -> "Options":
-        """Return these options with what the other says laid over them."""
+        """Return these options, overridden by those set in `other`."""
         given = {
             field.name: value for field in fields(other) if (value := getattr(other, field.name)) is not UNSET
         }  # fmt: skip
-        # The later word on one matter replaces the earlier one, also of the other kind.
+        # delay and run_at set the same thing: the later one replaces the earlier one.
         starts = {"delay": UNSET, "run_at": UNSET} if given.keys() & {"delay", "run_at"} else {}
         period = {"unique_for": UNSET} if other.unique is False else {}
         return replace(self, **(starts | period | given))
@@ -117,9 +116,9 @@ class Options:
 def check_name(name: str, value: Any, longest: int = MAX_NAME) -> str:
     """Check the name of a queue, a key or a tag."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} is a text, not {value!r}")
+        raise TypeError(f"{name} must be a string, not {value!r}")
     if not value or len(value) > longest or not value.isprintable():
-        raise ValueError(f"{name} has 1 to {longest} printable characters, not {value[: longest + 1]!r}")
+        raise ValueError(f"{name} must have 1 to {longest} printable characters, not {value[: longest + 1]!r}")
     return value
 
 
@@ -127,16 +126,16 @@ def _queue(name: str, value: Any) -> str:
     queue = check_name(name, value)
     if "," in queue or queue != queue.strip():
         raise ValueError(
-            f"{name} has no comma, and no blank at either end, as --queues could not name it: not {value!r}"
+            f"{name} must not contain a comma or begin or end with a blank, because of --queues: {value!r}"
         )
     return queue
 
 
 def _priority(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a number from 0 (first) to 9, not {value!r}")
+        raise TypeError(f"{name} must be an integer from 0 (first) to 9, not {value!r}")
     if not 0 <= value <= 9:  # noqa: PLR2004
-        raise ValueError(f"{name} is from 0 (first) to 9, not {value}")
+        raise ValueError(f"{name} must be from 0 (first) to 9, not {value}")
     return value
 
 
@@ -146,25 +145,25 @@ def check_seconds(name: str, value: Any) -> float:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} takes seconds or a timedelta, not {value!r}")
-    if not 0 <= value <= MAX_SECONDS:  # NaN is not either
-        raise ValueError(f"{name} is from 0 seconds to a hundred years, not {value!r}")
+    if not 0 <= value <= MAX_SECONDS:  # rejects NaN too
+        raise ValueError(f"{name} must be from 0 seconds to a hundred years, not {value!r}")
     return float(value)
 
 
 def _period(name: str, value: Any) -> float:
     duration = check_seconds(name, value)
     if duration == 0:
-        raise ValueError(f"{name} is longer than 0 seconds")
+        raise ValueError(f"{name} must be longer than 0 seconds")
     return duration
 
 
 def check_timeout(name: str, value: Any) -> float | None:
-    """Check a job's timeout; None stands for none at all."""
+    """Check a timeout; None disables it."""
     if value is None:
         return None
     duration = check_seconds(name, value)
     if duration == 0:
-        raise ValueError(f"{name}=0 would end every job before it starts; {name}=None means no limit")
+        raise ValueError(f"{name}=0 would end every job before it starts; {name}=None disables it")
     return duration
 
 
@@ -174,7 +173,7 @@ def check_datetime(name: str, value: Any) -> datetime:
         raise TypeError(f"{name} takes an aware datetime, not {value!r}")
     if value.utcoffset() is None:
         raise ValueError(
-            f"{name}={value!r} has no time zone; say which is meant: datetime.now(UTC), "
+            f"{name}={value!r} has no time zone; pass an aware datetime: datetime.now(UTC), "
             "value.replace(tzinfo=ZoneInfo('Europe/Berlin')), or value.astimezone() for local time"
         )
     try:
@@ -193,10 +192,10 @@ def _unique(name: str, value: Any) -> str | bool:
 
 def _tags(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} is a list of texts, not {value!r}")
+        raise TypeError(f"{name} must be a list of strings, not {value!r}")
     tags = tuple(check_name(f"{name}[{at}]", tag) for at, tag in enumerate(value))
     if len(tags) > MAX_TAGS:
-        raise ValueError(f"{name} holds {len(tags)} tags, more than {MAX_TAGS}")
+        raise ValueError(f"{name} has {len(tags)} tags, more than {MAX_TAGS}")
     return tags
 
 

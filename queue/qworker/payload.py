@@ -1,4 +1,4 @@
-"""Arguments and results on their way into the database: bound to the signature, and plain JSON within bounds."""
+"""Binds arguments to a task's signature and encodes arguments and results as JSON of limited size."""
 
 import inspect
 import json
@@ -13,22 +13,22 @@ from qworker.errors import ConfigurationError, PayloadTooLarge
 #: The arguments of one job: by position, or by name.
 Row: TypeAlias = Sequence[Any] | Mapping[str, Any]
 
-#: Bytes that a job's arguments may take, as compact JSON in UTF-8.
+#: Maximum size of a job's arguments in bytes, as compact JSON in UTF-8.
 MAX_ARGS = 256 * 1024
-#: Bytes that a job's result may take.
+#: Maximum size of a job's result in bytes.
 MAX_RESULT = 64 * 1024
-#: Lists and objects inside each other; a reader's recursion has to come out again.
+#: Maximum nesting of lists and objects, limited because JSON decoders are recursive.
 MAX_DEPTH = 200
-#: The key under which positional arguments are stored, where a signature leaves no other way.
+#: The key under which arguments are stored that can only be passed by position.
 POSITIONAL = "*"
 
-# A value that contains itself ends in RecursionError, for a third less than looking out for it.
+# A value that contains itself raises RecursionError; the encoder's check for it would cost a third more.
 _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 _CONTAINERS = (dict, list, tuple)
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
-# A text, which is left alone, or a number in powers of ten.
+# Matches a string, which is left unchanged, or a number with a positive exponent.
 _POWER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[\d.]+e\+\d+)')
 
 _HINTS = {
@@ -47,7 +47,7 @@ _HINTS = {
 
 
 class Parameters:
-    """What a task takes, worked out once."""
+    """The parameters of a task, analyzed once."""
 
     def __init__(self, call: Callable[..., Any], name: str) -> None:
         self._name = name
@@ -58,16 +58,16 @@ class Parameters:
         kinds = {parameter.kind for parameter in self._signature.parameters.values()}
         self._variadic = inspect.Parameter.VAR_POSITIONAL in kinds
         self._leading = sum(p.kind is p.POSITIONAL_ONLY for p in self._signature.parameters.values())
-        # Only the commonest kind of parameter: bound by hand, in a tenth of the time.
+        # If all parameters are of the most common kind, binding without inspect takes a tenth of the time.
         self._simple = kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD}
         self._names = tuple(self._signature.parameters)
         self._known = frozenset(self._names)
         self._required = frozenset(n for n, p in self._signature.parameters.items() if p.default is p.empty)
 
     def bind_plain(self, row: Row) -> dict[str, Any] | None:
-        """Return the arguments of a row as they are stored; None when `bind` has to look at them.
+        """Return the arguments of a row as they are stored; None if `bind` is needed.
 
-        Like `encode_plain` it calls no code but its own and Python's, neither for a row nor for an error.
+        Like `encode_plain`, it never calls the caller's code, neither for a row nor for an error message.
         """
         if not self._simple:
             return None
@@ -79,16 +79,16 @@ class Parameters:
         return None
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments as they are stored: by name, and under "*" what can be given by position alone.
+        """Return the arguments as they are stored: by name, or under "*" if they can only be passed by position.
 
-        Defaults are left out: they are the handler's when it runs. Raises TypeError for what the signature refuses.
+        Defaults are not stored; the handler applies them when it runs. Raises TypeError as the signature would.
         """
         if self._simple and not kwargs and len(self._required) <= len(args) <= len(self._names):
             return dict(zip(self._names, args, strict=False))
         if self._simple and not args and self._required <= kwargs.keys() <= self._known:
             return dict(kwargs)
         if POSITIONAL in kwargs:
-            raise TypeError(f"{self._name}: {POSITIONAL!r} is no name for an argument")
+            raise TypeError(f"{self._name}: {POSITIONAL!r} is not a valid argument name")
         try:
             found = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -99,21 +99,21 @@ class Parameters:
 
 
 def brief(text: str, longest: int = 200) -> str:
-    """Return a text cut to what a message may hold."""
+    """Return a string truncated for an error message."""
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
 
 
 def encode(args: Mapping[str, Any]) -> str:
     """Return a job's arguments as compact JSON.
 
-    Tuples become lists, as JSON knows no others. Raises TypeError for what is no JSON, ValueError for NaN, infinity,
-    NUL characters, lone surrogates and bottomless nesting, each naming the path; PayloadTooLarge above MAX_ARGS.
+    Tuples become lists. Raises TypeError if a value is not JSON serializable, and ValueError for NaN, infinity, NUL
+    characters, lone surrogates and deep nesting; the message names the path. Raises PayloadTooLarge above MAX_ARGS.
     """
     return _encode(args, "args", MAX_ARGS)
 
 
 def encode_plain(args: dict[str, Any]) -> str | None:
-    """Return what `encode` does; None when that has to look at the arguments, as at everything that it refuses."""
+    """Return the same as `encode`, or None if `encode` is needed, as for all arguments that it rejects."""
     if not _built_in(args.values(), 0):
         return None
     try:
@@ -125,7 +125,7 @@ def encode_plain(args: dict[str, Any]) -> str | None:
 
 
 def _built_in(values: Iterable[Any], depth: int) -> bool:
-    """Tell whether all values are of the built-in types themselves, of which no method is anybody's."""
+    """Return whether all values are of exact built-in types, so that encoding them calls no user code."""
     for value in values:
         kind = type(value)
         if kind in _SCALARS:
@@ -158,7 +158,7 @@ def _encode(value: Any, root: str, limit: int) -> str:
         _refuse(value, root)
         raise
     if "\\u0000" in text or (isinstance(value, _CONTAINERS) and not _plain(value, 0)):
-        # Refused with the path, unless it is a backslash and "u0000" that somebody wrote.
+        # Does not raise if the string contains a literal backslash followed by "u0000".
         _refuse(value, root)
     if size > limit:
         raise PayloadTooLarge(
@@ -168,12 +168,12 @@ def _encode(value: Any, root: str, limit: int) -> str:
 
 
 def _spell_out(found: re.Match[str]) -> str:
-    # jsonb stores 1e+300 as an integer of 301 digits, and that would come back; with a point it stays the float it was.
+    # jsonb stores 1e+300 as an integer of 301 digits and returns it as one; with a decimal point it stays a float.
     return f"{Decimal(found[1]):f}.0" if found[1] else found[0]
 
 
 def _plain(value: Any, depth: int) -> bool:
-    """Tell whether all keys are texts, which the encoder does not mind, and the nesting is bounded."""
+    """Return whether all keys are strings, which the encoder does not check, and the nesting is limited."""
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -186,31 +186,31 @@ def _plain(value: Any, depth: int) -> bool:
 
 
 def _refuse(value: Any, root: str) -> None:
-    """Raise for the first part of the value that cannot be stored, with its path."""
+    """Raise an error that names the path of the first part of the value that cannot be stored."""
     for path, part in _parts(value, root, 0):
         if isinstance(part, dict):
             for key in part:
                 if not isinstance(key, str):
                     raise TypeError(
-                        f"{path}: the key {brief(repr(key))} is {_kind(key)}; a JSON object has texts for keys"
+                        f"{path}: the key {brief(repr(key))} is {_kind(key)}; keys of a JSON object must be strings"
                     )
                 _check_text(f"{path}: the key {brief(repr(key))}", key)
         elif isinstance(part, str):
             _check_text(path, part)
         elif isinstance(part, float):
             if not math.isfinite(part):
-                raise ValueError(f"{path}: {part!r} is no JSON; pass None, or a text")
+                raise ValueError(f"{path}: {part!r} is not JSON serializable; pass None or a string")
         elif isinstance(part, int):
             _check_digits(path, part)
         elif part is not None and not isinstance(part, list | tuple):
-            raise TypeError(f"{path}: {_kind(part)} is no JSON{_hint(part)}")
+            raise TypeError(f"{path}: {_kind(part)} is not JSON serializable{_hint(part)}")
 
 
 def _parts(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
     yield path, value
     inner: Iterable[tuple[str, Any]] = ()
     if isinstance(value, dict):
-        # Positional arguments are named by their place alone: args[0].
+        # The path of a positional argument is args[0].
         inner = ((path if key == POSITIONAL and not depth else f"{path}.{key}", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
         inner = ((f"{path}[{at}]", item) for at, item in enumerate(value))
@@ -222,12 +222,12 @@ def _parts(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
 
 def _check_text(path: str, text: str) -> None:
     if "\0" in text:
-        raise ValueError(f"{path}: holds a NUL character at {text.index(chr(0))}, which PostgreSQL cannot store")
+        raise ValueError(f"{path}: contains a NUL character at {text.index(chr(0))}, which PostgreSQL cannot store")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{path}: holds a lone surrogate at {error.start} ({text[error.start]!r}), which is no text; "
+            f"{path}: contains a lone surrogate at {error.start} ({text[error.start]!r}), which UTF-8 cannot encode; "
             "a file name? pass os.fsencode(value).hex()"
         ) from None
 
@@ -247,4 +247,4 @@ def _hint(value: Any) -> str:
     for kind in type(value).__mro__:
         if hint := _HINTS.get(f"{kind.__module__}.{kind.__qualname__}"):
             return f"; {hint}"
-    return "; pass numbers, texts, lists and dicts, or the id of what is stored elsewhere"
+    return "; pass numbers, strings, lists and dicts, or the id of an object stored elsewhere"

@@ -1,22 +1,22 @@
-"""Masks passwords in text, in time that grows with the text and not faster, whatever somebody has written into it."""
+"""Masks passwords in text, in linear time for any input."""
 
 import re
 from collections.abc import Callable
 
 MASK = "***"
-#: What is masked and shown of one value (characters): a log line holds no more.
+#: Maximum number of characters of one value that are masked and shown.
 MAX_LENGTH = 32_768
-#: How far the parts that a cut leaves are read beyond the cut, so that it leaves no half of a password.
+#: Number of characters read beyond a cut, so that half a password at the cut is still recognized.
 _MARGIN = 4_096
 
-# Words that hold an @: only they can hold the password of a URL. Nothing is read twice: a match begins where a word
-# begins, and its repetitions give nothing back.
+# Words that contain an @; only they can contain the password of a URL. Matching is linear: a match starts at the start
+# of a word, and possessive quantifiers do not backtrack.
 _WORD = re.compile(r"(?<!\S)[^\s@]*+@\S*+")
 _AUTHORITY = re.compile(r"://(?<=[\w+.-]://)[^\s:/@]*+:")
-# As Azure writes users: user@server.
+# Azure's form of user names: user@server.
 _USER_AT_SERVER = re.compile(r"://(?<=[\w+.-]://)[^\s:/]*+:")
-# password=..., PGPASSWORD=..., 'password': '...': bare, quoted as libpq does, or within somebody's repr of it. Quoted
-# values end at the next quote, so that a long text is read twice at the most.
+# password=..., PGPASSWORD=..., 'password': '...': unquoted, quoted as in libpq, or inside a repr. A quoted value ends
+# at the next quote, so that text is read twice at most.
 _KEY = re.compile(
     r"""(?P<keep>\b(?:PG|ssl)?passw(?:or)?d\\?['"]?\s{0,9}+[=:]\s{0,9}+)"""
     r"""('(?:[^'\\]|\\.){0,4000}+'|"(?:[^"\\]|\\.){0,4000}+"|\\(['"]).{0,4000}?\\\3|(?:\\.|[^\s&\\])(?:\\.|[^\s&\\])*+)""",
@@ -27,8 +27,8 @@ _KEY = re.compile(
 def redact(text: str) -> str:
     """Return the text with the passwords of connection strings replaced by ***.
 
-    A password in a URL ends at the last @ of its word, as it may hold one that nobody encoded: too much masked is
-    better than too little.
+    The password of a URL extends to the last @ of its word, because it may contain an @ that is not encoded. This may
+    mask too much, but never too little.
     """
     urls = "://" in text and "@" in text
     if urls:
@@ -38,11 +38,11 @@ def redact(text: str) -> str:
 
 
 def shorten(text: str, mask: Callable[[str], str] = redact, longest: int = MAX_LENGTH) -> str:
-    """Mask a text; of one that is longer than `longest` only the beginning and the end are looked at, and returned."""
+    """Mask a text. If it is longer than `longest`, only its beginning and end are masked and returned."""
     if len(text) <= longest:
         return mask(text)
     head, tail = longest // 4, longest - longest // 4
-    # A password across the cut stands in the margin, which is taken off after it was masked.
+    # A password at the cut lies within the margin, which is masked and then removed.
     first, last = mask(text[: head + _MARGIN]), mask(text[-tail - _MARGIN :])
     left_out = len(text) - head - tail
     return f"{first[: max(0, len(first) - _MARGIN)]} … {left_out} characters left out … {last[_MARGIN:]}"

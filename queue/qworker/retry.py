@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another, and after how long."""
+"""The policy that decides whether and when a failed attempt is retried."""
 
 import math
 import random as _random
@@ -10,52 +10,52 @@ from qworker.errors import PermanentError, TransientError
 
 ErrorKind: TypeAlias = type[BaseException] | str
 
-#: A retry policy cannot ask for more runs than this.
+#: Maximum number of attempts of a policy.
 MAX_ATTEMPTS = 1_000_000
-#: Nor for a longer pause: ten years, in seconds.
+#: Maximum backoff of a policy in seconds: ten years.
 MAX_BACKOFF = 315_576_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A policy for attempts that went wrong.
+    """A policy for failed attempts.
 
-    Attempt n is followed by a pause of `backoff * factor ** (n - 1)` seconds, at most `cap`, give or take `jitter`.
-    Errors are named by their classes or by dotted names ("requests.exceptions.ConnectionError"; a built-in one by its
-    bare name); subclasses count. `PermanentError` is never followed by another attempt.
+    The backoff after attempt n is `backoff * factor ** (n - 1)` seconds, at most `cap`, changed by up to `jitter`.
+    Errors are given as classes or dotted names ("requests.exceptions.ConnectionError"; a built-in error without its
+    module); subclasses match too. `PermanentError` is never retried.
     """
 
-    #: Runs in all: 1 = never again.
+    #: Total number of attempts; 1 disables retries.
     attempts: int = 3
-    #: Seconds before the second attempt; 0 = at once.
+    #: Seconds before the second attempt; 0 retries at once.
     backoff: float = 15.0
-    #: What each further pause is multiplied by; 1 = always the same.
+    #: Factor between one backoff and the next; 1 keeps it constant.
     factor: float = 2.0
-    #: Longest pause in seconds, before jitter.
+    #: Maximum backoff in seconds, before jitter.
     cap: float = 3600.0
-    #: Share of a pause by which chance makes it shorter or longer, 0 to 1: jobs that failed together come back apart.
+    #: Random change of the backoff as a fraction, 0 to 1, so that jobs that failed together are retried apart.
     jitter: float = 0.1
-    #: Errors that end the job at once.
+    #: Errors that fail the job at once.
     never_on: Iterable[ErrorKind] = ()
-    #: If not empty, all other errors end the job at once; `TransientError` never does.
+    #: If not empty, all other errors except `TransientError` fail the job at once.
     only_on: Iterable[ErrorKind] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
-            raise TypeError(f"Retry: attempts is a number of runs (1 = never again), not {self.attempts!r}")
+            raise TypeError(f"Retry: attempts must be an integer (1 disables retries), not {self.attempts!r}")
         if not 1 <= self.attempts <= MAX_ATTEMPTS:
-            raise ValueError(f"Retry: attempts counts all runs and is 1 (never again) or more, not {self.attempts}")
-        self._check("backoff", 0, MAX_BACKOFF, "seconds, 0 = at once")
-        self._check("factor", 1, 1000, "1 = always the same pause")
+            raise ValueError(f"Retry: attempts must be from 1 (no retry) to {MAX_ATTEMPTS:,}, not {self.attempts}")
+        self._check("backoff", 0, MAX_BACKOFF, "seconds, 0 retries at once")
+        self._check("factor", 1, 1000, "1 keeps the backoff constant")
         self._check("cap", 0, MAX_BACKOFF, "seconds")
-        self._check("jitter", 0, 1, "a share: 0.1 = ten per cent")
-        # Names survive JSON, and compare equal after it.
+        self._check("jitter", 0, 1, "a fraction: 0.1 is ten percent")
+        # Names can be stored as JSON and are equal when read again.
         object.__setattr__(self, "never_on", _names("never_on", self.never_on))
         object.__setattr__(self, "only_on", _names("only_on", self.only_on))
 
     @classmethod
     def of(cls, policy: "Retry | int | bool") -> "Retry":
-        """Return the policy meant by `retry=`: a Retry, a number of attempts, or False for one attempt alone."""
+        """Return the policy for a `retry=` option: a Retry, a number of attempts, or False for one attempt."""
         if isinstance(policy, Retry):
             return policy
         if policy is False:
@@ -65,7 +65,7 @@ class Retry:
         return cls(attempts=policy)
 
     def delay(self, attempt: int, random: Callable[[], float] = _random.random) -> float:
-        """Return the seconds to wait after the given attempt (from 1); random draws from 0 to 1."""
+        """Return the backoff in seconds after the given attempt (from 1); random returns a number from 0 to 1."""
         try:
             pause = min(self.cap, self.backoff * self.factor ** max(0, attempt - 1))
         except OverflowError:
@@ -73,7 +73,7 @@ class Retry:
         return pause * (1 + self.jitter * (2 * random() - 1))
 
     def allows(self, error: BaseException) -> bool:
-        """Tell whether such an error may be followed by another attempt, the count left aside."""
+        """Return whether this error may be retried, regardless of the number of attempts."""
         kinds = {dotted(kind) for kind in type(error).__mro__}
         if isinstance(error, PermanentError) or not kinds.isdisjoint(self.never_on):
             return False
@@ -85,20 +85,20 @@ class Retry:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """Return the policy of a JSON object; fields that a newer version wrote are left out."""
+        """Return the policy of a JSON object; unknown fields, written by a newer version, are ignored."""
         known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         return cls(**known)
 
     def _check(self, name: str, least: float, most: float, meaning: str) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"Retry: {name} is a number ({meaning}), not {value!r}")
+            raise TypeError(f"Retry: {name} must be a number ({meaning}), not {value!r}")
         if not (math.isfinite(value) and least <= value <= most):
-            raise ValueError(f"Retry: {name} is from {least:g} to {most:g} ({meaning}), not {value!r}")
+            raise ValueError(f"Retry: {name} must be from {least:g} to {most:g} ({meaning}), not {value!r}")
 
 
 def dotted(kind: type) -> str:
-    """Return the name by which a class of errors is meant; built-in ones go without their module."""
+    """Return the dotted name of an error class; that of a built-in error has no module."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 

@@ -1,4 +1,4 @@
-"""A schedule: when the ticks of a cron expression fall, in its time zone."""
+"""A schedule: computes the ticks of a cron expression in its time zone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from qworker.walltime import gap_end, instants, repeated_from
 
 Misfire = Literal["skip", "once", "all"]
 
-#: Seconds for which a tick that is late still counts as on time.
+#: Seconds by which a tick may be late and still counts as on time.
 TICK_GRACE = 60.0
-#: How many missed ticks `misfire="all"` makes up for in one go; the rest follows in the next.
+#: Maximum number of missed ticks that `misfire="all"` enqueues at once; the rest follows later.
 MAX_MISSED_TICKS = 1000
 
 _HOUR = 3600
@@ -26,15 +26,15 @@ _HOUR = 3600
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a task is enqueued by the clock.
+    """The times at which a task is enqueued.
 
-    Times are those of the clock on the wall. Where the clock is put back, an expression that names hours ticks in the
-    first pass of the repeated time only, one that holds for every hour ticks in both. Where it is put forward, ticks of
-    the time left out come at its end, as one. An expression that holds for every hour has one there only if the change
-    is not by whole hours: otherwise the same minute of the next hour comes an hour after the one before.
+    An expression refers to wall-clock time. When the clock is set back, an expression with specific hours ticks only in
+    the first pass of the repeated time; one for every hour ticks in both passes. When the clock is set forward, the
+    ticks of the skipped time become one tick at its end. An expression for every hour gets this tick only if the change
+    is not a whole number of hours; otherwise its ticks stay an hour apart without it.
     """
 
-    #: Under which the last tick is kept; the task's name unless given.
+    #: The name under which the last tick is stored; by default the task's name.
     name: str
     #: The task's name.
     task: str
@@ -42,18 +42,18 @@ class Schedule:
     expression: str
     #: IANA name.
     timezone: str = "UTC"
-    #: What becomes of ticks that are late by more than a minute: skip them, make up for the last one, or for all.
+    #: What to do with ticks that are more than a minute late: skip them, enqueue the last one once, or enqueue all.
     misfire: Misfire = "once"
 
     def __post_init__(self) -> None:
         if self.misfire not in get_args(Misfire):
             allowed = ", ".join(map(repr, get_args(Misfire)))
-            raise ConfigurationError(f"{self._label}: misfire is one of {allowed}, not {self.misfire!r}")
+            raise ConfigurationError(f"{self._label}: misfire must be one of {allowed}, not {self.misfire!r}")
         self._check_zone()
         self._check_expression()
 
     def ticks(self, after: float, upto: float) -> Iterator[float]:
-        """Yield the ticks later than `after` and not later than `upto`, in seconds since 1970, oldest first."""
+        """Yield the ticks after `after` up to `upto`, in seconds since 1970, oldest first."""
         zone, last = ZoneInfo(self.timezone), after
         for tick in self._instants(after, zone):
             if tick > upto:
@@ -63,7 +63,7 @@ class Schedule:
                 last = tick
 
     def due(self, after: float, now: float) -> list[float]:
-        """Return the ticks to enqueue now, oldest first, when the last one known was at `after`."""
+        """Return the ticks to enqueue now, oldest first, if the last known tick was at `after`."""
         first = self.next(after)
         if first is None or first > now:
             return []
@@ -75,7 +75,7 @@ class Schedule:
         return [self.last(now) or first]
 
     def last(self, upto: float) -> float | None:
-        """Return the newest tick not later than `upto`."""
+        """Return the last tick up to `upto`."""
         span = 2 * TICK_GRACE
         while span < upto:
             if found := list(self.ticks(upto - span, upto)):
@@ -84,22 +84,21 @@ class Schedule:
         return None
 
     def next(self, after: float) -> float | None:
-        """Return the first tick later than `after`."""
+        """Return the first tick after `after`."""
         return next(self.ticks(after, float("inf")), None)
 
     def _instants(self, after: float, zone: ZoneInfo) -> Iterator[float]:
-        """Yield the instants of all ticks, in order, from not later than `after`; some may be equal.
+        """Yield the instants of all ticks in order, starting at or before `after`; some may be equal.
 
-        croniter walks over the times on the wall, which know no zone; each is then looked up in the zone. It would have
-        to look for the changes of the clock itself otherwise, and what it finds depends on its version and on where the
-        walk begins.
+        croniter iterates over wall-clock times without a zone, and each is then converted with the zone. croniter's own
+        handling of clock changes depends on its version and on the start of the iteration.
         """
         walls = croniter(normalize(self.expression), repeated_from(after, zone), ret_type=float)
         hourly = walls.expanded[1] == ["*"]
         second_pass: list[float] = []
         for wall in _until_none(walls):
             first, second = instants(wall, zone)
-            if first > second:  # left out
+            if first > second:  # skipped by the clock
                 if hourly and (first - second) % _HOUR == 0:
                     continue
                 first = gap_end(second, first, zone)
@@ -118,26 +117,26 @@ class Schedule:
             ZoneInfo(self.timezone)
         except (LookupError, ValueError, OSError, TypeError) as error:
             raise ConfigurationError(
-                f"{self._label}: there is no time zone {self.timezone!r} here; IANA names look like 'Europe/Berlin' "
-                "(a machine without them needs the package tzdata)"
+                f"{self._label}: unknown time zone {self.timezone!r}; use an IANA name such as 'Europe/Berlin' "
+                "(if the system has no time zone data, install the package tzdata)"
             ) from error
 
     def _check_expression(self) -> None:
         expression: object = self.expression
         if not isinstance(expression, str):
             raise ConfigurationError(
-                f"{self._label}: an expression is a string of five or six fields, or @hourly and such"
+                f"{self._label}: an expression must be a string of five or six fields, or a nickname such as @hourly"
             )
         try:
             croniter(normalize(expression), datetime.fromtimestamp(0, UTC)).get_next(float)
         except CroniterBadDateError:
-            raise ConfigurationError(f"{self._label}: no day is like that, it would never tick") from None
+            raise ConfigurationError(f"{self._label}: no date matches, so it would never tick") from None
         except (CroniterError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"{self._label}: {error}") from None
 
 
 def _until_none(walls: croniter) -> Iterator[float]:
-    """Yield the times on the wall until there is none in fifty years."""
+    """Yield wall-clock times until croniter finds none within fifty years."""
     try:
         while True:
             yield walls.get_next()

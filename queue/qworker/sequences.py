@@ -1,4 +1,4 @@
-"""The numbers of jobs: whether the sequences that give them out are behind what is in use, and how they catch up."""
+"""Detects sequences that are behind the numbers in use, and advances them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +11,15 @@ from qworker.db.statements import DEFAULT_SCHEMA, load
 
 @dataclass(frozen=True, slots=True)
 class StaleSequence:
-    """A sequence that will give out numbers a second time.
+    """A sequence that would return numbers that are already in use.
 
-    It happens with a sequence that was restarted or restored apart from its table, and on a logical replica that became
-    the primary: logical replication leaves sequences out.
+    This happens if a sequence was restarted, or restored without its table, and after the promotion of a logical
+    replica: logical replication does not include sequences.
     """
 
-    #: `job_id_seq` gives out ids, `job_seq` places in the queue.
+    #: `job_id_seq` generates the ids, `job_seq` the order in a queue.
     sequence: str
-    #: The last number it gave out.
+    #: The last number that it returned.
     at: int
     #: The highest number in use.
     highest: int
@@ -35,7 +35,7 @@ def stale_sequences(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA)
 
 
 def repair(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[StaleSequence]:
-    """Move the sequences that are behind to the highest number in use; return those moved, as they were."""
+    """Advance the sequences that are behind to the highest number in use; return their previous positions."""
     found = stale_sequences(conn, schema)
     for sequence in found:
         parameters = {"sequence": f"{schema}.{sequence.sequence}", "number": sequence.highest}

@@ -1,4 +1,4 @@
-"""What is written about a job besides its arguments and its key."""
+"""The specification of a job: everything that is stored besides its arguments and its key."""
 
 import json
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from qworker.retry import Retry
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A task's defaults and the options laid over them, in the database's terms."""
+    """A task's defaults merged with the options, in the form that is stored."""
 
     task: str
     queue: str
     priority: int
-    #: JSON text of what was overridden for this job alone.
+    #: JSON text of the options that were overridden for this job.
     overrides: str | None
     tags: tuple[str, ...] | None
-    #: Seconds to wait, or the moment to wait for.
+    #: Seconds to wait; at most one of delay and run_at is set.
     delay: float | None
     run_at: datetime | None
-    #: Seconds after which the job is over if nobody has started it, or the moment.
+    #: When the job is cancelled if it was not started: seconds after enqueueing, or a datetime.
     expires: float | datetime | None
-    #: The unique key; True stands for the arguments.
+    #: The unique key; True derives it from the arguments.
     unique: str | bool
     #: Seconds for which the key is taken; None: while the job is unfinished.
     unique_seconds: float | None
 
     @classmethod
     def of(cls, task: str, defaults: Options, overrides_given: Options) -> "JobSpec":
-        """Work out the order; `timeout` and `retry` count only if said for this job."""
+        """Return the specification; `timeout` and `retry` are stored only if they were set for this job."""
         options = defaults.merge(overrides_given)
         overrides: dict[str, Any] = {}
         if overrides_given.timeout is not UNSET:
@@ -54,12 +54,12 @@ class JobSpec:
 
     @property
     def timed(self) -> bool:
-        """Whether the job waits for a time, or is over at one."""
+        """Whether the job has a start time or an expiry time."""
         return not (self.delay is None and self.run_at is None and self.expires is None)
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """Return the statements' parameters; moments as seconds since 1970."""
+        """Return the parameters for the statements; times are seconds since 1970."""
         lasting = isinstance(self.expires, float)
         return {
             "task": self.task,
@@ -77,7 +77,7 @@ class JobSpec:
 
     @cached_property
     def values(self) -> tuple[bytes | None, ...] | None:
-        """Return task, queue, priority and overrides as text; None if there is a time, a key or a tag besides."""
+        """Return task, queue, priority and overrides as text; None if the job has a time, a key or tags."""
         if self.unique or self.timed or self.tags:
             return None
         overrides = None if self.overrides is None else self.overrides.encode()

@@ -1,4 +1,4 @@
-"""A task: a function or class whose calls are stored as jobs, under its name and with its defaults."""
+"""A task: a named function or class whose calls are stored as jobs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -22,7 +22,7 @@ Hook = Callable[[Job, JobFailed], Any]
 
 
 class Enqueuing(Protocol):
-    """Who stores the jobs: `qworker.enqueue.Enqueuer`."""
+    """Stores jobs; implemented by `qworker.enqueue.Enqueuer`."""
 
     def one(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job: ...
     def many(
@@ -31,9 +31,9 @@ class Enqueuing(Protocol):
 
 
 class Task(Generic[P, R]):
-    """A handler under a name. Calling it is a plain call; `enqueue` makes a job of the call."""
+    """A named handler. Calling the task calls the function; `enqueue` stores the call as a job."""
 
-    # Taken from the function, with its docstring.
+    # Copied from the function, like the docstring.
     __name__: str
     __qualname__: str
 
@@ -48,25 +48,25 @@ class Task(Generic[P, R]):
         transactional: bool = False,
     ) -> None:
         refuse_asynchronous(call)
-        #: What jobs call it; "module.qualname" unless given.
+        #: The name stored with jobs; "module.qualname" by default.
         self.name = check_name("name", name if name is not None else default_name(call))
-        #: Queue of its jobs, unless they say otherwise.
+        #: The default queue of its jobs.
         self.queue: str = defaults.queue or "default"
-        #: Priority of its jobs, unless they say otherwise.
+        #: The default priority of its jobs.
         self.priority: int = 5 if defaults.priority is UNSET else defaults.priority
-        #: Seconds a handler may run; None = as long as it likes; UNSET = the worker's default.
+        #: Seconds that a handler may run; None disables the timeout, UNSET uses the worker's default.
         self.timeout: float | Unset | None = defaults.timeout  # type: ignore[assignment] # checked, seconds by now
-        #: What follows a failed attempt.
+        #: The policy for failed attempts.
         self.retry: Retry = defaults.retry if isinstance(defaults.retry, Retry) else Retry()
-        #: Seconds after which a running job is reported as slow; None = never; UNSET = the worker's default.
+        #: Seconds after which a running job is reported as slow; None disables it, UNSET uses the worker's default.
         self.slow_after = slow_after
-        #: Whether the handler's work on `current_job.connection` commits together with the end of its job.
+        #: Whether work on `current_job.connection` is committed in the same transaction as the job's completion.
         self.transactional = transactional
-        #: What the worker calls.
+        #: The callable that the worker calls.
         self.handler: Callable[..., Any] = call
-        #: What the worker calls when a job has failed for good.
+        #: The callable that the worker calls when a job has failed, after its last attempt.
         self.hook: Hook | None = None
-        #: Where it is written, for people.
+        #: Where the function is defined, for messages.
         self.location = location(call)
         self.defaults = defaults
         self.enqueuing = enqueuing
@@ -78,7 +78,7 @@ class Task(Generic[P, R]):
         update_wrapper(self, call, updated=())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function here and now."""
+        """Call the function directly, without a job."""
         return self._call(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -87,8 +87,8 @@ class Task(Generic[P, R]):
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Store a job that calls the function with these arguments.
 
-        Raises TypeError when the signature refuses them or they are no JSON, ValueError for NaN, NUL and the like,
-        PayloadTooLarge above 256 KiB, SchemaError and DatabaseUnavailable.
+        Raises TypeError if they do not match the signature or are not JSON serializable, ValueError for values such as
+        NaN or NUL characters, PayloadTooLarge above 256 KiB, SchemaError, and DatabaseUnavailable.
         """
         return self._plain.enqueue(*args, **kwargs)
 
@@ -99,25 +99,25 @@ class Task(Generic[P, R]):
     def enqueue_many(self, rows: Iterable[Row], *, ids: bool = False) -> int | list[int]:
         """Store a job for each row, all or none: a tuple or list of positional arguments, or a dict of named ones.
 
-        Rows may come from a generator of any length. Returns their number, or with `ids=True` the ids; an error names
-        the index of the row.
+        Rows may be a generator of any length. Returns their number, or their ids if `ids` is true. An error names the
+        index of the row.
         """
         return self._plain.many(rows, ids=ids)
 
     def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P]":
-        """Return the task with options for the jobs enqueued through it; see `qworker.options.Options`."""
+        """Return the task with options for the jobs it enqueues; see `qworker.options.Options`."""
         return self._plain.options(**named)
 
     def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P]":
-        """Return the task enqueueing on the caller's connection: jobs commit or roll back with the caller's work.
+        """Return the task for enqueueing on the caller's connection: jobs commit or roll back with the caller's work.
 
-        It takes a psycopg Connection, a SQLAlchemy Session or Connection, a Django alias, or None for the
+        conn is a psycopg Connection, a SQLAlchemy Session or Connection, a Django alias, or None for the
         application's own connections.
         """
         return self._plain.using(conn, **others)
 
     def on_failure(self, hook: Hook) -> Hook:
-        """Have the worker call `hook(job, error)` once when a job has failed for good."""
+        """Register `hook(job, error)`, which a worker calls once when a job has failed after its last attempt."""
         if self.hook is not None:
             raise ConfigurationError(f"task {self.name} has an on_failure hook already: {location(self.hook)}")
         refuse_asynchronous(hook)
@@ -125,16 +125,16 @@ class Task(Generic[P, R]):
         return hook
 
     def _use_class(self, kind: type) -> None:
-        """Take a dataclass with a method `handle`: a job's arguments are the fields, the handler builds an instance."""
+        """Set up a dataclass with a method `handle`: a job's arguments are its fields, and the handler builds it."""
         handle = getattr(kind, "handle", None)
         if not callable(handle):
-            raise ConfigurationError(f"{self.name}: a class is a task when it has a method handle(self)")
+            raise ConfigurationError(f"{self.name}: a class task needs a method handle(self)")
         if not is_dataclass(kind):
             raise ConfigurationError(
-                f"{self.name}: a class is a task when it is a dataclass: write @app.task() above @dataclass"
+                f"{self.name}: a class task must be a dataclass: write @app.task() above @dataclass"
             )
         if lost := signature(kind).parameters.keys() - {field.name for field in fields(kind)}:
-            raise ConfigurationError(f"{self.name}: {', '.join(sorted(lost))} would be lost: a job keeps fields alone")
+            raise ConfigurationError(f"{self.name}: {', '.join(sorted(lost))} would be lost: a job stores only fields")
         refuse_asynchronous(handle)
         build: Callable[..., Any] = kind
         self.handler = lambda *args, **kwargs: build(*args, **kwargs).handle()
@@ -170,24 +170,24 @@ class ConfiguredTask(Generic[P]):
         return self.many(rows, ids=ids)
 
     def many(self, rows: Iterable[Row], *, ids: bool) -> int | list[int]:
-        """Store a job for each row; what both `enqueue_many` do."""
+        """Store a job for each row; shared by both `enqueue_many` methods."""
         task = self._task
         return task.enqueuing.many(self._spec, task.parameters, rows, self._options.conn, ids=ids)
 
     def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P]":
-        """Return the task with further options; those named here win."""
+        """Return the task with further options; these override earlier ones."""
         return ConfiguredTask(self._task, self._options.merge(Options.of(dict(named))))
 
     def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P]":
         """Return the task with these options and the caller's connection; see `Task.using`."""
         if others or conn is UNSET:
-            rest = f"; for {', '.join(others)} there is .options({next(iter(others))}=...)" if others else ""
-            raise TypeError(f"using() takes a connection and nothing else{rest}")
+            rest = f"; pass {', '.join(others)} to .options({next(iter(others))}=...)" if others else ""
+            raise TypeError(f"using() takes only a connection{rest}")
         return self.options(conn=conn)
 
 
 def instance_args(instance: Any) -> dict[str, Any]:
-    """Return the arguments that make a dataclass instance again."""
+    """Return the arguments that rebuild a dataclass instance."""
     return {field.name: getattr(instance, field.name) for field in fields(instance) if field.init}
 
 

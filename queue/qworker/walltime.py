@@ -1,6 +1,6 @@
-"""Time on the wall: which instants a zone's clock shows it at, none, one or two.
+"""Wall-clock time: converts it to the zero, one or two instants at which a zone's clock shows it.
 
-A time on the wall is written as the seconds since 1970 at which UTC's clock shows it.
+A wall-clock time is represented by the seconds since 1970 at which a clock in UTC shows it.
 """
 
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 def instants(wall: float, zone: ZoneInfo) -> tuple[float, float]:
     """Return the instants at which the clock shows `wall`, in seconds since 1970.
 
-    The first is less than the second if the time is repeated. It is greater if the time is left out: by the clock as it
-    was before the change, and as it was after it (PEP 495).
+    If the time is repeated, the first is less than the second. If the time is skipped, the first is greater: they are
+    computed with the offsets before and after the change (PEP 495).
     """
     shown = datetime.fromtimestamp(wall, UTC).replace(tzinfo=None)
     first = wall - _offset(shown.replace(tzinfo=zone))
@@ -20,7 +20,7 @@ def instants(wall: float, zone: ZoneInfo) -> tuple[float, float]:
 
 
 def gap_end(before: float, after: float, zone: ZoneInfo) -> float:
-    """Return the one instant between two at which the clock is changed, to the second."""
+    """Return the instant between two at which the clock changes, to the second."""
     low, high = int(before), int(after)
     offset = _offset(datetime.fromtimestamp(low, zone))
     while high - low > 1:
@@ -33,17 +33,17 @@ def gap_end(before: float, after: float, zone: ZoneInfo) -> float:
 
 
 def repeated_from(instant: float, zone: ZoneInfo) -> datetime:
-    """Return what the clock shows at an instant, in UTC's terms.
+    """Return the wall-clock time at an instant, as a datetime in UTC.
 
-    In the first pass of a time that will be repeated, that is where the second pass begins: all later instants show
-    later times than this.
+    In the first pass of a repeated time, return the start of the second pass, so that all later instants show later
+    times than the result.
     """
     shown = datetime.fromtimestamp(instant, zone)
     wall = instant + _offset(shown)
     first, second = instants(wall, zone)
     if not shown.fold and first < second:
         change = gap_end(first, second, zone)
-        # One second less: the walk excludes where it begins.
+        # One second less, because the iteration excludes its start.
         wall = min(wall, change + _offset(datetime.fromtimestamp(change, zone)) - 1)
     return datetime.fromtimestamp(wall, UTC)
 

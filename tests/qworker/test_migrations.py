@@ -139,7 +139,7 @@ def test_a_script_can_begin_in_the_middle(conn: Connection, two_steps: Path) -> 
     (two_steps.parent / "hidden").rename(second)
     shipped.cache_clear()
     with pytest.raises(
-        SchemaError, match=rf"is older than this code, it lacks {second.stem}: run .*--schema half_of_it"
+        SchemaError, match=rf"is older than this code and lacks {second.stem}: run .*--schema half_of_it"
     ):
         check(conn, "half_of_it")
     conn.execute(script("half_of_it", after=shipped()[-2].number))

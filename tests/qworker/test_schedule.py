@@ -170,9 +170,9 @@ def test_a_bad_expression_fails_where_it_is_declared_with_the_reason(expression:
 def test_a_zone_that_does_not_exist_fails_where_it_is_declared(zone: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Schedule("s", "t", "* * * * *", zone)
-    assert f"no time zone {zone!r}" in str(caught.value)
+    assert f"unknown time zone {zone!r}" in str(caught.value)
 
 
 def test_an_unknown_misfire_policy_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="misfire is one of 'skip', 'once', 'all', not 'never'"):
+    with pytest.raises(ConfigurationError, match="misfire must be one of 'skip', 'once', 'all', not 'never'"):
         schedule("* * * * *", "never")

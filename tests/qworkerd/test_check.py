@@ -186,7 +186,7 @@ def test_a_role_without_a_workers_rights_is_a_problem_and_no_node_starts(
         conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA qworker TO lacking")
         env = {"QWORKER_DSN": make_conninfo(database.dsn, user="lacking", password="pw")}
         (problem,) = report(command, "--app", "shop:app", env=env)["problems"]
-        assert "role 'lacking' lacks rights in schema 'qworker'" in problem
+        assert "role 'lacking' lacks privileges in schema 'qworker'" in problem
         assert "UPDATE on job," in problem
         assert command("--app", "shop:app", "--burst", env=env).exit_code == 78
     finally:
