@@ -89,9 +89,11 @@ MUTATIONS = [
     ),
     Mutation(
         "the token is written after the claim", f"{WORKER}/claimer.py",
-        "claim.open(new_token())\n        try:\n            rows = self._claims.claim(\n"
+        "claim.open(new_token())\n        try:\n            rows = self._single.take(claim, cursors) if single "
+        "else self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=claim.token,",
-        "token = new_token()\n        try:\n            rows = self._claims.claim(\n"
+        "token = new_token()\n        try:\n            rows = self._single.take(claim, cursors) if single "
+        "else self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=token,",
         "tests/qworkerd/test_claimer.py",
     ),
@@ -245,7 +247,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a node works against a standby", "workers/qworkerd/process/reconnect.py",
-        "raise psycopg.errors.ReadOnlySqlTransaction(why)", "pass",
+        "raise psycopg.errors.ReadOnlySqlTransaction(reason)", "pass",
         "tests/qworkerd/test_reconnect.py",
     ),
     Mutation(

@@ -1,1 +1,1 @@
-"""What every process of a node is made of: signals, exit codes, connections that come back."""
+"""What all processes of a node use: signals, exit codes, descriptors, connections."""

@@ -1,4 +1,4 @@
-"""The file descriptors that a node needs: the three standard ones, and room for those of its own."""
+"""Check the file descriptors: the three standard ones, and the limit of open files."""
 
 import os
 import resource
@@ -6,15 +6,15 @@ import sys
 
 from qworker.errors import ConfigurationError
 
-#: How many files a process of a node must be allowed to open: about thirty are its own, the rest is for handlers.
+#: Minimum limit of open files: a process of a node uses about thirty, the rest is for handlers.
 NEEDED = 64
 
 
 def fill_standard() -> None:
     """Open /dev/null for each of stdin, stdout and stderr that is closed.
 
-    Otherwise shared memory or a connection would get their numbers, and what C code prints would be written into it.
-    The lowest free descriptor is always the one that is opened (open(2)).
+    Otherwise shared memory or a connection would get their numbers, and output of C code would be written to it.
+    open(2) always returns the lowest free descriptor.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004
         os.set_inheritable(descriptor, True)
@@ -26,10 +26,10 @@ def fill_standard() -> None:
 
 
 def check_limit() -> None:
-    """Raise ConfigurationError where so few files may be open that jobs could be claimed and not be settled."""
+    """Raise ConfigurationError if the limit of open files is so low that claimed jobs could not be settled."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < NEEDED:
         raise ConfigurationError(
-            f"the limit of open files is {limit}: a process of a node needs {NEEDED}, and what its handlers open; "
+            f"the limit of open files is {limit}: a process of a node needs {NEEDED}, plus those of its handlers; "
             "raise it with `ulimit -n`, or LimitNOFILE= in the unit"
         )

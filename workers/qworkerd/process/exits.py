@@ -1,28 +1,28 @@
-"""Exit codes: what a process says with its last word, and what follows from it."""
+"""Exit codes of the processes, and how the supervisor and the service manager react to them."""
 
 from os import EX_CONFIG, EX_SOFTWARE, EX_TEMPFAIL
 from typing import Final
 
-#: Asked to stop, and stopped: also when jobs had to be interrupted or killed for it (the log says so).
-#: Of a worker: no respawn while the node stops, at once otherwise.
+#: Stopped as requested, even if jobs had to be interrupted or killed (see the log). A worker with this code is replaced
+#: at once, unless the node stops.
 OK: Final = 0
 
-#: A command of the `qworker` tool could not do all it was asked for: an id was not found, a job not retriable; a
-#: node with --burst has put back jobs of tasks it does not know.
+#: A `qworker` command could not do everything requested: an id was not found, or a job cannot be retried. A node with
+#: --burst has released jobs of unknown tasks.
 FAILURE: Final = 1
 
-#: The command line is wrong; click's own code.
+#: The command line is invalid; this is click's exit code.
 USAGE: Final = 2
 
-#: A bug in qworker's own code. Of a worker: respawned with backoff; of the supervisor: the service manager restarts it.
+#: A bug in qworker. A worker is replaced with backoff; the service manager restarts a supervisor.
 SOFTWARE: Final = EX_SOFTWARE  # 70
 
-#: Could not start for now, for instance because the database is away. Of a child: respawned with backoff, for ever.
+#: Temporarily unable to start, for instance without a database. A child is replaced with backoff, without limit.
 TEMPFAIL: Final = EX_TEMPFAIL  # 75
 
-#: Can never work as it is: settings, application or schema. Of a child before its first READY: the whole node stops
-#: with the same code, and the service manager does not restart it (RestartPreventExitStatus=2 78).
+#: Unable to run with these settings, application or schema. If a child exits with it before the node is ready, the node
+#: exits with the same code, and the service manager does not restart it (RestartPreventExitStatus=2 78).
 CONFIG: Final = EX_CONFIG  # 78
 
-#: A worker that has done its share (jobs, memory) or was interrupted: replaced at once, and no crash.
+#: A worker that has reached a limit (jobs, memory) or was interrupted. It is replaced at once and has not crashed.
 RECYCLE: Final = 80

@@ -1,4 +1,4 @@
-"""A connection that comes back: how the processes outlive a database that is away."""
+"""A connection that reconnects, so that processes survive an unavailable database."""
 
 import random
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from qworker.db import connection
 from qworkerd import log
 from qworkerd.log.redaction import register_secret
 
-#: Between two tries to connect (seconds): the first, and the longest.
+#: Delay between attempts to connect (seconds): the first, and the maximum.
 RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 1.0
 
-#: The connection is gone, or never was: what its statement did is not known.
+#: The connection was lost or not established. Whether the statement was executed is unknown.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
-#: The server has refused the statement for now; nothing was done, and the same statement may pass later.
+#: The server has rejected the statement without executing it; the same statement may succeed later.
 REFUSED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
@@ -28,7 +28,7 @@ REFUSED = (
 
 
 class Source(Protocol):
-    """Where a process connects; asked anew for each connect, as credentials may have been rotated."""
+    """The DSN of a process, read anew for each connection: credentials may have been rotated."""
 
     @property
     def dsn(self) -> str:
@@ -36,18 +36,18 @@ class Source(Protocol):
 
     @property
     def direct_dsn(self) -> str:
-        """The same, past a pooler if there is a way."""
+        """The DSN that bypasses a pooler, if there is one."""
 
     @property
     def statement_timeout(self) -> float:
-        """How long a statement may take (seconds)."""
+        """The client-side limit of a statement (seconds)."""
 
 
 def may_pass_later(error: Exception) -> bool:
-    """Tell whether the same statement may pass later: the server was away, or refused it for now.
+    """Tell whether the same statement may succeed later: the server was unavailable, or rejected it temporarily.
 
-    psycopg counts the limits of the server among the operational errors (class 54: a row too large for an index), but
-    they are about what a statement says.
+    psycopg maps exceeded limits of the server (class 54, such as a row too large for an index) to OperationalError, but
+    they depend on the statement's values.
     """
     limit = isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
     # OSError: no descriptor or no memory is left for a connection.
@@ -65,9 +65,9 @@ def is_of_a_row(error: psycopg.Error) -> bool:
 
 
 class ReconnectingConnection:
-    """One connection for the framework's statements, made when it is needed and again when it was lost.
+    """A connection for the framework's statements, opened when it is needed and again after it was lost.
 
-    psycopg_pool would wait for minutes between its tries; here it is a second at the most.
+    psycopg_pool would wait for minutes between attempts; this class waits for at most a second.
     """
 
     def __init__(
@@ -81,38 +81,39 @@ class ReconnectingConnection:
         **options: float,
     ) -> None:
         self._source = source
-        #: Whether it goes past a pooler, if there is a way.
+        #: Whether to bypass a pooler, if possible.
         self._direct = direct
         self._role = role
         self._options = {"statement_timeout": source.statement_timeout} | options
         self._pause = pause
         self._should_stop = should_stop
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
-        #: How often a connection was made.
+        #: Number of connections made so far.
         self.generation = 0
         self._log = log.get()
 
     def get(self) -> psycopg.Connection[tuple[Any, ...]] | None:
-        """Return the connection, made anew if it has to be; None once the caller has given up."""
+        """Return the connection, reconnecting if necessary; None if the caller wants to stop."""
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        delay, since, told = RECONNECT_FIRST, monotonic(), 0.0
+        delay, since, next_report = RECONNECT_FIRST, monotonic(), 0.0
         while not self._should_stop():
             try:
                 dsn = self._source.direct_dsn if self._direct else self._source.dsn
                 register_secret(dsn)
                 self._connection = self._writable(connection.connect(dsn, self._role, **self._options))
-            # Not LOST alone: without a free descriptor it is an OSError, and who is asked for the DSN raises anything.
+            # Not only LOST: without a free descriptor it is an OSError, and a callable that returns the DSN may raise
+            # anything.
             except Exception as error:  # noqa: BLE001
-                said = str(error).strip().splitlines()
-                away = monotonic() - since
-                if away >= told:  # at once, then ever more rarely
-                    told = max(2 * away, 1.0)
+                message = str(error).strip().splitlines()
+                unavailable_for = monotonic() - since
+                if unavailable_for >= next_report:  # log at once, then at growing intervals
+                    next_report = max(2 * unavailable_for, 1.0)
                     self._log.warning(
                         "database.disconnected",
                         link=self._role,
-                        error=said[0] if said else type(error).__name__,
-                        away_for=round(away, 1),
+                        error=message[0] if message else type(error).__name__,
+                        away_for=round(unavailable_for, 1),
                     )
                 self._pause(delay * random.uniform(0.5, 1.0))  # noqa: S311
                 delay = min(delay * 2, RECONNECT_LONGEST)
@@ -124,30 +125,30 @@ class ReconnectingConnection:
         return None
 
     def _writable(self, database: psycopg.Connection[tuple[Any, ...]]) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return the connection if the server takes writes; one that does not is away, and said as rarely."""
+        """Return the connection if the server accepts writes; otherwise close it and raise."""
         try:
-            why = connection.read_only(database)
+            reason = connection.read_only(database)
         except BaseException:
             database.close()
             raise
-        if why is not None:
+        if reason is not None:
             database.close()
-            raise psycopg.errors.ReadOnlySqlTransaction(why)
+            raise psycopg.errors.ReadOnlySqlTransaction(reason)
         return database
 
     def drop(self) -> None:
-        """Close the connection: the next `get` makes another."""
+        """Close the connection; the next `get` opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def usable_after(self, error: Exception) -> bool:
-        """Tell whether the connection can still be used after an error; if not, drop it."""
+        """Return whether the connection can be used after an error; drop it if not."""
         current = self._connection
-        # An error that is not the driver's own may have left a statement under way; a server that takes no writes may
-        # have been replaced by another, and a session that began while it took none stays so.
-        fit = isinstance(error, psycopg.Error) and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
-        if fit and current is not None and not current.closed:
+        # Another error than psycopg's may have interrupted a statement. A read-only server may have been replaced by
+        # another, and a session that began while it was read-only stays so.
+        usable = isinstance(error, psycopg.Error) and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+        if usable and current is not None and not current.closed:
             return True
         self.drop()
         return False

@@ -1,26 +1,25 @@
-"""The supervisor's signals: blocked, and taken one at a time between two steps of its loop.
+"""The supervisor's signals: blocked, and received one at a time in its loop.
 
-No handler ever runs in the supervisor, so nothing is done in one; between a fork and the child's own handlers a signal
-stays pending instead of being lost in a copy of the parent's.
+No signal handler runs in the supervisor. Between a fork and the installation of the child's handlers, a signal stays
+pending instead of being handled by a copy of the parent's handler.
 """
 
 import faulthandler
 import signal
 from signal import Signals
 
-#: What the supervisor answers to.
+#: The signals that the supervisor acts on.
 ANSWERED = frozenset({Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP, Signals.SIGQUIT, Signals.SIGCHLD})
 
 
 def watch() -> frozenset[Signals]:
-    """Block the supervisor's signals and return them, without those the process was started to ignore (nohup, `&`).
+    """Block and return the supervisor's signals, except those that the process was started to ignore (nohup, `&`).
 
-    SIGUSR2 is not among them: it dumps the stacks of whoever gets it.
-
-    An inherited SIG_IGN for SIGCHLD would make the kernel reap the children unseen: it is reset first.
+    SIGUSR2 is not included: it dumps the stacks of the process. An inherited SIG_IGN for SIGCHLD would make the kernel
+    reap children itself, so it is reset first.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # Children inherit it: one that hangs in its first steps can show its stacks as well. Written in C, it needs no GIL.
+    # Children inherit this, so a child that hangs early can be dumped too. It is written in C and needs no GIL.
     faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
     watched = frozenset(s for s in ANSWERED if signal.getsignal(s) is not signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, watched | {Signals.SIGALRM})
@@ -28,10 +27,10 @@ def watch() -> frozenset[Signals]:
 
 
 def take(watched: frozenset[Signals], timeout: float) -> signal.struct_siginfo | None:
-    """Wait up to `timeout` seconds for a signal; None when none came.
+    """Wait up to `timeout` seconds for a signal; return None if there was none.
 
-    The end of the time is a signal too, a blocked SIGALRM. CPython's sigtimedwait returns memory that was never written
-    when its time is over while the process is frozen (SIGSTOP): garbage, or an order that was given before.
+    The timeout is a blocked SIGALRM: if the process is stopped (SIGSTOP) when sigtimedwait times out, CPython returns
+    uninitialized memory, which may contain an earlier signal.
     """
     signal.setitimer(signal.ITIMER_REAL, max(timeout, 1e-6))
     info = signal.sigwaitinfo(watched | {Signals.SIGALRM})
@@ -39,8 +38,8 @@ def take(watched: frozenset[Signals], timeout: float) -> signal.struct_siginfo |
 
 
 def ignore(_signum: int, _frame: object) -> None:
-    """Answer a signal by nothing.
+    """Ignore a signal.
 
-    A child's answer to what a terminal sends its whole session. Not SIG_IGN: that would survive exec, and subprocesses
-    of jobs could not be interrupted.
+    A child handles the signals that a terminal sends to its whole session with this function. SIG_IGN would survive
+    exec, and a job's subprocesses could not be interrupted.
     """

@@ -1,10 +1,10 @@
-"""A throttle: what may turn dear is done so rarely that it takes no more than its share of the time."""
+"""Limit how often an operation that may become expensive is run."""
 
 
 class Throttle:
-    """Says when something is due again: after `every` seconds, or later, so that it takes one `share`-th of the time.
+    """Tells when an operation is due again: after `every` seconds, or so late that it takes 1/`share` of the time.
 
-    Two in a row have to be dear for that: one alone may have waited for a processor.
+    Only two expensive runs in a row have this effect: a single one may have waited for a processor.
     """
 
     __slots__ = ("_cheap", "_every", "_share", "_took", "due")
@@ -14,10 +14,10 @@ class Throttle:
         self._every = every
         self._cheap = cheap
         self._took = 0.0
-        #: When it may be done again (monotonic).
+        #: When the operation may run again (monotonic).
         self.due = 0.0
 
     def note(self, now: float, took: float) -> None:
-        """Take in that it was done by now (monotonic), in so many seconds; up to `cheap` is not dear."""
-        dear, self._took = min(took, self._took), took
-        self.due = now + max(self._every, self._share * dear if dear > self._cheap else 0.0)
+        """Record a run that ended now (monotonic) and its duration (seconds); up to `cheap` it is not expensive."""
+        expensive, self._took = min(took, self._took), took
+        self.due = now + max(self._every, self._share * expensive if expensive > self._cheap else 0.0)

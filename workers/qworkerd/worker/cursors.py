@@ -1,4 +1,4 @@
-"""The claim cursors: from where a worker claims next."""
+"""The claim cursors: where a worker's next claim starts in each lane."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -7,121 +7,122 @@ from typing import Any
 from qworkerd.process.throttle import Throttle
 from qworkerd.shared.watermarks import Watermarks
 
-#: After a sweep that was cheaper than this the next is never put off (seconds).
+#: A sweep cheaper than this does not delay the next one (seconds).
 CHEAP_SWEEP = 0.02
-#: Sweeps of all workers of a node together may take a tenth of the time.
+#: The sweeps of all workers of a node may take one tenth of the time.
 SWEEP_SHARE = 10
-#: At least so often (seconds) a worker of the node looks behind the heads, if that is affordable.
+#: Interval at which one worker of the node sweeps behind the claim positions, if that is affordable (seconds).
 SWEEP_EVERY = 1.0
-#: Announced at most: a row with a place above it was edited by hand, and a word of shared memory has 64 bits.
+#: The highest position stored: a row with a larger seq was edited by hand, and a word of shared memory has 64 bits.
 HIGHEST = 2**63 - 1 - 1_000_000
 
 
 class Cursors:
-    """Where the next claim of this worker begins, for each pair of queue and priority: at the node's head of the pair.
+    """Where this worker's next claim starts in each lane: usually at the node's claim position of the lane.
 
-    A claim that begins at the front walks over every dead index entry that some old snapshot still holds; one that
-    begins behind the last job claimed does not. The rows of a claim under way are locked, and a second one from the
-    same place would step over each of them: so who claims from one pair announces how far it will come, and the next
-    begins there. What it has announced and not taken it goes on with itself.
+    A claim that starts at the beginning of the queue scans every dead index entry that some old snapshot keeps; one
+    that starts behind the last claimed job does not. Rows being claimed are locked, so a second claim from the same
+    position would have to skip each of them. A worker that claims from a single lane therefore advances the shared
+    position by its batch size before it claims, and the next worker starts from there. If the claim returns fewer rows,
+    the same worker picks up the rest.
 
-    What a head has jumped over (a job whose transaction committed late, one that was handed back) is found by a sweep,
-    a claim from the floor: whenever there seems to be nothing left, and once a second by one worker of the node, which
-    alone goes on from there. Two sweeps in a row that were dear all the same are followed by a pause in proportion, so
-    that sweeping takes no more than its share.
+    A claim position may pass a job whose transaction commits late, or that is released. A sweep, which is a claim from
+    the low watermark, finds it: whenever the queue seems to be empty, and once a second by one worker of the node,
+    which alone continues from there. After two expensive sweeps in a row the next one is delayed in proportion, so that
+    sweeps take no more than their share of the time.
     """
 
-    __slots__ = ("_bounds", "_floors", "_own", "_pair", "_starts", "_sweeps")
+    __slots__ = ("_bounds", "_only_lane", "_own", "_starts", "_sweeps", "_watermarks")
 
-    def __init__(self, floors: Watermarks, processes: int) -> None:
-        self._floors = floors
+    def __init__(self, watermarks: Watermarks, processes: int) -> None:
+        self._watermarks = watermarks
         self._sweeps = Throttle(SWEEP_SHARE * processes, cheap=CHEAP_SWEEP)
-        #: Places behind the heads from which this worker goes on.
+        #: Seqs behind the claim positions from which this worker continues, by lane.
         self._own: dict[int, int] = {}
-        #: From which pair alone the last claim was filled.
-        self._pair: int | None = None
-        #: Where the claim under way begins, and from where on others look as well.
+        #: The only lane from which the last claim was filled.
+        self._only_lane: int | None = None
+        #: Where the current claim starts in each lane, and from where other workers claim as well.
         self._starts: list[int] = []
         self._bounds: list[int] = []
 
     def forget(self) -> None:
-        """Begin at the front again."""
+        """Start at the beginning of the queue again."""
         self._own.clear()
-        self._pair = None
-        for pair in range(len(self._floors.claim_positions)):
-            self._floors.claim_positions[pair] = 0
+        self._only_lane = None
+        for lane in range(len(self._watermarks.claim_positions)):
+            self._watermarks.claim_positions[lane] = 0
 
     def start(self, size: int, *, idle: bool) -> tuple[list[int], bool]:
-        """Return where the next claim of up to so many jobs begins, and whether it is a sweep.
+        """Return where the next claim of up to `size` jobs starts in each lane, and whether it is a sweep.
 
-        idle: the last one left nothing behind.
+        idle: the last claim found no more jobs.
         """
-        now, floors = monotonic(), self._floors
-        sweep = now >= self._sweeps.due and (idle or now - floors.swept >= SWEEP_EVERY)
-        self._starts = front = floors.scan_start()
-        self._bounds = heads = floors.claim_positions.tolist()
+        now, watermarks = monotonic(), self._watermarks
+        sweep = now >= self._sweeps.due and (idle or now - watermarks.swept >= SWEEP_EVERY)
+        self._starts = low = watermarks.scan_start()
+        self._bounds = positions = watermarks.claim_positions.tolist()
         if sweep:
-            floors.swept = now
-            return front, True
-        for pair, floor in enumerate(front):
-            if heads[pair] < floor:
-                heads[pair] = floors.claim_positions[pair] = floor
-        self._starts = [max(self._own.get(pair, head), front[pair]) for pair, head in enumerate(heads)]
-        sole = self._pair
-        if sole is not None and sole not in self._own:
-            heads[sole] = floors.claim_positions[sole] = min(self._starts[sole], HIGHEST) + size
+            watermarks.swept = now
+            return low, True
+        for lane, seq in enumerate(low):
+            if positions[lane] < seq:
+                positions[lane] = watermarks.claim_positions[lane] = seq
+        self._starts = [max(self._own.get(lane, position), low[lane]) for lane, position in enumerate(positions)]
+        only_lane = self._only_lane
+        if only_lane is not None and only_lane not in self._own:
+            positions[only_lane] = watermarks.claim_positions[only_lane] = min(self._starts[only_lane], HIGHEST) + size
         return self._starts, False
 
     def wait(self) -> float:
-        """Return in how many seconds a sweep is affordable."""
+        """Return the time until the next sweep is affordable (seconds)."""
         return max(0.0, self._sweeps.due - monotonic())
 
     def advance(self, rows: Sequence[tuple[Any, ...]], size: int, *, sweep: bool, took: float) -> None:
-        """Take in what a claim of up to so many jobs got, in seconds; rows are (id, seq, priority, queue, ...)."""
+        """Process the result of a claim and its duration (seconds); rows are (id, seq, priority, queue, ...)."""
         if sweep:
             self._sweeps.note(monotonic(), took)
         last: dict[int, int] = {}
-        index = self._floors.index
+        index = self._watermarks.index
         for row in rows:
-            pair = index[row[3], row[2]]
-            if row[1] > last.get(pair, -1):
-                last[pair] = row[1]
+            lane = index[row[3], row[2]]
+            if row[1] > last.get(lane, -1):
+                last[lane] = row[1]
         if len(rows) < size:
-            self._take_all(last, sweep=sweep)
+            self._on_exhausted(last, sweep=sweep)
         else:
-            self._take_some(last, sweep=sweep)
+            self._on_more(last, sweep=sweep)
 
     def fail(self, *, sweep: bool) -> None:
-        """Take in that nobody knows what the claim got: what it has announced is still to be looked for."""
-        self._take_some({}, sweep=sweep)
+        """Handle a failed claim: it may have taken any of the jobs in the range that it had announced."""
+        self._on_more({}, sweep=sweep)
 
-    def _take_all(self, last: dict[int, int], *, sweep: bool) -> None:
-        """There is nothing behind the last jobs of each pair: a head that was announced further has gone too far."""
-        heads = self._floors.claim_positions
-        for pair in self._short(last, sweep=sweep) - self._own.keys():
-            heads[pair] = min(heads[pair], self._starts[pair])
-        for pair, seq in last.items():
-            heads[pair] = seq
+    def _on_exhausted(self, last: dict[int, int], *, sweep: bool) -> None:
+        """Handle a claim that found no more jobs: positions that were advanced too far are moved back."""
+        positions = self._watermarks.claim_positions
+        for lane in self._lanes_without_job(last, sweep=sweep) - self._own.keys():
+            positions[lane] = min(positions[lane], self._starts[lane])
+        for lane, seq in last.items():
+            positions[lane] = seq
         self._own.clear()
-        self._pair = None
+        self._only_lane = None
 
-    def _take_some(self, last: dict[int, int], *, sweep: bool) -> None:
-        """There may be more between the last jobs of each pair and the place from where on others look as well."""
-        heads = self._floors.claim_positions
-        for pair in self._short(last, sweep=sweep):
-            self._own[pair] = self._starts[pair]
-        for pair, seq in last.items():
-            if seq < self._bounds[pair]:
-                self._own[pair] = seq
+    def _on_more(self, last: dict[int, int], *, sweep: bool) -> None:
+        """Handle a claim that may have left jobs between the last one of each lane and the shared position."""
+        positions = self._watermarks.claim_positions
+        for lane in self._lanes_without_job(last, sweep=sweep):
+            self._own[lane] = self._starts[lane]
+        for lane, seq in last.items():
+            if seq < self._bounds[lane]:
+                self._own[lane] = seq
             else:
-                self._own.pop(pair, None)
-            # A head that has come back to before this claim says that there was nothing then: now there may be.
-            if self._starts[pair] <= heads[pair] < seq:
-                heads[pair] = seq
-        self._pair = next(iter(last)) if len(last) == 1 else None
+                self._own.pop(lane, None)
+            # Another worker has moved the position back to before this claim because it found no jobs then.
+            if self._starts[lane] <= positions[lane] < seq:
+                positions[lane] = seq
+        self._only_lane = next(iter(last)) if len(last) == 1 else None
 
-    def _short(self, last: dict[int, int], *, sweep: bool) -> set[int]:
-        """Return the pairs that the claim was to take from before others do, and got nothing of."""
+    def _lanes_without_job(self, last: dict[int, int], *, sweep: bool) -> set[int]:
+        """Return the lanes in which the claim had a range of its own but found no job."""
         if sweep:
             return set()
-        return {pair for pair, start in enumerate(self._starts) if start < self._bounds[pair] and pair not in last}
+        return {lane for lane, start in enumerate(self._starts) if start < self._bounds[lane] and lane not in last}

@@ -1,4 +1,4 @@
-"""What follows from what a handler raised, and what is kept of it."""
+"""Decide the outcome of an attempt that raised an exception, and record the error."""
 
 import math
 from collections import deque
@@ -12,16 +12,16 @@ from qworkerd.log.redaction import clip
 from qworkerd.log.tracebacks import format_error, message_of, name_of
 from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
 
-#: How much of a message, of a traceback and of the name of a class is kept with the job (characters).
+#: Maximum length of a stored message, traceback and class name (characters).
 MESSAGE, TRACEBACK, NAME = 2_000, 8_000, 200
-#: The last frames of each traceback are kept.
+#: The number of frames of each traceback that are kept, from its end.
 _FRAMES = -40
-#: How many exceptions are searched for an interrupt.
+#: Maximum number of exceptions that are searched for an interrupt.
 _SEARCHED = 1_000
 
 
 def describe(error: BaseException, attempt: int, cause: str | None = None) -> dict[str, Any]:
-    """Return what is kept of an error: JSON that PostgreSQL takes, of bounded size, without passwords. Never raises."""
+    """Return the stored record of an error: JSON that PostgreSQL accepts, bounded, without passwords. Never raises."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "attempt": attempt,
@@ -33,16 +33,16 @@ def describe(error: BaseException, attempt: int, cause: str | None = None) -> di
 
 
 def _storable(text: str) -> str:
-    """Replace what no text of PostgreSQL can hold: NUL, and halves of surrogate pairs."""
+    """Replace what PostgreSQL's text type cannot hold: NUL and surrogates."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def interrupt_of(error: BaseException, *, ours: bool) -> Interrupt | None:
-    """Return the interrupt that ended a handler, None if none did.
+    """Return the interrupt that ended a handler, or None.
 
-    ours: whether we have interrupted this job. Then the interrupt is also looked for in the exception groups, causes
-    and contexts of what the handler raised: asyncio.TaskGroup wraps it, `raise ... from` and a failing `finally` hide
-    it. The outermost one is returned.
+    ours: whether the worker has interrupted this job. The interrupt is then also searched for in exception groups,
+    causes and contexts: asyncio.TaskGroup wraps it, and `raise ... from` or a failing `finally` hides it. The outermost
+    one is returned.
     """
     if isinstance(error, Interrupt) or not ours:
         return error if isinstance(error, Interrupt) else None
@@ -62,7 +62,7 @@ def _parts(error: BaseException) -> list[object]:
     try:
         parts: list[object] = [*error.exceptions[:_SEARCHED]] if isinstance(error, BaseExceptionGroup) else []
         parts += error.__cause__, error.__context__
-    except BaseException:  # noqa: BLE001 - a class of the application's may have made something else of them
+    except BaseException:  # noqa: BLE001 - an application's class may have redefined these attributes
         parts = []
     return parts
 
@@ -71,9 +71,9 @@ def decide(
     error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float, interrupted_by_us: bool = False,
     timed_out: bool = False,
 ) -> Outcome:  # fmt: skip
-    """Decide what follows from what a handler raised.
+    """Decide the outcome of an attempt that raised an exception.
 
-    told: whether we have told it to end; timed_out: whether its timeout has struck.
+    interrupted_by_us: the worker has interrupted it; timed_out: its timeout has passed.
     """
     if (snooze := _snooze(error)) is not None:
         return Snoozed(min(snooze.seconds, MAX_BACKOFF))
@@ -92,7 +92,7 @@ def decide(
 
 
 def _snooze(error: BaseException) -> Snooze | None:
-    """Return the snooze by which a handler was left, also through an asyncio.TaskGroup: as all that its group holds."""
+    """Return the Snooze that ended a handler, also if it is the only exception of a group (asyncio.TaskGroup)."""
     for _ in range(_SEARCHED):
         if not isinstance(error, BaseExceptionGroup) or len(error.exceptions) != 1:
             break
@@ -101,22 +101,22 @@ def _snooze(error: BaseException) -> Snooze | None:
 
 
 def _allows(policy: Policy, error: BaseException) -> bool:
-    """Tell whether the policy lets such an error be followed by another attempt; a class may not tell its name."""
+    """Tell whether the policy allows another attempt after this error."""
     try:
         return policy.retry.allows(error)
-    except BaseException:  # noqa: BLE001 - a metaclass of the application's
+    except BaseException:  # noqa: BLE001 - a metaclass of the application may raise in isinstance()
         return not policy.retry.only_on
 
 
 def _pause(error: BaseException, attempt: int, policy: Policy) -> float:
-    """Return the pause a handler asks for, if it is one the database can add to its clock, or else the policy's."""
-    asked: object = None
+    """Return the delay that the handler has requested, if it is valid, or else the policy's."""
+    requested: object = None
     if isinstance(error, TransientError):
         try:
             # A subclass may have forgotten to call TransientError.__init__, or have made a property of it.
-            asked = getattr(error, "retry_after", None)
-        except BaseException:  # noqa: BLE001 - its own code
-            asked = None
-    if isinstance(asked, int) or (isinstance(asked, float) and math.isfinite(asked)):
-        return min(max(0.0, asked), MAX_BACKOFF)
+            requested = getattr(error, "retry_after", None)
+        except BaseException:  # noqa: BLE001 - a property of the application
+            requested = None
+    if isinstance(requested, int) or (isinstance(requested, float) and math.isfinite(requested)):
+        return min(max(0.0, requested), MAX_BACKOFF)
     return policy.retry.delay(attempt)

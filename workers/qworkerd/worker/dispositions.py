@@ -1,4 +1,4 @@
-"""What a worker does on signals: installed once, and put right when a handler has left it changed."""
+"""The signal handlers of a worker: installed once, and restored after a handler has changed them."""
 
 import signal
 import sys
@@ -11,20 +11,20 @@ from qworkerd.worker.interrupts import InterruptGate
 # The module below `signal`: the wrappers there take three microseconds to look for an enumeration.
 getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal
 
-#: A job that ran for less is not followed by a look of its own (seconds): the end of its batch is.
+#: After a job shorter than this the check is skipped; the one at the end of the batch follows (seconds).
 BRIEF = 0.0002
 
-#: Signals a node sends to its workers or receives from a terminal. Only the worker's own handlers are right for them.
+#: Signals that a node sends to its workers or receives from a terminal; they need the worker's handlers.
 OURS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGINT, signal.SIGHUP)
-#: A library may install a handler for these; with SIG_DFL a closed pipe kills the next job, with SIG_IGN its
-#: subprocesses cannot be waited for (wait(2)).
+#: A library may install a handler for these. With SIG_DFL a closed pipe would kill the next job; with SIG_IGN its
+#: subprocesses could not be waited for (wait(2)).
 SHARED = (signal.SIGPIPE, signal.SIGCHLD)
 
 
 class Dispositions:
-    """The signal handlers, signal mask, wake-up descriptor and timer that every job must find.
+    """The signal handlers, signal mask, wakeup descriptor and timer that every job must find.
 
-    Of the main thread, which alone may change the handlers; the mask is that thread's.
+    Only the main thread may change signal handlers; the mask is the main thread's.
     """
 
     def __init__(self, gate: InterruptGate, wakeup_fd: int) -> None:
@@ -36,7 +36,7 @@ class Dispositions:
         self._log = log.get()
 
     def install(self, handlers: dict[signal.Signals, Callable[..., Any]]) -> None:
-        """Install the worker's handlers and unblock all signals; what is installed now is what `restore` restores."""
+        """Install the worker's handlers and unblock all signals. `restore` restores this state."""
         signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
@@ -45,23 +45,25 @@ class Dispositions:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def restore(self, job: int, task: str) -> bool:
-        """Put right what differs, and return whether anything did; call it while no handler runs.
+        """Restore what differs, and return whether anything did; call this while no handler runs.
 
-        job and task ran last: the first time they are logged.
+        job and task ran last: they are logged the first time.
         """
         changed = self._restore()
         if changed and task not in self._reported:
             self._reported.add(task)
             self._log.warning(
                 "signals.restored", job=job, task=task, changed=changed,
-                hint="left by this job, or by a brief one just before it; logged once for each task and worker",
+                hint="left by this job or a brief one just before it; logged once for each task and worker",
             )  # fmt: skip
         return bool(changed)
 
     def _restore(self) -> list[str]:
-        """Put right what differs, and return what that was.
+        """Restore and return what differs.
 
-        The handlers come before the mask: a signal that was blocked is delivered the moment it is unblocked.
+        The handlers are restored before the mask, because a pending signal is delivered as soon as it is unblocked.
+
+
         """
         found = []
         for signum, handler in self._handlers:
@@ -87,7 +89,7 @@ class Dispositions:
 
 def _name(handler: object) -> str:
     if handler is None:
-        return "a handler that is not Python's"
+        return "a handler not set by Python"
     try:
         return signal.Handlers(handler).name  # type: ignore[arg-type]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Forks that handlers make (os.fork, multiprocessing): the new process is the job's, and no second worker."""
+"""Processes that handlers fork (os.fork, multiprocessing): they belong to the job and are not a second worker."""
 
 import os
 import signal
@@ -9,25 +9,27 @@ from qworkerd.shared import stacks
 
 
 class Forks:
-    """Registered once in a worker, for as long as the process lives.
+    """Hooks around fork, registered once in a worker for the life of the process.
 
-    A child answers signals as any program does: to terminate it must end it, and not have it finish a job that is
-    another process's. Until it does, signals wait: one that came earlier would be answered by the worker's handler, or
-    be forgotten (CPython drops what is pending in a new child).
+    In the child, signals get their default action, so that terminating it does end it. The worker's handlers would make
+    it finish a job of another process. Signals are blocked across the fork: an earlier one would be handled by the
+    worker's handler in the child, or be lost, because CPython drops pending signals in a new child.
     """
 
     def __init__(self) -> None:
         #: Whether this process was forked by a handler.
         self.in_forked_child = False
         self._masks = threading.local()
-        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._after_fork_in_child)
+        os.register_at_fork(
+            before=self._block_signals, after_in_parent=self._unblock_signals, after_in_child=self._after_fork_in_child
+        )
 
-    def _hold(self) -> None:
-        # Asked for before it is changed: blocking may still answer a signal, by an exception.
+    def _block_signals(self) -> None:
+        # Read the mask before it is changed: a signal may raise an exception while it is being blocked.
         self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
-    def _release(self) -> None:
+    def _unblock_signals(self) -> None:
         before: Iterable[int] = getattr(self._masks, "before", ())
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -38,4 +40,4 @@ class Forks:
         for signum in signal.valid_signals():
             if callable(signal.getsignal(signum)):
                 signal.signal(signum, signal.SIG_DFL)
-        self._release()
+        self._unblock_signals()

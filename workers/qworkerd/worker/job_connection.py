@@ -1,4 +1,4 @@
-"""The pooled connection that handlers may use: `current_job.connection`."""
+"""The pooled connection of handlers: `current_job.connection`."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -24,7 +24,7 @@ from qworkerd.worker.session import (
     verify_transaction,
 )
 
-#: How long a commit may take until its outcome counts as unknown, and a rollback until the connection is given up
+#: Time after which the outcome of a commit is unknown, and after which a connection is closed instead of rolled back
 #: (seconds). The server has its own settings here, and may have deferred work to do.
 COMMIT_TIMEOUT, ROLLBACK_TIMEOUT = 300.0, 10.0
 
@@ -32,13 +32,14 @@ Transaction = AbstractContextManager[psycopg.Transaction]
 
 
 class ClaimLost(QworkerError):
-    """The job was taken from this worker before its work could be committed, and so nothing of it was."""
+    """The job was taken from this worker before its work was committed; the work was rolled back."""
 
 
 class JobConnection:
-    """Lends one connection at a time, opened by the first handler that asks; its work ends with the handler's.
+    """Provides a single connection, opened on first use; its transaction ends with the handler.
 
-    An ordinary session, with the server's own settings: the framework's statements never travel on it.
+    It is an ordinary session with the server's settings. The framework does not use it for its own statements, except
+    to end a transactional job.
     """
 
     def __init__(self, node: NodeContext, slot: Slot) -> None:
@@ -48,11 +49,11 @@ class JobConnection:
         self._pid = 0
         self._transaction: Transaction | None = None
         self._roles: tuple[str, ...] = ()
-        #: The session of the last connection taken back, if it was lost before its commit was confirmed.
+        #: The session of the last connection, if it was lost before its commit was confirmed.
         self.lost: Session | None = None
 
     def open(self) -> psycopg.Connection[Any]:
-        """Return a connection that is not in a transaction; raises psycopg_pool.PoolTimeout when there is none."""
+        """Return a connection without a transaction; raises psycopg_pool.PoolTimeout if none can be opened."""
         if self._pool is None:
             self._pool = ConnectionPool(
                 self._conninfo, connection_class=DeadlineConnection, min_size=1, max_size=1, num_workers=1,
@@ -65,7 +66,7 @@ class JobConnection:
         return connection
 
     def open_transaction(self) -> psycopg.Connection[Any]:
-        """Return a connection in a transaction that is not the handler's to end: commit() and rollback() raise."""
+        """Return a connection in a transaction that the handler cannot end: commit() and rollback() raise."""
         connection = self.open()
         transaction = connection.transaction()
         try:
@@ -83,9 +84,10 @@ class JobConnection:
     def finish(
         self, connection: psycopg.Connection[Any], *, commit: bool, before_commit: Callable[[], bool] | None = None
     ) -> Exception | None:
-        """Commit or roll back what the handler has done, and reset the session; return what went wrong.
+        """Commit or roll back the handler's work, and reset the session; return the error, if any.
 
-        last: what is to be done before the commit; False: the job is no longer ours, and nothing is committed.
+        before_commit is called before the commit. If it returns False, the worker no longer owns the job, and the work
+        is rolled back.
         """
         transaction, self._transaction, self.lost = self._transaction, None, None
         try:
@@ -114,7 +116,7 @@ class JobConnection:
         return None
 
     def _ended(self, connection: psycopg.Connection[Any], transaction: Transaction | None) -> TransactionEnded | None:
-        """Tell whether a handler that raises has committed part of its work before, as far as that can be told."""
+        """Return TransactionEnded if a handler that raised had committed part of its work before."""
         if transaction is None or connection.pgconn.transaction_status == TransactionStatus.INERROR:
             return None
         try:
@@ -127,7 +129,7 @@ class JobConnection:
         return None
 
     def _roll_back(self, connection: psycopg.Connection[Any], transaction: Transaction | None) -> None:
-        """Undo what the handler has done; where that fails the pool closes the connection, which does it too."""
+        """Roll back the handler's work. If that fails, the pool closes the connection, which rolls back as well."""
         if connection.closed:
             return
         with suppress(psycopg.Error), answer_timeout_set(connection, ROLLBACK_TIMEOUT):
@@ -142,20 +144,20 @@ class JobConnection:
             self._pool.putconn(connection)
 
     def close(self) -> None:
-        """Close the pool, without waiting for its threads for long."""
+        """Close the pool without waiting long for its threads."""
         if self._pool is not None:
             self._pool.close(timeout=1.0)
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:
-    """Raise what keeps a commit from coming."""
+    """Raise if the server would roll back instead of committing."""
     if connection.pgconn.transaction_status == TransactionStatus.INERROR:
         raise psycopg.errors.InFailedSqlTransaction(
-            "the handler has caught an error of the database and returned: the server commits nothing after it"
+            "the handler has caught a database error and returned: the server rolls back the transaction"
         )
 
 
 def _finish(last: Callable[[], bool] | None) -> None:
-    """Do what is to be done before the commit."""
+    """Call the function that precedes the commit."""
     if last is not None and not last():
-        raise ClaimLost("the claim was over; nothing was committed")
+        raise ClaimLost("the job is no longer claimed by this worker; its work was rolled back")

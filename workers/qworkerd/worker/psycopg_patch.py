@@ -1,4 +1,4 @@
-"""What psycopg has to be told about our interrupts."""
+"""Register the worker's interrupts with psycopg."""
 
 import psycopg
 
@@ -6,11 +6,11 @@ from qworker.errors import Interrupt
 
 
 def register_interrupts() -> bool:
-    """Have psycopg treat our interrupts as it treats Ctrl-C: cancel the running query, then go on.
+    """Make psycopg handle interrupts like Ctrl-C: it cancels the running query, then raises.
 
-    Otherwise the query runs on in the server, its locks held, and the next attempt waits for its own past. It holds for
-    every connection of the process. The name is private: where it is missing, False is returned, and a query ends when
-    its process does (see docs/decisions/0005).
+    Otherwise the query would continue on the server and hold its locks, and the next attempt would wait for them. This
+    applies to every connection of the process. The name is private to psycopg. If it is missing, False is returned, and
+    a query then ends with its process (see docs/decisions/0005).
     """
     known = getattr(psycopg.connection, "_INTERRUPTED", None)
     if not isinstance(known, tuple):

@@ -1,4 +1,4 @@
-"""When a worker process has done its share and had better be replaced."""
+"""Limits after which a worker process is replaced."""
 
 import os
 import random
@@ -8,16 +8,16 @@ from qworkerd.config.settings import Settings
 
 
 class RecycleLimits:
-    """Counts jobs and looks at memory; both limits are off unless set."""
+    """Limits the number of jobs and the memory of a worker; both are off unless set."""
 
     def __init__(self, settings: Settings) -> None:
         jobs = settings.max_jobs_per_worker
-        # Up to a tenth fewer, so that not all workers leave together.
+        # Up to a tenth lower, so that workers do not all stop at the same time.
         self._quota = inf if jobs is None else max(1, jobs - random.randint(0, jobs // 10))  # noqa: S311
         self._max_rss = inf if settings.max_rss is None else settings.max_rss
 
     def reached(self, jobs: int) -> str | None:
-        """Return the limit that so many jobs have reached, or the memory; None while there is none."""
+        """Return the name of the limit that is reached, or None."""
         if jobs >= self._quota:
             return "max-jobs-per-worker"
         if self._max_rss < inf and resident() > self._max_rss:

@@ -1,10 +1,10 @@
-"""What a handler must not return: work that is described, and not done."""
+"""Reject results of handlers that describe work instead of doing it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-#: Results of these types are never looked at closer.
+#: Results of these types are accepted without further checks.
 _PLAIN = frozenset({str, int, float, bool})
 #: Types of what stands in a list where `asyncio.gather` or a loop is missing.
 _UNDONE = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
@@ -34,7 +34,7 @@ def _refuse_all(undone: list[Any]) -> None:
 
 
 def _refuse(result: Any) -> Any:
-    # The abstract classes look at the type's methods: compiled coroutines and generators (Cython) are known too.
+    # The abstract base classes check the type's methods, so that Cython's coroutines and generators are found too.
     match result:
         case Coroutine():
             kind, remedy = "coroutine", "call asyncio.run(...) in the handler"
@@ -46,5 +46,5 @@ def _refuse(result: Any) -> Any:
             return result
     name = getattr(result, "__qualname__", "")
     if isinstance(result, Coroutine | Generator):
-        result.close()  # or Python would say that it was never awaited
+        result.close()  # or Python warns that it was never awaited
     raise TypeError(f"the handler returned a {kind}{f' ({name})' if name else ''}, and nothing of it ran: {remedy}")

@@ -1,4 +1,4 @@
-"""The session that handlers are lent: reset after each of them, examined before the end of a job is written on it."""
+"""The database session of handlers: reset after each job, and checked before the end of a job is written in it."""
 
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -11,11 +11,11 @@ from qworker.db.deadline import answer_timeout_set
 from qworker.db.pgbouncer import is_pooled
 from qworker.errors import PermanentError
 
-#: How long the server may take to reset a session, until the connection is given up (seconds).
+#: Time allowed for the reset of a session, after which the connection is closed (seconds).
 RESET_TIMEOUT: Final = 10.0
 
-# What DISCARD ALL does, in one message, but for the statements that psycopg has prepared and goes on using: those of
-# SQL's PREPARE are from_sql. RESET ALL leaves role and session authorization as they are.
+# What DISCARD ALL does, in one message, except for statements prepared by psycopg, which it will use again. Those of
+# SQL's PREPARE have from_sql set. RESET ALL does not reset role and session authorization.
 _RESET: Final = b"""
 CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;
 SELECT pg_catalog.pg_advisory_unlock_all();
@@ -26,19 +26,19 @@ DO $$ DECLARE statement text; BEGIN
 END $$;
 DISCARD SEQUENCES; DISCARD TEMP
 """
-# The same in the transaction of the work, where the next one may meet another session: what is prepared there belongs
-# to others.
+# The same within the transaction of the work, because the next one may use another session. Statements prepared there
+# belong to other clients.
 _RESET_POOLED: Final = b"""
 CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;
 SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP
 """
-# No query: one would keep the handler from setting the isolation level of its transaction.
+# Not a query, which would prevent the handler from setting the isolation level of its transaction.
 _MARK: Final = b"SET LOCAL qworker.in_transaction = 'yes'; SHOW role; SHOW session_authorization"
 _LOOK: Final = (
     "SELECT pg_catalog.current_setting('qworker.in_transaction', true),"
     " pg_catalog.current_setting('role'), pg_catalog.current_setting('session_authorization')"
 )
-# Deferred triggers are fired while the role is still the handler's.
+# Deferred triggers fire before the handler's role is reset.
 _RESET_ROLE: Final = b"SET CONSTRAINTS ALL IMMEDIATE; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE"
 
 _ENDED: Final = (
@@ -51,27 +51,27 @@ _ENDED: Final = (
 class TransactionEnded(PermanentError):
     """A transactional handler has ended the transaction that was to end with its job.
 
-    What it has committed stays. The job fails for good: another attempt would do that work again.
+    Whatever it has committed is kept. The job fails without a further attempt, which would do that work again.
     """
 
 
 class TransactionCursor(psycopg.Cursor[Any]):
     """The cursor of a transactional task: COMMIT and ROLLBACK raise where they are sent.
 
-    Other cursors may send them all the same; `look` finds that at the end.
+    Other cursors can send them nevertheless; `verify_transaction` detects that at the end.
     """
 
     def execute(self, *args: Any, **options: Any) -> Self:
         """Execute a statement."""
         super().execute(*args, **options)
-        # ROLLBACK TO SAVEPOINT answers ROLLBACK as well, and ends nothing.
+        # ROLLBACK TO SAVEPOINT also returns the tag ROLLBACK, but does not end the transaction.
         if self.connection.pgconn.transaction_status == TransactionStatus.IDLE and not self.connection.autocommit:
             raise TransactionEnded(_ENDED)
         return self
 
 
 def reset_client(connection: psycopg.Connection[Any]) -> None:
-    """Give a connection that is idle its attributes back: a handler may have changed any of them."""
+    """Reset the attributes of an idle connection, any of which a handler may have changed."""
     connection.autocommit = False
     connection.isolation_level = connection.read_only = connection.deferrable = None
     connection.row_factory = tuple_row
@@ -80,13 +80,13 @@ def reset_client(connection: psycopg.Connection[Any]) -> None:
 
 
 def reset_before_commit(connection: psycopg.Connection[Any]) -> None:
-    """Behind a pooler: reset the session in the transaction that is about to be committed, for it is others' next."""
+    """Behind a pooler, reset the session before the transaction commits: other clients use it afterwards."""
     if is_pooled(connection) and connection.pgconn.transaction_status == TransactionStatus.INTRANS:
         psycopg.ClientCursor(connection).execute(_RESET_POOLED)
 
 
 def reset(connection: psycopg.Connection[Any]) -> None:
-    """Reset the session of a connection whose transaction is over; close the connection where that fails."""
+    """Reset the session of a connection after its transaction; close the connection if that fails."""
     if connection.closed:
         return
     try:
@@ -94,13 +94,13 @@ def reset(connection: psycopg.Connection[Any]) -> None:
             connection.autocommit = True
             psycopg.ClientCursor(connection).execute(_RESET_POOLED if is_pooled(connection) else _RESET)
     except psycopg.Error:
-        # A statement_timeout of the handler's own, for instance: the next job gets another session.
+        # For instance because of a statement_timeout set by the handler. The next job gets another session.
         with suppress(psycopg.Error):
             connection.close()
 
 
 def mark_transaction(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
-    """Mark the transaction that has just begun; return the roles it runs under, for `look`."""
+    """Mark the transaction that has just begun; return its roles for `verify_transaction`."""
     cursor = psycopg.ClientCursor(connection, row_factory=tuple_row).execute(_MARK)
     connection.cursor_factory = TransactionCursor
     roles: list[str] = []
@@ -110,9 +110,9 @@ def mark_transaction(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
 
 
 def verify_transaction(connection: psycopg.Connection[Any], roles: tuple[str, ...]) -> None:
-    """Make sure that a transaction is the one that was marked, and give it back the roles it began with.
+    """Verify that this is the transaction that was marked, and restore its initial roles.
 
-    The end of the job is written under them. Raises TransactionEnded if the handler has sent COMMIT or ROLLBACK itself.
+    The end of the job is written with these roles. Raises TransactionEnded if the handler has sent COMMIT or ROLLBACK.
     """
     now: tuple[Any, ...] = ()
     if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
