@@ -148,7 +148,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an obituary forgets what has succeeded", f"{SCHEDULER}/settlement.py",
-        "            return errand.write(self._claims, database)\n        except",
+        "            return write.write(self._claims, database)\n        except",
         "            return []\n        except",
         "tests/lifecycle/test_crash.py",
     ),
@@ -181,12 +181,12 @@ MUTATIONS = [
     ),
     Mutation(
         "an outcome in a dead worker's slot is not read", f"{SCHEDULER}/settlement.py",
-        "else load(claim.read_outcome(place))", "else None",
+        "else load(claim.read_outcome(index))", "else None",
         "tests/lifecycle/test_aftermaths.py",
     ),
     Mutation(
         "a job that breaks its worker after its end is not charged", f"{SCHEDULER}/settlement.py",
-        "freed += decide(self._charge, unknown.pop(), UNSTORED)", "return 0",
+        "freed += settle(self._record_crash, unknown.pop(), UNSTORED)", "return 0",
         "tests/qworkerd/test_settlement.py",
     ),
     Mutation(

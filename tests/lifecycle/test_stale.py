@@ -56,7 +56,7 @@ def test_the_end_of_a_claim_that_is_over_changes_nothing_and_is_told(
     (tmp_path / "go").touch()
     told = node.await_event("job.stale_write", jobs=[job.id])
     assert (told["level"], told["count"]) == ("warning", 1)
-    assert told["errand"] == ("acknowledge" if end == "acknowledge" else "decision")
+    assert told["write"] == ("complete" if end == "acknowledge" else "outcome")
     assert module_cluster.query(ROW, job.id) == before == [("running", OTHER, elsewhere, 1, 0, 0, None, None)]
     assert module_cluster.value("SELECT count(*) FROM qworker.job_history WHERE id = %s", job.id) == 0
     assert shop.answer.enqueue("next").wait(SOON) == "next"

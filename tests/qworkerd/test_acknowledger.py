@@ -303,7 +303,7 @@ def test_a_row_that_is_too_large_for_the_server_is_no_outage(desk: Desk, monkeyp
 def test_jobs_whose_end_takes_too_long_together_are_settled_in_parts(database: Database) -> None:
     """A trigger of the user's, or a slow disk: a statement that is cancelled for all may pass for some."""
     desk, admin = Desk(database), database.connect()
-    desk.clerk._link._options["statement_timeout"] = 0.5
+    desk.clerk._connection._options["statement_timeout"] = 0.5
     admin.execute(
         "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;"

@@ -1,1 +1,1 @@
-"""What became of a job: the outcome, how it is written to the database, who is told."""
+"""Outcomes of jobs: the types, the statements that write them, and the reports of failures."""

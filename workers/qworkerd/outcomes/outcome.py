@@ -1,4 +1,4 @@
-"""What became of a run, and the form in which that survives its worker."""
+"""The outcome of an attempt, and its encoding in shared memory, where it survives its worker."""
 
 import json
 import struct
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The handler returned; result is JSON text, None for None."""
+    """The handler returned; result is JSON, or None."""
 
     duration: float
     result: str | None
@@ -16,21 +16,21 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The handler returned, and the end of its job was committed with its work."""
+    """The handler returned, and the end of its job was committed together with its work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session of the server that was lost in a commit: nobody knows yet what has become of that."""
+    """A server session that was lost during a commit, whose outcome is unknown."""
 
-    #: The server's process, and the end of the session's application_name.
+    #: The server process, and the suffix of the session's application_name.
     pid: int
     role: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Another attempt follows after `delay` seconds; unless the lost session has committed."""
+    """Another attempt follows after `delay` seconds, unless the lost session has committed."""
 
     delay: float
     error: dict[str, Any]
@@ -39,7 +39,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No other attempt follows, unless the lost session has committed; hook: whether the task wants to hear of it."""
+    """No other attempt follows, unless the lost session has committed; hook: whether to enqueue the failure hook."""
 
     error: dict[str, Any]
     hook: bool
@@ -48,7 +48,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The job comes again after `delay` seconds, uncounted; bounced: because this worker does not know its task."""
+    """The job runs again after `delay` seconds, not charged; unknown_task: this worker does not know its task."""
 
     delay: float
     unknown_task: bool = False
@@ -56,14 +56,14 @@ class Snoozed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The job is handed back at once, uncounted; no lower place in the queue is filled again with it (0: unknown)."""
+    """The job is released at once, not charged; seq is the lowest seq released with it (0: unknown)."""
 
     seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Terminated:
-    """The job is over without success: "cancelled", or "discarded"."""
+    """The job ended without success: "cancelled" or "discarded"."""
 
     state: str
     duration: float
@@ -72,13 +72,13 @@ class Terminated:
 
 Outcome = Completed | Committed | Retried | Failed | Snoozed | Released | Terminated
 
-#: By their number in memory.
+#: The types, by their number in memory.
 _KINDS = (Completed, Committed, Retried, Failed, Snoozed, Released, Terminated)
 _SUCCEEDED = struct.Struct("<Bd")
 
 
 def dump(outcome: Outcome) -> bytes:
-    """Return an outcome as bytes for the slot: its kind and its fields; the result of a success as it is."""
+    """Encode an outcome for the slot: its type and its fields; a success stores its result as it is."""
     if isinstance(outcome, Completed):
         return _SUCCEEDED.pack(0, outcome.duration) + (outcome.result or "").encode()
     fields = json.dumps(asdict(outcome), ensure_ascii=False, separators=(",", ":"))
@@ -86,7 +86,7 @@ def dump(outcome: Outcome) -> bytes:
 
 
 def load(record: bytes | None) -> Outcome | None:
-    """Return the outcome that a dead worker has left; None if it left none, or nothing that can be read."""
+    """Decode the outcome that a dead worker has stored; None if there is none, or it cannot be read."""
     if not record:
         return None
     try:

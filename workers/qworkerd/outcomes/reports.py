@@ -1,4 +1,4 @@
-"""Failed attempts are reported: to `logging`, and so to error trackers, and to the application's own hooks."""
+"""Report failed attempts to `logging`, and so to error trackers, and to the application's hooks."""
 
 import json
 import logging
@@ -16,33 +16,34 @@ from qworker.job import Job, JobState, new_job
 from qworker.nodes import LostJob
 from qworkerd import log
 
-#: How many reports may wait in one process; further ones are dropped, and counted.
+#: Maximum number of reports that wait in a process. Further ones are dropped and counted.
 BACKLOG = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One attempt that has failed."""
+    """A failed attempt."""
 
     job: int
     task: str
     queue: str
     attempt: int
-    #: What is kept of the error with the job.
+    #: The error record that is stored with the job.
     error: dict[str, Any]
-    #: Whether no other attempt follows.
+    #: Whether this was the last attempt.
     final: bool
-    #: What the handler raised, where that is known: not when its process died.
+    #: The exception that the handler raised; None if its process died.
     raised: BaseException | None = None
-    #: The arguments as JSON; None: they are to be looked up.
+    #: The arguments as JSON; None if they must be read from the database.
     args: str | None = None
     priority: int = 5
 
 
 class Reporter:
-    """Reports from a thread of its own: neither the next job nor a node's lease waits for an error tracker.
+    """Reports from a separate thread, so that neither jobs nor the lease wait for an error tracker.
 
-    Each attempt is reported once at most: what waits when the process is killed is lost, what the job keeps is not.
+    Each attempt is reported at most once. Reports that wait when the process is killed are lost; the job's record is
+    not.
     """
 
     def __init__(self, app: App) -> None:
@@ -51,11 +52,11 @@ class Reporter:
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._log = log.get()
-        # Not before the application has configured logging: dictConfig disables the loggers it finds.
+        # Only after the application has configured logging, because dictConfig disables existing loggers.
         self._logger = logging.getLogger(log.ATTEMPTS)
 
     def submit(self, failure: Failure) -> None:
-        """Report a failed attempt, soon; returns at once and raises nothing."""
+        """Queue the report of a failed attempt; returns at once and raises nothing."""
         try:
             if self._thread is None:
                 self._start()
@@ -67,14 +68,14 @@ class Reporter:
                                   reason=str(error) or f"{BACKLOG} reports are waiting")  # fmt: skip
 
     def submit_losses(self, lost: Iterable[LostJob], error: dict[str, Any]) -> None:
-        """Report jobs that were lost with their node or worker: their attempt is not counted, but it has failed."""
+        """Report jobs that were lost with their node or worker. The attempt failed, although it is not counted."""
         for job in lost:
             attempt = job.attempt + 1
             record = error | {"attempt": attempt}
             self.submit(Failure(job.id, job.task, job.queue, attempt, record, final=job.state == "failed"))
 
     def close(self, timeout: float) -> None:
-        """Wait up to so many seconds until everything is reported."""
+        """Wait up to `timeout` seconds until all reports are sent."""
         if self._thread is not None:
             try:
                 self._reports.put(None, timeout=timeout)
@@ -84,7 +85,7 @@ class Reporter:
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._serve, name="reports", daemon=True)
-        # Signals are for the main thread: one taken here would not interrupt what that waits for.
+        # Signals are handled by the main thread; one delivered to this thread would not interrupt the main thread.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             thread.start()
@@ -97,11 +98,11 @@ class Reporter:
             for report in (self._to_logging, self._to_hooks):
                 try:
                     report(failure)
-                except BaseException as error:  # noqa: BLE001 - the application's code; a report must harm nothing
-                    self._complain(failure, report.__name__.removeprefix("_to_"), error)
+                except BaseException as error:  # noqa: BLE001 - the application's code may raise anything
+                    self._log_error(failure, report.__name__.removeprefix("_to_"), error)
 
     def _to_logging(self, failure: Failure) -> None:
-        """Log as an error, with the exception, for the handlers of the application."""
+        """Log an error with the exception, for the application's logging handlers."""
         error = failure.error
         self._logger.error(
             "job %s (%s): attempt %s failed%s: %s: %s",
@@ -122,18 +123,18 @@ class Reporter:
             error.__cause__ = failure.raised
             try:
                 hook(job, error)
-            except BaseException as broken:  # noqa: BLE001 - the other hooks have done nothing
-                self._complain(failure, getattr(hook, "__qualname__", repr(hook)), broken)
+            except BaseException as broken:  # noqa: BLE001 - the other hooks must still be called
+                self._log_error(failure, getattr(hook, "__qualname__", repr(hook)), broken)
 
-    def _complain(self, failure: Failure, where: str, error: BaseException) -> None:
+    def _log_error(self, failure: Failure, where: str, error: BaseException) -> None:
         self._log.error("report.error", job=failure.job, task=failure.task, where=where, exc_info=error)
 
     def _job(self, failure: Failure) -> Job:
-        """Return the job as the hooks get it: from the database only where its arguments are not known here."""
+        """Return the job for the hooks; it is read from the database only if its arguments are not known."""
         if failure.args is None:
             try:
                 return self._app.job(failure.job)
-            except Exception as error:  # noqa: BLE001 - away, or the job has been deleted meanwhile
+            except Exception as error:  # noqa: BLE001 - no database, or the job has been deleted meanwhile
                 self._log.info("report.incomplete", job=failure.job, error=str(error).strip())
         return new_job(
             id=failure.job,

@@ -1,4 +1,4 @@
-"""What the clerk has to write: one errand for each statement, repeated until the database has answered."""
+"""The writes of the acknowledger: one statement each, repeated until the database has answered."""
 
 import copy
 import json
@@ -18,53 +18,58 @@ Database = Connection[tuple[Any, ...]]
 Done = tuple[Claim, int, Outcome | None]
 
 _FIRST, _LONGEST = 0.1, 1.0
-#: An end that the database refuses for what it says, and for longer (seconds), is given up: the job fails.
+#: Time after which a write that the database rejects for its values is given up, and the job fails (seconds).
 LAST_RESORT = 60.0
-#: What to do about a job that cannot even be failed.
-ABANDONED = "the database refuses every change of this row: mend or delete it by hand"
+#: The hint for a job that cannot be failed either.
+ABANDONED = "the database rejects every change of this row: repair or delete it by hand"
 
 
 class Write:
-    """One fenced statement about some jobs of one claim. Repeating it is safe: what it has done it cannot do again."""
+    """A fenced statement about jobs of one claim. It can be repeated without a second effect."""
+
+    #: The name of the write in the log.
+    kind = ""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.token = claim.token
         self.ids: list[int] = []
-        #: When to try (monotonic).
+        #: When to try next (monotonic).
         self.due = 0.0
-        #: Whether an earlier try may have been executed without our hearing of it.
+        #: Whether an earlier attempt may have been executed although its answer was lost.
         self.uncertain = False
-        #: Since when the database refuses it for what it says (monotonic); None: it has not.
+        #: Since when the database rejects its values (monotonic); None if it does not.
         self.refused: float | None = None
         self._delay = _FIRST
 
     def write(self, claims: Claims, database: Database) -> list[int]:
-        """Execute the statement; return the ids it changed."""
+        """Execute the statement; return the ids of the jobs that it changed."""
         raise NotImplementedError
 
     def drop_details(self) -> None:
-        """Leave out what the database may have choked on."""
+        """Remove the values that the database may have rejected."""
 
     def split(self) -> Self:
-        """Give half of the jobs to another errand, which is returned."""
+        """Move half of the jobs to another write and return it."""
         other, half = copy.copy(self), len(self.ids) // 2
         self.ids, other.ids = self.ids[:half], self.ids[half:]
         return other
 
     def postpone(self, now: float) -> None:
-        """Try again later, and later still the next time."""
+        """Try again later, with a growing delay."""
         self.due = now + self._delay
         self._delay = min(self._delay * 2, _LONGEST)
 
 
 class GiveUp(Write):
-    """A job whose end the database refuses for good: it fails, and neither holds its claim for ever nor runs again."""
+    """A job whose end the database always rejects: it fails, so that it neither keeps its claim nor runs again."""
 
-    def __init__(self, errand: Write, error: Exception) -> None:
-        super().__init__(errand.claim)
-        self.ids = errand.ids
-        self._error = end_refused(type(errand).__name__.lower(), error)
+    kind = "give_up"
+
+    def __init__(self, rejected: Write, error: Exception) -> None:
+        super().__init__(rejected.claim)
+        self.ids = rejected.ids
+        self._error = end_refused(rejected.kind, error)
 
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Fail the job, or discard it."""
@@ -72,9 +77,9 @@ class GiveUp(Write):
 
 
 def give_up(claims: Claims, database: Database, token: int, job: int, error: str) -> list[int]:
-    """Fail a job whose end the database refuses; where even that is refused, move it to the history, discarded.
+    """Fail a job whose end the database rejects; if that is rejected too, move it to the history as discarded.
 
-    Otherwise the job would stay claimed by nobody, be released, and run again, for ever. Returns the ids changed.
+    Otherwise the job would be released and run again and again. Returns the ids changed.
     """
     try:
         return claims.give_up(database, token, job, error)
@@ -93,7 +98,9 @@ def end_refused(write: str, error: Exception) -> str:
 
 
 class CompleteWrite(Write):
-    """Jobs that have succeeded."""
+    """Jobs that have completed."""
+
+    kind = "complete"
 
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim)
@@ -101,7 +108,7 @@ class CompleteWrite(Write):
         self._results: dict[int, str] = {}
 
     def add(self, job: int, outcome: Completed | None) -> None:
-        """Add a job; None: it took less than a millisecond and returned None."""
+        """Add a job; None if it took less than a millisecond and released None."""
         self.ids.append(job)
         if outcome is not None:
             self._durations[job] = outcome.duration
@@ -117,23 +124,27 @@ class CompleteWrite(Write):
 
     def drop_details(self) -> None:
         """Give up the results."""
-        self._results = {}  # another one, should halves share it
+        self._results = {}  # a new dict: the other half of a split may share it
 
 
 class CommittedWrite(Write):
-    """Jobs whose end was committed with their work: nothing is left to be written."""
+    """Jobs whose end was committed with their work, so that nothing is left to write."""
+
+    kind = "committed"
 
     def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
-        """Return them."""
+        """Return the ids of the jobs."""
         return list(self.ids)
 
 
 class ReleaseWrite(Write):
-    """Jobs that are handed back as if they had never been claimed."""
+    """Jobs that are released as if they had not been claimed."""
+
+    kind = "release"
 
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim)
-        #: The lowest of their places in the queue.
+        #: The lowest seq of the jobs.
         self.seq = 0
 
     def add(self, job: int, outcome: Released) -> None:
@@ -142,12 +153,14 @@ class ReleaseWrite(Write):
         self.ids.append(job)
 
     def write(self, claims: Claims, database: Database) -> list[int]:
-        """Make them available in their old place."""
+        """Make the jobs available with their old seq."""
         return claims.release(database, self.token, self.ids)
 
 
 class OutcomeWrite(Write):
-    """One job that did not simply succeed."""
+    """A job whose outcome is not a plain success."""
+
+    kind = "outcome"
 
     def __init__(self, claim: Claim, job: int, outcome: Retried | Failed | Snoozed | Terminated) -> None:
         super().__init__(claim)
@@ -160,7 +173,7 @@ class OutcomeWrite(Write):
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Retry, fail, put off or end the job; a session that may still commit its work is ended first.
 
-        Until it is over the job is locked, and the errand repeated; if it has committed, the job is no longer the
+        Until it is over the job is locked, and the write repeated; if it has committed, the job is no longer the
         claim's.
         """
         (job,) = self.ids
@@ -185,21 +198,21 @@ class OutcomeWrite(Write):
 
 
 def group(done: Iterable[Done]) -> list[Write]:
-    """Make errands of what was handed over, as few as possible: each is a statement and a commit."""
+    """Group outcomes into as few writes as possible: each is a statement and a commit."""
     successes: dict[Claim, CompleteWrite] = {}
-    returned: dict[Claim, ReleaseWrite] = {}
-    notes: dict[Claim, CommittedWrite] = {}
-    decisions: list[Write] = []
+    released: dict[Claim, ReleaseWrite] = {}
+    committed: dict[Claim, CommittedWrite] = {}
+    others: list[Write] = []
     for claim, job, outcome in done:
         if outcome is None or isinstance(outcome, Completed):
-            errand = successes.get(claim)
-            if errand is None:
-                errand = successes[claim] = CompleteWrite(claim)
-            errand.add(job, outcome)
+            write = successes.get(claim)
+            if write is None:
+                write = successes[claim] = CompleteWrite(claim)
+            write.add(job, outcome)
         elif isinstance(outcome, Released):
-            returned.setdefault(claim, ReleaseWrite(claim)).add(job, outcome)
+            released.setdefault(claim, ReleaseWrite(claim)).add(job, outcome)
         elif isinstance(outcome, Committed):
-            notes.setdefault(claim, CommittedWrite(claim)).ids.append(job)
+            committed.setdefault(claim, CommittedWrite(claim)).ids.append(job)
         else:
-            decisions.append(OutcomeWrite(claim, job, outcome))
-    return [*successes.values(), *notes.values(), *returned.values(), *decisions]
+            others.append(OutcomeWrite(claim, job, outcome))
+    return [*successes.values(), *committed.values(), *released.values(), *others]

@@ -1,4 +1,4 @@
-"""Settle a dead worker's claim: each job as what became of it, or as what the death of its worker makes of it."""
+"""Settle a dead worker's claim: by the outcomes in its slot, or by the cause of its death."""
 
 import json
 from collections.abc import Callable, Collection
@@ -23,15 +23,15 @@ from qworkerd.shared.slots import Phase, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: Deaths that are nobody's fault: the job is given back uncounted, but the loss is noted.
+#: Causes that no job is to blame for: the job is released without being charged, but its loss is counted.
 BLAMELESS = frozenset({"lease", "supervisor-lost"})
-#: The operator's doing: not counted at all.
+#: Causes requested by an operator; nothing is counted.
 REQUESTED = frozenset({"shutdown", "cancelled"})
-#: A thread of the worker's own that did not go on, be it that the running handler has kept it from that (held the GIL,
-#: replaced what it calls): the loss is counted, so that this ends.
+#: A thread of the worker stopped, possibly because the running handler held the GIL or replaced what it calls.
+#: The loss is counted, so that this does not go on without end.
 STALLED = "stalled"
 
-#: What is said of a job that ran, and of one that had ended.
+#: The messages for a job that ran, and for one that had ended.
 RUNNING = "the worker died while it ran this job"
 UNSTORED = "the worker died before the outcome of this job was stored"
 
@@ -39,7 +39,7 @@ _HOOKED = 2
 
 
 class Settlement:
-    """Writes what stands in a slot. Every statement is fenced by the claim's token, so it may be repeated."""
+    """Settles the jobs of dead slots. The claim's token fences every statement, so it can be repeated."""
 
     def __init__(self, node: NodeContext, nodes: Nodes, reporter: Reporter) -> None:
         self._node = node
@@ -52,125 +52,127 @@ class Settlement:
         self._log = log.get()
 
     def recover_claim(self, database: Database, slot: Slot, claim: Claim) -> int:
-        """Settle one claim; return how many jobs became available.
+        """Settle one claim; return the number of jobs that became available.
 
-        A job whose outcome stands in the slot is settled as what it was. Of the others the one that can be to blame for
-        the death is charged, what was not started goes back. Jobs that somebody has locked are left for the next time.
+        A job whose outcome is stored in the slot is settled with it. Of the others, the one that may have caused the
+        death is charged, and those that were not started are released. Locked jobs are left for the next round.
         """
         token, node = claim.token, self._node.table.header.node
         abandoned = self._refusals.abandoned(token)
         held = {job.id: job for job in self._nodes.claim_jobs(database, node, token) if job.id not in abandoned}
         done, unknown = self._read(claim, held)
-        spared, freed = {job for _, job, _ in done}, 0
-        for errand in group(done):
-            changed = self._write(errand, database)
-            freed += len(changed) if isinstance(errand, ReleaseWrite) else 0
+        excluded, freed = {job for _, job, _ in done}, 0
+        for write in group(done):
+            changed = self._write(write, database)
+            freed += len(changed) if isinstance(write, ReleaseWrite) else 0
 
-        def decide(how: Callable[..., int], job: int, what: str) -> int:
-            spared.add(job)
-            write = partial(how, database, token, held[job], slot, what)
-            return self._refusals.attempt(database, token, job, write, 0)
+        def settle(method: Callable[..., int], job: int, message: str) -> int:
+            excluded.add(job)
+            statement = partial(method, database, token, held[job], slot, message)
+            return self._refusals.attempt(database, token, job, statement, 0)
 
         running = slot.current()
         if slot.cause not in REQUESTED:
             if running is not None:
                 if running.id in held:
-                    freed += decide(self._lose if slot.cause == STALLED else self._charge, running.id, RUNNING)
+                    freed += settle(
+                        self._record_loss if slot.cause == STALLED else self._record_crash, running.id, RUNNING
+                    )
             elif unknown:
-                freed += decide(self._charge, unknown.pop(), UNSTORED)
+                freed += settle(self._record_crash, unknown.pop(), UNSTORED)
             for job in unknown:
-                freed += decide(self._lose, job, UNSTORED)
-        # Should one of them be locked, it goes back next time: it is not the last of those that were finished.
+                freed += settle(self._record_loss, job, UNSTORED)
+        # If one of them is locked, it is released in the next round, as it is not the last one that finished.
         claim.mark(unknown, Status.UNSTARTED)
-        freed += self.release(database, token, spared)
+        freed += self.release(database, token, excluded)
         self._refusals.raise_last()
         return freed
 
-    def release(self, database: Database, token: int, spared: Collection[int] = ()) -> int:
-        """Give back what a claim holds, but for some jobs; return how many. One that is refused holds up no other."""
-        node, spared = self._node.table.header.node, {*spared, *self._refusals.abandoned(token)}
+    def release(self, database: Database, token: int, excluded: Collection[int] = ()) -> int:
+        """Release all but some jobs of a claim; return their number. A rejected one does not hold up the others."""
+        node, excluded = self._node.table.header.node, {*excluded, *self._refusals.abandoned(token)}
         try:
-            return self._nodes.release_claim(database, node, token, spared)
+            return self._nodes.release_claim(database, node, token, excluded)
         except psycopg.Error as error:
             self._refusals.note(database, error)
             if may_pass_later(error):
                 return 0
         freed = 0
         for job in self._nodes.claim_jobs(database, node, token):
-            if job.id not in spared:
-                write = partial(self._claims.release, database, token, [job.id])
-                freed += len(self._refusals.attempt(database, token, job.id, write, list[int]()))
+            if job.id not in excluded:
+                statement = partial(self._claims.release, database, token, [job.id])
+                freed += len(self._refusals.attempt(database, token, job.id, statement, list[int]()))
         return freed
 
     def raise_refusal(self) -> None:
-        """Raise the last error after which something has to be tried again, if there was one."""
+        """Raise the last error that requires another round, if there was one."""
         self._refusals.raise_last()
 
     def is_over(self, database: Database, token: int) -> bool:
-        """Tell whether nothing of a claim is left to be tried again."""
+        """Tell whether no job of a claim has to be tried again."""
         held = self._nodes.claim_jobs(database, self._node.table.header.node, token)
-        over = {job.id for job in held} <= self._refusals.abandoned(token)
-        if over:
+        finished = {job.id for job in held} <= self._refusals.abandoned(token)
+        if finished:
             self._refusals.forget(token)
-        return over
+        return finished
 
     def _read(self, claim: Claim, held: dict[int, HeldJob]) -> tuple[list[Done], list[int]]:
-        """Return what became of the finished jobs that are still the claim's, and those of which nothing can be read.
+        """Return the outcomes of the claim's finished jobs, and the finished jobs without a readable outcome.
 
-        These are rare: the slot was full and the database did not take any, or its memory is damaged; then it may even
-        lack jobs of the claim.
+        The latter are rare: the slot was full while the database was unavailable, or its memory is damaged; it may then
+        even lack jobs of the claim.
         """
         done: list[Done] = []
         entries = claim.entries()
         unknown = [*(held.keys() - {entry.id for entry in entries})] if entries else []
-        for place, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             if entry.id not in held or entry.status in (Status.UNSTARTED, Status.RUNNING):
                 continue
-            outcome = None if entry.status is Status.SUCCEEDED else load(claim.read_outcome(place))
+            outcome = None if entry.status is Status.SUCCEEDED else load(claim.read_outcome(index))
             if outcome is not None or entry.status is Status.SUCCEEDED:
                 done.append((claim, entry.id, outcome))
             else:
                 unknown.append(entry.id)
         return done, unknown
 
-    def _write(self, errand: Write, database: Database) -> list[int]:
-        """Run an errand; what the database chokes on is left out."""
+    def _write(self, write: Write, database: Database) -> list[int]:
+        """Run a write; if the database rejects it, run it for each job, and without the rejected values."""
         try:
-            return errand.write(self._claims, database)
+            return write.write(self._claims, database)
         except psycopg.Error as error:
             if database.closed:
                 raise
             if may_pass_later(error):
                 self._refusals.note(database, error)
                 return []
-        if len(errand.ids) > 1:
-            other = errand.split()
-            return self._write(errand, database) + self._write(other, database)
-        errand.drop_details()
-        write = partial(errand.write, self._claims, database)
-        return self._refusals.attempt(database, errand.token, errand.ids[0], write, [])
+        if len(write.ids) > 1:
+            other = write.split()
+            return self._write(write, database) + self._write(other, database)
+        write.drop_details()
+        statement = partial(write.write, self._claims, database)
+        return self._refusals.attempt(database, write.token, write.ids[0], statement, [])
 
-    def _lose(self, database: Database, token: int, job: HeldJob, slot: Slot, what: str) -> int:
-        """Give back a job that may have a part in the death: `max_losses` times, and from now on without neighbours."""
-        record = self._record(slot, job, what)
+    def _record_loss(self, database: Database, token: int, job: HeldJob, slot: Slot, message: str) -> int:
+        """Release a job that may have caused the death, `max_node_losses` times at most; from now on it runs alone."""
+        record = self._record(slot, job, message)
         lost = self._nodes.record_node_loss(
             database, token, job.id, self._node.settings.max_node_losses, json.dumps(record), self._node.hooks
         )
         self._reporter.submit_losses(lost, record)
         return len(lost)
 
-    def _record(self, slot: Slot, job: HeldJob, what: str) -> dict[str, Any]:
-        """Put on record what is known of the death."""
+    def _record(self, slot: Slot, job: HeldJob, message: str) -> dict[str, Any]:
+        """Return the error record for the death of the worker."""
         return {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "attempt": job.attempt, "type": "WorkerDied",
-            "message": f"{what}: {slot.cause}", "traceback": slot.stacks.read(),
+            "message": f"{message}: {slot.cause}", "traceback": slot.stacks.read(),
             "cause": slot.cause, "phase": Phase(slot.phase).name.lower(), "ran": round(slot.ended - slot.started, 3),
             "maxrss_mib": slot.maxrss, "cpu": round(slot.cpu, 3),
         }  # fmt: skip
 
-    def _charge(self, database: Database, token: int, job: HeldJob, slot: Slot, what: str) -> int:
-        """Decide about the job that can be to blame; return 1 if it became available."""
-        cause, record = slot.cause, self._record(slot, job, what)
+    def _record_crash(self, database: Database, token: int, job: HeldJob, slot: Slot, message: str) -> int:
+        """Charge the job that may have caused the death; return 1 if it became available."""
+        cause, record = slot.cause, self._record(slot, job, message)
         error = json.dumps(record)
         facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
         if job.cancelled:

@@ -1,4 +1,4 @@
-"""The clerk: a thread that writes to the database what became of the jobs, while the main thread runs the next ones."""
+"""The acknowledger: a thread that writes outcomes to the database while the main thread runs the next jobs."""
 
 import os
 import queue
@@ -21,18 +21,18 @@ from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
 
-#: How often the clerk looks at a running batch (seconds).
+#: Interval at which a running batch is checked (seconds).
 WATCH_INTERVAL = 0.05
-#: A job that runs for longer gives the rest of its batch to other workers (seconds).
+#: After this time a running job's batch is released to other workers (seconds).
 RELEASE_AFTER = 0.1
-#: How often progress is written at most (seconds).
+#: Minimum interval between two writes of progress (seconds).
 PROGRESS_INTERVAL = 1.0
-#: A constraint or somebody's trigger refuses the row, maybe for now: no value of ours is to blame, and none is dropped.
+#: A constraint or a user's trigger rejects the row, possibly temporarily. No value is to blame, so none is dropped.
 REFUSED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
 
 
 class Batch:
-    """The rows of one claim that were not started: the main thread takes from the front, the clerk from the end."""
+    """The jobs of a claim that were not started: the main thread takes the first, the acknowledger the last."""
 
     __slots__ = ("claim", "pending")
 
@@ -40,8 +40,8 @@ class Batch:
         self.claim = claim
         self.pending = deque(rows)
 
-    def take_rest(self) -> Iterator[tuple[Any, ...]]:
-        """Take all that is left, one at a time."""
+    def pop_all(self) -> Iterator[tuple[Any, ...]]:
+        """Remove and yield the remaining jobs one by one."""
         while True:
             try:
                 row = self.pending.pop()
@@ -51,32 +51,32 @@ class Batch:
 
 
 class Acknowledger:
-    """Settles finished jobs within 100 ms, also while a handler blocks, and hands back what waits behind a long one.
+    """Settles finished jobs within 100 ms, even while a handler blocks, and releases jobs that wait behind a long one.
 
-    The main thread appends to `done` and rings once a batch: no lock and no wake-up for a single job. What is not
-    settled yet stays in the slot, and so survives this process.
+    The main thread appends to `done` and wakes this thread once per batch; a single job needs neither a lock nor a
+    wakeup. Outcomes that are not yet settled stay in the slot, and so survive this process.
     """
 
     def __init__(self, node: NodeContext, slot: Slot, name: str) -> None:
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
-        self._link = ReconnectingConnection(node, name, self._pause, self._out_of_time)
+        self._connection = ReconnectingConnection(node, name, self._pause, self._out_of_time)
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._writes: list[Write] = []
         self._stop_deadline: float | None = None
         self._progress_written = 0.0
         self._log = log.get()
-        self._thread = threading.Thread(target=self._serve, name="clerk", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="acknowledger", daemon=True)
         self._written = threading.Event()
         self._rounds = 0
         self._busy = False
         self._asleep = False
-        #: Finished jobs, in the order they ended; the main thread appends.
+        #: Finished jobs in the order in which they ended; the main thread appends.
         self.done: deque[Done] = deque()
-        #: What the main thread is working on.
+        #: The batch that the main thread is running.
         self.batch: Batch | None = None
-        #: The newest report of progress: claim, job, JSON text.
+        #: The newest progress: claim, job, JSON.
         self.progress: tuple[Claim, int, str] | None = None
 
     # The main thread's side
@@ -86,24 +86,24 @@ class Acknowledger:
         self._thread.start()
 
     def watch(self, batch: Batch) -> None:
-        """Have the clerk look at a batch again and again while it runs."""
+        """Check a batch periodically while it runs."""
         self.batch = batch
         if self._asleep:
             self.wake()
 
     def wake(self) -> None:
-        """Have the clerk look now."""
+        """Wake the thread now."""
         if self._wakeups.empty():
             self._wakeups.put(None)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was handed over has been tried once; False when that takes longer than so many seconds.
+        """Wait until everything submitted has been tried once; return False after `timeout` seconds.
 
-        What somebody else has locked is tried again later, and not waited for.
+        Jobs that another session has locked are tried again later and not waited for.
         """
-        until, begun = monotonic() + timeout, self._rounds
-        # Two rounds: the one under way may have begun before. While it lasts, what it has taken over is out of sight.
-        while (self.done or self._writes or self._busy) and self._rounds < begun + 2:
+        until, started = monotonic() + timeout, self._rounds
+        # Two rounds: the current one may have started earlier, and the writes that it has taken are not visible here.
+        while (self.done or self._writes or self._busy) and self._rounds < started + 2:
             self._written.clear()
             self.wake()
             if not self._written.wait(max(0.0, until - monotonic())):
@@ -112,19 +112,19 @@ class Acknowledger:
 
     @property
     def is_done(self) -> bool:
-        """Whether all that was handed over is stored."""
+        """Whether everything submitted is stored."""
         return not (self.done or self._writes or self._busy)
 
     def release(self, batch: Batch) -> int:
-        """Hand back what is left of a batch; return how many jobs."""
-        rows = list(batch.take_rest())
+        """Release the remaining jobs of a batch; return their number."""
+        rows = list(batch.pop_all())
         if rows:
             outcome = Released(min(row[1] for row in rows))
             self.done.extend((batch.claim, row[0], outcome) for row in rows)
         return len(rows)
 
     def stop(self, timeout: float) -> bool:
-        """Settle everything and end; False when the database did not let it within so many seconds."""
+        """Settle everything and stop; return False if that takes longer than `timeout` seconds."""
         self._stop_deadline = monotonic() + timeout
         self._wakeups.put(None)
         self._thread.join(timeout + 1.0)
@@ -135,10 +135,10 @@ class Acknowledger:
     def _serve(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - a worker whose clerk is gone would run jobs that nobody settles
+        except BaseException as error:  # noqa: BLE001 - without this thread no job would be settled
             try:
                 self._log.critical("acknowledge.died", exc_info=error)
-            finally:  # where there is no memory to log it, there is none to work on either
+            finally:  # without memory for a log line, the process cannot work either
                 os._exit(exits.SOFTWARE)
 
     def _work(self) -> None:
@@ -153,12 +153,12 @@ class Acknowledger:
             if self._stop_deadline is not None and (not (self.done or self._writes) or self._out_of_time()):
                 break
         self._slot.floats[Slot.ACK_DEADLINE] = 0.0
-        self._link.drop()
+        self._connection.drop()
 
     def _wait(self) -> None:
-        """Wait for the bell; while a batch runs or an errand is left, no longer than until the next look."""
+        """Wait to be woken; while a batch runs or a write is left, no longer than the interval."""
         self._slot.floats[Slot.ACK_DEADLINE] = 0.0
-        # Said before looking: either this thread sees the batch, or `watch` sees that nobody looks.
+        # Set this before the check: either this thread sees the batch, or `watch` sees that nobody watches it.
         self._asleep = True
         waiting = self.batch is not None or self._writes or self._stop_deadline is not None
         self._asleep = not waiting
@@ -168,11 +168,11 @@ class Acknowledger:
         self._extend_deadline()
 
     def _extend_deadline(self) -> None:
-        """Show the supervisor that this thread is not stuck."""
+        """Show the supervisor that this thread is running."""
         self._slot.floats[Slot.ACK_DEADLINE] = monotonic() + 2 * self._node.settings.stall_timeout
 
     def _pause(self, seconds: float) -> None:
-        """Pause between two tries to connect."""
+        """Wait before the next attempt to connect."""
         self._extend_deadline()
         threading.Event().wait(seconds)
 
@@ -180,115 +180,113 @@ class Acknowledger:
         return self._stop_deadline is not None and monotonic() >= self._stop_deadline
 
     def _collect(self) -> None:
-        """Make errands of what is done, and of what waits behind a long job."""
+        """Group finished jobs into writes, and release jobs that wait behind a long one."""
         batch = self.batch
         if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > RELEASE_AFTER:
             self.release(batch)
         if self.done:
-            self._busy = True  # said before `done` is empty
-            self._writes += group(self._popped())
+            self._busy = True  # set before `done` is empty
+            self._writes += group(self._pop_done())
 
-    def _popped(self) -> Iterator[Done]:
+    def _pop_done(self) -> Iterator[Done]:
         while self.done:
             yield self.done.popleft()
 
     def _write_due(self) -> None:
-        """Run the errands whose time has come; keep those that the database did not take."""
+        """Run the writes that are due, and keep those that did not succeed."""
         now, left = monotonic(), []
         self._busy = self._busy or bool(self._writes)
-        errands, self._writes = self._writes, []
-        for number, errand in enumerate(errands):
-            if errand.due > now:
-                left.append(errand)
+        writes, self._writes = self._writes, []
+        for number, write in enumerate(writes):
+            if write.due > now:
+                left.append(write)
                 continue
-            database = self._link.get()
+            database = self._connection.get()
             if database is None:
-                left += errands[number:]
+                left += writes[number:]
                 break
             try:
-                if not self._run(errand, database):
-                    left.append(errand)
-            except Exception as error:  # noqa: BLE001 - whatever it was, what is finished must not be forgotten
-                left += self._on_error(errand, error)
+                if not self._run(write, database):
+                    left.append(write)
+            except Exception as error:  # noqa: BLE001 - whatever it is, no outcome may be lost
+                left += self._on_error(write, error)
         self._writes = left + self._writes
 
-    def _on_error(self, errand: Write, error: Exception) -> list[Write]:
-        """Decide how to go on with an errand that met an error: it is never dropped."""
+    def _on_error(self, write: Write, error: Exception) -> list[Write]:
+        """Decide how to continue after an error; a write is never dropped."""
         self._log.warning(
-            "acknowledge.error", errand=type(errand).__name__.lower(), jobs=len(errand.ids), error=str(error).strip(),
+            "acknowledge.error", write=write.kind, jobs=len(write.ids), error=str(error).strip(),
             type=type(error).__name__,
         )  # fmt: skip
-        lost = not self._link.usable_after(error)
-        errand.uncertain = errand.uncertain or lost
-        too_long = isinstance(error, psycopg.errors.QueryCanceled) and len(errand.ids) > 1
+        lost = not self._connection.usable_after(error)
+        write.uncertain = write.uncertain or lost
+        too_long = isinstance(error, psycopg.errors.QueryCanceled) and len(write.ids) > 1
         if may_pass_later(error) and not too_long:
-            errand.postpone(0.0 if lost else monotonic())
-            return [errand]
-        if len(errand.ids) > 1:  # one of them is to blame, and must not hold up the others, or all take too long
-            return [errand, errand.split()]
+            write.postpone(0.0 if lost else monotonic())
+            return [write]
+        if len(write.ids) > 1:  # a single job may be to blame, or the statement takes too long for all of them
+            return [write, write.split()]
         now = monotonic()
-        errand.refused = errand.refused or now
-        if now - errand.refused > LAST_RESORT:
-            return self._despair(errand, error)
+        write.refused = write.refused or now
+        if now - write.refused > LAST_RESORT:
+            return self._give_up(write, error)
         if not isinstance(error, REFUSED_ROW):
-            errand.drop_details()
-        errand.postpone(now)
-        return [errand]
+            write.drop_details()
+        write.postpone(now)
+        return [write]
 
-    def _despair(self, errand: Write, error: Exception) -> list[Write]:
-        """Fail a job whose end is refused; when even that is, leave it: nothing may hold a claim for ever."""
+    def _give_up(self, write: Write, error: Exception) -> list[Write]:
+        """Fail a job whose end is rejected. If that is rejected too, abandon it, so that its claim can be closed."""
         text = str(error).strip()
-        if not isinstance(errand, GiveUp):
-            self._log.error("job.end_refused", jobs=errand.ids, error=text, hint="the job is failed instead")
-            return [GiveUp(errand, error)]
-        self._log.critical("job.abandoned", jobs=errand.ids, error=text, hint=ABANDONED)
-        errand.claim.left -= len(errand.ids)
-        if errand.claim.left == 0:
-            errand.claim.close()
+        if not isinstance(write, GiveUp):
+            self._log.error("job.end_refused", jobs=write.ids, error=text, hint="the job is failed instead")
+            return [GiveUp(write, error)]
+        self._log.critical("job.abandoned", jobs=write.ids, error=text, hint=ABANDONED)
+        write.claim.left -= len(write.ids)
+        if write.claim.left == 0:
+            write.claim.close()
         return []
 
-    def _run(self, errand: Write, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
-        """Run one errand; tell whether it is over. What somebody else has locked is left for the next try."""
+    def _run(self, write: Write, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
+        """Run one write; return whether it is finished. Jobs that another session has locked are tried again."""
         self._extend_deadline()
-        changed = errand.write(self._claims, database)
-        if isinstance(errand, ReleaseWrite):
-            self._announce_release(errand, changed)
-        gone = len(changed)
-        if gone < len(errand.ids):
-            missing = set(errand.ids).difference(changed)
-            locked = self._claims.still_claimed(database, errand.token, missing)
+        changed = write.write(self._claims, database)
+        if isinstance(write, ReleaseWrite):
+            self._announce_release(write, changed)
+        finished = len(changed)
+        if finished < len(write.ids):
+            missing = set(write.ids).difference(changed)
+            locked = self._claims.still_claimed(database, write.token, missing)
             if lost := missing - locked:
-                self._on_lost_claim(errand, database, lost)
-            gone += len(lost)
-            errand.ids = [job for job in errand.ids if job in locked]
-            errand.postpone(monotonic())
+                self._on_lost_claim(write, database, lost)
+            finished += len(lost)
+            write.ids = [job for job in write.ids if job in locked]
+            write.postpone(monotonic())
         else:
-            errand.ids = []
-        errand.claim.left -= gone
-        if errand.claim.left == 0:
-            errand.claim.close()
-        return not errand.ids
+            write.ids = []
+        write.claim.left -= finished
+        if write.claim.left == 0:
+            write.claim.close()
+        return not write.ids
 
-    def _announce_release(self, errand: ReleaseWrite, changed: list[int]) -> None:
-        """Let the other processes of this node know what they may claim again; an earlier try may have done it."""
-        self._node.watermarks.report_release(self._slot, errand.seq)
+    def _announce_release(self, write: ReleaseWrite, changed: list[int]) -> None:
+        """Tell the node's other processes that jobs were released, possibly by an earlier attempt."""
+        self._node.watermarks.report_release(self._slot, write.seq)
         if changed:
-            # Before the budget gets them back: should this process die in between, they must not be given back twice.
-            errand.claim.mark(set(changed), Status.DONE)
+            # Before the budget is restored: if this process dies in between, the jobs must not be counted twice.
+            write.claim.mark(set(changed), Status.DONE)
             self._node.budget.restore(len(changed))
             self._node.worker_wakeup.wake()
 
-    def _on_lost_claim(self, errand: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
-        """These jobs no longer carry our token: an earlier try has settled them, or they were taken from us."""
-        if errand.uncertain:
-            lost = lost - self._claims.already_archived(database, errand.token, lost)
-        if errand.uncertain and isinstance(
-            errand, OutcomeWrite
-        ):  # a retry that was executed leaves no trace to tell by
+    def _on_lost_claim(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
+        """Handle jobs that no longer have this claim's token: an earlier attempt settled them, or others took them."""
+        if write.uncertain:
+            lost = lost - self._claims.already_archived(database, write.token, lost)
+        if write.uncertain and isinstance(write, OutcomeWrite):  # a retry that was executed leaves no trace to tell by
             self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
         elif lost:
             self._slot.words[Slot.STALE] += len(lost)
-            self._log.warning("job.stale_write", errand=type(errand).__name__.lower(), jobs=sorted(lost)[:20],
+            self._log.warning("job.stale_write", write=write.kind, jobs=sorted(lost)[:20],
                               count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
 
     def _write_progress(self) -> None:
@@ -296,11 +294,11 @@ class Acknowledger:
         if self.progress is None or monotonic() - self._progress_written < PROGRESS_INTERVAL:
             return
         (claim, job, text), self.progress = self.progress, None
-        database = self._link.get()
+        database = self._connection.get()
         if database is None:
             return
         try:
             self._claims.progress(database, claim.token, job, text)
-        except Exception as error:  # noqa: BLE001 - a report is not worth more
-            self._link.usable_after(error)
+        except Exception as error:  # noqa: BLE001 - progress is not worth more than one attempt
+            self._connection.usable_after(error)
         self._progress_written = monotonic()
