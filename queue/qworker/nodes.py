@@ -340,8 +340,36 @@ class Nodes:
         return self._one(database, "first_expired", spared=integer_array(spared))
 
     def delete_expired_keys(self, database: Database) -> int:
-        """Drop uniqueness whose period is over."""
+        """Drop uniqueness whose period is over; return how many keys, 1,000 at the most."""
         return self._count(database, "delete_expired_keys")
+
+    def delete_unheld_keys(self, database: Database, after: int) -> int | None:
+        """Delete keys of jobs above `after` that have ended; return the highest job checked, None at the end."""
+        found: int | None = self._rows(database, "delete_unheld_keys", after=after)[0][0]
+        return found
+
+    # Rows that no statement writes
+
+    def restart_unclaimed(self, database: Database) -> list[int]:
+        """Release running jobs that name no node or no claim; return their ids."""
+        return [row[0] for row in self._rows(database, "restart_unclaimed")]
+
+    def old_claims(self, database: Database, node: int, age: float) -> set[int]:
+        """Return the tokens of this node's claims that are older than `age` seconds or have no time."""
+        return {row[0] for row in self._rows(database, "old_claims", node=node, age=age)}
+
+    def renumber(self, database: Database, queues: Sequence[str], priorities: Sequence[int]) -> list[int]:
+        """Give available jobs a new seq if no claim would find theirs; return their ids."""
+        parameters = {"queues": text_array(queues), "priorities": integer_array(priorities)}
+        return [row[0] for row in self._rows(database, "renumber", **parameters)]
+
+    def end_invalid(self, database: Database) -> list[int]:
+        """Discard jobs whose state is none of an unfinished job; return their ids."""
+        return [row[0] for row in self._rows(database, "end_invalid")]
+
+    def date_failures(self, database: Database) -> list[int]:
+        """Set the time of failed jobs that have none; return their ids."""
+        return [row[0] for row in self._rows(database, "date_failures")]
 
     def discard_failed(
         self, database: Database, keep: float, *, limit: int = 1000, spared: Iterable[int] = ()

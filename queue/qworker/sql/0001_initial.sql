@@ -77,7 +77,8 @@ CREATE INDEX job_ready ON {schema}.job (queue, priority, seq) WHERE state = 'ava
 CREATE INDEX job_due ON {schema}.job (run_at) WHERE state = 'scheduled';
 CREATE INDEX job_retrying ON {schema}.job (queue) WHERE state = 'scheduled' AND attempt > 0;
 CREATE INDEX job_running ON {schema}.job (node, claimed_at) WHERE state = 'running';
-CREATE INDEX job_failed ON {schema}.job (failed_at) WHERE state = 'failed';
+-- Also covers states that no job of this table has: the scheduler moves such rows to the history.
+CREATE INDEX job_failed ON {schema}.job (failed_at) WHERE state NOT IN ('scheduled', 'available', 'running');
 CREATE INDEX job_expiring ON {schema}.job (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX job_cancelling ON {schema}.job (cancel_requested_at) WHERE cancel_requested_at IS NOT NULL;
 

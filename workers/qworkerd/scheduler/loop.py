@@ -17,6 +17,7 @@ from qworkerd.process import exits
 from qworkerd.process.reconnect import RECONNECT_FIRST, ReconnectingConnection
 from qworkerd.process.throttle import Throttle
 from qworkerd.scheduler import sequences
+from qworkerd.scheduler.audit import Audit
 from qworkerd.scheduler.cancellation import signal_cancelled
 from qworkerd.scheduler.deregistration import deregister
 from qworkerd.scheduler.lease import Lease
@@ -42,7 +43,7 @@ LAST_REPORTS = 1.0
 #: Interval between two renewals (seconds).
 RENEW_EVERY = 1.0
 #: Intervals of the maintenance tasks for the whole cluster (seconds).
-RECONCILE, SWEEP, DISCARD, TRUNCATE = 2.0, 5.0, 600.0, 600.0
+RECONCILE, SWEEP, AUDIT, DISCARD, TRUNCATE = 2.0, 5.0, 60.0, 600.0, 600.0
 #: Interval between polls while a job or tick is due but locked by others (seconds).
 OVERDUE_POLL = 0.25
 #: If the lease is over and the supervisor has not been seen for this long, it does not kill the workers (seconds).
@@ -79,6 +80,7 @@ class Scheduler:
         self.schedules = Schedules(node, self.nodes)
         self.notifications = Notifications(node, self.nodes, self.lease)
         self.retention = Retention(settings, self.nodes)
+        self.audit = Audit(node, self.nodes, slot)
         self.watermarks = WatermarkTracker(node.watermarks)
         self.poller = Poller(node, self.nodes, self.lease, self.watermarks, self.promotion, self.dead_workers)
         self.periodic = Periodic(self.extend_deadline)
@@ -88,6 +90,9 @@ class Scheduler:
         self.periodic.add("discard", DISCARD, self.retention.discard)
         self.periodic.add("sequences", DISCARD, lambda d: sequences.report(d, settings.schema))
         self.periodic.add("keys", DISCARD, self.retention.delete_expired_keys)
+        self.periodic.add("unheld keys", DISCARD, self.retention.delete_unheld_keys)
+        # With --burst the node ends when no work is left, and so waits for invalid rows.
+        self.periodic.add("audit", SWEEP if settings.burst else AUDIT, lambda d: self.wake_if_any(self.audit.run(d)))
         self.periodic.add("schedules", DISCARD, self.nodes.delete_unused_schedules)
         self.periodic.add("truncate", TRUNCATE, self.retention.truncate)
         self.generation = 0

@@ -16,6 +16,8 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Time after which a task stops until its next turn (seconds): it must not delay the renewal of the lease.
 TIME_LIMIT = 0.5
+#: Below every id of a job.
+LOWEST = -(2**63)
 
 _DAY = 86_400.0
 
@@ -27,6 +29,8 @@ class Retention:
         self._settings = settings
         self._nodes = nodes
         self._discarding, self._expiring = Sparing("discard"), Sparing("expire")
+        #: The keys of jobs above this id are checked next.
+        self._keys_from = LOWEST
         self._log = log.get()
 
     def truncate(self, database: Database) -> None:
@@ -57,6 +61,16 @@ class Retention:
     def delete_expired_keys(self, database: Database) -> object:
         """Delete unique keys whose period has ended."""
         return _repeat(lambda: self._nodes.delete_expired_keys(database))[1]
+
+    def delete_unheld_keys(self, database: Database) -> object:
+        """Delete unique keys whose job has ended, where the end of the job had to skip the key."""
+        until = monotonic() + TIME_LIMIT
+        while (after := self._nodes.delete_unheld_keys(database, self._keys_from)) is not None:
+            self._keys_from = after
+            if monotonic() >= until:
+                return MORE
+        self._keys_from = LOWEST
+        return None
 
     def expire(self, database: Database) -> None:
         """End jobs that were not started in time. Claims scan over them as long as they are in the queue."""

@@ -98,13 +98,13 @@ SELECT
   FROM {schema}.job_seq AS drawn
  CROSS JOIN (
         SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat,
-                   CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN n.lease ELSE 60 END)), '{}') AS beats,
+                   CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END)), '{}') AS beats,
                min(n.returned) FILTER (WHERE n.returned >= 0) AS returned
           FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
 
 -- name: beats
 -- What `look` says of other nodes, for when it cannot be had.
-SELECT n.id, n.beat, CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN n.lease ELSE 60 END
+SELECT n.id, n.beat, CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END
   FROM {schema}.node AS n
  WHERE n.id <> %(node)s;
 
@@ -387,7 +387,8 @@ WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
-             WHERE j.state = 'failed' AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+             WHERE j.state NOT IN ('scheduled', 'available', 'running')
+               AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
                AND j.id <> ALL (%(spared)s::bigint[])
              ORDER BY j.failed_at
              LIMIT %(limit)s::bigint
@@ -406,11 +407,106 @@ RETURNING id;
 -- name: first_discarded
 -- The job that `discard_failed` would take first.
 SELECT j.id FROM {schema}.job AS j
- WHERE j.state = 'failed' AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+ WHERE j.state NOT IN ('scheduled', 'available', 'running')
+   AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
    AND j.id <> ALL (%(spared)s::bigint[])
  ORDER BY j.failed_at
  LIMIT 1
    FOR UPDATE SKIP LOCKED;
+
+-- name: restart_unclaimed
+-- Release running jobs that name no node or no claim. No statement writes such a row, and no worker runs the job.
+UPDATE {schema}.job AS j
+   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL, token = NULL, node = NULL,
+       claimed_at = NULL, progress = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.state = 'running' AND (l.node IS NULL OR l.token IS NULL)
+         LIMIT 1000
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;
+
+-- name: old_claims
+-- The claims of this node that are older than `age` seconds or have no time; polls search for newer claims only.
+SELECT DISTINCT j.token FROM {schema}.job AS j
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.token IS NOT NULL
+   AND (j.claimed_at IS NULL OR j.claimed_at < (SELECT clock_timestamp() - make_interval(secs => %(age)s::float8)));
+
+-- name: renumber
+-- Give available jobs a new seq that have one of 0 or below: claims start above 0.
+UPDATE {schema}.job AS j
+   SET seq = nextval('{schema}.job_seq')
+ WHERE j.id = ANY (ARRAY (
+        SELECT low.id
+          FROM unnest(%(queues)s::text[], %(priorities)s::smallint[]) AS w (queue, priority)
+         CROSS JOIN LATERAL (
+                SELECT r.id FROM {schema}.job AS r
+                 WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq <= 0
+                 ORDER BY r.seq
+                 LIMIT 1000
+                   FOR UPDATE SKIP LOCKED) AS low))
+RETURNING j.id;
+
+-- name: end_invalid
+-- Move jobs to the history whose state is none of this table's: one of the history, or one that is not in use yet.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.state NOT IN ('scheduled', 'available', 'running') AND j.state <> 'failed' AND j.failed_at IS NULL
+             LIMIT 1000
+               FOR UPDATE SKIP LOCKED))
+    RETURNING *
+), freed AS (
+    DELETE FROM {schema}.unique_key
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
+)
+INSERT INTO {schema}.job_history (
+    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors, tags)
+SELECT d.id, d.enqueued_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes,
+       d.node_losses, d.flags, d.queue, d.task, d.args,
+       {schema}.append_error(d.errors, jsonb_build_object(
+           'at', t.finished_at, 'attempt', d.attempt, 'type', 'InvalidState',
+           'message', format('the state %%s was written to the table of unfinished jobs', d.state))),
+       d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: date_failures
+-- Set the time of failed jobs that have none: retention would keep them for ever.
+UPDATE {schema}.job AS j
+   SET failed_at = clock_timestamp()
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.state = 'failed' AND l.failed_at IS NULL
+         LIMIT 1000
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;
+
+-- name: delete_unheld_keys
+-- Delete keys whose jobs have ended: a job's end skips a key that another session has locked. Checks up to 1,000 keys of
+-- jobs above `after`; returns the highest of these jobs, NULL if there are none. A key that is taken over meanwhile names
+-- another job by then, and is kept.
+WITH looked AS MATERIALIZED (
+    SELECT k.job_id FROM {schema}.unique_key AS k
+     WHERE k.until IS NULL AND k.job_id > %(after)s
+     ORDER BY k.job_id
+     LIMIT 1000
+), over AS MATERIALIZED (
+    SELECT s.job_id FROM looked AS s
+     WHERE NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = s.job_id AND j.flags & 1 = 1)
+), freed AS (
+    DELETE FROM {schema}.unique_key
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT job_id FROM over)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
+)
+SELECT max(job_id) FROM looked;
 
 -- name: delete_expired_keys
 -- Drop uniqueness whose period is over.

@@ -1,0 +1,197 @@
+"""Rows that no statement of ours leaves behind: every one of them ends, and none keeps a node from ending."""
+
+import threading
+from math import inf
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qworkerd.scheduler import sequences
+from qworkerd.scheduler.retention import LOWEST
+from tests.database import Database
+from tests.qworkerd.test_scheduler import Office
+from tests.qworkerd.test_scheduler import office as office_fixture
+from tests.waiting import until
+
+office = office_fixture
+
+DEAD = 424_242
+
+
+@pytest.fixture
+def said(office: Office, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    said: list[Any] = []
+    record = SimpleNamespace(warning=lambda event, **facts: said.append((event, facts.get("done"))))
+    monkeypatch.setattr(office.scheduler.audit, "_log", record)
+    return said
+
+
+def audit(office: Office) -> None:
+    database = office.scheduler.connection.get()
+    assert database is not None
+    office.scheduler.audit.run(database)
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("task, state", "'noop', 'running'"),
+        ("task, state, token", "'noop', 'running', 5"),
+        ("task, state, node, claimed_at", "'noop', 'running', NODE, now()"),
+        ("task, state, node, claimed_at", f"'noop', 'running', {DEAD}, now()"),
+        ("task, state, node, token, claimed_at", "'noop', 'running', NODE, 5, NULL"),
+        ("task, state, node, token, claimed_at", "'noop', 'running', NODE, 5, '-infinity'"),
+        ("task, state, node, token, claimed_at", "'noop', 'running', NODE, 5, now() - interval '2 minutes'"),
+        ("task, seq", "'noop', 0"),
+        ("task, seq", "'noop', -9223372036854775808"),
+    ],
+)
+def test_a_job_that_nobody_would_run_is_run(office: Office, said: list[Any], columns: str, values: str) -> None:
+    job = office.insert(columns, values.replace("NODE", str(office.node.table.header.node)))
+    audit(office)
+    ((state, seq, token, node),) = office.conn.execute(
+        "SELECT state::text, seq, token, node FROM qworker.job WHERE id = %s", (job,)
+    ).fetchall()
+    assert (state, token, node) == ("available", None, None)
+    assert seq > 0
+    assert len(said) == 1
+
+
+def test_a_job_that_runs_for_long_is_left_alone(office: Office, said: list[Any]) -> None:
+    job = office.run()
+    office.conn.execute("UPDATE qworker.job SET claimed_at = now() - interval '1 day'")
+    audit(office)
+    assert office.state(job) == "running"
+    assert said == []
+
+
+@pytest.mark.parametrize("state", ["blocked", "completed", "cancelled", "discarded"])
+def test_a_job_in_a_state_that_is_not_entered_here_is_put_away(office: Office, said: list[Any], state: str) -> None:
+    job = office.insert("task, state, flags", f"'noop', '{state}', 1")
+    office.conn.execute("INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', 'k', %s)", (job,))
+    audit(office)
+    assert office.state(job) == "discarded"
+    ((error,),) = office.conn.execute("SELECT errors -> -1 FROM qworker.job_history").fetchall()
+    assert error["type"] == "InvalidState"
+    assert f"the state {state} was written" in error["message"]
+    assert office.conn.execute("SELECT FROM qworker.unique_key").fetchall() == []
+    assert said == [("jobs.repaired", "discarded")]
+
+
+@pytest.mark.parametrize("state", ["blocked", "completed", "failed"])
+def test_what_says_when_it_failed_goes_with_what_has(office: Office, state: str) -> None:
+    job = office.insert("task, state, failed_at", f"'noop', '{state}', now() - interval '1 year'")
+    audit(office)
+    office.scheduler.retention.discard(office.conn)
+    assert office.state(job) == "discarded"
+
+
+def test_a_failure_without_a_time_is_kept_from_now_on(office: Office, said: list[Any]) -> None:
+    job = office.insert("task, state", "'noop', 'failed'")
+    audit(office)
+    assert office.state(job) == "failed"
+    assert office.conn.execute("SELECT failed_at > now() - interval '1 minute' FROM qworker.job").fetchall() == [
+        (True,)
+    ]
+    assert said == [("jobs.repaired", "dated")]
+
+
+def test_what_is_in_order_is_left_alone(office: Office, said: list[Any]) -> None:
+    jobs = [
+        office.insert(),
+        office.insert("task, state, run_at", "'noop', 'scheduled', now() + interval '1 hour'"),
+        office.insert("task, state, failed_at", "'noop', 'failed', now()"),
+    ]
+    rows = "SELECT * FROM qworker.job WHERE id = ANY (%s) ORDER BY id"
+    before = office.conn.execute(rows, (jobs,)).fetchall()
+    audit(office)
+    assert office.conn.execute(rows, (jobs,)).fetchall() == before
+    assert said == []
+
+
+def test_the_audit_is_a_duty(office: Office) -> None:
+    job = office.insert("task, state", "'noop', 'running'")
+    for duty in office.scheduler.periodic._tasks:
+        duty.due = 0.0 if duty.name == "audit" else inf
+    office.round()
+    assert office.state(job) == "available"
+
+
+def test_a_sequence_that_is_behind_is_an_event_with_a_remedy(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(
+        "qworkerd.scheduler.sequences.log.get",
+        lambda: SimpleNamespace(error=lambda event, **facts: said.append((event, facts))),
+    )
+    office.insert()
+    office.conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
+    sequences.report(office.conn, "qworker")
+    ((event, facts),) = said
+    assert (event, facts["sequence"], facts["at"]) == ("sequence.behind", "job_id_seq", 0)
+    assert "`qworker db repair`" in facts["hint"]
+
+
+# Keys
+
+
+def test_a_key_that_was_locked_when_its_job_ended_is_dropped_later(office: Office) -> None:
+    """And so is one whose job failed; the key of a job that is not over stays, whoever holds it."""
+    ends = {
+        "gone": None,
+        "kept": office.insert("task, flags", "'noop', 1"),
+        "failed": office.insert("task, state, failed_at", "'noop', 'failed', now()"),
+    }
+    for key, job in ends.items():
+        office.conn.execute(
+            "INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', %s, %s)", (key, job or 99_999)
+        )
+    office.conn.execute(
+        "INSERT INTO qworker.unique_key (scope, key, job_id, until) VALUES"
+        " ('noop', 'period', 99999, now() + interval '1 hour'), ('noop', 'over', 99999, now() - interval '1 hour')"
+    )
+    office.scheduler.retention.delete_expired_keys(office.conn)
+    office.scheduler.retention.delete_unheld_keys(office.conn)
+    keys = office.conn.execute("SELECT key FROM qworker.unique_key ORDER BY key").fetchall()
+    assert keys == [("kept",), ("period",)]
+
+
+def test_all_keys_are_looked_through_a_part_at_a_time(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qworkerd.scheduler.retention.TIME_LIMIT", 0.0)
+    office.conn.execute(
+        "INSERT INTO qworker.job (id, task, flags) SELECT n, 'noop', 1 FROM generate_series(1000001, 1002500) AS n"
+    )
+    office.conn.execute(
+        "INSERT INTO qworker.unique_key (scope, key, job_id)"
+        " SELECT 'noop', n, n FROM generate_series(1000001, 1002600) AS n"
+    )
+    retention = office.scheduler.retention
+    left = []
+    for _ in range(4):
+        retention.delete_unheld_keys(office.conn)
+        left += office.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall()
+    assert left == [(2600,), (2600,), (2500,), (2500,)]
+    assert retention._keys_from == LOWEST
+
+
+def test_a_key_that_is_taken_over_meanwhile_stays(
+    office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that takes it over cannot be seen by a statement that began before: the key's row has to tell."""
+    office.conn.execute("INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', 'k', 99999)")
+    producer = database.connect(autocommit=False)
+    producer.execute("SELECT pg_advisory_xact_lock(77)")
+    nodes = office.scheduler.nodes
+    paused = nodes._sql["delete_unheld_keys"].replace(
+        "FROM looked AS s", "FROM looked AS s CROSS JOIN (SELECT pg_advisory_xact_lock(77)) AS pause"
+    )
+    monkeypatch.setitem(nodes._sql, "delete_unheld_keys", paused)
+    thread = threading.Thread(target=nodes.delete_unheld_keys, args=(office.conn, LOWEST))
+    thread.start()
+    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    until(lambda: producer.execute(waiting).fetchall())
+    producer.execute("UPDATE qworker.unique_key SET job_id = 100000")
+    producer.execute("INSERT INTO qworker.job (id, task, flags) VALUES (100000, 'noop', 1)")
+    producer.commit()
+    thread.join(10)
+    assert office.conn.execute("SELECT job_id FROM qworker.unique_key").fetchall() == [(100000,)]
