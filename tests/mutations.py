@@ -47,6 +47,11 @@ MUTATIONS = [
         "tests/qworker/test_sequences.py",
     ),
     Mutation(
+        "a lease that is believed whatever it says", NODES,
+        "CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END)), '{}')",
+        "n.lease)), '{}')", "tests/qworkerd/test_values.py",
+    ),
+    Mutation(
         "a failed look that ends the round", f"{SCHEDULER}/poller.py",
         "            self.result = self._poll_separately(database, renew=renew)\n            return self.result",
         "            raise",

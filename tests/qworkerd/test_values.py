@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from qworker.admin import Admin
 from qworker.claims import Claims
@@ -17,11 +18,14 @@ from qworker.db.connection import connect
 from qworker.db.pool import Pool
 from qworker.job import Job
 from qworker.migrations import migrate
+from qworker.nodes import NO_CTID, Heartbeat
 from qworkerd.embedded import EmbeddedPostgres
+from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Slot
 from tests.database import Database
 from tests.qworkerd.test_scheduler import Office
 from tests.qworkerd.test_scheduler import office as office_fixture
+from tests.qworkerd.unconstrained import drop_constraints
 
 office = office_fixture
 
@@ -54,18 +58,26 @@ def edited(request: pytest.FixtureRequest, postgres_server: EmbeddedPostgres) ->
     with psycopg.connect(database.dsn, autocommit=True) as conn:
         migrate(conn)
         if request.param == "without constraints":
-            for table, name in conn.execute(
-                "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0"
-                " AND connamespace = 'qworker'::regnamespace AND coninhcount = 0"
-            ).fetchall():
-                conn.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'.encode())
-            for domain, name in conn.execute(
-                "SELECT contypid::regtype::text, conname FROM pg_constraint"
-                " WHERE contypid <> 0 AND connamespace = 'qworker'::regnamespace"
-            ).fetchall():
-                conn.execute(f'ALTER DOMAIN {domain} DROP CONSTRAINT "{name}"'.encode())
+            drop_constraints(conn)
     yield database
     database.drop(postgres_server)
+
+
+@pytest.fixture(scope="module")
+def bare(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
+    database = Database.create(postgres_server, f"qworker_{secrets.token_hex(4)}")
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        migrate(conn)
+        drop_constraints(conn)
+    yield database
+    database.drop(postgres_server)
+
+
+@pytest.fixture
+def unconstrained(bare: Database) -> Iterator[Database]:
+    """A database without constraints, empty at the start of each test."""
+    yield bare
+    bare.empty()
 
 
 def columns(conn: psycopg.Connection[tuple[str, ...]], table: str) -> list[tuple[str, list[str]]]:
@@ -173,6 +185,57 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
         admin.nodes()
         admin.schedules()
         admin.sizes()
+
+
+@pytest.mark.parametrize("sees", [True, False], ids=["one look", "piece by piece"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(name, value) for name, kind in (("lease", "real"), ("beat", "bigint"), ("returned", "bigint"))
+     for value in EXTREMES[kind]] + [("lease", "1e30"), ("lease", "1e-30")],
+)  # fmt: skip
+def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
+    unconstrained: Database, monkeypatch: pytest.MonkeyPatch, column: str, value: str, *, sees: bool
+) -> None:
+    bureau = Office(unconstrained)
+    try:
+        if not sees:
+            monkeypatch.setitem(bureau.scheduler.nodes._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
+        nodes = [
+            bureau.scheduler.nodes.register(
+                bureau.conn, name=name, version="1", queues=["default"], processes=1, lease=30.0
+            )
+            for name in ("strange", "lost")
+        ]
+        strange = nodes[0]
+        assert edit(bureau.conn, "node", column, value, f"id = {strange}")
+        said: list[str] = []
+        record = SimpleNamespace(
+            warning=lambda event, **_: said.append(event), error=lambda event, **_: said.append(event)
+        )
+        monkeypatch.setattr(bureau.scheduler.periodic, "_log", record)
+        jobs = [
+            bureau.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()")
+            for node in nodes
+        ]
+        bureau.round()
+        bureau.round()
+        assert [bureau.state(job) for job in jobs] == ["running", "running"]
+        later = boottime() + 31.0
+        monkeypatch.setattr("qworkerd.scheduler.rescue.boottime", lambda: later)
+        bureau.scheduler.nodes.renew(
+            bureau.conn,
+            strange,
+            Heartbeat(Jsonb({}), None, bureau.scheduler.nodes.find_ctid(bureau.conn, strange) or NO_CTID),
+        )
+        bureau.round()
+        assert [bureau.state(job) for job in jobs] == ["running", "available"]
+        later += 86_401.0
+        bureau.round()
+        assert bureau.state(jobs[0]) == "available", "a node whose lease says nothing is not waited for for ever"
+        assert said == []
+    finally:
+        bureau.scheduler.connection.drop()
+        bureau.conn.close()
 
 
 @pytest.mark.parametrize("seconds", ["infinity", "-infinity"])
