@@ -93,7 +93,7 @@ def show(to: Target, *, job_id: int, for_programs: bool) -> None:
         if name in ("args", "result", "progress") and value is not None:
             say(f"{name:<12} {json.dumps(keep(value), ensure_ascii=False)}")
         elif name != "errors" and value not in (None, ()) and value is not False:
-            say(f"{name:<12} {text(value)}")
+            say(f"{name:<12} {text(value)}{' s' if name == 'duration' else ''}")
     if run is not None:
         say(f"{'runs':<12} {run}")
     for error in job.errors:
