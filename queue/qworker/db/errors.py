@@ -102,7 +102,7 @@ def unreachable(dsn: str, error: psycopg.OperationalError) -> DatabaseUnavailabl
     doubtful = doubt(dsn)
     if doubtful:
         return DatabaseUnavailable(f"no connection to the database {display(dsn)}; {doubtful}")
-    where = display(dsn) if dsn else "of libpq's PG* variables (no DSN is set)"
+    where = display(dsn) if dsn else "of libpq's PG* variables ($QWORKER_DSN is not set)"
     found = DatabaseUnavailable(f"no connection to the database {where}: {reason(error)}")
     found.__cause__ = error
     return found
