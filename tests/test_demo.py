@@ -146,7 +146,7 @@ def test_what_runs_is_what_people_copy() -> None:
 RETRIED = {"event": "job.retried", "job": 1, "task": "demo.flaky", "error": "E: e", "retry_in": 0.5}
 LOG = (
     RETRIED | {"attempt": 1, "max_attempts": 3},
-    {"event": "job.failed", "job": 2, "task": "demo.sleepy", "duration": 1.001, "error": "qworker.JobTimeout: s"},
+    {"event": "job.failed", "job": 2, "task": "demo.sleepy", "duration": 1.001, "error": "qworker.TimeoutInterrupt: s"},
     {"event": "cron.enqueued", "task": "demo.pulse", "tick": 300.0},
     {"event": "cron.enqueued", "task": "demo.pulse", "tick": 303.0},
 )
@@ -285,9 +285,9 @@ def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(empty_database: 
 
 def test_unexpected_warnings_are_told_and_usual_events_are_not() -> None:
     assert tell({"level": "info", "event": "node.deregistered", "node": 1}) is None
-    told = tell({"level": "error", "event": "maintenance.error", "timestamp": "t", "duty": "cron"})
+    told = tell({"level": "error", "event": "maintenance.error", "timestamp": "t", "action": "cron"})
     assert told is not None
-    assert "maintenance.error duty=cron" in told
+    assert "maintenance.error action=cron" in told
 
 
 class Terminal(StringIO):

@@ -253,7 +253,7 @@ def test_a_handler_that_uses_sigalrm_itself_does_not_take_the_timeout_from_the_n
     node = cluster.start("--processes", "1", "--kill-grace", "0.5").await_ready()
     assert handlers.alarms.enqueue().wait(SOON) == "rang"
     after = reached(handlers.stuck.options(retry=1).enqueue("sleep"))
-    assert after.errors[-1]["type"] == "qworker.errors.JobTimeout"
+    assert after.errors[-1]["type"] == "qworker.errors.TimeoutInterrupt"
     assert node.stop() == 0
 
 

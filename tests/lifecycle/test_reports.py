@@ -24,7 +24,7 @@ def node(module_cluster: Cluster) -> Node:
 
 ENDS: dict[str, tuple[Any, tuple[object, ...], str, str, str]] = {
     "raises": (shop.flaky, (1,), "ValueError", "None", "ValueError"),
-    "times out": (handlers.stuck, ("sleep",), "qworker.errors.JobTimeout", "timeout", "JobTimeout"),
+    "times out": (handlers.stuck, ("sleep",), "qworker.errors.TimeoutInterrupt", "timeout", "TimeoutInterrupt"),
     "is killed at its timeout": (handlers.stuck, ("swallow",), "WorkerDied", "timeout", "NoneType"),
     "crashes": (handlers.dies, ("SIGKILL",), "WorkerDied", "signal:KILL", "NoneType"),
 }

@@ -46,7 +46,7 @@ def test_the_next_job_is_interrupted_at_its_timeout(node: Node, way: str) -> Non
     reached(handlers.meddles.enqueue(way))
     after = reached(handlers.stuck.options(retry=Retry(1)).enqueue("sleep"))
     assert (after.state, after.crashes) == (JobState.FAILED, 0)
-    assert after.errors[-1]["type"] == "qworker.errors.JobTimeout"
+    assert after.errors[-1]["type"] == "qworker.errors.TimeoutInterrupt"
 
 
 @pytest.mark.parametrize("way", WAYS)

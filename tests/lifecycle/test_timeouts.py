@@ -70,7 +70,7 @@ def test_a_stuck_handler_is_ended_and_its_job_run_again(node: Node, module_clust
     after = job.refresh()
     (error,) = after.errors
     assert (error["attempt"], error["cause"]) == (1, "timeout")
-    assert error["type"] == ("qworker.errors.JobTimeout" if way in INTERRUPTED else "WorkerDied")
+    assert error["type"] == ("qworker.errors.TimeoutInterrupt" if way in INTERRUPTED else "WorkerDied")
     assert (after.attempt, after.crashes) == (2, 0 if way in INTERRUPTED else 1)
     for neighbour in neighbours:
         beside = neighbour.refresh()

@@ -147,7 +147,7 @@ def test_an_interrupt_of_ours_decides_whatever_was_made_of_it() -> None:
     for error in wrapped(TimeoutInterrupt()):
         again = judged(error, timed_out=True)
         assert isinstance(again, Retried)
-        assert (again.error["type"], again.error["cause"]) == ("qworker.errors.JobTimeout", "timeout")
+        assert (again.error["type"], again.error["cause"]) == ("qworker.errors.TimeoutInterrupt", "timeout")
 
 
 def test_an_interrupt_that_is_not_ours_decides_nothing_from_inside_of_another_error() -> None:

@@ -58,5 +58,5 @@ class Periodic:
             if database.closed:
                 raise
             unforeseen = None if isinstance(error, psycopg.Error) else error
-            self._log.warning("maintenance.error", task=name, error=str(error).strip(), exc_info=unforeseen)
+            self._log.warning("maintenance.error", action=name, error=str(error).strip(), exc_info=unforeseen)
             return None

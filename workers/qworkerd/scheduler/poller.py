@@ -105,7 +105,7 @@ class Poller:
             except psycopg.Error as error:
                 if database.closed:
                     raise
-                self._log.warning("maintenance.error", duty=part, error=str(error).strip())
+                self._log.warning("maintenance.error", action=part, error=str(error).strip())
                 return default
 
         return replace(
