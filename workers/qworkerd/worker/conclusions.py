@@ -1,4 +1,4 @@
-"""How attempts end: the outcome, what is logged of it, and the report of a failure."""
+"""Conclude attempts: decide the outcome, log it, and report a failure."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,23 +12,23 @@ from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Ret
 from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.worker.decide import decide, describe
 
-#: Bit of job.flags: the job is the failure hook of another one.
+#: A bit of job.flags: the job is a failure hook.
 HOOK = 2
 
 
 class Conclusions:
-    """Decides about attempts, and logs what somebody should know of them."""
+    """Decides the outcomes of attempts, and logs them."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._log = log.get()
-        self._elsewhere: set[str] = set()
+        self._warned: set[str] = set()
 
     def returned(
         self, job: RunningJob, task: Task[..., Any], policy: Policy, result: Any, ended: float, *,
         hook: bool, committed: bool,
     ) -> Outcome:  # fmt: skip
-        """Return the outcome of a handler that has returned."""
+        """Return the outcome of an attempt whose handler returned."""
         duration = ended - job.started
         if task.transactional and not committed and not hook:
             self._warn_of_other_connections(task.name)
@@ -40,7 +40,7 @@ class Conclusions:
         self, job: RunningJob, task: Task[..., Any], policy: Policy, error: BaseException, ended: float,
         row: tuple[Any, ...], *, interrupted: bool, interrupted_by_us: bool, timed_out: bool, lost: Session | None,
     ) -> Outcome:  # fmt: skip
-        """Return the outcome of a handler that has raised; lost: the session whose commit was not confirmed."""
+        """Return the outcome of an attempt whose handler raised; lost is a session whose commit was not confirmed."""
         duration, hook = ended - job.started, row[8] & HOOK
         if hook and not interrupted:
             record = describe(error, job.attempt)
@@ -56,7 +56,7 @@ class Conclusions:
         return outcome
 
     def encode(self, result: Any) -> str | None:
-        """Encode what a handler returned; its work is done: a result that cannot be kept is no reason to repeat it."""
+        """Encode the result. If it cannot be stored, it is dropped: the work is done and must not be repeated."""
         try:
             return encode_result(result)
         except (TypeError, ValueError, PayloadTooLarge) as error:
@@ -78,7 +78,7 @@ class Conclusions:
                 self._log.warning("job.interrupted", **facts)
 
     def _report(self, outcome: Retried | Failed | Terminated, row: tuple[Any, ...], raised: BaseException) -> Outcome:
-        """Report a failed attempt, of a job or of a failure hook; return the outcome."""
+        """Report a failed attempt of a job or a failure hook; return the outcome."""
         self._reporter.submit(Failure(
             row[0], row[4], row[3], row[6], outcome.error, final=not isinstance(outcome, Retried), raised=raised,
             args=row[5], priority=row[2],
@@ -86,9 +86,9 @@ class Conclusions:
         return outcome
 
     def _warn_of_other_connections(self, task: str) -> None:
-        """Say once that a transactional handler has not used the connection that its promise is about."""
-        if task not in self._elsewhere:
-            self._elsewhere.add(task)
+        """Warn once that a transactional handler has not used the connection of its transaction."""
+        if task not in self._warned:
+            self._warned.add(task)
             self._log.warning(
                 "job.not_transactional",
                 hint="the handler did not use current_job.connection; what it does on others (Django's, SQLAlchemy's) "

@@ -1,4 +1,4 @@
-"""The worker: takes jobs, runs them, hands them over."""
+"""The worker loop: claim jobs, run them, submit their outcomes."""
 
 import os
 import select
@@ -23,13 +23,13 @@ from qworkerd.worker.recycling import RecycleLimits, resident
 from qworkerd.worker.runner import Runner
 from qworkerd.worker.signal_handlers import SignalHandlers
 
-#: Above so many unsettled jobs the main thread waits for the clerk.
+#: Number of unsettled jobs above which the main thread waits for the acknowledger.
 BACKLOG = 512
-#: A task whose last run took longer has the finished jobs before it settled first (seconds).
+#: If the last run of a task took longer, finished jobs are settled before its next run (seconds).
 SLOW_TASK = 0.05
-#: Between two looks at a lease that is out, or at claims that are all held open (seconds).
+#: Interval between checks of a lost lease, or of claims that all remain open (seconds).
 RECHECK_PAUSE = 0.05
-#: How long the clerk may take to settle the last jobs of a process that ends (seconds).
+#: Time allowed for settling the last jobs when the process ends (seconds).
 FINAL_FLUSH_TIMEOUT = 5.0
 
 
@@ -51,7 +51,7 @@ class Worker:
         self.dispositions = Dispositions(self.gate, self.wakeup.write_fd)
         self.runner = Runner(node, slot, self.gate, self.acknowledger)
         self.signals = SignalHandlers(slot, self.gate, self.runner, settings.kill_grace)
-        self.slow_task = ""  # the task whose last run was heavy
+        self.slow_task = ""  # the task whose last run was slow
         self.limits = RecycleLimits(settings)
         self.poll = select.epoll()
         self.log = log.get()
@@ -59,11 +59,11 @@ class Worker:
     # Boot and end
 
     def boot(self) -> None:
-        """Get ready while all signals are blocked, then open up."""
+        """Install handlers and start the acknowledger while all signals are blocked, then unblock them."""
         log.bind_process(role="worker", worker=self.slot.child)
         os.environ["PGAPPNAME"] = f"qworker job {self.slot.child} {self.slot.session_tag}"
         if not register_interrupts():
-            self.log.warning("psycopg.unsupported", hint="a query that is interrupted ends only with its process")
+            self.log.warning("psycopg.unsupported", hint="an interrupted query continues until its process ends")
         self.poll.register(self.node.worker_wakeup.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poll.register(self.wakeup.fd, select.EPOLLIN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -72,11 +72,11 @@ class Worker:
             signal.SIGTERM: self.signals.on_term, signal.SIGQUIT: self.signals.on_quit,
             signal.SIGUSR1: self.signals.on_cancel, signal.SIGALRM: self.gate.fire,
         })  # fmt: skip
-        self.connection.get()  # a worker is ready when it has met the database
+        self.connection.get()  # a worker is ready once it has connected to the database
         self.slot.enter(Phase.IDLE, self.stall())
 
     def run(self) -> int:
-        """Work until told to stop, or worn out."""
+        """Work until the worker is stopped or recycled."""
         self.boot()
         code = exits.OK
         while not self.signals.stopping:
@@ -94,7 +94,7 @@ class Worker:
                     self.flush()
                     break
             elif self.node.budget.spent:
-                self.node.worker_wakeup.wake()  # the next one that sleeps has nothing to wait for either
+                self.node.worker_wakeup.wake()  # the next idle worker has nothing to wait for either
                 self.flush()
                 break
             elif self.claimer.exhausted and not self.signals.stopping:
@@ -102,44 +102,44 @@ class Worker:
         return self.close(code)
 
     def close(self, code: int) -> int:
-        """Settle what is finished and leave; what the database does not take now stays in the slot."""
+        """Settle finished jobs and stop. Outcomes that the database does not accept now stay in the slot."""
         self.slot.enter(Phase.CLOSING, monotonic() + FINAL_FLUSH_TIMEOUT + self.node.settings.stall_timeout)
         self.gate.disarm()
         self.connection.drop()
         if not self.acknowledger.stop(FINAL_FLUSH_TIMEOUT):
-            self.log.warning("worker.unacknowledged", hint="the scheduler settles what is left")
-        with suppress(Exception):  # an application's pool must not keep a worker from leaving
+            self.log.warning("worker.unacknowledged", hint="the scheduler settles the remaining jobs")
+        with suppress(Exception):  # an error of the application's pool must not keep the worker from stopping
             self.runner.close()
             self.node.app.close()
         return code
 
     def flush(self) -> None:
-        """Wait until the database has been told what became of the jobs: a process that leaves takes failures with it.
+        """Wait until the database has all outcomes: a process that exits loses reports of failures.
 
-        It is away if that takes long; nobody waits for a replacement then, which could not claim either.
+        If this takes long, the database is unavailable, and a replacement could not claim jobs either.
         """
         while not self.signals.stopping and not self.acknowledger.flush(1.0):
             self.slot.enter(Phase.SETTLING, self.stall())
 
     def should_recycle(self) -> bool:
-        """Tell whether the process has done its share, or was left in an unknown state by an interrupt."""
+        """Tell whether a limit is reached, or an interrupt has left the process in an unknown state."""
         limit = self.limits.reached(self.slot.words[Slot.DONE])
         if limit is not None:
             self.log.info("worker.recycled", limit=limit, jobs_done=self.slot.done, rss_mib=resident())
         return self.runner.tainted or limit is not None
 
-    # Take
+    # Claiming
 
     def claim(self) -> Batch | None:
-        """Claim jobs; None when there are none, or none could be had. Too many that are unsettled hold it up."""
+        """Claim jobs; return None if there are none or the claim failed. Waits while too many jobs are unsettled."""
         while len(self.acknowledger.done) > BACKLOG and not self.signals.stopping:
             self.slot.enter(Phase.SETTLING, self.stall())
             self.acknowledger.flush(1.0)
         claim = next((claim for claim in self.slot.claims if not claim.token), None)
-        if claim is None:  # all are held open by rows that somebody else has locked
+        if claim is None:  # all are kept open by rows that other sessions have locked
             self.slot.enter(Phase.SETTLING, self.stall())
             self.acknowledger.flush(1.0)
-            self.interruptible_sleep(RECHECK_PAUSE)  # a flush does not wait for them: it has tried, and that is all
+            self.interruptible_sleep(RECHECK_PAUSE)  # flush() does not wait for locked rows
             return None
         batch = self.claimer.claim(claim)
         if self.claimer.retry_in:
@@ -147,22 +147,22 @@ class Worker:
         return batch
 
     def wait_for_work(self) -> None:
-        """Wait for work: until somebody rings, or for what a sweep may find. Time alone is no reason to ask for any."""
+        """Wait until another process wakes this one, or a sweep is affordable that may find jobs."""
         self.gate.disarm()
         self.slot.enter(Phase.IDLE, self.stall())
         self.node.scheduler_wakeup.wake()
-        patience = self.node.settings.stall_timeout / 2
+        interval = self.node.settings.stall_timeout / 2
         while not self.signals.stopping and os.getppid() == self.parent:
             self.slot.enter(Phase.IDLE, self.stall())
             wait = self.claimer.cursors.wait()
-            rung = self.poll.poll(wait if 0 < wait < patience else patience)
-            for fd, _ in rung:
+            woken = self.poll.poll(wait if 0 < wait < interval else interval)
+            for fd, _ in woken:
                 (self.node.worker_wakeup if fd == self.node.worker_wakeup.fd else self.wakeup).clear()
-            if rung or 0 < wait < patience:
+            if woken or 0 < wait < interval:
                 break
 
     def interruptible_sleep(self, seconds: float) -> None:
-        """Wait a moment; a signal ends it."""
+        """Sleep; a signal ends it."""
         self.slot.floats[Slot.DEADLINE] = self.stall() + seconds
         if readable([self.wakeup.fd], seconds):
             self.wakeup.clear()
@@ -170,10 +170,10 @@ class Worker:
     # Work
 
     def work(self, batch: Batch) -> None:
-        """Run the jobs of a batch that nobody takes back; a lease that is out, or a signal, ends it."""
+        """Run the jobs of a batch until the lease ends, a signal arrives, or the acknowledger has released the rest."""
         claim, pending, run = batch.claim, batch.pending, self.runner.run
         lease, words, signals = self.header.floats, self.slot.words, self.signals
-        begun = now = monotonic()
+        started = now = monotonic()
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
         self.acknowledger.watch(batch)
@@ -183,7 +183,7 @@ class Worker:
                 break
             try:
                 row = pending.popleft()
-            except IndexError:  # the clerk was faster
+            except IndexError:  # the acknowledger has released it
                 break
             if row[7]:
                 self.isolate(batch)
@@ -207,15 +207,15 @@ class Worker:
         if row is not None:
             self.restore_signals(row)
         words[Slot.DONE] += place
-        self.claimer.batch_size.note(place, now - begun)
+        self.claimer.batch_size.note(place, now - started)
 
     def restore_signals(self, row: tuple[Any, ...]) -> None:
-        """Undo what a job has done to this process's signals: the one that tells it to stop may be lost."""
+        """Restore the signal handling after a job; a signal to stop may have been lost meanwhile."""
         if self.dispositions.restore(row[0], row[4]) and self.header.draining:
             self.signals.stopping = True
 
     def isolate(self, batch: Batch) -> None:
-        """Run a job alone that once took its worker or node with it: its neighbours go back first."""
+        """Release the other jobs of the batch before a job that once killed its worker or node."""
         self.acknowledger.release(batch)
         self.acknowledger.flush(1.0)
 
@@ -224,10 +224,10 @@ class Worker:
     clock = staticmethod(lambda: clock_gettime(CLOCK_BOOTTIME))
 
     def stall(self) -> float:
-        """Return the deadline of a step of our own (monotonic)."""
+        """Return the deadline of a step of the worker itself (monotonic)."""
         return monotonic() + self.node.settings.stall_timeout
 
 
 def main(node: NodeContext, slot: Slot) -> int:
-    """Be a worker."""
+    """Run a worker in this process; return its exit code."""
     return Worker(node, slot).run()

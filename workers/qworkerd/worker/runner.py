@@ -1,4 +1,4 @@
-"""Runs one job: its context, its timeout, and what becomes of it."""
+"""Run a job: its context, its timeout, and its outcome."""
 
 import os
 from contextvars import copy_context
@@ -28,25 +28,25 @@ from qworkerd.worker.job_connection import JobConnection
 from qworkerd.worker.returned import done
 from qworkerd.worker.session import TransactionEnded
 
-#: How long a process that ends waits for its reports (seconds).
+#: Time allowed for unsent reports when the process ends (seconds).
 LAST_REPORTS = 2.0
-#: Handlers below it are not timed to the millisecond (seconds).
+#: Duration below which a handler's run time is not recorded (seconds).
 _INSTANT = 0.001
-#: A job whose task nobody here knows comes again after so many seconds, doubling (seconds).
+#: Delay of a job whose task is unknown, doubling (seconds): the first and the longest.
 _UNKNOWN_TASK_FIRST, _UNKNOWN_TASK_LONGEST = 5.0, 3600.0
-#: How long putting such a job back may take (seconds): some log lines.
-BOUNCE_TIME = 10.0
+#: Deadline for releasing such a job (seconds).
+RELEASE_UNKNOWN_TIMEOUT = 10.0
 
-#: How long a job waits for room in the slot for its outcome (seconds).
+#: How long a job waits for space for its outcome in the slot (seconds).
 _ROOM_TIMEOUT = 1.0
 
 _scan = JSONDecoder().scan_once  # type: ignore[attr-defined] # raw_decode without its Python wrapper
 
 
 class Runner:
-    """Calls handlers and hands over to the clerk what became of them."""
+    """Calls handlers, and submits their outcomes to the acknowledger."""
 
-    def __init__(self, node: NodeContext, slot: Slot, gate: InterruptGate, clerk: Acknowledger) -> None:
+    def __init__(self, node: NodeContext, slot: Slot, gate: InterruptGate, acknowledger: Acknowledger) -> None:
         self._app = node.app
         self._tasks = node.app.tasks
         self._policies = Policies(node.settings)
@@ -54,7 +54,7 @@ class Runner:
         self._header = node.table.header
         self._slot = slot
         self._gate = gate
-        self._acknowledger = clerk
+        self._acknowledger = acknowledger
         self._connection = JobConnection(node, slot)
         self._claims = Claims(node.settings.schema)
         self._forks = Forks()
@@ -63,23 +63,23 @@ class Runner:
         self._log = log.get()
         self._verbose = node.settings.log_level == "debug"
         self._claim: Claim | None = None
-        #: The job whose handler runs; 0 outside of handlers.
+        #: The job whose handler is running; 0 outside of handlers.
         self.current = 0
-        #: The job that was told to end, by a signal of ours.
+        #: The job that was interrupted by a signal.
         self.interrupted = 0
-        #: A handler was interrupted: what it has left behind is unknown, and the process had better be replaced.
+        #: Whether a handler was interrupted: the state of the process is unknown, and it is replaced.
         self.tainted = False
 
-    def run(self, claim: Claim, place: int, row: tuple[Any, ...], now: float) -> float:
-        """Run the job at a place of a claim; return the clock (monotonic) when it was over."""
+    def run(self, claim: Claim, index: int, row: tuple[Any, ...], now: float) -> float:
+        """Run one job of a claim; return the time at which it ended (monotonic)."""
         job_id, _, _, queue, name, text, attempt, _, flags, enqueued_at, overrides, unknown_task_count = row
         task = self._tasks.get(name)
         if task is None:
-            self._put_back_unknown(claim, place, job_id, name, unknown_task_count)
+            self._release_unknown(claim, index, job_id, name, unknown_task_count)
             return now
         policy = self._policies.find(task, overrides)
         deadline = now + policy.timeout
-        whole = task.transactional and not flags & HOOK  # the end of the job belongs to its transaction
+        transactional = task.transactional and not flags & HOOK  # the end of the job belongs to its transaction
         job = RunningJob(
             job_id,
             name,
@@ -89,18 +89,18 @@ class Runner:
             enqueued_at,
             now,
             deadline,
-            self._connection.open_transaction if whole else self._connection.open,
+            self._connection.open_transaction if transactional else self._connection.open,
             self._progress,
         )
         self._claim = claim
         self.current = job_id
-        # The status last: once it says RUNNING, all the rest belongs to this job.
+        # The status is stored before_commit: once it is RUNNING, all other fields belong to this job.
         floats = self._slot.floats
         floats[Slot.DEADLINE] = deadline + self._grace
         floats[Slot.SLOW_AT] = now + policy.slow_after
         floats[Slot.STARTED] = now
-        claim.statuses[place] = Status.RUNNING
-        mark = running.set(job)
+        claim.statuses[index] = Status.RUNNING
+        context_token = running.set(job)
         result: Any = None
         raised: BaseException | None = None
         try:
@@ -116,44 +116,46 @@ class Runner:
         if self._forks.in_forked_child:
             os._exit(1)  # the handler has forked, and its child came back here
         if job.borrowed_connection is not None:
-            last = partial(self._complete, job, claim.token, ended, result) if whole else None
-            spoiled = self._connection.finish(job.borrowed_connection, commit=raised is None, before_commit=last)
-            if raised is None or (isinstance(spoiled, TransactionEnded) and isinstance(raised, Exception)):
-                raised = spoiled
-        committed = whole and raised is None and job.borrowed_connection is not None
-        if raised is None and result is None and not whole and ended - now < _INSTANT:
-            claim.statuses[place] = Status.SUCCEEDED
+            before_commit = partial(self._complete, job, claim.token, ended, result) if transactional else None
+            finish_error = self._connection.finish(
+                job.borrowed_connection, commit=raised is None, before_commit=before_commit
+            )
+            if raised is None or (isinstance(finish_error, TransactionEnded) and isinstance(raised, Exception)):
+                raised = finish_error
+        committed = transactional and raised is None and job.borrowed_connection is not None
+        if raised is None and result is None and not transactional and ended - now < _INSTANT:
+            claim.statuses[index] = Status.SUCCEEDED
             self._acknowledger.done.append((claim, job_id, None))
         else:
             outcome = self._conclude(job, task, policy, raised, result, ended, row, committed=committed)
-            self._hand_over(claim, place, job_id, outcome)
+            self._submit(claim, index, job_id, outcome)
         if self._verbose:
             self._log.debug("job.attempt_ended", duration=round(ended - now, 6))
         self.current = 0
-        running.reset(mark)
+        running.reset(context_token)
         return ended
 
-    def _hand_over(self, claim: Claim, place: int, job_id: int, outcome: Outcome) -> None:
-        """Leave the outcome in the slot, where it survives this process, and have the clerk store it."""
+    def _submit(self, claim: Claim, index: int, job_id: int, outcome: Outcome) -> None:
+        """Store the outcome in the slot, where it survives this process, and submit it to the acknowledger."""
         if isinstance(outcome, Completed) and outcome.result is None:
-            claim.statuses[place] = Status.SUCCEEDED
+            claim.statuses[index] = Status.SUCCEEDED
         else:
-            # What is committed already leaves nothing to be settled.
+            # A committed job needs no further write.
             if not isinstance(outcome, Committed):
                 record = dump(outcome)
-                if not claim.store_outcome(place, record):
-                    self._make_room(claim, place, record)
-            claim.statuses[place] = Status.DONE
+                if not claim.store_outcome(index, record):
+                    self._make_room(claim, index, record)
+            claim.statuses[index] = Status.DONE
         self._acknowledger.done.append((claim, job_id, outcome))
 
-    def _make_room(self, claim: Claim, place: int, record: bytes) -> None:
-        """Have the outcomes before this one stored first, if the database lets us: then their room is free."""
+    def _make_room(self, claim: Claim, index: int, record: bytes) -> None:
+        """Have earlier outcomes stored in the database first, if possible, to free their space."""
         floats = self._slot.floats
         floats[Slot.DEADLINE] = max(floats[Slot.DEADLINE], monotonic() + _ROOM_TIMEOUT + self._grace)
         self._acknowledger.flush(_ROOM_TIMEOUT)
         if self._acknowledger.is_done:
-            claim.clear_outcomes(place)
-            claim.store_outcome(place, record)
+            claim.clear_outcomes(index)
+            claim.store_outcome(index, record)
 
     def _conclude(
         self,
@@ -167,42 +169,43 @@ class Runner:
         *,
         committed: bool,
     ) -> Outcome:
-        """Return the outcome of an attempt; an interrupt leaves the process in an unknown state."""
+        """Return the outcome of the attempt; after an interrupt the state of the process is unknown."""
         if raised is None:
             return self._conclusions.returned(
                 job, task, policy, result, ended, hook=bool(row[8] & HOOK), committed=committed
             )
-        told, timed_out = self.interrupted == job.id, self._gate.fired == job.deadline_at
-        interrupted = interrupt_of(raised, ours=told or timed_out) is not None
+        interrupted_by_us, timed_out = self.interrupted == job.id, self._gate.fired == job.deadline_at
+        interrupted = interrupt_of(raised, ours=interrupted_by_us or timed_out) is not None
         if interrupted:
             self.tainted = True
         return self._conclusions.raised(
-            job, task, policy, raised, ended, row, interrupted=interrupted, interrupted_by_us=told, timed_out=timed_out,
+            job, task, policy, raised, ended, row, interrupted=interrupted,
+            interrupted_by_us=interrupted_by_us, timed_out=timed_out,
             lost=self._connection.lost if job.borrowed_connection is not None else None,
         )  # fmt: skip
 
     def _complete(self, job: RunningJob, token: int, ended: float, result: Any) -> bool:
-        """Write the end of a job into the transaction of its work."""
+        """Write the end of the job in the transaction of its work."""
         return self._claims.complete(
             job.connection, token, job.id, duration=ended - job.started, result=self._conclusions.encode(result)
         )
 
-    def _put_back_unknown(self, claim: Claim, place: int, job_id: int, name: str, unknown_task_count: int) -> None:
-        """Put back a job whose task this worker does not know: another release may."""
+    def _release_unknown(self, claim: Claim, index: int, job_id: int, name: str, unknown_task_count: int) -> None:
+        """Release a job whose task this worker does not know: another version may know it."""
         delay = min(_UNKNOWN_TASK_LONGEST, _UNKNOWN_TASK_FIRST * 2.0 ** min(max(unknown_task_count, 0), 20))
-        # Charged like a handler, should this process not survive it: the job would kill one worker after the other.
+        # If this process does not survive this, the job is charged like a running one; it must not kill every worker.
         self.current = job_id
         floats = self._slot.floats
-        floats[Slot.DEADLINE], floats[Slot.STARTED] = monotonic() + BOUNCE_TIME, monotonic()
-        claim.statuses[place] = Status.RUNNING
+        floats[Slot.DEADLINE], floats[Slot.STARTED] = monotonic() + RELEASE_UNKNOWN_TIMEOUT, monotonic()
+        claim.statuses[index] = Status.RUNNING
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
         self._header.words[Header.UNKNOWN_TASK] = True
-        self._hand_over(claim, place, job_id, Snoozed(delay, unknown_task=True))
+        self._submit(claim, index, job_id, Snoozed(delay, unknown_task=True))
         self.current = 0
 
     def close(self) -> None:
-        """Close what handlers were lent, and report what is left."""
+        """Close the handlers' connection, and send the remaining reports."""
         self._connection.close()
         self._reporter.close(LAST_REPORTS)
 

@@ -1,4 +1,4 @@
-"""How a worker answers the signals of its supervisor and scheduler: in O(1), without logging, input or output."""
+"""A worker's signal handlers for its supervisor and scheduler: O(1), without logging, input or output."""
 
 from time import monotonic
 from types import FrameType
@@ -17,26 +17,26 @@ class SignalHandlers:
         self._gate = gate
         self._runner = runner
         self._grace = kill_grace
-        #: Whether the worker is to leave after the running job.
+        #: Whether the worker stops after the running job.
         self.stopping = False
 
     def on_term(self, _signum: int, _frame: FrameType | None) -> None:
-        """Finish the running job and leave."""
+        """Stop after the running job."""
         self.stopping = True
 
     def on_quit(self, _signum: int, _frame: FrameType | None) -> None:
-        """Leave now."""
+        """Stop now: interrupt the running job."""
         self.stopping = True
         self._interrupt(ShutdownInterrupt)
 
     def on_cancel(self, _signum: int, _frame: FrameType | None) -> None:
-        """End the running job if it is the one somebody has cancelled."""
+        """Interrupt the running job if it is the one that was cancelled."""
         if self._runner.current and self._runner.current == self._slot.words[Slot.CANCEL]:
             self._slot.floats[Slot.DEADLINE] = min(self._slot.floats[Slot.DEADLINE], monotonic() + self._grace)
             self._interrupt(CancelInterrupt)
 
     def _interrupt(self, error: type[Interrupt]) -> None:
-        """Raise in the handler, once for each job: its cleanup is not interrupted by the signal's repetition."""
+        """Raise in the handler, once per job: a repeated signal must not interrupt its cleanup."""
         if self._gate.is_open and self._runner.interrupted != self._runner.current:
             self._runner.interrupted = self._runner.current
             self._gate.interrupt(error)

@@ -1,4 +1,4 @@
-"""Claims of a single job, for when one of many was refused: they tell which row is to blame, and step over it."""
+"""Claim single jobs after a claim of several was rejected, to find the row to blame and skip it."""
 
 import json
 from collections import Counter
@@ -16,7 +16,7 @@ from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
 
-#: The answer is too large or cannot be made out: the same claim for fewer jobs may pass, and for one job tells which.
+#: The answer is too large or cannot be decoded. A claim for fewer jobs may succeed; one for a single job finds the row.
 TOO_MUCH = (
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.OutOfMemory,
@@ -26,35 +26,35 @@ TOO_MUCH = (
     UnicodeError,
     MemoryError,
 )
-#: For how long a job whose claim is refused is stepped over (seconds), and how many such jobs one call steps over.
-STEP_OVER, STEPS = 60.0, 10
-#: After so many refused jobs of one queue and priority none of that pair is claimed until the first is tried again.
-MANY = 100
-#: A place behind every job.
+#: How long a job whose claim is rejected is skipped (seconds), and how many such jobs one call skips.
+SKIP_FOR, MAX_SKIPS = 60.0, 10
+#: If this many jobs of a lane are rejected, nothing is claimed from the lane until the first is tried again.
+MAX_REFUSED = 100
+#: A seq behind every job.
 END = 2**63 - 1
 
 
 def may_be_one_job(error: Exception) -> bool:
-    """Tell whether one of the jobs may be to blame for the failure of a claim."""
+    """Tell whether one of the jobs may have caused the claim to fail."""
     return isinstance(error, TOO_MUCH) or (isinstance(error, psycopg.Error) and is_of_a_row(error))
 
 
 class SingleClaims:
-    """Claims one job, and remembers which jobs cannot be claimed: a trigger on the table refuses them.
+    """Claims one job at a time, and remembers which jobs cannot be claimed because a trigger on the table rejects them.
 
-    True while there are such jobs; a claim of many would fail for each of them.
+    True while there are such jobs, as a larger claim would fail for each of them.
     """
 
-    def __init__(self, node: NodeContext, slot: Slot, link: ReconnectingConnection, claims: Claims) -> None:
+    def __init__(self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, claims: Claims) -> None:
         self._node = node
         self._slot = slot
         self._stall = node.settings.stall_timeout
-        self._link = link
+        self._connection = connection
         self._claims = claims
-        #: Until when a job is stepped over (monotonic), and the number of its queue and priority; the oldest first.
+        #: Until when a job is skipped (monotonic), and its lane; the oldest first.
         self._refused: dict[int, tuple[float, int]] = {}
         self._log = log.get()
-        #: Whether the last call has looked at all there is.
+        #: Whether the last call has tried all available jobs.
         self.complete = True
 
     def __bool__(self) -> bool:
@@ -66,31 +66,33 @@ class SingleClaims:
         return False
 
     def take(self, claim: Claim, cursors: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Claim the next job without reading it, then read it; return no row or one.
+        """Claim the next job without reading it, then read it; return one row or none.
 
-        A job that cannot be read fails, and one that cannot be claimed is stepped over for a minute. Raises the
-        database's error when it says nothing about a row.
+        A job that cannot be read fails; one that cannot be claimed is skipped for a minute. Raises the database's error
+        if no row is to blame for it.
         """
         self.complete = False
-        for _ in range(STEPS):
-            database = self._link.get()
+        for _ in range(MAX_SKIPS):
+            database = self._connection.get()
             if database is None:
                 return []
-            floors = self._node.watermarks
-            where: dict[str, Any] = {
-                "queues": floors.queues, "priorities": floors.priorities, "cursors": self._limit(cursors),
+            watermarks = self._node.watermarks
+            parameters: dict[str, Any] = {
+                "queues": watermarks.queues, "priorities": watermarks.priorities, "cursors": self._limit(cursors),
                 "spared": list(self._refused),
             }  # fmt: skip
             claim.open(new_token())
             try:
-                job = self._claims.claim_one(database, node=self._node.table.header.node, token=claim.token, **where)
+                job = self._claims.claim_one(
+                    database, node=self._node.table.header.node, token=claim.token, **parameters
+                )
             except psycopg.Error as error:
-                if not may_be_one_job(error) or not self._link.usable_after(error):
+                if not may_be_one_job(error) or not self._connection.usable_after(error):
                     raise
-                found = self._claims.first(database, **where)
+                found = self._claims.first(database, **parameters)
                 if found is None:
                     raise
-                self._step_over(*found, error)
+                self._skip(*found, error)
                 continue
             if job is None:
                 self.complete = True
@@ -98,21 +100,21 @@ class SingleClaims:
             return self._read(database, claim, [job])
         return []
 
-    def _step_over(self, job: int, queue: str, priority: int, error: psycopg.Error) -> None:
-        self._refused[job] = monotonic() + STEP_OVER, self._node.watermarks.index[queue, priority]
+    def _skip(self, job: int, queue: str, priority: int, error: psycopg.Error) -> None:
+        self._refused[job] = monotonic() + SKIP_FOR, self._node.watermarks.index[queue, priority]
         self._log.error(
-            "job.claim_refused", job=job, queue=queue, error=str(error).strip(), again_in=STEP_OVER,
-            hint="does a trigger on the table of jobs raise it? The job waits, and those behind it go on",
+            "job.claim_refused", job=job, queue=queue, error=str(error).strip(), again_in=SKIP_FOR,
+            hint="does a trigger on the job table raise it? The job waits, and the jobs behind it continue",
         )  # fmt: skip
 
     def _limit(self, cursors: Sequence[int]) -> list[int]:
-        """Return where the claim begins: behind all jobs, for pairs of which too many were refused."""
-        counts = Counter(pair for _, pair in self._refused.values())
-        return [END if counts[pair] >= MANY else cursor for pair, cursor in enumerate(cursors)]
+        """Return parameters the claim starts: behind all jobs for lanes with too many rejected jobs."""
+        counts = Counter(lane for _, lane in self._refused.values())
+        return [END if counts[lane] >= MAX_REFUSED else cursor for lane, cursor in enumerate(cursors)]
 
     def read_claimed(self, claim: Claim, *, whole: bool) -> list[tuple[Any, ...]]:
-        """Read one by one what a claim has got whose answer was too much for this process; or hand it back."""
-        database = self._link.get()
+        """Read the jobs of a claim one by one if the answer was too large for this process, or release them."""
+        database = self._connection.get()
         if database is None:
             return []
         jobs = self._claims.claimed(database, self._node.table.header.node, claim.token)
@@ -123,7 +125,7 @@ class SingleClaims:
         return []
 
     def _read(self, database: psycopg.Connection[Any], claim: Claim, jobs: list[int]) -> list[tuple[Any, ...]]:
-        """Read jobs that are claimed; one that cannot be read fails, and the others go on."""
+        """Read claimed jobs; one that cannot be read fails, and the others continue."""
         rows: list[tuple[Any, ...]] = []
         for job in jobs:
             self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
