@@ -4,5 +4,5 @@ from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("pgqworker")
-except PackageNotFoundError:  # run from a checkout that nobody installed
+except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"

@@ -1,6 +1,6 @@
 """One worker in the foreground, for debugging: no fork, so `breakpoint()` can read the terminal.
 
-The scheduler runs in a thread beside it. No job is ended by its timeout: somebody may be looking at it in a debugger.
+The scheduler runs in a thread. Timeouts do not end jobs, which may be stopped in a debugger.
 """
 
 import os
@@ -24,25 +24,25 @@ from qworkerd.worker.loop import Worker
 
 
 def inline(app: App, settings: Settings) -> int:
-    """Work until told to stop (Ctrl-C ends after the running job, a second one interrupts it); return the exit code."""
+    """Run until stopped; return the exit code. Ctrl-C stops after the running job, a second one interrupts it."""
     node = make_node(app, replace(settings, processes=1))
-    node.table.header.supervisor_seen_at = inf  # nobody supervises
-    beside, here = node.table.slots[:2]
-    for slot, role in ((beside, Role.SCHEDULER), (here, Role.WORKER)):
+    node.table.header.supervisor_seen_at = inf  # there is no supervisor
+    scheduler_slot, worker_slot = node.table.slots[:2]
+    for slot, role in ((scheduler_slot, Role.SCHEDULER), (worker_slot, Role.WORKER)):
         slot.assign(role, 1, inf, 0.0)
         slot.words[Slot.START_TICKS] = start_ticks(os.getpid()) or 0
         slot.words[Slot.PID] = os.getpid()
-    scheduler = Scheduler(node, beside)
+    scheduler = Scheduler(node, scheduler_slot)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     thread = threading.Thread(target=scheduler.serve, name="scheduler", daemon=True)
     thread.start()
     log.get().info("inline.started", queues=list(settings.queues), hint="Ctrl-C ends it after the running job")
     code, stopping = exits.RECYCLE, False
     while code == exits.RECYCLE and not stopping:
-        worker = Worker(node, here)
-        signal.signal(signal.SIGINT, _answer(worker))
+        worker = Worker(node, worker_slot)
+        signal.signal(signal.SIGINT, _interrupt_handler(worker))
         code = worker.run()
-        stopping = worker.signals.stopping  # an interrupted worker is worn out as well
+        stopping = worker.signals.stopping  # an interrupted worker also returns RECYCLE
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     scheduler.stop()
     thread.join(10.0)
@@ -51,11 +51,11 @@ def inline(app: App, settings: Settings) -> int:
     return exits.OK if stopping else code
 
 
-def _answer(worker: Worker) -> Callable[[int, FrameType | None], None]:
-    """Return what Ctrl-C does."""
+def _interrupt_handler(worker: Worker) -> Callable[[int, FrameType | None], None]:
+    """Return the handler of SIGINT."""
 
-    def press(signum: int, frame: FrameType | None) -> None:
+    def on_interrupt(signum: int, frame: FrameType | None) -> None:
         signals = worker.signals
         (signals.on_quit if signals.stopping else signals.on_term)(signum, frame)
 
-    return press
+    return on_interrupt

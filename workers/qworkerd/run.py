@@ -1,4 +1,4 @@
-"""Start a node: everything that has to happen before the first fork."""
+"""Start a node: the steps before the first fork."""
 
 import gc
 import threading
@@ -17,7 +17,7 @@ from qworkerd.shared.watermarks import Watermarks
 
 
 def make_node(app: App, settings: Settings) -> NodeContext:
-    """Make what the processes of a node share. There are slots for every child and for as many graves."""
+    """Create the context that the node's processes share; each child can leave a dead slot behind."""
     if settings.direct_dsn:
         register_secret(settings.direct_dsn)
     table = SlotTable(2 * (settings.processes + 1) + 8)
@@ -33,7 +33,7 @@ def make_node(app: App, settings: Settings) -> NodeContext:
 
 
 def serve(app: App, settings: Settings, inheritance: Inheritance | None = None) -> int:
-    """Supervise a node until it is told to stop; return the exit code."""
+    """Run a node until it is stopped; return the exit code."""
     from qworkerd.scheduler.loop import main as schedule
     from qworkerd.supervisor.loop import Supervisor
     from qworkerd.supervisor.systemd import Notifier
@@ -49,13 +49,13 @@ def serve(app: App, settings: Settings, inheritance: Inheritance | None = None) 
         return main(node, slot)
 
     mains = {Role.SCHEDULER: partial(begin, schedule), Role.WORKER: partial(begin, work)}
-    # What is alive now is shared with all children: kept out of their collections, its pages are never written to.
+    # Existing objects are shared with all children. Excluded from garbage collection, their pages are not copied.
     gc.freeze()
     return Supervisor(node, mains, Notifier()).run()
 
 
 def warn_of_threads() -> None:
-    """Warn of threads that the application has started: workers will not have them, but may find their locks held."""
+    """Warn about threads that the application has started: they do not exist in the workers, but locks they hold do."""
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if names:
         log.get().warning("app.threads", threads=names, hint="started at import; they do not exist in the workers")

@@ -1,4 +1,4 @@
-"""Durations as people write them: 90, 5m, 1h30m, 250ms."""
+"""Parse and format durations: 90, 5m, 1h30m, 250ms."""
 
 import re
 
@@ -8,7 +8,7 @@ _WHOLE = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 
 
 def parse(text: str) -> float:
-    """Return the seconds of a number, or of numbers with units from the largest down; raises ValueError."""
+    """Return the seconds of a number, or of numbers with units in descending order; raises ValueError."""
     written = text.strip().lower()
     try:
         return float(written)
@@ -22,7 +22,7 @@ def parse(text: str) -> float:
 
 
 def spell(seconds: float) -> str:
-    """Return a duration in the two largest of its units, as `parse` reads it: 3m20s, 1h30m, 4.5s, 250ms."""
+    """Format a duration in its two largest units, as `parse` reads it: 3m20s, 1h30m, 4.5s, 250ms."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms" if seconds else "0s"
     if seconds < 10:  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""How a setting's value is read, whether it comes as text, from TOML or from Python."""
+"""The types of settings: how a value from text, TOML or Python is validated."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,26 +9,26 @@ from qworker.db.statements import qualify
 from qworker.errors import ConfigurationError
 from qworkerd.config.durations import parse, spell
 
-#: What switches a limit off, in text and TOML, which have no None.
+#: Disables a limit in text and TOML, which have no None.
 NONE: Final = "none"
-#: As many characters as the name of a queue may have.
+#: Maximum length of a queue name (characters).
 LONGEST_NAME: Final = 200
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """What a setting may hold: documentation and validation in one place."""
+    """The specification of a setting: its documentation and validation."""
 
-    #: Shown in place of a value: "SECONDS", "N".
+    #: The placeholder of the value in help: "SECONDS", "N".
     metavar: str
-    #: One sentence, or a few: what it does, and what special values mean.
+    #: The description, including special values.
     text: str
-    #: Makes the value; raises ValueError with what is allowed.
+    #: Converts the value; raises ValueError with the allowed values.
     read: Callable[[object], object]
 
 
 def count(default: int | Callable[[], int] | None, low: int, high: int, text: str, *, metavar: str = "N") -> Any:
-    """Declare a whole number; with None as its default, "none" means no limit."""
+    """Declare an integer; if its default is None, "none" means no limit."""
 
     def read(value: object) -> int | None:
         if default is None and _is_none(value):
@@ -65,7 +65,7 @@ def seconds(default: float | None, low: float, high: float, text: str, *, option
 
 
 def words(default: str | None, metavar: str, text: str, *, secret: bool = False) -> Any:
-    """Declare a piece of text; a secret one stays out of the settings' repr."""
+    """Declare a string; a secret one is not shown in the settings' repr."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
@@ -76,7 +76,7 @@ def words(default: str | None, metavar: str, text: str, *, secret: bool = False)
 
 
 def dotted(metavar: str, text: str, example: str) -> Any:
-    """Declare the name of something in a module."""
+    """Declare the name of an object in a module."""
 
     def read(value: object) -> str:
         module, _, attribute = value.strip().partition(":") if isinstance(value, str) else ("", "", "")
@@ -101,7 +101,7 @@ def schema_name(default: str, text: str) -> Any:
 
 
 def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
-    """Declare a list of names: separated by commas in text, a list elsewhere; repetitions count once."""
+    """Declare a list of names: comma-separated in text, a list elsewhere; duplicates are removed."""
 
     def read(value: object) -> tuple[str, ...]:
         parts = value.split(",") if isinstance(value, str) else value
@@ -118,7 +118,7 @@ def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
 
 
 def switch(text: str) -> Any:
-    """Declare something that is off unless it is asked for."""
+    """Declare a switch that is off by default."""
 
     def read(value: object) -> bool:
         if isinstance(value, bool):
@@ -133,7 +133,7 @@ def switch(text: str) -> Any:
 
 
 def choice(default: str, options: tuple[str, ...], text: str) -> Any:
-    """Declare one word of several."""
+    """Declare a choice of several strings."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or value.lower() not in options:

@@ -1,4 +1,4 @@
-"""Find the App that `--app package.module:attribute` names."""
+"""Load the App named by `--app package.module:attribute`."""
 
 import importlib
 import sys
@@ -12,17 +12,17 @@ import qworker
 from qworker.app import App
 from qworker.errors import ConfigurationError
 
-#: This package and the queue's, and what imports modules: of no interest to somebody whose module does not import.
+#: Code of qworker and of the import system, which is of no interest if a module cannot be imported.
 _OURS = (Path(__file__).parent, Path(qworker.__file__).parent, Path(importlib.__file__).parent)
-#: Where Python and what is installed are, even where an environment is in the project's own folder.
+#: The directories of Python and of installed packages, even if an environment is inside the project's directory.
 _LIBRARIES = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def load_app(spec: str) -> App:
-    """Import the module and return the App it holds under the attribute's name.
+    """Import the module and return the App under the attribute's name.
 
-    The current directory comes first on `sys.path`, as with `python -m`. Raises ConfigurationError, in one line, with
-    what is wrong as its cause.
+    The current directory comes first on `sys.path`, as with `python -m`. Raises ConfigurationError with a message of
+    one line; the original exception is its cause.
     """
     module_name, colon, attribute = spec.partition(":")
     if not colon or not attribute or not all(part.isidentifier() for part in module_name.split(".")):
@@ -53,13 +53,13 @@ def _import(name: str, spec: str) -> ModuleType:
                 f"app {spec!r}: there is no module {error.name!r} in {directory} or elsewhere on the import path"
             ) from error
         raise _broken(spec, error) from error
-    # Importing an application runs its code: whatever that raises makes the application unusable, also sys.exit().
+    # Importing an application runs its code; any exception, including SystemExit, makes the application unusable.
     except (Exception, SystemExit) as error:
         raise _broken(spec, error) from error
 
 
 def _broken(spec: str, error: BaseException) -> ConfigurationError:
-    """Say in one line what an import raised, and where."""
+    """Describe in one line what an import raised, and where."""
     text = " ".join(str(error).split())
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
@@ -68,7 +68,7 @@ def _broken(spec: str, error: BaseException) -> ConfigurationError:
         message = f"{type(error).__name__}: {text}"
         places.append((error.filename, error.lineno))
     outside = [place for place in places if not place[0].startswith("<") and not _within(place[0], _OURS)]
-    # What the application's own code did says more than what a library made of it.
+    # The application's own code is more informative than the library that raised.
     own = [place for place in outside if not _within(place[0], _LIBRARIES)]
     last = (own or outside)[-1:]
     where = f" ({last[0][0]}:{last[0][1]})" if last else ""
@@ -80,6 +80,6 @@ def _within(filename: str, folders: Iterable[Path]) -> bool:
 
 
 def _suggest(module: ModuleType) -> str:
-    """Name the Apps a module does hold."""
+    """Name the Apps that the module contains."""
     names = sorted(name for name, value in vars(module).items() if isinstance(value, App))
     return f"; there is {', '.join(f'{module.__name__}:{name}' for name in names)}" if names else ""

@@ -1,4 +1,4 @@
-"""Which rules apply to a job: what its task says, changed by its own overrides, capped by the worker's settings."""
+"""The rules that apply to a job: those of its task, changed by its overrides, limited by the worker's settings."""
 
 import json
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ class Policy:
     """The rules for one job."""
 
     retry: Retry
-    #: Seconds a handler may run; infinite: as long as it likes.
+    #: Seconds a handler may run; infinite for no limit.
     timeout: float
-    #: How often the job is run in all.
+    #: Maximum number of attempts.
     max_attempts: int
-    #: Seconds until a running job is reported as slow; infinite: never.
+    #: Seconds after which a running job is reported as slow; infinite to disable it.
     slow_after: float
 
 
 class Policies:
-    """Finds the rules for jobs; a task's own are worked out once."""
+    """Determines the rules for jobs; those of a task are computed once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class Policies:
         self._log = log.get()
 
     def find(self, task: Task[..., Any] | None, overrides: str | None) -> Policy:
-        """Return the rules for a job; a task that is not known here has the defaults."""
+        """Return the rules for a job; a job of an unknown task has the defaults."""
         name = task.name if task else ""
         policy = self._tasks.get(name)
         if policy is None:
@@ -43,7 +43,7 @@ class Policies:
             return policy
         try:
             return self._apply(policy, json.loads(overrides))
-        except Exception as error:  # noqa: BLE001 - a row edited by hand must stop neither worker nor scheduler
+        except Exception as error:  # noqa: BLE001 - a hand-edited row must stop neither worker nor scheduler
             self._log.warning("job.bad_overrides", task=name, overrides=overrides[:500], error=str(error),
                               hint="left out: the rules of the task apply")  # fmt: skip
             return policy
@@ -61,12 +61,12 @@ class Policies:
             retry = Retry.from_json(overrides["retry"])
         if "timeout" in overrides:
             timeout = inf if overrides["timeout"] == "none" else float(overrides["timeout"])
-            if not 0 < timeout <= MAX_SECONDS and overrides["timeout"] != "none":  # nor NaN: it would never be over
+            if not 0 < timeout <= MAX_SECONDS and overrides["timeout"] != "none":  # also rejects NaN
                 raise ValueError(f"timeout is {timeout}")
         return Policy(retry, self._limit(timeout), self._cap(retry), policy.slow_after)
 
     def _limit(self, timeout: Any) -> float:
-        """Return a timeout in seconds; with --inline there is none, for a breakpoint waits for a person."""
+        """Return a timeout in seconds; --inline has none, so that a job can wait in a debugger."""
         return inf if self._settings.inline else _seconds(timeout)
 
     def _cap(self, retry: Retry) -> int:

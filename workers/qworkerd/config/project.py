@@ -1,4 +1,4 @@
-"""The project file: which pyproject.toml is believed. It names code to import and a server to send a password to."""
+"""Find a trusted pyproject.toml: it names code to import and a server to which a password is sent."""
 
 import grp
 import os
@@ -14,34 +14,34 @@ from typing import Final
 from qworker.errors import ConfigurationError
 
 NAME: Final = "pyproject.toml"
-#: A folder with one of these is the root of a project: nothing above it belongs to it.
+#: A directory that contains one of these is the root of a project; directories above it are not searched.
 ROOTS: Final = (".git", ".hg", ".svn", ".jj")
-#: Longer files are not read.
+#: Maximum size of a file (bytes).
 MAX_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True)
 class Project:
-    """The table [tool.qworker] that counts, and what was passed over."""
+    """The [tool.qworker] table that applies, and the files that were ignored."""
 
-    #: Where the table is, for people; "" when there is none.
+    #: The location of the table for messages; empty if there is none.
     origin: str = ""
-    #: What it says; dashes in names are as good as underscores.
+    #: The contents of the table, with dashes in names replaced by underscores.
     table: dict[str, object] = field(default_factory=dict)
-    #: One sentence for each file that was not believed.
+    #: A sentence for each file that was ignored.
     ignored: tuple[str, ...] = ()
 
 
 def find(directory: Path) -> Project:
-    """Find the nearest [tool.qworker], from a directory up to the root of its project or the home directory.
+    """Find the nearest [tool.qworker] between a directory and the root of its project or the home directory.
 
-    Files and directories that others may change are not believed, and nothing above such a directory is: their owner
-    could name code for us to run. Raises ConfigurationError for a file of ours that is not readable as TOML.
+    Files and directories that other users can change are ignored, together with everything above such a directory:
+    their owner could make us run any code. Raises ConfigurationError if a trusted file is not valid TOML.
     """
     home, ignored = _home(), list[str]()
     for folder in (directory, *directory.parents):
         path = folder / NAME
-        # The name may be a symbolic link, a pipe or a device: what is looked at is what is read.
+        # The name may refer to a symbolic link, a pipe or a device, so the checks are made on the open file.
         reason = _distrust(folder.stat)
         if reason is None:
             try:
@@ -75,7 +75,7 @@ def _read(path: Path, text: bytes) -> dict[str, object] | None:
 
 
 def _distrust(look: Callable[[], os.stat_result]) -> str | None:
-    """Return why somebody else could have written a file or directory; None: nobody but root and the caller."""
+    """Return why other users could change a file or directory; None if only root and the caller can."""
     try:
         found = look()
     except OSError as error:
@@ -90,7 +90,7 @@ def _distrust(look: Callable[[], os.stat_result]) -> str | None:
 
 
 def _private(gid: int, owner: int) -> bool:
-    """Tell whether a group has no member but the owner: many systems give each user one, and a umask of 002."""
+    """Tell whether the owner is the only member of a group: many systems have a group per user and a umask of 002."""
     try:
         group, name = grp.getgrgid(gid), pwd.getpwuid(owner).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""What an operator may set, where it is looked for, and what is allowed."""
+"""The settings of a node: their names, defaults, limits and sources."""
 
 import os
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from qworkerd.config.fields import FieldSpec, choice, count, dotted, names, sche
 from qworkerd.config.project import find
 from qworkerd.process import exits
 
-#: Variables that other tools set too, by setting; QWORKER_<NAME> wins over them.
+#: Variables shared with other tools, by setting; QWORKER_<NAME> takes precedence.
 COMMON_VARIABLES: Final = {"dsn": "DATABASE_URL", "processes": "MAX_CONCURRENT_JOBS", "timeout": "JOB_TIMEOUT"}
 
-#: Settings that are no options of the command line. The DSN usually holds a password, and every user of a machine can
-#: read the command lines of all processes.
+#: Settings that are not command line options: the DSN usually contains a password, and every user of a machine can read
+#: the command lines of all processes.
 NOT_ON_COMMAND_LINE: Final = frozenset({"dsn", "direct_dsn"})
 
-#: Between SIGKILL and the last child being reaped.
+#: Time from SIGKILL until the last child is reaped (seconds).
 KILL_MARGIN: Final = 2.0
-#: What the scheduler, which stops last, may take to recover dead workers and to deregister the node.
+#: Time for the scheduler, which stops last, to recover dead workers and to deregister the node (seconds).
 END_MARGIN: Final = 10.0
 
 _YEAR: Final = 366 * 86_400
@@ -33,12 +33,12 @@ def _cores() -> int:
 
 
 class WrongOption(ConfigurationError):
-    """A value given on the command line is not allowed; other settings may be wrong besides."""
+    """A value given on the command line is invalid; other settings may be invalid too."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything an operator sets; see `load` for where the values come from."""
+    """The settings of a node; see `load` for their sources."""
 
     app: str | None = dotted("MODULE:APP", "The application to run, as package.module:attribute.", "shop.jobs:app")
     dsn: str | None = words(
@@ -118,7 +118,7 @@ class Settings:
         "How long a worker process may spend on its own work, outside of jobs, before it is replaced. Its "
         "statements are cancelled after half of this, at most 30 s.",
     )
-    # The ring has 32 days: today and tomorrow may be in use, and one that is over has to be left to be emptied.
+    # The ring has 32 days. Today and tomorrow may be in use, and one past day must remain until it is truncated.
     history_days: int = count(7, 1, 29, "How many days finished jobs are kept.", metavar="DAYS")
     failed_days: int = count(30, 1, 36_500, "How many days failed jobs are kept for a retry.", metavar="DAYS")
     log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events of this level and above.")
@@ -135,12 +135,12 @@ class Settings:
     def load(
         cls, options: Mapping[str, object], environ: Mapping[str, str] = os.environ, directory: Path | None = None
     ) -> tuple[Self, dict[str, str]]:
-        """Gather the settings, and tell for each where it comes from.
+        """Load the settings; return them with the origin of each.
 
-        Options (None = not given) win over QWORKER_*, these over DATABASE_URL, MAX_CONCURRENT_JOBS and JOB_TIMEOUT,
-        these over [tool.qworker] in the nearest pyproject.toml that has it and that `project.find` believes, these over
-        the defaults. Empty variables count as unset. Raises ConfigurationError with a line for each refused value,
-        WrongOption if one of them is of the command line.
+        Options (None = not given) take precedence over QWORKER_*, these over DATABASE_URL, MAX_CONCURRENT_JOBS and
+        JOB_TIMEOUT, these over [tool.qworker] in the nearest pyproject.toml that has it and that `project.find` trusts,
+        these over the defaults. Empty variables count as unset. Raises ConfigurationError with a line for each rejected
+        value; WrongOption if one of them is from the command line.
         """
         found = find(directory or Path.cwd())
         project, table = found.origin, found.table
@@ -169,17 +169,17 @@ class Settings:
 
 
 def field_specs() -> dict[str, FieldSpec]:
-    """Return what each setting may hold, by name."""
+    """Return the specification of each setting, by name."""
     return {field.name: cast("FieldSpec", field.metadata["kind"]) for field in fields(Settings)}
 
 
 def exit_code(error: ConfigurationError) -> int:
-    """Return with which code to end: what the command line says wrongly is a matter of usage."""
+    """Return the exit code for an error: an invalid command line is a usage error."""
     return exits.USAGE if isinstance(error, WrongOption) else exits.CONFIG
 
 
 def misspelt(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables QWORKER_* that are no settings but look like one, and which."""
+    """Return QWORKER_* variables that are not settings but resemble one, with its name."""
     settings = {name.upper(): variable(name) for name in field_specs()}
     found = {}
     for name in sorted(environ):
@@ -190,7 +190,7 @@ def misspelt(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def option(name: str) -> str:
-    """Return a setting's spelling on the command line."""
+    """Return the command line option of a setting."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -202,7 +202,7 @@ def variable(name: str) -> str:
 def _find(
     name: str, options: Mapping[str, object], environ: Mapping[str, str], table: Mapping[str, object], project: str
 ) -> tuple[object, str] | None:
-    """Return the value that counts, and its origin; None if it is set nowhere."""
+    """Return the value that takes precedence, and its origin; None if it is not set."""
     if options.get(name) is not None:
         return options[name], option(name)
     for key in (variable(name), COMMON_VARIABLES.get(name)):

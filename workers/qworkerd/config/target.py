@@ -1,4 +1,4 @@
-"""What a command works on: the application, if there is one, and its database and schema."""
+"""The target of a command: the application, if one is named, and its database and schema."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -27,23 +27,23 @@ class Target:
     """Settings, application and database of one command."""
 
     settings: Settings
-    #: Where each setting comes from.
+    #: The origin of each setting.
     origins: Mapping[str, str]
-    #: The application; None when none is named, which is enough for looking at jobs.
+    #: The application; None if none is named, which is enough to inspect jobs.
     app: App | None
-    #: Name of the database schema: the application's, or the setting when there is no application.
+    #: The database schema: the application's, or the setting without an application.
     schema: str
 
     @property
     def dsn(self) -> str:
-        """The connection string: the application's, or else the setting, or else "" for libpq's own variables."""
+        """The DSN of the application, or the setting, or an empty string for libpq's variables."""
         dsn = resolve_dsn(self.app.dsn if self.app is not None and self.app.dsn else self.settings.dsn)
         register_secret(dsn)
         return dsn
 
     @cached_property
     def admin(self) -> Admin:
-        """Looks at jobs and changes them."""
+        """Inspects and changes jobs."""
         return self.app.admin if self.app is not None else Admin(Pool(self.dsn, self.schema))
 
     def application(self) -> App:
@@ -60,7 +60,7 @@ class Target:
     def connection(
         self, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0
     ) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-        """Connect, and close at the end; raises DatabaseUnavailable when the server does not let us in."""
+        """Connect, and close the connection at the end; raises DatabaseUnavailable if that fails."""
         dsn = self.dsn
         try:
             conn = connect(dsn, role, statement_timeout=statement_timeout, lock_timeout=lock_timeout)
@@ -74,8 +74,8 @@ class Target:
 def resolve(options: Mapping[str, object], *, looking: bool = False) -> Target:
     """Load the settings, and the application if one is named; raises ConfigurationError.
 
-    looking: the command needs no application, but its database. Where $QWORKER_DSN names that, the application of the
-    project file is not imported: an application that is broken must not keep anybody from looking at its jobs.
+    looking: the command needs the database but no application. If $QWORKER_DSN is set, the application named in the
+    project file is not imported, so that a broken application does not prevent inspecting its jobs.
     """
     settings, origins = Settings.load(options)
     if looking and origins["dsn"] == f"${variable('dsn')}" and origins["app"].startswith("[tool.qworker]"):
@@ -84,9 +84,9 @@ def resolve(options: Mapping[str, object], *, looking: bool = False) -> Target:
 
 
 def load(settings: Settings, origins: Mapping[str, str]) -> Target:
-    """Load the application that the settings name, if they do; raises ConfigurationError.
+    """Load the application named by the settings, if any; raises ConfigurationError.
 
-    A DSN from the project file is put into the environment, where handlers that enqueue look for it.
+    A DSN from the project file is put into the environment, where handlers that enqueue jobs look it up.
     """
     if settings.dsn and not os.environ.get("QWORKER_DSN") and not os.environ.get("DATABASE_URL"):
         os.environ["QWORKER_DSN"] = settings.dsn
