@@ -139,7 +139,7 @@ CASES = [
         lambda c: len(claims.end(c, TOKEN, 1, state="cancelled", error=ERROR, duration=1.0)),
         1,
         ENDING,
-        3,
+        4,  # the key is locked before it is deleted: somebody else's lock is not waited for
         60,
     ),
     Case("retry", lambda c: len(claims.retry(c, TOKEN, 1, delay=5.0, error=ERROR)), 1, ENDING, 3, 60),
@@ -178,6 +178,13 @@ CASES = [
     ),
     Case("unfinished", lambda c: nodes.unfinished(c, ["idle"]), 0, UNFINISHED, 3_000, 1_000, rare=True),
     Case("forget_keys", nodes.delete_expired_keys, 0, {"unique_key_until"}, 100, 100),
+    Case("delete_unheld_keys", lambda c: nodes.delete_unheld_keys(c, 0) or 0, 1_000, KEYS, 2_100, 10_000, rare=True),
+    # What nobody writes; nothing is found.
+    Case("restart_unclaimed", lambda c: len(nodes.restart_unclaimed(c)), 0, BY_CLAIM, 3_000, 1_000, rare=True),
+    Case("old_claims", lambda c: len(nodes.old_claims(c, LIVE, 86_400.0)), 0, {"job_running"}, 1_000, 500, rare=True),
+    Case("renumber", lambda c: len(nodes.renumber(c, *PAIRS)), 0, {"job_ready", "job_pkey"}, 10, 200),
+    Case("end_invalid", lambda c: len(nodes.end_invalid(c)), 0, {"job_failed", *ENDING}, 10, 50, rare=True),
+    Case("date_failures", lambda c: len(nodes.date_failures(c)), 0, {"job_failed", "job_pkey"}, 10, 50, rare=True),
     # A client's
     Case("express", enqueue_fast, 1, set(), 6, 60),
     Case("enqueue", lambda c: enqueue(c, "enqueue"), 1, set(), 6, 60),

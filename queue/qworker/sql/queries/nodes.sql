@@ -498,7 +498,9 @@ WITH looked AS MATERIALIZED (
      LIMIT 1000
 ), over AS MATERIALIZED (
     SELECT s.job_id FROM looked AS s
-     WHERE NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = s.job_id AND j.flags & 1 = 1)
+      LEFT JOIN LATERAL (SELECT true AS holds FROM {schema}.job AS j WHERE j.id = s.job_id AND j.flags & 1 = 1 LIMIT 1) AS job
+        ON true -- planned on an empty table, an anti-join would compare each key with every job
+     WHERE job.holds IS NULL
 ), freed AS (
     DELETE FROM {schema}.unique_key
      WHERE ctid = ANY (ARRAY (
