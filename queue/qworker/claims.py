@@ -93,7 +93,7 @@ class Claims:
         cursors: Sequence[int],
         spared: Iterable[int] = (),
     ) -> int | None:
-        """Claim the next job that is not spared, without reading it; return its id."""
+        """Claim the next job that is not in `spared`, without reading it; return its id."""
         parameters = {
             "node": node, "token": token, "queues": text_array(queues), "priorities": integer_array(priorities),
             "cursors": integer_array(cursors), "spared": integer_array(spared),
@@ -167,7 +167,9 @@ class Claims:
         self, database: Database, token: int, job: int, *, delay: float, unknown_task: bool = False
     ) -> list[int]:
         """Schedule a job for later without counting the attempt."""
-        return self._ids(database, "snooze", {"id": job, "token": token, "delay": delay, "bounced": int(unknown_task)})
+        return self._ids(
+            database, "snooze", {"id": job, "token": token, "delay": delay, "unknown_task": int(unknown_task)}
+        )
 
     def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
         """Mark a job as failed, add `crashes` to its count, and enqueue its failure hook."""

@@ -1,4 +1,4 @@
-"""A scheduler's statements: what keeps its node alive, and what any node may do for all."""
+"""A scheduler's statements: those that keep its node alive, and those that any node may run for the cluster."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,72 +15,72 @@ from qworker.spec import JobSpec
 
 Database = Connection[tuple[Any, ...]]
 
-#: Where no row of the table of nodes stands.
+#: A ctid that no row has.
 NO_CTID = "(0,0)"
 
-#: Stands among the writers for each transaction that was prepared to commit.
+#: The entry among the writers for prepared transactions.
 PREPARED = "prepared"
 
-#: What is noted on the jobs of a node that is gone; time and attempt are added by the statement.
+#: The error stored with the jobs of a lost node; the statement adds time and attempt.
 NODE_LOST = {"type": "NodeLost", "cause": "node-lost", "message": "the node that ran this job was lost"}
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a node says of itself when it renews its lease."""
+    """The values that a node writes when it renews its lease."""
 
-    #: Its workers, for people.
+    #: The state of its workers, for monitoring.
     state: Jsonb
-    #: The lowest place in the queue that it has handed back lately.
+    #: The lowest seq that it has released recently.
     released_seq: int | None = None
-    #: Where its row stands in the table of nodes, as the last renewal or `Nodes.place` has told.
+    #: The ctid of its row in the table node, from the last renewal or `Nodes.find_ctid`.
     ctid: str = NO_CTID
 
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """What one look at the database shows."""
+    """The result of one poll."""
 
-    #: Where the row of this node stands now that the lease is prolonged; None if that was not asked for, or it stands
-    #: elsewhere, or others have declared this node dead.
+    #: The new ctid of this node's row if the lease was renewed. None if the renewal was not requested, the ctid was
+    #: outdated, or another node has declared this node dead.
     ctid: str | None
-    #: The beats of the other nodes and their leases (seconds), by their id.
+    #: The heartbeats and leases (seconds) of the other nodes, by id.
     heartbeats: dict[int, tuple[int, float]]
-    #: The lowest place that another node has handed back lately.
+    #: The lowest seq that another node has released recently.
     released_seq: int | None
-    #: The first job behind the floor of each pair of queue and priority, by its place.
+    #: The seq of the first available job after the watermark of each lane.
     first_available: list[int | None]
-    #: The last place that was drawn.
+    #: The last seq that was assigned.
     last_seq: int
-    #: The transactions that were writing to the table of jobs; asked for by doubts.
+    #: The transactions that write to the table job; read if `with_writers` is set.
     writers: list[str]
-    #: In how many seconds the next job is due; None: none is scheduled.
+    #: Seconds until the next job is due; None if no job is scheduled.
     due_in: float | None
-    #: Jobs of this node that somebody wants cancelled.
+    #: The jobs of this node whose cancellation is requested.
     cancels: list[int]
-    #: Whether the database knows of claims of this node that are out.
+    #: Whether jobs of this node are running according to the database.
     has_running: bool
-    #: Nodes that running jobs name and that are no more; asked for by a sweep.
+    #: Dead nodes to which running jobs belong; read if `sweep` is set.
     dead_nodes: list[int]
-    #: Whether jobs are to be ended that nobody started in time, or that were cancelled; asked for by a sweep.
+    #: Whether expired or cancelled jobs have to be ended; read if `sweep` is set.
     expired: bool
-    #: The database's clock (seconds since 1970), and how long it took to see all this, the commit aside (seconds).
+    #: The database's clock (seconds since 1970), and the duration of the statement without its commit (seconds).
     at: float
     took: float
 
     @property
     def renewed(self) -> bool:
-        """Whether the lease was prolonged."""
+        """Whether the lease was renewed."""
         return self.ctid is not None
 
     @property
     def waiting(self) -> bool:
         """Whether a job could be claimed."""
-        return any(front is not None for front in self.first_available)
+        return any(seq is not None for seq in self.first_available)
 
 
 class LostJob(NamedTuple):
-    """A job whose node was lost, as it stands now: its attempt is no longer counted."""
+    """A job whose node was lost, after it was released; its attempt is no longer counted."""
 
     id: int
     task: str
@@ -91,7 +91,7 @@ class LostJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeldJob:
-    """A job that a claim still holds, with what is needed to decide about it."""
+    """A job that still belongs to a claim, with the values that decide its outcome."""
 
     id: int
     task: str
@@ -100,22 +100,22 @@ class HeldJob:
     crashes: int
     flags: int
     overrides: str | None
-    #: Whether somebody wants it cancelled.
+    #: Whether its cancellation is requested.
     cancelled: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A tick that this node has won."""
+    """A tick that this node has enqueued or recorded."""
 
-    #: The job; None: none was made, because another one holds its unique key.
+    #: The job; None if no job was stored because another one holds its unique key.
     job: int | None
-    #: The job that holds the key, if it is known.
+    #: The job that holds the key, if known.
     holder: int | None
 
 
 class Nodes:
-    """The statements for one schema, on whatever connection they are given; each is one statement and one commit."""
+    """The statements for one schema; each method takes the connection to use and is one statement and one commit."""
 
     __slots__ = ("_sql",)
 
@@ -132,38 +132,39 @@ class Nodes:
     def _count(self, database: Database, statement: str, /, **parameters: Any) -> int:
         return database.execute(self._sql[statement], parameters).rowcount
 
-    # A node's own life
+    # The node itself
 
     def register(
         self, database: Database, *, name: str, version: str, queues: Sequence[str], processes: int, lease: float
     ) -> int:
-        """Enter a new node; return its id."""
+        """Register a new node; return its id."""
         rows = self._rows(
             database, "register", name=name, version=version, queues=list(queues), processes=processes, lease=lease
         )
         return int(rows[0][0])
 
     def renew(self, database: Database, node: int, heartbeat: Heartbeat) -> str | None:
-        """Prolong the lease of a node whose row stands at `beat.place`.
+        """Renew the lease of a node whose row is at `heartbeat.ctid`.
 
-        Returns where it stands now; None: elsewhere, or others have declared the node dead (`place` tells).
+        Returns the new ctid. None means that the ctid is outdated or another node has declared the node dead;
+        `find_ctid` tells which.
         """
         rows = self._rows(
-            database, "renew", node=node, place=heartbeat.ctid, state=heartbeat.state, returned=heartbeat.released_seq
+            database, "renew", node=node, ctid=heartbeat.ctid, state=heartbeat.state, returned=heartbeat.released_seq
         )
         return rows[0][0] if rows else None
 
     def find_ctid(self, database: Database, node: int) -> str | None:
-        """Look for a node's row; None means that others have declared it dead."""
+        """Return the ctid of a node's row; None if another node has declared it dead."""
         rows = self._rows(database, "find_ctid", node=node)
         return rows[0][0] if rows else None
 
     def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
-        """Say whether enqueueing has to wake this node."""
+        """Set whether enqueueing has to wake this node."""
         self._count(database, "mark_idle" if idle else "mark_busy", node=node)
 
     def deregister(self, database: Database, node: int) -> None:
-        """Strike the node off: nothing of it runs any more."""
+        """Delete the node's row, after all of its processes have ended."""
         self._count(database, "deregister", node=node)
 
     def poll(
@@ -181,71 +182,72 @@ class Nodes:
         sweep: bool = False,
         heartbeat: Heartbeat | None = None,
     ) -> PollResult:
-        """See what there is to do behind the floors, one for each pair of queue and priority.
+        """Return the work after the watermarks, one watermark for each lane (queue and priority).
 
-        scrub: also at the places beyond the first of these and up to the second.
-        With a beat, prolong the lease as well, as `renew` does.
+        scrub: also search for jobs with a seq above the first number up to the second. heartbeat: also renew the lease,
+        as `renew` does.
         """
-        renewal = heartbeat or Heartbeat(Jsonb({}))  # stands nowhere
+        renewal = heartbeat or Heartbeat(Jsonb({}))  # matches no row
         (row,) = self._rows(
             database, "poll", node=node, queues=text_array(queues), priorities=integer_array(priorities),
-            floors=integer_array(watermarks), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from, since=since,
-            doubts=with_writers, sweep=sweep, place=renewal.ctid, state=renewal.state, returned=renewal.released_seq,
+            watermarks=integer_array(watermarks), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from,
+            since=since, with_writers=with_writers, sweep=sweep, ctid=renewal.ctid, state=renewal.state,
+            returned=renewal.released_seq,
         )  # fmt: skip
         ctid, heartbeats, *rest = row
         return PollResult(ctid, {int(key): (number, lease) for key, (number, lease) in heartbeats.items()}, *rest)
 
-    # Parts of a look, for when that fails as a whole
+    # Parts of a poll, for when it fails as a whole
 
     def heartbeats(self, database: Database, node: int) -> dict[int, tuple[int, float]]:
-        """Return the beats of the other nodes and their leases (seconds), by their id."""
-        return {other: (beat, lease) for other, beat, lease in self._rows(database, "beats", node=node)}
+        """Return the heartbeats and leases (seconds) of the other nodes, by id."""
+        return {other: (heartbeat, lease) for other, heartbeat, lease in self._rows(database, "heartbeats", node=node)}
 
     def cancels(self, database: Database, node: int) -> list[int]:
-        """Return the jobs of this node that somebody wants cancelled."""
+        """Return the jobs of this node whose cancellation is requested."""
         return [row[0] for row in self._rows(database, "cancels", node=node)]
 
     def dead_nodes(self, database: Database) -> list[int]:
-        """Return the nodes that running jobs name and that are gone."""
-        return [row[0] for row in self._rows(database, "strays")]
+        """Return the dead nodes to which running jobs belong."""
+        return [row[0] for row in self._rows(database, "dead_nodes")]
 
     def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
-        """Tell whether these queues still hold work."""
+        """Return whether these queues hold work."""
         return bool(self._rows(database, "unfinished", queues=list(queues))[0][0])
 
-    # The graves
+    # Dead workers
 
     def claim_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
-        """Return the jobs that a claim still holds."""
+        """Return the jobs that still belong to a claim."""
         return [HeldJob(*row) for row in self._rows(database, "claim_jobs", node=node, token=token)]
 
     def record_crash(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
-        """Count a crash, and let the job run again after `delay` seconds."""
+        """Count a crash and make the job available again after `delay` seconds."""
         error = escape_unstorable(database, error)
         return bool(self._rows(database, "record_crash", id=job, token=token, delay=delay, error=error))
 
     def record_node_loss(
         self, database: Database, token: int, job: int, max_losses: int, error: str, hooks: Iterable[str] = ()
     ) -> list[LostJob]:
-        """Give back the job that ran when its node had to stop; return it if it was still the claim's.
+        """Release the job that ran when its node had to stop; return it if it still belonged to the claim.
 
-        hooks are the tasks that have a failure hook: lost too often, the job fails.
+        After `max_losses` losses the job fails. hooks are the tasks that have a failure hook.
         """
         return self._record_node_loss(database, max_losses, error, hooks, job=job, token=token)
 
     def end_sessions(self, database: Database, tag: str) -> int:
-        """End what a dead process has left running in the server; return how many sessions."""
+        """Terminate the sessions of a dead process; return their number."""
         return len(self._rows(database, "end_sessions", tag=tag))
 
     def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
-        """Give back, uncounted, what a claim still holds, but for some jobs; return how many."""
+        """Release the jobs of a claim except `excluded`, without counting the attempts; return their number."""
         return len(self._rows(database, "release_claim", node=node, token=token, spared=integer_array(excluded)))
 
     def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
-        """Return (job, token, claimed at) of what the database says the node runs."""
+        """Return (job, token, claimed_at) of the node's running jobs that were claimed after `since`."""
         return [(job, token, at) for job, token, at in self._rows(database, "running", node=node, since=since)]
 
-    # For the whole cluster
+    # The whole cluster
 
     def promote(
         self, database: Database, due_from: float, at: float | None = None, *, limit: int = 1000,
@@ -256,24 +258,24 @@ class Nodes:
         return [row[0] for row in rows]
 
     def first_due(self, database: Database, due_from: float, spared: Iterable[int] = ()) -> int | None:
-        """Return the job that `promote` would take first."""
+        """Return the job that `promote` would update first."""
         return self._one(database, "first_due", due_from=due_from, at=None, spared=integer_array(spared))
 
     def delete_dead_node(self, database: Database, dead: int, heartbeat: int) -> bool:
-        """Declare a node dead unless its beat has moved."""
+        """Declare a node dead unless its heartbeat has changed."""
         return bool(self._rows(database, "delete_dead_node", dead=dead, beat=heartbeat))
 
     def rescue(
         self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = (), *, limit: int = 1000,
         spared: Iterable[int] = (),
     ) -> list[LostJob]:  # fmt: skip
-        """Free jobs of a dead node; return them. hooks as for `record_node_loss`."""
+        """Release jobs of a dead node; return them. hooks: see `record_node_loss`."""
         return self._record_node_loss(
             database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead, limit=limit, spared=spared
         )
 
     def first_lost(self, database: Database, dead: int, spared: Iterable[int] = ()) -> int | None:
-        """Return the job that `rescue` would free first."""
+        """Return the job that `rescue` would release first."""
         return self._one(database, "first_lost", dead=dead, spared=integer_array(spared))
 
     def _record_node_loss(
@@ -303,7 +305,7 @@ class Nodes:
         self._count(database, "declare_cron", node=node, name=name, task=task, expression=expression, timezone=timezone)
 
     def schedules(self, database: Database, names: Sequence[str]) -> list[tuple[str, str, str, str, float, float]]:
-        """Return (name, task, expression, timezone, last tick, now) of the schedules of these names."""
+        """Return (name, task, expression, timezone, last tick, now) of the schedules with these names."""
         return [tuple(row) for row in self._rows(database, "schedules", names=list(names))]
 
     def tick(
@@ -318,21 +320,21 @@ class Nodes:
         timezone: str,
         at: float | None = None,
     ) -> Tick | None:
-        """Enqueue one tick, unless another node has already: then None.
+        """Enqueue one tick; return None if another node has done so.
 
-        key is the unique key of the job if it has one. Raises LockNotAvailable when somebody has not yet committed the
-        same key: the tick can be had later.
+        key is the unique key of the job, or None. Raises LockNotAvailable if an uncommitted transaction has inserted
+        the same key; try again later.
         """
         schedule = {"name": name, "tick": tick, "expression": expression, "timezone": timezone}
         rows = self._rows(database, "tick", **{**spec.parameters, **schedule, "key": key, "at": at})
         return Tick(*rows[0][:2]) if rows else None
 
     def delete_unused_schedules(self, database: Database) -> int:
-        """Forget schedules that nobody declares."""
+        """Delete schedules that no live node declares."""
         return self._count(database, "delete_unused_schedules")
 
     def expire(self, database: Database, *, limit: int = 1000, spared: Iterable[int] = ()) -> list[int]:
-        """End jobs that were not started in time, and cancelled ones that were handed back; return them."""
+        """Cancel jobs that have expired, or were released after a cancellation was requested; return them."""
         return [row[0] for row in self._rows(database, "expire", limit=limit, spared=integer_array(spared))]
 
     def first_expired(self, database: Database, spared: Iterable[int] = ()) -> int | None:
@@ -340,7 +342,7 @@ class Nodes:
         return self._one(database, "first_expired", spared=integer_array(spared))
 
     def delete_expired_keys(self, database: Database) -> int:
-        """Drop uniqueness whose period is over; return how many keys, 1,000 at the most."""
+        """Delete keys whose period has ended; return their number, at most 1,000."""
         return self._count(database, "delete_expired_keys")
 
     def delete_unheld_keys(self, database: Database, after: int) -> int | None:
@@ -383,13 +385,13 @@ class Nodes:
         return self._one(database, "first_discarded", keep=keep, spared=integer_array(spared))
 
     def expired_days(self, database: Database, keep: int) -> list[int]:
-        """Return the days of the ring that are older than `keep` days."""
+        """Return the ring days that are more than `keep` days old."""
         return [row[0] for row in self._rows(database, "expired_days", keep=keep)]
 
     def truncate_history_day(self, database: Database, day: int) -> bool:
-        """Truncate a day of the ring if it holds anything; raises LockNotAvailable rather than wait for a pg_dump."""
+        """Truncate a ring day if it has rows; raises LockNotAvailable instead of waiting for, say, a pg_dump."""
         return bool(self._rows(database, "truncate_history_day", day=day)[0][0])
 
     def listen(self, database: Database) -> None:
-        """Hear of jobs enqueued while the node is idle."""
+        """Receive a notification for jobs enqueued while the node is idle."""
         database.execute(self._sql["listen"])

@@ -197,5 +197,5 @@ def test_a_snapshot_that_cannot_see_the_key_is_a_serialization_failure(
 
 
 def test_many_jobs_cannot_have_keys(sync: Task[..., None]) -> None:
-    with pytest.raises(TypeError, match="no unique key"):
+    with pytest.raises(TypeError, match="unique keys"):
         sync.options(unique=True).enqueue_many([(1,)])

@@ -110,8 +110,8 @@ class Poller:
 
         return replace(
             NO_RESULT,
-            heartbeats=query("beats", lambda: nodes.heartbeats(database, node), {}),
+            heartbeats=query("heartbeats", lambda: nodes.heartbeats(database, node), {}),
             cancels=query("cancels", lambda: nodes.cancels(database, node), []),
-            dead_nodes=query("strays", lambda: nodes.dead_nodes(database), []),
+            dead_nodes=query("dead_nodes", lambda: nodes.dead_nodes(database), []),
             due_in=0.0, has_running=True, expired=True, at=time(),
         )  # fmt: skip

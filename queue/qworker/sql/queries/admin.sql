@@ -1,7 +1,7 @@
--- Looking at jobs and changing them by hand: for people, the command line and the methods of a job.
--- They run on callers' connections too, so names are qualified, and operators where pg_catalog has none for exactly these
--- types (see enqueue.sql).
--- Columns of a job come in the order of the fields of qworker.job.Job; moments as seconds since 1970.
+-- Statements that read jobs, queues and nodes, and cancel, retry or discard jobs.
+-- They also run on callers' connections. All functions are therefore qualified, and so are operators that pg_catalog does
+-- not define for exactly these types (see enqueue.sql).
+-- The columns of a job are in the order of the fields of qworker.job.Job; times are seconds since 1970.
 
 -- name: show
 SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
@@ -11,12 +11,12 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
        (j.flags::integer & 2) <> 0
   FROM {schema}.jobs AS j
  WHERE j.id = %(id)s
- ORDER BY j.finished_at DESC NULLS FIRST -- an id may have come again, after a restore
+ ORDER BY j.finished_at DESC NULLS FIRST -- an id may have been assigned twice, after a restore
  LIMIT 1;
 
 -- name: find
--- The newest jobs first, below a given id. Each part is left out when no job in it can have the state asked for, so that
--- a few failed jobs are found by their own index and not by walking over the history.
+-- Newest jobs first, below a given id. A branch is skipped if no job in it can have the requested state, so that a few
+-- failed jobs are found by their index without scanning the history.
 SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
@@ -58,7 +58,7 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
  ORDER BY j.id DESC;
 
 -- name: outcome
--- What a waiting caller wants to know. The history is looked at only when the job is in it: LIMIT ends the scan.
+-- The state, result and last error of a job. LIMIT ends the scan before the history if the job has not ended.
 SELECT state::text, NULL AS result, (errors -> -1)::text AS error FROM {schema}.job WHERE id = %(id)s
  UNION ALL
 (SELECT state::text, result::text, (errors -> -1)::text FROM {schema}.job_history WHERE id = %(id)s
@@ -66,7 +66,7 @@ SELECT state::text, NULL AS result, (errors -> -1)::text AS error FROM {schema}.
  LIMIT 1;
 
 -- name: cancel
--- End jobs that wait, and ask running ones to stop. A claim that comes in between is seen: the locked row is the newest.
+-- Cancels waiting jobs and requests the cancellation of running ones. FOR UPDATE returns the state after a concurrent claim.
 WITH target AS MATERIALIZED (
     SELECT j.id, j.state FROM {schema}.job AS j
      WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.<>) 'failed'
@@ -102,7 +102,7 @@ SELECT id, 'cancelled' FROM kept
 SELECT id, 'running' FROM asked;
 
 -- name: retry
--- Let failed jobs run again as if they were new; their errors stay.
+-- Makes failed jobs available again with all their attempts; their errors are kept.
 WITH target AS MATERIALIZED (
     SELECT j.id FROM {schema}.job AS j
      WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.=) 'failed'
@@ -118,7 +118,7 @@ WITH target AS MATERIALIZED (
 SELECT a.id, (SELECT {schema}.wake(ARRAY[a.queue])) FROM again AS a;
 
 -- name: discard
--- Put failed jobs away.
+-- Moves failed jobs to the history as discarded.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -138,12 +138,12 @@ SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt,
 RETURNING id;
 
 -- name: sizes
--- Jobs that are not over, and failed ones, by queue and state.
+-- The number of unfinished and failed jobs by queue and state.
 SELECT queue, state::text, pg_catalog.count(*) FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
 
 -- name: queues
--- What each queue holds, the age of its oldest available job, and the nodes that serve it. A node lives while its lease
--- lasts; computed in seconds, as no interval is infinite before PostgreSQL 17.
+-- The jobs of each queue by state, the age of its oldest available job, and the nodes that serve it. A node is live until
+-- its lease ends. This is computed in seconds because intervals cannot be infinite before PostgreSQL 17.
 WITH counted AS (
     SELECT j.queue, j.state, pg_catalog.count(*) AS jobs, pg_catalog.min(j.enqueued_at) FILTER (WHERE j.state = 'available') AS oldest
       FROM {schema}.job AS j
@@ -166,7 +166,7 @@ SELECT queue, coalesce(held.jobs, '{}')::text,
  ORDER BY queue;
 
 -- name: size
--- Jobs of one queue in some states.
+-- The number of jobs of one queue in some states.
 SELECT pg_catalog.count(*) FROM {schema}.job
  WHERE queue = %(queue)s AND state OPERATOR(pg_catalog.=) ANY (%(states)s::{schema}.job_state[]);
 
@@ -178,7 +178,7 @@ SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.idle_n
  ORDER BY name, id;
 
 -- name: schedules
--- A node lives while its lease lasts.
+-- A node is live until its lease ends.
 SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8,
        ARRAY (SELECT n.name FROM {schema}.node AS n
                WHERE n.state -> 'cron' ? c.name

@@ -1,12 +1,12 @@
--- A worker's statements. Every one that changes a job names the token of the claim: a stale worker writes nothing.
--- Jobs are found on the primary key's path and never by state: the partial index on running jobs fills with dead
--- entries while an old snapshot is held anywhere in the database.
+-- A worker's statements. Each statement that changes a job checks the token of the claim, so a stale worker cannot write.
+-- Claimed jobs are found by primary key and never by state: the partial index on running jobs fills with dead entries
+-- while an old snapshot is held anywhere in the database.
 
 -- name: claim
--- Take up to `limit` jobs: queues in the order given, lower priority first, then the order of becoming available. Jobs
--- that nobody has started in time are passed over; `expire` ends them. Counts that somebody has edited to what cannot be
--- must not stop the queue: one row that overflows would undo every claim.
--- The shape id = ANY (ARRAY (SELECT ...)) stays an index scan even when it was planned on an empty table.
+-- Claims up to `limit` jobs: in the given order of queues, then by priority, lowest first, then by seq. Expired jobs are
+-- skipped; `expire` ends them. `attempt` is clamped because a row edited by hand must not overflow: the error would undo
+-- the whole claim, and the queue would stop.
+-- The form id = ANY (ARRAY (SELECT ...)) is executed as an index scan even if it was planned on an empty table.
 UPDATE {schema}.job AS j
    SET state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
        claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
@@ -23,13 +23,13 @@ UPDATE {schema}.job AS j
                    FOR UPDATE SKIP LOCKED
                ) AS ready
          LIMIT %(limit)s))
-RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS suspicion, j.flags,
+RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.flags,
           extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count;
 
 -- name: acknowledge
--- Move finished jobs to the history and free their keys, but for those taken for a period; returns the ids moved. A row
--- that somebody else has locked is left for the next try. Like `hold`, it also runs on the handler's own connection, in
--- whose search_path other roles may create: see enqueue.sql.
+-- Moves completed jobs to the history and frees their keys, except those taken for a period; returns the ids moved. A row
+-- locked by another session is left for the next attempt. Like `lock_claimed`, it also runs on the handler's connection,
+-- where other roles may create objects in a schema of the search_path: see enqueue.sql.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -57,18 +57,18 @@ SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, coalesce((%(du
 RETURNING id;
 
 -- name: lock_claimed
--- Make sure, until the transaction ends, that nobody else decides about a job of this claim; waits for who does so now.
+-- Locks a job of this claim until the transaction ends; waits for a session that has locked it.
 SELECT j.id FROM {schema}.job AS j WHERE j.id = %(id)s AND j.token = %(token)s FOR UPDATE;
 
 -- name: end_session
--- End the session that may be about to commit the work of a job whose worker has lost the connection to it.
+-- Terminates a session to which the worker has lost its connection, and which might still commit the work of the job.
 SELECT pg_terminate_backend(a.pid)
   FROM pg_stat_activity AS a
  WHERE a.pid = %(pid)s AND a.usename = current_user
    AND right(a.application_name, length(%(role)s)) = %(role)s;
 
 -- name: end
--- End one job without success ('cancelled', 'discarded'), with the error that goes with it.
+-- Moves one job to the history as 'cancelled' or 'discarded', with an error.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -94,8 +94,8 @@ SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, %(duration)s::
 RETURNING id;
 
 -- name: retry
--- Let a failed attempt run again after `delay` seconds, as counted; it draws a new place when it is due. A job that
--- somebody has cancelled meanwhile, too late to be interrupted, ends instead.
+-- Schedules the next attempt after `delay` seconds; the job gets a new seq when it is due. If its cancellation was
+-- requested too late to interrupt the handler, the job is cancelled instead.
 WITH mine AS MATERIALIZED (
     SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
      WHERE l.id = %(id)s AND l.token = %(token)s
@@ -129,10 +129,10 @@ WITH mine AS MATERIALIZED (
 SELECT id FROM again UNION ALL SELECT id FROM kept;
 
 -- name: snooze
--- Put a job off for `delay` seconds and give the attempt back; `bounced` counts a task that this worker does not know.
+-- Schedules a job after `delay` seconds without counting the attempt; `unknown_task` is 1 if the worker lacks the task.
 UPDATE {schema}.job AS j
    SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-       attempt = greatest(j.attempt, 1) - 1, unknown_task_count = least(j.unknown_task_count + %(bounced)s::int, 32000),
+       attempt = greatest(j.attempt, 1) - 1, unknown_task_count = least(j.unknown_task_count + %(unknown_task)s::int, 32000),
        token = NULL, node = NULL, claimed_at = NULL, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
@@ -141,9 +141,9 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: fail
--- A job has failed for good: keep it for people, free its key, and enqueue its failure hook in the same statement. The
--- error names the hook's job: a hook that no error names was enqueued by somebody else, and is not called. A job
--- that somebody has cancelled meanwhile ends as cancelled, without its hook.
+-- Marks a job as failed, frees its key, and enqueues its failure hook. The error stores the id of the hook's job: a hook
+-- job that no error refers to was not enqueued here and is not run. If the cancellation of the job was requested
+-- meanwhile, it ends as cancelled, without its hook.
 WITH mine AS MATERIALIZED (
     SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
      WHERE l.id = %(id)s AND l.token = %(token)s
@@ -184,7 +184,7 @@ SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.qu
  UNION ALL SELECT k.id, 0 FROM kept AS k;
 
 -- name: give_up
--- The last resort for a job whose end the database has refused again and again: it fails, with as little as can be written.
+-- The last resort if the database repeatedly rejects the outcome of a job: marks it as failed and stores only one error.
 UPDATE {schema}.job AS j
    SET state = 'failed', failed_at = clock_timestamp(), token = NULL, node = NULL, cancel_requested_at = NULL, flags = j.flags & ~1,
        errors = jsonb_build_array(%(error)s::jsonb)
@@ -213,7 +213,7 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: claimed
--- What a claim has got whose answer could not be read.
+-- The jobs of a claim whose answer could not be read.
 SELECT j.id FROM {schema}.job AS j WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
 
 -- name: first
@@ -233,14 +233,14 @@ SELECT ready.id, w.queue, w.priority
  LIMIT 1;
 
 -- name: read
--- What a claim would have said of a job that `claim_one` has taken.
-SELECT j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS suspicion, j.flags,
+-- The row that `claim` would have returned for a job claimed by `claim_one`.
+SELECT j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.flags,
        extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count
   FROM {schema}.job AS j
  WHERE j.id = %(id)s AND j.token = %(token)s;
 
 -- name: release
--- Hand jobs back unstarted: uncounted, and in their old place.
+-- Releases jobs that were not started: the attempt is not counted and they keep their seq.
 UPDATE {schema}.job AS j
    SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
@@ -251,11 +251,11 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: still_claimed
--- Which of these jobs still carry the token: tells a row that somebody has locked from a claim that is over.
+-- The jobs that still have the token; distinguishes a locked row from a claim that has ended.
 SELECT id FROM {schema}.job WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
 
 -- name: already_archived
--- Which of these jobs have ended in the history under this token: an acknowledgement whose answer was lost.
+-- The jobs that are in the history with this token; detects an acknowledgement whose answer was lost.
 SELECT id FROM {schema}.job_history WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
 
 -- name: progress

@@ -1,16 +1,16 @@
--- What makes jobs. Each statement wakes the nodes that sleep; `at` (seconds since 1970) replaces the clock in tests.
--- They run on callers' connections with the callers' search_path. A function or operator that another role has created
--- there is called when its types fit better than those of pg_catalog; hence every function is qualified, and every
--- operator that pg_catalog does not have for exactly these types (an enum's, smallint with integer).
+-- Statements that enqueue jobs. Each wakes idle nodes; `at` (seconds since 1970) replaces the clock in tests.
+-- They run on callers' connections with the callers' search_path. PostgreSQL calls a function or operator of another role
+-- there if its argument types match better than those in pg_catalog. Therefore all functions are qualified, and so are
+-- operators that pg_catalog does not define for exactly these types (of an enum, or of smallint and integer).
 
 -- name: prepared
--- One job that may start at once, on the application's own connection: the common case. Sent by `express`, not by psycopg;
--- its answer is read in binary, and so no time is spent on making a text of the moment. Values are cast to the types below the
--- columns' domains: a parameter that has a domain's type is checked when it is read, and its checks are set up for that.
+-- One job without a start time, on a connection of the pool: the common case. It is executed by PreparedStatement. The
+-- result is binary, which saves formatting a timestamp. Values are cast to the base types of the columns' domains: a
+-- parameter with the type of a domain is checked when it is read, which has to set up the domain's constraints first.
 INSERT INTO {schema}.job (task, queue, priority, overrides, args)
 VALUES (%(task)s::text, %(queue)s::text, %(priority)s::smallint, %(overrides)s::jsonb, %(args)s::jsonb)
 RETURNING id, enqueued_at,
-          -- Asked here first: before PostgreSQL 18 calling the function costs more than the INSERT.
+          -- The EXISTS avoids the call: before PostgreSQL 18 calling the function costs more than the INSERT.
           (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.idle_node));
 
 -- name: enqueue
@@ -21,7 +21,7 @@ RETURNING id, state::text, pg_catalog.date_part('epoch', enqueued_at), NULL::flo
           (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.idle_node));
 
 -- name: enqueue_later
--- One job with a time to wait for, or a time to be over.
+-- One job with a start time or an expiry time.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
 ), enqueued AS (
@@ -42,11 +42,11 @@ SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(e
   FROM enqueued AS e;
 
 -- name: enqueue_unique
--- One job, if its key is free; else the id of the job that holds it, with a NULL state. An empty state: the key was free,
--- but a trigger has suppressed the job. No row at all: somebody else took the key while this statement ran, look again. No
--- row of a key that is held is ever locked: its job's acknowledgement deletes it and must not wait for the transaction
--- that enqueues here. A key whose job is gone, or no longer says that it
--- holds one, is taken over.
+-- Enqueues one job if its key is free. If the key is held, returns the id of the job that holds it and a NULL state. An
+-- empty state means that the key was free but a trigger suppressed the job. No row means that a concurrent session took
+-- the key while this statement ran; try again. The row of a held key is never locked here: the acknowledgement of its
+-- job deletes it and must not wait for the caller's transaction. A key is taken over if its job is gone or no longer
+-- has the flag that it holds a key.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
 ), seen AS MATERIALIZED (
@@ -57,7 +57,7 @@ WITH clock AS MATERIALIZED (
       FROM {schema}.unique_key AS k, clock
      WHERE k.scope = %(task)s AND k.key = %(key)s
 ), renewed AS (
-    -- The holder is named again: of two that wait for this row's lock the second must find it changed.
+    -- job_id is compared again: of two sessions that wait for this row's lock, the second must find it changed.
     UPDATE {schema}.unique_key AS k
        SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
            until = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
@@ -98,14 +98,14 @@ SELECT seen.job_id, NULL, NULL, NULL, NULL FROM seen WHERE NOT seen.over
 SELECT h.job_id, '', NULL, NULL, NULL FROM holder AS h WHERE NOT EXISTS (SELECT FROM enqueued);
 
 -- name: free_key
--- Free the key of a job that was not stored after all.
+-- Frees the key of a job that was not stored.
 DELETE FROM {schema}.unique_key WHERE scope = %(task)s AND key = %(key)s AND job_id = %(id)s;
 
 -- name: clock
 SELECT coalesce(%(at)s::float8, extract(epoch FROM pg_catalog.clock_timestamp())::float8);
 
 -- name: begin
--- Begins a bulk on the application's own connection. A long COPY from a slow source is no stuck statement.
+-- Begins a bulk on a connection of the pool. Timeouts are disabled because a COPY from a slow source may take long.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8,
        pg_catalog.set_config('statement_timeout', '0', true),
@@ -129,7 +129,7 @@ COPY {schema}.job (args, task, queue, priority) FROM STDIN WITH (ENCODING 'UTF8'
 COPY {schema}.job (id, args, task, queue, priority) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: copy_options
--- Jobs with options: the check of a column's domain takes time for a NULL as well.
+-- Jobs with options. A separate statement, because checking the domain of a column takes time even for NULL.
 COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: copy_options_ids

@@ -1,7 +1,7 @@
--- Enqueueing for roles that have no rights on the tables: through functions that run with the rights of their owner.
+-- Enqueueing for roles without privileges on the tables, by functions that run with the privileges of their owner.
 
 -- name: needed
--- Whether this role has to take the function: it may not write to the table, and may call the function.
+-- Whether this role needs the function: it may not INSERT into the table but may call the function.
 SELECT NOT pg_catalog.has_table_privilege('{schema}.job'::regclass, 'INSERT')
        AND pg_catalog.has_function_privilege('{schema}.enqueue_jobs'::regproc, 'EXECUTE');
 

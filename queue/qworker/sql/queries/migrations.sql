@@ -1,14 +1,14 @@
--- What the migrator does around the numbered files. {schema} is replaced by the configured name.
+-- Statements of the migrator around the numbered files. {schema} is replaced by the configured name.
 
 -- name: path
 SELECT pg_catalog.current_setting('search_path');
 
 -- name: pin
--- Where names are looked up until the transaction ends.
+-- Sets the search_path until the transaction ends.
 SELECT pg_catalog.set_config('search_path', %(path)s, true);
 
 -- name: lock
--- One migrator at a time; ends with the transaction.
+-- Only one migrator runs at a time; the lock is released with the transaction.
 SELECT pg_catalog.pg_advisory_xact_lock(%s, %s);
 
 -- name: exists
@@ -21,7 +21,7 @@ CREATE SCHEMA {schema};
 SELECT pg_catalog.to_regclass('{schema}.migration') IS NOT NULL;
 
 -- name: table
--- What has been applied, and the oldest code each step can live with.
+-- The applied migrations, each with the oldest compatible code.
 CREATE TABLE {schema}.migration (
     number      integer PRIMARY KEY,
     name        text NOT NULL,
@@ -39,7 +39,7 @@ INSERT INTO {schema}.migration (number, name, needs_code) VALUES (%(number)s, %(
 SELECT number, name, needs_code, extract(epoch FROM applied_at)::float8 FROM {schema}.migration ORDER BY number;
 
 -- name: script_begin
--- For an administrator: run it as the role that will run the workers, or grant that role what it needs on the schema.
+-- For an administrator: run this as the role of the workers, or grant that role its privileges on the schema.
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SELECT pg_catalog.pg_advisory_xact_lock({first}, {second});

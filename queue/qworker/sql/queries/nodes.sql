@@ -1,5 +1,5 @@
--- A scheduler's statements: what keeps a node alive, and what any node may do for the whole cluster. Each is safe to
--- run on every node at once: one of them wins.
+-- A scheduler's statements: those that keep its node alive, and those that any node may run for the whole cluster. Each
+-- may run on all nodes at the same time; only one of them takes effect.
 
 -- name: register
 INSERT INTO {schema}.node (name, version, queues, processes, lease)
@@ -7,12 +7,12 @@ VALUES (%(name)s, %(version)s, %(queues)s, %(processes)s, %(lease)s)
 RETURNING id, beat;
 
 -- name: renew
--- Prolong the lease, and nothing else: when a look cannot be had, that must not cost the lease. The row is found by its
--- place, for the index of `id` leads over every version that an old snapshot holds, one for each second; returns its new
--- place. No row means that it is elsewhere, or that others have declared this node dead.
+-- Renews the lease separately, so that a node keeps its lease if `poll` fails. The row is found by ctid, because the
+-- index on `id` visits every version kept by an old snapshot, one for each second. Returns the new ctid. No row means
+-- that the ctid is outdated or that another node has declared this node dead.
 UPDATE {schema}.node
    SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, heartbeat_at = clock_timestamp()
- WHERE ctid = %(place)s::tid AND id = %(node)s
+ WHERE ctid = %(ctid)s::tid AND id = %(node)s
 RETURNING ctid::text;
 
 -- name: find_ctid
@@ -30,40 +30,40 @@ DELETE FROM {schema}.idle_node WHERE node = %(node)s;
 DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: poll
--- What there is to do: other nodes' beats and leases, the first job behind each floor or from `scrub_from` to `scrub_to`,
--- when the next one is due, whom to cancel, whether claims of this node from `since` on are still out. `place` prolongs the lease in the same breath; no
--- lock on a job is taken or waited for. `doubts` asks who is writing to the table: a transaction that draws a place holds
--- this lock from before it draws until it ends; one that is prepared has no process and ends at some time. `sweep` asks
--- for what is rare: nodes that jobs name and that are no more (claims that committed after their node was declared dead),
--- and whether something has expired.
+-- The work that is waiting: the heartbeats and leases of other nodes, the first job after each watermark or from
+-- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, and whether jobs that this node claimed after
+-- `since` are still running. If `ctid` matches, the statement also renews the lease. It neither takes nor waits for a lock
+-- on a job. `with_writers` adds the transactions that write to the table: a transaction holds this lock from before it
+-- gets a seq until it ends. A prepared transaction has no process and may end at any time. `sweep` adds what is rare: dead
+-- nodes of running jobs (a claim may commit after its node was declared dead), and whether a job has expired.
 WITH renewed AS (
     UPDATE {schema}.node
        SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, heartbeat_at = clock_timestamp()
-     WHERE ctid = %(place)s::tid AND id = %(node)s
-    RETURNING ctid::text AS place
+     WHERE ctid = %(ctid)s::tid AND id = %(node)s
+    RETURNING ctid::text AS new_ctid
 )
 SELECT
-    (SELECT renewed.place FROM renewed) AS place,
-    others.beats,
+    (SELECT renewed.new_ctid FROM renewed) AS ctid,
+    others.heartbeats,
     others.returned,
-    (SELECT array_agg(least(lost.seq, front.seq) ORDER BY w.place)
-       FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(floors)s::bigint[])
-            WITH ORDINALITY AS w (queue, priority, floor, place)
+    (SELECT array_agg(least(scrubbed.seq, next.seq) ORDER BY w.lane)
+       FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(watermarks)s::bigint[])
+            WITH ORDINALITY AS w (queue, priority, watermark, lane)
        LEFT JOIN LATERAL (
                 SELECT j.seq FROM {schema}.job AS j
-                 WHERE j.state = 'available' AND j.queue = w.queue AND j.priority = w.priority AND j.seq > w.floor
-                 ORDER BY j.seq LIMIT 1) AS front ON true
+                 WHERE j.state = 'available' AND j.queue = w.queue AND j.priority = w.priority AND j.seq > w.watermark
+                 ORDER BY j.seq LIMIT 1) AS next ON true
        LEFT JOIN LATERAL (
                 SELECT j.seq FROM {schema}.job AS j
                  WHERE j.state = 'available' AND j.queue = w.queue AND j.priority = w.priority
                    AND j.seq > %(scrub_from)s AND j.seq <= %(scrub_to)s AND %(scrub_from)s < %(scrub_to)s
-                 ORDER BY j.seq LIMIT 1) AS lost ON true) AS fronts,
-    drawn.last_value - 1 + drawn.is_called::int AS drawn,
-    CASE WHEN %(doubts)s THEN ARRAY (
+                 ORDER BY j.seq LIMIT 1) AS scrubbed ON true) AS first_available,
+    seq.last_value - 1 + seq.is_called::int AS last_seq,
+    CASE WHEN %(with_writers)s THEN ARRAY (
         SELECT DISTINCT CASE WHEN l.pid IS NULL THEN 'prepared' ELSE l.virtualtransaction END
           FROM pg_locks AS l
          WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = '{schema}.job'::regclass
-           AND drawn.last_value > 0 -- always so; but who may have drawn it is not to be asked before it is read
+           AND seq.last_value > 0 -- always true; makes the locks be read after the sequence
            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
     ) ELSE '{}' END AS writers,
     (SELECT extract(epoch FROM d.run_at)::float8 - extract(epoch FROM clock_timestamp())::float8
@@ -75,18 +75,18 @@ SELECT
       WHERE c.cancel_requested_at >= to_timestamp(%(due_from)s::float8) AND c.node = %(node)s) AS cancels,
     EXISTS (
         SELECT FROM {schema}.job AS h
-         WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS holds,
+         WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS has_running,
     CASE WHEN %(sweep)s THEN (
-        WITH RECURSIVE named (node) AS (
+        WITH RECURSIVE running (node) AS (
             (SELECT j.node FROM {schema}.job AS j WHERE j.state = 'running' ORDER BY j.node LIMIT 1)
             UNION ALL
             SELECT (SELECT j.node FROM {schema}.job AS j
-                     WHERE j.state = 'running' AND j.node > named.node ORDER BY j.node LIMIT 1)
-              FROM named WHERE named.node IS NOT NULL
+                     WHERE j.state = 'running' AND j.node > running.node ORDER BY j.node LIMIT 1)
+              FROM running WHERE running.node IS NOT NULL
         )
-        SELECT coalesce(array_agg(node), '{}') FROM named
-         WHERE node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = named.node)
-    ) ELSE '{}' END AS strays,
+        SELECT coalesce(array_agg(node), '{}') FROM running
+         WHERE node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = running.node)
+    ) ELSE '{}' END AS dead_nodes,
     CASE WHEN %(sweep)s THEN EXISTS (
         SELECT FROM {schema}.job AS x
          WHERE x.expires_at <= (SELECT clock_timestamp()) AND x.state IN ('available', 'scheduled') AND x.attempt = 0
@@ -95,32 +95,31 @@ SELECT
     ) ELSE false END AS expired,
     extract(epoch FROM clock_timestamp())::float8 AS at,
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
-  FROM {schema}.job_seq AS drawn
+  FROM {schema}.job_seq AS seq
  CROSS JOIN (
         SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat,
-                   CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END)), '{}') AS beats,
+                   CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END)), '{}') AS heartbeats,
                min(n.returned) FILTER (WHERE n.returned >= 0) AS returned
           FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
 
--- name: beats
--- What `look` says of other nodes, for when it cannot be had.
+-- name: heartbeats
+-- The heartbeats and leases of the other nodes, for when `poll` fails.
 SELECT n.id, n.beat, CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END
   FROM {schema}.node AS n
  WHERE n.id <> %(node)s;
 
 -- name: cancels
--- What `look` says of jobs of this node that somebody wants cancelled.
+-- The jobs of this node whose cancellation is requested, for when `poll` fails.
 SELECT c.id FROM {schema}.job AS c WHERE c.cancel_requested_at IS NOT NULL AND c.node = %(node)s;
 
--- name: strays
--- What `look` says of nodes that running jobs name and that are gone.
+-- name: dead_nodes
+-- The dead nodes to which running jobs belong, for when `poll` fails.
 SELECT DISTINCT j.node
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = j.node);
 
 -- name: promote
--- Make due jobs available, oldest first, but for those `spared`; each draws its place in the queue now. Returns the
--- queues to wake.
+-- Makes due jobs available, oldest first, except those in `spared`; each gets its seq now. Returns the queues to wake.
 UPDATE {schema}.job AS j
    SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL
  WHERE j.id = ANY (ARRAY (
@@ -135,7 +134,7 @@ UPDATE {schema}.job AS j
 RETURNING j.queue;
 
 -- name: first_due
--- The job that `promote` would take first.
+-- The job that `promote` would update first.
 SELECT d.id FROM {schema}.job AS d
  WHERE d.state = 'scheduled'
    AND d.run_at >= to_timestamp(%(due_from)s::float8)
@@ -146,7 +145,7 @@ SELECT d.id FROM {schema}.job AS d
    FOR UPDATE SKIP LOCKED;
 
 -- name: unfinished
--- Is there still work in these queues? A retry that waits for its backoff is work; a job delayed by its author is not.
+-- Whether these queues hold work. A job that waits for its backoff is work; a job enqueued with a delay is not.
 SELECT EXISTS (
     SELECT FROM unnest(%(queues)s::text[]) AS q
      CROSS JOIN LATERAL (SELECT FROM {schema}.job AS j WHERE j.state = 'available' AND j.queue = q LIMIT 1) AS waiting
@@ -154,19 +153,19 @@ SELECT EXISTS (
 ) OR EXISTS (SELECT FROM {schema}.job AS j WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.queue = ANY (%(queues)s::text[]));
 
 -- name: running
--- What the database says this node runs; claims made before `since` are left to the complete look.
+-- The running jobs of this node that were claimed after `since`.
 SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8);
 
 -- name: claim_jobs
--- The jobs one claim still holds, with what is needed to decide about them.
+-- The jobs of a claim, with the columns that decide their outcome.
 SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_requested_at IS NOT NULL
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
 
 -- name: record_crash
--- The job whose handler was running when its worker died: available at once, or after `delay`, crash and attempt counted.
+-- Makes a job whose worker died available, or schedules it after `delay`. The attempt and the crash are counted.
 UPDATE {schema}.job AS j
    SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
        run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
@@ -179,7 +178,7 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: release_claim
--- Give back what one claim holds, but for the jobs in `spared`: uncounted and in its old place.
+-- Releases the jobs of a claim, except those in `spared`: the attempt is not counted and they keep their seq.
 UPDATE {schema}.job AS j
    SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
  WHERE j.id = ANY (ARRAY (
@@ -190,20 +189,20 @@ UPDATE {schema}.job AS j
 RETURNING j.queue;
 
 -- name: end_sessions
--- End the sessions that a dead process has left in the server: its queries hold their locks as long as they run.
+-- Terminates the sessions of a dead process: their queries hold locks until they end.
 SELECT pg_terminate_backend(a.pid)
   FROM pg_stat_activity AS a
  WHERE a.usename = current_user AND a.pid <> pg_backend_pid()
    AND right(a.application_name, length(%(tag)s)) = %(tag)s;
 
 -- name: delete_dead_node
--- Declare a node dead, if its beat has not moved since it was last seen; whoever deletes the row frees the jobs.
+-- Declares a node dead if its heartbeat has not changed. The node that deletes the row releases the jobs.
 DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;
 
 -- name: record_node_loss
--- Free up to `limit` jobs of a node that is gone, but for those `spared`, or the one job of a claim that ran when this
--- node had to stop its workers. Neither is known to be to blame: the attempt is not counted, but the loss is. At the last
--- one the job fails as others do: its key is free, and its failure hook enqueued if the task is one of `hooks`.
+-- Releases up to `limit` jobs of a dead node, except those in `spared`, or the one job of a claim that was running when
+-- this node had to stop its workers. The job is not known to be the cause: the loss is counted, the attempt is not. At
+-- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`.
 WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
@@ -239,7 +238,7 @@ WITH lost AS (
 SELECT id, task, queue, attempt, state::text FROM lost;
 
 -- name: first_lost
--- The job of a node that `record_node_loss` would take first.
+-- The job of a node that `record_node_loss` would update first.
 SELECT l.id FROM {schema}.job AS l
  WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
  ORDER BY l.claimed_at
@@ -247,7 +246,7 @@ SELECT l.id FROM {schema}.job AS l
    FOR UPDATE SKIP LOCKED;
 
 -- name: declare_cron
--- Declare a schedule; the newest living node's declaration wins. A schedule seen for the first time starts now.
+-- Declares a schedule; the declaration of the newest live node takes effect. A new schedule starts now.
 INSERT INTO {schema}.cron AS c (name, task, expression, timezone, declared_by)
 VALUES (%(name)s, %(task)s, %(expression)s, %(timezone)s, %(node)s)
 ON CONFLICT (name) DO UPDATE
@@ -257,7 +256,7 @@ ON CONFLICT (name) DO UPDATE
     OR NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = c.declared_by);
 
 -- name: schedules
--- The schedules a node may enqueue: those it declares in the same words.
+-- The stored schedules. A node enqueues those that match its own declaration.
 SELECT c.name, c.task, c.expression, c.timezone,
        extract(epoch FROM coalesce(c.last_tick, c.created_at))::float8 AS last_tick,
        extract(epoch FROM clock_timestamp())::float8 AS at
@@ -265,11 +264,11 @@ SELECT c.name, c.task, c.expression, c.timezone,
  WHERE c.name = ANY (%(names)s::text[]);
 
 -- name: tick
--- Enqueue one tick of a schedule: the row of the schedule decides who may, the job and the mark are one statement. The job
--- is what the task's own enqueue would make (enqueue.sql); if another job holds its key, the tick is won and no job made.
--- No row: another node has had the tick. No id: no job; `holder` is the one that holds the key, NULL when that one took it
--- while this statement ran. Somebody who has not yet committed the same key is waited for up to lock_timeout, and the tick
--- stays.
+-- Enqueues one tick of a schedule and records it in last_tick; the lock on the schedule's row admits one node. The job is
+-- the same as from the task's enqueue (enqueue.sql). If another job holds its key, the tick is recorded without a job.
+-- No row means that another node has enqueued the tick. A row without an id means that no job was stored; `holder` is the
+-- job that holds the key, or NULL if it took the key while this statement ran. If an uncommitted transaction has inserted
+-- the same key, the statement waits up to lock_timeout and then fails; the tick is tried again later.
 WITH won AS (
     UPDATE {schema}.cron
        SET last_tick = to_timestamp(%(tick)s::float8)
@@ -321,15 +320,15 @@ SELECT e.id, (SELECT seen.job_id FROM seen WHERE NOT seen.over) AS holder,
   LEFT JOIN enqueued AS e ON true;
 
 -- name: delete_unused_schedules
--- Forget schedules that no living node declares.
+-- Deletes schedules that no live node declares.
 DELETE FROM {schema}.cron AS c
  WHERE NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.state -> 'cron' ? c.name)
    AND c.declared_at < clock_timestamp() - make_interval(secs => 300)
    AND coalesce(c.last_tick, c.created_at) < clock_timestamp() - make_interval(days => 31);
 
 -- name: expire
--- End jobs that nobody started in time (one that waits for another attempt was started), and jobs that were cancelled
--- while they ran and then handed back; up to `limit`, but for those `spared`.
+-- Cancels jobs that have expired before their first attempt, and jobs that were released after their cancellation was
+-- requested: up to `limit`, except those in `spared`.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY ((ARRAY (
@@ -367,7 +366,7 @@ SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.hist
 RETURNING id;
 
 -- name: first_expired
--- The job that `expire` would take first.
+-- The job that `expire` would end first.
 SELECT (ARRAY (
         SELECT j.id FROM {schema}.job AS j
          WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
@@ -382,7 +381,7 @@ SELECT (ARRAY (
            FOR UPDATE SKIP LOCKED))[1];
 
 -- name: discard_failed
--- Move up to `limit` jobs that failed longer ago than `keep` seconds to the history, but for those `spared`.
+-- Moves up to `limit` jobs that failed more than `keep` seconds ago to the history, except those in `spared`.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -405,7 +404,7 @@ SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt,
 RETURNING id;
 
 -- name: first_discarded
--- The job that `discard_failed` would take first.
+-- The job that `discard_failed` would move first.
 SELECT j.id FROM {schema}.job AS j
  WHERE j.state NOT IN ('scheduled', 'available', 'running')
    AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
@@ -511,14 +510,14 @@ WITH looked AS MATERIALIZED (
 SELECT max(job_id) FROM looked;
 
 -- name: delete_expired_keys
--- Drop uniqueness whose period is over.
+-- Deletes keys whose period has ended.
 DELETE FROM {schema}.unique_key
  WHERE ctid = ANY (ARRAY (
         SELECT k.ctid FROM {schema}.unique_key AS k
          WHERE k.until <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
 
 -- name: expired_days
--- The days of the history's ring that are older than `keep` days; the ring holds 32 in all.
+-- The ring days that are more than `keep` days old; the ring has 32 days.
 SELECT {schema}.history_day(clock_timestamp() - make_interval(days => back))
   FROM generate_series(%(keep)s::int + 1, 30) AS back;
 

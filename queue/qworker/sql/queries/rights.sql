@@ -1,7 +1,7 @@
--- What a role may do; asked by nodes on connections of ours.
+-- Checks the privileges of the role of a node.
 
 -- name: lacking
--- The rights that a node needs and its role does not have.
+-- The privileges that a node needs and its role lacks.
 SELECT needed.privilege || ' on ' || needed.name
   FROM (VALUES ('job', 'SELECT'), ('job', 'INSERT'), ('job', 'UPDATE'), ('job', 'DELETE'),
                ('node', 'SELECT'), ('node', 'INSERT'), ('node', 'UPDATE'), ('node', 'DELETE'),
