@@ -1,8 +1,10 @@
 """The connection that handlers are lent: one after the other uses it, and each finds it as if it were new."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
+from time import monotonic
 
 import psycopg
 import pytest
@@ -215,3 +217,77 @@ def test_nobody_waits_for_ever_for_a_commit_or_a_rollback(
         else:
             assert error is None
         lending.close()
+
+
+@pytest.fixture
+def table(database: Database) -> Iterator[None]:
+    conn = database.connect()
+    conn.execute("CREATE TABLE public.work (n int)")
+    yield
+    conn.execute("DROP TABLE public.work")
+
+
+@pytest.mark.usefixtures("table")
+def test_a_handler_may_commit_and_close_the_connection_itself(lending: JobConnection) -> None:
+    """An error would repeat work that is committed."""
+    connection = lending.open()
+    connection.execute("INSERT INTO public.work VALUES (1)")
+    connection.commit()
+    connection.close()
+    assert lending.finish(connection, commit=True) is None
+    assert lending.lost is None
+    assert lending.open().execute("SELECT n FROM public.work").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+@pytest.mark.usefixtures("table")
+def test_a_handler_that_closes_the_connection_in_its_transaction_has_failed_for_sure(
+    lending: JobConnection, transactional: bool
+) -> None:
+    connection = lending.open_transaction() if transactional else lending.open()
+    connection.execute("INSERT INTO public.work VALUES (1)")
+    connection.close()
+    error = lending.finish(connection, commit=True, before_commit=lambda: True)
+    assert "closed current_job.connection" in str(error)
+    assert lending.lost is None, "there is no doubt about its commit"
+    assert lending.open().execute("SELECT n FROM public.work").fetchall() == []
+
+
+@pytest.mark.parametrize("commit", [True, False])
+@pytest.mark.parametrize("transactional", [True, False])
+@pytest.mark.usefixtures("table")
+def test_nobody_waits_for_a_copy_that_a_handler_has_left_half_done(
+    lending: JobConnection, transactional: bool, commit: bool
+) -> None:
+    connection = lending.open_transaction() if transactional else lending.open()
+    copy = connection.cursor().copy("COPY public.work FROM STDIN")
+    copy.__enter__().write("1\n")
+    begun = monotonic()
+    error = lending.finish(connection, commit=commit, before_commit=lambda: True)
+    assert monotonic() - begun < 5
+    assert ("in the middle of a COPY" in str(error)) is commit
+    assert lending.open().execute("SELECT n FROM public.work").fetchall() == []
+
+
+@pytest.mark.usefixtures("table")
+def test_a_thread_that_a_handler_leaves_behind_has_no_part_in_the_next_job(lending: JobConnection) -> None:
+    """It would write in the transactions of a job that knows nothing of it, and see what that one sees."""
+    go, errors = threading.Event(), []
+    first = lending.open()
+
+    def run() -> None:
+        go.wait()
+        try:
+            first.execute("INSERT INTO public.work VALUES (1)")
+        except psycopg.Error as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert lending.finish(first, commit=True) is None
+    second = lending.open()
+    go.set()
+    thread.join()
+    assert len(errors) == 1
+    assert lending.finish(second, commit=True) is None
+    assert lending.open().execute("SELECT n FROM public.work").fetchall() == []

@@ -1,11 +1,12 @@
 """The pooled connection of handlers: `current_job.connection`."""
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from qworker.db.connection import conninfo
@@ -30,9 +31,29 @@ COMMIT_TIMEOUT, ROLLBACK_TIMEOUT = 300.0, 10.0
 
 Transaction = AbstractContextManager[psycopg.Transaction]
 
+#: What is known of the work of a connection that was closed in one of these: it was committed before, or is undone.
+_KNOWN = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+_CLOSED = (
+    "the handler has closed current_job.connection in its transaction, which undoes it: leave it open, it is committed "
+    "when the handler returns"
+)
+
 
 class ClaimLost(QworkerError):
     """The job was taken from this worker before its work was committed; the work was rolled back."""
+
+
+class HandlersConnection(DeadlineConnection):
+    """A connection that remembers in which state it was closed by its handler."""
+
+    #: The state of its transaction then; None: it was not closed, or was lost.
+    closed_in: TransactionStatus | None = None
+
+    def close(self) -> None:
+        """Close the connection; what is not committed is undone."""
+        if not self.closed:
+            self.closed_in = TransactionStatus(self.pgconn.transaction_status)
+        super().close()
 
 
 class JobConnection:
@@ -47,6 +68,7 @@ class JobConnection:
         self._role = f"job {slot.child} {slot.session_tag}"
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._pid = 0
+        self._threads = 0
         self._transaction: Transaction | None = None
         self._roles: tuple[str, ...] = ()
         #: The session of the last connection, if it was lost before its commit was confirmed.
@@ -56,13 +78,14 @@ class JobConnection:
         """Return a connection without a transaction; raises psycopg_pool.PoolTimeout if none can be opened."""
         if self._pool is None:
             self._pool = ConnectionPool(
-                self._conninfo, connection_class=DeadlineConnection, min_size=1, max_size=1, num_workers=1,
+                self._conninfo, connection_class=HandlersConnection, min_size=1, max_size=1, num_workers=1,
                 timeout=10.0,
                 open=True, check=ConnectionPool.check_connection, configure=detect, name="handlers",
             )  # fmt: skip
         connection = self._pool.getconn()
         reset_client(connection)
         self._pid = connection.info.backend_pid
+        self._threads = threading.active_count()
         return connection
 
     def open_transaction(self) -> psycopg.Connection[Any]:
@@ -95,6 +118,9 @@ class JobConnection:
                 ended = self._ended(connection, transaction)
                 self._roll_back(connection, transaction)
                 return ended
+            if connection.closed and (state := getattr(connection, "closed_in", None)) in _KNOWN:
+                committed = state == TransactionStatus.IDLE and transaction is None
+                return None if committed else psycopg.InterfaceError(_CLOSED)
             with answer_timeout_set(connection, COMMIT_TIMEOUT):
                 _check(connection)
                 if transaction is not None:
@@ -117,7 +143,8 @@ class JobConnection:
 
     def _ended(self, connection: psycopg.Connection[Any], transaction: Transaction | None) -> TransactionEnded | None:
         """Return TransactionEnded if a handler that raised had committed part of its work before."""
-        if transaction is None or connection.pgconn.transaction_status == TransactionStatus.INERROR:
+        failed = connection.pgconn.transaction_status == TransactionStatus.INERROR
+        if transaction is None or failed or _is_busy(connection):
             return None
         try:
             with answer_timeout_set(connection, ROLLBACK_TIMEOUT):
@@ -132,6 +159,9 @@ class JobConnection:
         """Roll back the handler's work. If that fails, the pool closes the connection, which rolls back as well."""
         if connection.closed:
             return
+        if _is_busy(connection):  # it would wait for what nobody sends
+            connection.close()
+            return
         with suppress(psycopg.Error), answer_timeout_set(connection, ROLLBACK_TIMEOUT):
             if transaction is None:
                 connection.rollback()
@@ -140,6 +170,9 @@ class JobConnection:
 
     def _return(self, connection: psycopg.Connection[Any]) -> None:
         if self._pool is not None:
+            if threading.active_count() > self._threads:
+                # A thread that the handler has left behind may go on using it, in the transactions of the next job.
+                connection.close()
             reset(connection)
             self._pool.putconn(connection)
 
@@ -155,6 +188,14 @@ def _check(connection: psycopg.Connection[Any]) -> None:
         raise psycopg.errors.InFailedSqlTransaction(
             "the handler has caught a database error and returned: the server rolls back the transaction"
         )
+    if _is_busy(connection):
+        raise psycopg.ProgrammingError("the handler has returned in the middle of a COPY or query: its work is undone")
+
+
+def _is_busy(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether a statement is under way that ends only when the client goes on."""
+    pgconn = connection.pgconn
+    return pgconn.transaction_status == TransactionStatus.ACTIVE and pgconn.pipeline_status == PipelineStatus.OFF
 
 
 def _finish(last: Callable[[], bool] | None) -> None:
