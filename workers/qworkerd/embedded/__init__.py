@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own for demos and tests."""
+"""A private PostgreSQL server for demos and tests."""
 
 from qworkerd.embedded.binaries import EmbeddedError
 from qworkerd.embedded.server import EmbeddedPostgres, free_port, reason

@@ -33,7 +33,7 @@ def set_pdeathsig(number: signal.Signals) -> None:
 
 
 def main(starter: str, ids: str, *program: str) -> None:
-    """Give up the caller's account, tie the leash, become the program."""
+    """Change to the given account, set the parent death signal, and exec the program."""
     if ids != "-":
         uid, gid = map(int, ids.split(":"))
         os.setgroups([])
@@ -41,7 +41,7 @@ def main(starter: str, ids: str, *program: str) -> None:
         os.setuid(uid)
     if sys.platform == "linux":
         set_pdeathsig(signal.SIGINT)
-    # A starter that died before the promise was made is noticed only here.
+    # If the starter died before the signal was set, only this check notices it.
     if os.getppid() != int(starter):
         sys.exit(f"{program[0]}: the process that started it is gone")
     # A starter in the background of a shell ignores it, and exec would hand that down.

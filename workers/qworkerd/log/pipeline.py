@@ -1,4 +1,4 @@
-"""Logging: each event is one line on standard error, with the facts of the running job and without secrets."""
+"""Logging: each event is one line on standard error, with the context of the running job and without secrets."""
 
 import logging
 import os
@@ -53,7 +53,7 @@ def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 
 
 
 def readable(format: str = "auto") -> bool:  # noqa: A002
-    """Tell whether lines of this format are for people."""
+    """Tell whether this format is meant for a terminal."""
     return format == "console" or (format == "auto" and os.isatty(2))
 
 
@@ -82,27 +82,27 @@ class _Writer:
         pass
 
     def msg(self, line: bytes) -> None:
-        """Write it."""
+        """Write the line."""
         _sink.write(line)
 
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
 
 class _Pipeline:
-    """Makes an event into a line: completed, cleaned, rendered."""
+    """Turns an event into a line: adds the context, removes secrets, renders it."""
 
     def __init__(self, render: Callable[[dict[str, object], int], bytes]) -> None:
         self._render = render
 
     def __call__(self, _: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[bytes], dict[str, object]]:
-        """Be structlog's last processor."""
+        """Render an event, as the last processor of structlog."""
         return (self.line(method, event),), {}
 
     def line(self, level: str, event: MutableMapping[str, object]) -> bytes:
         """Return the event as a line of bytes."""
         try:
             return self._render(_complete(level, event), _sink.room())
-        # A log call must never fail its caller, whatever it was given: an object's own repr may raise.
+        # A log call must not fail its caller; an object's repr, for instance, may raise.
         except Exception as error:  # noqa: BLE001
             return as_json({"level": "error", "event": "log.failed", "error": type(error).__name__}, _sink.room())
 
@@ -118,7 +118,7 @@ class _Handler(logging.Handler):
         self._pipeline = pipeline
 
     def createLock(self) -> None:  # noqa: N802 - the standard library's spelling
-        """Have none."""
+        """Create no lock."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""What a log event looks like as a line: JSON for machines, columns for people."""
+"""Render log events: JSON for programs, aligned columns for a terminal."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Exceptions as text of bounded size, whatever the exception does when it is asked for it."""
+"""Format exceptions as strings of bounded size, even if their methods raise."""
 
 import traceback
 

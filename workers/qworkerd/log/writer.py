@@ -1,4 +1,4 @@
-"""Where log lines go: standard error, whole lines only, never an exception and never a hang."""
+"""Write log lines to standard error: whole lines only, without exceptions and without blocking."""
 
 import os
 import select
@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-#: How long to wait for a reader that has stopped reading (seconds): a node must not lose its lease for its log.
+#: How long to wait for a reader that has stopped reading (seconds): a log must not cost the node its lease.
 WRITE_TIMEOUT: Final = 0.5
 #: Longest line for anything but a pipe (bytes); journald cuts at 48 KiB.
 MAX_LINE: Final = 32_768
 
 
 class Writer:
-    """Writes lines to a file descriptor that many processes share; holds no lock, and so needs no care at a fork."""
+    """Writes lines to a file descriptor shared by many processes. It holds no lock, so a fork is safe."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        #: Lines given up because nobody read them, since the last one that was written.
+        #: Lines dropped since the last one that was written, because they were not read.
         self.dropped = 0
 
     def room(self) -> int:
-        """Return how many bytes a line may have.
+        """Return the maximum length of a line (bytes).
 
         Writes of up to PIPE_BUF bytes to a pipe are atomic (pipe(7)); longer ones mix with those of other processes.
         """
@@ -42,17 +42,17 @@ class Writer:
         self.dropped = 0 if written == len(line) else self.dropped + 1
 
     def _send(self, end: int, line: bytes) -> int:
-        """Return how much of a line could be written while patience lasts."""
-        # One of its own: poll() of one object by two threads at once is a RuntimeError.
+        """Write a line before the timeout; return the number of bytes written."""
+        # A new object: poll() of one object by two threads at once raises RuntimeError.
         poll = select.poll()
         poll.register(end, select.POLLOUT)
-        # Once a line was dropped the next ones do not wait at all until the reader is back.
+        # After a line was dropped the next ones do not wait until the reader is back.
         left = 0.0 if self.dropped else WRITE_TIMEOUT
         until = monotonic() + left
         while poll.poll(left * 1000):
             try:
                 return os.write(end, line)
-            except BlockingIOError:  # somebody else was faster
+            except BlockingIOError:  # another process has filled the pipe
                 left = max(0.0, until - monotonic())
                 if not left:
                     break
