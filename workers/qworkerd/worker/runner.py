@@ -4,6 +4,7 @@ import os
 from contextvars import copy_context
 from functools import partial
 from json import JSONDecoder
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -34,8 +35,8 @@ LAST_REPORTS = 2.0
 _INSTANT = 0.001
 #: Delay of a job whose task is unknown, doubling (seconds): the first and the longest.
 _UNKNOWN_TASK_FIRST, _UNKNOWN_TASK_LONGEST = 5.0, 3600.0
-#: Deadline for releasing such a job (seconds).
-RELEASE_UNKNOWN_TIMEOUT = 10.0
+#: Deadline for releasing such a job, and for reading the overrides of a job (seconds).
+BOOKKEEPING_TIMEOUT = 10.0
 
 #: How long a job waits for space for its outcome in the slot (seconds).
 _ROOM_TIMEOUT = 1.0
@@ -77,6 +78,8 @@ class Runner:
         if task is None:
             self._release_unknown(claim, index, job_id, name, unknown_task_count)
             return now
+        if overrides:
+            self._begin_bookkeeping(claim, index, job_id)
         policy = self._policies.find(task, overrides)
         deadline = now + policy.timeout
         transactional = task.transactional and not flags & HOOK  # the end of the job belongs to its transaction
@@ -190,14 +193,21 @@ class Runner:
             job.connection, token, job.id, duration=ended - job.started, result=self._conclusions.encode(result)
         )
 
+    def _begin_bookkeeping(self, claim: Claim, index: int, job_id: int) -> None:
+        """Enter a job as running before its handler runs, where the content of its row takes part in what is done.
+
+        If this process does not survive that, the job is charged like a running one; it must not kill every worker.
+        """
+        self.current = job_id
+        floats = self._slot.floats
+        now = monotonic()
+        floats[Slot.DEADLINE], floats[Slot.STARTED], floats[Slot.SLOW_AT] = now + BOOKKEEPING_TIMEOUT, now, inf
+        claim.statuses[index] = Status.RUNNING
+
     def _release_unknown(self, claim: Claim, index: int, job_id: int, name: str, unknown_task_count: int) -> None:
         """Release a job whose task this worker does not know: another version may know it."""
         delay = min(_UNKNOWN_TASK_LONGEST, _UNKNOWN_TASK_FIRST * 2.0 ** min(max(unknown_task_count, 0), 20))
-        # If this process does not survive this, the job is charged like a running one; it must not kill every worker.
-        self.current = job_id
-        floats = self._slot.floats
-        floats[Slot.DEADLINE], floats[Slot.STARTED] = monotonic() + RELEASE_UNKNOWN_TIMEOUT, monotonic()
-        claim.statuses[index] = Status.RUNNING
+        self._begin_bookkeeping(claim, index, job_id)
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
         self._header.words[Header.UNKNOWN_TASK] = True

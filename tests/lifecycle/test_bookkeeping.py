@@ -1,0 +1,23 @@
+"""A job that takes its worker with it before its handler runs is charged, and ends."""
+
+import pytest
+
+from qworker import JobState
+from tests.lifecycle import application as shop
+from tests.lifecycle.cluster import SOONER, Cluster, reached
+
+
+@pytest.mark.parametrize("way", ["dies", "stalls"])
+@pytest.mark.parametrize("what", ["an unknown task", "overrides"])
+def test_a_job_whose_bookkeeping_ends_the_worker_fails_in_the_end(cluster: Cluster, what: str, way: str) -> None:
+    node = cluster.start(
+        "--processes", "1", "--max-crashes", "2", "--kill-grace", "0.5", *SOONER,
+        QWORKER_APP="tests.lifecycle.bookkeeping:app", QWORKER_TEST_WAY=way,
+    ).await_ready()  # fmt: skip
+    if what == "overrides":
+        job = shop.answer.options(timeout=77).enqueue()
+    else:
+        job = shop.app.job(cluster.value("SELECT qworker.enqueue('nobody_knows')"))
+    after = reached(job, JobState.FAILED, timeout=60.0)
+    assert (after.crashes, after.attempt) == (2, 2), node.tail()
+    assert shop.answer.enqueue("next").wait(20) == "next"
