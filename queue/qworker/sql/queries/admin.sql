@@ -188,9 +188,9 @@ SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)
  ORDER BY c.name;
 
 -- name: sequences
--- Each sequence's last number, and the highest in use: where that is higher, numbers come a second time. The places of
--- what is available are looked up pair by pair, since there is no index of places alone. Numbers from 2^62 on were written
--- by hand: a sequence that followed them would soon be at its end, and with it all enqueueing.
+-- The last number of each sequence and the highest number in use. If that is higher, numbers would be assigned twice. The
+-- highest seq of available jobs is read lane by lane because no index begins with seq. Numbers from 2^62 on were written by
+-- hand; a sequence advanced to them would soon be exhausted, and nothing could be enqueued.
 WITH RECURSIVE pair AS (
     (SELECT j.queue, j.priority FROM {schema}.job AS j
       WHERE j.state = 'available' ORDER BY j.queue, j.priority LIMIT 1)

@@ -490,13 +490,13 @@ RETURNING j.id;
 -- Delete keys whose jobs have ended: a job's end skips a key that another session has locked. Checks up to 1,000 keys of
 -- jobs above `after`; returns the highest of these jobs, NULL if there are none. A key that is taken over meanwhile names
 -- another job by then, and is kept.
-WITH looked AS MATERIALIZED (
+WITH checked AS MATERIALIZED (
     SELECT k.job_id FROM {schema}.unique_key AS k
      WHERE k.until IS NULL AND k.job_id > %(after)s
      ORDER BY k.job_id
      LIMIT 1000
-), over AS MATERIALIZED (
-    SELECT s.job_id FROM looked AS s
+), unheld AS MATERIALIZED (
+    SELECT s.job_id FROM checked AS s
       LEFT JOIN LATERAL (SELECT true AS holds FROM {schema}.job AS j WHERE j.id = s.job_id AND j.flags & 1 = 1 LIMIT 1) AS job
         ON true -- planned on an empty table, an anti-join would compare each key with every job
      WHERE job.holds IS NULL
@@ -504,10 +504,10 @@ WITH looked AS MATERIALIZED (
     DELETE FROM {schema}.unique_key
      WHERE ctid = ANY (ARRAY (
             SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT job_id FROM over)) AND k.until IS NULL
+             WHERE k.job_id = ANY (ARRAY (SELECT job_id FROM unheld)) AND k.until IS NULL
                FOR UPDATE SKIP LOCKED))
 )
-SELECT max(job_id) FROM looked;
+SELECT max(job_id) FROM checked;
 
 -- name: delete_expired_keys
 -- Deletes keys whose period has ended.
