@@ -76,9 +76,13 @@ MUTATIONS = [
     ),
     Mutation(
         "what is handed back keeps its attempt", CLAIMS,
-        "-- name: release\n-- Hand jobs back unstarted: uncounted, and in their old place.\nUPDATE {schema}.job AS j\n"
+        "-- name: release\n"
+        "-- Releases jobs that were not started: the attempt is not counted and they keep their seq.\n"
+        "UPDATE {schema}.job AS j\n"
         "   SET state = 'available', attempt = greatest(j.attempt, 1) - 1",
-        "-- name: release\n-- Hand jobs back unstarted: uncounted, and in their old place.\nUPDATE {schema}.job AS j\n"
+        "-- name: release\n"
+        "-- Releases jobs that were not started: the attempt is not counted and they keep their seq.\n"
+        "UPDATE {schema}.job AS j\n"
         "   SET state = 'available', attempt = j.attempt",
         "tests/qworker/test_model.py",
     ),
