@@ -58,6 +58,19 @@ def test_an_array_holds_positional_arguments(app: App, query: Query) -> None:
         ("'t', priority => 10", "priority must be between 0 (first) and 9, not 10"),
         ("'t', priority => -1", "not -1"),
         ("'t', priority => NULL", "not NULL"),
+        ("repeat('t', 201)", "up to 200 characters, not 201"),
+        ("'t', queue => repeat('q', 201)", "up to 200 characters, not 1 and 201"),
+        ("E't\\x1b[2J'", 'printable characters, not "t\\u001b[2J"'),
+        ("'t', queue => E'q\\n'", 'printable characters, not "t" and "q\\n"'),
+        ("'t', queue => E'q\\u00a0'", "printable characters"),
+        ("'t', queue => E'q\\u202e'", "printable characters"),
+        ("'t', queue => ' q'", "no blank at either end"),
+        ("'t', tags => '{\"\"}'", "tags take up to 50 texts of 1 to 200 printable characters"),
+        ("'t', tags => ARRAY[E'a\\tb']", "tags take"),
+        ("'t', tags => ARRAY[repeat('x', 201)]", "tags take"),
+        ("'t', tags => array_fill('x'::text, ARRAY[51])", "tags take"),
+        ("'t', tags => ARRAY[NULL]", "tags take"),
+        ("'t', tags => '{{a},{b}}'", "tags take"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_value(query: Query, call: str, said: str) -> None:
@@ -120,3 +133,23 @@ def test_triggers_can_call_it(database: Database, query: Query) -> None:
 def test_a_queue_that_no_node_could_be_told_of_is_refused(query: Query, queue: str) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="queue must have no comma, and no blank"):
         query("SELECT qworker.enqueue('send', queue => %s)", queue)
+
+
+def test_names_in_any_script_are_names(query: Query) -> None:
+    task, queue, tag = "t \u00e9 \u4e2d\u6587", "q\u00fc \u0416", "\U0001f600"
+    query("SELECT qworker.enqueue(%s, queue => %s, tags => ARRAY[%s])", task, queue, tag)
+    assert query("SELECT task, queue, tags FROM qworker.job") == [(task, queue, [tag])]
+
+
+def test_arguments_that_are_stored_compressed_are_bounded_by_their_text(database: Database) -> None:
+    """A value of another table comes as it lies there: 290 bytes may be a text of 100 MB."""
+    conn = database.connect()
+    conn.execute("CREATE TEMP TABLE source (a jsonb)")
+    conn.execute(
+        "INSERT INTO source SELECT jsonb_build_object('x', (SELECT jsonb_agg('1e131071'::numeric)"
+        " FROM generate_series(1, 700)))"
+    )
+    ((size, method),) = conn.execute("SELECT pg_column_size(a), pg_column_compression(a) FROM source").fetchall()
+    assert (size <= 300, method) == (True, "pglz")
+    with pytest.raises(psycopg.errors.CheckViolation, match="job_args"):
+        conn.execute("INSERT INTO qworker.job (task, args) SELECT 't', a FROM source")

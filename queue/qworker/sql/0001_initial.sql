@@ -15,11 +15,13 @@ CREATE DOMAIN {schema}.job_name AS text CHECK (VALUE <> '' AND length(VALUE) <= 
 CREATE DOMAIN {schema}.job_time AS timestamptz CHECK (VALUE >= '1970-01-01 00:00:00+00' AND VALUE < 'infinity');
 CREATE DOMAIN {schema}.job_priority AS smallint CHECK (VALUE BETWEEN 0 AND 9);
 -- The limit applies to the text, which a claim reads: a few bytes of jsonb can be a number with 100,000 digits. A value
--- of up to 300 bytes can contain few such numbers, so its text is not computed.
+-- of up to 300 bytes can contain few such numbers, so its text is not computed, unless the value is compressed.
 CREATE DOMAIN {schema}.job_args AS jsonb CHECK (
-    jsonb_typeof(VALUE) = 'object' AND (pg_column_size(VALUE) <= 300 OR octet_length(VALUE::text) <= 1048576));
+    jsonb_typeof(VALUE) = 'object' AND (pg_column_size(VALUE) <= 300 AND pg_column_compression(VALUE) IS NULL
+                                        OR octet_length(VALUE::text) <= 1048576));
 CREATE DOMAIN {schema}.job_overrides AS jsonb CHECK (
-    jsonb_typeof(VALUE) = 'object' AND (pg_column_size(VALUE) <= 300 OR octet_length(VALUE::text) <= 65536));
+    jsonb_typeof(VALUE) = 'object' AND (pg_column_size(VALUE) <= 300 AND pg_column_compression(VALUE) IS NULL
+                                        OR octet_length(VALUE::text) <= 65536));
 CREATE DOMAIN {schema}.job_tags AS text[] CHECK (
     VALUE = '{}' OR cardinality(VALUE) <= 50 AND array_ndims(VALUE) = 1 AND array_position(VALUE, NULL) IS NULL
     AND octet_length(VALUE::text) <= 100000);
@@ -221,6 +223,14 @@ BEGIN
 END
 $$;
 
+-- Whether a name has only printable characters: no control and format characters, and no separators except the space.
+CREATE FUNCTION {schema}.printable(name text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN name !~ '[\x01-\x1f\x7f]' AND (
+    getdatabaseencoding() <> 'UTF8'
+    OR name !~ '[\u0080-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb]'
+);
+
 -- Enqueues a job from psql, a trigger or another language; args is an object (by name) or an array (by position). It runs
 -- with the privileges of its owner, so its caller needs EXECUTE but no privileges on the tables.
 CREATE FUNCTION {schema}.enqueue(
@@ -253,14 +263,19 @@ BEGIN
         RAISE EXCEPTION 'qworker: task and queue take up to 200 characters, not % and %',
             length(enqueue.task), length(enqueue.queue) USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF NOT {schema}.printable(enqueue.task) OR NOT {schema}.printable(enqueue.queue) THEN
+        RAISE EXCEPTION 'qworker: task and queue take printable characters, not % and %',
+            to_json(enqueue.task), to_json(enqueue.queue) USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF NOT isfinite(enqueue.run_at) THEN
         RAISE EXCEPTION 'qworker: run_at must be a point in time, not %; to keep a job for later, enqueue it later',
             enqueue.run_at USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF cardinality(enqueue.tags) > 50 OR array_ndims(enqueue.tags) > 1 OR array_position(enqueue.tags, NULL) > 0
-        OR EXISTS (SELECT FROM unnest(enqueue.tags) AS tag WHERE length(tag) > 200)
+        OR EXISTS (SELECT FROM unnest(enqueue.tags) AS tag
+                    WHERE length(tag) NOT BETWEEN 1 AND 200 OR NOT {schema}.printable(tag))
     THEN
-        RAISE EXCEPTION 'qworker: tags take up to 50 texts of up to 200 characters, none of them NULL'
+        RAISE EXCEPTION 'qworker: tags take up to 50 texts of 1 to 200 printable characters, none of them NULL'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF coalesce(enqueue.priority, -1) NOT BETWEEN 0 AND 9 THEN
@@ -339,6 +354,11 @@ BEGIN
     SELECT CASE
         WHEN coalesce(length(enqueue_jobs.task), 0) NOT BETWEEN 1 AND 200 THEN 'task has 1 to 200 characters'
         WHEN coalesce(length(enqueue_jobs.queue), 0) NOT BETWEEN 1 AND 200 THEN 'queue has 1 to 200 characters'
+        WHEN strpos(enqueue_jobs.queue, ',') > 0 OR enqueue_jobs.queue <> btrim(enqueue_jobs.queue)
+            THEN 'queue has no comma, and no blank at either end'
+        WHEN NOT {schema}.printable(concat(enqueue_jobs.task, enqueue_jobs.queue, enqueue_jobs.key))
+          OR EXISTS (SELECT FROM unnest(enqueue_jobs.tags) AS t WHERE NOT {schema}.printable(t))
+            THEN 'task, queue, key and tags have printable characters'
         WHEN coalesce(enqueue_jobs.priority, -1) NOT BETWEEN 0 AND 9 THEN 'priority is from 0 (first) to 9'
         WHEN coalesce(cardinality(enqueue_jobs.args), 0) NOT BETWEEN 1 AND 10000 THEN 'args are those of 1 to 10000 jobs'
         WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.args) AS a WHERE jsonb_typeof(a) IS DISTINCT FROM 'object')
