@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import errors
 from qworkerd import embedded
-from qworkerd.embedded import EmbeddedPostgres, binaries, spawn, tempdir
+from qworkerd.embedded import EmbeddedPostgres, binaries, server, spawn, tempdir
 from qworkerd.embedded.binaries import Account, EmbeddedError
 from tests.waiting import until
 
@@ -79,8 +79,8 @@ class Starter:
 
     def __init__(self, base: Path, python: str, account: Account | None) -> None:
         source = base / "source"
-        for module in (embedded, binaries, tempdir, spawn):
-            self._copy(Path(str(module.__file__)), source / "qworkerd")
+        for module in (embedded, server, binaries, tempdir, spawn):
+            self._copy(Path(str(module.__file__)), source / "qworkerd" / "embedded")
         # Without its __init__, which would import psycopg: the account's Python need not have it.
         self._copy(Path(errors.__file__), source / "qworker")
         self.process = subprocess.Popen(

@@ -18,6 +18,7 @@ import contextlib, json, logging, os, sys, threading, time, warnings
 import structlog
 from qworker import context
 from qworkerd import log
+from qworkerd.log.redaction import register_secret
 
 def running(**facts):
     class Job:
@@ -245,7 +246,7 @@ for password in {PASSWORDS!r}:
         f"postgresql://shop:{{encoded}}@db:5432/shop?sslmode=prefer",
         f"postgresql://db/shop?user=shop&password={{encoded}}",
     ):
-        log.hide(dsn)
+        register_secret(dsn)
         log.get().warning("text", dsn=dsn, nested={{"dsn": [dsn]}}, password=password, parts={{"password": password}})
         log.get().warning(f"cannot reach {{dsn}}")
         logging.warning("cannot reach %s or %r", dsn, dsn)
@@ -278,7 +279,7 @@ def test_passwords_of_other_connection_strings_are_masked_where_they_are_recogni
 
 
 def test_a_password_that_is_also_the_user_does_not_make_lines_unreadable() -> None:
-    found = event("log.hide('postgresql://postgres:postgres@h/db')\nlog.get().info('x', text='postgres is up')")
+    found = event("register_secret('postgresql://postgres:postgres@h/db')\nlog.get().info('x', text='postgres is up')")
     assert found["text"] == "postgres is up"
 
 
