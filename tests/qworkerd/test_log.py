@@ -196,8 +196,8 @@ def test_nobody_reading_the_log_costs_lines_and_not_the_process() -> None:
 
 def test_eight_processes_write_whole_lines_onto_one_pipe() -> None:
     body = (
-        "from qworkerd import sink\n"
-        "sink.PATIENCE = 30.0\n"
+        "from qworkerd.log import writer\n"
+        "writer.WRITE_TIMEOUT = 30.0\n"
         "log.configure('json', 'info')\n"
         "children = []\n"
         "for child in range(8):\n"
