@@ -35,6 +35,7 @@ class Demo:
     """One `qworker demo`; all its processes carry a mark of their own."""
 
     def __init__(self, folder: Path, *options: str, starter: tuple[str, ...] = ()) -> None:
+        self.folder = folder
         self.mark = secrets.token_hex(8)
         self.out, self.err = folder / "out", folder / "err"
         with self.out.open("wb") as out, self.err.open("wb") as err:
@@ -54,6 +55,17 @@ class Demo:
 
     def left(self, seconds: float) -> dict[int, str]:
         return leftovers.wait(self.mark, seconds)
+
+    def servers(self) -> list[int]:
+        """The PostgreSQL servers in the demo's folder; they inherit little of its environment, and no mark."""
+        home = str(self.folder).encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                command = (process / "cmdline").read_bytes()
+                if b"/postgres\0-D" in command and home in command:
+                    found.append(int(process.name))
+        return found
 
     def told(self) -> str:
         return self.out.read_text() + self.err.read_text()
@@ -118,10 +130,11 @@ def test_killed_it_takes_server_and_node_along(start: Callable[..., Demo]) -> No
     demo = start(starter=DEAF)
     demo.await_line("run 1 of 3")
     commands = " ".join(leftovers.wait(demo.mark, 0).values())
-    assert "/postgres -D" in commands
     assert "--processes 4" in commands
+    assert len(demo.servers()) == 1
     demo.process.kill()
     assert demo.left(40) == {}
+    until(lambda: demo.servers() == [], 40)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -217,7 +217,7 @@ def test_a_running_job_is_interrupted_and_if_need_be_killed(
     after = reached(job, timeout=1.5 + 0.5 + 2)
     assert (after.state, after.attempt) == (JobState.CANCELLED, 1)
     (interrupted,) = module_cluster.notes("interrupted", job=job.id)
-    assert interrupted["by"] == "JobCancelled"
+    assert interrupted["by"] == "CancelInterrupt"
     assert float(interrupted["at"]) - asked_at < 1.5
     assert len(module_cluster.notes("start", job=job.id)) == 1
     with pytest.raises(JobCancelled):

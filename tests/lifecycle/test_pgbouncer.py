@@ -120,7 +120,7 @@ def test_a_way_past_it_for_the_scheduler_brings_notifications(cluster: Cluster) 
 SETTING = "SELECT nullif(current_setting('app.tenant', true), ''), current_user::text, pg_try_advisory_lock(7)"
 
 
-@pytest.mark.parametrize("begin", ["lend", "begin"])
+@pytest.mark.parametrize("begin", ["open", "open_transaction"])
 def test_what_a_handler_sets_stays_in_no_session_of_the_pooler(pgbouncer: PgBouncer, begin: str) -> None:
     node = make_node(App(), Settings(dsn=pgbouncer.dsn, processes=1))
     node.table.slots[0].assign(Role.WORKER, 1, inf, 0.0)

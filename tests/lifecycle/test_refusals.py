@@ -33,6 +33,8 @@ class Refusal:
     begin: tuple[str, ...]
     end: tuple[str, ...]
     said: str
+    #: The event that says it. A session that takes no writes is left at once, and counts as disconnected.
+    event: str = "acknowledge.error"
 
 
 def trigger(body: str, event: str = "DELETE", when: str = "") -> str:
@@ -51,7 +53,8 @@ EVERYTHING = {
     "read-only": Refusal(
         (READ_ONLY % "SET default_transaction_read_only = on", HANG_UP),
         ("SET default_transaction_read_only = off", READ_ONLY % "RESET default_transaction_read_only"),
-        "read-only transaction",
+        "the session is read-only",
+        "database.disconnected",
     ),
     "disk full": failing("could not extend file: No space left on device", "disk_full"),
     "permission denied": failing("permission denied for table job", "insufficient_privilege"),
@@ -86,13 +89,13 @@ def test_what_has_ended_while_the_database_refuses_is_written_when_it_takes_it(
     with refused(cluster, refusal):
         (cluster.folder / "go").touch()
         until(
-            lambda: any(refusal.said in event["error"] for event in node.events("acknowledge.error")),
+            lambda: any(refusal.said in event["error"] for event in node.events(refusal.event)),
             10,
             what=node.tail,
         )
         cluster.await_notes("end", 2)
         before = len(node.events())
-        node.await_event("acknowledge.error", count=len(node.events("acknowledge.error")) + 3)
+        node.await_event(refusal.event, count=len(node.events(refusal.event)) + 3)
         assert len(node.events()) - before < 100, "it is said again and again, but not without end"
     for job in running:
         done = reached(job)
@@ -138,7 +141,7 @@ def test_a_foreign_key_that_somebody_has_put_on_our_table_holds_up_one_job(node:
 
 EDIT = "UPDATE qworker.job SET {}, state = 'available', run_at = NULL WHERE id = %s"
 #: What the table itself does not take.
-REFUSED = {"args", "args that are text", "task"}
+REFUSED = {"args", "args that are text", "task", "overrides", "tags", "expires"}
 NONSENSE = {
     "args": "args = '[1, 2]'",
     "args that are text": "args = '\"text\"'",

@@ -222,7 +222,7 @@ def test_a_wrong_password_is_said_at_once(database: Database) -> None:
 def test_without_a_dsn_the_message_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "127.0.0.1")
     monkeypatch.setenv("PGPORT", "1")
-    with pytest.raises(DatabaseUnavailable, match=r"of libpq's PG\* variables \(no DSN is set\)"):
+    with pytest.raises(DatabaseUnavailable, match=r"of libpq's PG\* variables \(\$QWORKER_DSN is not set\)"):
         Pool().getconn()
 
 

@@ -165,7 +165,7 @@ def encoded(postgres_server: Any, request: pytest.FixtureRequest) -> Iterator[st
 def test_a_database_in_sql_ascii_is_named_by_migrate_and_check(encoded: str) -> None:
     with connect(encoded, "test") as conn:
         for look in (migrate, check):
-            with pytest.raises(SchemaError, match=r"in SQL_ASCII.*ENCODING 'UTF8'"):
+            with pytest.raises(SchemaError, match=r"encoding SQL_ASCII.*ENCODING 'UTF8'"):
                 look(conn)
 
 
@@ -174,7 +174,7 @@ def test_a_database_in_another_encoding_is_warned_of(encoded: str) -> None:
     with psycopg.connect(encoded, autocommit=True) as conn:
         migrate(conn)
         check(conn)
-        assert "is in LATIN1" in str(encoding_warning(conn))
+        assert "the encoding LATIN1" in str(encoding_warning(conn))
 
 
 @pytest.mark.parametrize("encoded", ["LATIN1", "EUC_JP"], indirect=True)

@@ -183,7 +183,7 @@ def test_a_key_that_is_taken_over_meanwhile_stays(
     producer.execute("SELECT pg_advisory_xact_lock(77)")
     nodes = office.scheduler.nodes
     paused = nodes._sql["delete_unheld_keys"].replace(
-        "FROM looked AS s", "FROM looked AS s CROSS JOIN (SELECT pg_advisory_xact_lock(77)) AS pause"
+        "FROM checked AS s", "FROM checked AS s CROSS JOIN (SELECT pg_advisory_xact_lock(77)) AS pause"
     )
     monkeypatch.setitem(nodes._sql, "delete_unheld_keys", paused)
     thread = threading.Thread(target=nodes.delete_unheld_keys, args=(office.conn, LOWEST))

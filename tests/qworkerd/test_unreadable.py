@@ -96,7 +96,7 @@ def said(pit: Pit, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     record = SimpleNamespace(
         warning=lambda *_, **__: None, error=lambda event, **facts: said.append((event, facts["job"]))
     )
-    monkeypatch.setattr(pit.claimer, "_log", record)
+    monkeypatch.setattr(pit.claimer._single, "_log", record)
     return said
 
 
