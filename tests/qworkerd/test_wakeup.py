@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ def bell() -> WakeupPipe:
 
 
 def rings(bell: WakeupPipe) -> bool:
-    return bool(select.select([bell.fd], [], [], 0)[0])
+    return bool(readable([bell.fd], 0.0))
 
 
 def test_a_ring_is_heard_until_it_is_silenced(bell: WakeupPipe) -> None:
@@ -48,12 +49,25 @@ def test_a_waiting_process_wakes(bell: WakeupPipe) -> None:
     waiting, ready = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(ready, b"!")
-        heard = select.select([bell.fd], [], [], 10)[0]
-        os._exit(0 if heard else 1)
+        code = 2
+        try:
+            os.write(ready, b"!")
+            code = 0 if readable([bell.fd], 10.0) else 1
+        finally:
+            os._exit(code)
     os.read(waiting, 1)
     bell.wake()
     assert os.waitpid(pid, 0)[1] == 0
+    os.close(waiting)
+    os.close(ready)
+
+
+def test_a_pipe_that_nobody_refers_to_is_closed() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    pipe = WakeupPipe()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 2
+    del pipe
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_one_ring_wakes_one_of_several_workers(bell: WakeupPipe) -> None:
@@ -78,7 +92,7 @@ def test_one_ring_wakes_one_of_several_workers(bell: WakeupPipe) -> None:
         until(state(pid, "S"), what="a worker sleeps")
     bell.wake()
     woken = os.read(answers, 4)
-    more = select.select([answers], [], [], 0.05)[0]
+    more = readable([answers], 0.05)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -105,7 +119,7 @@ def test_a_signal_rings(bell: WakeupPipe) -> None:
     fd = signal.set_wakeup_fd(bell.write_fd, warn_on_full_buffer=False)
     try:
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert select.select([bell.fd], [], [], 5)[0]
+        assert readable([bell.fd], 5.0)
     finally:
         signal.set_wakeup_fd(fd)
         signal.signal(signal.SIGUSR1, before)

@@ -24,6 +24,10 @@ class WakeupPipe:
     def __init__(self) -> None:
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
+    def __del__(self) -> None:
+        os.close(self.fd)
+        os.close(self._write)
+
     def wake(self) -> None:
         """Wake a waiting process. Does nothing if the pipe is full: a wakeup is then pending already."""
         try:  # noqa: SIM105 - suppress() is slower, and a job is waiting
