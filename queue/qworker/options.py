@@ -24,6 +24,8 @@ class Unset(Enum):
 #: The option was not given; the next default applies.
 UNSET: Final = Unset.UNSET
 
+#: The earliest time that the table of jobs holds.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Longest delay, timeout or period: a hundred years, in seconds.
 MAX_SECONDS = 3_155_760_000.0
 MAX_TAGS = 50
@@ -183,7 +185,10 @@ def check_datetime(name: str, value: Any) -> datetime:
 
 
 def _expires(name: str, value: Any) -> float | datetime:
-    return check_datetime(name, value) if isinstance(value, datetime) else _period(name, value)
+    if not isinstance(value, datetime):
+        return _period(name, value)
+    # The table holds no time before 1970; a job that expired earlier has expired then, too.
+    return max(check_datetime(name, value), _EPOCH)
 
 
 def _unique(name: str, value: Any) -> str | bool:

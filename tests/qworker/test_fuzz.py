@@ -116,6 +116,9 @@ def test_deep_nesting_is_kept_or_refused(app: App, levels: int) -> None:
 @example(said={"retry": 10**400})
 @example(said={"run_at": datetime.max})  # noqa: DTZ901
 @example(said={"expires": datetime.max.replace(tzinfo=UTC)})
+@example(said={"expires": datetime(1, 1, 2, tzinfo=UTC)})
+@example(said={"expires": datetime(1, 1, 2, tzinfo=UTC), "unique": True})
+@example(said={"run_at": datetime(1, 1, 2, tzinfo=UTC), "expires": datetime(1969, 12, 31, tzinfo=UTC)})
 def test_options_mean_what_they_say_or_are_refused(app: App, said: dict[str, Any]) -> None:
     try:
         job = app.get_task("take").options(**said).enqueue(1)
