@@ -78,7 +78,7 @@ def test_after_the_promotion_of_a_synchronous_standby_nothing_is_lost_and_nothin
         pair.cluster.await_notes("end", 1 + random.randrange(60))
         promoted_at = pair.fail_over()
         # A claim or an acknowledgement of the lost server may be all that this one knows of.
-        os.kill(random.choice(pair.node.children("worker")), signal.SIGKILL)
+        os.kill(random.choice(until(lambda: pair.node.children("worker"))), signal.SIGKILL)
         until(
             lambda: any(float(note["at"]) > promoted_at for note in pair.cluster.notes("start")), MOVED + 1,
             what=pair.node.tail,
