@@ -138,7 +138,7 @@ def test_a_missing_schema_is_a_problem_that_names_the_command(
 
 def test_misspelt_variables_and_queues_nobody_works_off_are_warned_of(command: Command, shop: Path) -> None:
     found = report(command, "--app", "shop:app", env={"QWORKER_PROCESES": "8"})
-    assert "$QWORKER_PROCESES is set, but is no setting; did you mean $QWORKER_PROCESSES?" in found["warnings"]
+    assert "$QWORKER_PROCESES is set, but is not a setting; did you mean $QWORKER_PROCESSES?" in found["warnings"]
     assert any("shop.send puts its jobs into queue 'emails'" in warning for warning in found["warnings"])
 
 

@@ -72,7 +72,7 @@ def test_a_wrong_value_of_an_option_is_a_usage_error(
 
 def test_a_misspelt_variable_is_said_with_the_one_that_was_meant(shop: Path) -> None:
     done = run("jobs", "list", QWORKER_DNS="postgresql://u:hunter2@h/db", PGHOST="/nowhere")
-    assert "qworker: $QWORKER_DNS is set, but is no setting; did you mean $QWORKER_DSN?" in done.stderr
+    assert "qworker: $QWORKER_DNS is set, but is not a setting; did you mean $QWORKER_DSN?" in done.stderr
     done = run("--app", "shop:app", QWORKER_DNS="x", QWORKER_DSN="nonsense=")
     (event,) = (e for e in map(json.loads, done.stderr.splitlines()) if e["event"] == "configuration.misspelt")
     assert (event["variable"], event["meant"]) == ("QWORKER_DNS", "QWORKER_DSN")

@@ -103,7 +103,7 @@ def test_a_project_file_that_is_no_toml_is_named() -> None:
 
 def test_an_unknown_name_in_the_project_file_is_refused_with_a_guess() -> None:
     path = project("[tool.qworker]\nproceses = 8\n")
-    assert refused() == f"'proceses' in [tool.qworker] in {path} is no setting; did you mean processes?"
+    assert refused() == f"'proceses' in [tool.qworker] in {path} is not a setting; did you mean processes?"
 
 
 def test_all_bad_values_are_told_at_once_with_origin_and_what_is_allowed() -> None:

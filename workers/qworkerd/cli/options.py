@@ -77,7 +77,7 @@ def _targeted(command: Callable[..., None], *, looking: bool) -> Callable[..., N
     @wraps(command)
     def aimed(context: click.Context, /, *, app: str | None, schema: str | None, **rest: Any) -> None:  # noqa: ARG001
         for name, meant in misspelt().items():
-            click.echo(f"qworker: ${name} is set, but is no setting; did you mean ${meant}?", err=True)
+            click.echo(f"qworker: ${name} is set, but is not a setting; did you mean ${meant}?", err=True)
         command(resolve(given(context), looking=looking), **rest)
 
     return aimed

@@ -24,7 +24,9 @@ def run(options: Mapping[str, object]) -> int:
         settings, origins = Settings.load(options)
         log.configure(settings.log_format, settings.log_level)
         for name, meant in misspelt().items():
-            log.get().warning("configuration.misspelt", variable=name, meant=meant, hint="it is set, but is no setting")
+            log.get().warning(
+                "configuration.misspelt", variable=name, meant=meant, hint="it is set, but is not a setting"
+            )
         check_limit()
         with Inheritance() as inheritance:
             target = load(settings, origins)

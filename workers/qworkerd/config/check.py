@@ -190,7 +190,7 @@ def _ignored_files() -> list[str]:
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     known, meant = {variable(name) for name in field_specs()} | OTHER_VARIABLES, misspelt(environ)
     return [
-        f"${name} is set, but is no setting" + (f"; did you mean ${meant[name]}?" if name in meant else "")
+        f"${name} is set, but is not a setting" + (f"; did you mean ${meant[name]}?" if name in meant else "")
         for name in sorted(environ)
         if name.startswith("QWORKER_") and name not in known
     ]

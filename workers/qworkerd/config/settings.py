@@ -147,7 +147,7 @@ class Settings:
         values: dict[str, object] = {}
         origins: dict[str, str] = {}
         problems = [
-            f"{name!r} in {project} is no setting{_guess(name, list(field_specs()))}"
+            f"{name!r} in {project} is not a setting{_guess(name, list(field_specs()))}"
             for name in table
             if name not in field_specs()
         ]
