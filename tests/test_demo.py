@@ -57,15 +57,19 @@ class Demo:
         return leftovers.wait(self.mark, seconds)
 
     def servers(self) -> list[int]:
-        """The PostgreSQL servers in the demo's folder; they inherit little of its environment, and no mark."""
+        """The PostgreSQL servers in the demo's folder; they inherit little of its environment, and no mark.
+
+        A session that has not read its startup packet yet still carries the command of the server it was forked from.
+        """
         home = str(self.folder).encode()
-        found = []
+        parents = {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended
                 command = (process / "cmdline").read_bytes()
                 if b"/postgres\0-D" in command and home in command:
-                    found.append(int(process.name))
-        return found
+                    status = (process / "stat").read_text()
+                    parents[int(process.name)] = int(status[status.rindex(")") + 1 :].split()[1])
+        return [pid for pid, parent in parents.items() if parent not in parents]
 
     def told(self) -> str:
         return self.out.read_text() + self.err.read_text()
