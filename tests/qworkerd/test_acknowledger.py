@@ -1,7 +1,7 @@
 """The clerk settles what is finished while the main thread goes on, and waits for nobody who may take for ever."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -12,13 +12,14 @@ from qworker import App
 from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
-from qworkerd.outcomes.outcome import Completed, Failed, Retried, Snoozed, load
+from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Retried, Snoozed, load
 from qworkerd.process import exits
 from qworkerd.run import make_node
 from qworkerd.shared.claim import Claim, Status, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Role, Slot
-from qworkerd.worker.acknowledger import Acknowledger, Batch
+from qworkerd.worker.acknowledger import Acknowledger
+from qworkerd.worker.batch import Batch
 from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.runner import Runner
 from tests.database import Database
@@ -50,6 +51,11 @@ class Desk:
         claim.fill(ids, [0] * jobs, [1] * jobs)
         return claim, ids, Batch(claim, rows)
 
+    def submit(self, done: Iterable[tuple[Claim, int, Outcome | None]]) -> None:
+        """Submit several outcomes."""
+        for claim, job, outcome in done:
+            self.clerk.submit(claim, job, outcome)
+
     def states(self, ids: list[int]) -> list[str]:
         """Return the jobs' states."""
         rows = self.conn.execute("SELECT state FROM qworker.jobs WHERE id = ANY (%s) ORDER BY id", (ids,))
@@ -71,7 +77,7 @@ def error(kind: str) -> dict[str, Any]:
 def test_each_outcome_becomes_what_it_says(desk: Desk) -> None:
     claim, ids, _ = desk.claim(5)
     outcomes = [None, Completed(0.5, '"yes"'), Retried(60.0, error("A")), Failed(error("B"), hook=False), Snoozed(60.0)]
-    desk.clerk.done.extend(zip([claim] * 5, ids, outcomes, strict=True))
+    desk.submit(zip([claim] * 5, ids, outcomes, strict=True))
     assert desk.clerk.flush(5.0)
     assert desk.states(ids) == ["completed", "completed", "scheduled", "failed", "scheduled"]
     assert desk.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall() == [(None,), ("yes",)]
@@ -80,10 +86,10 @@ def test_each_outcome_becomes_what_it_says(desk: Desk) -> None:
 
 def test_a_claim_stays_open_until_its_last_job_is_settled(desk: Desk) -> None:
     claim, ids, _ = desk.claim(2)
-    desk.clerk.done.append((claim, ids[0], None))
+    desk.clerk.submit(claim, ids[0], None)
     assert desk.clerk.flush(5.0)
     assert claim.token != 0
-    desk.clerk.done.append((claim, ids[1], None))
+    desk.clerk.submit(claim, ids[1], None)
     assert desk.clerk.flush(5.0)
     assert claim.token == 0
 
@@ -106,7 +112,7 @@ def test_what_is_finished_is_settled_while_the_next_job_runs(desk: Desk) -> None
     batch.pending.clear()
     desk.clerk.watch(batch)
     until(lambda: desk.clerk._rounds)
-    desk.clerk.done.append((claim, ids[0], None))  # and nobody rings
+    desk.clerk.submit(claim, ids[0], None)  # and nobody rings
     until(lambda: desk.states(ids) == ["completed", "running"])
 
 
@@ -114,7 +120,7 @@ def test_a_row_that_somebody_has_locked_is_not_waited_for(desk: Desk) -> None:
     claim, ids, _ = desk.claim(20)
     with desk.database.connect(autocommit=False) as stranger:
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[7],))
-        desk.clerk.done.extend((claim, job, None) for job in ids)
+        desk.submit((claim, job, None) for job in ids)
         began = monotonic()
         assert desk.clerk.flush(10.0)
         assert monotonic() - began < 5.0
@@ -128,7 +134,7 @@ def test_flushing_waits_for_a_statement_that_is_out(desk: Desk) -> None:
     claim, ids, _ = desk.claim(1)
     stranger = desk.database.connect(autocommit=False)
     stranger.execute("LOCK TABLE qworker.job IN SHARE MODE")
-    desk.clerk.done.append((claim, ids[0], None))
+    desk.clerk.submit(claim, ids[0], None)
     flushed: list[bool] = []
     thread = threading.Thread(target=lambda: flushed.append(desk.clerk.flush(10.0)))
     thread.start()
@@ -145,7 +151,7 @@ def test_flushing_waits_for_a_statement_that_is_out(desk: Desk) -> None:
 def test_a_job_that_is_no_longer_ours_is_counted_and_left_alone(desk: Desk) -> None:
     claim, ids, _ = desk.claim(3)
     desk.conn.execute("UPDATE qworker.job SET token = 42 WHERE id = %s", (ids[1],))
-    desk.clerk.done.extend((claim, job, None) for job in ids)
+    desk.submit((claim, job, None) for job in ids)
     assert desk.clerk.flush(5.0)
     assert desk.states(ids) == ["completed", "running", "completed"]
     assert (desk.slot.stale, claim.token) == (1, 0)
@@ -153,13 +159,13 @@ def test_a_job_that_is_no_longer_ours_is_counted_and_left_alone(desk: Desk) -> N
 
 def test_a_lost_connection_is_made_again_and_nothing_is_lost(desk: Desk) -> None:
     claim, ids, _ = desk.claim(3)
-    desk.clerk.done.append((claim, ids[0], None))
+    desk.clerk.submit(claim, ids[0], None)
     assert desk.clerk.flush(5.0)
     desk.conn.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    desk.clerk.done.extend((claim, job, None) for job in ids[1:])
+    desk.submit((claim, job, None) for job in ids[1:])
     assert desk.clerk.flush(5.0)
     assert desk.states(ids) == ["completed"] * 3
     assert desk.slot.stale == 0
@@ -167,7 +173,7 @@ def test_a_lost_connection_is_made_again_and_nothing_is_lost(desk: Desk) -> None
 
 def test_stopping_settles_everything_first(desk: Desk) -> None:
     claim, ids, batch = desk.claim(4)
-    desk.clerk.done.append((claim, ids[0], None))
+    desk.clerk.submit(claim, ids[0], None)
     batch.pending.popleft()
     assert desk.clerk.release(batch) == 3
     assert desk.clerk.stop(5.0)
@@ -178,7 +184,7 @@ def test_stopping_does_not_wait_for_a_locked_row_for_ever(desk: Desk) -> None:
     claim, ids, _ = desk.claim(1)
     with desk.database.connect(autocommit=False) as stranger:
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[0],))
-        desk.clerk.done.append((claim, ids[0], None))
+        desk.clerk.submit(claim, ids[0], None)
         assert not desk.clerk.stop(0.3)
         assert claim.token != 0  # the scheduler finds it in the slot
 
@@ -193,7 +199,7 @@ def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) ->
     )
     try:
         outcome = Completed(0.5, '"yes"')
-        desk.clerk.done.extend((claim, job, outcome) for job in ids)
+        desk.submit((claim, job, outcome) for job in ids)
         desk.clerk.wake()
         until(lambda: claim.left == 1)
         assert desk.states(ids) == ["completed"] * 4 + ["running"] + ["completed"] * 4
@@ -227,7 +233,7 @@ def test_an_error_that_is_not_the_databases_does_not_end_the_thread(
         return original(self, *words, **named)
 
     monkeypatch.setattr(Claims, "acknowledge", once)
-    desk.clerk.done.extend((claim, job, None) for job in ids)
+    desk.submit((claim, job, None) for job in ids)
     desk.clerk.wake()
     until(lambda: desk.states(ids) == ["completed"] * 2)
 
@@ -296,10 +302,10 @@ def test_a_row_that_is_too_large_for_the_server_is_no_outage(desk: Desk, monkeyp
     def refuse(*_: Any, **__: Any) -> list[int]:
         raise psycopg.errors.ProgramLimitExceeded("index row size 2712 exceeds btree version 4 maximum 2704")
 
-    monkeypatch.setattr("qworkerd.worker.acknowledger.LAST_RESORT", 0.0)
+    monkeypatch.setattr("qworkerd.worker.write_queue.LAST_RESORT", 0.0)
     monkeypatch.setattr(Claims, "acknowledge", refuse)
     claim, ids, _ = desk.claim(1)
-    desk.clerk.done.append((claim, ids[0], None))
+    desk.clerk.submit(claim, ids[0], None)
     desk.clerk.wake()
     until(lambda: desk.states(ids) == ["failed"])
 
@@ -315,7 +321,7 @@ def test_jobs_whose_end_takes_too_long_together_are_settled_in_parts(database: D
     )
     try:
         claim, ids, _ = desk.claim(24)
-        desk.clerk.done.extend((claim, job, None) for job in ids)
+        desk.submit((claim, job, None) for job in ids)
         desk.clerk.wake()
         until(lambda: desk.states(ids) == ["completed"] * 24)
         until(lambda: claim.token == 0)

@@ -17,7 +17,7 @@ Said = list[tuple[str, Any]]
 
 @pytest.fixture
 def desk(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr("qworkerd.worker.acknowledger.LAST_RESORT", 0.3)
+    monkeypatch.setattr("qworkerd.worker.write_queue.LAST_RESORT", 0.3)
     desk = Desk(database)
     yield desk
     desk.conn.execute("DROP FUNCTION IF EXISTS choke() CASCADE")
@@ -33,7 +33,7 @@ def said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Said:
         said.append((event, facts.get("jobs")))
 
     record = SimpleNamespace(warning=lambda *_, **__: None, info=note, error=note, critical=note)
-    monkeypatch.setattr(desk.clerk, "_log", record)
+    monkeypatch.setattr(desk.clerk._writes, "_log", record)
     return said
 
 
@@ -44,7 +44,7 @@ def test_a_job_whose_acknowledgement_is_refused_for_ever_fails(
 ) -> None:
     claim, ids, _ = desk.claim(5)
     choke(desk.conn, [ids[2]], "DELETE", code=code)
-    desk.clerk.done.extend((claim, job, outcome) for job in ids)
+    desk.submit((claim, job, outcome) for job in ids)
     desk.clerk.wake()
     until(lambda: claim.token == 0)
     assert desk.states(ids) == ["completed"] * 2 + ["failed"] + ["completed"] * 2
@@ -62,7 +62,7 @@ def test_a_job_whose_acknowledgement_is_refused_for_ever_fails(
 def test_so_does_a_job_of_which_another_end_is_refused(desk: Desk, said: Said, outcome: Outcome) -> None:
     claim, ids, _ = desk.claim(2)
     choke(desk.conn, [ids[0]], "UPDATE", but=FAILURES)
-    desk.clerk.done.extend([(claim, ids[0], outcome), (claim, ids[1], None)])
+    desk.submit([(claim, ids[0], outcome), (claim, ids[1], None)])
     desk.clerk.wake()
     until(lambda: claim.token == 0)
     assert desk.states(ids) == ["failed", "completed"]
@@ -72,7 +72,7 @@ def test_so_does_a_job_of_which_another_end_is_refused(desk: Desk, said: Said, o
 def test_a_job_that_may_not_even_fail_is_put_away(desk: Desk, said: Said) -> None:
     claim, ids, _ = desk.claim(2)
     choke(desk.conn, [ids[0]], "UPDATE")
-    desk.clerk.done.extend([(claim, ids[0], Failed(error("A"), hook=True)), (claim, ids[1], None)])
+    desk.submit([(claim, ids[0], Failed(error("A"), hook=True)), (claim, ids[1], None)])
     desk.clerk.wake()
     until(lambda: claim.token == 0)
     assert desk.states(ids) == ["discarded", "completed"]
@@ -82,7 +82,7 @@ def test_a_job_that_may_not_even_fail_is_put_away(desk: Desk, said: Said) -> Non
 def test_a_row_that_nobody_can_change_holds_no_claim(desk: Desk, said: Said) -> None:
     claim, ids, _ = desk.claim(2)
     choke(desk.conn, [ids[0]], "UPDATE", "DELETE")
-    desk.clerk.done.extend((claim, job, None) for job in ids)
+    desk.submit((claim, job, None) for job in ids)
     desk.clerk.wake()
     until(lambda: claim.token == 0)
     assert desk.states(ids) == ["running", "completed"]

@@ -14,7 +14,7 @@ from qworkerd.run import make_node
 from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Role
-from qworkerd.worker.acknowledger import Batch
+from qworkerd.worker.batch import Batch
 from qworkerd.worker.loop import RECHECK_PAUSE, Worker
 
 
@@ -91,4 +91,4 @@ def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, m
     worker.header.lease_until = boottime() + 60
     worker.work(Batch(claim, rows))
     assert ran == [1, 2]
-    assert {job: type(outcome) for _, job, outcome in worker.acknowledger.done} == dict.fromkeys((3, 4, 5), Released)
+    assert {job: type(outcome) for _, job, outcome in worker.acknowledger._done} == dict.fromkeys((3, 4, 5), Released)

@@ -7,19 +7,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Any
-
-import psycopg
 
 from qworker.claims import Claims
 from qworkerd import log
-from qworkerd.outcomes.outcome import Released
-from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, Done, GiveUp, OutcomeWrite, ReleaseWrite, Write, group
+from qworkerd.outcomes.outcome import Outcome, Released
+from qworkerd.outcomes.writes import Done, group
 from qworkerd.process import exits
-from qworkerd.process.reconnect import ReconnectingConnection, may_pass_later
-from qworkerd.shared.claim import Claim, Status
+from qworkerd.process.reconnect import ReconnectingConnection
+from qworkerd.shared.claim import Claim
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
+from qworkerd.worker.batch import Batch
+from qworkerd.worker.write_queue import WriteQueue
 
 #: Interval at which a running batch is checked (seconds).
 WATCH_INTERVAL = 0.05
@@ -27,33 +26,12 @@ WATCH_INTERVAL = 0.05
 RELEASE_AFTER = 0.1
 #: Minimum interval between two writes of progress (seconds).
 PROGRESS_INTERVAL = 1.0
-#: A constraint or a user's trigger rejects the row, possibly temporarily. No value is to blame, so none is dropped.
-REFUSED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
-
-
-class Batch:
-    """The jobs of a claim that were not started: the main thread takes the first, the acknowledger the last."""
-
-    __slots__ = ("claim", "pending")
-
-    def __init__(self, claim: Claim, rows: list[tuple[Any, ...]]) -> None:
-        self.claim = claim
-        self.pending = deque(rows)
-
-    def pop_all(self) -> Iterator[tuple[Any, ...]]:
-        """Remove and yield the remaining jobs one by one."""
-        while True:
-            try:
-                row = self.pending.pop()
-            except IndexError:
-                return
-            yield row
 
 
 class Acknowledger:
     """Settles finished jobs within 100 ms, even while a handler blocks, and releases jobs that wait behind a long one.
 
-    The main thread appends to `done` and wakes this thread once per batch; a single job needs neither a lock nor a
+    The main thread submits outcomes and wakes this thread once per batch; a single job needs neither a lock nor a
     wakeup. Outcomes that are not yet settled stay in the slot, and so survive this process.
     """
 
@@ -63,7 +41,7 @@ class Acknowledger:
         self._claims = Claims(node.settings.schema)
         self._connection = ReconnectingConnection(node, name, self._pause, self._out_of_time)
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._writes: list[Write] = []
+        self._writes = WriteQueue(node, slot, self._connection, self._extend_deadline)
         self._stop_deadline: float | None = None
         self._progress_written = 0.0
         self._log = log.get()
@@ -72,8 +50,8 @@ class Acknowledger:
         self._rounds = 0
         self._busy = False
         self._asleep = False
-        #: Finished jobs in the order in which they ended; the main thread appends.
-        self.done: deque[Done] = deque()
+        # Finished jobs in the order in which they ended; the main thread appends.
+        self._done: deque[Done] = deque()
         #: The batch that the main thread is running.
         self.batch: Batch | None = None
         #: The newest progress: claim, job, JSON.
@@ -84,6 +62,18 @@ class Acknowledger:
     def start(self) -> None:
         """Start the thread. It inherits the caller's signal mask, so call it while signals are blocked."""
         self._thread.start()
+
+    def submit(self, claim: Claim, job: int, outcome: Outcome | None) -> None:
+        """Settle a job that has ended; None: it completed in less than a millisecond and returned None.
+
+        Every outcome takes this way. The thread is not woken.
+        """
+        self._done.append((claim, job, outcome))
+
+    @property
+    def backlog(self) -> int:
+        """The number of outcomes that the thread has not collected."""
+        return len(self._done)
 
     def watch(self, batch: Batch) -> None:
         """Check a batch periodically while it runs."""
@@ -103,7 +93,7 @@ class Acknowledger:
         """
         until, started = monotonic() + timeout, self._rounds
         # Two rounds: the current one may have started earlier, and the writes that it has taken are not visible here.
-        while (self.done or self._writes or self._busy) and self._rounds < started + 2:
+        while (self._done or self._writes or self._busy) and self._rounds < started + 2:
             self._written.clear()
             self.wake()
             if not self._written.wait(max(0.0, until - monotonic())):
@@ -113,14 +103,15 @@ class Acknowledger:
     @property
     def is_done(self) -> bool:
         """Whether everything submitted is stored."""
-        return not (self.done or self._writes or self._busy)
+        return not (self._done or self._writes or self._busy)
 
     def release(self, batch: Batch) -> int:
         """Release the remaining jobs of a batch; return their number."""
         rows = list(batch.pop_all())
         if rows:
             outcome = Released(min(row[1] for row in rows))
-            self.done.extend((batch.claim, row[0], outcome) for row in rows)
+            for row in rows:
+                self.submit(batch.claim, row[0], outcome)
         return len(rows)
 
     def stop(self, timeout: float) -> bool:
@@ -128,7 +119,7 @@ class Acknowledger:
         self._stop_deadline = monotonic() + timeout
         self._wakeups.put(None)
         self._thread.join(timeout + 1.0)
-        return not (self.done or self._writes or self._thread.is_alive())
+        return not (self._done or self._writes or self._thread.is_alive())
 
     # The thread
 
@@ -150,7 +141,7 @@ class Acknowledger:
             self._busy = False
             self._rounds += 1
             self._written.set()
-            if self._stop_deadline is not None and (not (self.done or self._writes) or self._out_of_time()):
+            if self._stop_deadline is not None and (not (self._done or self._writes) or self._out_of_time()):
                 break
         self._slot.floats[Slot.ACK_DEADLINE] = 0.0
         self._connection.drop()
@@ -184,110 +175,18 @@ class Acknowledger:
         batch = self.batch
         if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > RELEASE_AFTER:
             self.release(batch)
-        if self.done:
+        if self._done:
             self._busy = True  # set before `done` is empty
-            self._writes += group(self._pop_done())
+            self._writes.add(group(self._pop_done()))
 
     def _pop_done(self) -> Iterator[Done]:
-        while self.done:
-            yield self.done.popleft()
+        while self._done:
+            yield self._done.popleft()
 
     def _write_due(self) -> None:
-        """Run the writes that are due, and keep those that did not succeed."""
-        now, left = monotonic(), []
+        """Run the writes that are due."""
         self._busy = self._busy or bool(self._writes)
-        writes, self._writes = self._writes, []
-        for number, write in enumerate(writes):
-            if write.due > now:
-                left.append(write)
-                continue
-            database = self._connection.get()
-            if database is None:
-                left += writes[number:]
-                break
-            try:
-                if not self._run(write, database):
-                    left.append(write)
-            except Exception as error:  # noqa: BLE001 - whatever it is, no outcome may be lost
-                left += self._on_error(write, error)
-        self._writes = left + self._writes
-
-    def _on_error(self, write: Write, error: Exception) -> list[Write]:
-        """Decide how to continue after an error; a write is never dropped."""
-        self._log.warning(
-            "acknowledge.error", write=write.kind, jobs=len(write.ids), error=str(error).strip(),
-            type=type(error).__name__,
-        )  # fmt: skip
-        lost = not self._connection.usable_after(error)
-        write.uncertain = write.uncertain or lost
-        too_long = isinstance(error, psycopg.errors.QueryCanceled) and len(write.ids) > 1
-        if may_pass_later(error) and not too_long:
-            write.postpone(0.0 if lost else monotonic())
-            return [write]
-        if len(write.ids) > 1:  # a single job may be to blame, or the statement takes too long for all of them
-            return [write, write.split()]
-        now = monotonic()
-        write.refused = write.refused or now
-        if now - write.refused > LAST_RESORT:
-            return self._give_up(write, error)
-        if not isinstance(error, REFUSED_ROW):
-            write.drop_details()
-        write.postpone(now)
-        return [write]
-
-    def _give_up(self, write: Write, error: Exception) -> list[Write]:
-        """Fail a job whose end is rejected. If that is rejected too, abandon it, so that its claim can be closed."""
-        text = str(error).strip()
-        if not isinstance(write, GiveUp):
-            self._log.error("job.end_refused", jobs=write.ids, error=text, hint="the job is failed instead")
-            return [GiveUp(write, error)]
-        self._log.critical("job.abandoned", jobs=write.ids, error=text, hint=ABANDONED)
-        write.claim.left -= len(write.ids)
-        if write.claim.left == 0:
-            write.claim.close()
-        return []
-
-    def _run(self, write: Write, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
-        """Run one write; return whether it is finished. Jobs that another session has locked are tried again."""
-        self._extend_deadline()
-        changed = write.write(self._claims, database)
-        if isinstance(write, ReleaseWrite):
-            self._announce_release(write, changed)
-        finished = len(changed)
-        if finished < len(write.ids):
-            missing = set(write.ids).difference(changed)
-            locked = self._claims.still_claimed(database, write.token, missing)
-            if lost := missing - locked:
-                self._on_lost_claim(write, database, lost)
-            finished += len(lost)
-            write.ids = [job for job in write.ids if job in locked]
-            write.postpone(monotonic())
-        else:
-            write.ids = []
-        write.claim.left -= finished
-        if write.claim.left == 0:
-            write.claim.close()
-        return not write.ids
-
-    def _announce_release(self, write: ReleaseWrite, changed: list[int]) -> None:
-        """Tell the node's other processes that jobs were released, possibly by an earlier attempt."""
-        self._node.watermarks.report_release(self._slot, write.seq)
-        if changed:
-            # Before the budget is restored: if this process dies in between, the jobs must not be counted twice.
-            write.claim.mark(set(changed), Status.DONE)
-            self._node.budget.restore(len(changed))
-            self._node.worker_wakeup.wake()
-
-    def _on_lost_claim(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
-        """Handle jobs that no longer have this claim's token: an earlier attempt settled them, or others took them."""
-        if write.uncertain:
-            lost = lost - self._claims.already_archived(database, write.token, lost)
-        if write.uncertain and isinstance(write, OutcomeWrite):  # a retry that was executed leaves no trace to tell by
-            self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
-        elif lost:
-            self._slot.words[Slot.STALE] += len(lost)
-            self._log.warning("job.stale_write", write=write.kind, jobs=sorted(lost)[:20],
-                              count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
+        self._writes.run_due()
 
     def _write_progress(self) -> None:
         """Write the newest progress."""

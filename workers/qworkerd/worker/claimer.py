@@ -12,7 +12,7 @@ from qworkerd.process.reconnect import LOST, ReconnectingConnection
 from qworkerd.shared.claim import UNKNOWN, Claim, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
-from qworkerd.worker.acknowledger import Batch
+from qworkerd.worker.batch import Batch
 from qworkerd.worker.batch_size import BatchSize
 from qworkerd.worker.cursors import Cursors
 from qworkerd.worker.single import TOO_MUCH, SingleClaims, may_be_one_job

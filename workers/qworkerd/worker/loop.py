@@ -14,7 +14,8 @@ from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header
 from qworkerd.shared.slots import Phase, Slot
 from qworkerd.shared.wakeup import WakeupPipe, readable
-from qworkerd.worker.acknowledger import Acknowledger, Batch
+from qworkerd.worker.acknowledger import Acknowledger
+from qworkerd.worker.batch import Batch
 from qworkerd.worker.claimer import Claimer
 from qworkerd.worker.dispositions import BRIEF, Dispositions
 from qworkerd.worker.interrupts import InterruptGate
@@ -132,7 +133,7 @@ class Worker:
 
     def claim(self) -> Batch | None:
         """Claim jobs; return None if there are none or the claim failed. Waits while too many jobs are unsettled."""
-        while len(self.acknowledger.done) > BACKLOG and not self.signals.stopping:
+        while self.acknowledger.backlog > BACKLOG and not self.signals.stopping:
             self.slot.enter(Phase.SETTLING, self.stall())
             self.acknowledger.flush(1.0)
         claim = next((claim for claim in self.slot.claims if not claim.token), None)

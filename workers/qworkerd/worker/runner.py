@@ -128,7 +128,7 @@ class Runner:
         committed = transactional and raised is None and job.borrowed_connection is not None
         if raised is None and result is None and not transactional and ended - now < _INSTANT:
             claim.statuses[index] = Status.SUCCEEDED
-            self._acknowledger.done.append((claim, job_id, None))
+            self._acknowledger.submit(claim, job_id, None)
         else:
             outcome = self._conclude(job, task, policy, raised, result, ended, row, committed=committed)
             self._submit(claim, index, job_id, outcome)
@@ -149,7 +149,7 @@ class Runner:
                 if not claim.store_outcome(index, record):
                     self._make_room(claim, index, record)
             claim.statuses[index] = Status.DONE
-        self._acknowledger.done.append((claim, job_id, outcome))
+        self._acknowledger.submit(claim, job_id, outcome)
 
     def _make_room(self, claim: Claim, index: int, record: bytes) -> None:
         """Have earlier outcomes stored in the database first, if possible, to free their space."""

@@ -1,0 +1,137 @@
+"""The writes of a worker that the database has not confirmed, repeated until it has."""
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from qworker.claims import Claims
+from qworkerd import log
+from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, GiveUp, OutcomeWrite, ReleaseWrite, Write
+from qworkerd.process.reconnect import ReconnectingConnection, may_pass_later
+from qworkerd.shared.claim import Status
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.slots import Slot
+
+#: A constraint or a user's trigger rejects the row, possibly temporarily. No value is to blame, so none is dropped.
+REFUSED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
+
+
+class WriteQueue:
+    """Runs writes in the acknowledger's thread. A write leaves the queue only when its jobs are settled."""
+
+    def __init__(
+        self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, on_progress: Callable[[], None]
+    ) -> None:
+        self._node = node
+        self._slot = slot
+        self._claims = Claims(node.settings.schema)
+        self._connection = connection
+        self._on_progress = on_progress
+        self._writes: list[Write] = []
+        self._log = log.get()
+
+    def __bool__(self) -> bool:
+        """Return whether writes are left."""
+        return bool(self._writes)
+
+    def add(self, writes: Iterable[Write]) -> None:
+        """Add writes, which are due at once."""
+        self._writes += writes
+
+    def run_due(self) -> None:
+        """Run the writes that are due, and keep those that did not succeed."""
+        now, left = monotonic(), []
+        writes, self._writes = self._writes, []
+        for number, write in enumerate(writes):
+            if write.due > now:
+                left.append(write)
+                continue
+            database = self._connection.get()
+            if database is None:
+                left += writes[number:]
+                break
+            try:
+                if not self._run(write, database):
+                    left.append(write)
+            except Exception as error:  # noqa: BLE001 - whatever it is, no outcome may be lost
+                left += self._on_error(write, error)
+        self._writes = left + self._writes
+
+    def _on_error(self, write: Write, error: Exception) -> list[Write]:
+        """Decide how to continue after an error; a write is never dropped."""
+        self._log.warning(
+            "acknowledge.error", write=write.kind, jobs=len(write.ids), error=str(error).strip(),
+            type=type(error).__name__,
+        )  # fmt: skip
+        lost = not self._connection.usable_after(error)
+        write.uncertain = write.uncertain or lost
+        too_long = isinstance(error, psycopg.errors.QueryCanceled) and len(write.ids) > 1
+        if may_pass_later(error) and not too_long:
+            write.postpone(0.0 if lost else monotonic())
+            return [write]
+        if len(write.ids) > 1:  # a single job may be to blame, or the statement takes too long for all of them
+            return [write, write.split()]
+        now = monotonic()
+        write.refused = write.refused or now
+        if now - write.refused > LAST_RESORT:
+            return self._give_up(write, error)
+        if not isinstance(error, REFUSED_ROW):
+            write.drop_details()
+        write.postpone(now)
+        return [write]
+
+    def _give_up(self, write: Write, error: Exception) -> list[Write]:
+        """Fail a job whose end is rejected. If that is rejected too, abandon it, so that its claim can be closed."""
+        text = str(error).strip()
+        if not isinstance(write, GiveUp):
+            self._log.error("job.end_refused", jobs=write.ids, error=text, hint="the job is failed instead")
+            return [GiveUp(write, error)]
+        self._log.critical("job.abandoned", jobs=write.ids, error=text, hint=ABANDONED)
+        write.claim.left -= len(write.ids)
+        if write.claim.left == 0:
+            write.claim.close()
+        return []
+
+    def _run(self, write: Write, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
+        """Run one write; return whether it is finished. Jobs that another session has locked are tried again."""
+        self._on_progress()
+        changed = write.write(self._claims, database)
+        if isinstance(write, ReleaseWrite):
+            self._announce_release(write, changed)
+        finished = len(changed)
+        if finished < len(write.ids):
+            missing = set(write.ids).difference(changed)
+            locked = self._claims.still_claimed(database, write.token, missing)
+            if lost := missing - locked:
+                self._on_lost_claim(write, database, lost)
+            finished += len(lost)
+            write.ids = [job for job in write.ids if job in locked]
+            write.postpone(monotonic())
+        else:
+            write.ids = []
+        write.claim.left -= finished
+        if write.claim.left == 0:
+            write.claim.close()
+        return not write.ids
+
+    def _announce_release(self, write: ReleaseWrite, changed: list[int]) -> None:
+        """Tell the node's other processes that jobs were released, possibly by an earlier attempt."""
+        self._node.watermarks.report_release(self._slot, write.seq)
+        if changed:
+            # Before the budget is restored: if this process dies in between, the jobs must not be counted twice.
+            write.claim.mark(set(changed), Status.DONE)
+            self._node.budget.restore(len(changed))
+            self._node.worker_wakeup.wake()
+
+    def _on_lost_claim(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
+        """Handle jobs that no longer have this claim's token: an earlier attempt settled them, or others took them."""
+        if write.uncertain:
+            lost = lost - self._claims.already_archived(database, write.token, lost)
+        if write.uncertain and isinstance(write, OutcomeWrite):  # a retry that was executed leaves no trace to tell by
+            self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
+        elif lost:
+            self._slot.words[Slot.STALE] += len(lost)
+            self._log.warning("job.stale_write", write=write.kind, jobs=sorted(lost)[:20],
+                              count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
