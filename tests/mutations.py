@@ -36,7 +36,7 @@ class Mutation:
         return text.replace(self.old, self.new)
 
 
-CLAIMS, NODES = "queue/qworker/sql/queries/claims.sql", "queue/qworker/sql/queries/nodes.sql"
+QUERIES = "queue/qworker/sql/queries"
 WORKER, SCHEDULER = "workers/qworkerd/worker", "workers/qworkerd/scheduler"
 
 MUTATIONS = [
@@ -47,7 +47,7 @@ MUTATIONS = [
         "tests/qworker/test_sequences.py",
     ),
     Mutation(
-        "a lease that is believed whatever it says", NODES,
+        "a lease that is believed whatever it says", f"{QUERIES}/registry.sql",
         "CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END)), '{}')",
         "n.lease)), '{}')", "tests/qworkerd/test_values.py",
     ),
@@ -58,24 +58,24 @@ MUTATIONS = [
         "tests/qworkerd/test_values.py",
     ),
     Mutation(
-        "acknowledge without the token", CLAIMS,
+        "acknowledge without the token", f"{QUERIES}/claims.sql",
         "WHERE j.id = ANY (%(ids)s::bigint[]) AND j.token = %(token)s", "WHERE j.id = ANY (%(ids)s::bigint[])",
         "tests/qworker/test_fence.py",
     ),
     Mutation(
-        "retry without the token", CLAIMS,
+        "retry without the token", f"{QUERIES}/claims.sql",
         "WHERE l.id = %(id)s AND l.token = %(token)s\n       FOR UPDATE SKIP LOCKED\n), again AS (",
         "WHERE l.id = %(id)s\n       FOR UPDATE SKIP LOCKED\n), again AS (",
         "tests/qworker/test_fence.py",
     ),
     Mutation(
-        "claims that wait for locked rows", CLAIMS,
+        "claims that wait for locked rows", f"{QUERIES}/claims.sql",
         "                 LIMIT %(limit)s\n                   FOR UPDATE SKIP LOCKED\n               ) AS ready",
         "                 LIMIT %(limit)s\n                   FOR UPDATE\n               ) AS ready",
         "tests/qworker/test_claims.py",
     ),
     Mutation(
-        "what is handed back keeps its attempt", CLAIMS,
+        "what is handed back keeps its attempt", f"{QUERIES}/claims.sql",
         "-- name: release\n"
         "-- Releases jobs that were not started: the attempt is not counted and they keep their seq.\n"
         "UPDATE {schema}.job AS j\n"
@@ -145,7 +145,7 @@ MUTATIONS = [
         "tests/lifecycle/test_lease.py",
     ),
     Mutation(
-        "a node is buried although it has beaten", NODES,
+        "a node is buried although it has beaten", f"{QUERIES}/recovery.sql",
         "DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;",
         "DELETE FROM {schema}.node WHERE id = %(dead)s RETURNING id;",
         "tests/qworker/test_nodes.py",
@@ -172,7 +172,7 @@ MUTATIONS = [
         "tests/qworkerd/test_watermarks.py",
     ),
     Mutation(
-        "a tick is enqueued by everybody", NODES,
+        "a tick is enqueued by everybody", f"{QUERIES}/schedules.sql",
         "WHERE name = %(name)s AND coalesce(last_tick, created_at) < to_timestamp(%(tick)s::float8)\n",
         "WHERE name = %(name)s\n",
         "tests/qworker/test_model.py",
@@ -183,7 +183,7 @@ MUTATIONS = [
         "tests/lifecycle/test_wrapped_interrupts.py",
     ),
     Mutation(
-        "a cancelled job that fails is failed", CLAIMS,
+        "a cancelled job that fails is failed", f"{QUERIES}/claims.sql",
         "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)\n    RETURNING j.id, j.queue",
         "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine)\n    RETURNING j.id, j.queue",
         "tests/qworker/test_model.py",

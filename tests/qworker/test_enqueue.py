@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from qworker import App, Job, JobState, PayloadTooLarge, Retry, SchemaError, Task
-from qworker.nodes import Nodes
 from qworker.payload import MAX_ARGS
+from qworker.registry import Registry
 from tests.database import Database
 from tests.qworker.conftest import Query
 
@@ -144,9 +144,9 @@ def test_values_come_back_as_they_were(send: Task[..., None], value: object) -> 
 def test_sleeping_nodes_of_the_queue_are_woken_and_no_others(send: Task[..., None], database: Database) -> None:
     conn = database.connect()
     conn.execute("LISTEN qworker")
-    node = Nodes().register(conn, name="n", version="1", queues=["emails"], processes=1, lease=30.0)
+    node = Registry().register(conn, name="n", version="1", queues=["emails"], processes=1, lease=30.0)
     send.options(queue="emails").enqueue(1)
-    Nodes().set_idle(conn, node, idle=True)
+    Registry().set_idle(conn, node, idle=True)
     send.options(queue="other").enqueue(1)
     send.options(queue="emails", delay=60).enqueue(1)
     send.options(queue="emails", tags=["heard"]).enqueue(1)

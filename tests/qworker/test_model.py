@@ -24,8 +24,10 @@ from qworker import App
 from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworker.db.statements import load
-from qworker.nodes import Nodes
+from qworker.maintenance import Maintenance
 from qworker.options import Options
+from qworker.recovery import Recovery
+from qworker.schedules import StoredSchedules
 from qworker.spec import JobSpec
 from tests.database import Database
 
@@ -36,7 +38,8 @@ MAX_LOSSES = 3
 LATER = 3600.0
 ERROR = '{"type": "Error"}'
 
-claims, nodes, admin = Claims(), Nodes(), load("admin")
+claims, admin = Claims(), load("admin")
+maintenance, recovery, schedules = Maintenance(), Recovery(), StoredSchedules()
 app = App()
 
 
@@ -146,8 +149,8 @@ WRITES: dict[str, tuple[Callable[[Connection, int, int], Any], Callable[[Known],
     "snooze": (lambda c, t, j: claims.snooze(c, t, j, delay=0.0), Known.snooze),
     "fail": (lambda c, t, j: claims.fail(c, t, j, error=ERROR, hook=False), Known.fail),
     "release": (lambda c, t, j: claims.release(c, t, [j]), Known.release),
-    "charge": (lambda c, t, j: nodes.record_crash(c, t, j, delay=0.0, error=ERROR), Known.charge),
-    "lose": (lambda c, t, j: len(nodes.record_node_loss(c, t, j, MAX_LOSSES, ERROR)), Known.lose),
+    "charge": (lambda c, t, j: recovery.record_crash(c, t, j, delay=0.0, error=ERROR), Known.charge),
+    "lose": (lambda c, t, j: len(recovery.record_node_loss(c, t, j, MAX_LOSSES, ERROR)), Known.lose),
     "progress": (lambda c, t, j: claims.progress(c, t, j, "{}"), Known.go_on),
 }
 
@@ -168,7 +171,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(priorities=st.lists(st.integers(0, 2), max_size=6), limit=st.integers(0, 4))
     def be_at_work(self, priorities: list[int], limit: int) -> None:
-        nodes.declare_cron(self.conn, 1, name="cron", task="noop", expression="* * * * *", timezone="UTC")
+        schedules.declare(self.conn, 1, name="cron", task="noop", expression="* * * * *", timezone="UTC")
         for priority in priorities:
             self.enqueue(priority, None, later=False)
         self.claim(1, limit)
@@ -208,7 +211,7 @@ class Machine(RuleBasedStateMachine):
         """Enqueue a tick that nobody has enqueued, one that somebody has, or an older one."""
         tick = self.last_tick + step
         moment = self.began + 60.0 * tick
-        won = nodes.tick(
+        won = schedules.tick(
             self.conn, JobSpec.of("noop", Options(), Options(priority=1, unique=key or False)), key,
             name="cron", tick=moment, expression="* * * * *", timezone="UTC",
         )  # fmt: skip
@@ -293,10 +296,10 @@ class Machine(RuleBasedStateMachine):
         """What a dead worker's claim holds goes back, but for what is spared."""
         claim = chance.choice(self.claims)
         held = [job for job in self.of("running") if job.token == claim.token]
-        told = nodes.claim_jobs(self.conn, claim.node, claim.token)
+        told = recovery.claim_jobs(self.conn, claim.node, claim.token)
         assert {job.id for job in told} == {job.id for job in held}
         spared = chance.sample(held, chance.randint(0, len(held)))
-        freed = nodes.release_claim(self.conn, claim.node, claim.token, [job.id for job in spared])
+        freed = recovery.release_claim(self.conn, claim.node, claim.token, [job.id for job in spared])
         assert freed == len(held) - len(spared)
         for job in held:
             if job not in spared:
@@ -305,7 +308,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES), tells=st.booleans())
     def lose_a_node(self, node: int, *, tells: bool) -> None:
         mine = [job for job in self.of("running") if job.node == node]
-        assert len(nodes.rescue(self.conn, node, MAX_LOSSES, ["noop"] if tells else [])) == len(mine)
+        assert len(recovery.rescue(self.conn, node, MAX_LOSSES, ["noop"] if tells else [])) == len(mine)
         for job in mine:
             job.lose()
         given_up = [job for job in mine if job.state == "failed" and not job.is_hook]
@@ -323,13 +326,13 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES))
     def reconcile(self, node: int) -> None:
         """What a node is told that it runs is what it runs."""
-        told = {(job, token) for job, token, _ in nodes.running(self.conn, node, 0.0)}
+        told = {(job, token) for job, token, _ in recovery.running(self.conn, node, 0.0)}
         assert told == {(job.id, job.token) for job in self.of("running") if job.node == node}
 
     @rule(far=st.booleans())
     def promote(self, *, far: bool) -> None:
         ready = [job for job in self.of("scheduled") if job.due or far]
-        assert len(nodes.promote(self.conn, 0.0, at=time() + 2 * LATER if far else None)) == len(ready)
+        assert len(maintenance.promote(self.conn, 0.0, at=time() + 2 * LATER if far else None)) == len(ready)
         for job in ready:
             job.state, job.place = "available", None
 
@@ -337,7 +340,7 @@ class Machine(RuleBasedStateMachine):
     def expire(self) -> None:
         """Jobs that were cancelled while they ran, and came back."""
         unwanted = [job for job in self.of("available", "scheduled") if job.cancelled]
-        assert len(nodes.expire(self.conn)) == len(unwanted)
+        assert len(maintenance.expire(self.conn)) == len(unwanted)
         for job in unwanted:
             job.end("cancelled")
 
@@ -476,10 +479,10 @@ class Session(threading.Thread):
                     self.acknowledged.append(job)
 
     def look(self, conn: Connection) -> None:
-        nodes.promote(conn, 0.0)
-        nodes.expire(conn)
+        maintenance.promote(conn, 0.0)
+        maintenance.expire(conn)
         if self.random.random() < 0.1:
-            nodes.rescue(conn, 1 + self.random.randrange(2), 1000, ["noop"])
+            recovery.rescue(conn, 1 + self.random.randrange(2), 1000, ["noop"])
 
     def meddle(self, conn: Connection) -> None:
         jobs = self.random.sample(self.ids, min(5, len(self.ids)))

@@ -13,9 +13,11 @@ from psycopg.types.json import Jsonb
 from qworker.claims import Claims
 from qworker.db.prepared import PreparedStatement
 from qworker.db.statements import load
+from qworker.maintenance import Maintenance
 from qworker.migrations import migrate
-from qworker.nodes import NO_CTID, Heartbeat, Nodes
 from qworker.options import Options
+from qworker.recovery import Recovery
+from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworker.spec import JobSpec
 from qworkerd.embedded import EmbeddedPostgres
 from qworkerd.scheduler.scrub import SLICE_MIN
@@ -33,7 +35,8 @@ ERROR = '{"type": "Error"}'
 PAIRS = [queue for queue in ("default", "other") for _ in range(10)], [*range(10), *range(10)]
 BATCH = range(1, 65)
 
-claims, nodes, express = Claims(), Nodes(), PreparedStatement(load("enqueue")["prepared"])
+claims, express = Claims(), PreparedStatement(load("enqueue")["prepared"])
+maintenance, recovery, registry = Maintenance(), Recovery(), Registry()
 
 #: Where the living node's row stands, in each database.
 places: dict[str, str] = {}
@@ -53,18 +56,18 @@ def claim(conn: Connection, cursor: int) -> int:
 
 def beat(conn: Connection) -> Heartbeat:
     """Return what the node says, once there is one; all that is watched is undone, so its row never moves."""
-    place = places.get(conn.info.dbname) or nodes.find_ctid(conn, LIVE) or NO_CTID
+    place = places.get(conn.info.dbname) or registry.find_ctid(conn, LIVE) or NO_CTID
     if place != NO_CTID:
         places[conn.info.dbname] = place
     return Heartbeat(Jsonb({}), None, place)
 
 
 def renew(conn: Connection) -> int:
-    return int(nodes.renew(conn, LIVE, beat(conn)) is not None)
+    return int(registry.renew(conn, LIVE, beat(conn)) is not None)
 
 
 def look(conn: Connection, *, sweep: bool = False) -> int:
-    sight = nodes.poll(
+    sight = registry.poll(
         conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], watermarks=[GONE] * 20,
         scrub=(GONE // 2, GONE // 2 + SLICE_MIN), due_from=recently(), since=recently(), with_writers=True,
         sweep=sweep, heartbeat=beat(conn),
@@ -92,7 +95,7 @@ def wake(conn: Connection) -> int:
 
 
 def set_idle(conn: Connection, node: int, *, idle: bool) -> int:
-    nodes.set_idle(conn, node, idle=idle)
+    registry.set_idle(conn, node, idle=idle)
     return 1
 
 
@@ -158,33 +161,41 @@ CASES = [
     # The other nodes' beats stand in a table of which a snapshot keeps a page for each minute.
     Case("look", look, 13, LOOKING, 100, 450),
     Case("look, sweeping", lambda c: look(c, sweep=True), 14, LOOKING, 200, 250, rare=True),
-    Case("running", lambda c: len(nodes.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
-    Case("token_jobs", lambda c: len(nodes.claim_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),
-    Case("release_token", lambda c: nodes.release_claim(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000, rare=True),
-    Case("charge", lambda c: nodes.record_crash(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
-    Case("lose", lambda c: len(nodes.record_node_loss(c, TOKEN, 1, 3, ERROR, ["noop"])), 1, LOSING, 10, 60),
+    Case("running", lambda c: len(recovery.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
+    Case("token_jobs", lambda c: len(recovery.claim_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),
+    Case(
+        "release_token", lambda c: recovery.release_claim(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000, rare=True
+    ),
+    Case("charge", lambda c: recovery.record_crash(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
+    Case("lose", lambda c: len(recovery.record_node_loss(c, TOKEN, 1, 3, ERROR, ["noop"])), 1, LOSING, 10, 60),
     # A scheduler's, for all
-    Case("promote", lambda c: len(nodes.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
-    Case("rescue", lambda c: len(nodes.rescue(c, DEAD, 3, ["noop"])), 1_000, LOSING, 2_100, 25_000),
-    Case("expire", lambda c: len(nodes.expire(c)), 109, EXPIRING, 300, 2_000, rare=True),
+    Case("promote", lambda c: len(maintenance.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
+    Case("rescue", lambda c: len(recovery.rescue(c, DEAD, 3, ["noop"])), 1_000, LOSING, 2_100, 25_000),
+    Case("expire", lambda c: len(maintenance.expire(c)), 109, EXPIRING, 300, 2_000, rare=True),
     Case(
         "discard_failed",
-        lambda c: len(nodes.discard_failed(c, 14 * 86_400.0)),
+        lambda c: len(maintenance.discard_failed(c, 14 * 86_400.0)),
         200,
         {"job_failed", "job_pkey"},
         450,
         2_500,
         rare=True,
     ),
-    Case("unfinished", lambda c: nodes.unfinished(c, ["idle"]), 0, UNFINISHED, 3_000, 1_000, rare=True),
-    Case("forget_keys", nodes.delete_expired_keys, 0, {"unique_key_until"}, 100, 100),
-    Case("delete_unheld_keys", lambda c: nodes.delete_unheld_keys(c, 0) or 0, 1_000, KEYS, 2_100, 10_000, rare=True),
+    Case("unfinished", lambda c: registry.unfinished(c, ["idle"]), 0, UNFINISHED, 3_000, 1_000, rare=True),
+    Case("forget_keys", maintenance.delete_expired_keys, 0, {"unique_key_until"}, 100, 100),
+    Case(
+        "delete_unheld_keys", lambda c: maintenance.delete_unheld_keys(c, 0) or 0, 1_000, KEYS, 2_100, 10_000, rare=True
+    ),
     # What nobody writes; nothing is found.
-    Case("restart_unclaimed", lambda c: len(nodes.restart_unclaimed(c)), 0, BY_CLAIM, 3_000, 1_000, rare=True),
-    Case("old_claims", lambda c: len(nodes.old_claims(c, LIVE, 86_400.0)), 0, {"job_running"}, 1_000, 500, rare=True),
-    Case("renumber", lambda c: len(nodes.renumber(c, *PAIRS)), 0, {"job_ready", "job_pkey"}, 10, 200),
-    Case("end_invalid", lambda c: len(nodes.end_invalid(c)), 0, {"job_failed", *ENDING}, 10, 50, rare=True),
-    Case("date_failures", lambda c: len(nodes.date_failures(c)), 0, {"job_failed", "job_pkey"}, 10, 50, rare=True),
+    Case("restart_unclaimed", lambda c: len(recovery.restart_unclaimed(c)), 0, BY_CLAIM, 3_000, 1_000, rare=True),
+    Case(
+        "old_claims", lambda c: len(recovery.old_claims(c, LIVE, 86_400.0)), 0, {"job_running"}, 1_000, 500, rare=True
+    ),
+    Case("renumber", lambda c: len(maintenance.renumber(c, *PAIRS)), 0, {"job_ready", "job_pkey"}, 10, 200),
+    Case("end_invalid", lambda c: len(maintenance.end_invalid(c)), 0, {"job_failed", *ENDING}, 10, 50, rare=True),
+    Case(
+        "date_failures", lambda c: len(maintenance.date_failures(c)), 0, {"job_failed", "job_pkey"}, 10, 50, rare=True
+    ),
     # A client's
     Case("express", enqueue_fast, 1, set(), 6, 60),
     Case("enqueue", lambda c: enqueue(c, "enqueue"), 1, set(), 6, 60),

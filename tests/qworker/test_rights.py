@@ -12,8 +12,9 @@ from qworker import App, Job, JobState
 from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworker.errors import SchemaError
+from qworker.maintenance import Maintenance
 from qworker.migrations import migrate
-from qworker.nodes import NO_CTID, Nodes
+from qworker.registry import NO_CTID, Registry
 from qworker.rights import check
 from qworkerd.embedded import EmbeddedPostgres
 from tests import roles
@@ -198,10 +199,11 @@ def test_a_worker_needs_no_more_than_the_page_grants(
     session: Callable[[str], psycopg.Connection[Any]], owner: App
 ) -> None:
     conn = session("worker")
-    claims, nodes = Claims(), Nodes()
-    node = nodes.register(conn, name="n", version="1", queues=["mail"], processes=1, lease=30.0)
-    nodes.set_idle(conn, node, idle=True)
-    nodes.set_idle(conn, node, idle=False)
+    claims = Claims()
+    maintenance, registry = Maintenance(), Registry()
+    node = registry.register(conn, name="n", version="1", queues=["mail"], processes=1, lease=30.0)
+    registry.set_idle(conn, node, idle=True)
+    registry.set_idle(conn, node, idle=False)
     made = [owner.get_task("send").options(unique=f"k{n}").enqueue(n) for n in range(4)]
     rows = claims.claim(conn, node=node, token=5, queues=["mail"], priorities=[3], cursors=[0], limit=9)
     assert len(rows) == 4
@@ -210,8 +212,8 @@ def test_a_worker_needs_no_more_than_the_page_grants(
     assert claims.fail(conn, 5, made[1].id, error=error, hook=True)
     assert claims.retry(conn, 5, made[2].id, delay=0, error=error)
     assert claims.release(conn, 5, [made[3].id])
-    nodes.promote(conn, due_from=0.0)
-    assert nodes.find_ctid(conn, node) not in (None, NO_CTID)
+    maintenance.promote(conn, due_from=0.0)
+    assert registry.find_ctid(conn, node) not in (None, NO_CTID)
     for day in range(32):
         conn.execute("SELECT qworker.truncate_history_day(%s)", [day])
     for forbidden in ("DROP TABLE qworker.job", "TRUNCATE qworker.job", "UPDATE qworker.migration SET name = ''"):

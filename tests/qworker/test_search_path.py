@@ -11,8 +11,9 @@ from qworker import App, JobFailed, JobState
 from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworker.db.statements import PINNED, load
+from qworker.maintenance import Maintenance
 from qworker.migrations import migrate, script
-from qworker.nodes import Nodes
+from qworker.registry import Registry
 from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
 from tests.qworker.planted import calls, plant
@@ -163,9 +164,9 @@ def test_the_end_of_a_transactional_job_calls_nothing_of_it_on_the_handlers_conn
 def test_our_sessions_look_names_up_in_pg_catalog_alone(planted: Database) -> None:
     with connect(planted.dsn, "test") as ours:
         assert ours.execute("SHOW search_path").fetchone() == (PINNED,)
-        node = Nodes().register(ours, name="n", version="1", queues=["q"], processes=1, lease=30.0)
-        Nodes().set_idle(ours, node, idle=True)
-        Nodes().promote(ours, due_from=0.0)
+        node = Registry().register(ours, name="n", version="1", queues=["q"], processes=1, lease=30.0)
+        Registry().set_idle(ours, node, idle=True)
+        Maintenance().promote(ours, due_from=0.0)
         for function, settings in ours.execute(
             "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'qworker'::regnamespace AND prosqlbody IS NULL"
         ):

@@ -14,7 +14,7 @@ from qworker.db import pgbouncer
 from qworker.db.connection import connect, read_only
 from qworker.db.encoding import escape_unstorable
 from qworker.migrations import check, encoding_warning, migrate
-from qworker.nodes import Nodes
+from qworker.recovery import Recovery
 from tests.database import Database
 
 Postgres = psycopg.Connection[Any]
@@ -199,7 +199,7 @@ def test_what_a_server_cannot_store_is_spelt_out_and_keeps_no_job_from_its_end(e
             assert claims.progress(conn, 1, job, text) == [job]
             assert claims.fail(conn, 1, job, error=text, hook=False) == [job]
         assert claims.retry(conn, 1, jobs[4], delay=9.0, error=json.dumps(error)) == [jobs[4]]
-        assert Nodes().record_crash(conn, 1, jobs[5], delay=9.0, error=json.dumps(error))
+        assert Recovery().record_crash(conn, 1, jobs[5], delay=9.0, error=json.dumps(error))
         assert app.job(jobs[0]).result == ['no \\ "\\U0001f389"', 1.5]
         assert app.job(jobs[1]).result == "\\U0001f389"
         for job in jobs[2:]:

@@ -4,8 +4,8 @@ import psycopg
 import pytest
 
 from qworker import App, JobState
-from qworker.nodes import Nodes
 from qworker.payload import MAX_ARGS
+from qworker.registry import Registry
 from tests.database import Database
 from tests.qworker.conftest import Query
 
@@ -108,8 +108,8 @@ def test_it_wakes_a_sleeping_node_for_jobs_that_may_start(database: Database, qu
     conn = database.connect()
     conn.execute("LISTEN qworker")
     query("SELECT qworker.enqueue('send')")
-    node = Nodes().register(conn, name="n", version="1", queues=["q"], processes=1, lease=30.0)
-    Nodes().set_idle(conn, node, idle=True)
+    node = Registry().register(conn, name="n", version="1", queues=["q"], processes=1, lease=30.0)
+    Registry().set_idle(conn, node, idle=True)
     query("SELECT qworker.enqueue('send')")
     query("SELECT qworker.enqueue('send', queue => 'q', run_at => clock_timestamp() + interval '1 day')")
     query("SELECT qworker.enqueue('send', queue => 'q')")

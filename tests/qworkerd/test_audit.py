@@ -181,12 +181,12 @@ def test_a_key_that_is_taken_over_meanwhile_stays(
     office.conn.execute("INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', 'k', 99999)")
     producer = database.connect(autocommit=False)
     producer.execute("SELECT pg_advisory_xact_lock(77)")
-    nodes = office.scheduler.nodes
-    paused = nodes._sql["delete_unheld_keys"].replace(
+    maintenance = office.scheduler.maintenance
+    paused = maintenance._sql["delete_unheld_keys"].replace(
         "FROM checked AS s", "FROM checked AS s CROSS JOIN (SELECT pg_advisory_xact_lock(77)) AS pause"
     )
-    monkeypatch.setitem(nodes._sql, "delete_unheld_keys", paused)
-    thread = threading.Thread(target=nodes.delete_unheld_keys, args=(office.conn, LOWEST))
+    monkeypatch.setitem(maintenance._sql, "delete_unheld_keys", paused)
+    thread = threading.Thread(target=maintenance.delete_unheld_keys, args=(office.conn, LOWEST))
     thread.start()
     waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     until(lambda: producer.execute(waiting).fetchall())

@@ -7,7 +7,8 @@ import pytest
 
 from qworker import App
 from qworker.db.connection import connect
-from qworker.nodes import Nodes
+from qworker.registry import Registry
+from qworker.schedules import StoredSchedules
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
 from qworkerd.scheduler.schedules import REDECLARE_EVERY, RETRY_AFTER_ERROR, RETRY_LOCKED_KEY, Schedules
@@ -26,10 +27,10 @@ def node(conn: Any, database: Database) -> Callable[[App], Schedules]:
     def node(app: App) -> Schedules:
         """Start a node of an application, and let a day pass since its schedules were declared."""
         node = make_node(app, Settings(dsn=database.dsn, processes=1))
-        node.table.header.node = Nodes().register(
+        node.table.header.node = Registry().register(
             conn, name="here", version="1", queues=["default"], processes=1, lease=30.0
         )
-        cron = Schedules(node, Nodes())
+        cron = Schedules(node, StoredSchedules())
         cron.declare(conn)
         a_day_later(conn)
         return cron
@@ -51,10 +52,10 @@ def release(conn: Any, database: Database) -> Callable[[str], Schedules]:
         app = App()
         app.cron(expression)(app.task(name="report")(lambda: None))
         node = make_node(app, Settings(dsn=database.dsn, processes=1))
-        node.table.header.node = Nodes().register(
+        node.table.header.node = Registry().register(
             conn, name="here", version="1", queues=["default"], processes=1, lease=30.0
         )
-        cron = Schedules(node, Nodes())
+        cron = Schedules(node, StoredSchedules())
         cron.enqueue(conn)
         return cron
 
@@ -84,7 +85,7 @@ def test_a_release_that_is_withdrawn_leaves_its_schedule_to_the_old_one(
     old.enqueue(conn)
     (now,) = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     assert old.due_at <= now + REDECLARE_EVERY
-    Nodes().deregister(conn, new._node.table.header.node)
+    Registry().deregister(conn, new._node.table.header.node)
     old.enqueue(conn)
     assert declared(conn) == ["0 9 * * *"]
     conn.execute("UPDATE qworker.cron SET created_at = created_at - interval '1 day'")

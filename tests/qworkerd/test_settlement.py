@@ -11,7 +11,7 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworker.db.connection import connect
-from qworker.nodes import Nodes
+from qworker.recovery import Recovery
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
 from qworkerd.outcomes.reports import Reporter
@@ -35,9 +35,9 @@ class Morgue:
         self.conn = connect(database.dsn, "test")
         self.node = make_node(App(), Settings(dsn=database.dsn, processes=1))
         self.node.table.header.node = 1
-        self.nodes = Nodes()
+        self.recovery = Recovery()
         own, self.slot = self.node.table.slots[:2]
-        self.burials = DeadWorkers(self.node, self.nodes, own, Reporter(self.node.app))
+        self.burials = DeadWorkers(self.node, self.recovery, own, Reporter(self.node.app))
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
 
     def claim(self, jobs: int, **columns: object) -> tuple[Claim, list[int]]:

@@ -8,7 +8,8 @@ import pytest
 
 from qworker import App
 from qworker.db.connection import connect
-from qworker.nodes import Nodes
+from qworker.maintenance import Maintenance
+from qworker.recovery import Recovery
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.run import make_node
@@ -39,23 +40,23 @@ def node(database: Database) -> NodeContext:
 
 
 def promote(conn: Conn, node: NodeContext) -> Callable[[], object]:
-    due = Promotion(Nodes())
+    due = Promotion(Maintenance())
     due.start(0.0)
     return lambda: due.promote(conn, 0.0)
 
 
 def rescue(conn: Conn, node: NodeContext) -> Callable[[], object]:
-    found = Rescue(node, Nodes(), node.table.slots[0], Reporter(node.app))
+    found = Rescue(node, Recovery(), node.table.slots[0], Reporter(node.app))
     return lambda: found.free_node(conn, DEAD)
 
 
 def expire(conn: Conn, node: NodeContext) -> Callable[[], object]:
-    retention = Retention(node.settings, Nodes())
+    retention = Retention(node.settings, Maintenance())
     return lambda: retention.expire(conn)
 
 
 def discard(conn: Conn, node: NodeContext) -> Callable[[], object]:
-    retention = Retention(node.settings, Nodes())
+    retention = Retention(node.settings, Maintenance())
     return lambda: retention.discard(conn)
 
 
@@ -113,12 +114,12 @@ def test_rows_that_take_too_long_together_are_written_in_parts(conn: Conn, datab
     )
     try:
         conn.execute("SET statement_timeout = '400ms'")
-        nodes, duty = Nodes(), Sparing("expire")
+        maintenance, duty = Maintenance(), Sparing("expire")
         ended = 0
         while part := duty.run(
             conn,
-            lambda limit, spared: nodes.expire(conn, limit=limit, spared=spared),
-            lambda spared: nodes.first_expired(conn, spared),
+            lambda limit, spared: maintenance.expire(conn, limit=limit, spared=spared),
+            lambda spared: maintenance.first_expired(conn, spared),
         ):
             ended += len(part)
         assert ended == 30

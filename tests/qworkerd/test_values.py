@@ -18,7 +18,7 @@ from qworker.db.connection import connect
 from qworker.db.pool import Pool
 from qworker.job import Job
 from qworker.migrations import migrate
-from qworker.nodes import NO_CTID, Heartbeat
+from qworker.registry import NO_CTID, Heartbeat
 from qworkerd.embedded import EmbeddedPostgres
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Slot
@@ -199,9 +199,9 @@ def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
     bureau = Office(unconstrained)
     try:
         if not sees:
-            monkeypatch.setitem(bureau.scheduler.nodes._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
+            monkeypatch.setitem(bureau.scheduler.registry._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
         nodes = [
-            bureau.scheduler.nodes.register(
+            bureau.scheduler.registry.register(
                 bureau.conn, name=name, version="1", queues=["default"], processes=1, lease=30.0
             )
             for name in ("strange", "lost")
@@ -222,10 +222,10 @@ def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
         assert [bureau.state(job) for job in jobs] == ["running", "running"]
         later = boottime() + 31.0
         monkeypatch.setattr("qworkerd.scheduler.rescue.boottime", lambda: later)
-        bureau.scheduler.nodes.renew(
+        bureau.scheduler.registry.renew(
             bureau.conn,
             strange,
-            Heartbeat(Jsonb({}), None, bureau.scheduler.nodes.find_ctid(bureau.conn, strange) or NO_CTID),
+            Heartbeat(Jsonb({}), None, bureau.scheduler.registry.find_ctid(bureau.conn, strange) or NO_CTID),
         )
         bureau.round()
         assert [bureau.state(job) for job in jobs] == ["running", "available"]
@@ -267,7 +267,7 @@ def test_a_producer_cannot_write_what_no_worker_could_read(database: Database, c
 def test_a_look_that_fails_takes_no_duty_with_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(office.scheduler.poller, "_log", SimpleNamespace(error=lambda event, **_: said.append(event)))
-    monkeypatch.setitem(office.scheduler.nodes._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
+    monkeypatch.setitem(office.scheduler.registry._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
     ticks = count()
     monkeypatch.setattr(office.scheduler.schedules, "enqueue", lambda _: 0 * next(ticks))
     due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")

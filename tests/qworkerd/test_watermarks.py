@@ -20,7 +20,9 @@ from psycopg.types.json import Jsonb
 
 from qworker.claims import Claims
 from qworker.db.connection import connect
-from qworker.nodes import NO_CTID, PREPARED, Heartbeat, Nodes, PollResult
+from qworker.maintenance import Maintenance
+from qworker.recovery import Recovery
+from qworker.registry import NO_CTID, PREPARED, Heartbeat, PollResult, Registry
 from qworkerd.scheduler import scrub as scrub_module
 from qworkerd.scheduler import watermarks as survey_module
 from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, SCRUB_EVERY, SLICE_FIRST, SLICE_MAX, Scrub
@@ -40,7 +42,8 @@ PRODUCERS, NODES, WORKERS = 3, 2, 2
 #: So often a scheduler looks (seconds).
 BEAT = 1.0
 
-claims, nodes = Claims(), Nodes()
+claims = Claims()
+maintenance, recovery, registry = Maintenance(), Recovery(), Registry()
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ class Side:
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        self.number = nodes.register(conn, name="side", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
+        self.number = registry.register(conn, name="side", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
         *slots, self.scheduler = (table := SlotTable(WORKERS + 1)).slots
         self.floors = Watermarks(table, QUEUES)
         self.survey = WatermarkTracker(self.floors)
@@ -87,8 +90,8 @@ class Side:
             (floors, scrub), doubts = self.survey.begin(), self.survey.needs_writers
             returned = self.survey.released_seq
             yield "begun"
-            place = nodes.find_ctid(self.conn, self.number) or NO_CTID
-            sight = nodes.poll(
+            place = registry.find_ctid(self.conn, self.number) or NO_CTID
+            sight = registry.poll(
                 self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, watermarks=floors,
                 scrub=scrub, with_writers=doubts, heartbeat=Heartbeat(Jsonb({}), returned, place),
             )  # fmt: skip
@@ -254,7 +257,7 @@ class Machine(RuleBasedStateMachine):
         for row in hand.rows:
             claims.retry(self.conn, hand.token, row[0], delay=delay, error="{}")
         hand.rows = []
-        nodes.promote(self.conn, 0.0)
+        maintenance.promote(self.conn, 0.0)
 
     @busy
     @rule(chance=one, jobs=st.integers(1, 8), leaves=st.booleans())
@@ -273,7 +276,7 @@ class Machine(RuleBasedStateMachine):
     def die(self, chance: Random) -> None:
         """Have a worker killed and buried: the scheduler gives back what it held."""
         side, hand = self.some(chance)
-        nodes.release_claim(self.conn, side.number, hand.token)
+        recovery.release_claim(self.conn, side.number, hand.token)
         side.floors.report_release(side.scheduler)
         side.untold |= {row[1] for row in hand.rows}
         side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
@@ -297,9 +300,9 @@ class Machine(RuleBasedStateMachine):
         """Have a node replaced, as a deploy does; its jobs go back before its row goes."""
         side = self.sides[node]
         for hand in side.hands:
-            nodes.release_claim(self.conn, side.number, hand.token)
+            recovery.release_claim(self.conn, side.number, hand.token)
             side.untold |= {row[1] for row in hand.rows}
-        nodes.deregister(self.conn, side.number)
+        registry.deregister(self.conn, side.number)
         for other in self.others(side):
             other.strange |= side.untold
         self.sides[node] = self.join()

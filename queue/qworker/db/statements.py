@@ -3,7 +3,9 @@
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString
+from typing import Any, LiteralString
+
+from psycopg import Connection
 
 from qworker.errors import ConfigurationError
 
@@ -41,3 +43,26 @@ def load(area: str, schema: str = DEFAULT_SCHEMA) -> dict[str, LiteralString]:
     """Return the statements of one file of queries/ by name, for the given schema."""
     text = files("qworker").joinpath("sql", "queries", f"{area}.sql").read_text(encoding="utf-8")
     return {name: qualify(body.strip().rstrip(";"), schema) for name, body in _STATEMENT.findall(text)}
+
+
+class Statements:
+    """The statements of one file of queries/ for one schema; the methods take the connection to use."""
+
+    __slots__ = ("_sql",)
+
+    def __init__(self, area: str, schema: str) -> None:
+        self._sql = load(area, schema)
+
+    def _rows(
+        self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any
+    ) -> list[tuple[Any, ...]]:
+        return database.execute(self._sql[statement], parameters).fetchall()
+
+    def _column(self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any) -> list[Any]:
+        return [row[0] for row in self._rows(database, statement, **parameters)]
+
+    def _number(self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any) -> int | None:
+        return next(iter(self._column(database, statement, **parameters)), None)
+
+    def _count(self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any) -> int:
+        return database.execute(self._sql[statement], parameters).rowcount

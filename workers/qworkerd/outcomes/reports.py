@@ -13,7 +13,7 @@ from typing import Any
 from qworker import App
 from qworker.errors import JobFailed
 from qworker.job import Job, JobState, new_job
-from qworker.nodes import LostJob
+from qworker.recovery import LostJob
 from qworkerd import log
 
 #: Maximum number of reports that wait in a process. Further ones are dropped and counted.

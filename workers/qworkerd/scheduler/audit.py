@@ -4,7 +4,8 @@ from typing import Any
 
 import psycopg
 
-from qworker.nodes import Nodes
+from qworker.maintenance import Maintenance
+from qworker.recovery import Recovery
 from qworkerd import log
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
@@ -18,30 +19,31 @@ OLD = 60.0
 class Audit:
     """Lets every job end, whatever its row contains: a job that no worker holds is run, an invalid one is discarded."""
 
-    def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot) -> None:
+    def __init__(self, node: NodeContext, recovery: Recovery, maintenance: Maintenance, slot: Slot) -> None:
         self._node = node
-        self._nodes = nodes
+        self._recovery = recovery
+        self._maintenance = maintenance
         self._slot = slot
         self._log = log.get()
 
     def run(self, database: Database) -> int:
         """Correct up to 1,000 rows of each kind; return how many jobs became available."""
         watermarks = self._node.watermarks
-        restarted = self._nodes.restart_unclaimed(database)
-        renumbered = self._nodes.renumber(database, watermarks.queues, watermarks.priorities)
+        restarted = self._recovery.restart_unclaimed(database)
+        renumbered = self._maintenance.renumber(database, watermarks.queues, watermarks.priorities)
         self._say("restarted", restarted, "they were running, but named no node or no claim")
         self._say("renumbered", renumbered, "their seq was 0 or below, where no claim starts")
-        self._say("discarded", self._nodes.end_invalid(database), "their state is none of an unfinished job")
-        self._say("dated", self._nodes.date_failures(database), "they had failed, but had no time of failure")
+        self._say("discarded", self._maintenance.end_invalid(database), "their state is none of an unfinished job")
+        self._say("dated", self._maintenance.date_failures(database), "they had failed, but had no time of failure")
         return len(restarted) + len(renumbered) + self._release(database)
 
     def _release(self, database: Database) -> int:
         """Release old claims of this node that no slot holds."""
         node, freed = self._node.table.header.node, 0
-        claims = self._nodes.old_claims(database, node, OLD)
+        claims = self._recovery.old_claims(database, node, OLD)
         # Slots are read after the database: a token stands in its slot before the claim is sent.
         for token in claims - self._node.table.tokens():
-            freed += self._nodes.release_claim(database, node, token)
+            freed += self._recovery.release_claim(database, node, token)
         if freed:
             self._node.watermarks.report_release(self._slot)
             self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, held by no worker")

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from qworker.nodes import NO_CTID, Heartbeat, Nodes
+from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworkerd import log
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header, boottime
@@ -21,9 +21,9 @@ Database = psycopg.Connection[tuple[Any, ...]]
 class Lease:
     """Keeps the node registered. The lease runs from the time at which the last confirmed renewal was sent."""
 
-    def __init__(self, node: NodeContext, nodes: Nodes, version: str) -> None:
+    def __init__(self, node: NodeContext, registry: Registry, version: str) -> None:
         self._node = node
-        self._nodes = nodes
+        self._registry = registry
         self._version = version
         self._header = node.table.header
         #: Other nodes wait for a full lease after the last heartbeat that they saw. This node stops earlier, by this
@@ -46,10 +46,10 @@ class Lease:
         """
         if self.held:
             sent, number = boottime(), self._header.node
-            ctid = self._nodes.renew(database, number, self.heartbeat(released_seq))
+            ctid = self._registry.renew(database, number, self.heartbeat(released_seq))
             if ctid is None:  # the first renewal, or the row was moved by something else than a renewal
-                self._ctid = self._nodes.find_ctid(database, number) or NO_CTID
-                ctid = self._nodes.renew(database, number, self.heartbeat(released_seq))
+                self._ctid = self._registry.find_ctid(database, number) or NO_CTID
+                ctid = self._registry.renew(database, number, self.heartbeat(released_seq))
             self.confirm(sent, ctid)
         elif not self._header.declared_dead:
             self._register(database)
@@ -70,7 +70,7 @@ class Lease:
 
     def _register(self, database: Database) -> None:
         settings, sent = self._node.settings, boottime()
-        number = self._nodes.register(
+        number = self._registry.register(
             database, name=f"{socket.gethostname()}:{os.getppid()}", version=self._version, queues=settings.queues,
             processes=settings.processes, lease=settings.lease_timeout,
         )  # fmt: skip
@@ -84,7 +84,7 @@ class Lease:
     def deregister(self, database: Database) -> None:
         """Delete the node's row; none of its processes may run a job any more."""
         if self._header.node:
-            self._nodes.deregister(database, self._header.node)
+            self._registry.deregister(database, self._header.node)
             self._log.info("node.deregistered", node=self._header.node)
             self._header.lease_until = 0.0
             self._header.node = 0

@@ -10,7 +10,10 @@ import psycopg
 
 from qworker import migrations, rights
 from qworker.errors import SchemaError
-from qworker.nodes import Nodes, PollResult
+from qworker.maintenance import Maintenance
+from qworker.recovery import Recovery
+from qworker.registry import PollResult, Registry
+from qworker.schedules import StoredSchedules
 from qworkerd import __version__, log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.process import exits
@@ -67,22 +70,23 @@ class Scheduler:
         self.parent = os.getppid()
         self.stopping = False
         self.wakeup = WakeupPipe()
-        self.nodes = Nodes(settings.schema)
+        self.registry, self.recovery = Registry(settings.schema), Recovery(settings.schema)
+        self.maintenance, self.stored_schedules = Maintenance(settings.schema), StoredSchedules(settings.schema)
         self.connection = ReconnectingConnection(
             node, f"scheduler {slot.session_tag}", self.interruptible_sleep, lambda: self.stopping or self.orphaned,
             direct=True, statement_timeout=STATEMENT_TIMEOUT, lock_timeout=LOCK_TIMEOUT,
         )  # fmt: skip
-        self.lease = Lease(node, self.nodes, __version__)
+        self.lease = Lease(node, self.registry, __version__)
         self.reporter = Reporter(node.app)
-        self.dead_workers = DeadWorkers(node, self.nodes, slot, self.reporter)
-        self.rescue = Rescue(node, self.nodes, slot, self.reporter)
-        self.promotion = Promotion(self.nodes)
-        self.schedules = Schedules(node, self.nodes)
-        self.notifications = Notifications(node, self.nodes, self.lease)
-        self.retention = Retention(settings, self.nodes)
-        self.audit = Audit(node, self.nodes, slot)
+        self.dead_workers = DeadWorkers(node, self.recovery, slot, self.reporter)
+        self.rescue = Rescue(node, self.recovery, slot, self.reporter)
+        self.promotion = Promotion(self.maintenance)
+        self.schedules = Schedules(node, self.stored_schedules)
+        self.notifications = Notifications(node, self.registry, self.lease)
+        self.retention = Retention(settings, self.maintenance)
+        self.audit = Audit(node, self.recovery, self.maintenance, slot)
         self.watermarks = WatermarkTracker(node.watermarks)
-        self.poller = Poller(node, self.nodes, self.lease, self.watermarks, self.promotion, self.dead_workers)
+        self.poller = Poller(node, self.registry, self.lease, self.watermarks, self.promotion, self.dead_workers)
         self.periodic = Periodic(self.extend_deadline)
         self.periodic.add(
             "reconcile", RECONCILE, lambda d: self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result))
@@ -93,7 +97,7 @@ class Scheduler:
         self.periodic.add("unheld keys", DISCARD, self.retention.delete_unheld_keys)
         # With --burst the node ends when no work is left, and so waits for invalid rows.
         self.periodic.add("audit", SWEEP if settings.burst else AUDIT, lambda d: self.wake_if_any(self.audit.run(d)))
-        self.periodic.add("schedules", DISCARD, self.nodes.delete_unused_schedules)
+        self.periodic.add("schedules", DISCARD, self.stored_schedules.delete_unused)
         self.periodic.add("truncate", TRUNCATE, self.retention.truncate)
         self.generation = 0
         self.renew_due = 0.0
@@ -268,7 +272,7 @@ class Scheduler:
     def check_empty(self, database: Database) -> None:
         """With --burst: stop the node after two consecutive polls that find no work."""
         seen = self.poller.result.waiting or self.poller.result.has_running
-        empty = not (seen or self.nodes.unfinished(database, self.node.settings.queues))
+        empty = not (seen or self.registry.unfinished(database, self.node.settings.queues))
         self.empty_polls = self.empty_polls + 1 if empty else 0
         if self.empty_polls > 1:
             self.header.queues_empty = True

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from qworker.db.pgbouncer import is_pooled
-from qworker.nodes import Nodes
+from qworker.registry import Registry
 from qworkerd import log
 from qworkerd.scheduler.lease import Lease
 from qworkerd.shared.context import NodeContext
@@ -26,9 +26,9 @@ POOLER_HINT = (
 class Notifications:
     """Maintains this node's row in the table of idle nodes, which tells enqueuers whether to notify."""
 
-    def __init__(self, node: NodeContext, nodes: Nodes, lease: Lease) -> None:
+    def __init__(self, node: NodeContext, registry: Registry, lease: Lease) -> None:
         self._node = node
-        self._nodes = nodes
+        self._registry = registry
         self._lease = lease
         self._polls: list[float] = []
         self._notified = False
@@ -45,7 +45,7 @@ class Notifications:
             )
             return
         database.add_notify_handler(self._on_notify)
-        self._nodes.listen(database)
+        self._registry.listen(database)
 
     def _on_notify(self, _: psycopg.Notify) -> None:
         self._notified = True
@@ -76,7 +76,7 @@ class Notifications:
         idle = self._lease.any_idle()
         if idle == self._lease.idle or self._unavailable or self._node.table.header.draining:
             return
-        self._nodes.set_idle(database, self._node.table.header.node, idle=idle)
+        self._registry.set_idle(database, self._node.table.header.node, idle=idle)
         self._lease.idle = idle
         if idle:
             now = monotonic()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from qworker.nodes import Nodes, PollResult
+from qworker.registry import PollResult, Registry
 from qworkerd import log
 from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.promotion import Promotion
@@ -35,14 +35,14 @@ class Poller:
     def __init__(
         self,
         node: NodeContext,
-        nodes: Nodes,
+        registry: Registry,
         lease: Lease,
         tracker: WatermarkTracker,
         promotion: Promotion,
         dead_workers: DeadWorkers,
     ) -> None:
         self._node = node
-        self._nodes = nodes
+        self._registry = registry
         self._lease = lease
         self._tracker = tracker
         self._promotion = promotion
@@ -63,7 +63,7 @@ class Poller:
         sent, watermarks, tracker, lease = boottime(), self._node.watermarks, self._tracker, self._lease
         scan_start, scrub = tracker.begin(sweep=sweep)
         try:
-            result = self._nodes.poll(
+            result = self._registry.poll(
                 database, self._node.table.header.node, queues=watermarks.queues, priorities=watermarks.priorities,
                 watermarks=scan_start, scrub=scrub, with_writers=tracker.needs_writers, sweep=sweep,
                 due_from=self._promotion.start(self.result.at),
@@ -95,7 +95,7 @@ class Poller:
 
     def _poll_separately(self, database: Database, *, renew: bool) -> PollResult:
         """Query each part separately. A part that cannot be queried counts as "there may be something"."""
-        node, nodes = self._node.table.header.node, self._nodes
+        node, registry = self._node.table.header.node, self._registry
 
         def query(part: str, run: Callable[[], T], default: T) -> T:
             try:
@@ -110,8 +110,8 @@ class Poller:
 
         return replace(
             NO_RESULT,
-            heartbeats=query("heartbeats", lambda: nodes.heartbeats(database, node), {}),
-            cancels=query("cancels", lambda: nodes.cancels(database, node), []),
-            dead_nodes=query("dead_nodes", lambda: nodes.dead_nodes(database), []),
+            heartbeats=query("heartbeats", lambda: registry.heartbeats(database, node), {}),
+            cancels=query("cancels", lambda: registry.cancels(database, node), []),
+            dead_nodes=query("dead_nodes", lambda: registry.dead_nodes(database), []),
             due_in=0.0, has_running=True, expired=True, at=time(),
         )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from qworker.nodes import Nodes
+from qworker.maintenance import Maintenance
 from qworkerd.scheduler.sparing import LIMIT, Sparing
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -20,8 +20,8 @@ FULL_SCAN_EVERY = 30.0
 class Promotion:
     """Scans the index of scheduled jobs from a little behind the clock, past the dead entries an old snapshot keeps."""
 
-    def __init__(self, nodes: Nodes) -> None:
-        self._nodes = nodes
+    def __init__(self, maintenance: Maintenance) -> None:
+        self._maintenance = maintenance
         self._sparing = Sparing("promote")
         self._full_scan_at = -FULL_SCAN_EVERY
         self._start = 0.0
@@ -38,8 +38,8 @@ class Promotion:
         if due_in is not None and due_in <= 0:
             promoted = len(self._sparing.run(
                 database,
-                lambda limit, spared: self._nodes.promote(database, self._start, limit=limit, spared=spared),
-                lambda spared: self._nodes.first_due(database, self._start, spared),
+                lambda limit, spared: self._maintenance.promote(database, self._start, limit=limit, spared=spared),
+                lambda spared: self._maintenance.first_due(database, self._start, spared),
             ))  # fmt: skip
         if self._start == -inf and promoted < LIMIT:
             self._full_scan_at = monotonic()

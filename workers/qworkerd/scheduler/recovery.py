@@ -6,7 +6,8 @@ from typing import Any
 
 import psycopg
 
-from qworker.nodes import Nodes, PollResult
+from qworker.recovery import Recovery
+from qworker.registry import PollResult
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.scheduler.settlement import Settlement
@@ -22,11 +23,11 @@ CONFIRM_AFTER = 5.0
 class DeadWorkers:
     """Recovers the jobs of this node's dead workers. Tokens fence every statement, so recovery can be repeated."""
 
-    def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
+    def __init__(self, node: NodeContext, recovery: Recovery, slot: Slot, reporter: Reporter) -> None:
         self._node = node
         self._slot = slot
-        self._nodes = nodes
-        self._settlement = Settlement(node, nodes, reporter)
+        self._recovery = recovery
+        self._settlement = Settlement(node, recovery, reporter)
         self._unknown_tokens: dict[int, float] = {}
         self._since = 0.0
         self._settled_at = 0.0
@@ -55,7 +56,7 @@ class DeadWorkers:
         return freed
 
     def _recover_slot(self, database: Database, slot: Slot) -> int:
-        self._nodes.end_sessions(database, slot.session_tag)
+        self._recovery.end_sessions(database, slot.session_tag)
         freed = 0
         try:
             for claim in list(slot.open_claims()):
@@ -89,7 +90,7 @@ class DeadWorkers:
         """
         now = monotonic()
         rows = (
-            self._nodes.running(database, self._node.table.header.node, self._queried_since)
+            self._recovery.running(database, self._node.table.header.node, self._queried_since)
             if result.has_running
             else []
         )

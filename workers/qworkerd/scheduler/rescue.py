@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from qworker.nodes import NODE_LOST, Nodes
+from qworker.recovery import NODE_LOST, Recovery
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.scheduler.sparing import Sparing
@@ -22,11 +22,11 @@ class Rescue:
     No wall clock is involved. The time is measured by this process, and starts again if it could not poll.
     """
 
-    def __init__(self, node: NodeContext, nodes: Nodes, slot: Slot, reporter: Reporter) -> None:
+    def __init__(self, node: NodeContext, recovery: Recovery, slot: Slot, reporter: Reporter) -> None:
         self._node = node
         self._slot = slot
         self._reporter = reporter
-        self._nodes = nodes
+        self._recovery = recovery
         self._sparing = Sparing("rescue")
         self._watch: dict[int, tuple[int, float]] = {}
         self._log = log.get()
@@ -43,7 +43,7 @@ class Rescue:
             for other, (heartbeat, _) in heartbeats.items()
         }
         for other, (heartbeat, since) in list(self._watch.items()):
-            if now - since >= heartbeats[other][1] and self._nodes.delete_dead_node(database, other, heartbeat):
+            if now - since >= heartbeats[other][1] and self._recovery.delete_dead_node(database, other, heartbeat):
                 self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
                 del self._watch[other]
                 dead.append(other)
@@ -55,10 +55,10 @@ class Rescue:
         try:
             while freed := self._sparing.run(
                 database,
-                lambda limit, spared: self._nodes.rescue(
+                lambda limit, spared: self._recovery.rescue(
                     database, dead, self._node.settings.max_node_losses, self._node.hooks, limit=limit, spared=spared
                 ),
-                lambda spared: self._nodes.first_lost(database, dead, spared),
+                lambda spared: self._recovery.first_lost(database, dead, spared),
             ):
                 total += len(freed)
                 self._reporter.submit_losses(freed, NODE_LOST)

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from qworker.nodes import Nodes
+from qworker.maintenance import Maintenance
 from qworkerd import log
 from qworkerd.config.settings import Settings
 from qworkerd.scheduler.periodic import MORE
@@ -25,9 +25,9 @@ _DAY = 86_400.0
 class Retention:
     """The retention tasks; each can run on every node at the same time."""
 
-    def __init__(self, settings: Settings, nodes: Nodes) -> None:
+    def __init__(self, settings: Settings, maintenance: Maintenance) -> None:
         self._settings = settings
-        self._nodes = nodes
+        self._maintenance = maintenance
         self._discarding, self._expiring = Sparing("discard"), Sparing("expire")
         #: The keys of jobs above this id are checked next.
         self._keys_from = LOWEST
@@ -35,9 +35,9 @@ class Retention:
 
     def truncate(self, database: Database) -> None:
         """Truncate the days of the history that are out of retention. A day in use is skipped until the next time."""
-        for day in self._nodes.expired_days(database, self._settings.history_days):
+        for day in self._maintenance.expired_days(database, self._settings.history_days):
             try:
-                if self._nodes.truncate_history_day(database, day):
+                if self._maintenance.truncate_history_day(database, day):
                     self._log.info("history.truncated", day=day)
             except psycopg.errors.LockNotAvailable:
                 self._log.info("history.truncate_skipped", day=day)
@@ -49,8 +49,8 @@ class Retention:
         def discard() -> int:
             return len(self._discarding.run(
                 database,
-                lambda limit, spared: self._nodes.discard_failed(database, keep, limit=limit, spared=spared),
-                lambda spared: self._nodes.first_discarded(database, keep, spared),
+                lambda limit, spared: self._maintenance.discard_failed(database, keep, limit=limit, spared=spared),
+                lambda spared: self._maintenance.first_discarded(database, keep, spared),
             ))  # fmt: skip
 
         total, more = _repeat(discard)
@@ -60,12 +60,12 @@ class Retention:
 
     def delete_expired_keys(self, database: Database) -> object:
         """Delete unique keys whose period has ended."""
-        return _repeat(lambda: self._nodes.delete_expired_keys(database))[1]
+        return _repeat(lambda: self._maintenance.delete_expired_keys(database))[1]
 
     def delete_unheld_keys(self, database: Database) -> object:
         """Delete unique keys whose job has ended, where the end of the job had to skip the key."""
         until = monotonic() + TIME_LIMIT
-        while (after := self._nodes.delete_unheld_keys(database, self._keys_from)) is not None:
+        while (after := self._maintenance.delete_unheld_keys(database, self._keys_from)) is not None:
             self._keys_from = after
             if monotonic() >= until:
                 return MORE
@@ -78,8 +78,8 @@ class Retention:
         def expire() -> int:
             return len(self._expiring.run(
                 database,
-                lambda limit, spared: self._nodes.expire(database, limit=limit, spared=spared),
-                lambda spared: self._nodes.first_expired(database, spared),
+                lambda limit, spared: self._maintenance.expire(database, limit=limit, spared=spared),
+                lambda spared: self._maintenance.first_expired(database, spared),
             ))  # fmt: skip
 
         total, _ = _repeat(expire)

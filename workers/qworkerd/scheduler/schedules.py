@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 
 from qworker.enqueue import fingerprint
-from qworker.nodes import Nodes
 from qworker.options import Options
+from qworker.schedules import StoredSchedules
 from qworker.spec import JobSpec
 from qworker.task import Task
 from qworkerd import log
@@ -26,9 +26,9 @@ RETRY_AFTER_ERROR = 5.0
 class Schedules:
     """Computes ticks from the database's clock. The schedule's row decides which node enqueues a tick."""
 
-    def __init__(self, node: NodeContext, nodes: Nodes) -> None:
+    def __init__(self, node: NodeContext, stored: StoredSchedules) -> None:
         self._node = node
-        self._nodes = nodes
+        self._stored = stored
         self._schedules = node.app.schedules
         #: The job of each schedule, the same as the task's own enqueue would make, and its unique key.
         self._specs = {name: _spec(node.app.tasks[schedule.task]) for name, schedule in self._schedules.items()}
@@ -50,7 +50,7 @@ class Schedules:
         for name in sorted(self._undeclared):
             schedule = self._schedules[name]
             try:
-                self._nodes.declare_cron(
+                self._stored.declare(
                     database, number, name=name, task=schedule.task, expression=schedule.expression,
                     timezone=schedule.timezone,
                 )  # fmt: skip
@@ -69,7 +69,7 @@ class Schedules:
         """Enqueue the ticks that are due; return the number of jobs that this node has enqueued."""
         self.declare(database)
         enqueued, next_ticks, missing = 0, [], set(self._schedules)
-        for name, _task, expression, timezone, last, at in self._nodes.schedules(database, list(self._schedules)):
+        for name, _task, expression, timezone, last, at in self._stored.find(database, list(self._schedules)):
             missing.discard(name)
             schedule = self._schedules[name]
             if (schedule.expression, schedule.timezone) != (expression, timezone):
@@ -99,7 +99,7 @@ class Schedules:
     def _tick(self, database: Database, name: str, tick: float) -> bool:
         schedule = self._schedules[name]
         spec, key = self._specs[name]
-        won = self._nodes.tick(
+        won = self._stored.tick(
             database, spec, key, name=name, tick=tick, expression=schedule.expression, timezone=schedule.timezone
         )
         if won is None:

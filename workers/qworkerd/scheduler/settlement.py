@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from qworker.claims import Claims
-from qworker.nodes import HeldJob, Nodes
+from qworker.recovery import HeldJob, Recovery
 from qworkerd import log
 from qworkerd.config.policy import Policies
 from qworkerd.outcomes.outcome import load
@@ -41,9 +41,9 @@ _HOOKED = 2
 class Settlement:
     """Settles the jobs of dead slots. The claim's token fences every statement, so it can be repeated."""
 
-    def __init__(self, node: NodeContext, nodes: Nodes, reporter: Reporter) -> None:
+    def __init__(self, node: NodeContext, recovery: Recovery, reporter: Reporter) -> None:
         self._node = node
-        self._nodes = nodes
+        self._recovery = recovery
         self._reporter = reporter
         self._claims = Claims(node.settings.schema)
         self._refusals = Refusals(self._claims)
@@ -59,7 +59,7 @@ class Settlement:
         """
         token, node = claim.token, self._node.table.header.node
         abandoned = self._refusals.abandoned(token)
-        held = {job.id: job for job in self._nodes.claim_jobs(database, node, token) if job.id not in abandoned}
+        held = {job.id: job for job in self._recovery.claim_jobs(database, node, token) if job.id not in abandoned}
         done, unknown = self._read(claim, held)
         excluded, freed = {job for _, job, _ in done}, 0
         for write in group(done):
@@ -92,13 +92,13 @@ class Settlement:
         """Release all but some jobs of a claim; return their number. A rejected one does not hold up the others."""
         node, excluded = self._node.table.header.node, {*excluded, *self._refusals.abandoned(token)}
         try:
-            return self._nodes.release_claim(database, node, token, excluded)
+            return self._recovery.release_claim(database, node, token, excluded)
         except psycopg.Error as error:
             self._refusals.note(database, error)
             if may_pass_later(error):
                 return 0
         freed = 0
-        for job in self._nodes.claim_jobs(database, node, token):
+        for job in self._recovery.claim_jobs(database, node, token):
             if job.id not in excluded:
                 statement = partial(self._claims.release, database, token, [job.id])
                 freed += len(self._refusals.attempt(database, token, job.id, statement, list[int]()))
@@ -110,7 +110,7 @@ class Settlement:
 
     def is_over(self, database: Database, token: int) -> bool:
         """Tell whether no job of a claim has to be tried again."""
-        held = self._nodes.claim_jobs(database, self._node.table.header.node, token)
+        held = self._recovery.claim_jobs(database, self._node.table.header.node, token)
         finished = {job.id for job in held} <= self._refusals.abandoned(token)
         if finished:
             self._refusals.forget(token)
@@ -155,7 +155,7 @@ class Settlement:
     def _record_loss(self, database: Database, token: int, job: HeldJob, slot: Slot, message: str) -> int:
         """Release a job that may have caused the death, `max_node_losses` times at most; from now on it runs alone."""
         record = self._record(slot, job, message)
-        lost = self._nodes.record_node_loss(
+        lost = self._recovery.record_node_loss(
             database, token, job.id, self._node.settings.max_node_losses, json.dumps(record), self._node.hooks
         )
         self._reporter.submit_losses(lost, record)
@@ -180,7 +180,7 @@ class Settlement:
             self._log.warning("job.cancelled", **facts)
             return 0
         if cause in BLAMELESS:
-            lost = self._nodes.record_node_loss(
+            lost = self._recovery.record_node_loss(
                 database, token, job.id, self._node.settings.max_node_losses, error, self._node.hooks
             )
             self._reporter.submit_losses(lost, record)
@@ -195,7 +195,7 @@ class Settlement:
                 self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=True))
             return 0
         delay = policy.retry.delay(job.attempt) if cause == "timeout" else 0.0
-        if not self._nodes.record_crash(database, token, job.id, delay=delay, error=error):
+        if not self._recovery.record_crash(database, token, job.id, delay=delay, error=error):
             return 0
         self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
         self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=False))

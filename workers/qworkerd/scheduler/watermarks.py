@@ -4,7 +4,7 @@ from collections import deque
 from operator import lt
 from time import monotonic
 
-from qworker.nodes import PREPARED, PollResult
+from qworker.registry import PREPARED, PollResult
 from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, Scrub
 from qworkerd.shared.watermarks import Watermarks
 

@@ -1,0 +1,80 @@
+"""The work for the whole cluster that any node may do."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from psycopg import Connection
+
+from qworker.db.arrays import integer_array, text_array
+from qworker.db.statements import DEFAULT_SCHEMA, Statements
+
+Database = Connection[tuple[Any, ...]]
+
+
+class Maintenance(Statements):
+    """The statements for due, expired and failed jobs, the history and unique keys; each is one commit."""
+
+    __slots__ = ()
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        super().__init__("maintenance", schema)
+
+    def promote(
+        self, database: Database, due_from: float, at: float | None = None, *, limit: int = 1000,
+        spared: Iterable[int] = (),
+    ) -> list[str]:  # fmt: skip
+        """Make due jobs available; return their queues."""
+        return self._column(database, "promote", due_from=due_from, at=at, limit=limit, spared=integer_array(spared))
+
+    def first_due(self, database: Database, due_from: float, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `promote` would update first."""
+        return self._number(database, "first_due", due_from=due_from, at=None, spared=integer_array(spared))
+
+    def expire(self, database: Database, *, limit: int = 1000, spared: Iterable[int] = ()) -> list[int]:
+        """Cancel jobs that have expired, or were released after a cancellation was requested; return them."""
+        return self._column(database, "expire", limit=limit, spared=integer_array(spared))
+
+    def first_expired(self, database: Database, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `expire` would end first."""
+        return self._number(database, "first_expired", spared=integer_array(spared))
+
+    def discard_failed(
+        self, database: Database, keep: float, *, limit: int = 1000, spared: Iterable[int] = ()
+    ) -> list[int]:
+        """Move jobs that failed longer ago than `keep` seconds to the history; return them."""
+        return self._column(database, "discard_failed", keep=keep, limit=limit, spared=integer_array(spared))
+
+    def first_discarded(self, database: Database, keep: float, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `discard_failed` would move first."""
+        return self._number(database, "first_discarded", keep=keep, spared=integer_array(spared))
+
+    def expired_days(self, database: Database, keep: int) -> list[int]:
+        """Return the ring days that are more than `keep` days old."""
+        return self._column(database, "expired_days", keep=keep)
+
+    def truncate_history_day(self, database: Database, day: int) -> bool:
+        """Truncate a ring day if it has rows; raises LockNotAvailable instead of waiting for, say, a pg_dump."""
+        return bool(self._rows(database, "truncate_history_day", day=day)[0][0])
+
+    def delete_expired_keys(self, database: Database) -> int:
+        """Delete keys whose period has ended; return their number, at most 1,000."""
+        return self._count(database, "delete_expired_keys")
+
+    def delete_unheld_keys(self, database: Database, after: int) -> int | None:
+        """Delete keys of jobs above `after` that have ended; return the highest job checked, None at the end."""
+        return self._number(database, "delete_unheld_keys", after=after)
+
+    # Rows that no statement writes
+
+    def renumber(self, database: Database, queues: Sequence[str], priorities: Sequence[int]) -> list[int]:
+        """Give available jobs a new seq if no claim would find theirs; return their ids."""
+        parameters = {"queues": text_array(queues), "priorities": integer_array(priorities)}
+        return self._column(database, "renumber", **parameters)
+
+    def end_invalid(self, database: Database) -> list[int]:
+        """Discard jobs whose state is none of an unfinished job; return their ids."""
+        return self._column(database, "end_invalid")
+
+    def date_failures(self, database: Database) -> list[int]:
+        """Set the time of failed jobs that have none; return their ids."""
+        return self._column(database, "date_failures")

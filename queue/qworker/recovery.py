@@ -1,0 +1,130 @@
+"""The statements that settle the jobs of dead workers and dead nodes."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from psycopg import Connection
+
+from qworker.db.arrays import integer_array
+from qworker.db.encoding import escape_unstorable
+from qworker.db.statements import DEFAULT_SCHEMA, Statements
+
+Database = Connection[tuple[Any, ...]]
+
+#: The error stored with the jobs of a lost node; the statement adds time and attempt.
+NODE_LOST = {"type": "NodeLost", "cause": "node-lost", "message": "the node that ran this job was lost"}
+
+
+class LostJob(NamedTuple):
+    """A job whose node was lost, after it was released; its attempt is no longer counted."""
+
+    id: int
+    task: str
+    queue: str
+    attempt: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job that still belongs to a claim, with the values that decide its outcome."""
+
+    id: int
+    task: str
+    queue: str
+    attempt: int
+    crashes: int
+    flags: int
+    overrides: str | None
+    #: Whether its cancellation is requested.
+    cancelled: bool
+
+
+class Recovery(Statements):
+    """The statements for lost jobs; each method is one statement and one commit."""
+
+    __slots__ = ()
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        super().__init__("recovery", schema)
+
+    # Dead workers of this node
+
+    def claim_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
+        """Return the jobs that still belong to a claim."""
+        return [HeldJob(*row) for row in self._rows(database, "claim_jobs", node=node, token=token)]
+
+    def record_crash(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
+        """Count a crash and make the job available again after `delay` seconds."""
+        error = escape_unstorable(database, error)
+        return bool(self._rows(database, "record_crash", id=job, token=token, delay=delay, error=error))
+
+    def record_node_loss(
+        self, database: Database, token: int, job: int, max_losses: int, error: str, hooks: Iterable[str] = ()
+    ) -> list[LostJob]:
+        """Release the job that ran when its node had to stop; return it if it still belonged to the claim.
+
+        After `max_losses` losses the job fails. hooks are the tasks that have a failure hook.
+        """
+        return self._record_node_loss(database, max_losses, error, hooks, job=job, token=token)
+
+    def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
+        """Release the jobs of a claim except `excluded`, without counting the attempts; return their number."""
+        return len(self._rows(database, "release_claim", node=node, token=token, spared=integer_array(excluded)))
+
+    def end_sessions(self, database: Database, tag: str) -> int:
+        """Terminate the sessions of a dead process; return their number."""
+        return len(self._rows(database, "end_sessions", tag=tag))
+
+    def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
+        """Return (job, token, claimed_at) of the node's running jobs that were claimed after `since`."""
+        return [(job, token, at) for job, token, at in self._rows(database, "running", node=node, since=since)]
+
+    def old_claims(self, database: Database, node: int, age: float) -> set[int]:
+        """Return the tokens of this node's claims that are older than `age` seconds or have no time."""
+        return set(self._column(database, "old_claims", node=node, age=age))
+
+    def restart_unclaimed(self, database: Database) -> list[int]:
+        """Release running jobs that name no node or no claim; return their ids."""
+        return self._column(database, "restart_unclaimed")
+
+    # Dead nodes
+
+    def delete_dead_node(self, database: Database, dead: int, heartbeat: int) -> bool:
+        """Declare a node dead unless its heartbeat has changed."""
+        return bool(self._rows(database, "delete_dead_node", dead=dead, beat=heartbeat))
+
+    def rescue(
+        self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = (), *, limit: int = 1000,
+        spared: Iterable[int] = (),
+    ) -> list[LostJob]:  # fmt: skip
+        """Release jobs of a dead node; return them. hooks: see `record_node_loss`."""
+        return self._record_node_loss(
+            database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead, limit=limit, spared=spared
+        )
+
+    def first_lost(self, database: Database, dead: int, spared: Iterable[int] = ()) -> int | None:
+        """Return the job that `rescue` would release first."""
+        return self._number(database, "first_lost", dead=dead, spared=integer_array(spared))
+
+    def _record_node_loss(
+        self,
+        database: Database,
+        max_losses: int,
+        error: str,
+        hooks: Iterable[str],
+        *,
+        dead: int | None = None,
+        job: int | None = None,
+        token: int | None = None,
+        limit: int = 1,
+        spared: Iterable[int] = (),
+    ) -> list[LostJob]:
+        error = escape_unstorable(database, error)
+        rows = self._rows(
+            database, "record_node_loss", dead=dead, id=job, token=token, max_losses=max_losses, error=error,
+            hooks=list(hooks), limit=limit, spared=integer_array(spared),
+        )  # fmt: skip
+        return [LostJob(*row) for row in rows]

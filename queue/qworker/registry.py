@@ -1,0 +1,167 @@
+"""The statements by which a node keeps itself registered and learns what there is to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from qworker.db.arrays import integer_array, text_array
+from qworker.db.statements import DEFAULT_SCHEMA, Statements
+
+Database = Connection[tuple[Any, ...]]
+
+#: A ctid that no row has.
+NO_CTID = "(0,0)"
+
+#: The entry among the writers for prepared transactions.
+PREPARED = "prepared"
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The values that a node writes when it renews its lease."""
+
+    #: The state of its workers, for monitoring.
+    state: Jsonb
+    #: The lowest seq that it has released recently.
+    released_seq: int | None = None
+    #: The ctid of its row in the table node, from the last renewal or `Nodes.find_ctid`.
+    ctid: str = NO_CTID
+
+
+@dataclass(frozen=True, slots=True)
+class PollResult:
+    """The result of one poll."""
+
+    #: The new ctid of this node's row if the lease was renewed. None if the renewal was not requested, the ctid was
+    #: outdated, or another node has declared this node dead.
+    ctid: str | None
+    #: The heartbeats and leases (seconds) of the other nodes, by id.
+    heartbeats: dict[int, tuple[int, float]]
+    #: The lowest seq that another node has released recently.
+    released_seq: int | None
+    #: The seq of the first available job after the watermark of each lane.
+    first_available: list[int | None]
+    #: The last seq that was assigned.
+    last_seq: int
+    #: The transactions that write to the table job; read if `with_writers` is set.
+    writers: list[str]
+    #: Seconds until the next job is due; None if no job is scheduled.
+    due_in: float | None
+    #: The jobs of this node whose cancellation is requested.
+    cancels: list[int]
+    #: Whether jobs of this node are running according to the database.
+    has_running: bool
+    #: Dead nodes to which running jobs belong; read if `sweep` is set.
+    dead_nodes: list[int]
+    #: Whether expired or cancelled jobs have to be ended; read if `sweep` is set.
+    expired: bool
+    #: The database's clock (seconds since 1970), and the duration of the statement without its commit (seconds).
+    at: float
+    took: float
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the lease was renewed."""
+        return self.ctid is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a job could be claimed."""
+        return any(seq is not None for seq in self.first_available)
+
+
+class Registry(Statements):
+    """A node's own statements; each method is one statement and one commit."""
+
+    __slots__ = ()
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        super().__init__("registry", schema)
+
+    def register(
+        self, database: Database, *, name: str, version: str, queues: Sequence[str], processes: int, lease: float
+    ) -> int:
+        """Register a new node; return its id."""
+        (row,) = self._rows(
+            database, "register", name=name, version=version, queues=list(queues), processes=processes, lease=lease
+        )
+        return int(row[0])
+
+    def renew(self, database: Database, node: int, heartbeat: Heartbeat) -> str | None:
+        """Renew the lease of a node whose row is at `heartbeat.ctid`.
+
+        Returns the new ctid. None means that the ctid is outdated or another node has declared the node dead;
+        `find_ctid` tells which.
+        """
+        rows = self._rows(
+            database, "renew", node=node, ctid=heartbeat.ctid, state=heartbeat.state, returned=heartbeat.released_seq
+        )
+        return rows[0][0] if rows else None
+
+    def find_ctid(self, database: Database, node: int) -> str | None:
+        """Return the ctid of a node's row; None if another node has declared it dead."""
+        rows = self._rows(database, "find_ctid", node=node)
+        return rows[0][0] if rows else None
+
+    def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
+        """Set whether enqueueing has to wake this node."""
+        self._count(database, "mark_idle" if idle else "mark_busy", node=node)
+
+    def listen(self, database: Database) -> None:
+        """Receive a notification for jobs enqueued while the node is idle."""
+        database.execute(self._sql["listen"])
+
+    def deregister(self, database: Database, node: int) -> None:
+        """Delete the node's row, after all of its processes have ended."""
+        self._count(database, "deregister", node=node)
+
+    def poll(
+        self,
+        database: Database,
+        node: int,
+        *,
+        queues: Sequence[str],
+        priorities: Sequence[int],
+        watermarks: Sequence[int],
+        scrub: tuple[int, int] = (0, 0),
+        due_from: float = 0.0,
+        since: float = 0.0,
+        with_writers: bool = False,
+        sweep: bool = False,
+        heartbeat: Heartbeat | None = None,
+    ) -> PollResult:
+        """Return the work after the watermarks, one watermark for each lane (queue and priority).
+
+        scrub: also search for jobs with a seq above the first number up to the second. heartbeat: also renew the lease,
+        as `renew` does.
+        """
+        renewal = heartbeat or Heartbeat(Jsonb({}))  # matches no row
+        (row,) = self._rows(
+            database, "poll", node=node, queues=text_array(queues), priorities=integer_array(priorities),
+            watermarks=integer_array(watermarks), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from,
+            since=since, with_writers=with_writers, sweep=sweep, ctid=renewal.ctid, state=renewal.state,
+            returned=renewal.released_seq,
+        )  # fmt: skip
+        ctid, heartbeats, *rest = row
+        return PollResult(ctid, {int(key): (number, lease) for key, (number, lease) in heartbeats.items()}, *rest)
+
+    # Parts of a poll, for when it fails as a whole
+
+    def heartbeats(self, database: Database, node: int) -> dict[int, tuple[int, float]]:
+        """Return the heartbeats and leases (seconds) of the other nodes, by id."""
+        return {other: (heartbeat, lease) for other, heartbeat, lease in self._rows(database, "heartbeats", node=node)}
+
+    def cancels(self, database: Database, node: int) -> list[int]:
+        """Return the jobs of this node whose cancellation is requested."""
+        return self._column(database, "cancels", node=node)
+
+    def dead_nodes(self, database: Database) -> list[int]:
+        """Return the dead nodes to which running jobs belong."""
+        return self._column(database, "dead_nodes")
+
+    def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
+        """Return whether these queues hold work."""
+        return bool(self._rows(database, "unfinished", queues=list(queues))[0][0])

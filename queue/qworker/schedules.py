@@ -1,0 +1,64 @@
+"""The statements for the stored schedules and their ticks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+
+from qworker.db.statements import DEFAULT_SCHEMA, Statements
+from qworker.spec import JobSpec
+
+Database = Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A tick that this node has enqueued or recorded."""
+
+    #: The job; None if no job was stored because another one holds its unique key.
+    job: int | None
+    #: The job that holds the key, if known.
+    holder: int | None
+
+
+class StoredSchedules(Statements):
+    """The statements for schedules; each method is one statement and one commit."""
+
+    __slots__ = ()
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        super().__init__("schedules", schema)
+
+    def declare(self, database: Database, node: int, *, name: str, task: str, expression: str, timezone: str) -> None:
+        """Declare a schedule."""
+        self._count(database, "declare", node=node, name=name, task=task, expression=expression, timezone=timezone)
+
+    def find(self, database: Database, names: Sequence[str]) -> list[tuple[str, str, str, str, float, float]]:
+        """Return (name, task, expression, timezone, last tick, now) of the schedules with these names."""
+        return [tuple(row) for row in self._rows(database, "find", names=list(names))]
+
+    def tick(
+        self,
+        database: Database,
+        spec: JobSpec,
+        key: str | None,
+        *,
+        name: str,
+        tick: float,
+        expression: str,
+        timezone: str,
+        at: float | None = None,
+    ) -> Tick | None:
+        """Enqueue one tick; return None if another node has done so.
+
+        key is the unique key of the job, or None. Raises LockNotAvailable if an uncommitted transaction has inserted
+        the same key; try again later.
+        """
+        schedule = {"name": name, "tick": tick, "expression": expression, "timezone": timezone}
+        rows = self._rows(database, "tick", **{**spec.parameters, **schedule, "key": key, "at": at})
+        return Tick(*rows[0][:2]) if rows else None
+
+    def delete_unused(self, database: Database) -> int:
+        """Delete schedules that no live node declares."""
+        return self._count(database, "delete_unused")

@@ -1,0 +1,208 @@
+-- Work for the whole cluster that any node may do: due jobs, expiry, retention, unique keys, rows that no statement writes.
+-- Each statement may run on all nodes at the same time; only one of them takes effect.
+
+-- name: promote
+-- Makes due jobs available, oldest first, except those in `spared`; each gets its seq now. Returns the queues to wake.
+UPDATE {schema}.job AS j
+   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT d.id FROM {schema}.job AS d
+         WHERE d.state = 'scheduled'
+           AND d.run_at >= to_timestamp(%(due_from)s::float8)
+           AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
+           AND d.id <> ALL (%(spared)s::bigint[])
+         ORDER BY d.run_at
+         LIMIT %(limit)s::bigint
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.queue;
+
+-- name: first_due
+-- The job that `promote` would update first.
+SELECT d.id FROM {schema}.job AS d
+ WHERE d.state = 'scheduled'
+   AND d.run_at >= to_timestamp(%(due_from)s::float8)
+   AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
+   AND d.id <> ALL (%(spared)s::bigint[])
+ ORDER BY d.run_at
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED;
+
+-- name: expire
+-- Cancels jobs that have expired before their first attempt, and jobs that were released after their cancellation was
+-- requested: up to `limit`, except those in `spared`.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY ((ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+               AND j.id <> ALL (%(spared)s::bigint[])
+             ORDER BY j.expires_at
+             LIMIT %(limit)s::bigint
+               FOR UPDATE SKIP LOCKED) || ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled')
+               AND j.id <> ALL (%(spared)s::bigint[])
+             ORDER BY j.cancel_requested_at
+             LIMIT %(limit)s::bigint
+               FOR UPDATE SKIP LOCKED))[1:%(limit)s::integer])
+    RETURNING *
+), freed AS (
+    DELETE FROM {schema}.unique_key
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
+)
+INSERT INTO {schema}.job_history (
+    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors, tags)
+SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes,
+       d.node_losses, d.flags, d.queue, d.task, d.args,
+       {schema}.append_error(d.errors, jsonb_build_object('at', t.finished_at, 'attempt', d.attempt) || CASE
+           WHEN d.cancel_requested_at IS NULL
+           THEN jsonb_build_object('type', 'Expired', 'message', 'not started before ' || d.expires_at)
+           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_requested_at) END),
+       d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: first_expired
+-- The job that `expire` would end first.
+SELECT (ARRAY (
+        SELECT j.id FROM {schema}.job AS j
+         WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+           AND j.id <> ALL (%(spared)s::bigint[])
+         ORDER BY j.expires_at
+         LIMIT 1
+           FOR UPDATE SKIP LOCKED) || ARRAY (
+        SELECT j.id FROM {schema}.job AS j
+         WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled') AND j.id <> ALL (%(spared)s::bigint[])
+         ORDER BY j.cancel_requested_at
+         LIMIT 1
+           FOR UPDATE SKIP LOCKED))[1];
+
+-- name: discard_failed
+-- Moves up to `limit` jobs that failed more than `keep` seconds ago to the history, except those in `spared`.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.state NOT IN ('scheduled', 'available', 'running')
+               AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+               AND j.id <> ALL (%(spared)s::bigint[])
+             ORDER BY j.failed_at
+             LIMIT %(limit)s::bigint
+               FOR UPDATE SKIP LOCKED))
+    RETURNING *
+)
+INSERT INTO {schema}.job_history (
+    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args,
+    errors, tags)
+SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at),
+       d.priority, d.crashes, d.node_losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: first_discarded
+-- The job that `discard_failed` would move first.
+SELECT j.id FROM {schema}.job AS j
+ WHERE j.state NOT IN ('scheduled', 'available', 'running')
+   AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+   AND j.id <> ALL (%(spared)s::bigint[])
+ ORDER BY j.failed_at
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED;
+
+-- name: expired_days
+-- The ring days that are more than `keep` days old; the ring has 32 days.
+SELECT {schema}.history_day(clock_timestamp() - make_interval(days => back))
+  FROM generate_series(%(keep)s::int + 1, 30) AS back;
+
+-- name: truncate_history_day
+SELECT {schema}.truncate_history_day(%(day)s::int);
+
+-- name: delete_expired_keys
+-- Deletes keys whose period has ended.
+DELETE FROM {schema}.unique_key
+ WHERE ctid = ANY (ARRAY (
+        SELECT k.ctid FROM {schema}.unique_key AS k
+         WHERE k.until <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
+
+-- name: delete_unheld_keys
+-- Delete keys whose jobs have ended: a job's end skips a key that another session has locked. Checks up to 1,000 keys of
+-- jobs above `after`; returns the highest of these jobs, NULL if there are none. A key that is taken over meanwhile names
+-- another job by then, and is kept.
+WITH checked AS MATERIALIZED (
+    SELECT k.job_id FROM {schema}.unique_key AS k
+     WHERE k.until IS NULL AND k.job_id > %(after)s
+     ORDER BY k.job_id
+     LIMIT 1000
+), unheld AS MATERIALIZED (
+    SELECT s.job_id FROM checked AS s
+      LEFT JOIN LATERAL (SELECT true AS holds FROM {schema}.job AS j WHERE j.id = s.job_id AND j.flags & 1 = 1 LIMIT 1) AS job
+        ON true -- planned on an empty table, an anti-join would compare each key with every job
+     WHERE job.holds IS NULL
+), freed AS (
+    DELETE FROM {schema}.unique_key
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT job_id FROM unheld)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
+)
+SELECT max(job_id) FROM checked;
+
+-- name: renumber
+-- Give available jobs a new seq that have one of 0 or below: claims start above 0.
+UPDATE {schema}.job AS j
+   SET seq = nextval('{schema}.job_seq')
+ WHERE j.id = ANY (ARRAY (
+        SELECT low.id
+          FROM unnest(%(queues)s::text[], %(priorities)s::smallint[]) AS w (queue, priority)
+         CROSS JOIN LATERAL (
+                SELECT r.id FROM {schema}.job AS r
+                 WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq <= 0
+                 ORDER BY r.seq
+                 LIMIT 1000
+                   FOR UPDATE SKIP LOCKED) AS low))
+RETURNING j.id;
+
+-- name: end_invalid
+-- Move jobs to the history whose state is none of this table's: one of the history, or one that is not in use yet.
+WITH done AS (
+    DELETE FROM {schema}.job
+     WHERE id = ANY (ARRAY (
+            SELECT j.id FROM {schema}.job AS j
+             WHERE j.state NOT IN ('scheduled', 'available', 'running') AND j.state <> 'failed' AND j.failed_at IS NULL
+             LIMIT 1000
+               FOR UPDATE SKIP LOCKED))
+    RETURNING *
+), freed AS (
+    DELETE FROM {schema}.unique_key
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
+)
+INSERT INTO {schema}.job_history (
+    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors, tags)
+SELECT d.id, d.enqueued_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes,
+       d.node_losses, d.flags, d.queue, d.task, d.args,
+       {schema}.append_error(d.errors, jsonb_build_object(
+           'at', t.finished_at, 'attempt', d.attempt, 'type', 'InvalidState',
+           'message', format('the state %%s was written to the table of unfinished jobs', d.state))),
+       d.tags
+  FROM done AS d
+ CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
+RETURNING id;
+
+-- name: date_failures
+-- Set the time of failed jobs that have none: retention would keep them for ever.
+UPDATE {schema}.job AS j
+   SET failed_at = clock_timestamp()
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.state = 'failed' AND l.failed_at IS NULL
+         LIMIT 1000
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;

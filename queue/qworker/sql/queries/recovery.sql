@@ -1,0 +1,113 @@
+-- The statements that settle the jobs of dead workers and dead nodes. Each may run on all nodes at the same time; only one
+-- of them takes effect.
+
+-- name: delete_dead_node
+-- Declares a node dead if its heartbeat has not changed. The node that deletes the row releases the jobs.
+DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;
+
+-- name: end_sessions
+-- Terminates the sessions of a dead process: their queries hold locks until they end.
+SELECT pg_terminate_backend(a.pid)
+  FROM pg_stat_activity AS a
+ WHERE a.usename = current_user AND a.pid <> pg_backend_pid()
+   AND right(a.application_name, length(%(tag)s)) = %(tag)s;
+
+-- name: running
+-- The running jobs of this node that were claimed after `since`.
+SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
+  FROM {schema}.job AS j
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8);
+
+-- name: claim_jobs
+-- The jobs of a claim, with the columns that decide their outcome.
+SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_requested_at IS NOT NULL
+  FROM {schema}.job AS j
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
+
+-- name: record_crash
+-- Makes a job whose worker died available, or schedules it after `delay`. The attempt and the crash are counted.
+UPDATE {schema}.job AS j
+   SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
+       run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
+       crashes = least(j.crashes + 1, 32000), token = NULL, node = NULL, claimed_at = NULL,
+       errors = {schema}.append_error(j.errors, %(error)s::jsonb)
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.id = %(id)s AND l.token = %(token)s
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;
+
+-- name: release_claim
+-- Releases the jobs of a claim, except those in `spared`: the attempt is not counted and they keep their seq.
+UPDATE {schema}.job AS j
+   SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
+           AND l.id <> ALL (%(spared)s::bigint[])
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.queue;
+
+-- name: record_node_loss
+-- Releases up to `limit` jobs of a dead node, except those in `spared`, or the one job of a claim that was running when
+-- this node had to stop its workers. The job is not known to be the cause: the loss is counted, the attempt is not. At
+-- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`.
+WITH lost AS (
+    UPDATE {schema}.job AS j
+       SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
+           failed_at = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
+           attempt = greatest(j.attempt, 1) - 1, node_losses = least(j.node_losses + 1, 32000),
+           flags = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
+           token = NULL, node = NULL, claimed_at = NULL,
+           errors = {schema}.append_error(j.errors, jsonb_build_object(
+               'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || CASE
+               WHEN j.node_losses + 1 >= %(max_losses)s AND j.flags & 2 = 0 AND j.task = ANY (%(hooks)s::text[])
+               THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
+     WHERE j.id = ANY (ARRAY (
+            SELECT l.id FROM {schema}.job AS l
+             WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
+             ORDER BY l.claimed_at
+             LIMIT %(limit)s::bigint
+               FOR UPDATE SKIP LOCKED) || ARRAY (
+            SELECT l.id FROM {schema}.job AS l
+             WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
+               FOR UPDATE SKIP LOCKED))
+    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, (j.errors -> -1 ->> 'hook')::bigint AS hook
+), freed AS (
+    DELETE FROM {schema}.unique_key
+     WHERE ctid = ANY (ARRAY (
+            SELECT k.ctid FROM {schema}.unique_key AS k
+             WHERE k.job_id = ANY (ARRAY (SELECT id FROM lost WHERE state = 'failed')) AND k.until IS NULL
+               FOR UPDATE SKIP LOCKED))
+), hooked AS (
+    INSERT INTO {schema}.job (id, queue, task, priority, args, flags)
+    SELECT l.hook, l.queue, l.task, l.priority, jsonb_build_object('job', l.id), 2 FROM lost AS l
+     WHERE l.state = 'failed' AND l.hook IS NOT NULL
+)
+SELECT id, task, queue, attempt, state::text FROM lost;
+
+-- name: first_lost
+-- The job of a node that `record_node_loss` would update first.
+SELECT l.id FROM {schema}.job AS l
+ WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
+ ORDER BY l.claimed_at
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED;
+
+-- name: restart_unclaimed
+-- Release running jobs that name no node or no claim. No statement writes such a row, and no worker runs the job.
+UPDATE {schema}.job AS j
+   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL, token = NULL, node = NULL,
+       claimed_at = NULL, progress = NULL
+ WHERE j.id = ANY (ARRAY (
+        SELECT l.id FROM {schema}.job AS l
+         WHERE l.state = 'running' AND (l.node IS NULL OR l.token IS NULL)
+         LIMIT 1000
+           FOR UPDATE SKIP LOCKED))
+RETURNING j.id;
+
+-- name: old_claims
+-- The claims of this node that are older than `age` seconds or have no time; polls search for newer claims only.
+SELECT DISTINCT j.token FROM {schema}.job AS j
+ WHERE j.state = 'running' AND j.node = %(node)s AND j.token IS NOT NULL
+   AND (j.claimed_at IS NULL OR j.claimed_at < (SELECT clock_timestamp() - make_interval(secs => %(age)s::float8)));
