@@ -274,6 +274,21 @@ MUTATIONS = [
         "same = _identity(own) == _identity(conn)", "same = True",
         "tests/qworker/test_django.py",
     ),
+    Mutation(
+        "a variable that a handler has set leads our connections elsewhere", "workers/qworkerd/shared/context.py",
+        'return self.environment.pin(resolve_dsn(given) if given else "")', "return resolve_dsn(given)",
+        "tests/lifecycle/test_hazards.py",
+    ),
+    Mutation(
+        "a service that a handler has named stays named", f"{WORKER}/loop.py",
+        "if changed := self.node.environment.restore():", "if changed := []:",
+        "tests/lifecycle/test_hazards.py",
+    ),
+    Mutation(
+        "a connection takes the place of standard output", f"{WORKER}/loop.py",
+        "        fill_standard()\n        if changed", "        if changed",
+        "tests/lifecycle/test_hazards.py",
+    ),
 ]  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """More of the application under test: handlers that spoil what their process shares with the worker's own code."""
 
+import locale
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,19 @@ def leaves_environment(variables: dict[str, str]) -> None:
         os.environ.update(variables)
 
 
+@app.task(name="leaves_process")
+def leaves_process() -> None:
+    """Change everything else that a process has, and that outlives a job."""
+    with alone():
+        directory = Path(tempfile.mkdtemp())
+        os.chdir(directory)
+        directory.rmdir()
+        os.umask(0o777)
+        with suppress(locale.Error):
+            locale.setlocale(locale.LC_ALL, "de_DE.UTF-8")
+        os.environ.clear()
+
+
 @app.task(name="closes_standard")
 def closes_standard() -> None:
     with alone():
@@ -99,6 +115,20 @@ def standard() -> list[str]:
     """Return what the three standard descriptors lead to."""
     with alone():
         return [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in range(3)]
+
+
+@app.task(name="borrows")
+def borrows() -> int:
+    """Use the connection of the job."""
+    row = current_job.connection.execute("SELECT 1").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@app.task(name="enqueues")
+def enqueues() -> None:
+    """Use the application's pool."""
+    borrows.enqueue()
 
 
 class Broken:

@@ -15,7 +15,7 @@ APP = {"QWORKER_APP": "tests.lifecycle.hazards:app"}
 
 def disconnect(cluster: Cluster, node: Node) -> None:
     """End the sessions of the workers: they have to connect anew."""
-    cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%%worker%%'")
+    cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ ' (worker|job) '")
     until(lambda: node.process.poll() is None)
 
 
@@ -38,6 +38,52 @@ def test_a_worker_that_damages_its_slot_and_dies_takes_nothing_with_it(cluster: 
     assert done.state is JobState.COMPLETED, node.tail()
     assert done.crashes + done.node_losses == 1
     assert node.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PGSSLMODE": "verify-full"}, {"PGHOSTADDR": "192.0.2.1"}, {"PGOPTIONS": "-c nonsense=1"},
+        {"PGSERVICE": "nowhere", "PGSERVICEFILE": "/nonexistent"},
+    ],
+)  # fmt: skip
+def test_what_a_handler_sets_for_programs_of_its_own_leads_no_connection_of_ours_elsewhere(
+    cluster: Cluster, variables: dict[str, str]
+) -> None:
+    node = cluster.start("--processes", "1", **APP).await_ready()
+    assert hazards.leaves_environment.enqueue(variables).wait(10) is None
+    disconnect(cluster, node)
+    assert reached(quick.enqueue()).state is JobState.COMPLETED, node.tail()
+    assert node.stop() == 0
+    restored = [event["changed"] for event in node.events("environment.restored")]
+    assert restored == [[*variables]] * ("PGSERVICE" in variables)
+
+
+def test_a_dsn_in_the_environment_is_the_one_of_the_start(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", **APP).await_ready()
+    elsewhere = dict.fromkeys(("QWORKER_DSN", "DATABASE_URL"), "postgresql://nobody@192.0.2.1/none")
+    assert hazards.leaves_environment.enqueue(elsewhere).wait(10) is None
+    disconnect(cluster, node)
+    assert reached(hazards.enqueues.enqueue()).state is JobState.COMPLETED, node.tail()
+    assert node.stop() == 0
+
+
+def test_a_worker_goes_on_in_a_process_that_a_handler_has_laid_waste(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", **APP).await_ready()
+    assert hazards.leaves_process.enqueue().wait(10) is None
+    disconnect(cluster, node)
+    assert reached(hazards.borrows.enqueue()).state is JobState.COMPLETED, node.tail()
+    assert node.stop() == 0
+    assert node.events("child.died") == []
+
+
+def test_no_connection_takes_the_place_of_a_standard_descriptor(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", **APP).await_ready()
+    assert hazards.closes_standard.enqueue().wait(10) is None
+    disconnect(cluster, node)
+    assert hazards.borrows.enqueue().wait(10) == 1
+    links = hazards.standard.enqueue().wait(10)
+    assert links == ["/dev/null"] * 3
 
 
 def test_a_worker_whose_output_is_broken_ends_all_the_same(cluster: Cluster) -> None:

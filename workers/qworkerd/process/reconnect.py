@@ -10,6 +10,7 @@ import psycopg
 from qworker.db import connection
 from qworkerd import log
 from qworkerd.log.redaction import register_secret
+from qworkerd.process.descriptors import fill_standard
 
 #: Delay between attempts to connect (seconds): the first, and the maximum.
 RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 1.0
@@ -99,6 +100,7 @@ class ReconnectingConnection:
         delay, since, next_report = RECONNECT_FIRST, monotonic(), 0.0
         while not self._should_stop():
             try:
+                fill_standard()
                 dsn = self._source.direct_dsn if self._direct else self._source.dsn
                 register_secret(dsn)
                 self._connection = self._writable(connection.connect(dsn, self._role, **self._options))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from qworker import App
 from qworker.db.connection import resolve_dsn
 from qworkerd.config.settings import Settings
+from qworkerd.process.environment import Environment
 from qworkerd.shared.budget import Budget
 from qworkerd.shared.slots import SlotTable
 from qworkerd.shared.wakeup import WakeupPipe
@@ -29,16 +30,22 @@ class NodeContext:
     worker_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
     #: The scheduler waits on this pipe: a slot is marked dead, or a worker has become idle.
     scheduler_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
+    #: What libpq reads from the process, as it was then.
+    environment: Environment = field(default_factory=Environment)
 
     @property
     def dsn(self) -> str:
         """The DSN, resolved anew for each connection: credentials may have been rotated."""
-        return resolve_dsn(self.source)
+        return self._pinned(self.source)
 
     @property
     def direct_dsn(self) -> str:
         """The scheduler's DSN, which may bypass a pooler."""
-        return resolve_dsn(self.settings.direct_dsn or self.source)
+        return self._pinned(self.settings.direct_dsn or self.source)
+
+    def _pinned(self, source: str | Callable[[], str] | None) -> str:
+        given = source() if callable(source) else source
+        return self.environment.pin(resolve_dsn(given) if given else "")
 
     @property
     def statement_timeout(self) -> float:

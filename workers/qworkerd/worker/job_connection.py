@@ -14,6 +14,7 @@ from qworker.db.deadline import DeadlineConnection, answer_timeout_set
 from qworker.db.pgbouncer import detect
 from qworker.errors import QworkerError
 from qworkerd.outcomes.outcome import Session
+from qworkerd.process.descriptors import fill_standard
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
 from qworkerd.worker.session import (
@@ -102,6 +103,7 @@ class JobConnection:
         return connection
 
     def _conninfo(self) -> str:
+        fill_standard()
         return conninfo(self._node.dsn, self._role)
 
     def finish(

@@ -9,6 +9,7 @@ from typing import Any
 
 from qworkerd import log
 from qworkerd.process import exits
+from qworkerd.process.descriptors import fill_standard
 from qworkerd.process.reconnect import ReconnectingConnection
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header
@@ -63,6 +64,7 @@ class Worker:
         """Install handlers and start the acknowledger while all signals are blocked, then unblock them."""
         log.bind_process(role="worker", worker=self.slot.child)
         os.environ["PGAPPNAME"] = f"qworker job {self.slot.child} {self.slot.session_tag}"
+        self.node.app.pool.dsn = self.pooled_dsn
         if not register_interrupts():
             self.log.warning("psycopg.unsupported", hint="an interrupted query continues until its process ends")
         self.poll.register(self.node.worker_wakeup.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
@@ -194,7 +196,7 @@ class Worker:
                 now = monotonic()
             ended = run(claim, place, row, now)
             if ended - now > BRIEF:
-                self.restore_signals(row)
+                self.restore_process(row)
             if ended - now > SLOW_TASK:
                 self.slow_task = row[4]
             elif row[4] == self.slow_task:
@@ -206,12 +208,16 @@ class Worker:
         self.acknowledger.release(batch)
         self.acknowledger.wake()
         if row is not None:
-            self.restore_signals(row)
+            self.restore_process(row)
         words[Slot.DONE] += place
         self.claimer.batch_size.note(place, now - started)
 
-    def restore_signals(self, row: tuple[Any, ...]) -> None:
-        """Restore the signal handling after a job; a signal to stop may have been lost meanwhile."""
+    def restore_process(self, row: tuple[Any, ...]) -> None:
+        """Restore what the worker itself needs and a job may have changed; a signal to stop may have been lost."""
+        fill_standard()
+        if changed := self.node.environment.restore():
+            self.log.warning("environment.restored", job=row[0], task=row[4], changed=changed,
+                             hint="qworker's connections would follow these variables")  # fmt: skip
         if self.dispositions.restore(row[0], row[4]) and self.header.draining:
             self.signals.stopping = True
 
@@ -221,6 +227,11 @@ class Worker:
         self.acknowledger.flush(1.0)
 
     # Small things
+
+    def pooled_dsn(self) -> str:
+        """Return the DSN for connections of the application's pool, which handlers use to enqueue jobs."""
+        fill_standard()
+        return self.node.dsn
 
     clock = staticmethod(lambda: clock_gettime(CLOCK_BOOTTIME))
 
