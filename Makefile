@@ -5,7 +5,7 @@ VENV      = .venv
 BIN       = $(VENV)/bin
 # The whole suite mostly waits, for timeouts and leases: two at a time. A part of it runs in one process.
 PYTEST_ARGS = -n 2 --dist loadfile
-LINTED    = $(wildcard queue workers tests examples benchmarks)
+LINTED    = $(wildcard queue workers tests examples benchmarks .ci)
 CONTRACTS = $(shell grep -ls 'importlinter' setup.cfg pyproject.toml .importlinter)
 
 .DEFAULT_GOAL = help

@@ -218,6 +218,22 @@ def test_all_is_as_promised_when_it_is(events: Events) -> None:
     assert "100 jobs/s" in "\n".join(report.lines())
 
 
+def test_an_attempt_that_ran_again_counts_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first, second = RETRIED | {"attempt": 1, "max_attempts": 3}, RETRIED | {"attempt": 2, "max_attempts": 3}
+    crash = {"event": "job.crashed", "job": 3, "task": "demo.deadly", "crashes": 1, "attempt": 1}
+    # The outcome of attempt 2 was lost with its worker: the attempt has run, and was logged, twice.
+    retried = (first, second | {"retry_in": 1.0}, second | {"retry_in": 1.0})
+    log.write_text("\n".join(json.dumps(event) for event in (*retried, crash, *LOG[1:])) + "\n")
+    events = Events(log)
+    events.fresh()
+    report = Report(facts(), events)
+    assert report.kept, report.checks
+    flaky = next(check for check in report.checks if check.name == "flaky")
+    assert flaky.text == "failed 2 times, again after 0.5 s and 1 s, completed in run 3"
+    assert report.retried == 3
+
+
 @pytest.mark.parametrize(
     ("broken", "changed"),
     [

@@ -282,4 +282,4 @@ def test_a_look_that_fails_takes_no_duty_with_it(office: Office, monkeypatch: py
     assert (office.state(due), office.state(stray)) == ("available", "available")
     assert office.slot.words[office.slot.CANCEL] == mine
     assert next(ticks) >= 2
-    assert said == ["scheduler.look_failed"]  # the same again is not news
+    assert said == ["scheduler.poll_failed"]  # the same again is not news

@@ -10,7 +10,7 @@ import click
 from qworker.job import Job, JobState
 from qworkerd.demo.events import Events
 from qworkerd.demo.jobs import PULSE, Totals
-from qworkerd.demo.story import retries
+from qworkerd.demo.story import pauses, retries
 
 #: How many dead workers the node charges a job with before it fails: the settings' own default.
 CRASHES = 3
@@ -118,9 +118,9 @@ class Report:
 
     def _flaky(self) -> Check:
         job = self.facts.flaky
-        pauses = " s and ".join(f"{event['retry_in']:g}" for event in self._events.find("job.retried", job=job.id))
+        again = " s and ".join(f"{pause:g}" for pause in pauses(self._events, job.id))
         kept = job.state is JobState.COMPLETED and job.attempt == 3 and len(job.errors) == 2  # noqa: PLR2004
-        return Check("flaky", kept, f"failed {len(job.errors)} times, again after {pauses} s, {_now(job)}")
+        return Check("flaky", kept, f"failed {len(job.errors)} times, again after {again} s, {_now(job)}")
 
     def _sleepy(self) -> Check:
         job, cause = self.facts.sleepy, _causes(self.facts.sleepy)

@@ -33,8 +33,18 @@ def tell(event: Event) -> str | None:
 
 
 def retries(events: Events) -> int:
-    """Return how many attempts have been followed by another."""
-    return sum(1 for name in ("job.retried", "job.crashed") for _ in events.find(name))
+    """Return how many attempts were followed by another.
+
+    An attempt whose outcome was lost with its worker runs again under the same number, and counts once.
+    """
+    found = (event for name in ("job.retried", "job.crashed") for event in events.find(name))
+    return len({(event["job"], event["attempt"]) for event in found})
+
+
+def pauses(events: Events, job: int) -> list[float]:
+    """Return the pause after each failed attempt of a job (seconds), in order."""
+    found = {event["attempt"]: event["retry_in"] for event in events.find("job.retried", job=job)}
+    return [found[attempt] for attempt in sorted(found)]
 
 
 def short(task: str) -> str:

@@ -91,7 +91,7 @@ class Poller:
     def _log_failure(self, error: psycopg.Error) -> None:
         if str(error) != self.failure:  # the same error comes back with each poll
             self.failure = str(error)
-            self._log.error("scheduler.look_failed", error=self.failure.strip(), hint=SEPARATE_STATEMENTS_HINT)
+            self._log.error("scheduler.poll_failed", error=self.failure.strip(), hint=SEPARATE_STATEMENTS_HINT)
 
     def _poll_separately(self, database: Database, *, renew: bool) -> PollResult:
         """Query each part separately. A part that cannot be queried counts as "there may be something"."""
