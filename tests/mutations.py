@@ -289,6 +289,27 @@ MUTATIONS = [
         "        fill_standard()\n        if changed", "        if changed",
         "tests/lifecycle/test_hazards.py",
     ),
+    Mutation(
+        "a write that a trigger suppresses is repeated for ever", f"{WORKER}/write_queue.py",
+        "            raise_if_suppressed(self._claims, write, database)\n", "            pass\n",
+        "tests/qworkerd/test_last_resort.py",
+    ),
+    Mutation(
+        "a claim that a trigger suppresses starves the jobs behind", f"{WORKER}/claimer.py",
+        "if self._single.suppressed(database, claim, cursors):", "if False:",
+        "tests/lifecycle/test_suppressing_triggers.py",
+    ),
+    Mutation(
+        "a suppressed settlement keeps the slot of a dead worker", "workers/qworkerd/scheduler/refusals.py",
+        "if self._claims.lock(database, token, [job]):", "if False:",
+        "tests/lifecycle/test_suppressing_triggers.py",
+    ),
+    Mutation(
+        "a suppressed promotion goes unreported", "workers/qworkerd/scheduler/sparing.py",
+        "                    self._spare(job, WriteSuppressed())\n                    continue\n",
+        "                    return rows\n",
+        "tests/lifecycle/test_suppressing_triggers.py",
+    ),
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
 
@@ -13,6 +14,16 @@ from qworker.db.prepared import PreparedStatement
 from qworker.db.statements import DEFAULT_SCHEMA, load
 
 Database = Connection[tuple[Any, ...]]
+
+
+class WriteSuppressed(psycopg.IntegrityError):
+    """A trigger or a rule of the user suppresses a change, without an error: the row stays as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a trigger or a rule on the table suppresses this change without an error (a BEFORE trigger that returns "
+            "NULL): `qworker check` names it"
+        )
 
 
 class ClaimedJob(NamedTuple):
@@ -139,7 +150,8 @@ class Claims:
     def complete(self, database: Database, token: int, job: int, *, duration: float, result: str | None) -> bool:
         """Move one finished job to the history, in a transaction that the caller commits.
 
-        Returns False if the job no longer belongs to this claim. Waits for a session that has locked the row.
+        Returns False if the job no longer belongs to this claim. Waits for a session that has locked the row. Raises
+        WriteSuppressed if the row stays as it is.
         """
         cursor = Cursor(database, row_factory=tuple_row)
         if cursor.execute(self._sql["lock_claimed"], {"id": job, "token": token}).fetchone() is None:
@@ -147,7 +159,9 @@ class Claims:
         durations, results = f'{{"{job}":{duration}}}', "{}" if result is None else f'{{"{job}":{result}}}'
         stored = escape_unstorable(database, results)
         parameters = {"ids": integer_array([job]), "token": token, "durations": durations, "results": stored}
-        return cursor.execute(self._sql["acknowledge"], parameters).fetchone() is not None
+        if cursor.execute(self._sql["acknowledge"], parameters).fetchone() is None:
+            raise WriteSuppressed
+        return True
 
     def end_session(self, database: Database, pid: int, role: str) -> None:
         """Terminate the server session with this pid if its application_name ends in this role."""
@@ -198,6 +212,10 @@ class Claims:
     def still_claimed(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that still have the token."""
         return set(self._ids(database, "still_claimed", {"ids": integer_array(ids), "token": token}))
+
+    def lock(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
+        """Lock those of the jobs that still have the token, until the transaction ends; skip those that are locked."""
+        return set(self._ids(database, "lock", {"ids": integer_array(ids), "token": token}))
 
     def already_archived(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that have ended under the token."""

@@ -13,7 +13,9 @@ from typing import Any
 
 from qworker import Retry, current_job
 from qworker.db.deadline import DeadlineConnection
+from qworkerd.scheduler import refusals
 from qworkerd.shared.slots import Slot
+from qworkerd.worker import write_queue
 from qworkerd.worker.runner import Runner
 from tests.lifecycle.application import alone, app
 
@@ -150,6 +152,18 @@ def replaces_output() -> None:
         broken: Any = Broken(SystemExit)
         sys.stdout = sys.stderr = broken
 
+
+@app.task(name="answers_in_transaction", transactional=True, retry=Retry(1))
+def answers_in_transaction() -> int:
+    """Do some work that is committed with the end of the job."""
+    current_job.connection.execute("SELECT 1")
+    return 42
+
+
+if os.environ.get("QWORKER_TEST_LAST_RESORT"):
+    patched: Any = (write_queue, refusals)
+    for module in patched:
+        module.LAST_RESORT = float(os.environ["QWORKER_TEST_LAST_RESORT"])
 
 if os.environ.get("QWORKER_TEST_OUTPUT"):
     output: Any = Broken(RuntimeError)

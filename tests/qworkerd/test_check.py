@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from qworkerd.config.settings import field_specs
 from tests.database import Database
 from tests.qworkerd.conftest import Command
+from tests.suppressing import suppressing
 
 
 def report(command: Command, *words: object, env: dict[str, str] | None = None) -> dict[str, Any]:
@@ -204,3 +205,27 @@ def test_a_sequence_that_is_behind_is_a_problem_with_a_remedy(command: Command, 
     assert "run `qworker db repair`" in problem
     assert command("db", "repair").exit_code == 0
     assert report(command, "--app", "shop:app", "--queues", "default,emails")["ok"]
+
+
+@pytest.mark.parametrize(
+    ("event", "row", "named"), [("DELETE", "NULL", True), ("DELETE", "NEW", True), ("DELETE", "OLD", False),
+                                ("UPDATE", "NULL", True), ("UPDATE", "NEW", False)]
+)  # fmt: skip
+def test_a_trigger_that_may_suppress_writes_is_named(
+    command: Command, shop: Path, database: Database, event: str, row: str, named: bool
+) -> None:
+    with suppressing(database.connect(), event, "true", row=row):
+        found = report(command, "--app", "shop:app")
+    warnings = [text for text in found["warnings"] if "trigger 'suppress' on qworker.job" in text]
+    assert bool(warnings) is named
+    assert not [text for text in report(command, "--app", "shop:app")["warnings"] if "suppress" in text]
+
+
+def test_a_rule_that_replaces_writes_is_named(command: Command, shop: Path, database: Database) -> None:
+    conn = database.connect()
+    conn.execute("CREATE RULE keep AS ON DELETE TO qworker.job WHERE OLD.task = 'audit' DO INSTEAD NOTHING")
+    try:
+        warnings = report(command, "--app", "shop:app")["warnings"]
+    finally:
+        conn.execute("DROP RULE keep ON qworker.job")
+    assert [text for text in warnings if "rule 'keep' on qworker.job" in text]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from math import inf
 from typing import Any, cast
 
 import psycopg
@@ -82,6 +83,7 @@ def take(node: NodeContext, slot: Slot, answer: list[tuple[Any, ...]] | psycopg.
     spy = Spy(slot.claims[0], answer)
     taker = Claimer(node, slot, cast("ReconnectingConnection", Lent()))
     taker._claims = cast("Claims", spy)
+    taker._probe_at = inf  # a spy has no jobs that it could have left
     return spy, taker.claim(slot.claims[0])
 
 

@@ -1,6 +1,7 @@
 """An end that the database refuses for good: the job fails, loudly, and holds up neither its claim nor other jobs."""
 
 from collections.abc import Iterator
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried
 from tests.database import Database
-from tests.qworkerd.choke import FAILURES, choke
+from tests.qworkerd.choke import FAILURES, SUPPRESSED, choke
 from tests.qworkerd.test_acknowledger import Desk, error
 from tests.waiting import until
 
@@ -37,7 +38,7 @@ def said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Said:
     return said
 
 
-@pytest.mark.parametrize("code", ["P0001", "23514", "54000", "54001", "XX000", "22003"])
+@pytest.mark.parametrize("code", ["P0001", "23514", "54000", "54001", "XX000", "22003", SUPPRESSED])
 @pytest.mark.parametrize("outcome", [None, Completed(0.5, '"yes"')], ids=["nothing", "result"])
 def test_a_job_whose_acknowledgement_is_refused_for_ever_fails(
     desk: Desk, said: Said, outcome: Outcome | None, code: str
@@ -52,16 +53,17 @@ def test_a_job_whose_acknowledgement_is_refused_for_ever_fails(
     ((errors, token, node),) = desk.conn.execute("SELECT errors, token, node FROM qworker.job").fetchall()
     assert (token, node) == (None, None)
     assert errors[-1]["type"] == "EndRefused"
-    assert "no, never" in errors[-1]["message"]
+    assert ("suppresses" if code == SUPPRESSED else "no, never") in errors[-1]["message"]
     assert desk.clerk.is_done
 
 
+@pytest.mark.parametrize("code", ["P0001", SUPPRESSED])
 @pytest.mark.parametrize(
     "outcome", [Retried(5.0, error("A")), Failed(error("B"), hook=True), Released(1)], ids=["retry", "fail", "release"]
 )
-def test_so_does_a_job_of_which_another_end_is_refused(desk: Desk, said: Said, outcome: Outcome) -> None:
+def test_so_does_a_job_of_which_another_end_is_refused(desk: Desk, said: Said, outcome: Outcome, code: str) -> None:
     claim, ids, _ = desk.claim(2)
-    choke(desk.conn, [ids[0]], "UPDATE", but=FAILURES)
+    choke(desk.conn, [ids[0]], "UPDATE", but=FAILURES, code=code)
     desk.submit([(claim, ids[0], outcome), (claim, ids[1], None)])
     desk.clerk.wake()
     until(lambda: claim.token == 0)
@@ -69,9 +71,10 @@ def test_so_does_a_job_of_which_another_end_is_refused(desk: Desk, said: Said, o
     assert said == [("job.end_refused", [ids[0]])]
 
 
-def test_a_job_that_may_not_even_fail_is_put_away(desk: Desk, said: Said) -> None:
+@pytest.mark.parametrize("code", ["P0001", SUPPRESSED])
+def test_a_job_that_may_not_even_fail_is_put_away(desk: Desk, said: Said, code: str) -> None:
     claim, ids, _ = desk.claim(2)
-    choke(desk.conn, [ids[0]], "UPDATE")
+    choke(desk.conn, [ids[0]], "UPDATE", code=code)
     desk.submit([(claim, ids[0], Failed(error("A"), hook=True)), (claim, ids[1], None)])
     desk.clerk.wake()
     until(lambda: claim.token == 0)
@@ -79,12 +82,26 @@ def test_a_job_that_may_not_even_fail_is_put_away(desk: Desk, said: Said) -> Non
     assert said == [("job.end_refused", [ids[0]])]
 
 
-def test_a_row_that_nobody_can_change_holds_no_claim(desk: Desk, said: Said) -> None:
+@pytest.mark.parametrize("code", ["P0001", SUPPRESSED])
+def test_a_row_that_nobody_can_change_holds_no_claim(desk: Desk, said: Said, code: str) -> None:
     claim, ids, _ = desk.claim(2)
-    choke(desk.conn, [ids[0]], "UPDATE", "DELETE")
+    choke(desk.conn, [ids[0]], "UPDATE", "DELETE", code=code)
     desk.submit((claim, job, None) for job in ids)
     desk.clerk.wake()
     until(lambda: claim.token == 0)
     assert desk.states(ids) == ["running", "completed"]
     assert said == [("job.end_refused", [ids[0]]), ("job.abandoned", [ids[0]])]
     assert desk.clerk.is_done
+
+
+def test_a_row_that_another_session_has_locked_is_not_taken_for_a_refused_one(desk: Desk, said: Said) -> None:
+    claim, ids, _ = desk.claim(2)
+    with desk.database.connect(autocommit=False) as other:
+        other.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", [ids[0]])
+        desk.submit((claim, job, None) for job in ids)
+        desk.clerk.wake()
+        until(lambda: desk.states(ids)[1] == "completed")
+        wait = monotonic() + 1.0  # beyond the last resort
+        until(lambda: monotonic() > wait)
+    until(lambda: claim.token == 0)
+    assert (desk.states(ids), said) == (["completed"] * 2, [])

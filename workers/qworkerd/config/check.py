@@ -19,6 +19,7 @@ from qworker.migrations import encoding_warning
 from qworker.options import UNSET
 from qworker.rights import check as check_rights
 from qworker.sequences import stale_sequences
+from qworker.triggers import suppressing
 from qworkerd.config.project import find
 from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, field_specs, misspelt, variable
 from qworkerd.config.target import Target, load
@@ -164,6 +165,7 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
                     f"{sequence}, and numbers will be given out a second time: run `{command('repair', target.schema)}`"
                     for sequence in stale_sequences(conn, target.schema)
                 ]
+                report.warnings += suppressing(conn, target.schema)
     except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
         report.problems.append(str(error))
     except psycopg.Error as error:

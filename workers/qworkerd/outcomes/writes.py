@@ -9,7 +9,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import Connection
 
-from qworker.claims import Claims
+from qworker.claims import Claims, WriteSuppressed
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated
 from qworkerd.process.reconnect import may_pass_later
 from qworkerd.shared.claim import Claim
@@ -82,11 +82,23 @@ def give_up(claims: Claims, database: Database, token: int, job: int, error: str
     Otherwise the job would be released and run again and again. Returns the ids changed.
     """
     try:
-        return claims.give_up(database, token, job, error)
+        with database.transaction():
+            changed = claims.give_up(database, token, job, error)
+        if changed:
+            return changed
     except psycopg.Error as refused:
         if database.closed or may_pass_later(refused):
             raise
     return claims.end(database, token, job, state="discarded", error=error, duration=0.0)
+
+
+def raise_if_suppressed(claims: Claims, write: Write, database: Database) -> None:
+    """Raise WriteSuppressed if one of the write's jobs is not locked by others, and is left as it is all the same."""
+    with database.transaction(force_rollback=True):
+        locked = claims.lock(database, write.token, write.ids)
+        changed = write.write(claims, database) if locked else []
+    if locked.difference(changed):
+        raise WriteSuppressed
 
 
 def end_refused(write: str, error: Exception) -> str:

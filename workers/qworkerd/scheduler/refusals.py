@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from qworker.claims import Claims
+from qworker.claims import Claims, WriteSuppressed
 from qworkerd import log
 from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, end_refused, give_up
 from qworkerd.process.reconnect import may_pass_later
@@ -32,10 +32,14 @@ class Refusals:
     def attempt(self, database: Database, token: int, job: int, write: Callable[[], T], otherwise: T) -> T:
         """Run a write about one job of a claim; return `otherwise` if the database refuses it.
 
-        Raises when the connection is lost.
+        A row that is still the claim's afterwards, and that no other session has locked, counts as refused: a session
+        that had locked it only during the write does not do so in each attempt for a minute. Raises when the connection
+        is lost.
         """
         try:
             result = write()
+            if self._claims.lock(database, token, [job]):
+                raise WriteSuppressed
         except psycopg.Error as error:
             self.note(database, error)
             if not may_pass_later(error):
@@ -71,7 +75,8 @@ class Refusals:
             return
         text = str(error).strip()
         try:
-            give_up(self._claims, database, token, job, end_refused("recovery", error))
+            if not give_up(self._claims, database, token, job, end_refused("recovery", error)):
+                raise_if_claimed(self._claims, database, token, job)
         except psycopg.Error as again:
             self.note(database, again)
             if may_pass_later(again):
@@ -82,3 +87,9 @@ class Refusals:
             self._log.error("job.end_refused", jobs=[job], error=text, hint="the job is failed instead")
         self._last = None
         del self._since[token, job]
+
+
+def raise_if_claimed(claims: Claims, database: Database, token: int, job: int) -> None:
+    """Raise WriteSuppressed if a job is still the claim's after the last write about it."""
+    if claims.still_claimed(database, token, [job]):
+        raise WriteSuppressed

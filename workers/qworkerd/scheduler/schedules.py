@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 
+from qworker.claims import WriteSuppressed
 from qworker.enqueue import fingerprint
 from qworker.options import Options
 from qworker.schedules import StoredSchedules
@@ -104,6 +105,8 @@ class Schedules:
         )
         if won is None:
             return False
+        if won.job is None and key is None:
+            raise WriteSuppressed
         if won.job is None:
             self._log.info(
                 "cron.skipped", schedule=name, task=spec.task, tick=tick, unique=key, holder=won.holder,

@@ -92,12 +92,12 @@ class Settlement:
         """Release all but some jobs of a claim; return their number. A rejected one does not hold up the others."""
         node, excluded = self._node.table.header.node, {*excluded, *self._refusals.abandoned(token)}
         try:
-            return self._recovery.release_claim(database, node, token, excluded)
+            freed = self._recovery.release_claim(database, node, token, excluded)
         except psycopg.Error as error:
             self._refusals.note(database, error)
             if may_pass_later(error):
                 return 0
-        freed = 0
+            freed = 0
         for job in self._recovery.claim_jobs(database, node, token):
             if job.id not in excluded:
                 statement = partial(self._claims.release, database, token, [job.id])
@@ -137,20 +137,25 @@ class Settlement:
 
     def _write(self, write: Write, database: Database) -> list[int]:
         """Run a write; if the database rejects it, run it for each job, and without the rejected values."""
+        changed: list[int] = []
         try:
-            return write.write(self._claims, database)
+            changed = write.write(self._claims, database)
+            write.ids = [job for job in write.ids if job not in changed]
+            if not write.ids:
+                return changed
         except psycopg.Error as error:
             if database.closed:
                 raise
             if may_pass_later(error):
                 self._refusals.note(database, error)
                 return []
+            if len(write.ids) == 1:
+                write.drop_details()
         if len(write.ids) > 1:
             other = write.split()
-            return self._write(write, database) + self._write(other, database)
-        write.drop_details()
+            return changed + self._write(write, database) + self._write(other, database)
         statement = partial(write.write, self._claims, database)
-        return self._refusals.attempt(database, write.token, write.ids[0], statement, [])
+        return changed + self._refusals.attempt(database, write.token, write.ids[0], statement, list[int]())
 
     def _record_loss(self, database: Database, token: int, job: HeldJob, slot: Slot, message: str) -> int:
         """Release a job that may have caused the death, `max_node_losses` times at most; from now on it runs alone."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from qworker.claims import WriteSuppressed
 from qworkerd import log
 from qworkerd.process.reconnect import is_of_a_row
 
@@ -54,11 +55,25 @@ class Sparing:
                 limit = max(1, limit // 10)
             else:
                 rows += written
+                if not written and (job := self._suppressed(database, write, first)) is not None:
+                    self._spare(job, WriteSuppressed())
+                    continue
                 if limit == LIMIT or len(written) < limit:
                     return rows
                 limit = min(LIMIT, 10 * limit)
             if monotonic() >= until:
                 return rows
+
+    def _suppressed(
+        self,
+        database: Database,
+        write: Callable[[int, Sequence[int]], list[T]],
+        first: Callable[[Sequence[int]], int | None],
+    ) -> int | None:
+        """Return the row that `write` leaves as it is although no other session has locked it, if there is one."""
+        with database.transaction(force_rollback=True):
+            job = first(list(self._refused))
+            return job if job is not None and not write(1, list(self._refused)) else None
 
     def _spare(self, job: int | None, error: psycopg.Error) -> bool:
         if job is None:

@@ -22,6 +22,9 @@ _by_urgency = itemgetter(2, 1)  # priority, seq
 #: Delay after a claim that the server has rejected, and after one in which the connection was lost (seconds).
 RETRY_AFTER_REFUSAL, RETRY_AFTER_LOSS = 1.0, 0.1
 
+#: After a claim that returned nothing, it is looked, at most this often, whether jobs were left (seconds).
+PROBE_EVERY = 1.0
+
 
 class Claimer:
     """Claims jobs for one worker."""
@@ -42,6 +45,8 @@ class Claimer:
         self._generation = 1
         #: Whether the last claim found no more jobs.
         self.exhausted = True
+        #: When to look next whether a claim that returned nothing was suppressed (monotonic).
+        self._probe_at = 0.0
         #: Delay before the next claim (seconds).
         self.retry_in = 0.0
 
@@ -89,6 +94,10 @@ class Claimer:
                 database, node=self._node.table.header.node, token=claim.token, queues=watermarks.queues,
                 priorities=watermarks.priorities, cursors=cursors, limit=size,
             )  # fmt: skip
+            if not (rows or single) and started >= self._probe_at:
+                self._probe_at = started + PROBE_EVERY
+                if self._single.suppressed(database, claim, cursors):
+                    single, rows = True, self._single.take(claim, cursors)
         except (psycopg.Error, UnicodeError, MemoryError) as error:
             self._log.warning("claim.error", error=str(error).strip(), jobs=size)
             self.cursors.fail(sweep=sweep)

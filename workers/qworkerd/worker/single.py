@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from qworker.claims import Claims
+from qworker.claims import Claims, WriteSuppressed
 from qworkerd import log
 from qworkerd.process.reconnect import ReconnectingConnection, is_of_a_row
 from qworkerd.shared.claim import Claim, new_token
@@ -94,17 +94,36 @@ class SingleClaims:
                     raise
                 self._skip(*found, error)
                 continue
+            if job is None and (found := self.suppressed(database, claim, cursors)) is not None:
+                self._skip(*found, WriteSuppressed())
+                continue
             if job is None:
                 self.complete = True
                 return []
             return self._read(database, claim, [job])
         return []
 
+    def suppressed(
+        self, database: psycopg.Connection[Any], claim: Claim, cursors: Sequence[int]
+    ) -> tuple[int, str, int] | None:
+        """Return id, queue and priority of an available job that a claim leaves as it is, if there is one."""
+        watermarks = self._node.watermarks
+        parameters: dict[str, Any] = {
+            "queues": watermarks.queues, "priorities": watermarks.priorities, "cursors": self._limit(cursors),
+            "spared": list(self._refused),
+        }  # fmt: skip
+        with database.transaction(force_rollback=True):
+            found = self._claims.first(database, **parameters)
+            if found is None:
+                return None
+            node = self._node.table.header.node
+            return None if self._claims.claim_one(database, node=node, token=claim.token, **parameters) else found
+
     def _skip(self, job: int, queue: str, priority: int, error: psycopg.Error) -> None:
         self._refused[job] = monotonic() + SKIP_FOR, self._node.watermarks.index[queue, priority]
         self._log.error(
             "job.claim_refused", job=job, queue=queue, error=str(error).strip(), again_in=SKIP_FOR,
-            hint="does a trigger on the job table raise it? The job waits, and the jobs behind it continue",
+            hint="does a trigger on the job table cause it? The job waits, and the jobs behind it continue",
         )  # fmt: skip
 
     def _limit(self, cursors: Sequence[int]) -> list[int]:

@@ -8,7 +8,15 @@ import psycopg
 
 from qworker.claims import Claims
 from qworkerd import log
-from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, GiveUp, OutcomeWrite, ReleaseWrite, Write
+from qworkerd.outcomes.writes import (
+    ABANDONED,
+    LAST_RESORT,
+    GiveUp,
+    OutcomeWrite,
+    ReleaseWrite,
+    Write,
+    raise_if_suppressed,
+)
 from qworkerd.process.reconnect import ReconnectingConnection, may_pass_later
 from qworkerd.shared.claim import Status
 from qworkerd.shared.context import NodeContext
@@ -114,6 +122,8 @@ class WriteQueue:
         write.claim.left -= finished
         if write.claim.left == 0:
             write.claim.close()
+        if write.ids:
+            raise_if_suppressed(self._claims, write, database)
         return not write.ids
 
     def _announce_release(self, write: ReleaseWrite, changed: list[int]) -> None:

@@ -218,3 +218,25 @@ SELECT 'job_seq', s.last_value - 1 + s.is_called::int, coalesce((
 -- name: advance
 -- Move a sequence forward, never back.
 SELECT pg_catalog.setval(%(sequence)s::regclass, greatest(%(number)s::bigint, pg_catalog.nextval(%(sequence)s::regclass)));
+
+-- name: suppressing
+-- The row triggers that run before a change and may return NULL, judged by their source, and the rules that replace a
+-- change. tgtype (pg_trigger.h): 1 for each row, 2 before, 8 delete.
+SELECT 'trigger' AS kind, t.tgname AS name, c.relname AS relation,
+       CASE WHEN p.prosrc ~* 'return\s+null'
+            THEN format('its function %%s contains RETURN NULL', p.oid::regprocedure)
+            ELSE format('its function %%s does not contain RETURN OLD, and NEW is NULL for a DELETE', p.oid::regprocedure)
+            END AS why
+  FROM pg_trigger AS t
+  JOIN pg_class AS c ON c.oid = t.tgrelid
+  JOIN pg_proc AS p ON p.oid = t.tgfoid
+  JOIN pg_language AS l ON l.oid = p.prolang
+ WHERE c.relnamespace = '{schema}'::regnamespace AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 3 = 3
+   AND l.lanname = 'plpgsql'
+   AND (p.prosrc ~* 'return\s+null' OR t.tgtype & 8 = 8 AND p.prosrc !~* 'return\s+old')
+ UNION ALL
+SELECT 'rule', r.rulename, c.relname, 'it is executed INSTEAD of the change'
+  FROM pg_rewrite AS r
+  JOIN pg_class AS c ON c.oid = r.ev_class
+ WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind IN ('r', 'p') AND r.is_instead AND r.ev_type <> '1'
+ ORDER BY relation, kind, name;

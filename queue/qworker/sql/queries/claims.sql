@@ -254,6 +254,11 @@ RETURNING j.id;
 -- The jobs that still have the token; distinguishes a locked row from a claim that has ended.
 SELECT id FROM {schema}.job WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
 
+-- name: lock
+-- Locks those of the jobs that still have the token. A write in the same transaction that leaves one of them as it is was
+-- suppressed by a trigger or a rule.
+SELECT id FROM {schema}.job WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s ORDER BY id FOR UPDATE SKIP LOCKED;
+
 -- name: already_archived
 -- The jobs that are in the history with this token; detects an acknowledgement whose answer was lost.
 SELECT id FROM {schema}.job_history WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;

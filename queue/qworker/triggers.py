@@ -1,0 +1,16 @@
+"""Finds triggers and rules of a user that may suppress what qworker writes."""
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from qworker.db.statements import DEFAULT_SCHEMA, load
+
+
+def suppressing(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[str]:
+    """Return a sentence for each trigger and rule on the tables of the schema that may suppress a write."""
+    rows = psycopg.Cursor(conn, row_factory=tuple_row).execute(load("admin", schema)["suppressing"]).fetchall()
+    return [
+        f"{kind} {name!r} on {schema}.{table} may suppress writes of qworker: {why}" for kind, name, table, why in rows
+    ]
