@@ -48,8 +48,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a lease that is believed whatever it says", f"{QUERIES}/registry.sql",
-        "CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END)), '{}')",
-        "n.lease)), '{}')", "tests/qworkerd/test_values.py",
+        "jsonb_build_array(n.beat, {lease})), '{}')", "jsonb_build_array(n.beat, n.lease)), '{}')",
+        "tests/qworkerd/test_values.py",
     ),
     Mutation(
         "a failed look that ends the round", f"{SCHEDULER}/poller.py",
@@ -69,9 +69,9 @@ MUTATIONS = [
         "tests/qworker/test_fence.py",
     ),
     Mutation(
-        "claims that wait for locked rows", f"{QUERIES}/claims.sql",
-        "                 LIMIT %(limit)s\n                   FOR UPDATE SKIP LOCKED\n               ) AS ready",
-        "                 LIMIT %(limit)s\n                   FOR UPDATE\n               ) AS ready",
+        "claims that wait for locked rows", f"{QUERIES}/fragments.sql",
+        "         LIMIT %(limit)s\n           FOR UPDATE SKIP LOCKED\n       ) AS ready",
+        "         LIMIT %(limit)s\n           FOR UPDATE\n       ) AS ready",
         "tests/qworker/test_claims.py",
     ),
     Mutation(
@@ -79,7 +79,7 @@ MUTATIONS = [
         "-- name: release\n"
         "-- Releases jobs that were not started: the attempt is not counted and they keep their seq.\n"
         "UPDATE {schema}.job AS j\n"
-        "   SET state = 'available', attempt = greatest(j.attempt, 1) - 1",
+        "   SET state = 'available', {uncounted}",
         "-- name: release\n"
         "-- Releases jobs that were not started: the attempt is not counted and they keep their seq.\n"
         "UPDATE {schema}.job AS j\n"

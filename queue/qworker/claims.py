@@ -107,7 +107,7 @@ class Claims:
         """Claim the next job that is not in `spared`, without reading it; return its id."""
         parameters = {
             "node": node, "token": token, "queues": text_array(queues), "priorities": integer_array(priorities),
-            "cursors": integer_array(cursors), "spared": integer_array(spared),
+            "cursors": integer_array(cursors), "spared": integer_array(spared), "limit": 1,
         }  # fmt: skip
         return next(iter(self._ids(database, "claim_one", parameters)), None)
 
@@ -127,7 +127,7 @@ class Claims:
         """Return id, queue and priority of the job that `claim_one` would claim."""
         parameters = {
             "queues": text_array(queues), "priorities": integer_array(priorities), "cursors": integer_array(cursors),
-            "spared": integer_array(spared),
+            "spared": integer_array(spared), "limit": 1,
         }  # fmt: skip
         return database.execute(self._sql["first"], parameters).fetchone()
 

@@ -177,5 +177,5 @@ def test_our_sessions_look_names_up_in_pg_catalog_alone(planted: Database) -> No
 def test_every_function_in_a_statement_for_callers_connections_is_qualified(area: str) -> None:
     """Of a worker's statements only the end of a transactional job runs on a handler's connection."""
     for name, statement in load(area).items():
-        if area != "claims" or name in ("hold", "acknowledge"):
+        if area != "claims" or name in ("lock_claimed", "acknowledge"):
             assert {function for where, function in calls(statement) if not where} == set(), name

@@ -15,6 +15,9 @@ DEFAULT_SCHEMA = "qworker"
 PINNED = "pg_catalog, pg_temp"
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+#: {name} or {name: argument} in a statement, after the schema's name has been inserted.
+_FRAGMENT = re.compile(r"\{(\w+)(?:: *([^{}]+))?\}")
+_COMMENT = re.compile(r"\A(?:--.*\n)+")
 _STATEMENT = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -40,9 +43,22 @@ def numbered(statement: LiteralString) -> tuple[LiteralString, list[str]]:
 
 @cache
 def load(area: str, schema: str = DEFAULT_SCHEMA) -> dict[str, LiteralString]:
-    """Return the statements of one file of queries/ by name, for the given schema."""
+    """Return the statements of one file of queries/ by name, for the given schema, with their fragments inserted."""
+    fragments = _read("fragments", schema)
+    return {name: _expand(statement, fragments) for name, statement in _read(area, schema).items()}
+
+
+def _read(area: str, schema: str) -> dict[str, LiteralString]:
     text = files("qworker").joinpath("sql", "queries", f"{area}.sql").read_text(encoding="utf-8")
     return {name: qualify(body.strip().rstrip(";"), schema) for name, body in _STATEMENT.findall(text)}
+
+
+def _expand(statement: LiteralString, fragments: dict[str, LiteralString]) -> LiteralString:
+    """Insert the fragments that a statement refers to; a fragment may refer to others."""
+    while found := next((match for match in _FRAGMENT.finditer(statement) if match[1] in fragments), None):
+        fragment = _COMMENT.sub("", fragments[found[1]]).replace("{argument}", found[2] or "")
+        statement = statement.replace(found[0], fragment)
+    return statement
 
 
 class Statements:

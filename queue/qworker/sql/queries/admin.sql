@@ -1,14 +1,10 @@
 -- Statements that read jobs, queues and nodes, and cancel, retry or discard jobs.
 -- They also run on callers' connections. All functions are therefore qualified, and so are operators that pg_catalog does
 -- not define for exactly these types (see enqueue.sql).
--- The columns of a job are in the order of the fields of qworker.job.Job; times are seconds since 1970.
+
 
 -- name: show
-SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
-       extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
-       extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
-       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
-       (j.flags::integer & 2) <> 0
+SELECT {job_columns}
   FROM {schema}.jobs AS j
  WHERE j.id = %(id)s
  ORDER BY j.finished_at DESC NULLS FIRST -- an id may have been assigned twice, after a restore
@@ -17,11 +13,7 @@ SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.cr
 -- name: find
 -- Newest jobs first, below a given id. A branch is skipped if no job in it can have the requested state, so that a few
 -- failed jobs are found by their index without scanning the history.
-SELECT j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
-       extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
-       extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
-       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
-       (j.flags::integer & 2) <> 0
+SELECT {job_columns}
   FROM {schema}.jobs AS j
  WHERE j.id = ANY (ARRAY (
         SELECT found.id FROM (
@@ -81,21 +73,9 @@ WITH target AS MATERIALIZED (
      WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state OPERATOR(pg_catalog.<>) 'running'))
     RETURNING j.*
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1))
-               AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
 ), kept AS (
-    INSERT INTO {schema}.job_history (
-        id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors,
-        tags)
-    SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.history_day(t.finished_at), d.priority,
-           d.crashes, d.node_losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
-      FROM done AS d
-     CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
-    RETURNING id
+    {archive: d.crashes, 'cancelled', NULL, NULL, d.errors}
 )
 SELECT id, 'cancelled' FROM kept
  UNION ALL
@@ -128,14 +108,7 @@ WITH done AS (
                FOR UPDATE))
     RETURNING *
 )
-INSERT INTO {schema}.job_history (
-    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args,
-    errors, tags)
-SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at),
-       d.priority, d.crashes, d.node_losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
-  FROM done AS d
- CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
-RETURNING id;
+{archive: d.crashes, 'discarded', NULL, NULL, d.errors};
 
 -- name: sizes
 -- The number of unfinished and failed jobs by queue and state.

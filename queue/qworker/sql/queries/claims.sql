@@ -3,28 +3,15 @@
 -- while an old snapshot is held anywhere in the database.
 
 -- name: claim
--- Claims up to `limit` jobs: in the given order of queues, then by priority, lowest first, then by seq. Expired jobs are
--- skipped; `expire` ends them. `attempt` is clamped because a row edited by hand must not overflow: the error would undo
--- the whole claim, and the queue would stop.
+--  Claims up to `limit` jobs.
+
 -- The form id = ANY (ARRAY (SELECT ...)) is executed as an index scan even if it was planned on an empty table.
 UPDATE {schema}.job AS j
-   SET state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
-       claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
+   SET {begin_claim}
  WHERE j.id = ANY (ARRAY (
         SELECT ready.id
-          FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[]) AS w (queue, priority, cursor)
-         CROSS JOIN LATERAL (
-                SELECT r.id
-                  FROM {schema}.job AS r
-                 WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
-                   AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
-                 ORDER BY r.seq
-                 LIMIT %(limit)s
-                   FOR UPDATE SKIP LOCKED
-               ) AS ready
-         LIMIT %(limit)s))
-RETURNING j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.flags,
-          extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count;
+          {ready}))
+RETURNING {claimed_columns};
 
 -- name: acknowledge
 -- Moves completed jobs to the history and frees their keys, except those taken for a period; returns the ids moved. A row
@@ -39,22 +26,10 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1::smallint = 1))
-               AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
 )
-INSERT INTO {schema}.job_history (
-    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, node_losses, flags,
-    queue, task, args, result, errors, tags)
-SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, coalesce((%(durations)s::jsonb ->> d.id::text)::real, 0),
-       'completed', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes, d.node_losses, d.flags,
-       d.queue, d.task, d.args, %(results)s::jsonb -> d.id::text, d.errors, d.tags
-  FROM done AS d
- CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
-RETURNING id;
+{archive: d.crashes, 'completed', coalesce((%(durations)s::jsonb ->> d.id::text)::real, 0), %(results)s::jsonb -> d.id::text,
+           d.errors};
 
 -- name: lock_claimed
 -- Locks a job of this claim until the transaction ends; waits for a session that has locked it.
@@ -77,21 +52,9 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
 )
-INSERT INTO {schema}.job_history (
-    id, token, enqueued_at, claimed_at, finished_at, duration, state, attempt, day, priority, crashes, node_losses, flags,
-    queue, task, args, errors, tags)
-SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, %(duration)s::real,
-       %(state)s::{schema}.job_state, d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes, d.node_losses, d.flags,
-       d.queue, d.task, d.args, {schema}.append_error(d.errors, %(error)s::jsonb), d.tags
-  FROM done AS d
- CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
-RETURNING id;
+{archive: d.crashes, %(state)s::{schema}.job_state, %(duration)s::real, NULL, {schema}.append_error(d.errors, %(error)s::jsonb)};
 
 -- name: retry
 -- Schedules the next attempt after `delay` seconds; the job gets a new seq when it is due. If its cancellation was
@@ -103,28 +66,16 @@ WITH mine AS MATERIALIZED (
 ), again AS (
     UPDATE {schema}.job AS j
        SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-           token = NULL, node = NULL, claimed_at = NULL, progress = NULL,
+           {undo_claim}, progress = NULL,
            errors = {schema}.append_error(j.errors, %(error)s::jsonb)
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
     RETURNING j.id
 ), done AS (
     DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
 ), kept AS (
-    INSERT INTO {schema}.job_history (
-        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue,
-        task, args, errors, tags)
-    SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, 'cancelled', d.attempt,
-           {schema}.history_day(t.finished_at), d.priority, d.crashes, d.node_losses, d.flags, d.queue, d.task,
-           d.args, {schema}.append_error(d.errors, %(error)s::jsonb), d.tags
-      FROM done AS d
-     CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
-    RETURNING id
+    {archive: d.crashes, 'cancelled', NULL, NULL, {schema}.append_error(d.errors, %(error)s::jsonb)}
 )
 SELECT id FROM again UNION ALL SELECT id FROM kept;
 
@@ -132,8 +83,8 @@ SELECT id FROM again UNION ALL SELECT id FROM kept;
 -- Schedules a job after `delay` seconds without counting the attempt; `unknown_task` is 1 if the worker lacks the task.
 UPDATE {schema}.job AS j
    SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-       attempt = greatest(j.attempt, 1) - 1, unknown_task_count = least(j.unknown_task_count + %(unknown_task)s::int, 32000),
-       token = NULL, node = NULL, claimed_at = NULL, progress = NULL
+       {uncounted}, unknown_task_count = least(j.unknown_task_count + %(unknown_task)s::int, 32000),
+       {undo_claim}, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.id = %(id)s AND l.token = %(token)s
@@ -141,8 +92,7 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: fail
--- Marks a job as failed, frees its key, and enqueues its failure hook. The error stores the id of the hook's job: a hook
--- job that no error refers to was not enqueued here and is not run. If the cancellation of the job was requested
+-- Marks a job as failed, frees its key, and enqueues its failure hook. If the cancellation of the job was requested
 -- meanwhile, it ends as cancelled, without its hook.
 WITH mine AS MATERIALIZED (
     SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
@@ -151,34 +101,19 @@ WITH mine AS MATERIALIZED (
 ), failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
-           token = NULL, node = NULL, flags = j.flags & ~1, 
-           errors = {schema}.append_error(j.errors, %(error)s::jsonb || CASE WHEN %(hook)s
-               THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
+           {end_claim}, flags = j.flags & ~1,
+           errors = {schema}.append_error(j.errors, %(error)s::jsonb || {hook_id: %(hook)s})
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
-    RETURNING j.id, j.queue, j.task, j.priority, (j.errors -> -1 ->> 'hook')::bigint AS hook
+    RETURNING j.id, j.queue, j.task, j.priority, j.state, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), done AS (
     DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM failed UNION ALL SELECT id FROM done WHERE flags & 1 = 1))
-               AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM failed UNION ALL SELECT id FROM done WHERE flags & 1::smallint = 1}
 ), kept AS (
-    INSERT INTO {schema}.job_history (
-        id, token, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue,
-        task, args, errors, tags)
-    SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, 'cancelled', d.attempt,
-           {schema}.history_day(t.finished_at), d.priority, least(d.crashes + %(crashes)s::int, 32000), d.node_losses, d.flags,
-           d.queue, d.task, d.args, {schema}.append_error(d.errors, %(error)s::jsonb), d.tags
-      FROM done AS d
-     CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
-    RETURNING id
+    {archive: least(d.crashes + %(crashes)s::int, 32000), 'cancelled', NULL, NULL,
+               {schema}.append_error(d.errors, %(error)s::jsonb)}
 ), hooked AS (
-    INSERT INTO {schema}.job (id, queue, task, priority, args, flags)
-    SELECT f.hook, f.queue, f.task, f.priority, jsonb_build_object('job', f.id), 2 FROM failed AS f WHERE %(hook)s
-    RETURNING queue
+    {enqueue_hooks: failed}
 )
 SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.queue])) FROM failed AS f
  UNION ALL SELECT k.id, 0 FROM kept AS k;
@@ -186,30 +121,18 @@ SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.qu
 -- name: give_up
 -- The last resort if the database repeatedly rejects the outcome of a job: marks it as failed and stores only one error.
 UPDATE {schema}.job AS j
-   SET state = 'failed', failed_at = clock_timestamp(), token = NULL, node = NULL, cancel_requested_at = NULL, flags = j.flags & ~1,
+   SET state = 'failed', failed_at = clock_timestamp(), {end_claim}, cancel_requested_at = NULL, flags = j.flags & ~1,
        errors = jsonb_build_array(%(error)s::jsonb)
  WHERE j.id = %(id)s AND j.token = %(token)s
 RETURNING j.id;
 
 -- name: claim_one
--- The next job alone and unread, but for those `spared`: a claim that fails says nothing of which row is to blame.
+-- Claims jobs without reading them, except those in `spared`: the error of a claim does not tell which row caused it.
 UPDATE {schema}.job AS j
-   SET state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
-       claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
+   SET {begin_claim}
  WHERE j.id = ANY (ARRAY (
         SELECT ready.id
-          FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[]) AS w (queue, priority, cursor)
-         CROSS JOIN LATERAL (
-                SELECT r.id
-                  FROM {schema}.job AS r
-                 WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
-                   AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
-                   AND r.id <> ALL (%(spared)s::bigint[])
-                 ORDER BY r.seq
-                 LIMIT 1
-                   FOR UPDATE SKIP LOCKED
-               ) AS ready
-         LIMIT 1))
+          {ready: AND r.id <> ALL (%(spared)s::bigint[])}))
 RETURNING j.id;
 
 -- name: claimed
@@ -219,30 +142,18 @@ SELECT j.id FROM {schema}.job AS j WHERE j.state = 'running' AND j.node = %(node
 -- name: first
 -- The job that `claim_one` would claim.
 SELECT ready.id, w.queue, w.priority
-  FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[]) AS w (queue, priority, cursor)
- CROSS JOIN LATERAL (
-        SELECT r.id
-          FROM {schema}.job AS r
-         WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
-           AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
-           AND r.id <> ALL (%(spared)s::bigint[])
-         ORDER BY r.seq
-         LIMIT 1
-           FOR UPDATE SKIP LOCKED
-       ) AS ready
- LIMIT 1;
+  {ready: AND r.id <> ALL (%(spared)s::bigint[])};
 
 -- name: read
 -- The row that `claim` would have returned for a job claimed by `claim_one`.
-SELECT j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.flags,
-       extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count
+SELECT {claimed_columns}
   FROM {schema}.job AS j
  WHERE j.id = %(id)s AND j.token = %(token)s;
 
 -- name: release
 -- Releases jobs that were not started: the attempt is not counted and they keep their seq.
 UPDATE {schema}.job AS j
-   SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
+   SET state = 'available', {uncounted}, {undo_claim}
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.id = ANY (%(ids)s::bigint[]) AND l.token = %(token)s

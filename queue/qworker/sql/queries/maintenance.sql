@@ -6,113 +6,46 @@
 UPDATE {schema}.job AS j
    SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL
  WHERE j.id = ANY (ARRAY (
-        SELECT d.id FROM {schema}.job AS d
-         WHERE d.state = 'scheduled'
-           AND d.run_at >= to_timestamp(%(due_from)s::float8)
-           AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
-           AND d.id <> ALL (%(spared)s::bigint[])
-         ORDER BY d.run_at
-         LIMIT %(limit)s::bigint
-           FOR UPDATE SKIP LOCKED))
+        {due: %(limit)s::bigint}))
 RETURNING j.queue;
 
 -- name: first_due
 -- The job that `promote` would update first.
-SELECT d.id FROM {schema}.job AS d
- WHERE d.state = 'scheduled'
-   AND d.run_at >= to_timestamp(%(due_from)s::float8)
-   AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
-   AND d.id <> ALL (%(spared)s::bigint[])
- ORDER BY d.run_at
- LIMIT 1
-   FOR UPDATE SKIP LOCKED;
+{due: 1};
 
 -- name: expire
 -- Cancels jobs that have expired before their first attempt, and jobs that were released after their cancellation was
 -- requested: up to `limit`, except those in `spared`.
 WITH done AS (
     DELETE FROM {schema}.job
-     WHERE id = ANY ((ARRAY (
-            SELECT j.id FROM {schema}.job AS j
-             WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
-               AND j.id <> ALL (%(spared)s::bigint[])
-             ORDER BY j.expires_at
-             LIMIT %(limit)s::bigint
-               FOR UPDATE SKIP LOCKED) || ARRAY (
-            SELECT j.id FROM {schema}.job AS j
-             WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled')
-               AND j.id <> ALL (%(spared)s::bigint[])
-             ORDER BY j.cancel_requested_at
-             LIMIT %(limit)s::bigint
-               FOR UPDATE SKIP LOCKED))[1:%(limit)s::integer])
+     WHERE id = ANY ({expired: %(limit)s::bigint}[1:%(limit)s::integer])
     RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
 )
-INSERT INTO {schema}.job_history (
-    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors, tags)
-SELECT d.id, d.enqueued_at, t.finished_at, 'cancelled', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes,
-       d.node_losses, d.flags, d.queue, d.task, d.args,
+{archive: d.crashes, 'cancelled', NULL, NULL,
        {schema}.append_error(d.errors, jsonb_build_object('at', t.finished_at, 'attempt', d.attempt) || CASE
            WHEN d.cancel_requested_at IS NULL
            THEN jsonb_build_object('type', 'Expired', 'message', 'not started before ' || d.expires_at)
-           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_requested_at) END),
-       d.tags
-  FROM done AS d
- CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
-RETURNING id;
+           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_requested_at) END)};
 
 -- name: first_expired
 -- The job that `expire` would end first.
-SELECT (ARRAY (
-        SELECT j.id FROM {schema}.job AS j
-         WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
-           AND j.id <> ALL (%(spared)s::bigint[])
-         ORDER BY j.expires_at
-         LIMIT 1
-           FOR UPDATE SKIP LOCKED) || ARRAY (
-        SELECT j.id FROM {schema}.job AS j
-         WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled') AND j.id <> ALL (%(spared)s::bigint[])
-         ORDER BY j.cancel_requested_at
-         LIMIT 1
-           FOR UPDATE SKIP LOCKED))[1];
+SELECT {expired: 1}[1];
 
 -- name: discard_failed
 -- Moves up to `limit` jobs that failed more than `keep` seconds ago to the history, except those in `spared`.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
-            SELECT j.id FROM {schema}.job AS j
-             WHERE j.state NOT IN ('scheduled', 'available', 'running')
-               AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
-               AND j.id <> ALL (%(spared)s::bigint[])
-             ORDER BY j.failed_at
-             LIMIT %(limit)s::bigint
-               FOR UPDATE SKIP LOCKED))
+            {old_failures: %(limit)s::bigint}))
     RETURNING *
 )
-INSERT INTO {schema}.job_history (
-    id, enqueued_at, claimed_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args,
-    errors, tags)
-SELECT d.id, d.enqueued_at, d.claimed_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at),
-       d.priority, d.crashes, d.node_losses, d.flags, d.queue, d.task, d.args, d.errors, d.tags
-  FROM done AS d
- CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
-RETURNING id;
+{archive: d.crashes, 'discarded', NULL, NULL, d.errors};
 
 -- name: first_discarded
 -- The job that `discard_failed` would move first.
-SELECT j.id FROM {schema}.job AS j
- WHERE j.state NOT IN ('scheduled', 'available', 'running')
-   AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
-   AND j.id <> ALL (%(spared)s::bigint[])
- ORDER BY j.failed_at
- LIMIT 1
-   FOR UPDATE SKIP LOCKED;
+{old_failures: 1};
 
 -- name: expired_days
 -- The ring days that are more than `keep` days old; the ring has 32 days.
@@ -144,11 +77,7 @@ WITH checked AS MATERIALIZED (
         ON true -- planned on an empty table, an anti-join would compare each key with every job
      WHERE job.holds IS NULL
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT job_id FROM unheld)) AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT job_id FROM unheld}
 )
 SELECT max(job_id) FROM checked;
 
@@ -178,23 +107,12 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM done WHERE flags & 1 = 1)) AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
 )
-INSERT INTO {schema}.job_history (
-    id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args, errors, tags)
-SELECT d.id, d.enqueued_at, t.finished_at, 'discarded', d.attempt, {schema}.history_day(t.finished_at), d.priority, d.crashes,
-       d.node_losses, d.flags, d.queue, d.task, d.args,
+{archive: d.crashes, 'discarded', NULL, NULL,
        {schema}.append_error(d.errors, jsonb_build_object(
            'at', t.finished_at, 'attempt', d.attempt, 'type', 'InvalidState',
-           'message', format('the state %%s was written to the table of unfinished jobs', d.state))),
-       d.tags
-  FROM done AS d
- CROSS JOIN (SELECT clock_timestamp() AS finished_at) AS t
-RETURNING id;
+           'message', format('the state %%s was written to the table of unfinished jobs', d.state)))};
 
 -- name: date_failures
 -- Set the time of failed jobs that have none: retention would keep them for ever.

@@ -29,7 +29,7 @@ SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, 
 UPDATE {schema}.job AS j
    SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
        run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
-       crashes = least(j.crashes + 1, 32000), token = NULL, node = NULL, claimed_at = NULL,
+       crashes = least(j.crashes + 1, 32000), {undo_claim},
        errors = {schema}.append_error(j.errors, %(error)s::jsonb)
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
@@ -40,7 +40,7 @@ RETURNING j.id;
 -- name: release_claim
 -- Releases the jobs of a claim, except those in `spared`: the attempt is not counted and they keep their seq.
 UPDATE {schema}.job AS j
-   SET state = 'available', attempt = greatest(j.attempt, 1) - 1, token = NULL, node = NULL, claimed_at = NULL
+   SET state = 'available', {uncounted}, {undo_claim}
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
@@ -56,49 +56,32 @@ WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
            failed_at = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
-           attempt = greatest(j.attempt, 1) - 1, node_losses = least(j.node_losses + 1, 32000),
+           {uncounted}, node_losses = least(j.node_losses + 1, 32000),
            flags = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
-           token = NULL, node = NULL, claimed_at = NULL,
+           {undo_claim},
            errors = {schema}.append_error(j.errors, jsonb_build_object(
-               'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || CASE
-               WHEN j.node_losses + 1 >= %(max_losses)s AND j.flags & 2 = 0 AND j.task = ANY (%(hooks)s::text[])
-               THEN jsonb_build_object('hook', nextval('{schema}.job_id_seq')) ELSE '{}' END)
-     WHERE j.id = ANY (ARRAY (
-            SELECT l.id FROM {schema}.job AS l
-             WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
-             ORDER BY l.claimed_at
-             LIMIT %(limit)s::bigint
-               FOR UPDATE SKIP LOCKED) || ARRAY (
+               'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || {hook_id:
+               j.node_losses + 1 >= %(max_losses)s AND j.flags & 2 = 0 AND j.task = ANY (%(hooks)s::text[])})
+     WHERE j.id = ANY (ARRAY ({lost: %(limit)s::bigint}) || ARRAY (
             SELECT l.id FROM {schema}.job AS l
              WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
                FOR UPDATE SKIP LOCKED))
     RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), freed AS (
-    DELETE FROM {schema}.unique_key
-     WHERE ctid = ANY (ARRAY (
-            SELECT k.ctid FROM {schema}.unique_key AS k
-             WHERE k.job_id = ANY (ARRAY (SELECT id FROM lost WHERE state = 'failed')) AND k.until IS NULL
-               FOR UPDATE SKIP LOCKED))
+    {free_keys: SELECT id FROM lost WHERE state = 'failed'}
 ), hooked AS (
-    INSERT INTO {schema}.job (id, queue, task, priority, args, flags)
-    SELECT l.hook, l.queue, l.task, l.priority, jsonb_build_object('job', l.id), 2 FROM lost AS l
-     WHERE l.state = 'failed' AND l.hook IS NOT NULL
+    {enqueue_hooks: lost}
 )
 SELECT id, task, queue, attempt, state::text FROM lost;
 
 -- name: first_lost
 -- The job of a node that `record_node_loss` would update first.
-SELECT l.id FROM {schema}.job AS l
- WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
- ORDER BY l.claimed_at
- LIMIT 1
-   FOR UPDATE SKIP LOCKED;
+{lost: 1};
 
 -- name: restart_unclaimed
 -- Release running jobs that name no node or no claim. No statement writes such a row, and no worker runs the job.
 UPDATE {schema}.job AS j
-   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL, token = NULL, node = NULL,
-       claimed_at = NULL, progress = NULL
+   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL, {undo_claim}, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND (l.node IS NULL OR l.token IS NULL)

@@ -6,13 +6,9 @@ VALUES (%(name)s, %(version)s, %(queues)s, %(processes)s, %(lease)s)
 RETURNING id, beat;
 
 -- name: renew
--- Renews the lease separately, so that a node keeps its lease if `poll` fails. The row is found by ctid, because the
--- index on `id` visits every version kept by an old snapshot, one for each second. Returns the new ctid. No row means
+-- Renews the lease separately, so that a node keeps its lease if `poll` fails. Returns the new ctid. No row means
 -- that the ctid is outdated or that another node has declared this node dead.
-UPDATE {schema}.node
-   SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, heartbeat_at = clock_timestamp()
- WHERE ctid = %(ctid)s::tid AND id = %(node)s
-RETURNING ctid::text;
+{heartbeat};
 
 -- name: find_ctid
 SELECT n.ctid::text FROM {schema}.node AS n WHERE n.id = %(node)s;
@@ -36,10 +32,7 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 -- gets a seq until it ends. A prepared transaction has no process and may end at any time. `sweep` adds what is rare: dead
 -- nodes of running jobs (a claim may commit after its node was declared dead), and whether a job has expired.
 WITH renewed AS (
-    UPDATE {schema}.node
-       SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb, returned = %(returned)s, heartbeat_at = clock_timestamp()
-     WHERE ctid = %(ctid)s::tid AND id = %(node)s
-    RETURNING ctid::text AS new_ctid
+    {heartbeat} AS new_ctid
 )
 SELECT
     (SELECT renewed.new_ctid FROM renewed) AS ctid,
@@ -96,14 +89,13 @@ SELECT
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
   FROM {schema}.job_seq AS seq
  CROSS JOIN (
-        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat,
-                   CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END)), '{}') AS heartbeats,
+        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, {lease})), '{}') AS heartbeats,
                min(n.returned) FILTER (WHERE n.returned >= 0) AS returned
           FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
 
 -- name: heartbeats
 -- The heartbeats and leases of the other nodes, for when `poll` fails.
-SELECT n.id, n.beat, CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END
+SELECT n.id, n.beat, {lease}
   FROM {schema}.node AS n
  WHERE n.id <> %(node)s;
 

@@ -1,0 +1,140 @@
+-- Parts of statements that stand once. A statement contains {name}, or {name: argument} if the part has an {argument}.
+-- They also run on callers' connections: all functions and operators are qualified as in enqueue.sql.
+
+-- name: archive
+-- Moves the rows of the CTE `done` to the history. The statement continues with the values that depend on the end:
+-- crashes, state, duration, result and errors.
+INSERT INTO {schema}.job_history (
+    id, token, enqueued_at, claimed_at, finished_at, day, attempt, priority, node_losses, flags, queue, task, args, tags,
+    crashes, state, duration, result, errors)
+SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.history_day(t.finished_at), d.attempt, d.priority,
+       d.node_losses, d.flags, d.queue, d.task, d.args, d.tags,
+       {argument}
+  FROM done AS d
+ CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
+RETURNING id
+
+-- name: free_keys
+-- Frees the unique keys of jobs that have ended or failed, except keys taken for a period. A key that another session has
+-- locked is skipped: it no longer counts, and `delete_unheld_keys` deletes it.
+DELETE FROM {schema}.unique_key
+ WHERE ctid = ANY (ARRAY (
+        SELECT k.ctid FROM {schema}.unique_key AS k
+         WHERE k.job_id = ANY (ARRAY ({argument})) AND k.until IS NULL
+           FOR UPDATE SKIP LOCKED))
+
+-- name: hook_id
+-- An object with the id of the failure hook, if there is to be one. It is stored with the error of the job: a hook that no
+-- error refers to was not enqueued by a failure and is not run.
+CASE WHEN {argument} THEN pg_catalog.jsonb_build_object('hook', pg_catalog.nextval('{schema}.job_id_seq'::regclass)) ELSE '{}' END
+
+-- name: enqueue_hooks
+-- Enqueues the failure hooks of the jobs of a CTE.
+INSERT INTO {schema}.job (id, queue, task, priority, args, flags)
+SELECT f.hook, f.queue, f.task, f.priority, pg_catalog.jsonb_build_object('job', f.id), 2
+  FROM {argument} AS f
+ WHERE f.state = 'failed' AND f.hook IS NOT NULL
+RETURNING queue
+
+-- name: begin_claim
+-- `attempt` is clamped because a row edited by hand must not overflow: the error would undo the whole claim, and the queue
+-- would stop.
+state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
+       claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
+
+-- name: end_claim
+token = NULL, node = NULL
+
+-- name: undo_claim
+-- The job has not run, or is to run again.
+{end_claim}, claimed_at = NULL
+
+-- name: uncounted
+attempt = greatest(j.attempt, 1) - 1
+
+-- name: ready
+-- The jobs that can be claimed: in the given order of queues, then by priority, lowest first, then by seq. Expired jobs are
+-- skipped; `expire` ends them.
+  FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[]) AS w (queue, priority, cursor)
+ CROSS JOIN LATERAL (
+        SELECT r.id
+          FROM {schema}.job AS r
+         WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq > w.cursor
+           AND (r.expires_at IS NULL OR r.attempt > 0 OR r.expires_at > clock_timestamp())
+           {argument}
+         ORDER BY r.seq
+         LIMIT %(limit)s
+           FOR UPDATE SKIP LOCKED
+       ) AS ready
+ LIMIT %(limit)s
+
+-- name: claimed_columns
+-- The fields of qworker.claims.ClaimedJob.
+j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.flags,
+       extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count
+
+-- name: job_columns
+-- The fields of qworker.job.Job; times are seconds since 1970.
+j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
+       extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
+       extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
+       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
+       (j.flags::integer & 2) <> 0
+
+-- name: due
+-- Scheduled jobs whose time has come, oldest first.
+SELECT d.id FROM {schema}.job AS d
+ WHERE d.state = 'scheduled'
+   AND d.run_at >= to_timestamp(%(due_from)s::float8)
+   AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
+   AND d.id <> ALL (%(spared)s::bigint[])
+ ORDER BY d.run_at
+ LIMIT {argument}
+   FOR UPDATE SKIP LOCKED
+
+-- name: expired
+-- Jobs that have expired before their first attempt, and jobs that were released after their cancellation was requested.
+(ARRAY (
+        SELECT j.id FROM {schema}.job AS j
+         WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+           AND j.id <> ALL (%(spared)s::bigint[])
+         ORDER BY j.expires_at
+         LIMIT {argument}
+           FOR UPDATE SKIP LOCKED) || ARRAY (
+        SELECT j.id FROM {schema}.job AS j
+         WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled')
+           AND j.id <> ALL (%(spared)s::bigint[])
+         ORDER BY j.cancel_requested_at
+         LIMIT {argument}
+           FOR UPDATE SKIP LOCKED))
+
+-- name: old_failures
+-- Jobs that failed more than `keep` seconds ago.
+SELECT j.id FROM {schema}.job AS j
+ WHERE j.state NOT IN ('scheduled', 'available', 'running')
+   AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
+   AND j.id <> ALL (%(spared)s::bigint[])
+ ORDER BY j.failed_at
+ LIMIT {argument}
+   FOR UPDATE SKIP LOCKED
+
+-- name: lost
+-- The running jobs of a dead node.
+SELECT l.id FROM {schema}.job AS l
+ WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
+ ORDER BY l.claimed_at
+ LIMIT {argument}
+   FOR UPDATE SKIP LOCKED
+
+-- name: heartbeat
+-- Renews a lease. The row is found by ctid, because the index on `id` visits every version kept by an old snapshot, one for
+-- each second.
+UPDATE {schema}.node
+   SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb,
+       returned = %(returned)s, heartbeat_at = clock_timestamp()
+ WHERE ctid = %(ctid)s::tid AND id = %(node)s
+RETURNING ctid::text
+
+-- name: lease
+-- The lease of a node (seconds), or a usable one if the row was edited by hand.
+CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END

@@ -1,0 +1,46 @@
+"""The end of a job stands once in the SQL: a new column means migration, fragment, view and `Job`."""
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from qworker.db.statements import load
+
+QUERIES = files("qworker").joinpath("sql", "queries")
+AREAS = sorted(entry.name.removesuffix(".sql") for entry in QUERIES.iterdir() if entry.name.endswith(".sql"))
+
+
+def occurrences(pattern: str) -> dict[str, int]:
+    """Return how often a pattern occurs in each file of statements, without those where it does not."""
+    counts = {area: len(re.findall(pattern, QUERIES.joinpath(f"{area}.sql").read_text())) for area in AREAS}
+    return {area: count for area, count in counts.items() if count}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"INSERT INTO \{schema\}\.job_history",
+        r"history_day\(t\.finished_at\)",
+        r"d\.node_losses",
+        r"k\.job_id = ANY",
+        r"token = NULL",
+        r"claimed_at = NULL(?!, cancel)",
+        r"jsonb_build_object\('hook'",
+        r"jsonb_build_object\('job'",
+        r"r\.seq > w\.cursor",
+        r"j\.unknown_task_count(?! \+)",
+        r"j\.progress::text",
+    ],
+)
+def test_a_part_of_a_jobs_end_stands_once(pattern: str) -> None:
+    assert occurrences(pattern) == {"fragments": 1}
+
+
+def test_every_fragment_is_used_and_inserted() -> None:
+    names = set(load("fragments"))
+    used = {name for area in AREAS for name in re.findall(r"\{(\w+)[:}]", QUERIES.joinpath(f"{area}.sql").read_text())}
+    assert names <= used
+    for area in set(AREAS) - {"fragments"}:
+        for name, statement in load(area).items():
+            assert not re.findall(r"\{(?:argument|schema|" + "|".join(names) + r")\b", statement), (area, name)
