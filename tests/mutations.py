@@ -178,7 +178,7 @@ MUTATIONS = [
         "tests/qworker/test_model.py",
     ),
     Mutation(
-        "an interrupt inside of another exception is not looked for", f"{WORKER}/decide.py",
+        "an interrupt inside of another exception is not looked for", "workers/qworkerd/outcomes/decide.py",
         "if isinstance(error, Interrupt) or not ours:", "if True:",
         "tests/lifecycle/test_wrapped_interrupts.py",
     ),
@@ -205,7 +205,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a hard timeout kills nobody", "workers/qworkerd/supervisor/deadlines.py",
-        "            child.kill(child.kill_reason, now)\n            return", "            return",
+        "            child.kill(reason, now)\n            return", "            return",
         "tests/lifecycle/test_timeouts.py",
     ),
     Mutation(

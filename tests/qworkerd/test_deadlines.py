@@ -82,7 +82,8 @@ def test_a_job_that_ends_at_the_last_moment_does_not_cost_the_next_one_its_life(
     assert bench.seat.kill_reason == "timeout"
     bench.run(1, deadline=200.0)
     bench.look(STACK_DUMP_GRACE + 0.01)
-    assert (bench.seat.kill_reason, bench.killed) == ("", [])
+    assert not bench.seat.kill_reason
+    assert not bench.killed
     bench.now = 200.0
     bench.look(0.1)
     bench.look(CONFIRM_AFTER + 0.01)

@@ -13,8 +13,8 @@ from qworker import PermanentError, Retry, TransientError
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt
 from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
+from qworkerd.outcomes.decide import MESSAGE, NAME, TRACEBACK, decide, describe
 from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
-from qworkerd.worker.decide import MESSAGE, NAME, TRACEBACK, decide, describe
 from tests.database import Database
 
 

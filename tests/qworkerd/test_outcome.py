@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from qworker.payload import MAX_RESULT
+from qworkerd.outcomes.decide import describe
 from qworkerd.outcomes.outcome import (
     Completed,
     Failed,
@@ -18,7 +19,6 @@ from qworkerd.outcomes.outcome import (
     load,
 )
 from qworkerd.shared.claim import BATCH, CLAIM_SIZE, OUTCOMES, Claim
-from qworkerd.worker.decide import describe
 
 ERROR = describe(ValueError("no \U0001f600 \ud800"), 1)
 OUTCOMES_OF_EVERY_KIND: list[Outcome] = [

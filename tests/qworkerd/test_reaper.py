@@ -7,6 +7,7 @@ import time
 import pytest
 
 from qworkerd.process import exits
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Entry, Status
 from qworkerd.shared.slots import Role, Slot, SlotState, SlotTable
 from qworkerd.supervisor.reaper import CauseFinder, ChildExit, expected_exit, keep_or_free_slot, kill_group, reap
@@ -114,7 +115,7 @@ def test_killing_a_group_that_is_gone_is_no_error() -> None:
     ],
 )
 def test_our_own_kill_is_told_from_others(code: int, sentence: str, cause: str) -> None:
-    assert CauseFinder().cause_of(ChildExit(1, code, 0, 0.0), sentence) == cause
+    assert CauseFinder().cause_of(ChildExit(1, code, 0, 0.0), Cause(sentence) if sentence else None) == cause
 
 
 @pytest.mark.parametrize(

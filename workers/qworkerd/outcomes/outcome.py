@@ -44,6 +44,8 @@ class Failed:
     error: dict[str, Any]
     hook: bool
     lost: Session | None = None
+    #: How many crashes to count.
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,24 @@ class Terminated:
     duration: float
     error: dict[str, Any]
 
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The worker died, and the job may be to blame: attempt and crash are counted, and it runs again after `delay`."""
+
+    delay: float
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The job was lost and is not known to be to blame: the loss is counted; at `max_node_losses` the job fails."""
+
+    error: dict[str, Any]
+
+
+#: What follows the death of a worker. It is never stored in the slot.
+AfterDeath = Failed | Terminated | Crashed | Lost
 
 Outcome = Completed | Committed | Retried | Failed | Snoozed | Released | Terminated
 

@@ -10,7 +10,19 @@ import psycopg
 from psycopg import Connection
 
 from qworker.claims import Claims, WriteSuppressed
-from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated
+from qworker.recovery import LostJob, Recovery
+from qworkerd.outcomes.outcome import (
+    Committed,
+    Completed,
+    Crashed,
+    Failed,
+    Lost,
+    Outcome,
+    Released,
+    Retried,
+    Snoozed,
+    Terminated,
+)
 from qworkerd.process.reconnect import may_pass_later
 from qworkerd.shared.claim import Claim
 
@@ -196,8 +208,8 @@ class OutcomeWrite(Write):
                 return claims.snooze(database, self.token, job, delay=delay, unknown_task=bounced)
             case Retried(delay, error):
                 return claims.retry(database, self.token, job, delay=delay, error=self._text(error))
-            case Failed(error, hook):
-                return claims.fail(database, self.token, job, error=self._text(error), hook=hook)
+            case Failed(error, hook, _, crashes):
+                return claims.fail(database, self.token, job, error=self._text(error), hook=hook, crashes=crashes)
             case Terminated(state, duration, error):
                 return claims.end(database, self.token, job, state=state, error=self._text(error), duration=duration)
 
@@ -207,6 +219,49 @@ class OutcomeWrite(Write):
 
     def _text(self, error: dict[str, Any]) -> str:
         return json.dumps({**error, "message": "", "traceback": ""} if self._plain else error)
+
+
+class CrashWrite(Write):
+    """A job that may have killed its worker, and runs again."""
+
+    kind = "crash"
+
+    def __init__(self, claim: Claim, job: int, outcome: Crashed, recovery: Recovery) -> None:
+        super().__init__(claim)
+        self.ids.append(job)
+        self._outcome = outcome
+        self._recovery = recovery
+
+    def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
+        """Count the crash, and make the job available or schedule it."""
+        (job,) = self.ids
+        delay, error = self._outcome.delay, json.dumps(self._outcome.error)
+        return [job] if self._recovery.record_crash(database, self.token, job, delay=delay, error=error) else []
+
+
+class LossWrite(Write):
+    """A job that was lost with its worker; the statement, which also frees lost nodes, fails it at the limit."""
+
+    kind = "loss"
+
+    def __init__(
+        self, claim: Claim, job: int, outcome: Lost, recovery: Recovery, max_losses: int, hooks: list[str]
+    ) -> None:
+        super().__init__(claim)
+        self.ids.append(job)
+        #: The job after it was written.
+        self.lost: list[LostJob] = []
+        self._outcome = outcome
+        self._recovery = recovery
+        self._max_losses = max_losses
+        self._hooks = hooks
+
+    def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
+        """Count the loss, and make the job available or fail it."""
+        (job,) = self.ids
+        error = json.dumps(self._outcome.error)
+        self.lost = self._recovery.record_node_loss(database, self.token, job, self._max_losses, error, self._hooks)
+        return [lost.id for lost in self.lost]
 
 
 def group(done: Iterable[Done]) -> list[Write]:

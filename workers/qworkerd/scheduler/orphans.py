@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.slots import Role, SlotState, SlotTable
 
 #: Time to wait for killed processes to disappear (seconds).
@@ -41,4 +42,4 @@ def end_workers(table: SlotTable) -> None:
         sleep(0.005)
     for slot, pid, _ in workers:
         if slot.state is SlotState.LIVE and slot.pid == pid:
-            slot.mark_dead("supervisor-lost")
+            slot.mark_dead(Cause.SUPERVISOR_LOST)

@@ -1,7 +1,6 @@
 """Settle a dead worker's claim: by the outcomes in its slot, or by the cause of its death."""
 
-import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -12,24 +11,18 @@ from qworker.claims import Claims
 from qworker.recovery import HeldJob, Recovery
 from qworkerd import log
 from qworkerd.config.policy import Policies
-from qworkerd.outcomes.outcome import load
+from qworkerd.outcomes.decide import decide_crash
+from qworkerd.outcomes.outcome import Crashed, Failed, Lost, Terminated, load
 from qworkerd.outcomes.reports import Failure, Reporter
-from qworkerd.outcomes.writes import Done, ReleaseWrite, Write, group
+from qworkerd.outcomes.writes import CrashWrite, Done, LossWrite, OutcomeWrite, ReleaseWrite, Write, group
 from qworkerd.process.reconnect import may_pass_later
 from qworkerd.scheduler.refusals import Refusals
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
-
-#: Causes that no job is to blame for: the job is released without being charged, but its loss is counted.
-BLAMELESS = frozenset({"lease", "supervisor-lost"})
-#: Causes requested by an operator; nothing is counted.
-REQUESTED = frozenset({"shutdown", "cancelled"})
-#: A thread of the worker stopped, possibly because the running handler held the GIL or replaced what it calls.
-#: The loss is counted, so that this does not go on without end.
-STALLED = "stalled"
 
 #: The messages for a job that ran, and for one that had ended.
 RUNNING = "the worker died while it ran this job"
@@ -66,22 +59,19 @@ class Settlement:
             changed = self._write(write, database)
             freed += len(changed) if isinstance(write, ReleaseWrite) else 0
 
-        def settle(method: Callable[..., int], job: int, message: str) -> int:
-            excluded.add(job)
-            statement = partial(method, database, token, held[job], slot, message)
-            return self._refusals.attempt(database, token, job, statement, 0)
-
-        running = slot.current()
-        if slot.cause not in REQUESTED:
+        cause, running = Cause.of(slot.cause), slot.current()
+        if cause.counts_attempt or cause.counts_loss:
             if running is not None:
                 if running.id in held:
-                    freed += settle(
-                        self._record_loss if slot.cause == STALLED else self._record_crash, running.id, RUNNING
-                    )
+                    excluded.add(running.id)
+                    freed += self._settle(database, slot, claim, held[running.id], RUNNING)
             elif unknown:
-                freed += settle(self._record_crash, unknown.pop(), UNSTORED)
+                job = unknown.pop()
+                excluded.add(job)
+                freed += self._settle(database, slot, claim, held[job], UNSTORED)
             for job in unknown:
-                freed += settle(self._record_loss, job, UNSTORED)
+                excluded.add(job)
+                freed += self._write_loss(database, claim, job, Lost(self._record(slot, held[job], UNSTORED)))
         # If one of them is locked, it is released in the next round, as it is not the last one that finished.
         claim.mark(unknown, Status.UNSTARTED)
         freed += self.release(database, token, excluded)
@@ -157,15 +147,6 @@ class Settlement:
         statement = partial(write.write, self._claims, database)
         return changed + self._refusals.attempt(database, write.token, write.ids[0], statement, list[int]())
 
-    def _record_loss(self, database: Database, token: int, job: HeldJob, slot: Slot, message: str) -> int:
-        """Release a job that may have caused the death, `max_node_losses` times at most; from now on it runs alone."""
-        record = self._record(slot, job, message)
-        lost = self._recovery.record_node_loss(
-            database, token, job.id, self._node.settings.max_node_losses, json.dumps(record), self._node.hooks
-        )
-        self._reporter.submit_losses(lost, record)
-        return len(lost)
-
     def _record(self, slot: Slot, job: HeldJob, message: str) -> dict[str, Any]:
         """Return the error record for the death of the worker."""
         return {
@@ -175,33 +156,46 @@ class Settlement:
             "maxrss_mib": slot.maxrss, "cpu": round(slot.cpu, 3),
         }  # fmt: skip
 
-    def _record_crash(self, database: Database, token: int, job: HeldJob, slot: Slot, message: str) -> int:
-        """Charge the job that may have caused the death; return 1 if it became available."""
-        cause, record = slot.cause, self._record(slot, job, message)
-        error = json.dumps(record)
-        facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
-        if job.cancelled:
-            self._claims.end(database, token, job.id, state="cancelled", error=error, duration=0.0)
-            self._log.warning("job.cancelled", **facts)
-            return 0
-        if cause in BLAMELESS:
-            lost = self._recovery.record_node_loss(
-                database, token, job.id, self._node.settings.max_node_losses, error, self._node.hooks
-            )
-            self._reporter.submit_losses(lost, record)
-            return len(lost)
+    def _settle(self, database: Database, slot: Slot, claim: Claim, job: HeldJob, message: str) -> int:
+        """Settle the job that may have caused the death; return 1 if it became available."""
+        record = self._record(slot, job, message)
         task = self._tasks.get(job.task)
         policy = self._policies.find(task, job.overrides)
-        crashes = job.crashes + 1
-        if crashes >= self._node.settings.max_crashes or job.attempt >= policy.max_attempts:
-            hook = task is not None and task.hook is not None and not job.flags & _HOOKED
-            if self._claims.fail(database, token, job.id, error=error, hook=hook, crashes=1):
-                self._log.error("job.failed", **facts, crashes=crashes)
-                self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=True))
+        hook = task is not None and task.hook is not None and not job.flags & _HOOKED
+        outcome = decide_crash(
+            job, policy, Cause.of(slot.cause), record, ran=message is RUNNING, hook=hook,
+            max_crashes=self._node.settings.max_crashes,
+        )  # fmt: skip
+        if isinstance(outcome, Lost):
+            return self._write_loss(database, claim, job.id, outcome)
+        write: Write
+        if isinstance(outcome, Crashed):
+            write = CrashWrite(claim, job.id, outcome, self._recovery)
+        else:
+            write = OutcomeWrite(claim, job.id, outcome)
+        if not self._write(write, database):
             return 0
-        delay = policy.retry.delay(job.attempt) if cause == "timeout" else 0.0
-        if not self._recovery.record_crash(database, token, job.id, delay=delay, error=error):
-            return 0
-        self._log.warning("job.crashed", **facts, crashes=crashes, retry_in=round(delay, 3))
-        self._reporter.submit(Failure(job.id, job.task, job.queue, job.attempt, record, final=False))
-        return 1
+        self._log_death(job, slot.cause, outcome)
+        return int(isinstance(outcome, Crashed))
+
+    def _write_loss(self, database: Database, claim: Claim, job: int, outcome: Lost) -> int:
+        """Count the loss of a job that is released, or fails; return 1 if it was written."""
+        settings = self._node.settings
+        write = LossWrite(claim, job, outcome, self._recovery, settings.max_node_losses, self._node.hooks)
+        changed = self._write(write, database)
+        self._reporter.submit_losses(write.lost, outcome.error)
+        return len(changed)
+
+    def _log_death(self, job: HeldJob, cause: str, outcome: Failed | Terminated | Crashed) -> None:
+        """Log and report what follows the death of the worker."""
+        facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
+        if isinstance(outcome, Terminated):
+            self._log.warning("job.cancelled", **facts)
+            return
+        if isinstance(outcome, Failed):
+            self._log.error("job.failed", **facts, crashes=job.crashes + 1)
+        else:
+            self._log.warning("job.crashed", **facts, crashes=job.crashes + 1, retry_in=round(outcome.delay, 3))
+        self._reporter.submit(
+            Failure(job.id, job.task, job.queue, job.attempt, outcome.error, final=isinstance(outcome, Failed))
+        )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from time import monotonic
 
 from qworkerd import log
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
 from qworkerd.shared.stacks import DUMP_SIGNAL
@@ -32,9 +33,9 @@ class DeadlineEnforcer:
         for child in children:
             if child.slot is None:
                 continue
-            if child.kill_reason:
+            if child.kill_reason is not None:
                 if now >= child.kill_at:
-                    self._kill(child, child.slot, now)
+                    self._kill(child, child.slot, child.kill_reason, now)
                 continue
             found = expired(child.slot, now)
             if found is None or child.overdue != found:
@@ -42,12 +43,12 @@ class DeadlineEnforcer:
             elif now - child.overdue_since >= CONFIRM_AFTER:
                 self._mark_overdue(child, child.slot, found, now)
 
-    def _kill(self, child: ChildHandle, slot: Slot, now: float) -> None:
+    def _kill(self, child: ChildHandle, slot: Slot, reason: Cause, now: float) -> None:
         """Kill the child, unless it has recovered during the stack dump: its next job must not be killed."""
         if child.killed or expired(slot, now) == child.overdue:
-            child.kill(child.kill_reason, now)
+            child.kill(reason, now)
             return
-        child.kill_reason, child.overdue = "", None
+        child.kill_reason, child.overdue = None, None
         slot.stacks.clear()
         self._log.info("child.recovered", child=child.name, child_pid=child.pid)
 
@@ -59,7 +60,7 @@ class DeadlineEnforcer:
 
     def _mark_overdue(self, child: ChildHandle, slot: Slot, found: tuple[int, float], now: float) -> None:
         phase, running = Phase(found[0]), slot.current()
-        child.kill_reason = "timeout" if phase is Phase.RUNNING and running else "stalled"
+        child.kill_reason = Cause.TIMEOUT if phase is Phase.RUNNING and running else Cause.STALLED
         child.kill_at = now + STACK_DUMP_GRACE
         facts = {"job": running.id, "task": self._node.task_name(running.task)} if running else {}
         self._log.warning(

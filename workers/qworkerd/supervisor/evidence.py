@@ -4,16 +4,18 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+from qworkerd.shared.cause import Cause
+
 _UNKNOWN = -1
 
 
 def describe(code: int) -> str:
     """Return a name for an exit code from os.waitstatus_to_exitcode: "exit:1", "signal:SEGV"."""
     if code >= 0:
-        return f"exit:{code}"
+        return Cause.EXIT.detailed(code)
     with suppress(ValueError):
-        return f"signal:{signal.Signals(-code).name.removeprefix('SIG')}"
-    return f"signal:{-code}"
+        return Cause.SIGNAL.detailed(signal.Signals(-code).name.removeprefix("SIG"))
+    return Cause.SIGNAL.detailed(-code)
 
 
 def _counters() -> list[Path]:

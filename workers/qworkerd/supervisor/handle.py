@@ -5,6 +5,7 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.slots import Phase, Role, Slot
 from qworkerd.supervisor.reaper import kill_group
 
@@ -31,8 +32,8 @@ class ChildHandle:
     early_deaths: int = 0
     #: When the next child may be forked (monotonic).
     due: float = 0.0
-    #: Why the supervisor has decided to kill the child; empty if it has not.
-    kill_reason: str = ""
+    #: Why the supervisor has decided to kill the child; None if it has not.
+    kill_reason: Cause | None = None
     #: When the child is killed (monotonic), after its stacks were dumped; later, when it is killed again.
     kill_at: float = 0.0
     #: Whether the child was killed.
@@ -57,9 +58,9 @@ class ChildHandle:
     def started(self, pid: int, slot: Slot, now: float) -> None:
         """Record a child that was forked."""
         self.pid, self.slot, self.since = pid, slot, now
-        self.kill_reason, self.overdue, self.sent, self.killed = "", None, set(), False
+        self.kill_reason, self.overdue, self.sent, self.killed = None, None, set(), False
 
-    def kill(self, reason: str, now: float) -> None:
+    def kill(self, reason: Cause, now: float) -> None:
         """Kill the child and its process group. `DeadlineEnforcer` repeats it until the child is reaped."""
         self.kill_reason, self.killed, self.kill_at = reason, True, now + KILL_AGAIN
         kill_group(self.pid)

@@ -6,6 +6,7 @@ from time import monotonic
 
 from qworkerd import log
 from qworkerd.process import exits, signals
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header, boottime
@@ -154,14 +155,14 @@ class Supervisor:
         if self.leased or self.shutdown.state is State.CLOSING:
             return
         alive = [handle for handle in self.workers if handle.pid]
-        for handle in (handle for handle in alive if handle.kill_reason != "lease"):
+        for handle in (handle for handle in alive if handle.kill_reason is not Cause.LEASE):
             self.log.error(
                 "worker.lease_lost",
                 child=handle.name,
                 child_pid=handle.pid,
                 hint="other nodes may take over its jobs",
             )
-            handle.kill("lease", monotonic())
+            handle.kill(Cause.LEASE, monotonic())
         if self.header.declared_dead and not alive:
             self.header.node = 0  # other nodes own the jobs of the dead slots; the scheduler registers again
             self.header.declared_dead = False

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from qworkerd.process import exits
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Entry
 from qworkerd.shared.slots import Slot
 from qworkerd.supervisor.evidence import OomCounter, describe
@@ -64,7 +65,12 @@ class CauseFinder:
         self._oom = OomCounter()
 
     def cause_of(
-        self, exited: ChildExit, kill_reason: str, sent: Collection[int] = (), *, cancelled_another: bool = False
+        self,
+        exited: ChildExit,
+        kill_reason: Cause | None,
+        sent: Collection[int] = (),
+        *,
+        cancelled_another: bool = False,
     ) -> str:
         """Return the cause: the supervisor's reason to kill the child, "oom", "signal:SEGV", "exit:1" ...
 
@@ -76,11 +82,11 @@ class CauseFinder:
         if kill_reason and (signum == signal.SIGKILL or signum in sent):
             return kill_reason
         if signum == signal.SIGKILL and self._oom.increased():
-            return "oom"
+            return Cause.OOM
         if signum in sent:
-            return "shutdown"
+            return Cause.SHUTDOWN
         if signum == signal.SIGUSR1 and cancelled_another:
-            return "cancelled"
+            return Cause.CANCELLED
         return describe(exited.code)
 
 

@@ -8,6 +8,7 @@ from signal import Signals
 from time import monotonic
 
 from qworkerd import log
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
 from qworkerd.supervisor.handle import ChildHandle
 from qworkerd.supervisor.systemd import Notifier
@@ -78,7 +79,7 @@ class Shutdown:
         self._log.warning("supervisor.killing", workers=self._running())
         for worker in self._workers:
             if worker.pid:
-                worker.kill(worker.kill_reason or "shutdown", monotonic())
+                worker.kill(worker.kill_reason or Cause.SHUTDOWN, monotonic())
 
     def advance(self) -> None:
         """Enter the next state if this one is over. The scheduler stops last: it renews the lease until then."""
@@ -112,7 +113,7 @@ class Shutdown:
             self.state = State.STOPPED
         elif over:
             self.until = inf
-            self._scheduler.kill("shutdown", monotonic())
+            self._scheduler.kill(Cause.SHUTDOWN, monotonic())
 
     def _running(self) -> int:
         return sum(worker.pid != 0 for worker in self._workers)

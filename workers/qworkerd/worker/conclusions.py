@@ -8,9 +8,9 @@ from qworker.context import RunningJob
 from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.config.policy import Policy
+from qworkerd.outcomes.decide import decide, describe
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Retried, Session, Snoozed, Terminated
 from qworkerd.outcomes.reports import Failure, Reporter
-from qworkerd.worker.decide import decide, describe
 
 #: A bit of job.flags: the job is a failure hook.
 HOOK = 2

@@ -13,6 +13,7 @@ from qworker.claims import Claims
 from qworker.context import RunningJob, running
 from qworkerd import log
 from qworkerd.config.policy import Policies, Policy
+from qworkerd.outcomes.decide import interrupt_of
 from qworkerd.outcomes.outcome import Committed, Completed, Outcome, Snoozed, dump
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.shared.claim import Claim, Status
@@ -21,7 +22,6 @@ from qworkerd.shared.header import Header
 from qworkerd.shared.slots import Slot
 from qworkerd.worker.acknowledger import Acknowledger
 from qworkerd.worker.conclusions import HOOK, Conclusions
-from qworkerd.worker.decide import interrupt_of
 from qworkerd.worker.forks import Forks
 from qworkerd.worker.hooks import hook_handler
 from qworkerd.worker.interrupts import InterruptGate

@@ -1,4 +1,4 @@
-"""Decide the outcome of an attempt that raised an exception, and record the error."""
+"""Decide what follows a failed attempt: the handler raised an exception, or its worker died."""
 
 import math
 from collections import deque
@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
+from qworker.recovery import HeldJob
 from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
 from qworkerd.log.redaction import clip
 from qworkerd.log.tracebacks import format_error, message_of, name_of
-from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
+from qworkerd.outcomes.outcome import AfterDeath, Crashed, Failed, Lost, Outcome, Released, Retried, Snoozed, Terminated
+from qworkerd.shared.cause import Cause
 
 #: Maximum length of a stored message, traceback and class name (characters).
 MESSAGE, TRACEBACK, NAME = 2_000, 8_000, 200
@@ -81,14 +83,32 @@ def decide(
     if isinstance(interrupt, ShutdownInterrupt) and interrupted_by_us:
         return Released()
     if isinstance(interrupt, CancelInterrupt):
-        return Terminated("cancelled", duration, describe(error, attempt, "cancelled"))
-    record = describe(error, attempt, "timeout" if isinstance(interrupt, TimeoutInterrupt) else None)
+        return Terminated("cancelled", duration, describe(error, attempt, Cause.CANCELLED))
+    record = describe(error, attempt, Cause.TIMEOUT if isinstance(interrupt, TimeoutInterrupt) else None)
     if isinstance(interrupt, TimeoutInterrupt):
         record["type"] = name_of(type(interrupt))
         record["message"] = f"still running after {policy.timeout:g} s"
     if attempt >= policy.max_attempts or not (interrupt is not None or _allows(policy, error)):
         return Failed(record, hook)
     return Retried(_pause(error, attempt, policy), record)
+
+
+def decide_crash(
+    job: HeldJob, policy: Policy, cause: Cause, error: dict[str, Any], *, ran: bool, hook: bool, max_crashes: int
+) -> AfterDeath:
+    """Decide what follows for a job that may have caused the death of its worker; the cause counts something.
+
+    ran: its handler was running. Otherwise it had ended, and its outcome was not stored; such a job may also be what
+    stalled the worker.
+    """
+    stalled = cause is Cause.STALLED
+    if job.cancelled and not (stalled and ran):
+        return Terminated("cancelled", 0.0, error)
+    if cause.counts_loss and (ran or not stalled):
+        return Lost(error)
+    if job.crashes + 1 >= max_crashes or job.attempt >= policy.max_attempts:
+        return Failed(error, hook, crashes=1)
+    return Crashed(policy.retry.delay(job.attempt) if cause is Cause.TIMEOUT else 0.0, error)
 
 
 def _snooze(error: BaseException) -> Snooze | None:
