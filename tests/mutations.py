@@ -331,7 +331,7 @@ def notices(mutation: Mutation, tree: Path) -> bool:
         )  # fmt: skip
     finally:
         path.write_text(whole)
-    failed = next((line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+    failed = next((line for line in done.stdout.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))), "")
     tell(f"      {failed[:150] or done.stdout[-2000:] + done.stderr[-2000:]}")
     # A shared fixture may be the first to notice: then it is an error in a test's setup.
     return done.returncode == 1 and failed.startswith((f"FAILED {mutation.tests}::", f"ERROR {mutation.tests}::"))
