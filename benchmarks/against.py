@@ -154,16 +154,18 @@ class Side:
             connection.execute("VACUUM ANALYZE qworker.job")
             connection.execute("CHECKPOINT")
 
-            def state(order: LiteralString) -> Any:
-                # From the newest end: a look must not walk over the rows that are gone.
-                query = "SELECT state FROM qworker.job ORDER BY id " + order + " LIMIT 1"
+            # From the newest end when it ends: a look must not walk over the rows that are gone.
+            first = "SELECT state FROM qworker.job ORDER BY id LIMIT 1"
+            last = "SELECT state FROM qworker.job ORDER BY id DESC LIMIT 1"
+
+            def state(query: LiteralString) -> Any:
                 row = connection.execute(query).fetchone()
                 return row[0] if row else None
 
             with self.node():
-                until(lambda: state("ASC") != "available", 0.001)
+                until(lambda: state(first) != "available", 0.001)
                 start = time.monotonic()
-                until(lambda: state("DESC") not in ("available", "running"), 0.01)
+                until(lambda: state(last) not in ("available", "running"), 0.01)
                 return jobs / (time.monotonic() - start)
 
     def latency(self, jobs: int) -> float:

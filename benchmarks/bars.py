@@ -10,7 +10,8 @@ from math import inf
 from pathlib import Path
 
 import psycopg
-from on_postgres import PgQueuer
+from contender import Contender
+from on_postgres import Clocked, PgQueuer
 from stage import Node, Producers, Stage, cpu, until
 from tasks import clock, nap, noop
 
@@ -87,7 +88,7 @@ class Bars:
         stage = self.stage
         held, free = Twins(lambda: self.trickle(held=True)), Twins(lambda: self.trickle(held=False))
         single, slow, idle, full = Twins(self.single), Twins(self.slow_job), Twins(self.idle), Twins(self.held)
-        ours, theirs = Twins(self.latency), Twins(self.their_latency)
+        ours, theirs = Twins(lambda: latency(stage)), Twins(lambda: their_latency(self.default))
         return [
             Bar("drain 20,000; PgQueuer's best row", lambda: stage.drain(20_000), lambda: self.theirs(self.best), 2.0),
             Bar("drain 20,000; PgQueuer's default batch", lambda: stage.drain(20_000),
@@ -159,7 +160,7 @@ class Bars:
             until(stage.idle)
             stage.database.execute("VACUUM ANALYZE qworker.job")
             before = cpu(stage.server.pid or 0)
-            self.clocked(rest, 0.01)
+            clocked(rest, 0.01)
             until(lambda: len(node.notes()) >= rest, 0.1)
             return percentile(node.notes(), 0.99), cpu(stage.server.pid or 0) - before
 
@@ -247,33 +248,6 @@ class Bars:
             return producers.answers()[0][0]
 
     # Latency
-
-    def clocked(self, jobs: int, pause: float) -> None:
-        """Enqueue jobs that note how long they have waited, one by one, so many seconds apart."""
-        due = time.monotonic()
-        for _ in range(jobs):
-            clock.enqueue(time.monotonic())
-            due += pause
-            time.sleep(max(0.0, due - time.monotonic()))
-
-    def latency(self, jobs: int = 300) -> tuple[float, float]:
-        """Return p50 and p99 of the seconds from the call of enqueue to the handler's start, on an idle node of two."""
-        self.stage.clear()
-        with Node(self.stage, 2) as node:
-            until(self.stage.idle)
-            self.clocked(jobs, 0.02)
-            until(lambda: len(node.notes()) >= jobs)
-            return percentile(node.notes(), 0.5), percentile(node.notes(), 0.99)
-
-    def their_latency(self, jobs: int = 300) -> tuple[float, float]:
-        """Return the same of the peer."""
-        self.default.clear()
-        self.default.start(2)
-        try:
-            found = self.default.latency(jobs, 0.02)
-        finally:
-            self.default.stop()
-        return percentile(found, 0.5), percentile(found, 0.99)
 
     def half_load(self) -> float:
         """Return the p99 of the latency while half as many jobs come as a node of two can do."""
@@ -392,7 +366,7 @@ def private(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty"))) / 1000
 
 
-def drain(peer: PgQueuer, jobs: int, processes: int) -> float:
+def drain(peer: Contender, jobs: int, processes: int) -> float:
     """Return the jobs/s at which a peer drains a queue, from its first job to its last acknowledgement."""
     peer.clear()
     peer.fill(jobs)
@@ -407,3 +381,33 @@ def drain(peer: PgQueuer, jobs: int, processes: int) -> float:
     if peer.acknowledged() != jobs:
         raise SystemExit(f"{peer.name}: {peer.acknowledged()} of {jobs} acknowledged")
     return rate
+
+
+def clocked(jobs: int, pause: float) -> None:
+    """Enqueue jobs that note how long they have waited, one by one, so many seconds apart."""
+    due = time.monotonic()
+    for _ in range(jobs):
+        clock.enqueue(time.monotonic())
+        due += pause
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def latency(stage: Stage, jobs: int = 300) -> tuple[float, float]:
+    """Return p50 and p99 of the seconds from the call of enqueue to the handler's start, on an idle node of two."""
+    stage.clear()
+    with Node(stage, 2) as node:
+        until(stage.idle)
+        clocked(jobs, 0.02)
+        until(lambda: len(node.notes()) >= jobs)
+        return percentile(node.notes(), 0.5), percentile(node.notes(), 0.99)
+
+
+def their_latency(peer: Clocked, jobs: int = 300) -> tuple[float, float]:
+    """Return the same of a peer."""
+    peer.clear()
+    peer.start(2)
+    try:
+        found = peer.latency(jobs, 0.02)
+    finally:
+        peer.stop()
+    return percentile(found, 0.5), percentile(found, 0.99)

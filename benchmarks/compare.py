@@ -14,12 +14,13 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
-from bars import Bar, Bars, drain
+from bars import Bar, Bars, drain, latency, their_latency
+from contender import Contender
 from contenders import contenders
-from on_postgres import pgqueuer
+from on_postgres import Clocked, pgqueuer
 from stage import HERE, Stage, processors
 
-#: Seconds that a peer may take to drain the full number of jobs.
+#: Seconds that a peer may take to drain the smallest number of jobs, and half of those for any other.
 SLOW = 20.0
 
 
@@ -75,46 +76,104 @@ def bars_table(rows: list[dict[str, Any]]) -> str:
 
 
 def peers_table(rows: list[dict[str, Any]]) -> str:
-    """Return the drains as Markdown."""
-    lines = ["| | drain, jobs/s (lowest to highest) | ours / theirs | bulk enqueue, jobs/s |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['name']} | {figure(row['drain'])} ({figure(row['low'])} to {figure(row['high'])})"
-        f" | {row['ratio']:.1f} | {figure(row['fill'])} |"
-        for row in rows
-    ]
+    """Return the drains as Markdown, as docs/performance.md shows them: rows of one size beside those of the others."""
+    sizes = sorted({row["jobs"] for row in rows})
+    cells = {(row["name"], row["jobs"]): row for row in rows}
+    heads = [f"drain of {size:,}, jobs/s (lowest to highest) | qworker / other" for size in sizes]
+    heads += ["bulk enqueue, jobs/s", "idle latency p50 / p99, ms"]
+    lines = [f"| | {' | '.join(heads)} |", "|" + "---|" * (1 + 2 * len(sizes) + 2)]
+    for first in rows:
+        if first["jobs"] != sizes[0]:
+            continue
+        line = [first["name"]]
+        for size in sizes:
+            row = cells.get((first["name"], size))
+            line += [f"{spread(row)} | {row['ratio']:.1f}" if row else " | "]
+        lag = first["latency"]
+        line += [figure(first["fill"]), " / ".join(f"{1000 * value:.1f}" for value in lag) if lag else ""]
+        lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines)
 
 
-def peers(stage: Stage, python: str, jobs: int, rounds: int, processes: int) -> list[dict[str, Any]]:
-    """Drain the same number of jobs with everybody, in turns."""
-    with tempfile.TemporaryDirectory() as folder, contenders(stage.dsn, python, Path(folder)) as others:
+def spread(row: dict[str, Any]) -> str:
+    """Return a rate with the lowest and highest."""
+    return f"{figure(row['drain'])} ({figure(row['low'])} to {figure(row['high'])})"
+
+
+class Comparison:
+    """Our node and the peers on one stage, in turns."""
+
+    def __init__(self, stage: Stage, others: list[Contender], rounds: int, processes: int) -> None:
+        self.stage = stage
+        self.others = others
+        self.rounds = rounds
+        self.processes = processes
+
+    def rows(self, sizes: list[int]) -> list[dict[str, Any]]:
+        """Drain each number of jobs; beyond the smallest with those peers only that are quick enough."""
+        found = self.drains(min(sizes), self.others)
+        lags = self.latencies()
+        for row in found:
+            row["latency"] = lags.get(row["name"])
+        rates = {row["name"]: row["drain"] for row in found}
+        for size in sorted(sizes)[1:]:
+            found += self.drains(size, [peer for peer in self.others if size / rates[peer.name] < 2 * SLOW])
+        return found
+
+    def drains(self, jobs: int, others: list[Contender]) -> list[dict[str, Any]]:
+        """Drain the same number of jobs with everybody, in turns."""
         rates: dict[str, list[float]] = {"qworker": []}
         fills: dict[str, list[float]] = {"qworker": []}
-        for _ in range(rounds):
+        for _ in range(self.rounds):
             start = time.monotonic()
-            stage.clear()
+            self.stage.clear()
             begun = time.monotonic()
-            stage.fill(jobs)
+            self.stage.fill(jobs)
             fills["qworker"].append(jobs / (time.monotonic() - begun))
-            rates["qworker"].append(stage.work_off(jobs, processes))
+            rates["qworker"].append(self.stage.work_off(jobs, self.processes))
             for peer in others:
                 # Some take minutes for what others do in seconds: they are measured by a twentieth.
                 known = rates.setdefault(peer.name, [])
-                count = jobs // 20 if not known or statistics.median(known) < jobs / SLOW else jobs
-                rate = drain(peer, count, processes)
+                slow = others is self.others and (not known or statistics.median(known) < jobs / SLOW)
+                count = max(1, jobs // 20) if slow else jobs
+                rate = drain(peer, count, self.processes)
                 if count < jobs <= rate * SLOW:
-                    rate = drain(peer, jobs, processes)
+                    rate = drain(peer, jobs, self.processes)
                 known.append(rate)
                 fills.setdefault(peer.name, []).append(peer.enqueued / peer.filled)
-            print(f"  a round of {len(others) + 1}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    rows = []
-    for name, found in rates.items():
-        ratios = [ours / theirs for ours, theirs in zip(rates["qworker"], found, strict=True)]
-        rows.append({
-            "name": name, "drain": statistics.median(found), "low": min(found), "high": max(found),
-            "ratio": statistics.median(ratios), "fill": statistics.median(fills[name]),
-        })  # fmt: skip
-    return sorted(rows, key=lambda row: -row["drain"])
+            took = time.monotonic() - start
+            print(f"  a round of {len(others) + 1} with {jobs:,} jobs: {took:.0f} s", file=sys.stderr, flush=True)
+        rows = []
+        for name, found in rates.items():
+            ratios = [ours / theirs for ours, theirs in zip(rates["qworker"], found, strict=True)]
+            rows.append({
+                "name": name, "jobs": jobs, "drain": statistics.median(found), "low": min(found), "high": max(found),
+                "ratio": statistics.median(ratios), "fill": statistics.median(fills[name]), "latency": None,
+            })  # fmt: skip
+        return sorted(rows, key=lambda row: -row["drain"])
+
+    def latencies(self) -> dict[str, tuple[float, float]]:
+        """Return p50 and p99 of the seconds from enqueue to the handler's start on idle workers, medians of the rounds.
+
+        300 jobs, 20 ms apart; those peers only whose handler notes it.
+        """
+        clocked = [peer for peer in self.others if isinstance(peer, Clocked) and peer.clocked]
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(self.rounds):
+            found.setdefault("qworker", []).append(latency(self.stage))
+            for peer in clocked:
+                found.setdefault(peer.name, []).append(their_latency(peer))
+        return {name: (statistics.median(p50), statistics.median(p99))
+                for name, pairs in found.items() for p50, p99 in [zip(*pairs, strict=True)]}  # fmt: skip
+
+
+def compare(stage: Stage, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of the table of the peers."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contenders(stage.dsn, options.peers, Path(folder), options.peer) as others,
+    ):
+        return Comparison(stage, others, options.rounds, options.processes).rows(options.jobs)
 
 
 def main() -> None:
@@ -123,14 +182,22 @@ def main() -> None:
     parser.add_argument("--peers", required=True, metavar="PYTHON", help="the Python that has requirements.txt")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--only", default="*", metavar="PATTERN", help="the bars whose names match, as in a shell")
-    parser.add_argument("--jobs", type=int, default=20_000, help="for the table of the peers; 0: no such table")
+    parser.add_argument(
+        "--jobs", type=int, nargs="+", default=[20_000, 200_000], metavar="N",
+        help="for the table of the peers: everybody drains the smallest number, and the others only those peers that"
+        f" can do so within {2 * SLOW:g} s; 0: no such table (default: 20000 200000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--peer", default="*", metavar="PATTERN",
+        help="the peers whose names match, as in a shell; graphile-worker needs npm, which installs it for the run"
+        " (apt-get install npm), with the settings of its own performance test",
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, default=2, help="for the table of the peers")
     parser.add_argument("--json", type=Path, default=HERE / "results.json")
     parser.add_argument("--plot", type=Path, default=HERE / "results.svg")
     options = parser.parse_args()
     with Stage() as stage:
         default, best = pgqueuer(stage.dsn, options.peers)
-        default.install()
         known = Bars(stage, default, best).all()
         wanted = [bar for bar in known if fnmatch.fnmatch(bar.name, options.only)]
         results = {
@@ -138,18 +205,19 @@ def main() -> None:
             "postgresql": stage.value("SHOW server_version"),
             "python": platform.python_version(),
             "cores": len(os.sched_getaffinity(0)),
-            "peers": peers(stage, options.peers, options.jobs, options.rounds, options.processes)
-            if options.jobs
-            else [],
+            "peers": compare(stage, options) if all(options.jobs) else [],
             "bars": [],
         }
+        if wanted:
+            default.install()
         for bar in (None, *wanted):
             if bar is not None:
                 results["bars"].append(measure(bar, options.rounds))
             options.json.write_text(json.dumps(results, indent=1) + "\n")  # what a run of hours has is not lost
     if results["peers"]:
         print(peers_table(results["peers"]) + "\n")
-    print(bars_table(results["bars"]))
+    if wanted:
+        print(bars_table(results["bars"]))
     if results["peers"]:
         subprocess.run([options.peers, HERE / "plot.py", options.json, options.plot], check=True)
 

@@ -61,7 +61,45 @@ class OnPostgres(Contender):
         return int(self.database.execute(self.done).fetchall()[0][0])
 
 
-class PgQueuer(OnPostgres):
+class Clocked(OnPostgres):
+    """A peer whose handler notes how late it is in LATENCY_FILE, and whose script can `produce`."""
+
+    #: Whether this way to run it does that.
+    clocked = True
+
+    def start(self, processes: int) -> None:
+        if self.clocked:
+            descriptor, self.environment["LATENCY_FILE"] = tempfile.mkstemp(prefix="latency-")
+            os.close(descriptor)
+        super().start(processes)
+
+    def stop(self) -> float:
+        seconds = super().stop()
+        if lags := self.environment.pop("LATENCY_FILE", None):
+            Path(lags).unlink()
+        return seconds
+
+    def latency(self, jobs: int, interval: float) -> list[float]:
+        """Enqueue jobs one by one, `interval` seconds apart, to the started workers.
+
+        Return for each the seconds from before its enqueue to its handler's first act. Raises TimeoutError when some
+        are missing 60 s after the last enqueue.
+        """
+        if "LATENCY_FILE" not in self.environment:
+            raise ValueError(f"{self.name}: latency() needs a handler that notes it, and start() before")
+        lags = Path(self.environment["LATENCY_FILE"])
+        os.truncate(lags, 0)
+        self.enqueued += jobs
+        self.script("produce", jobs, round(interval * 1e6))
+        until = time.monotonic() + 60
+        while len(found := lags.read_text().split()) < jobs:
+            if time.monotonic() > until:
+                raise TimeoutError(f"{len(found)} of {jobs} jobs ran")
+            time.sleep(0.05)
+        return [float(lag) for lag in found]
+
+
+class PgQueuer(Clocked):
     """PgQueuer, a command a process; 10 jobs at once unless `batch` says otherwise."""
 
     module = "pgqueuer_noops"
@@ -81,6 +119,7 @@ class PgQueuer(OnPostgres):
         super().__init__(f"PgQueuer 1.6, {kind}" + (f", batch {batch}" if batch else ""), python, dsn)
         self.pgqueuer = [str(self.python), "-m", "pgqueuer"]
         self.handler = handler
+        self.clocked = handler == "asynchronous"
         self.batch = batch
 
     def create(self) -> None:
@@ -91,37 +130,6 @@ class PgQueuer(OnPostgres):
         size = ["--batch-size", str(self.batch)] if self.batch else []
         run = [*self.pgqueuer, "run", f"{self.module}:{self.handler}", "--heartbeat-timeout", "30", *size]
         return [[*run, "--log-level", "WARNING"]] * processes
-
-    def start(self, processes: int) -> None:
-        if self.handler == "asynchronous":
-            descriptor, self.environment["LATENCY_FILE"] = tempfile.mkstemp(prefix="latency-")
-            os.close(descriptor)
-        super().start(processes)
-
-    def stop(self) -> float:
-        seconds = super().stop()
-        if lags := self.environment.pop("LATENCY_FILE", None):
-            Path(lags).unlink()
-        return seconds
-
-    def latency(self, jobs: int, interval: float) -> list[float]:
-        """Enqueue jobs one by one, `interval` seconds apart, to the started workers of an asynchronous handler.
-
-        Return for each the seconds from before its enqueue to its handler's first act. Raises TimeoutError when some
-        are missing 60 s after the last enqueue.
-        """
-        if "LATENCY_FILE" not in self.environment:
-            raise ValueError("latency() needs the asynchronous handler, and start() before")
-        lags = Path(self.environment["LATENCY_FILE"])
-        os.truncate(lags, 0)
-        self.enqueued += jobs
-        self.script("produce", jobs, round(interval * 1e6))
-        until = time.monotonic() + 60
-        while len(found := lags.read_text().split()) < jobs:
-            if time.monotonic() > until:
-                raise TimeoutError(f"{len(found)} of {jobs} jobs ran")
-            time.sleep(0.05)
-        return [float(lag) for lag in found]
 
     def single(self, jobs: int) -> float:
         """Enqueue jobs one by one on one connection; return how many a second."""

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import urlsplit
@@ -68,7 +69,11 @@ class OnRedis(Contender):
     def __init__(self, name: str, python: str, url: str) -> None:
         super().__init__(name, python, url)
         self.url = url
-        self.redis = Redis(url)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """The connection, made when it is needed: peers are built before the server runs."""
+        return Redis(self.url)
 
     def install(self) -> None:
         pass

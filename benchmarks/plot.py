@@ -8,8 +8,9 @@ import matplotlib.pyplot as plt
 
 
 def main(results: str, plot: str) -> None:
-    """Draw one bar for each row, the fastest on top."""
-    rows = json.loads(Path(results).read_text())["peers"][::-1]
+    """Draw one bar for each row of the smallest number of jobs, the fastest on top."""
+    rows = json.loads(Path(results).read_text())["peers"]
+    rows = [row for row in rows if row["jobs"] == rows[0]["jobs"]][::-1]
     figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1))
     colours = ["#2f6f4f" if row["name"] == "qworker" else "#b8b8b8" for row in rows]
     bars = axes.barh([row["name"] for row in rows], [row["drain"] for row in rows], color=colours)
