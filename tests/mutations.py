@@ -157,8 +157,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an obituary forgets what has succeeded", f"{SCHEDULER}/settlement.py",
-        "            return write.write(self._claims, database)\n        except",
-        "            return []\n        except",
+        "            changed = write.write(self._claims, database)\n", "            return []\n",
         "tests/lifecycle/test_crash.py",
     ),
     Mutation(
@@ -309,6 +308,15 @@ MUTATIONS = [
         "                    self._spare(job, WriteSuppressed())\n                    continue\n",
         "                    return rows\n",
         "tests/lifecycle/test_suppressing_triggers.py",
+    ),
+    Mutation(
+        "a patched standard library is served", "workers/qworkerd/cli/run.py", "        refuse_patches()\n", "",
+        "tests/qworkerd/test_patches.py",
+    ),
+    Mutation(
+        "classes of one factory look alike", "queue/qworker/identity.py",
+        "return plain or code_of(value) is not None", "return code_of(value) is not None",
+        "tests/qworker/test_identity.py",
     ),
 ]  # fmt: skip
 

@@ -92,8 +92,15 @@ def _describe(obj: Any, *, exact: bool, depth: int = _DEPTH) -> Any:  # noqa: PL
         name = _module_name(obj.__module__), obj.__qualname__
         if not exact and "<" not in obj.__qualname__:
             return name
-        return name, [(key, inner(value)) for key, value in sorted(vars(obj).items()) if code_of(value) is not None]
+        own = [(key, inner(value)) for key, value in sorted(vars(obj).items()) if _counts(key, value, exact=exact)]
+        return name, own, [inner(base) for base in obj.__bases__ if exact and base is not object]
     return id(obj) if exact else (_module_name(type(obj).__module__), type(obj).__qualname__)
+
+
+def _counts(key: str, value: Any, *, exact: bool) -> bool:
+    """Return whether an attribute tells classes of one factory apart. After a reload its value may be another."""
+    plain = exact and not key.startswith("__") and isinstance(value, (*_PLAIN, tuple, list))
+    return plain or code_of(value) is not None
 
 
 def _function(function: Any, code: CodeType, inner: Callable[[Any], Any], *, exact: bool) -> Any:

@@ -9,7 +9,7 @@ from qworker.db.statements import DEFAULT_SCHEMA, load
 
 
 def suppressing(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[str]:
-    """Return a sentence for each trigger and rule on the tables of the schema that may suppress a write."""
+    """Describe each trigger and rule on the tables of the schema that may suppress a write."""
     rows = psycopg.Cursor(conn, row_factory=tuple_row).execute(load("admin", schema)["suppressing"]).fetchall()
     return [
         f"{kind} {name!r} on {schema}.{table} may suppress writes of qworker: {why}" for kind, name, table, why in rows

@@ -109,3 +109,30 @@ def test_the_same_callable_may_be_registered_twice() -> None:
 
     register: Callable[..., Any] = app.task(name="send")
     assert register(send) is not register(send)
+
+
+CLASSES = (
+    "from dataclasses import dataclass\n"
+    "class Mail:\n    def send(self): return 1\n"
+    "class Letter:\n    def send(self): return 2\n"
+    "def make(value, base):\n"
+    "    @app.task(name='send')\n"
+    "    @dataclass\n"
+    "    class Send(base):\n"
+    "        address = value\n"
+    "        def handle(self): return self.address, self.send()\n"
+    "    return Send\n"
+)
+
+
+@pytest.mark.parametrize("second", ["'b', Mail", "'a', Letter", "('a',), Mail"])
+def test_classes_of_a_factory_that_differ_in_their_attributes_or_bases_are_two_tasks(shop: Path, second: str) -> None:
+    with pytest.raises(ConfigurationError, match="two tasks are named 'send'"):
+        load(shop, CLASSES + f"make('a', Mail)\nmake({second})\n")
+
+
+def test_a_class_of_a_factory_may_be_reloaded_with_another_value(shop: Path) -> None:
+    module = load(shop, CLASSES + "make('a', Mail)\n")
+    write(shop, CLASSES + "make('edited', Mail)\n")
+    importlib.reload(module)
+    assert app.tasks["send"].handler()[0] == "edited"

@@ -12,6 +12,7 @@ from qworkerd.scheduler.retention import LOWEST
 from tests.database import Database
 from tests.qworkerd.test_scheduler import Office
 from tests.qworkerd.test_scheduler import office as office_fixture
+from tests.refusing import refusing
 from tests.waiting import until
 
 office = office_fixture
@@ -195,3 +196,12 @@ def test_a_key_that_is_taken_over_meanwhile_stays(
     producer.commit()
     thread.join(10)
     assert office.conn.execute("SELECT job_id FROM qworker.unique_key").fetchall() == [(100000,)]
+
+
+def test_a_row_that_a_trigger_refuses_holds_up_no_other_kind(office: Office, said: list[Any]) -> None:
+    refused = office.insert("task, state", "'noop', 'running'")
+    undated = office.insert("task, state", "'noop', 'failed'")
+    with refusing(office.conn, "UPDATE", f"OLD.id = {refused}"):
+        audit(office)
+    assert said == [("maintenance.error", None), ("jobs.repaired", "dated")]
+    assert (office.state(refused), office.state(undated)) == ("running", "failed")

@@ -218,7 +218,7 @@ def test_a_trigger_that_may_suppress_writes_is_named(
         found = report(command, "--app", "shop:app")
     warnings = [text for text in found["warnings"] if "trigger 'suppress' on qworker.job" in text]
     assert bool(warnings) is named
-    assert not [text for text in report(command, "--app", "shop:app")["warnings"] if "suppress" in text]
+    assert not [text for text in report(command, "--app", "shop:app")["warnings"] if "trigger 'suppress'" in text]
 
 
 def test_a_rule_that_replaces_writes_is_named(command: Command, shop: Path, database: Database) -> None:

@@ -8,6 +8,7 @@ from qworker import rights
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.migrations import check
 from qworkerd import log
+from qworkerd.config.patches import refuse_patches
 from qworkerd.config.settings import Settings, exit_code, misspelt
 from qworkerd.config.target import Target, load
 from qworkerd.inheritance.inherited import CUT, REMEDY, SHARED, Inheritance
@@ -31,6 +32,7 @@ def run(options: Mapping[str, object]) -> int:
         with Inheritance() as inheritance:
             target = load(settings, origins)
         app = target.application()
+        refuse_patches()
         # Again: importing the application may have changed it.
         log.configure(settings.log_format, settings.log_level)
         survey(target)

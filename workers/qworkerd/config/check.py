@@ -20,6 +20,7 @@ from qworker.options import UNSET
 from qworker.rights import check as check_rights
 from qworker.sequences import stale_sequences
 from qworker.triggers import suppressing
+from qworkerd.config.patches import refuse_patches
 from qworkerd.config.project import find
 from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, field_specs, misspelt, variable
 from qworkerd.config.target import Target, load
@@ -97,6 +98,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         with inheritance:
             target = load(settings, origins)
         _application(report, target.application(), settings)
+        refuse_patches()
     except ConfigurationError as error:
         report.refuse(error)
     # An application that could not be loaded may name another database and another schema.

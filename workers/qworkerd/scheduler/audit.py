@@ -1,5 +1,6 @@
 """The audit: correct rows that no statement writes, because they were edited manually or forged."""
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -27,15 +28,33 @@ class Audit:
         self._log = log.get()
 
     def run(self, database: Database) -> int:
-        """Correct up to 1,000 rows of each kind; return how many jobs became available."""
-        watermarks = self._node.watermarks
-        restarted = self._recovery.restart_unclaimed(database)
-        renumbered = self._maintenance.renumber(database, watermarks.queues, watermarks.priorities)
-        self._say("restarted", restarted, "they were running, but named no node or no claim")
-        self._say("renumbered", renumbered, "their seq was 0 or below, where no claim starts")
-        self._say("discarded", self._maintenance.end_invalid(database), "their state is none of an unfinished job")
-        self._say("dated", self._maintenance.date_failures(database), "they had failed, but had no time of failure")
-        return len(restarted) + len(renumbered) + self._release(database)
+        """Correct up to 1,000 rows of each kind; return how many jobs became available.
+
+        Each kind is a statement, which fails if a trigger refuses one of its rows. The others run all the same.
+        """
+        watermarks, recovery, maintenance = self._node.watermarks, self._recovery, self._maintenance
+        restarted = self._correct(
+            database, "restarted", "they were running, but named no node or no claim", recovery.restart_unclaimed
+        )
+        renumbered = self._correct(
+            database, "renumbered", "their seq was 0 or below, where no claim starts",
+            lambda d: maintenance.renumber(d, watermarks.queues, watermarks.priorities),
+        )  # fmt: skip
+        self._correct(database, "discarded", "their state is none of an unfinished job", maintenance.end_invalid)
+        self._correct(database, "dated", "they had failed, but had no time of failure", maintenance.date_failures)
+        return restarted + renumbered + self._release(database)
+
+    def _correct(self, database: Database, done: str, hint: str, statement: Callable[[Database], list[int]]) -> int:
+        try:
+            jobs = statement(database)
+        except psycopg.Error as error:
+            if database.closed:
+                raise
+            self._log.warning("maintenance.error", action=f"audit: {done}", error=str(error).strip())
+            return 0
+        if jobs:
+            self._log.warning("jobs.repaired", done=done, jobs=len(jobs), first=min(jobs), hint=hint)
+        return len(jobs)
 
     def _release(self, database: Database) -> int:
         """Release old claims of this node that no slot holds."""
@@ -48,7 +67,3 @@ class Audit:
             self._node.watermarks.report_release(self._slot)
             self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, held by no worker")
         return freed
-
-    def _say(self, done: str, jobs: list[int], hint: str) -> None:
-        if jobs:
-            self._log.warning("jobs.repaired", done=done, jobs=len(jobs), first=min(jobs), hint=hint)
