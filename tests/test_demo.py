@@ -21,7 +21,7 @@ from qworkerd.demo.jobs import Totals
 from qworkerd.demo.node import Node, NodeEnded
 from qworkerd.demo.report import Facts, Report
 from qworkerd.demo.screen import Screen
-from qworkerd.demo.story import tell
+from qworkerd.demo.story import narrate
 from tests import leftovers
 from tests.database import Database
 from tests.waiting import until
@@ -208,7 +208,7 @@ def events(tmp_path: Path) -> Events:
     log = tmp_path / "log"
     log.write_text("\n".join(json.dumps(event) for event in LOG) + "\nno JSON\n")
     events = Events(log)
-    events.fresh()
+    events.read_new()
     return events
 
 
@@ -226,7 +226,7 @@ def test_an_attempt_that_ran_again_counts_once(tmp_path: Path) -> None:
     retried = (first, second | {"retry_in": 1.0}, second | {"retry_in": 1.0})
     log.write_text("\n".join(json.dumps(event) for event in (*retried, crash, *LOG[1:])) + "\n")
     events = Events(log)
-    events.fresh()
+    events.read_new()
     report = Report(facts(), events)
     assert report.kept, report.checks
     flaky = next(check for check in report.checks if check.name == "flaky")
@@ -263,7 +263,7 @@ def test_a_timeout_that_only_a_kill_enforced_is_told(tmp_path: Path) -> None:
     killed = {"event": "job.failed", "job": 2, "task": "demo.sleepy", "crashes": 1, "cause": "timeout"}
     log.write_text("\n".join(json.dumps(event) for event in (LOG[0], killed, *LOG[2:])) + "\n")
     events = Events(log)
-    events.fresh()
+    events.read_new()
     report = Report(facts(), events)
     assert [check.name for check in report.checks if not check.kept] == ["sleepy"]
 
@@ -273,7 +273,7 @@ def test_a_tick_that_is_missing_is_told(tmp_path: Path) -> None:
     late = {"event": "cron.enqueued", "task": "demo.pulse", "tick": 309.0}
     log.write_text("\n".join(json.dumps(event) for event in (*LOG, late)) + "\n")
     gap = Events(log)
-    gap.fresh()
+    gap.read_new()
     report = Report(facts(pulses=[job(n, JobState.COMPLETED) for n in (4, 5, 6)]), gap)
     assert [check.name for check in report.checks if not check.kept] == ["pulse"]
 
@@ -282,11 +282,11 @@ def test_a_line_of_the_log_is_read_when_it_is_whole(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text('{"event": "on')
     events = Events(log)
-    assert events.fresh() == []
+    assert events.read_new() == []
     with log.open("a") as file:
         file.write('e"}\n')
-    assert events.fresh() == [{"event": "one"}]
-    assert events.fresh() == []
+    assert events.read_new() == [{"event": "one"}]
+    assert events.read_new() == []
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_a_node_that_ends_early_is_asked_why(lines: list[str], words: str, tmp_p
     log = tmp_path / "log"
     log.write_text("\n".join(lines) + "\n")
     events = Events(log)
-    events.fresh()
+    events.read_new()
     assert events.last_words() == words
 
 
@@ -317,8 +317,8 @@ def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(empty_database: 
 
 
 def test_unexpected_warnings_are_told_and_usual_events_are_not() -> None:
-    assert tell({"level": "info", "event": "node.deregistered", "node": 1}) is None
-    told = tell({"level": "error", "event": "maintenance.error", "timestamp": "t", "action": "cron"})
+    assert narrate({"level": "info", "event": "node.deregistered", "node": 1}) is None
+    told = narrate({"level": "error", "event": "maintenance.error", "timestamp": "t", "action": "cron"})
     assert told is not None
     assert "maintenance.error action=cron" in told
 

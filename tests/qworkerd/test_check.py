@@ -97,7 +97,7 @@ def test_an_application_that_does_not_import_is_the_only_problem_when_it_may_nam
     found = report(command, "--app", "shop:app")
     (problem,) = found["problems"]
     assert f"({shop}:4)" in problem
-    assert "the database was not looked at, because the application may say where it is" in found["warnings"]
+    assert "the database was not checked, because the application may name it" in found["warnings"]
 
 
 def test_a_schema_that_the_application_may_name_is_not_missed(

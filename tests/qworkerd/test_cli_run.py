@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from qworkerd.cli.main import main
-from qworkerd.cli.run import survey
+from qworkerd.cli.run import check_schema
 from qworkerd.config.settings import NOT_ON_COMMAND_LINE, field_specs, option
 from qworkerd.config.target import resolve
 from tests.database import Database
@@ -141,7 +141,7 @@ def test_looking_at_the_schema_leaves_no_connection(
     shop: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QWORKER_DSN", database.dsn)
-    survey(resolve({"app": "shop:app"}))
+    check_schema(resolve({"app": "shop:app"}))
     conn = database.connect()
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qworker start'"
     until(lambda: conn.execute(query).fetchone() == (0,))

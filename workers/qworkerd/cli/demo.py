@@ -1,4 +1,4 @@
-"""Show what qworker does, with a PostgreSQL and jobs of its own."""
+"""Show what qworker does, with its own PostgreSQL and jobs."""
 
 import sys
 from pathlib import Path
@@ -9,16 +9,18 @@ from qworkerd.cli.tables import as_json
 from qworkerd.process import exits
 
 
-@click.command(short_help="Show what qworker does, with a PostgreSQL and jobs of its own.")
-@click.option("--processes", type=click.IntRange(1, 64), default=8, metavar="N", help="How many workers. [default: 8]")
+@click.command(short_help="Show what qworker does, with its own PostgreSQL and jobs.")
+@click.option("--processes", type=click.IntRange(1, 64), default=8, metavar="N", help="Number of workers. [default: 8]")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the node's log.")
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON object, and all else to standard error.")
+@click.option(
+    "--json", "for_programs", is_flag=True, help="Print a JSON object, and everything else to standard error."
+)
 @click.pass_context
 def demo(context: click.Context, /, *, processes: int, log: Path | None, for_programs: bool) -> None:
-    """Index the Python standard library, a job a file, while other jobs fail, hang, crash and come by the clock.
+    """Index the Python standard library, a job a file, while other jobs fail, hang, crash and run on a schedule.
 
-    Starts a PostgreSQL and a node, and stops both at the end. Needs the extra: pip install 'pgqworker[demo]'. Exit
-    status 1 if anything was not as promised.
+    Starts a PostgreSQL and a node, and stops both at the end. Requires an extra: pip install 'pgqworker[demo]'. Exits
+    with status 1 if a check fails.
     """
     from qworkerd.demo.play import play
     from qworkerd.demo.screen import Screen

@@ -1,4 +1,4 @@
-"""Look at jobs, and retry, cancel or discard them."""
+"""Inspect jobs, and retry, cancel or discard them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from qworkerd.process import exits
 
 
 class JobId(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
-    """A number that a job may have."""
+    """The id of a job."""
 
     name = "id"
 
@@ -39,16 +39,16 @@ class JobId(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
 
 IDS = JobId()
 STATES = click.Choice([state.value for state in JobState if state is not JobState.FORGOTTEN])
-#: Options that leave jobs out.
+#: Options that filter the list.
 FILTERS = ("state", "queue", "task", "tag", "below")
-#: Jobs changed by one statement.
+#: Maximum number of jobs changed by one statement.
 PAGE = 500
 
 
 @click.group()
 @options("app", "schema")
 def jobs(**_: str | None) -> None:
-    """Look at jobs, and change them by hand."""
+    """Inspect jobs, and change them by hand."""
 
 
 @jobs.command("list")
@@ -58,7 +58,7 @@ def jobs(**_: str | None) -> None:
 @click.option("--tag", metavar="WORD", help="Only jobs with this tag.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most N. [default: 50]")
 @click.option("--below", type=IDS, metavar="ID", help="Only jobs with a lower id: continues an earlier list.")
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON array with everything known of each job.")
+@click.option("--json", "for_programs", is_flag=True, help="Print a JSON array with all fields of each job.")
 @looking
 def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
     """List jobs, the newest first, finished ones included."""
@@ -78,12 +78,12 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
         click.echo(f"there may be more: --below {found[-1].id}", err=True)
 
 
-@jobs.command(short_help="Show all that is known of a job.")
+@jobs.command(short_help="Show everything about a job.")
 @click.argument("job_id", metavar="ID", type=IDS)
 @click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
 @looking
 def show(to: Target, *, job_id: int, for_programs: bool) -> None:
-    """Show a job: arguments, times, progress, where it runs, and the error of every attempt that went wrong."""
+    """Show a job: arguments, times, progress, where it runs, and the error of every failed attempt."""
     job = to.admin.show(job_id)
     run = _runs(to, [job]).get(job_id)
     if for_programs:
@@ -107,9 +107,9 @@ def show(to: Target, *, job_id: int, for_programs: bool) -> None:
 @click.option("--task", metavar="NAME", help="With --all-failed: only jobs of this task.")
 @looking
 def retry(to: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | None, task: str | None) -> None:
-    """Let failed jobs run again, with all their attempts."""
+    """Run failed jobs again, with all their attempts."""
     if all_failed == bool(ids) or (ids and (queue or task)):
-        raise click.UsageError("name jobs by their ids, or say --all-failed, with --queue or --task if you like")
+        raise click.UsageError("give the ids of jobs, or --all-failed with an optional --queue or --task")
     if all_failed:
         click.echo(f"failed jobs made available again: {_retry_all(to.admin, queue, task)}")
         return
@@ -117,11 +117,11 @@ def retry(to: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | No
     _tell(to.admin, ids, done, "only failed jobs can be retried")
 
 
-@jobs.command(short_help="Cancel jobs, also running ones.")
+@jobs.command(short_help="Cancel jobs, including running ones.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
 @looking
 def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
-    """Cancel jobs: waiting ones at once, running ones are interrupted within about a second."""
+    """Cancel jobs: waiting jobs at once; running jobs are interrupted within about a second."""
     words = {JobState.RUNNING: "running, asked to stop"}
     done = {
         job_id: words.get(state, str(state)) for page in _pages(ids) for job_id, state in to.admin.cancel(*page).items()
@@ -129,11 +129,11 @@ def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
     _tell(to.admin, ids, done, "only unfinished jobs can be cancelled")
 
 
-@jobs.command(short_help="Put failed jobs into the history.")
+@jobs.command(short_help="Move failed jobs to the history.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
 @looking
 def discard(to: Target, *, ids: tuple[int, ...]) -> None:
-    """Put failed jobs away: into the history, for as long as that is kept."""
+    """Move failed jobs to the history, where they are kept for history_days."""
     done = {job_id: "discarded" for page in _pages(ids) for job_id in to.admin.discard(*page)}
     _tell(to.admin, ids, done, "only failed jobs can be discarded")
 
@@ -144,7 +144,7 @@ def _pages(ids: Iterable[int]) -> Iterable[list[int]]:
 
 
 def _retry_all(admin: Admin, queue: str | None, task: str | None) -> int:
-    """Retry page by page, downwards, so that a job that fails again meanwhile is not met twice."""
+    """Retry page by page in descending order, so that a job that fails again meanwhile is not retried twice."""
     count, below = 0, None
     while page := admin.find(state=JobState.FAILED, queue=queue, task=task, below=below, limit=PAGE):
         count += len(admin.retry(*(job.id for job in page)))
@@ -153,7 +153,7 @@ def _retry_all(admin: Admin, queue: str | None, task: str | None) -> int:
 
 
 def _tell(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> None:
-    """Say of each job what became of it; end with exit status 1 if something could not be done."""
+    """Print the new state of each job; exit with status 1 if a job could not be changed."""
     missed = False
     for job_id in dict.fromkeys(ids):
         if job_id in done:
@@ -169,27 +169,27 @@ def _tell(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> 
 
 
 def _runs(to: Target, found: Iterable[Job]) -> dict[int, Run]:
-    """Ask the nodes about jobs if some of them run."""
+    """Return the runs of the jobs; the nodes are queried only if a job is running."""
     return runs(to.admin.nodes()) if any(job.state is JobState.RUNNING for job in found) else {}
 
 
 def _task(job: Job) -> str:
-    """Name the task, or its failure hook."""
+    """Return the name of the task, marked if the job is its failure hook."""
     return f"{job.task} (on_failure)" if job.hook else job.task
 
 
 def _note(job: Job, where: Mapping[int, Run]) -> str:
-    """Say in a few words what is most worth knowing."""
+    """Return the most useful fact about a job."""
     if job.state is JobState.SCHEDULED:
         return f"due {_when(job.run_at)}"
     if job.state is JobState.COMPLETED:
         return f"took {text(job.duration)} s"
     if job.state is JobState.RUNNING:
-        told = [
+        parts = [
             _progress(job),
             str(where[job.id]) if job.id in where else f"claimed {_when(job.claimed_at)}",
         ]
-        return ", ".join(part for part in told if part)
+        return ", ".join(part for part in parts if part)
     if job.errors:
         last = job.errors[-1]
         if isinstance(last, Unreadable):
@@ -222,7 +222,7 @@ def _describe(error: Mapping[str, Any]) -> None:
     cause = f" ({text(error['cause'])})" if error.get("cause") else ""
     title = f"attempt {text(error.get('attempt'))}, {text(at)}: {text(error.get('type'))}{cause}"
     say(f"{title}: {indent(clip(str(error.get('message'))), '    ').lstrip()}")
-    if error.get("phase"):  # what is known of a worker that died
+    if error.get("phase"):  # the record of a dead worker
         say(
             f"    while {text(error['phase'])}, after {text(error.get('ran'))} s; the worker's peak memory"
             f" {text(error.get('maxrss_mib'))} MiB, its processor time {text(error.get('cpu'))} s"

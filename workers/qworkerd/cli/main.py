@@ -1,4 +1,4 @@
-"""The command `qworker`: plain, it runs a node; its subcommands look at jobs and change them."""
+"""The command `qworker`: without a subcommand it runs a node; the subcommands inspect and change jobs."""
 
 import sys
 from importlib import import_module
@@ -15,7 +15,7 @@ from qworkerd.cli.tables import say
 from qworkerd.config.settings import exit_code
 from qworkerd.process import exits
 
-#: Where each subcommand is; imported when asked for, so that a node does not carry them.
+#: The module of each subcommand; imported on demand, so that a node does not load them.
 COMMANDS = {
     "check": "qworkerd.cli.check",
     "cron": "qworkerd.cli.cron",
@@ -29,10 +29,10 @@ COMMANDS = {
 
 
 class Root(click.Group):
-    """Finds subcommands, and ends with one clear line and the right exit code when something is wrong."""
+    """Finds subcommands; an error is printed in one line and sets the exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Name the subcommands."""
+        """Return the names of the subcommands."""
         return [name for name, module in COMMANDS.items() if find_spec(module)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -43,7 +43,7 @@ class Root(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run, and translate errors."""
+        """Run a command and translate its errors."""
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
@@ -63,11 +63,11 @@ class Root(click.Group):
         except QworkerError as error:
             _refuse(error, exits.FAILURE)
         except UnicodeEncodeError as error:
-            _refuse(f"an argument is no readable text: {error}", exits.USAGE)
+            _refuse(f"an argument is not valid in this locale's encoding: {error}", exits.USAGE)
 
 
 def _said(error: psycopg.Error) -> str:
-    """Return what the server says, without the line of our SQL that it points at."""
+    """Return the server's message and hint, without the line of SQL that it quotes."""
     parts = (error.diag.message_primary, error.diag.message_hint)
     return "; ".join(part for part in parts if part) or str(error)
 
@@ -83,13 +83,13 @@ def _refuse(error: object, code: int) -> NoReturn:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Every option can also be a variable (--max-jobs: $QWORKER_MAX_JOBS) or a line of [tool.qworker] in "
-    "pyproject.toml (max-jobs). Where the database is: $QWORKER_DSN. `qworker check` shows what counts.",
+    "pyproject.toml (max-jobs). The database is named by $QWORKER_DSN. `qworker check` shows the values in effect.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="qworker", message="%(prog)s %(version)s")
 @options()
 @click.pass_context
 def main(context: click.Context, /, **_: Any) -> None:
-    """Run a node: a supervisor, a scheduler and worker processes, until SIGTERM or Ctrl-C. Or do what COMMAND says."""
+    """Run a node: a supervisor, a scheduler and worker processes, until SIGTERM or Ctrl-C; or run COMMAND."""
     if context.invoked_subcommand is None:
         from qworkerd.cli.run import run
 

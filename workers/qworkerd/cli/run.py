@@ -1,4 +1,4 @@
-"""Run a node: read the settings, load the application, look at the schema; then leave it to the supervisor."""
+"""Run a node: read the settings, load the application, check the schema, and start the supervisor."""
 
 import gc
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from qworkerd.process.descriptors import check_limit, fill_standard
 
 
 def run(options: Mapping[str, object]) -> int:
-    """Run until told to stop; return the exit code. What is wrong with the configuration is told in one event."""
+    """Run until the node is stopped; return the exit code. Each configuration error is logged as one event."""
     fill_standard()
     # Garbage that is collected before the fork leaves holes in pages that the children would then have to copy.
     gc.disable()
@@ -35,7 +35,7 @@ def run(options: Mapping[str, object]) -> int:
         refuse_patches()
         # Again: importing the application may have changed it.
         log.configure(settings.log_format, settings.log_level)
-        survey(target)
+        check_schema(target)
         report(inheritance, target)
     except ConfigurationError as error:
         if log.readable(_wishes(options)[0]):
@@ -55,24 +55,26 @@ def run(options: Mapping[str, object]) -> int:
     return serve(app, settings, inheritance)
 
 
-def survey(target: Target) -> None:
-    """Look at the schema before the first fork; leaves no connection open.
+def check_schema(target: Target) -> None:
+    """Check the schema before the first fork; leaves no connection open.
 
-    Raises SchemaError when it is unfit. A database that is away is no reason not to start: the scheduler waits for it,
-    and looks again.
+    Raises SchemaError if this code cannot work with the schema. An unavailable database does not prevent the start: the
+    scheduler waits for it and checks the schema again.
     """
     try:
         with target.connection("start") as conn:
             check(conn, target.schema)
             rights.check(conn, target.schema)
     except DatabaseUnavailable as error:
-        log.get().warning("database.unavailable", error=str(error), hint="going on; workers wait for it")
+        log.get().warning(
+            "database.unavailable", error=str(error), hint="the node starts; its workers wait for the database"
+        )
 
 
 def report(inheritance: Inheritance, target: Target) -> None:
     """Log the connections that the application has left open; raises ConfigurationError for those to databases.
 
-    With --inline nothing is forked, and so nothing is shared.
+    With --inline nothing is forked, so nothing is shared.
     """
     settings = target.settings
     found = inheritance.look(target.dsn)
@@ -89,6 +91,6 @@ def report(inheritance: Inheritance, target: Target) -> None:
 
 
 def _wishes(options: Mapping[str, object]) -> tuple[str, str]:
-    """Return how to log what is wrong with the settings: as asked for on the command line if that is readable."""
+    """Return the format and level for errors in the settings: the format of the command line if it is valid."""
     wish = str(options.get("log_format") or "auto")
     return (wish if wish in ("auto", "json", "console") else "auto"), "info"

@@ -1,4 +1,4 @@
-"""Which worker runs which job, since when and until when at most: what the nodes said with their last heartbeat."""
+"""Which worker runs which job, and since when, as the nodes reported with their last heartbeat."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ class Run:
     node: str
     worker: object
     pid: object
-    #: When the handler was called; None if the node does not tell.
+    #: When the handler was called; None if the node does not report it.
     since: datetime | None
     #: When its timeout interrupts it; None without one.
     until: datetime | None
 
     def __str__(self) -> str:
-        told = [f"on {self.node}, worker {self.worker} (pid {self.pid})", span(self.since, self.until)]
-        return ", ".join(part for part in told if part)
+        parts = [f"on {self.node}, worker {self.worker} (pid {self.pid})", span(self.since, self.until)]
+        return ", ".join(part for part in parts if part)
 
 
 def runs(nodes: Iterable[NodeStatus]) -> dict[int, Run]:
-    """Return where the jobs run that some worker has begun, by their ids."""
+    """Return the runs of all running jobs, by job id."""
     found = {}
     for node in nodes:
         for worker in workers(node):
@@ -38,24 +38,24 @@ def runs(nodes: Iterable[NodeStatus]) -> dict[int, Run]:
 
 
 def workers(node: NodeStatus) -> list[Mapping[str, Any]]:
-    """Return what a node says of its workers; one of another version may say anything."""
+    """Return the workers that a node reports; a node of another version may report anything."""
     found = node.state.get("workers")
     return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
 
 
 def times(node: NodeStatus, worker: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
-    """Return since when and until when a worker runs its job, by the database's clock."""
+    """Return when a worker started its job and when the timeout interrupts it, by the database's clock."""
     return _shifted(node.heartbeat_at, worker.get("ran"), -1), _shifted(node.heartbeat_at, worker.get("left"), 1)
 
 
 def span(since: datetime | None, until: datetime | None) -> str:
-    """Say since when and until when."""
-    told = [("since", since), ("until", until)]
-    return ", ".join(f"{word} {brief(at)}" for word, at in told if at is not None)
+    """Format the start and the end of a run."""
+    times = [("since", since), ("until", until)]
+    return ", ".join(f"{name} {brief(at)}" for name, at in times if at is not None)
 
 
 def brief(at: datetime) -> str:
-    """Return a time in the local zone, without the date if that is today's."""
+    """Return a time in the local zone, without the date if it is today."""
     now = datetime.now(UTC)
     shown = text(at)
     return shown.partition(" ")[2] if abs(at - now) < timedelta(days=1) and shown[:10] == text(now)[:10] else shown

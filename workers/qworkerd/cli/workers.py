@@ -12,12 +12,12 @@ from qworkerd.cli.tables import as_json, table
 from qworkerd.config.durations import spell
 from qworkerd.config.target import Target
 
-#: The columns people look for first; jsonb keeps no order of its own.
-FIRST = ("node", "worker", "pid", "phase")
-#: What is told in words, beside the columns.
-TOLD = frozenset({"job", "task", "ran", "left"})
-#: What is shown only if it is not zero.
-RARE = frozenset({"stale_writes"})
+#: The first columns. jsonb does not preserve the order of keys.
+FIRST_COLUMNS = ("node", "worker", "pid", "phase")
+#: Facts that are shown in the JOB column instead of a column each.
+IN_JOB_COLUMN = frozenset({"job", "task", "ran", "left"})
+#: Columns that are shown only if a value is not zero.
+ONLY_IF_NONZERO = frozenset({"stale_writes"})
 
 
 @click.command(short_help="Show the nodes and what their workers do.")
@@ -37,9 +37,12 @@ def workers(to: Target, *, for_programs: bool) -> None:
     entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in running.workers(node)]
     if not entries:
         return
-    # A node of another version may tell other things: whatever it tells is shown.
-    told = dict.fromkeys(name for entry, _ in entries for name, value in entry.items() if value or name not in RARE)
-    names = [name for name in FIRST if name in told] + [name for name in told if name not in (*FIRST, *TOLD)]
+    # A node of another version may report other facts; all are shown.
+    reported = dict.fromkeys(
+        name for entry, _ in entries for name, value in entry.items() if value or name not in ONLY_IF_NONZERO
+    )
+    names = [name for name in FIRST_COLUMNS if name in reported]
+    names += [name for name in reported if name not in (*FIRST_COLUMNS, *IN_JOB_COLUMN)]
     rows = [[entry.get(name) for name in names] for entry, _ in entries]
     busy = any(job for _, job in entries)
     if busy:
@@ -51,8 +54,8 @@ def workers(to: Target, *, for_programs: bool) -> None:
 def _job(node: NodeStatus, worker: Mapping[str, Any]) -> str:
     if worker.get("job") is None:
         return ""
-    told = [f"job {worker['job']} {worker.get('task') or ''}".strip(), running.span(*running.times(node, worker))]
-    return ", ".join(part for part in told if part)
+    parts = [f"job {worker['job']} {worker.get('task') or ''}".strip(), running.span(*running.times(node, worker))]
+    return ", ".join(part for part in parts if part)
 
 
 def _up(node: NodeStatus) -> str:

@@ -1,4 +1,4 @@
-"""Look at everything a node needs before it starts: settings, application, database, schema."""
+"""Check everything a node needs to start: settings, application, database, schema."""
 
 import os
 import threading
@@ -29,17 +29,17 @@ from qworkerd.log.redaction import mask
 from qworkerd.process import exits
 from qworkerd.process.descriptors import check_limit
 
-#: As psycopg's ConnectionInfo.server_version counts.
+#: The oldest supported server, in the format of psycopg's ConnectionInfo.server_version.
 OLDEST_SERVER: Final = 140_000
-#: Variables of ours that are no settings.
+#: QWORKER_* variables that are not settings.
 OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR"})
 #: Variables by which libpq finds a server when no DSN names one.
-LIBPQ_PLACES: Final = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
+LIBPQ_SERVER_VARIABLES: Final = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
 
 
 @dataclass
 class Report:
-    """What was found; `problems` is empty when a node can start."""
+    """The result of a check; `problems` is empty if a node can start."""
 
     #: Value and origin of each setting, by name; no passwords.
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -49,14 +49,14 @@ class Report:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: One entry for each schedule, by name.
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Where the database is and what it is; empty when it was not reached.
+    #: The address, name and version of the database; empty if it was not reached.
     database: dict[str, Any] = field(default_factory=dict)
-    #: What keeps a node from working.
+    #: Errors that prevent a node from working.
     problems: list[str] = field(default_factory=list)
-    #: What is probably not meant so.
+    #: Findings that are probably not intended.
     warnings: list[str] = field(default_factory=list)
 
-    #: With which code `qworker check` ends.
+    #: The exit code of `qworker check`.
     exit_code: int = exits.OK
 
     @property
@@ -69,13 +69,13 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
     def refuse(self, error: ConfigurationError) -> None:
-        """Add what is wrong with the configuration."""
+        """Add the problems of an invalid configuration."""
         self.problems += str(error).splitlines()
         self.exit_code = exit_code(error)
 
 
 def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Report:
-    """Look at everything that can be looked at; a problem in one part does not hide those of the others."""
+    """Check every part that can be checked; a problem in one part does not hide those of others."""
     report = Report(warnings=_unknown_variables(environ))
     report.warnings += _ignored_files()
     try:
@@ -103,10 +103,10 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         report.refuse(error)
     # An application that could not be loaded may name another database and another schema.
     known = target.app is not None or settings.app is None
-    if known or settings.dsn or any(environ.get(name) for name in LIBPQ_PLACES):
+    if known or settings.dsn or any(environ.get(name) for name in LIBPQ_SERVER_VARIABLES):
         _database(report, target, schema=known)
     else:
-        report.warnings.append("the database was not looked at, because the application may say where it is")
+        report.warnings.append("the database was not checked, because the application may name it")
     _connections(report, inheritance, target)
     if report.problems and report.exit_code == exits.OK:
         report.exit_code = exits.CONFIG
@@ -122,7 +122,7 @@ def _application(report: Report, app: App, settings: Settings) -> None:
         }  # fmt: skip
         if task.queue not in settings.queues:
             report.warnings.append(
-                f"task {name} puts its jobs into queue {task.queue!r}, which this node does not work off"
+                f"task {name} puts its jobs into queue {task.queue!r}, which this node does not serve"
             )
     for name, schedule in sorted(app.schedules.items()):
         report.schedules[name] = {
@@ -133,8 +133,8 @@ def _application(report: Report, app: App, settings: Settings) -> None:
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if names:
         report.warnings.append(
-            f"importing the application started threads ({', '.join(names)}): they will not exist in the workers, "
-            "which are forked, and locks they hold would stay locked there"
+            f"importing the application started threads ({', '.join(names)}): threads do not survive "
+            "the fork of the workers, where the locks they hold would stay locked"
         )
 
 
@@ -187,7 +187,7 @@ def _connections(report: Report, inheritance: Inheritance, target: Target) -> No
 def _ignored_files() -> list[str]:
     try:
         return list(find(Path.cwd()).ignored)
-    except ConfigurationError:  # the settings say it
+    except ConfigurationError:  # reported with the settings
         return []
 
 

@@ -27,7 +27,7 @@ def load_app(spec: str) -> App:
     module_name, colon, attribute = spec.partition(":")
     if not colon or not attribute or not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigurationError(
-            f"app {spec!r} is no name of an application: write package.module:attribute, for instance shop.jobs:app"
+            f"app {spec!r} does not name an application: write package.module:attribute, for instance shop.jobs:app"
         )
     found: object = _import(module_name, spec)
     for part in attribute.split("."):

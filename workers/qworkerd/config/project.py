@@ -28,7 +28,7 @@ class Project:
     origin: str = ""
     #: The contents of the table, with dashes in names replaced by underscores.
     table: dict[str, object] = field(default_factory=dict)
-    #: A sentence for each file that was ignored.
+    #: Why each ignored file was ignored.
     ignored: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""What a node tells in its log, read while it writes."""
+"""Read the events of a node's log while it is written."""
 
 import json
 from collections import deque
@@ -11,19 +11,19 @@ Event = dict[str, Any]
 
 
 class Events:
-    """The events of a log of JSON lines, oldest first; other lines are left out."""
+    """The events of a log of JSON lines, oldest first; other lines are skipped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
         self._rest = b""
-        #: Those read so far.
+        #: The events read so far.
         self.seen: list[Event] = []
         #: The last lines of any kind.
         self.tail: deque[str] = deque(maxlen=10)
 
-    def fresh(self) -> list[Event]:
-        """Read and return what has come since the last time."""
+    def read_new(self) -> list[Event]:
+        """Read and return the events written since the last call."""
         before = len(self.seen)
         with self._path.open("rb") as file:
             file.seek(self._read)
@@ -39,12 +39,12 @@ class Events:
         return self.seen[before:]
 
     def find(self, name: str, **facts: object) -> Iterator[Event]:
-        """Yield the events of a name that have these facts."""
+        """Yield the events with this name and these facts."""
         wanted = {"event": name, **facts}
         return (event for event in self.seen if wanted.items() <= event.items())
 
     def last_words(self) -> str:
-        """Return why the node says it has ended, or else the last it said of anything."""
+        """Return the errors with which the node ended, or else the last lines of its log."""
         fatal = (event for event in self.seen if event.get("level") == "critical")
         reasons = [str(event.get("exception") or event.get("error") or event.get("event")) for event in fatal]
         return "\n".join(reasons or self.tail)

@@ -1,4 +1,4 @@
-"""A `qworker` command of the demo's own: started, watched and stopped, and gone when the demo is."""
+"""The demo's node: a `qworker` process that is started, watched and stopped, and that does not outlive the demo."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ from qworker.errors import QworkerError
 from qworkerd.demo.events import Events
 from qworkerd.embedded import spawn
 
-#: Between two looks at the log (seconds).
-LOOK = 0.02
+#: Interval at which the log is read (seconds).
+READ_INTERVAL = 0.02
 
 APP = "qworkerd.demo.jobs:app"
 QUEUES = "default,files"
 
-#: What would change the node's settings, or speak in its name.
+#: Variables that would change the node's settings or notify a service manager.
 FOREIGN = ("QWORKER_", "PG", "DATABASE_URL", "MAX_CONCURRENT_JOBS", "JOB_TIMEOUT", "NOTIFY_SOCKET", "WATCHDOG_")
 
 
@@ -29,13 +29,13 @@ class NodeEnded(QworkerError):
 
 
 class Node:
-    """A supervisor with so many workers for the demo's tasks; `folder` is where it runs, away from other settings."""
+    """A node with the demo's tasks; it runs in `folder`, so that no other project's settings apply."""
 
     def __init__(self, processes: int, dsn: str, folder: Path, log: Path) -> None:
-        #: How many workers it keeps.
+        #: Number of workers.
         self.processes = processes
         options = ("--app", APP, "--processes", str(processes), "--queues", QUEUES, "--log-format", "json")
-        # A demo that is killed takes the node along: no reason for it to wait long.
+        # A demo that is killed stops the node, which must not wait long then.
         hurry = ("--shutdown-timeout", "5", "--interrupt-timeout", "1")
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -45,10 +45,10 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                # Ctrl-C is the demo's to handle.
+                # Ctrl-C is handled by the demo.
                 start_new_session=True,
             )
-        #: What it tells.
+        #: The events of its log.
         self.events = Events(log)
 
     @property
@@ -57,21 +57,21 @@ class Node:
         return self._process.pid
 
     def await_ready(self) -> None:
-        """Wait until its first worker is ready; raises NodeEnded."""
+        """Wait until the first worker is ready; raises NodeEnded."""
         while not any(self.events.find("supervisor.ready")):
             self.check()
-            sleep(LOOK)
-            self.events.fresh()
+            sleep(READ_INTERVAL)
+            self.events.read_new()
 
     def check(self) -> None:
-        """Raise NodeEnded, with the last that was heard of it, if it does not run."""
+        """Raise NodeEnded, with the end of the log, if the node is not running."""
         code = self._process.poll()
         if code is not None:
-            self.events.fresh()
+            self.events.read_new()
             raise NodeEnded(f"the node ended with exit code {code}:\n{self.events.last_words()}")
 
     def stop(self) -> int:
-        """Have it finish what runs, and end; return the exit code."""
+        """Stop the node after its running jobs; return the exit code."""
         self._process.terminate()
         try:
             return self._process.wait(30)
@@ -83,7 +83,7 @@ class Node:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # By now it has ended, unless something went wrong: then its jobs need not finish.
+        # The node has ended, unless something went wrong; its jobs need not finish then.
         with suppress(subprocess.TimeoutExpired):
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(15)

@@ -1,4 +1,4 @@
-"""The demo's course: a database, a node, jobs, and an eye on them until all are over."""
+"""Run the demo: start a database and a node, enqueue jobs, and watch until all have ended."""
 
 import os
 import platform
@@ -19,25 +19,25 @@ from qworkerd.demo import jobs
 from qworkerd.demo.node import Node
 from qworkerd.demo.report import Facts, Report
 from qworkerd.demo.screen import Screen
-from qworkerd.demo.story import retries, tell
+from qworkerd.demo.story import narrate, retries
 from qworkerd.embedded import EmbeddedPostgres
 
-#: Between two looks (seconds).
-LOOK = 0.1
-#: The rate shown is that of the last so many seconds.
-WINDOW = 2.0
-#: So many ticks are waited for, should the files be done sooner.
-TICKS = 2
-#: When nothing has moved on for so long, the demo ends as things stand (seconds).
-PATIENCE = 30.0
+#: Interval of the checks for progress (seconds).
+POLL_INTERVAL = 0.1
+#: The rate shown is the average of this time (seconds).
+RATE_WINDOW = 2.0
+#: Number of cron ticks to wait for, if the files are done sooner.
+MIN_TICKS = 2
+#: Without progress for this time, the demo ends with what it has (seconds).
+STALL_TIMEOUT = 30.0
 
 
 def play(processes: int, screen: Screen, log: Path | None) -> Report:
-    """Run the demo; return what came of it. The node's log is kept in `log`, if given."""
-    # Ctrl-C's way out, on which everything is stopped in order, is every way out.
+    """Run the demo; return the report. The node's log is kept in `log`, if given."""
+    # These signals end the demo as Ctrl-C does, which stops everything in order.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    # The job that crashes is not to leave a core file behind.
+    # The job that crashes must not leave a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     begun = monotonic()
     with EmbeddedPostgres() as server:
@@ -56,15 +56,15 @@ def play(processes: int, screen: Screen, log: Path | None) -> Report:
 
 
 def keep(log: Path) -> Path:
-    """Copy a log out of the folder that is removed in a moment."""
+    """Copy the log, whose folder is about to be removed."""
     descriptor, name = tempfile.mkstemp(prefix="qworker-demo-", suffix=".log")
     os.close(descriptor)
     shutil.copyfile(log, name)
     return Path(name)
 
 
-class Look(NamedTuple):
-    """How far things are."""
+class Progress(NamedTuple):
+    """The progress of the jobs."""
 
     #: Files whose job is over.
     done: int
@@ -79,7 +79,7 @@ class Look(NamedTuple):
 
 
 class Play:
-    """One run, on a database and a node of its own."""
+    """One run of the demo on its own database and node."""
 
     def __init__(self, node: Node, screen: Screen) -> None:
         self._node = node
@@ -87,20 +87,20 @@ class Play:
         self._files = jobs.files()
         self._special: tuple[Job, ...] = ()
         self._begun = monotonic()
-        #: When the last file was done, as seconds after the begin.
+        #: When the last file was done (seconds after the start).
         self._took = 0.0
-        #: When how many files were done.
+        #: The number of files that were done, by time.
         self._course: deque[tuple[float, int]] = deque([(self._begun, 0)])
 
     def run(self, dsn: str, postgresql: str) -> Report:
-        """Enqueue, watch, stop, sum up."""
+        """Enqueue the jobs, watch them, stop the node, and report."""
         self._introduce()
         self._node.await_ready()
         self._enqueue()
         workers = self._watch().workers
         code = self._node.stop()
         self._tell()
-        last = self._look()
+        last = self._progress()
         with psycopg.connect(dsn) as conn:
             totals = jobs.totals(conn)
         pulses = jobs.app.admin.find(task=jobs.pulse.name, limit=10_000)
@@ -120,7 +120,7 @@ class Play:
 
     def _enqueue(self) -> None:
         self._begun = monotonic()
-        # The crash comes a second later: it would take along what flaky has just reported, and repeat that attempt.
+        # The crash comes a second later: it could lose the outcome of flaky's last attempt, which would run again.
         self._special = (
             jobs.flaky.enqueue(),
             jobs.sleepy.enqueue(),
@@ -128,56 +128,56 @@ class Play:
         )
         jobs.index.enqueue_many((name,) for name in self._files)
 
-    def _watch(self) -> Look:
-        """Show what happens until all is over, or nothing moves on any more; return the last look."""
-        before, moved = self._look(), monotonic()
-        while monotonic() - moved < PATIENCE:
+    def _watch(self) -> Progress:
+        """Show the progress until all jobs have ended or nothing changes any more; return the last state."""
+        before, moved = self._progress(), monotonic()
+        while monotonic() - moved < STALL_TIMEOUT:
             self._node.check()
             self._tell()
-            look = self._look()
-            if look != before:
-                before, moved = look, monotonic()
-            self._show(look)
-            if look.done < len(self._files):
+            now = self._progress()
+            if now != before:
+                before, moved = now, monotonic()
+            self._show(now)
+            if now.done < len(self._files):
                 self._took = monotonic() - self._begun
-            elif all(look.over) and look.ticked and look.workers == self._node.processes:
+            elif all(now.over) and now.ticked and now.workers == self._node.processes:
                 break
-            sleep(LOOK)
+            sleep(POLL_INTERVAL)
         self._screen.clear()
         return before
 
-    def _look(self) -> Look:
+    def _progress(self) -> Progress:
         sizes = jobs.app.admin.sizes()
-        return Look(
+        return Progress(
             done=len(self._files) - sum(sizes.get(jobs.index.queue, {}).values()),
             failed=sum(states.get(JobState.FAILED, 0) for states in sizes.values()),
             over=tuple(job.refresh().finished for job in self._special),
-            ticked=sum(1 for _ in self._node.events.find("cron.enqueued")) >= TICKS,
+            ticked=sum(1 for _ in self._node.events.find("cron.enqueued")) >= MIN_TICKS,
             workers=len(self._alive()),
         )
 
     def _alive(self) -> set[int]:
-        """Return the process ids of the workers that the node's last beat names, without those known to be dead."""
+        """Return the process ids of the workers in the node's last heartbeat, without those known to be dead."""
         dead = {event["child_pid"] for event in self._node.events.find("child.died")}
         named = (worker["pid"] for node in jobs.app.admin.nodes() for worker in node.state.get("workers", ()))
         return set(named) - dead
 
     def _tell(self) -> None:
-        for event in self._node.events.fresh():
-            if line := tell(event):
+        for event in self._node.events.read_new():
+            if line := narrate(event):
                 self._screen.say(f"{monotonic() - self._begun:6.1f} s {line}")
 
-    def _show(self, look: Look) -> None:
+    def _show(self, progress: Progress) -> None:
         now = monotonic()
-        self._course.append((now, look.done))
-        while now - self._course[0][0] > WINDOW:
+        self._course.append((now, progress.done))
+        while now - self._course[0][0] > RATE_WINDOW:
             self._course.popleft()
         since, done = self._course[0]
-        rate = (look.done - done) / (now - since) if now > since else 0.0
+        rate = (progress.done - done) / (now - since) if now > since else 0.0
         facts = (
-            f"{now - self._begun:6.1f} s {look.done:>4} of {len(self._files)} files",
+            f"{now - self._begun:6.1f} s {progress.done:>4} of {len(self._files)} files",
             f"{rate:.0f} jobs/s",
-            f"{look.failed} failed",
+            f"{progress.failed} failed",
             f"{retries(self._node.events)} retried",
         )
-        self._screen.show(look.done / len(self._files), ", ".join(facts))
+        self._screen.show(progress.done / len(self._files), ", ".join(facts))

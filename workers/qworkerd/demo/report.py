@@ -1,4 +1,4 @@
-"""What came of the demo, held against what was promised."""
+"""Compare the results of the demo with what was promised."""
 
 import platform
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What was seen of a run."""
+    """The results of a run."""
 
     processes: int
     postgresql: str
@@ -42,17 +42,17 @@ class Facts:
     deadly: Job
     #: The jobs that ticks have made.
     pulses: Sequence[Job]
-    #: Jobs that are not over, ticks left aside: one may have come as the node was told to stop.
+    #: Unfinished jobs, without ticks: one may have been enqueued during the shutdown.
     left: int
     failed: int
-    #: Workers that were there before the node was told to stop.
+    #: Workers that ran before the shutdown.
     workers: int
-    #: Of the node, told to stop.
+    #: The exit code of the node after the shutdown.
     exit_code: int
 
 
 class Report:
-    """Facts and log together."""
+    """The checks of a run, from its facts and its log."""
 
     def __init__(self, facts: Facts, events: Events) -> None:
         self.facts = facts
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def kept(self) -> bool:
-        """Whether all was as promised."""
+        """Whether all checks passed."""
         return all(check.kept for check in self.checks)
 
     @property
@@ -76,7 +76,7 @@ class Report:
         yield f"\n{facts.files} files in {facts.seconds:.1f} s, {self.rate:.0f} jobs/s, by {facts.processes} processes"
         yield f"{totals.functions:,} functions, {totals.classes:,} classes and {totals.lines:,} lines are in them"
         if totals.problems:
-            yield f"{totals.problems} are no valid Python, being test data; their rows say so"
+            yield f"{totals.problems} are test data and not valid Python; their rows say so"
         yield ""
         for check in self.checks:
             word = click.style("ok  ", fg="green") if check.kept else click.style("FAIL", fg="red")
@@ -109,7 +109,7 @@ class Report:
 
     @property
     def retried(self) -> int:
-        """How many attempts were followed by another."""
+        """Number of attempts that were followed by another."""
         return retries(self._events)
 
     def _files(self) -> Check:
@@ -124,7 +124,7 @@ class Report:
 
     def _sleepy(self) -> Check:
         job, cause = self.facts.sleepy, _causes(self.facts.sleepy)
-        # A worker that died of it has not told how long it ran.
+        # A worker that was killed has not logged how long the job ran.
         ran = next(
             (e["duration"] for e in self._events.find("job.failed", job=job.id) if "duration" in e), float("nan")
         )

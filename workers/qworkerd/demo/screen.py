@@ -1,4 +1,4 @@
-"""Lines for whoever watches, and below them one that changes: on a terminal in place, elsewhere now and then."""
+"""Print lines and, below them, a progress line: in place on a terminal, repeated at intervals elsewhere."""
 
 import os
 import shutil
@@ -7,8 +7,8 @@ from typing import TextIO
 
 import click
 
-#: Seconds between two of the changing lines where they cannot change.
-PAUSE = 2.0
+#: Interval of the progress lines if there is no terminal (seconds).
+PROGRESS_INTERVAL = 2.0
 _WIDTH = 24
 _CLEAR = "\r\x1b[K"
 
@@ -24,7 +24,7 @@ class Screen:
         self._full, self._empty = self._blocks()
 
     def say(self, text: str = "") -> None:
-        """Write a line that stays."""
+        """Print a line."""
         if self._shown:
             click.echo(_CLEAR, file=self._stream, nl=False)
         click.echo(text, file=self._stream)
@@ -32,21 +32,21 @@ class Screen:
             click.echo(self._shown, file=self._stream, nl=False)
 
     def show(self, fraction: float, text: str) -> None:
-        """Write how far it is, from 0 to 1, and in words."""
+        """Print the progress: a fraction from 0 to 1, and a text."""
         if not self._live:
-            if monotonic() - self._at >= PAUSE:
+            if monotonic() - self._at >= PROGRESS_INTERVAL:
                 self._at = monotonic()
                 self.say(text)
             return
         full = int(_WIDTH * fraction)
         bar = click.style(self._full * full, fg="green") + click.style(self._empty * (_WIDTH - full), dim=True)
         room = shutil.get_terminal_size().columns - 1
-        # A line that wraps could not be cleared: where it is narrow the bar goes first, then the end of the text.
+        # A line that wraps cannot be cleared. On a narrow terminal the bar is left out first, then the end of the text.
         self._shown = f"{text}  {bar}" if len(text) + 2 + _WIDTH <= room else text[:room]
         click.echo(f"{_CLEAR}{self._shown}", file=self._stream, nl=False)
 
     def clear(self) -> None:
-        """Take the changing line away."""
+        """Remove the progress line."""
         if self._shown:
             click.echo(_CLEAR, file=self._stream, nl=False)
             self._shown = ""

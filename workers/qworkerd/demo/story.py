@@ -1,4 +1,4 @@
-"""What is worth telling of a node's events, in words."""
+"""Describe the notable events of a node in words."""
 
 from datetime import datetime
 
@@ -6,11 +6,11 @@ import click
 
 from qworkerd.demo.events import Event, Events
 
-_UNTOLD = frozenset({"timestamp", "exception"})
+_HIDDEN = frozenset({"timestamp", "exception"})
 
 
-def tell(event: Event) -> str | None:
-    """Return an event as a line for people; None for those that go without saying."""
+def narrate(event: Event) -> str | None:
+    """Return an event as a line for people; None for routine events."""
     colour = None
     match event:
         case {"event": "cron.enqueued", "task": who, "tick": tick}:
@@ -26,7 +26,7 @@ def tell(event: Event) -> str | None:
             text, colour = f"failed after {seconds:.1f} s ({reason}); kept for a look", "red"
         case {"level": "warning" | "error" | "critical" as level, "event": name, **facts} if name != "job.crashed":
             who, colour = "node", "yellow" if level == "warning" else "red"
-            text = " ".join([name, *(f"{key}={value}" for key, value in facts.items() if key not in _UNTOLD)])
+            text = " ".join([name, *(f"{key}={value}" for key, value in facts.items() if key not in _HIDDEN)])
         case _:
             return None
     return f"{click.style(f'{short(who):<7}', fg=colour, bold=True)} {text}"

@@ -1,7 +1,7 @@
-"""Exec a program on a leash: under another account, and signalled by the kernel when its starter dies.
+"""Run a program under another account, with a signal from the kernel when the process that started it dies.
 
-A script of its own, because code between fork and exec (`preexec_fn`) may deadlock in a program with threads, and
-because a change of account clears the kernel's promise, so that both have to happen in this order, in this process.
+This is a separate script because code between fork and exec (`preexec_fn`) may deadlock in a program with threads. A
+change of account clears the parent death signal (prctl(2)), so the signal is set after it, in the same process.
 """
 
 import ctypes
@@ -15,12 +15,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def command(program: Sequence[str | Path], *, account: tuple[int, int] | None = None) -> list[str]:
-    """Return the command line that runs `program`, as (user id, group id) if given, on a leash held by this process.
+    """Return the command line that runs `program`, as (user id, group id) if given, with a parent death signal.
 
-    The leash hangs on the *thread* that starts the command, see prctl(2): start it from one that lives long enough.
+    The signal is sent when the *thread* that starts the command ends (prctl(2)): start it from a long-lived thread.
     """
     ids = "{}:{}".format(*account) if account else "-"
-    # -I and -S: the account may not be able to read what site-packages or PYTHONPATH would bring in.
+    # -I and -S: the account may lack the right to read site-packages or PYTHONPATH.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), ids, *map(str, program)]
 
 
@@ -44,7 +44,7 @@ def main(starter: str, ids: str, *program: str) -> None:
     # If the starter died before the signal was set, only this check notices it.
     if os.getppid() != int(starter):
         sys.exit(f"{program[0]}: the process that started it is gone")
-    # A starter in the background of a shell ignores it, and exec would hand that down.
+    # A shell starts background processes with SIGINT ignored, and exec would preserve that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.execv(program[0], program)

@@ -1,7 +1,7 @@
-"""A temporary folder that no crash leaves behind for good: locked while in use, swept by the next one made.
+"""A temporary folder that is locked while in use; creating the next one removes those that crashes left behind.
 
-Two locks say that it is in use, and the kernel frees both at death, however it comes: one on the folder, held by
-whoever made it; one on the file `lock` inside, held by the processes it was handed to (`claim`).
+Two locks mark a folder as used, and the kernel releases both when their processes die: one on the folder, held by its
+creator, and one on the file `lock` inside, held by the processes that inherited it (`claim`).
 """
 
 import fcntl
@@ -17,7 +17,7 @@ PREFIX = "qworker-pg-"
 
 
 class TempDir:
-    """A fresh folder under `base`; with `shared`, other accounts may pass through it (not list it)."""
+    """A new folder under `base`; with `shared`, other accounts may enter it but not list it."""
 
     def __init__(self, base: Path, *, shared: bool = False) -> None:
         sweep(base)
@@ -26,14 +26,14 @@ class TempDir:
 
     @contextmanager
     def claim(self, *, seconds: float) -> Iterator[int]:
-        """Lock the file `lock` and yield its descriptor, to be inherited by the processes that will hold the lock.
+        """Lock the file `lock` and yield its descriptor, for the processes that are to inherit it.
 
-        Raises TimeoutError when those it was handed to before still run after so many seconds.
+        Raises TimeoutError if processes that inherited it earlier still run after `seconds`.
         """
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + seconds
         try:
-            while not take(fd):
+            while not try_lock(fd):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"processes that use {self.path} have not ended within {seconds:g} s")
                 time.sleep(0.01)
@@ -42,7 +42,7 @@ class TempDir:
             os.close(fd)
 
     def remove(self) -> None:
-        """Delete the folder with all that is in it. Idempotent."""
+        """Delete the folder and its contents. Idempotent."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._fd >= 0:
             os.close(self._fd)
@@ -50,13 +50,13 @@ class TempDir:
 
 
 def create(base: Path) -> tuple[Path, int]:
-    """Make a locked folder under `base`; return it and the descriptor that holds the lock."""
+    """Create a locked folder under `base`; return it and the descriptor that holds the lock."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         with suppress(FileNotFoundError):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            # A sweep may come between mkdtemp and the lock: it then has the lock, or has removed the folder.
-            if take(fd) and path.exists():
+            # A sweep that runs between mkdtemp and the lock holds the lock or has removed the folder.
+            if try_lock(fd) and path.exists():
                 return path, fd
             os.close(fd)
 
@@ -67,26 +67,26 @@ def sweep(base: Path) -> None:
         with suppress(OSError):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                if os.fstat(fd).st_uid == os.geteuid() and take(fd) and vacant(path / "lock"):
+                if os.fstat(fd).st_uid == os.geteuid() and try_lock(fd) and vacant(path / "lock"):
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(fd)
 
 
 def vacant(path: Path) -> bool:
-    """Say whether no process holds the lock on a file, which need not exist."""
+    """Tell whether no process holds the lock on a file, which need not exist."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     try:
-        return take(fd)
+        return try_lock(fd)
     finally:
         os.close(fd)
 
 
-def take(fd: int) -> bool:
-    """Lock what the descriptor is open on, if nobody else has it; say whether that worked."""
+def try_lock(fd: int) -> bool:
+    """Lock the file of a descriptor without waiting; tell whether that succeeded."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""Closes the connections that frameworks keep, before a fork and after it: Django's, SQLAlchemy's, and our own pools.
+"""Close the connections of Django, SQLAlchemy and our own pools before a fork, and drop them after it.
 
-They are found among what is loaded; nothing is imported for it.
+Only modules that are already loaded are searched; nothing is imported.
 """
 
 import gc
@@ -22,29 +22,29 @@ SERVERS = {
 
 
 class Frameworks:
-    """What was there when the application had been imported."""
+    """The connections of frameworks after the application was imported."""
 
     def __init__(self) -> None:
         self._engines: list[weakref.ref[Any]] = []
 
     def close(self) -> None:
-        """Close what is not in use, in the process that has opened it; the next use opens it anew."""
+        """Close unused connections in the process that opened them; the next use opens new ones."""
         for wrapper in _django():
             _close_django(wrapper)
         kind = getattr(sys.modules.get("sqlalchemy.engine"), "Engine", None)
-        # By type(), as a lazy object answers isinstance() by being made.
+        # type() instead of isinstance(), which would evaluate a lazy object.
         for thing in gc.get_objects():
             if issubclass(type(thing), Pool):
                 thing.close()
             elif kind is not None and issubclass(type(thing), kind) and not _in_memory(thing):
                 self._engines.append(weakref.ref(thing))
-                # An asynchronous engine can be closed in its event loop only.
+                # An asynchronous engine can only be closed in its event loop.
                 if not thing.dialect.is_async:
                     with suppress(Exception):
                         thing.dispose()
 
     def forget(self) -> None:
-        """Drop in a forked child what the parent still has, and close none of it: the sessions are the parent's."""
+        """Drop the parent's connections in a forked child without closing them: the sessions belong to the parent."""
         for engine in self._alive():
             engine.dispose(close=False)
 
@@ -67,7 +67,7 @@ class Frameworks:
 
 def dsn_ports(dsn: str) -> dict[int, str]:
     """Return the ports of a connection string, which are PostgreSQL's."""
-    # What libpq cannot read is said where it is used.
+    # An invalid string is reported where it is used.
     with suppress(Exception):
         ports = str(conninfo_to_dict(dsn).get("port") or "").split(",")
         return {int(port): "PostgreSQL" for port in ports if port.isdecimal()}
@@ -84,17 +84,17 @@ def _django() -> Iterator[Any]:
 
 def _close_django(wrapper: Any) -> None:
     """Close a connection and, with the option `pool` of Django 5.1, its pool with the threads."""
-    # Whatever cannot be closed is found open afterwards, and reported.
+    # A connection that cannot be closed is found afterwards and reported.
     with suppress(Exception):
         wrapper.close()
     with suppress(Exception):
-        # Asking for `pool` would make one.
+        # Reading `pool` would create one.
         if wrapper.alias in getattr(wrapper, "_connection_pools", ()):
             wrapper.close_pool()
 
 
 def _in_memory(engine: Any) -> bool:
-    """Whether closing the engine's connections would lose the database: each process keeps its copy."""
+    """Tell whether closing the engine's connections would lose an in-memory database: each process keeps its copy."""
     database = engine.url.database
     return engine.dialect.name in ("sqlite", "duckdb") and (
         database in (None, "", ":memory:") or "mode=memory" in str(engine.url)

@@ -1,8 +1,8 @@
 """Connections that the application opened while it was imported, and that forked children must not share.
 
-Two processes on one session read each other's answers. What frameworks keep is closed before the first fork. What is
-then still open is found among the descriptors of the process, whoever has opened it, and reported. Connections to
-database servers are cut in every child besides: there, any use of them is an error.
+Two processes on one session read each other's answers. Connections of known frameworks are closed before the first
+fork. Connections that are still open then are found among the descriptors of the process and reported. Connections to
+database servers are also cut in every child, where any use of them is an error.
 """
 
 import os
@@ -21,7 +21,7 @@ PORTS: Final = {
     27017: "MongoDB", 6379: "Redis", 5672: "AMQP", 5671: "AMQP", 11211: "memcached", 9092: "Kafka", 4222: "NATS",
     80: "HTTP", 443: "HTTP", 8080: "HTTP", 9200: "Elasticsearch",
 }  # fmt: skip
-#: Servers by what is in the path of their Unix sockets.
+#: Servers by a part of the path of their Unix sockets.
 PATHS: Final = {
     ".s.PGSQL.": "PostgreSQL",
     "mysql": "MySQL",
@@ -29,16 +29,16 @@ PATHS: Final = {
     "redis": "Redis",
     "memcached": "memcached",
 }
-#: A session with these belongs to one process. Most clients of the other servers notice a fork.
+#: Servers whose sessions belong to one process. Most clients of other servers detect a fork.
 DATABASES: Final = frozenset({"PostgreSQL", "MySQL", "SQL Server", "Oracle"})
 
-#: What follows from a connection to a database, from one where that was allowed, and from any other.
+#: Hints for a connection to a database, for one that --allow-open-connections permits, and for any other.
 REMEDY: Final = (
     "forked workers would share it and read each other's answers: open it in the handlers, close it at the end of the "
     "import, or start with --allow-open-connections, which cuts it off in the workers"
 )
-CUT: Final = "cut off in the workers: there any use of it is an error"
-SHARED: Final = "forked workers share it, unless its client notices the fork: better open it in the handlers"
+CUT: Final = "it is cut off in the workers, where any use of it is an error"
+SHARED: Final = "forked workers share it unless its client detects the fork; open it in the handlers instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Connection:
 
 
 class Inheritance:
-    """Load the application inside of its `with` block; afterwards it knows what is not to be inherited."""
+    """Finds the connections that are opened in its `with` block, in which the application is loaded."""
 
     def __init__(self) -> None:
         self._before = frozenset(_sockets().values())
@@ -96,14 +96,14 @@ class Inheritance:
             if inode not in self._before and (connection := _look(fd, inode, self._ports, opened.get(inode)))
         ]
         self._fatal = frozenset(connection.inode for connection in found if connection.fatal)
-        # The threads of a pool may have connected by now, or may do so later.
+        # The threads of a pool connect at any time.
         return found + [Connection("PostgreSQL", None, 0, opening) for opening in self._openings.open_pools()]
 
     def cut(self) -> None:
         """Cut off the parent's databases in a forked child, before it opens connections of its own.
 
-        A closed socket takes the place of each connection under its descriptor. Nothing is sent on it: PostgreSQL's
-        session, and TLS, would end for the parent as well.
+        A closed socket replaces each connection under its descriptor. Nothing is sent on the connection: that would end
+        the session, or TLS, for the parent as well.
         """
         for fd, inode in _sockets().items():
             if inode in self._before:
@@ -118,7 +118,7 @@ class Inheritance:
 
 
 def _look(fd: int, inode: int, ports: Mapping[int, str], opening: Opening | None) -> Connection | None:
-    """Return what a socket is connected with; None for what shares no stream: listening, datagrams, socket pairs."""
+    """Return the connection of a socket; None for listening and datagram sockets and socket pairs."""
     try:
         with socket(fileno=os.dup(fd)) as copy:
             if copy.type != SOCK_STREAM or copy.family not in (AF_INET, AF_INET6, AF_UNIX):

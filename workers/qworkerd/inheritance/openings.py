@@ -1,4 +1,4 @@
-"""Notes where in the application connections are opened while it is imported: file and line, for messages."""
+"""Record where the application opens connections while it is imported: file and line, for messages."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import psycopg
 
-#: What the clients of servers are called, by the package that connects.
+#: Servers by the package of their client.
 CLIENTS: Final = {
     "psycopg": "PostgreSQL", "psycopg2": "PostgreSQL", "psycopg_pool": "PostgreSQL", "asyncpg": "PostgreSQL",
     "pg8000": "PostgreSQL", "pymysql": "MySQL", "MySQLdb": "MySQL", "mysql": "MySQL", "pymssql": "SQL Server",
@@ -33,7 +33,7 @@ _INSTALLED: Final = ("site-packages", "dist-packages")
 class Opening:
     """Where a connection was opened."""
 
-    #: What is at its other end, as far as the client tells; None if it could be anything.
+    #: The server, if the client implies it; None if it could be any.
     server: str | None
     #: The client's package, if it is known.
     client: str | None
@@ -42,10 +42,10 @@ class Opening:
 
 
 class Openings:
-    """Inside of the `with` block, connects of psycopg, psycopg2 and Python's sockets are noted, and pools of psycopg.
+    """Records, in its `with` block, the connections of psycopg, psycopg2 and Python's sockets, and psycopg's pools.
 
-    What it has replaced is put back at the end. Whoever has wrapped it meanwhile keeps the wrapped one, which then only
-    calls the original.
+    The replaced functions are restored at the end. If another library has wrapped one of them meanwhile, the wrapper is
+    kept, and ours then only calls the original.
     """
 
     def __init__(self) -> None:
@@ -78,9 +78,9 @@ class Openings:
             self._undo.pop()()
 
     def by_inode(self) -> dict[int, Opening]:
-        """Return the openings by the inodes of their sockets, of those that are closed by now as well.
+        """Return the openings by the inodes of their sockets, including closed ones.
 
-        What has connected may have handed its descriptor on: to TLS, to a transport of asyncio.
+        The object that connected may have passed its descriptor on, to TLS or to a transport of asyncio.
         """
         pools = {id(pool): opening for ref, opening in self._pools if (pool := ref()) is not None}
         return {
@@ -88,7 +88,7 @@ class Openings:
         }
 
     def open_pools(self) -> list[Opening]:
-        """Return the openings of psycopg's pools that are open: their threads connect when they like."""
+        """Return the openings of psycopg's open pools, whose threads connect at any time."""
         return [opening for ref, opening in self._pools if (pool := ref()) is not None and not pool.closed]
 
     def _replace(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -133,8 +133,8 @@ class Openings:
 
     def _note_connection(self, connection: Any) -> None:
         if self._active:
-            # A driver says in its own way that a connection is closed. What cannot be noted is found all the same, if
-            # without its place.
+            # Each driver raises its own error for a closed connection. A connection that is not recorded is still
+            # found, but without its location.
             with suppress(Exception):
                 inode = os.fstat(connection.fileno()).st_ino
                 self._seen[inode] = weakref.ref(connection), _opening(currentframe())
@@ -158,7 +158,7 @@ class _AfterImport(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find a module as everybody does, and have its loader call the hook."""
+        """Find a module with the other finders, and make its loader call the hook."""
         if fullname not in self.hooks:
             return None
         others = (find for finder in sys.meta_path if finder is not self and (find := _finding(finder)) is not None)
@@ -180,7 +180,7 @@ def _finding(finder: Any) -> Callable[..., ModuleSpec | None] | None:
 
 
 def _opening(frame: FrameType | None) -> Opening:
-    """Find the application's code on the stack: the innermost that is not installed, or else in no known library."""
+    """Find the application's frame on the stack: the innermost not installed, else of no known library."""
     client = installed = None
     while frame is not None:
         file = frame.f_code.co_filename

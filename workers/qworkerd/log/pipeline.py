@@ -22,7 +22,7 @@ __all__ = ["bind_process", "configure", "get", "readable", "register_secret"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
-#: The logger to which failed attempts are reported (`reports`). Here they are events of their own already.
+#: The logger to which failed attempts are reported (`reports`). The pipeline drops them: it has events for them.
 ATTEMPTS: Final = "qworker.job"
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
@@ -34,8 +34,8 @@ def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 
     """Send everything this process logs, by structlog or the standard library, through one pipeline.
 
     Call it before the application is imported and again afterwards: an application that configures logging for itself
-    (Django does) must not lose the lines of its jobs. Handlers of the root logger that write to the terminal are taken
-    off, all others stay.
+    (Django does) must not lose the lines of its jobs. Handlers of the root logger that write to the terminal are
+    removed; all others are kept.
     """
     global _sink  # noqa: PLW0603 - standard error is one for the process, and may have been redirected
     _sink = Writer(2)
@@ -53,7 +53,7 @@ def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 
 
 
 def readable(format: str = "auto") -> bool:  # noqa: A002
-    """Tell whether this format is meant for a terminal."""
+    """Tell whether events are written for a person at a terminal."""
     return format == "console" or (format == "auto" and os.isatty(2))
 
 
@@ -66,7 +66,7 @@ def get() -> FilteringBoundLogger:
 def bind_process(**context: object) -> None:
     """Add facts to every line of this process and of the children it forks: role, worker.
 
-    None takes a fact off again.
+    None removes a fact.
     """
     for key, value in context.items():
         if value is None:
@@ -76,7 +76,7 @@ def bind_process(**context: object) -> None:
 
 
 class _Writer:
-    """What structlog calls with the finished line, whatever the level."""
+    """The logger that structlog calls with the finished line, at every level."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -108,9 +108,9 @@ class _Pipeline:
 
 
 class _Handler(logging.Handler):
-    """Takes the standard library's records; without a lock, since a line is a single write.
+    """Receives the standard library's records without a lock, because a line is a single write.
 
-    A lock would be held when an interrupt strikes in a handler's log call, or when another thread forks.
+    A lock would stay held if an interrupt arrived during a log call, or if another thread forked.
     """
 
     def __init__(self, level: int, pipeline: _Pipeline) -> None:
@@ -125,14 +125,14 @@ class _Handler(logging.Handler):
         """Filter and emit."""
         if record.name == ATTEMPTS:
             return False
-        # From Python 3.12 on a filter may return another record in place of true.
+        # Since Python 3.12 a filter may return a replacement record instead of true.
         wanted: object = self.filter(record)
         if wanted:
             self.emit(wanted if isinstance(wanted, logging.LogRecord) else record)
         return bool(wanted)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record as an event; what was passed as `extra` becomes keys."""
+        """Write a record as an event; the values of `extra` become keys."""
         event: dict[str, object] = {"event": _text(record), "logger": record.name}
         event.update((key, value) for key, value in vars(record).items() if key not in _RECORD_FIELDS)
         event["exc_info"] = record.exc_info
@@ -143,7 +143,7 @@ class _Handler(logging.Handler):
 
 
 def _complete(method: str, given: MutableMapping[str, object]) -> dict[str, object]:
-    """Return the event with time, job and process, in the order in which it reads best."""
+    """Return the event with time, job and process, in the order in which it is shown."""
     event: dict[str, object] = {
         "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _SYNONYMS.get(method, method),
@@ -182,7 +182,7 @@ def _route(level: int, pipeline: _Pipeline) -> None:
         if isinstance(handler, _Handler) or _to_terminal(handler):
             root.removeHandler(handler)
     root.addHandler(_Handler(level, pipeline))
-    # A lower level that the application chose may feed a handler of its own.
+    # The application may have set a lower level for its own handler.
     root.setLevel(min(root.level, level))
     logging.captureWarnings(True)
 

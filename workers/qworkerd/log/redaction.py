@@ -9,20 +9,20 @@ from urllib.parse import quote, quote_plus
 from qworker.db.dsn import secrets
 from qworker.redaction import MASK, MAX_LENGTH, redact, shorten
 
-#: Below this length a password is not looked for by its text alone: it may be part of any word.
+#: Minimum length of a password to be masked wherever its text appears: a shorter one may be part of any word.
 MIN_SECRET_LENGTH: Final = 6
-#: How many known passwords are looked for, the newest: where they rotate, the oldest open nothing any more.
-REMEMBERED: Final = 32
-#: How deep lists and mappings are looked into.
+#: Maximum number of known passwords; if passwords rotate, the oldest are no longer valid.
+MAX_SECRETS: Final = 32
+#: Maximum depth of nested lists and mappings.
 MAX_DEPTH: Final = 8
-#: How many of their parts are shown, in all.
-WIDEST: Final = 1_000
-#: Bits of the longest number that is written with all its digits: Python refuses to write longer ones.
-_DIGITS: Final = 10_000
+#: Maximum number of their parts, in total.
+MAX_PARTS: Final = 1_000
+#: Size of the largest integer that is written in full (bits); Python refuses to convert much larger ones.
+_MAX_BITS: Final = 10_000
 
 _SECRET_KEYS: Final = frozenset({"password", "passwd", "pgpassword", "sslpassword"})
-#: How URLs write a password.
-_WAYS: Final = (partial(quote, safe=""), quote_plus)
+#: The encodings of a password in URLs.
+_URL_ENCODINGS: Final = (partial(quote, safe=""), quote_plus)
 #: The known passwords, each with the shapes in which it may appear.
 _secrets: dict[str, tuple[str, ...]] = {}
 
@@ -30,23 +30,23 @@ Part = TypeVar("Part")
 
 
 def register_secret(dsn: str) -> None:
-    """Remember the password of a connection string: from now on it is masked wherever its text appears.
+    """Register the password of a connection string: from now on it is masked wherever its text appears.
 
-    Patterns find passwords in connection strings; this finds the known one without any context, as it is and as URLs
-    write it. A password that is also the name of user, host or database stays readable as such. Of a string that was
-    not written as it should be, everything that may be a piece of the password is remembered.
+    Patterns find passwords in connection strings; this finds a known password without any context, in plain text and
+    URL-encoded. A password that equals the name of the user, host or database is not masked. If the string is
+    malformed, every part that may belong to the password is registered.
     """
     for secret in secrets(dsn):
         if len(secret) >= MIN_SECRET_LENGTH:
-            shapes = dict.fromkeys((secret, *(_quoted(way, secret) for way in _WAYS), repr(secret)[1:-1]))
+            shapes = dict.fromkeys((secret, *(_quoted(way, secret) for way in _URL_ENCODINGS), repr(secret)[1:-1]))
             _secrets.pop(secret, None)
             _secrets[secret] = tuple(shapes)
-    while len(_secrets) > REMEMBERED:
+    while len(_secrets) > MAX_SECRETS:
         del _secrets[next(iter(_secrets))]
 
 
 def mask(text: str) -> str:
-    """Return the whole text without passwords."""
+    """Return the text with passwords masked."""
     for shapes in list(_secrets.values()):
         for shape in shapes:
             if shape in text:
@@ -55,17 +55,17 @@ def mask(text: str) -> str:
 
 
 def clip(text: str, longest: int = MAX_LENGTH) -> str:
-    """Return the text without passwords, and without its middle if it is longer than that."""
+    """Return the text with passwords masked, and with its middle cut out if it is longer than `longest`."""
     return shorten(text, mask, longest)
 
 
 def redact_value(value: object, key: str = "") -> object:
-    """Return a value as something a log line can hold: bounded, plain, without passwords in any of its parts."""
+    """Return a value for a log line: limited in size, of plain types, with passwords masked in all its parts."""
     return _Cleaner().clean(value, key)
 
 
 def keep(value: object, key: str = "") -> object:
-    """Return a value that came as JSON, whole, without passwords, and with no number that JSON cannot hold."""
+    """Return a decoded JSON value in full, with passwords masked and infinities and NaN as strings."""
     if key.lower() in _SECRET_KEYS:
         return MASK
     if isinstance(value, str):
@@ -78,10 +78,10 @@ def keep(value: object, key: str = "") -> object:
 
 
 class _Cleaner:
-    """Cleans one value; looks into so many parts and no more, however they are nested."""
+    """Cleans one value; visits at most MAX_PARTS parts, however they are nested."""
 
     def __init__(self) -> None:
-        self._left = WIDEST
+        self._left = MAX_PARTS
 
     def clean(self, value: object, key: str = "", depth: int = 0) -> object:
         if key.lower() in _SECRET_KEYS:
@@ -89,7 +89,7 @@ class _Cleaner:
         if value is None or isinstance(value, bool) or (isinstance(value, float) and isfinite(value)):
             return value
         if isinstance(value, int):
-            return value if value.bit_length() <= _DIGITS else f"<a number of {value.bit_length()} bits>"
+            return value if value.bit_length() <= _MAX_BITS else f"<a number of {value.bit_length()} bits>"
         if isinstance(value, Mapping) and depth < MAX_DEPTH:
             parts = [(clip(_text(n)), self.clean(v, _text(n), depth + 1)) for n, v in self._some(value.items())]
             return dict(parts) | self._rest(len(value) - len(parts))
@@ -114,7 +114,7 @@ def _text(value: object) -> str:
         value = value[:MAX_LENGTH]
     try:
         return str(value) if isinstance(value, (str, float, BaseException)) else repr(value)
-    # Anybody's __repr__ may raise anything; one bad value must not cost the whole line.
+    # The application's __repr__ may raise anything; the rest of the line must not be lost.
     except Exception:  # noqa: BLE001
         return f"<{type(value).__name__} that cannot be shown>"
 
@@ -122,5 +122,5 @@ def _text(value: object) -> str:
 def _quoted(quote: Callable[[str], str], secret: str) -> str:
     try:
         return quote(secret)
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         return secret

@@ -14,16 +14,16 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 from qworkerd.log.tracebacks import format_error
 from qworkerd.log.visible import visible, visible_json
 
-#: What is left of an event with too many keys.
+#: The keys that are kept of an event with too many.
 _ESSENTIAL: Final = ("timestamp", "level", "event", "job", "pid")
-#: What stands before lines that do not begin an event.
+#: The indent of lines that do not begin an event.
 _INDENT: Final = "    "
-#: Room for the note that stands for what was cut out.
+#: Space for the note that replaces the part that was cut out (bytes).
 _NOTE: Final = 64
 
 
 def as_json(event: dict[str, object], room: int) -> bytes:
-    """Render an event as one line of JSON of at most `room` bytes: if need be its longest parts lose their middle."""
+    """Render an event as one line of JSON of at most `room` bytes, cutting out the middle of its longest values."""
     line = _dump(event)
     for _ in range(16):
         if len(line) < room:
@@ -38,7 +38,7 @@ def as_json(event: dict[str, object], room: int) -> bytes:
 def as_text(event: dict[str, object], room: int) -> bytes:
     """Render an event for a person at a terminal: local time, aligned, tracebacks below.
 
-    Only an event begins at the left edge: further lines of its text and of its traceback are indented.
+    Only the first line of an event begins at the left edge; its other lines and its traceback are indented.
     """
     at = event.get("timestamp")
     if isinstance(at, str):
@@ -49,7 +49,7 @@ def as_text(event: dict[str, object], room: int) -> bytes:
 
 
 def traceback_of(given: object) -> str:
-    """Return the traceback of what was passed as exc_info: true, an exception, or a triple; "" if there is none."""
+    """Return the traceback for a value of exc_info: true, an exception, or a triple; "" if there is none."""
     if isinstance(given, BaseException):
         return format_error(given).rstrip()
     if isinstance(given, tuple):
@@ -61,9 +61,9 @@ def traceback_of(given: object) -> str:
 def _dump(value: object) -> bytes:
     try:
         text = _encode(value)
-    except ValueError:  # inf and nan are no JSON
+    except ValueError:  # inf and nan are not valid JSON
         text = _encode(_finite(value))
-    # Some readers of lines take U+0085 and U+2028 for line ends, and somebody reads the file at a terminal.
+    # Some programs treat U+0085 and U+2028 as line ends, and the file may be shown on a terminal.
     return visible_json(text).encode()
 
 
@@ -73,7 +73,7 @@ _encode: Final = json.JSONEncoder(
 
 
 def _finite(value: object) -> object:
-    """Return the value with the names of the numbers that JSON cannot hold in their place."""
+    """Return the value with infinities and NaN replaced by their names, which JSON can represent."""
     if isinstance(value, float):
         return value if isfinite(value) else repr(value)
     if isinstance(value, dict):
@@ -82,7 +82,7 @@ def _finite(value: object) -> object:
 
 
 def _shorten(event: dict[str, object], excess: int) -> dict[str, object]:
-    """Return the event with the middle of its longest value cut out; the end of a traceback says the most."""
+    """Return the event with the middle of its longest value cut out; the end of a traceback is the most useful part."""
     sizes = {key: len(_dump(value)) for key, value in event.items() if key not in ("timestamp", "level")}
     longest = max(sizes, key=lambda key: sizes[key])
     value = event[longest]
@@ -117,5 +117,5 @@ def _colourful() -> bool:
 
 @cache
 def _renderer(colours: bool) -> ConsoleRenderer:
-    # structlog warns of a finished traceback as soon as rich is installed, unless told that it is meant.
+    # If rich is installed, structlog warns about an already formatted traceback unless this formatter is named.
     return ConsoleRenderer(colors=colours, sort_keys=False, exception_formatter=plain_traceback)

@@ -62,7 +62,7 @@ class Writer:
     def _end(self) -> Iterator[int]:
         """Give an end of the pipe that does not block; for anything else, the descriptor itself.
 
-        Of two processes that poll() has told of the same last room, one would wait in write() for a reader that may
+        If poll() reports the same remaining space to two processes, one would wait in write() for a reader that may
         never come back. O_NONBLOCK on `fd` would be for all who share it: the shell, the programs of jobs.
         """
         try:

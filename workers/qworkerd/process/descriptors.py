@@ -13,9 +13,9 @@ NEEDED = 64
 def fill_standard() -> None:
     """Open /dev/null for each of stdin, stdout and stderr that is closed.
 
-    Otherwise shared memory or a connection would get their numbers, and output would be written to it. Whoever started
-    the node may have closed them, or a handler.
-    open(2) always returns the lowest free descriptor.
+    Otherwise shared memory or a connection would get their numbers, and output would be written to it. They may have
+    been closed by the process that started the node, or by a handler. open(2) always returns the lowest free
+    descriptor.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004
         os.set_inheritable(descriptor, True)

@@ -57,7 +57,7 @@ class Environment:
         dsn = dsn or self._dsn
         try:
             given = parse(dsn)
-        except ConfigurationError:  # whoever connects reports it
+        except ConfigurationError:  # reported by the code that connects
             return dsn
         changed = self._changed()
         if "dbname" in changed:

@@ -21,14 +21,14 @@ from qworkerd.supervisor.systemd import Notifier
 
 #: The longest sleep of the loop (seconds). A deadline that is set during the sleep is noticed after it.
 TICK = 0.5
-#: The same until the first worker is ready: whoever started the node waits for it.
+#: The same until the first worker is ready (seconds): a service manager may wait for it.
 BOOT_TICK = 0.05
 #: A dead worker that has counted more is not believed: what killed it may have written into its slot before.
 CREDIBLE = 1_000_000
 
 
 class Supervisor:
-    """Keeps one scheduler and N workers alive until it is told to stop; `run` returns the exit code."""
+    """Keeps one scheduler and N workers alive until the node stops; `run` returns the exit code."""
 
     def __init__(self, node: NodeContext, mains: Mapping[Role, Callable[[Slot], int]], notifier: Notifier) -> None:
         self.node = node
