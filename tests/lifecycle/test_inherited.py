@@ -68,6 +68,8 @@ from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
 
 given = conninfo_to_dict(dsn)
+# Django has a pool since 5.1.
+POOL = {"pool": {"min_size": 1, "max_size": 2}} if django.VERSION >= (5, 1) else {}
 settings.configure(
     DATABASES={
         alias: {
@@ -75,7 +77,7 @@ settings.configure(
             "PASSWORD": given.get("password"), "HOST": given["host"], "PORT": given["port"],
             "OPTIONS": {"application_name": "imported", **options}, "CONN_MAX_AGE": 0 if options else None,
         }
-        for alias, options in (("default", {}), ("pooled", {"pool": {"min_size": 1, "max_size": 2}}))
+        for alias, options in (("default", {}), ("pooled", POOL))
     },
     INSTALLED_APPS=["shopping.apps.Shopping"],
 )
