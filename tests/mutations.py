@@ -43,12 +43,12 @@ MUTATIONS = [
     Mutation(
         "a history that takes an id once", "queue/qworker/sql/0001_initial.sql",
         "CREATE INDEX job_history_id ON {schema}.job_history (id);",
-        "CREATE UNIQUE INDEX job_history_id ON {schema}.job_history (id, day);",
+        "CREATE UNIQUE INDEX job_history_id ON {schema}.job_history (id, ring_day);",
         "tests/qworker/test_sequences.py",
     ),
     Mutation(
         "a lease that is believed whatever it says", f"{QUERIES}/registry.sql",
-        "jsonb_build_array(n.beat, {lease})), '{}')", "jsonb_build_array(n.beat, n.lease)), '{}')",
+        "jsonb_build_array(n.heartbeat, {lease})), '{}')", "jsonb_build_array(n.heartbeat, n.lease_seconds)), '{}')",
         "tests/qworkerd/test_values.py",
     ),
     Mutation(
@@ -146,7 +146,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a node is buried although it has beaten", f"{QUERIES}/recovery.sql",
-        "DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;",
+        "DELETE FROM {schema}.node WHERE id = %(dead)s AND heartbeat = %(heartbeat)s RETURNING id;",
         "DELETE FROM {schema}.node WHERE id = %(dead)s RETURNING id;",
         "tests/qworker/test_nodes.py",
     ),

@@ -94,7 +94,7 @@ class Recovery(Statements):
 
     def delete_dead_node(self, database: Database, dead: int, heartbeat: int) -> bool:
         """Declare a node dead unless its heartbeat has changed."""
-        return bool(self._rows(database, "delete_dead_node", dead=dead, beat=heartbeat))
+        return bool(self._rows(database, "delete_dead_node", dead=dead, heartbeat=heartbeat))
 
     def rescue(
         self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = (), *, limit: int = 1000,

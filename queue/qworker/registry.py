@@ -97,7 +97,12 @@ class Registry(Statements):
         `find_ctid` tells which.
         """
         rows = self._rows(
-            database, "renew", node=node, ctid=heartbeat.ctid, state=heartbeat.state, returned=heartbeat.released_seq
+            database,
+            "renew",
+            node=node,
+            ctid=heartbeat.ctid,
+            state=heartbeat.state,
+            released_seq=heartbeat.released_seq,
         )
         return rows[0][0] if rows else None
 
@@ -143,7 +148,7 @@ class Registry(Statements):
             database, "poll", node=node, queues=text_array(queues), priorities=integer_array(priorities),
             watermarks=integer_array(watermarks), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from,
             since=since, with_writers=with_writers, sweep=sweep, ctid=renewal.ctid, state=renewal.state,
-            returned=renewal.released_seq,
+            released_seq=renewal.released_seq,
         )  # fmt: skip
         ctid, heartbeats, *rest = row
         return PollResult(ctid, {int(key): (number, lease) for key, (number, lease) in heartbeats.items()}, *rest)

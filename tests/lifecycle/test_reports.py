@@ -83,7 +83,7 @@ def test_a_hook_that_hangs_holds_up_neither_jobs_nor_the_lease_nor_the_end(clust
     failing = shop.hopeless.enqueue()
     assert reached(failing).state is JobState.FAILED
     cluster.await_notes("reported", job=failing.id)
-    beat = "SELECT beat FROM qworker.node"
+    beat = "SELECT heartbeat FROM qworker.node"
     first = cluster.value(beat)
     until(lambda: cluster.value(beat) > first + 5, 2 * SOON)
     assert shop.answer.enqueue(1).wait(SOON) == 1

@@ -29,7 +29,8 @@ def node(module_cluster: Cluster) -> Node:
 def elsewhere(module_cluster: Cluster) -> Iterator[int]:
     """Another node, alive as far as anybody can tell; what it has taken is gone at the end."""
     number = module_cluster.value(
-        "INSERT INTO qworker.node (name, version, queues, processes, lease) VALUES ('elsewhere', '0', '{}', 1, 30)"
+        "INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds)"
+        " VALUES ('elsewhere', '0', '{}', 1, 30)"
         " RETURNING id"
     )
     yield number

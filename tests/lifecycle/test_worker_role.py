@@ -22,8 +22,8 @@ LEASE = 5
 _OLD = """
 INSERT INTO qworker.job (task, state, failed_at) VALUES ('old', 'failed', now() - interval '90 days');
 INSERT INTO qworker.job (task, queue, expires_at) VALUES ('expired', 'elsewhere', now());
-INSERT INTO qworker.unique_key (scope, key, job_id, until) VALUES ('old', 'k', 0, now() - interval '1 day');
-INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses,
+INSERT INTO qworker.unique_key (task, key, job_id, expires_at) VALUES ('old', 'k', 0, now() - interval '1 day');
+INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses,
                                  flags, queue, task, args)
 SELECT 1000000, t, t, 'completed', 1, qworker.history_day(t), 5, 0, 0, 0, 'default', 'ancient', '{}'
   FROM (SELECT now() - interval '20 days' AS t) AS moment;
@@ -101,7 +101,7 @@ def test_what_is_old_is_put_away(cluster: Cluster, node: Node) -> None:
     def left() -> list[tuple[str, str]]:
         return cluster.query(
             "SELECT task, state FROM qworker.jobs WHERE task IN ('old', 'expired', 'ancient')"
-            " UNION ALL SELECT scope, key FROM qworker.unique_key WHERE scope = 'old'"
+            " UNION ALL SELECT task, key FROM qworker.unique_key WHERE task = 'old'"
             " UNION ALL SELECT name, task FROM qworker.cron WHERE name = 'gone' ORDER BY 1"
         )
 

@@ -22,7 +22,7 @@ GONE = 100_000
 # failed, 200 of them long ago; 20,000 are scheduled, 100 of them due; 100,000 are available, every tenth with a time to
 # be over, 100 of them too late and 10 cancelled. 1,001 hold a unique key, one of them an available job.
 FILL = """
-INSERT INTO qworker.node (id, name, version, queues, processes, lease)
+INSERT INTO qworker.node (id, name, version, queues, worker_count, lease_seconds)
 SELECT id, 'node ' || id, '1', '{default,other}', 2, 10 FROM generate_series(1, 3) AS id;
 INSERT INTO qworker.idle_node VALUES (1, '{default,other}');
 
@@ -51,11 +51,12 @@ SELECT id, 100000 + id, CASE WHEN id > 123990 THEN now() END,
 
 SELECT setval('qworker.job_id_seq', 1000000), setval('qworker.job_seq', 1000000);
 
-INSERT INTO qworker.unique_key (scope, key, job_id)
+INSERT INTO qworker.unique_key (task, key, job_id)
 SELECT 'noop', 'key ' || id, id FROM (SELECT generate_series(1, 1000) UNION ALL SELECT 24001) AS holder (id);
 
 INSERT INTO qworker.job_history (
-    id, token, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags, queue, task, args)
+    id, token, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses, flags, queue, task,
+    args)
 SELECT -id, 7777777777777777777, now(), now(), 'completed', 1, qworker.history_day(now()), 5, 0, 0, 0,
        'default', 'noop', '{}'
   FROM generate_series(1, 20000) AS id;
@@ -76,9 +77,9 @@ SELECT 300000 + n, n, now() - interval '1 h', now() - interval '60 d',
   FROM generate_series(1, 100000) AS n;
 DELETE FROM qworker.job WHERE task = 'gone';
 
-INSERT INTO qworker.unique_key (scope, key, job_id)
+INSERT INTO qworker.unique_key (task, key, job_id)
 SELECT 'gone', 'key ' || n, 200000 + n FROM generate_series(1, 100000) AS n;
-DELETE FROM qworker.unique_key WHERE scope = 'gone';
+DELETE FROM qworker.unique_key WHERE task = 'gone';
 
 DO $$
 DECLARE
@@ -86,7 +87,7 @@ DECLARE
 BEGIN
     SELECT ctid INTO place FROM qworker.node WHERE id = 1;
     FOR change IN 1..10000 LOOP -- three hours; by its place: any other way leads over all that is dead
-        UPDATE qworker.node SET beat = beat + 1 WHERE ctid = place RETURNING ctid INTO place;
+        UPDATE qworker.node SET heartbeat = heartbeat + 1 WHERE ctid = place RETURNING ctid INTO place;
         IF change % 10 = 0 THEN
             DELETE FROM qworker.idle_node;
             INSERT INTO qworker.idle_node VALUES (1, '{default,other}');
@@ -101,7 +102,7 @@ $$;
 WORKED = """
 INSERT INTO qworker.job (task) SELECT 'done' FROM generate_series(1, 1000);
 DELETE FROM qworker.job;
-INSERT INTO qworker.unique_key (scope, key, job_id) SELECT 'done', n, n FROM generate_series(1, 1000) AS n;
+INSERT INTO qworker.unique_key (task, key, job_id) SELECT 'done', n, n FROM generate_series(1, 1000) AS n;
 DELETE FROM qworker.unique_key;
 """
 

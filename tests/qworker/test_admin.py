@@ -57,7 +57,7 @@ def test_a_few_failed_jobs_are_found_without_walking_over_all_others(
     app: App, send: Task[..., None], query: Query
 ) -> None:
     query(
-        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
+        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes,"
         " node_losses,"
         " flags, queue, task, args) SELECT n, now(), now(), 'completed', 1, n % 32, 5, 0, 0, 0, 'q', 't', '{}'"
         " FROM generate_series(1000000, 1010000) AS n RETURNING 1"
@@ -117,7 +117,7 @@ def test_many_jobs_are_changed_in_one_statement(app: App, send: Task[..., None],
 
 def test_nodes_are_shown_as_their_last_beat_left_them(app: App, query: Query) -> None:
     query(
-        "WITH n AS (INSERT INTO qworker.node (name, version, queues, processes, lease, state)"
+        "WITH n AS (INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds, state)"
         " VALUES ('host:1', '0.1', '{a,b}', 8, 30, '{\"cron\": []}') RETURNING id, queues)"
         " INSERT INTO qworker.idle_node SELECT * FROM n RETURNING 1"
     )

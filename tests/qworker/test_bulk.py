@@ -44,7 +44,8 @@ def test_no_rows_are_no_jobs(send: Task[..., None]) -> None:
 def test_a_sleeping_node_is_woken_by_jobs_and_not_by_none(send: Task[..., None], database: Database, own: bool) -> None:
     ear = database.connect()
     ear.execute(
-        "INSERT INTO qworker.node (id, lease, processes, name, version, queues) VALUES (1, 9, 1, 'n', '1', '{}')"
+        "INSERT INTO qworker.node (id, lease_seconds, worker_count, name, version, queues)"
+        " VALUES (1, 9, 1, 'n', '1', '{}')"
     )
     ear.execute("INSERT INTO qworker.idle_node VALUES (1, ARRAY['emails'])")
     ear.execute("LISTEN qworker")

@@ -292,8 +292,9 @@ def test_days_that_are_over_are_emptied_and_the_others_kept(claimer: Claimer) ->
     ages = (0, 1, 6, 7, 8, 9, 20, 30)
     for age in ages:
         claimer.conn.execute(
-            "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
-            " node_losses, flags, queue, task, args) SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t),"
+            "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority,"
+            " crashes, node_losses, flags, queue, task, args)"
+            " SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t),"
             " 5, 0, 0, 0,"
             " 'default', 'noop', '{}' FROM (SELECT clock_timestamp() - make_interval(days => %(age)s)) AS x (t)",
             {"age": age},

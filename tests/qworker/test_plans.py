@@ -182,7 +182,7 @@ CASES = [
         rare=True,
     ),
     Case("unfinished", lambda c: registry.unfinished(c, ["idle"]), 0, UNFINISHED, 3_000, 1_000, rare=True),
-    Case("forget_keys", maintenance.delete_expired_keys, 0, {"unique_key_until"}, 100, 100),
+    Case("forget_keys", maintenance.delete_expired_keys, 0, {"unique_key_expiring"}, 100, 100),
     Case(
         "delete_unheld_keys", lambda c: maintenance.delete_unheld_keys(c, 0) or 0, 1_000, KEYS, 2_100, 10_000, rare=True
     ),

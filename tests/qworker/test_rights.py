@@ -109,7 +109,7 @@ def test_a_producer_without_rights_on_tables_stores_the_same_row(
     for app in (producer, owner):
         WAYS[way](app)
         rows.append(conn.execute(ROW).fetchall())
-        keys.append(conn.execute("SELECT scope, key, until IS NULL FROM qworker.unique_key").fetchall())
+        keys.append(conn.execute("SELECT task, key, expires_at IS NULL FROM qworker.unique_key").fetchall())
         conn.execute("TRUNCATE qworker.job, qworker.unique_key")
     assert rows[0] == rows[1]
     assert keys[0] == keys[1]

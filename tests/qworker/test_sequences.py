@@ -62,7 +62,7 @@ def test_ending_a_job_waits_for_nobody_who_has_locked_its_key(database: Database
     with Claimer(database) as claimer, database.connect() as producer, producer.transaction():
         (job,) = claimer.insert()
         claimer.conn.execute("UPDATE qworker.job SET flags = 1")
-        claimer.conn.execute("INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', 'k', %s)", (job,))
+        claimer.conn.execute("INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('noop', 'k', %s)", (job,))
         producer.execute("SELECT FROM qworker.unique_key FOR UPDATE")
         claimer.conn.execute("SET lock_timeout = '2s'")
         claimer.claim(1)

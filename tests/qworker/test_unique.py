@@ -90,10 +90,10 @@ def test_a_period_outlasts_the_job_and_then_ends(sync: Task[..., None], hand: Ha
     duplicate = hourly.enqueue(1)
     assert (duplicate.id, duplicate.duplicate, duplicate.state) == (first.id, True, JobState.COMPLETED)
     assert duplicate.wait(1) == "done"
-    query("UPDATE qworker.unique_key SET until = until - interval '1 hour' RETURNING 1")
+    query("UPDATE qworker.unique_key SET expires_at = expires_at - interval '1 hour' RETURNING 1")
     again = hourly.enqueue(1)
     assert not again.duplicate
-    assert query("SELECT job_id, until > clock_timestamp() FROM qworker.unique_key") == [(again.id, True)]
+    assert query("SELECT job_id, expires_at > clock_timestamp() FROM qworker.unique_key") == [(again.id, True)]
 
 
 def test_a_period_may_outlast_the_history(sync: Task[..., None], query: Query) -> None:
@@ -137,7 +137,7 @@ def test_of_many_at_once_one_takes_over_what_has_run_out(sync: Task[..., None], 
         return period.enqueue(1).duplicate
 
     for _ in range(10):
-        query("UPDATE qworker.unique_key SET until = clock_timestamp() RETURNING 1")
+        query("UPDATE qworker.unique_key SET expires_at = clock_timestamp() RETURNING 1")
         with ThreadPoolExecutor(8) as pool:
             assert sorted(pool.map(enqueue, range(8))) == [False] + [True] * 7
 

@@ -70,7 +70,7 @@ def test_a_job_that_runs_for_long_is_left_alone(office: Office, said: list[Any])
 @pytest.mark.parametrize("state", ["blocked", "completed", "cancelled", "discarded"])
 def test_a_job_in_a_state_that_is_not_entered_here_is_put_away(office: Office, said: list[Any], state: str) -> None:
     job = office.insert("task, state, flags", f"'noop', '{state}', 1")
-    office.conn.execute("INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', 'k', %s)", (job,))
+    office.conn.execute("INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('noop', 'k', %s)", (job,))
     audit(office)
     assert office.state(job) == "discarded"
     ((error,),) = office.conn.execute("SELECT errors -> -1 FROM qworker.job_history").fetchall()
@@ -145,10 +145,10 @@ def test_a_key_that_was_locked_when_its_job_ended_is_dropped_later(office: Offic
     }
     for key, job in ends.items():
         office.conn.execute(
-            "INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', %s, %s)", (key, job or 99_999)
+            "INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('noop', %s, %s)", (key, job or 99_999)
         )
     office.conn.execute(
-        "INSERT INTO qworker.unique_key (scope, key, job_id, until) VALUES"
+        "INSERT INTO qworker.unique_key (task, key, job_id, expires_at) VALUES"
         " ('noop', 'period', 99999, now() + interval '1 hour'), ('noop', 'over', 99999, now() - interval '1 hour')"
     )
     office.scheduler.retention.delete_expired_keys(office.conn)
@@ -163,7 +163,7 @@ def test_all_keys_are_looked_through_a_part_at_a_time(office: Office, monkeypatc
         "INSERT INTO qworker.job (id, task, flags) SELECT n, 'noop', 1 FROM generate_series(1000001, 1002500) AS n"
     )
     office.conn.execute(
-        "INSERT INTO qworker.unique_key (scope, key, job_id)"
+        "INSERT INTO qworker.unique_key (task, key, job_id)"
         " SELECT 'noop', n, n FROM generate_series(1000001, 1002600) AS n"
     )
     retention = office.scheduler.retention
@@ -179,7 +179,7 @@ def test_a_key_that_is_taken_over_meanwhile_stays(
     office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job that takes it over cannot be seen by a statement that began before: the key's row has to tell."""
-    office.conn.execute("INSERT INTO qworker.unique_key (scope, key, job_id) VALUES ('noop', 'k', 99999)")
+    office.conn.execute("INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('noop', 'k', 99999)")
     producer = database.connect(autocommit=False)
     producer.execute("SELECT pg_advisory_xact_lock(77)")
     maintenance = office.scheduler.maintenance

@@ -116,7 +116,7 @@ def is_harmless(printed: str) -> None:
 def test_lists_are_shown_whatever_the_rows_hold(hostile: dict[int, str], database: Database) -> None:
     conn = database.connect()
     conn.execute(
-        "INSERT INTO qworker.node (name, version, queues, processes, lease, state) VALUES (%(bad)s, %(bad)s,"
+        "INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds, state) VALUES (%(bad)s, %(bad)s,"
         " ARRAY[%(bad)s, NULL], 8, 30, jsonb_build_object('workers', jsonb_build_array(jsonb_build_object(%(bad)s,"
         " %(bad)s)))),"
         " ('n', 'v', '{}', 1, 86400, '{\"workers\": 7}'),"
@@ -179,7 +179,7 @@ def test_whoever_waits_for_such_a_job_hears_how_it_ended(database: Database) -> 
 def test_a_result_that_cannot_be_read_is_a_result(database: Database, command: Command, value: str) -> None:
     conn = database.connect()
     row = conn.execute(
-        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, day, priority, crashes,"
+        "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes,"
         " node_losses,"
         " flags, queue, task, args, result) VALUES (nextval('qworker.job_id_seq'), now(), now(), 'completed', 1,"
         " qworker.history_day(now()), 5, 0, 0, 0, 'q', 't', '{}', %s) RETURNING id",

@@ -163,7 +163,7 @@ def test_what_is_no_text_or_no_job_is_refused_in_one_line(command: Command, data
 def node_of(database: Database, name: str, queues: list[str], silent: float = 0.0, **state: Any) -> None:
     """Enter a node whose last heartbeat is `silent` seconds old."""
     database.connect().execute(
-        "INSERT INTO qworker.node (name, version, queues, processes, lease, state, heartbeat_at, started_at)"
+        "INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds, state, heartbeat_at, started_at)"
         " VALUES (%s, '1', %s, 8, 30, %s, clock_timestamp() - make_interval(secs => %s),"
         " clock_timestamp() - interval '3 days 2 hours')",
         [name, queues, Jsonb(state), silent],
@@ -222,7 +222,8 @@ def test_a_running_job_is_shown_with_its_worker_its_start_and_its_deadline(
 def test_workers_shows_nodes_and_whatever_they_tell_of_their_workers(command: Command, database: Database) -> None:
     conn = database.connect()
     insert = (
-        "INSERT INTO qworker.node (name, version, queues, processes, lease, state) VALUES (%s, '1', '{a,b}', 8, 30, %s)"
+        "INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds, state)"
+        " VALUES (%s, '1', '{a,b}', 8, 30, %s)"
     )
     conn.execute(
         insert, ["host:1", Jsonb({"workers": [{"worker": 1, "phase": "idle"}, {"worker": 2, "news": 5}, "?"]})]
@@ -269,7 +270,7 @@ def scheduled(database: Database) -> Any:
             " VALUES ('report', 'report', %s, 'Asia/Tokyo', 1)", [expression]
         )  # fmt: skip
         conn.execute(
-            "INSERT INTO qworker.node (name, version, queues, processes, lease, state, heartbeat_at)"
+            "INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds, state, heartbeat_at)"
             " VALUES ('host:1', '1', '{a}', 8, 30, %s, clock_timestamp() - make_interval(secs => %s))",
             [Jsonb({"cron": ["report"]}), silent],
         )

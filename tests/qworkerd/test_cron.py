@@ -93,8 +93,8 @@ def test_a_release_that_is_withdrawn_leaves_its_schedule_to_the_old_one(
 
 
 FACTS = (
-    "SELECT task, queue, priority, tags, state::text, flags, round(extract(epoch FROM run_at - clock_timestamp())),"
-    " round(extract(epoch FROM expires_at - clock_timestamp())), args, k.key, k.until IS NULL"
+    "SELECT j.task, queue, priority, tags, state::text, flags, round(extract(epoch FROM run_at - clock_timestamp())),"
+    " round(extract(epoch FROM j.expires_at - clock_timestamp())), args, k.key, k.expires_at IS NULL"
     " FROM qworker.job AS j LEFT JOIN qworker.unique_key AS k ON k.job_id = j.id"
 )
 
@@ -147,7 +147,7 @@ def test_a_period_of_uniqueness_counts_from_tick_to_tick(conn: Any, node: Callab
     conn.execute("DELETE FROM qworker.job")
     a_day_later(conn)
     assert cron.enqueue(conn) == 0
-    conn.execute("UPDATE qworker.unique_key SET until = clock_timestamp()")
+    conn.execute("UPDATE qworker.unique_key SET expires_at = clock_timestamp()")
     a_day_later(conn)
     assert cron.enqueue(conn) == 1
 

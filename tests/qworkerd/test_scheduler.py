@@ -262,7 +262,7 @@ def test_after_a_reconnect_it_is_said_anew_that_the_node_sleeps(office: Office) 
 
 def test_keys_whose_period_is_over_are_deleted_as_fast_as_they_come(office: Office) -> None:
     office.conn.execute(
-        "INSERT INTO qworker.unique_key (scope, key, job_id, until) SELECT 't', n::text, n, now()"
+        "INSERT INTO qworker.unique_key (task, key, job_id, expires_at) SELECT 't', n::text, n, now()"
         "  FROM generate_series(1, 5000) AS n"
     )
     office.conn.execute(
@@ -279,7 +279,7 @@ def test_keys_whose_period_is_over_are_deleted_as_fast_as_they_come(office: Offi
 def test_a_duty_that_is_not_done_with_is_due_again_soon(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "TIME_LIMIT", 0.0)
     office.conn.execute(
-        "INSERT INTO qworker.unique_key (scope, key, job_id, until) SELECT 't', n::text, n, now()"
+        "INSERT INTO qworker.unique_key (task, key, job_id, expires_at) SELECT 't', n::text, n, now()"
         "  FROM generate_series(1, 1500) AS n"
     )
     (duty,) = [duty for duty in office.scheduler.periodic._tasks if duty.name == "keys"]

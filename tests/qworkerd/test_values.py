@@ -115,10 +115,10 @@ def fill(conn: psycopg.Connection[tuple[str, ...]]) -> int:
                 ((job,),) = conn.execute(f"INSERT INTO qworker.job (task, {start}) RETURNING id".encode()).fetchall()
                 edits += edit(conn, "job", column, value, f"id = {job}")
     makers = {
-        "node": "(name, version, queues, processes, lease) VALUES ('n' || %(n)s, '', '{}', 1, 9)",
+        "node": "(name, version, queues, worker_count, lease_seconds) VALUES ('n' || %(n)s, '', '{}', 1, 9)",
         "cron": "(name, task, expression, timezone, declared_by) VALUES ('c' || %(n)s, 't', '@daily', 'UTC', 1)",
-        "unique_key": "(scope, key, job_id) VALUES ('s', 'k' || %(n)s, 1)",
-        "job_history": "(id, enqueued_at, finished_at, state, attempt, day, priority, crashes, node_losses, flags,"
+        "unique_key": "(task, key, job_id) VALUES ('s', 'k' || %(n)s, 1)",
+        "job_history": "(id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses, flags,"
         " queue,"
         " task, args) VALUES (-1 - %(n)s::bigint, now(), now(), 'completed', 1, 1, 5, 0, 0, 0, 'q', 't', '{}')",
     }
@@ -190,8 +190,8 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
 @pytest.mark.parametrize("sees", [True, False], ids=["one look", "piece by piece"])
 @pytest.mark.parametrize(
     ("column", "value"),
-    [(name, value) for name, kind in (("lease", "real"), ("beat", "bigint"), ("returned", "bigint"))
-     for value in EXTREMES[kind]] + [("lease", "1e30"), ("lease", "1e-30")],
+    [(name, value) for name, kind in (("lease_seconds", "real"), ("heartbeat", "bigint"), ("released_seq", "bigint"))
+     for value in EXTREMES[kind]] + [("lease_seconds", "1e30"), ("lease_seconds", "1e-30")],
 )  # fmt: skip
 def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
     unconstrained: Database, monkeypatch: pytest.MonkeyPatch, column: str, value: str, *, sees: bool

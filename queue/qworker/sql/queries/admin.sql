@@ -127,7 +127,7 @@ WITH counted AS (
     SELECT queue, pg_catalog.array_agg(n.name ORDER BY n.name) AS nodes
       FROM {schema}.node AS n
      CROSS JOIN LATERAL pg_catalog.unnest(n.queues) AS queue
-     WHERE extract(epoch FROM n.heartbeat_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
+     WHERE extract(epoch FROM n.heartbeat_at)::float8 + n.lease_seconds > extract(epoch FROM pg_catalog.clock_timestamp())::float8
      GROUP BY queue
 )
 SELECT queue, coalesce(held.jobs, '{}')::text,
@@ -144,9 +144,9 @@ SELECT pg_catalog.count(*) FROM {schema}.job
  WHERE queue = %(queue)s AND state OPERATOR(pg_catalog.=) ANY (%(states)s::{schema}.job_state[]);
 
 -- name: nodes
-SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.idle_node AS s WHERE s.node = n.id),
+SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idle_node AS s WHERE s.node = n.id),
        extract(epoch FROM started_at)::float8, extract(epoch FROM heartbeat_at)::float8,
-       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8, lease, state::text
+       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8, lease_seconds, state::text
   FROM {schema}.node AS n
  ORDER BY name, id;
 
@@ -155,7 +155,7 @@ SELECT id, name, version, queues, processes, EXISTS (SELECT FROM {schema}.idle_n
 SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8,
        ARRAY (SELECT n.name FROM {schema}.node AS n
                WHERE n.state -> 'cron' ? c.name
-                 AND extract(epoch FROM n.heartbeat_at)::float8 + n.lease > extract(epoch FROM pg_catalog.clock_timestamp())::float8
+                 AND extract(epoch FROM n.heartbeat_at)::float8 + n.lease_seconds > extract(epoch FROM pg_catalog.clock_timestamp())::float8
                ORDER BY n.name)
   FROM {schema}.cron AS c
  ORDER BY c.name;

@@ -51,21 +51,21 @@ WITH clock AS MATERIALIZED (
     SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
 ), seen AS MATERIALIZED (
     SELECT k.job_id,
-           CASE WHEN k.until IS NULL
+           CASE WHEN k.expires_at IS NULL
                 THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.flags & 1::smallint = 1)
-                ELSE k.until <= clock.now END AS over
+                ELSE k.expires_at <= clock.now END AS over
       FROM {schema}.unique_key AS k, clock
-     WHERE k.scope = %(task)s AND k.key = %(key)s
+     WHERE k.task = %(task)s AND k.key = %(key)s
 ), renewed AS (
     -- job_id is compared again: of two sessions that wait for this row's lock, the second must find it changed.
     UPDATE {schema}.unique_key AS k
        SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
-           until = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
+           expires_at = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
       FROM clock
-     WHERE k.scope = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
+     WHERE k.task = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
     RETURNING k.job_id
 ), taken AS (
-    INSERT INTO {schema}.unique_key (scope, key, job_id, until)
+    INSERT INTO {schema}.unique_key (task, key, job_id, expires_at)
     SELECT %(task)s, %(key)s, pg_catalog.nextval('{schema}.job_id_seq'::regclass),
            clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
       FROM clock
@@ -99,7 +99,7 @@ SELECT h.job_id, '', NULL, NULL, NULL FROM holder AS h WHERE NOT EXISTS (SELECT 
 
 -- name: free_key
 -- Frees the key of a job that was not stored.
-DELETE FROM {schema}.unique_key WHERE scope = %(task)s AND key = %(key)s AND job_id = %(id)s;
+DELETE FROM {schema}.unique_key WHERE task = %(task)s AND key = %(key)s AND job_id = %(id)s;
 
 -- name: clock
 SELECT coalesce(%(at)s::float8, extract(epoch FROM pg_catalog.clock_timestamp())::float8);

@@ -5,7 +5,7 @@
 -- Moves the rows of the CTE `done` to the history. The statement continues with the values that depend on the end:
 -- crashes, state, duration, result and errors.
 INSERT INTO {schema}.job_history (
-    id, token, enqueued_at, claimed_at, finished_at, day, attempt, priority, node_losses, flags, queue, task, args, tags,
+    id, token, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, flags, queue, task, args, tags,
     crashes, state, duration, result, errors)
 SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.history_day(t.finished_at), d.attempt, d.priority,
        d.node_losses, d.flags, d.queue, d.task, d.args, d.tags,
@@ -20,7 +20,7 @@ RETURNING id
 DELETE FROM {schema}.unique_key
  WHERE ctid = ANY (ARRAY (
         SELECT k.ctid FROM {schema}.unique_key AS k
-         WHERE k.job_id = ANY (ARRAY ({argument})) AND k.until IS NULL
+         WHERE k.job_id = ANY (ARRAY ({argument})) AND k.expires_at IS NULL
            FOR UPDATE SKIP LOCKED))
 
 -- name: hook_id
@@ -130,11 +130,11 @@ SELECT l.id FROM {schema}.job AS l
 -- Renews a lease. The row is found by ctid, because the index on `id` visits every version kept by an old snapshot, one for
 -- each second.
 UPDATE {schema}.node
-   SET beat = CASE WHEN beat < 4611686018427387904 THEN beat + 1 ELSE 0 END, state = %(state)s::jsonb,
-       returned = %(returned)s, heartbeat_at = clock_timestamp()
+   SET heartbeat = CASE WHEN heartbeat < 4611686018427387904 THEN heartbeat + 1 ELSE 0 END, state = %(state)s::jsonb,
+       released_seq = %(released_seq)s, heartbeat_at = clock_timestamp()
  WHERE ctid = %(ctid)s::tid AND id = %(node)s
 RETURNING ctid::text
 
 -- name: lease
 -- The lease of a node (seconds), or a usable one if the row was edited by hand.
-CASE WHEN n.lease > 0 AND n.lease <= 86400 THEN greatest(n.lease, 5) ELSE 60 END
+CASE WHEN n.lease_seconds > 0 AND n.lease_seconds <= 86400 THEN greatest(n.lease_seconds, 5) ELSE 60 END

@@ -60,7 +60,7 @@ SELECT {schema}.truncate_history_day(%(day)s::int);
 DELETE FROM {schema}.unique_key
  WHERE ctid = ANY (ARRAY (
         SELECT k.ctid FROM {schema}.unique_key AS k
-         WHERE k.until <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
+         WHERE k.expires_at <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
 
 -- name: delete_unheld_keys
 -- Delete keys whose jobs have ended: a job's end skips a key that another session has locked. Checks up to 1,000 keys of
@@ -68,7 +68,7 @@ DELETE FROM {schema}.unique_key
 -- another job by then, and is kept.
 WITH checked AS MATERIALIZED (
     SELECT k.job_id FROM {schema}.unique_key AS k
-     WHERE k.until IS NULL AND k.job_id > %(after)s
+     WHERE k.expires_at IS NULL AND k.job_id > %(after)s
      ORDER BY k.job_id
      LIMIT 1000
 ), unheld AS MATERIALIZED (

@@ -3,7 +3,7 @@
 
 -- name: delete_dead_node
 -- Declares a node dead if its heartbeat has not changed. The node that deletes the row releases the jobs.
-DELETE FROM {schema}.node WHERE id = %(dead)s AND beat = %(beat)s RETURNING id;
+DELETE FROM {schema}.node WHERE id = %(dead)s AND heartbeat = %(heartbeat)s RETURNING id;
 
 -- name: end_sessions
 -- Terminates the sessions of a dead process: their queries hold locks until they end.

@@ -1,9 +1,9 @@
 -- The statements by which a node keeps itself registered and learns what there is to do.
 
 -- name: register
-INSERT INTO {schema}.node (name, version, queues, processes, lease)
+INSERT INTO {schema}.node (name, version, queues, worker_count, lease_seconds)
 VALUES (%(name)s, %(version)s, %(queues)s, %(processes)s, %(lease)s)
-RETURNING id, beat;
+RETURNING id;
 
 -- name: renew
 -- Renews the lease separately, so that a node keeps its lease if `poll` fails. Returns the new ctid. No row means
@@ -37,7 +37,7 @@ WITH renewed AS (
 SELECT
     (SELECT renewed.new_ctid FROM renewed) AS ctid,
     others.heartbeats,
-    others.returned,
+    others.released_seq,
     (SELECT array_agg(least(scrubbed.seq, next.seq) ORDER BY w.lane)
        FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(watermarks)s::bigint[])
             WITH ORDINALITY AS w (queue, priority, watermark, lane)
@@ -89,13 +89,13 @@ SELECT
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
   FROM {schema}.job_seq AS seq
  CROSS JOIN (
-        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.beat, {lease})), '{}') AS heartbeats,
-               min(n.returned) FILTER (WHERE n.returned >= 0) AS returned
+        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.heartbeat, {lease})), '{}') AS heartbeats,
+               min(n.released_seq) FILTER (WHERE n.released_seq >= 0) AS released_seq
           FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
 
 -- name: heartbeats
 -- The heartbeats and leases of the other nodes, for when `poll` fails.
-SELECT n.id, n.beat, {lease}
+SELECT n.id, n.heartbeat, {lease}
   FROM {schema}.node AS n
  WHERE n.id <> %(node)s;
 

@@ -34,19 +34,19 @@ WITH won AS (
     SELECT won.name, coalesce(to_timestamp(%(at)s::float8), clock_timestamp()) AS now FROM won
 ), seen AS MATERIALIZED (
     SELECT k.job_id,
-           CASE WHEN k.until IS NULL
+           CASE WHEN k.expires_at IS NULL
                 THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.flags & 1 = 1)
-                ELSE k.until <= clock.now END AS over
+                ELSE k.expires_at <= clock.now END AS over
       FROM {schema}.unique_key AS k, clock
-     WHERE k.scope = %(task)s AND k.key = %(key)s
+     WHERE k.task = %(task)s AND k.key = %(key)s
 ), renewed AS (
     UPDATE {schema}.unique_key AS k
-       SET job_id = nextval('{schema}.job_id_seq'), until = clock.now + make_interval(secs => %(period)s::float8)
+       SET job_id = nextval('{schema}.job_id_seq'), expires_at = clock.now + make_interval(secs => %(period)s::float8)
       FROM clock
-     WHERE k.scope = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
+     WHERE k.task = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
     RETURNING k.job_id
 ), taken AS (
-    INSERT INTO {schema}.unique_key (scope, key, job_id, until)
+    INSERT INTO {schema}.unique_key (task, key, job_id, expires_at)
     SELECT %(task)s, %(key)s, nextval('{schema}.job_id_seq'), clock.now + make_interval(secs => %(period)s::float8)
       FROM clock
      WHERE %(key)s::text IS NOT NULL AND NOT EXISTS (SELECT FROM seen)
