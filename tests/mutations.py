@@ -194,7 +194,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a job that breaks its worker after its end is not charged", f"{SCHEDULER}/settlement.py",
-        "freed += settle(self._record_crash, unknown.pop(), UNSTORED)", "return 0",
+        "freed += self._settle(database, slot, claim, held[job], UNSTORED)", "return 0",
         "tests/qworkerd/test_settlement.py",
     ),
     Mutation(
@@ -230,7 +230,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a deploy's own signal is charged to the job", "workers/qworkerd/supervisor/reaper.py",
-        '        if signum in sent:\n            return "shutdown"\n', "",
+        "        if signum in sent:\n            return Cause.SHUTDOWN\n", "",
         "tests/lifecycle/test_signals.py",
     ),
     Mutation(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import psycopg
@@ -77,10 +78,10 @@ class Claims:
         priorities: Sequence[int],
         cursors: Sequence[int],
         limit: int,
-    ) -> list[tuple[Any, ...]]:
+    ) -> list[ClaimedJob]:
         """Claim up to `limit` jobs after the cursors, one cursor for each lane (queue and priority), most urgent first.
 
-        Returns the columns of ClaimedJob; the rows are not sorted.
+        The jobs are not sorted.
         """
         queue_array, priority_array = _lane_arrays(tuple(queues), tuple(priorities))
         parameters = {
@@ -91,7 +92,7 @@ class Claims:
             "cursors": integer_array(cursors),
             "limit": limit,
         }
-        return self._claim.fetch(database, parameters)
+        return self._claim.fetch(database, parameters, ClaimedJob._make)
 
     def claim_one(
         self,
@@ -131,9 +132,9 @@ class Claims:
         }  # fmt: skip
         return database.execute(self._sql["first"], parameters).fetchone()
 
-    def read(self, database: Database, token: int, job: int) -> list[tuple[Any, ...]]:
-        """Return the row of a job claimed by `claim_one`."""
-        return database.execute(self._sql["read"], {"id": job, "token": token}).fetchall()
+    def read(self, database: Database, token: int, job: int) -> list[ClaimedJob]:
+        """Return a job claimed by `claim_one`."""
+        return [ClaimedJob._make(row) for row in database.execute(self._sql["read"], {"id": job, "token": token})]
 
     def acknowledge(
         self, database: Database, token: int, ids: Iterable[int], *, durations: str = "{}", results: str = "{}"
@@ -145,7 +146,7 @@ class Claims:
         """
         stored = escape_unstorable(database, results)
         parameters = {"ids": integer_array(ids), "token": token, "durations": durations, "results": stored}
-        return [row[0] for row in self._acknowledge.fetch(database, parameters)]
+        return self._acknowledge.fetch(database, parameters, itemgetter(0))
 
     def complete(self, database: Database, token: int, job: int, *, duration: float, result: str | None) -> bool:
         """Move one finished job to the history, in a transaction that the caller commits.

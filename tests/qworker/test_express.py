@@ -124,27 +124,27 @@ def test_rows_are_the_same_on_both_ways(database: Database, encoding: str) -> No
     with connect(make_conninfo(database.dsn, client_encoding=encoding), "test") as conn:
         express = PreparedStatement(QUESTION)
         for _ in range(2):
-            assert express.fetch(conn, {"text": "Zoë", "more": 2}) == [(1, "Zoë%", 3), (2, "Zoë%", 4)]
+            assert express.fetch(conn, {"text": "Zoë", "more": 2}, tuple) == [(1, "Zoë%", 3), (2, "Zoë%", 4)]
             conn.execute("DEALLOCATE ALL")
-        assert express.fetch(conn, {"text": "", "more": 0}) == []
+        assert express.fetch(conn, {"text": "", "more": 0}, tuple) == []
 
 
 def test_an_error_is_the_one_a_cursor_would_raise_and_the_connection_goes_on(database: Database) -> None:
     with connect(database.dsn, "test", statement_timeout=0.2) as conn:
         slow = PreparedStatement("SELECT pg_sleep(%(seconds)s::int)::text")
         with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
-            slow.fetch(conn, {"seconds": 20})
-        assert slow.fetch(conn, {"seconds": 0}) == [("",)]
+            slow.fetch(conn, {"seconds": 20}, tuple)
+        assert slow.fetch(conn, {"seconds": 0}, tuple) == [("",)]
         with pytest.raises(psycopg.errors.UndefinedTable):
-            PreparedStatement("SELECT 1 FROM nowhere").fetch(conn, {})
+            PreparedStatement("SELECT 1 FROM nowhere").fetch(conn, {}, tuple)
 
 
 def test_a_connection_that_is_lost_says_so(database: Database) -> None:
     express = PreparedStatement(QUESTION)
     with connect(database.dsn, "test") as conn, database.connect() as other:
-        express.fetch(conn, {"text": "", "more": 1})
+        express.fetch(conn, {"text": "", "more": 1}, tuple)
         other.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
         for _ in range(2):
             with pytest.raises(psycopg.OperationalError):
-                express.fetch(conn, {"text": "", "more": 1})
+                express.fetch(conn, {"text": "", "more": 1}, tuple)
         assert conn.closed

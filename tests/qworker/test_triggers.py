@@ -1,6 +1,6 @@
 """Triggers that others have put on the table of jobs: what they refuse or suppress is an error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -117,7 +117,7 @@ def test_a_claim_and_an_acknowledgement_report_what_their_commit_refuses(
     job = task.enqueue(1)
     claims, conn = Claims(), connect(dsn_of(admin), "test")
 
-    def claim() -> list[tuple[Any, ...]]:
+    def claim() -> Sequence[tuple[Any, ...]]:
         return claims.claim(conn, node=1, token=1, queues=["default"], priorities=[5], cursors=[0], limit=1)
 
     with conn:

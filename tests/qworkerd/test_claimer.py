@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from qworker import App
-from qworker.claims import Claims
+from qworker.claims import ClaimedJob, Claims
 from qworkerd.config.settings import Settings
 from qworkerd.process.reconnect import ReconnectingConnection
 from qworkerd.run import make_node
@@ -51,12 +51,12 @@ def link(node: NodeContext) -> Iterator[ReconnectingConnection]:
 class Spy:
     """Stands for the statements: looks at the claim at the moment at which its own would be sent."""
 
-    def __init__(self, claim: Claim, answer: list[tuple[Any, ...]] | psycopg.Error) -> None:
+    def __init__(self, claim: Claim, answer: list[ClaimedJob] | psycopg.Error) -> None:
         self.memory = claim
         self.answer = answer
         self.seen: list[tuple[int, int, list[Any]]] = []
 
-    def claim(self, _: object, *, token: int, **__: object) -> list[tuple[Any, ...]]:
+    def claim(self, _: object, *, token: int, **__: object) -> list[ClaimedJob]:
         self.seen.append((token, self.memory.token, self.memory.entries()))
         if isinstance(self.answer, psycopg.Error):
             raise self.answer
@@ -75,11 +75,11 @@ class Lent:
         return False
 
 
-def job(number: int, seq: int, priority: int, queue: str) -> tuple[Any, ...]:
-    return (number, seq, priority, queue, "noop", "{}", 1, 0, 0, 0.0, None, 0)
+def job(number: int, seq: int, priority: int, queue: str) -> ClaimedJob:
+    return ClaimedJob(number, seq, priority, queue, "noop", "{}", 1, 0, 0, 0.0, None, 0)
 
 
-def take(node: NodeContext, slot: Slot, answer: list[tuple[Any, ...]] | psycopg.Error) -> tuple[Spy, Any]:
+def take(node: NodeContext, slot: Slot, answer: list[ClaimedJob] | psycopg.Error) -> tuple[Spy, Any]:
     spy = Spy(slot.claims[0], answer)
     taker = Claimer(node, slot, cast("ReconnectingConnection", Lent()))
     taker._claims = cast("Claims", spy)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from qworker.claims import ClaimedJob
 from qworkerd.shared.slots import SlotTable
 from qworkerd.shared.watermarks import Watermarks
 from qworkerd.worker import cursors as module
@@ -32,15 +33,14 @@ def swept(clock: Clock, floors: Watermarks) -> Watermarks:
     return floors
 
 
-Row = tuple[int, int, int, str]
 A5, A0, B0 = 5, 0, 10
 
 
-def row(seq: int, queue: str = "a", priority: int = 5) -> Row:
-    return (seq, seq, priority, queue)
+def row(seq: int, queue: str = "a", priority: int = 5) -> ClaimedJob:
+    return ClaimedJob(seq, seq, priority, queue, "noop", "{}", 1, 0, 0, 0.0, None, 0)
 
 
-def rows(first: int, last: int, queue: str = "a", priority: int = 5) -> list[Row]:
+def rows(first: int, last: int, queue: str = "a", priority: int = 5) -> list[ClaimedJob]:
     return [row(seq, queue, priority) for seq in range(first, last + 1)]
 
 
@@ -190,7 +190,7 @@ def behind(announced: Cursors, swept: Watermarks) -> Cursors:
 
 @pytest.mark.parametrize("found", [[], [row(18)]])
 def test_who_has_found_all_that_is_behind_the_head_goes_back_to_it(
-    behind: Cursors, swept: Watermarks, found: list[Row]
+    behind: Cursors, swept: Watermarks, found: list[ClaimedJob]
 ) -> None:
     behind.advance(found, 10, sweep=False, took=0)
     other = Cursors(swept, 2)
@@ -316,9 +316,9 @@ class Hall:
             cursors.advance(taken, size, sweep=sweep, took=0.0)
             dry = len(taken) < size
 
-    def take(self, starts: list[int], size: int) -> list[Row]:
+    def take(self, starts: list[int], size: int) -> list[ClaimedJob]:
         """Do what the server does."""
-        taken: list[Row] = []
+        taken: list[ClaimedJob] = []
         for pair, visible in self.visible.items():
             first = bisect_right(visible, starts[pair])
             found = visible[first : first + size - len(taken)]

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 from psycopg.types.json import Jsonb
 
-from qworker.claims import Claims
+from qworker.claims import ClaimedJob, Claims
 from qworker.db.connection import connect
 from qworker.maintenance import Maintenance
 from qworker.recovery import Recovery
@@ -62,7 +62,7 @@ class Hand:
         self.cursors = Cursors(floors, WORKERS)
         self.dry = True
         self.token = 0
-        self.rows: list[tuple[Any, ...]] = []
+        self.rows: list[ClaimedJob] = []
 
 
 class Side:

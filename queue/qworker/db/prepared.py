@@ -6,8 +6,8 @@ is returned in binary.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, LiteralString
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, LiteralString, TypeVar
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -22,6 +22,8 @@ from qworker.db.statements import numbered
 
 #: SQLSTATE of a prepared statement that exists already, that does not exist, or whose tables have changed.
 _DUPLICATE, _UNKNOWN, _OUTDATED = b"42P05", b"26000", b"0A000"
+
+T = TypeVar("T")
 
 #: The values of a row, as the server sends them in binary.
 Row = list[bytes | None]
@@ -52,17 +54,22 @@ class PreparedStatement:
         return [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else []
 
     def fetch(
-        self, connection: psycopg.Connection[tuple[Any, ...]], parameters: Mapping[str, object]
-    ) -> list[tuple[Any, ...]]:
-        """Return all rows; uses a cursor if the statement cannot be prepared. Not thread-safe.
+        self,
+        connection: psycopg.Connection[tuple[Any, ...]],
+        parameters: Mapping[str, object],
+        make_row: Callable[[Sequence[Any]], T],
+    ) -> list[T]:
+        """Return all rows, each made from its values; uses a cursor if the statement cannot be prepared.
+
+        Not thread-safe.
 
         Raises psycopg.Error as a cursor would.
         """
         result = self._execute(connection, [str(parameters[name]).encode() for name in self._names])
         if result is None:
-            return connection.execute(self._statement, parameters).fetchall()
+            return [make_row(row) for row in connection.execute(self._statement, parameters)]
         self._loads.set_pgresult(result)
-        return self._loads.load_rows(0, result.ntuples, tuple)
+        return self._loads.load_rows(0, result.ntuples, make_row)
 
     def _execute(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> PGresult | None:
         """Return the result, or None if the statement cannot be prepared on this connection and was not executed.

@@ -107,12 +107,12 @@ class Acknowledger:
 
     def release(self, batch: Batch) -> int:
         """Release the remaining jobs of a batch; return their number."""
-        rows = list(batch.pop_all())
-        if rows:
-            outcome = Released(min(row[1] for row in rows))
-            for row in rows:
-                self.submit(batch.claim, row[0], outcome)
-        return len(rows)
+        jobs = list(batch.pop_all())
+        if jobs:
+            outcome = Released(min(job.seq for job in jobs))
+            for job in jobs:
+                self.submit(batch.claim, job.id, outcome)
+        return len(jobs)
 
     def stop(self, timeout: float) -> bool:
         """Settle everything and stop; return False if that takes longer than `timeout` seconds."""

@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
+from qworker.claims import ClaimedJob
 from qworkerd.shared.claim import Claim
 
 
@@ -12,15 +12,15 @@ class Batch:
 
     __slots__ = ("claim", "pending")
 
-    def __init__(self, claim: Claim, rows: list[tuple[Any, ...]]) -> None:
+    def __init__(self, claim: Claim, jobs: list[ClaimedJob]) -> None:
         self.claim = claim
-        self.pending = deque(rows)
+        self.pending = deque(jobs)
 
-    def pop_all(self) -> Iterator[tuple[Any, ...]]:
+    def pop_all(self) -> Iterator[ClaimedJob]:
         """Remove and yield the remaining jobs one by one."""
         while True:
             try:
-                row = self.pending.pop()
+                job = self.pending.pop()
             except IndexError:
                 return
-            yield row
+            yield job

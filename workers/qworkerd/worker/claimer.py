@@ -1,12 +1,11 @@
 """Claim jobs: how many, from which position, and under which token."""
 
-from operator import itemgetter
+from operator import attrgetter
 from time import monotonic
-from typing import Any
 
 import psycopg
 
-from qworker.claims import Claims
+from qworker.claims import ClaimedJob, Claims
 from qworkerd import log
 from qworkerd.process.reconnect import LOST, ReconnectingConnection
 from qworkerd.shared.claim import UNKNOWN, Claim, new_token
@@ -17,7 +16,7 @@ from qworkerd.worker.batch_size import BatchSize
 from qworkerd.worker.cursors import Cursors
 from qworkerd.worker.single import TOO_MUCH, SingleClaims, may_be_one_job
 
-_by_urgency = itemgetter(2, 1)  # priority, seq
+_by_urgency = attrgetter("priority", "seq")
 
 #: Delay after a claim that the server has rejected, and after one in which the connection was lost (seconds).
 RETRY_AFTER_REFUSAL, RETRY_AFTER_LOSS = 1.0, 0.1
@@ -61,12 +60,12 @@ class Claimer:
             return None
         rows.sort(key=_by_urgency)
         if len(self._order) > 1:
-            rows.sort(key=lambda row: self._order[row[3]])
+            rows.sort(key=lambda row: self._order[row.queue])
         numbers = self._numbers
-        claim.fill([r[0] for r in rows], [numbers.get(r[4], UNKNOWN) for r in rows], [r[6] for r in rows])
+        claim.fill([r.id for r in rows], [numbers.get(r.task, UNKNOWN) for r in rows], [r.attempt for r in rows])
         return Batch(claim, rows)
 
-    def _send(self, claim: Claim, size: int) -> list[tuple[Any, ...]]:
+    def _send(self, claim: Claim, size: int) -> list[ClaimedJob]:
         """Send one claim, after its token is stored in shared memory.
 
         If the answer is lost, the claim may have been committed nevertheless. Its token is given up here, and the
@@ -116,7 +115,7 @@ class Claimer:
 
     def _recover(
         self, error: Exception, claim: Claim, cursors: list[int], size: int, *, single: bool
-    ) -> list[tuple[Any, ...]]:
+    ) -> list[ClaimedJob]:
         """Continue after a claim that failed: with fewer jobs, with one if a row may be to blame, or later."""
         usable = isinstance(error, psycopg.Error) and self._connection.usable_after(error)
         try:

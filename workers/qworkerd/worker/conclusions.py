@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from qworker import PayloadTooLarge, Task
+from qworker.claims import ClaimedJob
 from qworker.context import RunningJob
 from qworker.payload import encode_result
 from qworkerd import log
@@ -38,10 +39,10 @@ class Conclusions:
 
     def raised(
         self, job: RunningJob, task: Task[..., Any], policy: Policy, error: BaseException, ended: float,
-        row: tuple[Any, ...], *, interrupted: bool, interrupted_by_us: bool, timed_out: bool, lost: Session | None,
+        row: ClaimedJob, *, interrupted: bool, interrupted_by_us: bool, timed_out: bool, lost: Session | None,
     ) -> Outcome:  # fmt: skip
         """Return the outcome of an attempt whose handler raised; lost is a session whose commit was not confirmed."""
-        duration, hook = ended - job.started, row[8] & HOOK
+        duration, hook = ended - job.started, row.flags & HOOK
         if hook and not interrupted:
             record = describe(error, job.attempt)
             self._log.error("job.hook_failed", error=_short(record), exc_info=error)
@@ -77,11 +78,11 @@ class Conclusions:
             case _:
                 self._log.warning("job.interrupted", **facts)
 
-    def _report(self, outcome: Retried | Failed | Terminated, row: tuple[Any, ...], raised: BaseException) -> Outcome:
+    def _report(self, outcome: Retried | Failed | Terminated, row: ClaimedJob, raised: BaseException) -> Outcome:
         """Report a failed attempt of a job or a failure hook; return the outcome."""
         self._reporter.submit(Failure(
-            row[0], row[4], row[3], row[6], outcome.error, final=not isinstance(outcome, Retried), raised=raised,
-            args=row[5], priority=row[2],
+            row.id, row.task, row.queue, row.attempt, outcome.error,
+            final=not isinstance(outcome, Retried), raised=raised, args=row.args, priority=row.priority,
         ))  # fmt: skip
         return outcome
 

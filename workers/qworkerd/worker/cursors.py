@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
+from qworker.claims import ClaimedJob
 from qworkerd.process.throttle import Throttle
 from qworkerd.shared.watermarks import Watermarks
 
@@ -77,16 +77,16 @@ class Cursors:
         """Return the time until the next sweep is affordable (seconds)."""
         return max(0.0, self._sweeps.due - monotonic())
 
-    def advance(self, rows: Sequence[tuple[Any, ...]], size: int, *, sweep: bool, took: float) -> None:
-        """Process the result of a claim and its duration (seconds); rows are (id, seq, priority, queue, ...)."""
+    def advance(self, rows: Sequence[ClaimedJob], size: int, *, sweep: bool, took: float) -> None:
+        """Process the result of a claim and its duration (seconds)."""
         if sweep:
             self._sweeps.note(monotonic(), took)
         last: dict[int, int] = {}
         index = self._watermarks.index
         for row in rows:
-            lane = index[row[3], row[2]]
-            if row[1] > last.get(lane, -1):
-                last[lane] = row[1]
+            lane = index[row.queue, row.priority]
+            if row.seq > last.get(lane, -1):
+                last[lane] = row.seq
         if len(rows) < size:
             self._on_exhausted(last, sweep=sweep)
         else:

@@ -5,8 +5,8 @@ import select
 import signal
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic
-from typing import Any
 
+from qworker.claims import ClaimedJob
 from qworkerd import log
 from qworkerd.process import exits
 from qworkerd.process.descriptors import fill_standard
@@ -188,18 +188,18 @@ class Worker:
                 row = pending.popleft()
             except IndexError:  # the acknowledger has released it
                 break
-            if row[7]:
+            if row.crash_count:
                 self.isolate(batch)
                 now = monotonic()
-            elif row[4] == self.slow_task:
+            elif row.task == self.slow_task:
                 self.acknowledger.flush(0.1)
                 now = monotonic()
             ended = run(claim, place, row, now)
             if ended - now > BRIEF:
                 self.restore_process(row)
             if ended - now > SLOW_TASK:
-                self.slow_task = row[4]
-            elif row[4] == self.slow_task:
+                self.slow_task = row.task
+            elif row.task == self.slow_task:
                 self.slow_task = ""
             now = ended
             place += 1
@@ -212,13 +212,13 @@ class Worker:
         words[Slot.DONE] += place
         self.claimer.batch_size.note(place, now - started)
 
-    def restore_process(self, row: tuple[Any, ...]) -> None:
+    def restore_process(self, row: ClaimedJob) -> None:
         """Restore what the worker itself needs and a job may have changed; a signal to stop may have been lost."""
         fill_standard()
         if changed := self.node.environment.restore():
-            self.log.warning("environment.restored", job=row[0], task=row[4], changed=changed,
+            self.log.warning("environment.restored", job=row.id, task=row.task, changed=changed,
                              hint="qworker's connections would follow these variables")  # fmt: skip
-        if self.dispositions.restore(row[0], row[4]) and self.header.draining:
+        if self.dispositions.restore(row.id, row.task) and self.header.draining:
             self.signals.stopping = True
 
     def isolate(self, batch: Batch) -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from qworker import Task
-from qworker.claims import Claims
+from qworker.claims import ClaimedJob, Claims
 from qworker.context import RunningJob, running
 from qworkerd import log
 from qworkerd.config.policy import Policies, Policy
@@ -71,7 +71,7 @@ class Runner:
         #: Whether a handler was interrupted: the state of the process is unknown, and it is replaced.
         self.tainted = False
 
-    def run(self, claim: Claim, index: int, row: tuple[Any, ...], now: float) -> float:
+    def run(self, claim: Claim, index: int, row: ClaimedJob, now: float) -> float:
         """Run one job of a claim; return the time at which it ended (monotonic)."""
         job_id, _, _, queue, name, text, attempt, _, flags, enqueued_at, overrides, unknown_task_count = row
         task = self._tasks.get(name)
@@ -168,14 +168,14 @@ class Runner:
         raised: BaseException | None,
         result: Any,
         ended: float,
-        row: tuple[Any, ...],
+        row: ClaimedJob,
         *,
         committed: bool,
     ) -> Outcome:
         """Return the outcome of the attempt; after an interrupt the state of the process is unknown."""
         if raised is None:
             return self._conclusions.returned(
-                job, task, policy, result, ended, hook=bool(row[8] & HOOK), committed=committed
+                job, task, policy, result, ended, hook=bool(row.flags & HOOK), committed=committed
             )
         interrupted_by_us, timed_out = self.interrupted == job.id, self._gate.fired == job.deadline_at
         interrupted = interrupt_of(raised, ours=interrupted_by_us or timed_out) is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from qworker.claims import Claims, WriteSuppressed
+from qworker.claims import ClaimedJob, Claims, WriteSuppressed
 from qworkerd import log
 from qworkerd.process.reconnect import ReconnectingConnection, is_of_a_row
 from qworkerd.shared.claim import Claim, new_token
@@ -65,7 +65,7 @@ class SingleClaims:
             del self._refused[job]
         return False
 
-    def take(self, claim: Claim, cursors: Sequence[int]) -> list[tuple[Any, ...]]:
+    def take(self, claim: Claim, cursors: Sequence[int]) -> list[ClaimedJob]:
         """Claim the next job without reading it, then read it; return one row or none.
 
         A job that cannot be read fails; one that cannot be claimed is skipped for a minute. Raises the database's error
@@ -131,7 +131,7 @@ class SingleClaims:
         counts = Counter(lane for _, lane in self._refused.values())
         return [END if counts[lane] >= MAX_REFUSED else cursor for lane, cursor in enumerate(cursors)]
 
-    def read_claimed(self, claim: Claim, *, whole: bool) -> list[tuple[Any, ...]]:
+    def read_claimed(self, claim: Claim, *, whole: bool) -> list[ClaimedJob]:
         """Read the jobs of a claim one by one if the answer was too large for this process, or release them."""
         database = self._connection.get()
         if database is None:
@@ -143,9 +143,9 @@ class SingleClaims:
         self._node.watermarks.report_release(self._slot)
         return []
 
-    def _read(self, database: psycopg.Connection[Any], claim: Claim, jobs: list[int]) -> list[tuple[Any, ...]]:
+    def _read(self, database: psycopg.Connection[Any], claim: Claim, jobs: list[int]) -> list[ClaimedJob]:
         """Read claimed jobs; one that cannot be read fails, and the others continue."""
-        rows: list[tuple[Any, ...]] = []
+        rows: list[ClaimedJob] = []
         for job in jobs:
             self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
             try:
