@@ -136,6 +136,11 @@ class Claims:
         """Return a job claimed by `claim_one`."""
         return [ClaimedJob._make(row) for row in database.execute(self._sql["read"], {"id": job, "token": token})]
 
+    def read_names(self, database: Database, token: int, job: int) -> tuple[str, str, int]:
+        """Return task, queue and attempt of a claimed job whose whole row cannot be read."""
+        row = database.execute(self._sql["read_names"], {"id": job, "token": token}).fetchone()
+        return ("unknown", "unknown", 0) if row is None else (row[0], row[1], row[2])
+
     def acknowledge(
         self, database: Database, token: int, ids: Iterable[int], *, durations: str = "{}", results: str = "{}"
     ) -> list[int]:

@@ -19,6 +19,7 @@ from qworkerd.shared.slots import Role, Slot
 from qworkerd.worker.claimer import Claimer
 from tests.database import Database
 from tests.qworkerd.unconstrained import drop_constraints
+from tests.waiting import until
 
 #: 8,300 numbers of 131,072 digits: some bytes of jsonb each, and more text than a value can hold.
 HUGE = "jsonb_build_object('x', to_jsonb(array_fill(1e131071::numeric, ARRAY[8300])))"
@@ -31,7 +32,11 @@ class Pit:
         self.database = database
         self.conn = database.connect()
         self.server = server
-        self.node: NodeContext = make_node(App(), Settings(dsn=database.dsn, processes=1, queues=("default", "second")))
+        app = App(database.dsn)
+        #: What `on_error` was called with.
+        self.reported: list[tuple[int, str]] = []
+        app.on_error(lambda job, error: self.reported.append((job.id, error.type)))
+        self.node: NodeContext = make_node(app, Settings(dsn=database.dsn, processes=1, queues=("default", "second")))
         self.slot: Slot = self.node.table.slots[0]
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         self.node.table.header.node = 1
@@ -87,6 +92,8 @@ def pit(postgres_server: EmbeddedPostgres) -> Iterator[Pit]:
     pit = Pit(database, postgres_server)
     yield pit
     pit.link.drop()
+    pit.claimer.close()
+    pit.node.app.close()
     database.drop(postgres_server)
 
 
@@ -113,8 +120,10 @@ def test_arguments_that_no_answer_can_hold_fail_their_job_alone(pit: Pit, said: 
     assert sorted(taken) == before + after + others
     assert pit.states()[bad] == "failed"
     ((error,),) = pit.conn.execute("SELECT errors -> -1 FROM qworker.job WHERE id = %s", (bad,)).fetchall()
-    assert (error["type"], error["cause"]) == ("PayloadTooLarge", "unreadable")
+    assert (error["type"], error["cause"], error["attempt"]) == ("PayloadTooLarge", "unreadable", 1)
     assert said == [("job.unreadable", bad)]
+    until(lambda: pit.reported)
+    assert pit.reported == [(bad, "PayloadTooLarge")]
 
 
 @pytest.mark.parametrize("column", ["task", "args"])
@@ -127,6 +136,8 @@ def test_text_that_cannot_be_decoded_fails_its_job_alone(pit: Pit, said: list[An
     assert sorted(taken) == before + after
     assert pit.states()[bad] == "failed"
     assert said == [("job.unreadable", bad)]
+    until(lambda: pit.reported)
+    assert [job for job, _ in pit.reported] == [bad]
 
 
 def test_a_claim_too_large_for_the_workers_memory_goes_back_and_is_halved(

@@ -65,6 +65,10 @@ class Claimer:
         claim.fill([r.id for r in rows], [numbers.get(r.task, UNKNOWN) for r in rows], [r.attempt for r in rows])
         return Batch(claim, rows)
 
+    def close(self) -> None:
+        """Send the reports about jobs that could not be claimed."""
+        self._single.close()
+
     def _send(self, claim: Claim, size: int) -> list[ClaimedJob]:
         """Send one claim, after its token is stored in shared memory.
 

@@ -112,6 +112,7 @@ class Worker:
         if not self.acknowledger.stop(FINAL_FLUSH_TIMEOUT):
             self.log.warning("worker.unacknowledged", hint="the scheduler settles the remaining jobs")
         with suppress(Exception):  # an error of the application's pool must not keep the worker from stopping
+            self.claimer.close()
             self.runner.close()
             self.node.app.close()
         return code

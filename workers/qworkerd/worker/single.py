@@ -11,6 +11,7 @@ import psycopg
 
 from qworker.claims import ClaimedJob, Claims, WriteSuppressed
 from qworkerd import log
+from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.process.reconnect import ReconnectingConnection, is_of_a_row
 from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.context import NodeContext
@@ -30,6 +31,8 @@ TOO_MUCH = (
 SKIP_FOR, MAX_SKIPS = 60.0, 10
 #: If this many jobs of a lane are rejected, nothing is claimed from the lane until the first is tried again.
 MAX_REFUSED = 100
+#: Time allowed for unsent reports when the process ends (seconds).
+LAST_REPORTS = 1.0
 #: A seq behind every job.
 END = 2**63 - 1
 
@@ -53,6 +56,7 @@ class SingleClaims:
         self._claims = claims
         #: Until when a job is skipped (monotonic), and its lane; the oldest first.
         self._refused: dict[int, tuple[float, int]] = {}
+        self._reporter = Reporter(node.app)
         self._log = log.get()
         #: Whether the last call has tried all available jobs.
         self.complete = True
@@ -152,12 +156,26 @@ class SingleClaims:
                 rows += self._claims.read(database, claim.token, job)
             except TOO_MUCH as error:
                 self._log.error("job.unreadable", job=job, error=str(error).strip())
-                self._claims.fail(database, claim.token, job, error=_unreadable(error), hook=False)
+                self._fail(database, claim, job, _unreadable(error))
         return rows
 
+    def _fail(self, database: psycopg.Connection[Any], claim: Claim, job: int, error: dict[str, Any]) -> None:
+        """Fail a job that cannot be read, and report it. Its failure hook would have to read it, and is not run."""
+        try:
+            task, queue, attempt = self._claims.read_names(database, claim.token, job)
+        except TOO_MUCH:
+            task, queue, attempt = "unknown", "unknown", 0
+        error |= {"attempt": attempt}
+        if self._claims.fail(database, claim.token, job, error=json.dumps(error), hook=False):
+            self._reporter.submit(Failure(job, task, queue, attempt, error, final=True))
 
-def _unreadable(error: Exception) -> str:
-    return json.dumps({
+    def close(self) -> None:
+        """Send the reports that wait."""
+        self._reporter.close(LAST_REPORTS)
+
+
+def _unreadable(error: Exception) -> dict[str, Any]:
+    return {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "PayloadTooLarge", "cause": "unreadable",
         "message": f"the job cannot be read: {str(error).strip()[:1000]}", "traceback": "",
-    })  # fmt: skip
+    }  # fmt: skip

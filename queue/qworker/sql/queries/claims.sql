@@ -150,6 +150,10 @@ SELECT {claimed_columns}
   FROM {schema}.job AS j
  WHERE j.id = %(id)s AND j.token = %(token)s;
 
+-- name: read_names
+-- What is known of a claimed job whose whole row cannot be read.
+SELECT j.task, j.queue, j.attempt FROM {schema}.job AS j WHERE j.id = %(id)s AND j.token = %(token)s;
+
 -- name: release
 -- Releases jobs that were not started: the attempt is not counted and they keep their seq.
 UPDATE {schema}.job AS j
