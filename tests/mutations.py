@@ -124,7 +124,7 @@ MUTATIONS = [
     ),
     Mutation(
         "workers outlive their supervisor", "workers/qworkerd/supervisor/child.py",
-        "    _libc.prctl(PR_SET_PDEATHSIG, int(_DEATH_SIGNAL[role]), 0, 0, 0)", "    pass",
+        "    if not set_pdeathsig(_DEATH_SIGNAL[role], parent):", "    if os.getppid() != parent:",
         "tests/lifecycle/test_lease.py",
     ),
     Mutation(

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from qworkerd.embedded import EmbeddedPostgres, spawn
+from qworkerd.embedded import EmbeddedPostgres
+from qworkerd.process import spawn
 from tests.database import MORTAL
 
 _LIBRARY = next((str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)

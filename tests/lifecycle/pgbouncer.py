@@ -9,8 +9,9 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from qworkerd.embedded import binaries, free_port, spawn
+from qworkerd.embedded import binaries, free_port
 from qworkerd.embedded.tempdir import TempDir
+from qworkerd.process import spawn
 from tests.waiting import until
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")

@@ -19,9 +19,10 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import errors
 from qworkerd import embedded
-from qworkerd.embedded import EmbeddedPostgres, binaries, spawn, tempdir
+from qworkerd.embedded import EmbeddedPostgres, binaries, tempdir
 from qworkerd.embedded import server as embedded_server
 from qworkerd.embedded.binaries import Account, EmbeddedError
+from qworkerd.process import spawn
 from tests.waiting import until
 
 NOBODY = Account("nobody", 65534, 65534)
@@ -80,8 +81,9 @@ class Starter:
 
     def __init__(self, base: Path, python: str, account: Account | None) -> None:
         source = base / "source"
-        for module in (embedded, embedded_server, binaries, tempdir, spawn):
+        for module in (embedded, embedded_server, binaries, tempdir):
             self._copy(Path(str(module.__file__)), source / "qworkerd" / "embedded")
+        self._copy(Path(spawn.__file__), source / "qworkerd" / "process")
         # Without its __init__, which would import psycopg: the account's Python need not have it.
         self._copy(Path(errors.__file__), source / "qworker")
         self.process = subprocess.Popen(

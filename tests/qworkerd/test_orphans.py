@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
+from qworkerd.process.proc import start_ticks
 from qworkerd.scheduler import orphans
 from qworkerd.scheduler.orphans import end_workers
 from qworkerd.shared.slots import Role, Slot, SlotState, SlotTable
-from qworkerd.supervisor.child import start_ticks
 from tests.lifecycle.node import alive
 from tests.waiting import until
 

@@ -15,11 +15,11 @@ from qworker import App
 from qworkerd import log
 from qworkerd.config.settings import Settings
 from qworkerd.process import exits
+from qworkerd.process.proc import start_ticks
 from qworkerd.run import make_node
 from qworkerd.scheduler.loop import Scheduler
 from qworkerd.shared.header import Header
 from qworkerd.shared.slots import Role, Slot
-from qworkerd.supervisor.child import start_ticks
 from qworkerd.worker.loop import Worker
 
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from qworker.errors import QworkerError
 from qworkerd.demo.events import Events
-from qworkerd.embedded import spawn
+from qworkerd.process import spawn
 
 #: Interval at which the log is read (seconds).
 READ_INTERVAL = 0.02

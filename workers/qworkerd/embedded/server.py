@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from qworkerd.embedded import binaries, spawn
+from qworkerd.embedded import binaries
 from qworkerd.embedded.binaries import EmbeddedError
 from qworkerd.embedded.tempdir import TempDir
+from qworkerd.process import spawn
 
 # Ports from here up to where the kernel's ephemeral ones begin (32768 by default). Among those, a client that
 # reconnects to a stopped server could be given the server's own port and keep it.
@@ -228,7 +229,7 @@ class EmbeddedPostgres:
         return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready"  # noqa: PLR2004 - line 8
 
     def _command(self, program: str, *arguments: str | Path) -> list[str]:
-        """Return the command line of one of PostgreSQL's programs, on the spawn of this process."""
+        """Return the command line of one of PostgreSQL's programs, started so that it ends with this process."""
         ids = (self._account.uid, self._account.gid) if self._account else None
         return spawn.command([self.bindir / program, *arguments], account=ids)
 

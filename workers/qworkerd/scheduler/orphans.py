@@ -3,23 +3,14 @@
 import os
 import signal
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic, sleep
 
+from qworkerd.process.proc import alive
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.slots import Role, SlotState, SlotTable
 
 #: Time to wait for killed processes to disappear (seconds).
 KILL_WAIT = 2.0
-
-
-def alive(pid: int, start_ticks: int) -> bool:
-    """Tell whether a process still runs; pid and start time together name it for ever (proc(5) field 22)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return fields[0] not in (b"Z", b"X") and int(fields[19]) == start_ticks
 
 
 def end_workers(table: SlotTable) -> None:

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from qworkerd.process import exits
+from qworkerd.process.proc import start_ticks
 from qworkerd.process.signals import ANSWERED, ignore
+from qworkerd.process.spawn import set_pdeathsig
 from qworkerd.shared.slots import Role, Slot
 from qworkerd.shared.stacks import stop_dumping
 
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+_PR_SET_NAME = 15
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None)
 
 #: The signal a child receives when its supervisor dies. Workers are killed at once, because their timeouts would no
 #: longer be enforced. The scheduler is terminated, and first settles the workers' jobs.
@@ -66,11 +68,10 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     """Set up the process as a child of the supervisor; signals that arrive meanwhile stay pending."""
     with suppress(PermissionError):
         os.setpgid(0, 0)
-    _libc.prctl(PR_SET_PDEATHSIG, int(_DEATH_SIGNAL[role]), 0, 0, 0)
-    if os.getppid() != parent:  # the parent died before the death signal was set
+    if not set_pdeathsig(_DEATH_SIGNAL[role], parent):
         os._exit(exits.OK)
     # The name in ps(1) and top(1); the kernel keeps 15 bytes.
-    _libc.prctl(PR_SET_NAME, b"qworker-%b" % (b"sched" if role is Role.SCHEDULER else b"%d" % slot.child), 0, 0, 0)
+    _libc.prctl(_PR_SET_NAME, b"qworker-%b" % (b"sched" if role is Role.SCHEDULER else b"%d" % slot.child), 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, ignore)
@@ -81,16 +82,3 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     os.dup2(null, 0)
     os.close(null)
     gc.enable()
-
-
-def start_ticks(pid: int) -> int | None:
-    """Return the start time of a process (clock ticks since boot, proc(5) field 22); None if it is gone or a zombie.
-
-    A pid and a start time together identify a process uniquely.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in b"ZX" else int(fields[19])

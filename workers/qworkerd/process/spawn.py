@@ -1,7 +1,8 @@
 """Run a program under another account, with a signal from the kernel when the process that started it dies.
 
-This is a separate script because code between fork and exec (`preexec_fn`) may deadlock in a program with threads. A
-change of account clears the parent death signal (prctl(2)), so the signal is set after it, in the same process.
+This file is also the script that does so, because code between fork and exec (`preexec_fn`) may deadlock in a program
+with threads. A change of account clears the parent death signal (prctl(2)), so the signal is set after it, in the same
+process. The script can import the standard library only.
 """
 
 import ctypes
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1
 
 
 def command(program: Sequence[str | Path], *, account: tuple[int, int] | None = None) -> list[str]:
@@ -24,12 +25,17 @@ def command(program: Sequence[str | Path], *, account: tuple[int, int] | None = 
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), ids, *map(str, program)]
 
 
-def set_pdeathsig(number: signal.Signals) -> None:
-    """Ask the kernel to send this process a signal when the thread that started it ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+def set_pdeathsig(number: signal.Signals, parent: int) -> bool:
+    """Ask the kernel to signal this process when its parent dies; return whether the parent is still alive.
+
+    If the parent died before the signal was set, only the return value tells.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+    return os.getppid() == parent
 
 
 def main(starter: str, ids: str, *program: str) -> None:
@@ -39,10 +45,7 @@ def main(starter: str, ids: str, *program: str) -> None:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    if sys.platform == "linux":
-        set_pdeathsig(signal.SIGINT)
-    # If the starter died before the signal was set, only this check notices it.
-    if os.getppid() != int(starter):
+    if not set_pdeathsig(signal.SIGINT, int(starter)):
         sys.exit(f"{program[0]}: the process that started it is gone")
     # A shell starts background processes with SIGINT ignored, and exec would preserve that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
