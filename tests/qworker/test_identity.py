@@ -117,7 +117,7 @@ CLASSES = (
     "class Letter:\n    def send(self): return 2\n"
     "def make(value, base):\n"
     "    @app.task(name='send')\n"
-    "    @dataclass\n"
+    "    @dataclass(repr=False, eq=False)\n"
     "    class Send(base):\n"
     "        address = value\n"
     "        def handle(self): return self.address, self.send()\n"

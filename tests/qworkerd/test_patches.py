@@ -1,5 +1,7 @@
 """An application that has patched the standard library is refused before anything is forked."""
 
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -31,7 +33,7 @@ def test_check_names_the_library_and_the_way_out(
 def test_a_node_does_not_start(cluster: Cluster, tmp_path: Path) -> None:
     module = tmp_path / "patched_shop.py"
     module.write_text("from qworker import App\n\napp = App()\n\n" + PATCH.format(module="gevent.hub"))
-    node = cluster.start("--app", "patched_shop:app", PYTHONPATH=str(tmp_path))
+    node = cluster.start("--app", "patched_shop:app", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
     assert node.wait() == 78
     assert "gevent" in node.events("configuration.invalid")[0]["error"]
     assert node.events("child.spawned") == []
