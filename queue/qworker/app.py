@@ -10,8 +10,10 @@ from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA, qualify
 from qworker.enqueue import Enqueuer
 from qworker.errors import ConfigurationError, UnknownTask
+from qworker.handlers import refuse_asynchronous
 from qworker.identity import Declared
 from qworker.job import Job
+from qworker.middleware import Middleware, ProcessHook
 from qworker.options import UNSET, OptionKwargs, Options, Unset, check_timeout
 from qworker.task import Hook, Task, instance_args
 
@@ -23,6 +25,8 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 T = TypeVar("T", bound=Task[..., Any])
 H = TypeVar("H", bound=Hook)
+M = TypeVar("M", bound=Middleware)
+W = TypeVar("W", bound=ProcessHook)
 
 
 class Declaration:
@@ -64,6 +68,11 @@ class App:
         self.schedules: dict[str, Schedule] = {}
         #: The functions called for every failed attempt, see `on_error`.
         self.error_hooks: list[Hook] = []
+        #: The functions that run around every handler, the outermost first, see `middleware`.
+        self.middlewares: list[Middleware] = []
+        #: The functions that a worker process calls when it starts, and when it stops.
+        self.start_hooks: list[ProcessHook] = []
+        self.stop_hooks: list[ProcessHook] = []
         #: Connections for enqueueing and reading jobs.
         self.pool = Pool(dsn, schema)
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
@@ -163,6 +172,34 @@ class App:
         self.error_hooks.append(hook)
         return hook
 
+    def middleware(self, function: M) -> M:
+        """Register `function(job, call_next)` to run around every handler; it returns the result of the job.
+
+        `call_next()` calls the next middleware, the last of which calls the handler, and returns its result or raises
+        its exception. The first one registered is the outermost. Middleware belongs to the attempt: its time counts
+        towards the timeout, its exceptions are those of the job, and what it returns is the job's result. It may catch
+        Exception; an interrupt or a snooze that it swallows decides the attempt nevertheless. `call_next` can be called
+        once. Register middleware when the application is imported.
+        """
+        self.middlewares.append(_checked("middleware", "(job, call_next)", function))
+        return function
+
+    def on_worker_start(self, hook: W) -> W:
+        """Register `hook()` to be called in each worker process before it claims jobs, in the order of registration.
+
+        If a hook raises, the worker exits without having claimed a job, and is replaced after a growing delay.
+        """
+        self.start_hooks.append(_checked("on_worker_start", "()", hook))
+        return hook
+
+    def on_worker_stop(self, hook: W) -> W:
+        """Register `hook()` to be called in each worker process that stops, after the outcomes of its jobs are stored.
+
+        The last one registered is called first. A worker that is killed or crashes calls none. An exception is logged.
+        """
+        self.stop_hooks.append(_checked("on_worker_stop", "()", hook))
+        return hook
+
     def enqueue(self, instance: Any, **options: Unpack[OptionKwargs]) -> Job:
         """Store a job that rebuilds the instance of a class task from its fields and calls `handle`.
 
@@ -214,3 +251,10 @@ class App:
         if isinstance(call, type):
             self._classes[call] = task
         return task
+
+
+def _checked(name: str, parameters: str, function: Any) -> Any:
+    if not callable(function):
+        raise TypeError(f"{name} takes a function{parameters}, not {function!r}")
+    refuse_asynchronous(function)
+    return function

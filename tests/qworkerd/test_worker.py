@@ -67,7 +67,7 @@ def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: py
     def take() -> None:
         raise AssertionError("others may take the same jobs")
 
-    monkeypatch.setattr(worker, "boot", lambda: None)
+    monkeypatch.setattr(worker, "boot", lambda: True)
     monkeypatch.setattr(worker, "close", lambda code: code)
     monkeypatch.setattr(worker, "interruptible_sleep", doze)
     monkeypatch.setattr(worker, "claim", take)

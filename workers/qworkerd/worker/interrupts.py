@@ -20,7 +20,7 @@ class InterruptGate:
     until their deadline, so few jobs need a system call.
     """
 
-    __slots__ = ("_armed", "_deadline", "_open", "_repeat", "fired")
+    __slots__ = ("_armed", "_deadline", "_open", "_repeat", "fired", "interrupted")
 
     def __init__(self, repeat: float = 5.0) -> None:
         self._open = False
@@ -32,6 +32,8 @@ class InterruptGate:
         self._repeat = repeat
         #: The deadline of the last handler that was interrupted, by which a job can tell that it was.
         self.fired = 0.0
+        #: The interrupt that a signal has raised in the current or last handler.
+        self.interrupted: type[Interrupt] | None = None
 
     def call(self, handler: Callable[..., Any], args: Any, kwargs: Any, deadline: float) -> Any:
         """Call the handler; raise TimeoutInterrupt in it once monotonic() passes the deadline.
@@ -41,6 +43,7 @@ class InterruptGate:
         """
         try:
             self._deadline = deadline
+            self.interrupted = None
             self._open = True
             if deadline < self._armed:
                 self._armed = deadline
@@ -74,8 +77,9 @@ class InterruptGate:
         return self._open
 
     def interrupt(self, error: type[Interrupt]) -> None:
-        """Raise an interrupt in the handler if one is running."""
-        if self._open:
+        """Raise an interrupt in the handler if one is running, once: a repeated signal must not disturb its cleanup."""
+        if self._open and self.interrupted is None:
+            self.interrupted = error
             raise error
 
     def reclaim_timer(self) -> bool:

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 
@@ -60,8 +61,11 @@ class Worker:
 
     # Boot and end
 
-    def boot(self) -> None:
-        """Install handlers and start the acknowledger while all signals are blocked, then unblock them."""
+    def boot(self) -> bool:
+        """Install handlers and start the acknowledger while all signals are blocked, then unblock them.
+
+        Returns False if a start hook of the application has raised.
+        """
         log.bind_process(role="worker", worker=self.slot.child)
         os.environ["PGAPPNAME"] = f"qworker job {self.slot.child} {self.slot.session_tag}"
         self.node.app.pool.dsn = self.pooled_dsn
@@ -75,12 +79,36 @@ class Worker:
             signal.SIGTERM: self.signals.on_term, signal.SIGQUIT: self.signals.on_quit,
             signal.SIGUSR1: self.signals.on_cancel, signal.SIGALRM: self.gate.fire,
         })  # fmt: skip
+        if not self.start_application():
+            return False
         self.connection.get()  # a worker is ready once it has connected to the database
         self.slot.enter(Phase.IDLE, self.stall())
+        return True
+
+    def start_application(self) -> bool:
+        """Call the hooks of `App.on_worker_start`; return False at the first that raises."""
+        for hook in self.node.app.start_hooks:
+            if (error := _raised_by(hook)) is not None:
+                self.log.error(
+                    "worker.start_hook_failed", hook=_name(hook), exc_info=error,
+                    hint="the worker exits without having claimed a job, and is replaced after a delay",
+                )  # fmt: skip
+                return False
+        if self.node.app.start_hooks:
+            self.dispositions.restore(0, "on_worker_start")
+        return True
+
+    def stop_application(self) -> None:
+        """Call the hooks of `App.on_worker_stop`, the last one first; their exceptions are logged."""
+        for hook in reversed(self.node.app.stop_hooks):
+            if (error := _raised_by(hook)) is not None:
+                self.log.error("worker.stop_hook_failed", hook=_name(hook), exc_info=error)
 
     def run(self) -> int:
         """Work until the worker is stopped or recycled."""
-        self.boot()
+        if not self.boot():
+            self.acknowledger.stop(FINAL_FLUSH_TIMEOUT)
+            return exits.SOFTWARE
         code = exits.OK
         while not self.signals.stopping:
             if os.getppid() != self.parent or self.header.queues_empty or self.header.draining:
@@ -111,6 +139,7 @@ class Worker:
         self.connection.drop()
         if not self.acknowledger.stop(FINAL_FLUSH_TIMEOUT):
             self.log.warning("worker.unacknowledged", hint="the scheduler settles the remaining jobs")
+        self.stop_application()
         with suppress(Exception):  # an error of the application's pool must not keep the worker from stopping
             self.claimer.close()
             self.runner.close()
@@ -239,6 +268,19 @@ class Worker:
     def stall(self) -> float:
         """Return the deadline of a step of the worker itself (monotonic)."""
         return monotonic() + self.node.settings.stall_timeout
+
+
+def _raised_by(hook: Callable[[], object]) -> BaseException | None:
+    """Call a hook of the application; return what it raised."""
+    try:
+        hook()
+    except BaseException as error:  # noqa: BLE001 - also SystemExit: what is still to be done must be done
+        return error
+    return None
+
+
+def _name(hook: object) -> str:
+    return str(getattr(hook, "__qualname__", repr(hook)))
 
 
 def main(node: NodeContext, slot: Slot) -> int:

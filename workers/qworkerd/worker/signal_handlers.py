@@ -3,7 +3,7 @@
 from time import monotonic
 from types import FrameType
 
-from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt
+from qworker.errors import CancelInterrupt, ShutdownInterrupt
 from qworkerd.shared.slots import Slot
 from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.runner import Runner
@@ -27,16 +27,10 @@ class SignalHandlers:
     def on_quit(self, _signum: int, _frame: FrameType | None) -> None:
         """Stop now: interrupt the running job."""
         self.stopping = True
-        self._interrupt(ShutdownInterrupt)
+        self._gate.interrupt(ShutdownInterrupt)
 
     def on_cancel(self, _signum: int, _frame: FrameType | None) -> None:
         """Interrupt the running job if it is the one that was cancelled."""
         if self._runner.current and self._runner.current == self._slot.words[Slot.CANCEL]:
             self._slot.floats[Slot.DEADLINE] = min(self._slot.floats[Slot.DEADLINE], monotonic() + self._grace)
-            self._interrupt(CancelInterrupt)
-
-    def _interrupt(self, error: type[Interrupt]) -> None:
-        """Raise in the handler, once per job: a repeated signal must not interrupt its cleanup."""
-        if self._gate.is_open and self._runner.interrupted != self._runner.current:
-            self._runner.interrupted = self._runner.current
-            self._gate.interrupt(error)
+            self._gate.interrupt(CancelInterrupt)

@@ -1,0 +1,188 @@
+"""Execute one attempt of a job: decode, middleware, context, timeout, outcome. Knows neither node nor slot."""
+
+import os
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from json import JSONDecoder
+from time import monotonic
+from typing import Any, Protocol
+
+import psycopg
+
+from qworker import App, Task
+from qworker.claims import ClaimedJob
+from qworker.context import RunningJob, running
+from qworker.errors import TimeoutInterrupt
+from qworker.middleware import HandlerCall, compose
+from qworkerd import log
+from qworkerd.config.policy import Policy
+from qworkerd.outcomes.decide import interrupt_of
+from qworkerd.outcomes.outcome import Outcome, Session
+from qworkerd.outcomes.reports import Reporter
+from qworkerd.worker.conclusions import HOOK, Conclusions
+from qworkerd.worker.forks import Forks
+from qworkerd.worker.frames import cut_frames
+from qworkerd.worker.hooks import hook_handler
+from qworkerd.worker.interrupts import InterruptGate
+from qworkerd.worker.returned import done
+from qworkerd.worker.session import TransactionEnded
+
+#: Duration below which a handler's run time is not recorded (seconds).
+_INSTANT = 0.001
+
+_scan = JSONDecoder().scan_once  # type: ignore[attr-defined] # raw_decode without its Python wrapper
+
+
+class Connections(Protocol):
+    """Provides `current_job.connection`, and ends its transaction with the handler."""
+
+    #: The session of the last connection, if it was lost before its commit was confirmed.
+    lost: Session | None
+
+    def open(self) -> psycopg.Connection[Any]:
+        """Return a connection."""
+        ...
+
+    def open_transaction(self) -> psycopg.Connection[Any]:
+        """Return a connection in a transaction that the handler cannot end."""
+        ...
+
+    def finish(
+        self, connection: psycopg.Connection[Any], *, commit: bool, before_commit: Callable[[], bool] | None = None
+    ) -> Exception | None:
+        """Commit or roll back after before_commit, which returns whether the job is still owned; return the error."""
+        ...
+
+
+class Execution:
+    """Calls handlers in the thread of its caller, which has to be the main thread if they have timeouts."""
+
+    def __init__(
+        self,
+        app: App,
+        gate: InterruptGate,
+        connections: Connections,
+        reporter: Reporter,
+        *,
+        complete: Callable[[RunningJob, float, str | None], bool],
+        progress: Callable[[int, str], None],
+        verbose: bool = False,
+    ) -> None:
+        """Take what writes the end of a transactional job in its transaction, and what stores a job's progress."""
+        self._app = app
+        self._gate = gate
+        self._connections = connections
+        self._complete = complete
+        self._progress = progress
+        self._chain = compose(app.middlewares) if app.middlewares else None
+        self._conclusions = Conclusions(reporter)
+        self._forks = Forks()
+        self._verbose = verbose
+        self._log = log.get()
+        #: Whether a handler was interrupted: the state of the process is unknown, and it has to be replaced.
+        self.tainted = False
+
+    def run(self, task: Task[..., Any], policy: Policy, row: ClaimedJob, now: float) -> tuple[Outcome | None, float]:
+        """Run an attempt that starts now (monotonic); return its outcome and the time at which the handler ended.
+
+        The outcome is None if the handler returned None at once.
+        """
+        deadline = now + policy.timeout
+        hook = row.flags & HOOK
+        transactional = task.transactional and not hook  # the end of the job belongs to its transaction
+        job = RunningJob(
+            row.id,
+            row.task,
+            row.queue,
+            row.attempt,
+            policy.max_attempts,
+            row.enqueued_at,
+            now,
+            deadline,
+            self._connections.open_transaction if transactional else self._connections.open,
+            self._progress,
+        )
+        context_token = running.set(job)
+        result: Any = None
+        raised: BaseException | None = None
+        call: HandlerCall | None = None
+        try:
+            arguments, _ = _scan(row.args, 0)
+            handler = task.handler
+            if hook:
+                handler, arguments = hook_handler(self._app, task, job.id), {"job_id": arguments["job"]}
+            positional = arguments.pop("*", ())
+            if self._chain is not None:
+                call = HandlerCall(job, handler, positional, arguments)
+                handler, positional, arguments = self._chain, (call,), {}
+            result = done(self._gate.call(copy_context().run, (handler, *positional), arguments, deadline))
+        except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
+            raised = error
+        ended = monotonic()
+        if self._forks.in_forked_child:
+            os._exit(1)  # the handler has forked, and its child came back here
+        if call is not None:
+            raised = self._kept_from(call, raised)
+        if job.borrowed_connection is not None:
+            raised = self._finish(job, job.borrowed_connection, raised, ended, result, transactional=transactional)
+        outcome: Outcome | None = None
+        if raised is not None:
+            outcome = self._conclude(job, task, policy, raised, ended, row)
+        elif result is not None or transactional or ended - now >= _INSTANT:
+            committed = transactional and job.borrowed_connection is not None
+            outcome = self._conclusions.returned(job, task, policy, result, ended, hook=bool(hook), committed=committed)
+        if self._verbose:
+            self._log.debug("job.attempt_ended", duration=round(ended - now, 6))
+        running.reset(context_token)
+        return outcome, ended
+
+    def _finish(
+        self, job: RunningJob, connection: psycopg.Connection[Any], raised: BaseException | None, ended: float,
+        result: Any, *, transactional: bool,
+    ) -> BaseException | None:  # fmt: skip
+        """Commit or roll back the work on `current_job.connection`; return what ended the attempt."""
+        before_commit = partial(self._end, job, ended, result) if transactional else None
+        error = self._connections.finish(connection, commit=raised is None, before_commit=before_commit)
+        if raised is None or (isinstance(error, TransactionEnded) and isinstance(raised, Exception)):
+            return error
+        return raised
+
+    def _kept_from(self, call: HandlerCall, raised: BaseException | None) -> BaseException | None:
+        """Return what ended the attempt, even if a middleware has swallowed it.
+
+        A job that was interrupted or snoozed has not done its work. If it were completed, that work would be lost.
+        """
+        kept = call.raised
+        if kept is None and raised is None and not call.returned and self._interrupted(call.job):
+            kept = (self._gate.interrupted or TimeoutInterrupt)()  # it struck in the middleware itself
+        if kept is None or raised is kept or (raised is not None and interrupt_of(raised, ours=True) is not None):
+            return raised
+        self._log.warning(
+            "middleware.swallowed", error=type(kept).__name__,
+            hint="a middleware has caught what has to pass through it; catch Exception, not BaseException",
+        )  # fmt: skip
+        return kept
+
+    def _interrupted(self, job: RunningJob) -> bool:
+        return self._gate.interrupted is not None or self._gate.fired == job.deadline_at
+
+    def _conclude(
+        self, job: RunningJob, task: Task[..., Any], policy: Policy, raised: BaseException, ended: float,
+        row: ClaimedJob,
+    ) -> Outcome:  # fmt: skip
+        """Return the outcome of an attempt that raised; after an interrupt the state of the process is unknown."""
+        interrupted_by_us, timed_out = self._gate.interrupted is not None, self._gate.fired == job.deadline_at
+        interrupted = interrupt_of(raised, ours=interrupted_by_us or timed_out) is not None
+        if interrupted:
+            self.tainted = True
+        cut_frames(raised)
+        return self._conclusions.raised(
+            job, task, policy, raised, ended, row, interrupted=interrupted,
+            interrupted_by_us=interrupted_by_us, timed_out=timed_out,
+            lost=self._connections.lost if job.borrowed_connection is not None else None,
+        )  # fmt: skip
+
+    def _end(self, job: RunningJob, ended: float, result: Any) -> bool:
+        """Write the end of the job in the transaction of its work."""
+        return self._complete(job, ended - job.started, self._conclusions.encode(result))

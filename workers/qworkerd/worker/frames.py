@@ -1,0 +1,54 @@
+"""Cut the frames of qworker out of the tracebacks of handlers, so that they show the application's code only."""
+
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+
+import qworker
+
+_WORKER, _QUEUE = Path(__file__).parent, Path(qworker.__file__).parent
+#: The files whose frames stand between the worker and a handler, or between a signal and the handler it interrupts.
+OURS = frozenset(
+    str(path)
+    for path in (
+        *(_WORKER / f"{name}.py" for name in ("execution", "hooks", "interrupts", "returned", "signal_handlers")),
+        *(_QUEUE / f"{name}.py" for name in ("middleware", "task")),
+    )
+)
+#: Maximum number of exceptions whose tracebacks are cut.
+_SEARCHED = 100
+
+
+def cut_frames(error: BaseException) -> None:
+    """Remove our frames from the tracebacks of an error, its causes, contexts and groups; never raises.
+
+    If nothing remains, the last frame is kept: the error is ours, or arguments do not match the handler.
+    """
+    waiting, seen = deque([error]), {id(error)}
+    try:
+        while waiting and len(seen) <= _SEARCHED:
+            found = waiting.popleft()
+            found.__traceback__ = _without_ours(found.__traceback__)
+            parts = [found.__cause__, found.__context__]
+            if isinstance(found, BaseExceptionGroup):
+                parts += found.exceptions[:_SEARCHED]
+            for part in parts:
+                if part is not None and id(part) not in seen:
+                    seen.add(id(part))
+                    waiting.append(part)
+    except BaseException:  # noqa: BLE001, S110 - an application's class may have redefined these attributes
+        pass
+
+
+def _without_ours(first: TracebackType | None) -> TracebackType | None:
+    kept: TracebackType | None = None
+    last = entry = first
+    frames: list[TracebackType] = []
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename not in OURS:
+            frames.append(entry)
+        last, entry = entry, entry.tb_next
+    # New objects: the old ones may be in use by a logger of the application.
+    for frame in reversed(frames or ([last] if last is not None else [])):
+        kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept
