@@ -197,8 +197,8 @@ SELECT pg_catalog.setval(%(sequence)s::regclass, greatest(%(number)s::bigint, pg
 -- change. tgtype (pg_trigger.h): 1 for each row, 2 before, 8 delete.
 SELECT 'trigger' AS kind, t.tgname AS name, c.relname AS relation,
        CASE WHEN p.prosrc ~* 'return\s+null'
-            THEN format('its function %%s contains RETURN NULL', p.oid::regprocedure)
-            ELSE format('its function %%s does not contain RETURN OLD, and NEW is NULL for a DELETE', p.oid::regprocedure)
+            THEN pg_catalog.format('its function %%s contains RETURN NULL', p.oid::regprocedure)
+            ELSE pg_catalog.format('its function %%s does not contain RETURN OLD, and NEW is NULL for a DELETE', p.oid::regprocedure)
             END AS why
   FROM pg_trigger AS t
   JOIN pg_class AS c ON c.oid = t.tgrelid
