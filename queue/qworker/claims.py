@@ -40,7 +40,8 @@ class ClaimedJob(NamedTuple):
     attempt: int
     #: How often the job's worker or node died while the job ran.
     crash_count: int
-    flags: int
+    #: Whether the job is the failure hook of another job.
+    is_hook: bool
     #: Seconds since 1970.
     enqueued_at: float
     #: JSON text of the options set by .options(), usually None.

@@ -36,7 +36,7 @@ class HeldJob:
     queue: str
     attempt: int
     crashes: int
-    flags: int
+    is_hook: bool
     overrides: str | None
     #: Whether its cancellation is requested.
     cancelled: bool

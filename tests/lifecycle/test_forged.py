@@ -24,10 +24,10 @@ def node(module_cluster: Cluster) -> Node:
     return module_cluster.start("--processes", "2", *SOONER).await_ready()
 
 
-def forge(cluster: Cluster, task: str, args: str, flags: int = 2) -> int:
+def forge(cluster: Cluster, task: str, args: str, is_hook: bool = True) -> int:
     """Insert a job that says it is a failure hook."""
     job: int = cluster.value(
-        "INSERT INTO qworker.job (task, args, flags) VALUES (%s, %s, %s) RETURNING id", task, args, flags
+        "INSERT INTO qworker.job (task, args, is_hook) VALUES (%s, %s, %s) RETURNING id", task, args, is_hook
     )
     return job
 

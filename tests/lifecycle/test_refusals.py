@@ -153,7 +153,7 @@ NONSENSE = {
     "attempt": "attempt = -5",
     "attempts without end": "attempt = 2147483647",
     "crashes": "crashes = 32767, node_losses = 32767",
-    "flags": "flags = 2",
+    "hook": "is_hook = true",
     "tags": "tags = ARRAY[NULL, '']",
     "unknown_task_count": "unknown_task_count = 32767",
     "enqueued in the future": "enqueued_at = 'infinity'",

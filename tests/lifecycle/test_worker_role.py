@@ -24,8 +24,8 @@ INSERT INTO qworker.job (task, state, failed_at) VALUES ('old', 'failed', now() 
 INSERT INTO qworker.job (task, queue, expires_at) VALUES ('expired', 'elsewhere', now());
 INSERT INTO qworker.unique_key (task, key, job_id, expires_at) VALUES ('old', 'k', 0, now() - interval '1 day');
 INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses,
-                                 flags, queue, task, args)
-SELECT 1000000, t, t, 'completed', 1, qworker.history_day(t), 5, 0, 0, 0, 'default', 'ancient', '{}'
+                                 is_hook, queue, task, args)
+SELECT 1000000, t, t, 'completed', 1, qworker.history_day(t), 5, 0, 0, false, 'default', 'ancient', '{}'
   FROM (SELECT now() - interval '20 days' AS t) AS moment;
 INSERT INTO qworker.cron (name, task, expression, timezone, created_at, declared_by, declared_at)
 VALUES ('gone', 'gone', '* * * * *', 'UTC', now() - interval '90 days', 0, now() - interval '90 days');

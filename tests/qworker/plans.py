@@ -26,9 +26,9 @@ INSERT INTO qworker.node (id, name, version, queues, worker_count, lease_seconds
 SELECT id, 'node ' || id, '1', '{default,other}', 2, 10 FROM generate_series(1, 3) AS id;
 INSERT INTO qworker.idle_node VALUES (1, '{default,other}');
 
-INSERT INTO qworker.job (id, seq, token, node, claimed_at, cancel_requested_at, state, attempt, flags, queue, task)
+INSERT INTO qworker.job (id, seq, token, node, claimed_at, cancel_requested_at, state, attempt, holds_key, queue, task)
 SELECT id, 100000 + id, CASE WHEN id <= 256 THEN 7777777777777777777 ELSE id END,
-       CASE WHEN id <= 1000 THEN 1 ELSE 2 END, now(), CASE WHEN id % 100 = 0 THEN now() END, 'running', 1, 1,
+       CASE WHEN id <= 1000 THEN 1 ELSE 2 END, now(), CASE WHEN id % 100 = 0 THEN now() END, 'running', 1, true,
        'default', 'noop'
   FROM generate_series(1, 3000) AS id;
 
@@ -42,10 +42,10 @@ SELECT id, 100000 + id, now() + make_interval(secs => CASE WHEN id <= 4100 THEN 
        'default', 'noop'
   FROM generate_series(4001, 24000) AS id;
 
-INSERT INTO qworker.job (id, seq, cancel_requested_at, expires_at, state, priority, flags, queue, task)
+INSERT INTO qworker.job (id, seq, cancel_requested_at, expires_at, state, priority, holds_key, queue, task)
 SELECT id, 100000 + id, CASE WHEN id > 123990 THEN now() END,
        CASE WHEN id % 10 = 0 THEN now() + CASE WHEN id > 123000 THEN interval '-1 s' ELSE interval '1 d' END END,
-       'available', id / 2 % 10, CASE id WHEN 24001 THEN 1 ELSE 0 END,
+       'available', id / 2 % 10, id = 24001,
        CASE id % 2 WHEN 0 THEN 'default' ELSE 'other' END, 'noop'
   FROM generate_series(24001, 124000) AS id;
 
@@ -55,9 +55,9 @@ INSERT INTO qworker.unique_key (task, key, job_id)
 SELECT 'noop', 'key ' || id, id FROM (SELECT generate_series(1, 1000) UNION ALL SELECT 24001) AS holder (id);
 
 INSERT INTO qworker.job_history (
-    id, token, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses, flags, queue, task,
+    id, token, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses, is_hook, queue, task,
     args)
-SELECT -id, 7777777777777777777, now(), now(), 'completed', 1, qworker.history_day(now()), 5, 0, 0, 0,
+SELECT -id, 7777777777777777777, now(), now(), 'completed', 1, qworker.history_day(now()), 5, 0, 0, false,
        'default', 'noop', '{}'
   FROM generate_series(1, 20000) AS id;
 """

@@ -59,7 +59,7 @@ def test_a_few_failed_jobs_are_found_without_walking_over_all_others(
     query(
         "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes,"
         " node_losses,"
-        " flags, queue, task, args) SELECT n, now(), now(), 'completed', 1, n % 32, 5, 0, 0, 0, 'q', 't', '{}'"
+        " is_hook, queue, task, args) SELECT n, now(), now(), 'completed', 1, n % 32, 5, 0, 0, false, 'q', 't', '{}'"
         " FROM generate_series(1000000, 1010000) AS n RETURNING 1"
     )
     send.enqueue_many([(n,) for n in range(3000)])

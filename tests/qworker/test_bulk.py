@@ -28,10 +28,10 @@ def send(app: App) -> Task[..., None]:
 
 def test_rows_are_positional_or_named_arguments(send: Task[..., None], query: Query) -> None:
     assert send.enqueue_many([(1,), [2, "x"], {"user_id": 3}]) == 3
-    assert query("SELECT args, queue, task, priority, state::text, flags FROM qworker.job ORDER BY seq") == [
-        ({"user_id": 1}, "emails", "send", 5, "available", 0),
-        ({"user_id": 2, "text": "x"}, "emails", "send", 5, "available", 0),
-        ({"user_id": 3}, "emails", "send", 5, "available", 0),
+    assert query("SELECT args, queue, task, priority, state::text, holds_key FROM qworker.job ORDER BY seq") == [
+        ({"user_id": 1}, "emails", "send", 5, "available", False),
+        ({"user_id": 2, "text": "x"}, "emails", "send", 5, "available", False),
+        ({"user_id": 3}, "emails", "send", 5, "available", False),
     ]
 
 

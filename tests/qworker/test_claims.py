@@ -200,8 +200,8 @@ def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook
         None,
     )
     assert row["failed_at"] is not None
-    assert [(found.task, found.priority, found.flags, found.args) for found in hooks] == (
-        [("noop", 3, 2, f'{{"job": {job}}}')] if hook else []
+    assert [(found.task, found.priority, found.is_hook, found.args) for found in hooks] == (
+        [("noop", 3, True, f'{{"job": {job}}}')] if hook else []
     )
 
 

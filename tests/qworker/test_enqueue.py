@@ -27,8 +27,8 @@ def test_a_job_is_stored_with_its_arguments_by_name(send: Task[..., None], query
     job = send.enqueue(7, text="ça va 🎉")
     assert (job.state, job.queue, job.priority, job.task) == (JobState.AVAILABLE, "default", 5, "send")
     assert job.args == {"user_id": 7, "text": "ça va 🎉"}
-    assert query("SELECT id, state::text, args, overrides, tags, flags, run_at FROM qworker.job") == [
-        (job.id, "available", {"user_id": 7, "text": "ça va 🎉"}, None, None, 0, None)
+    assert query("SELECT id, state::text, args, overrides, tags, holds_key, run_at FROM qworker.job") == [
+        (job.id, "available", {"user_id": 7, "text": "ça va 🎉"}, None, None, False, None)
     ]
 
 

@@ -258,7 +258,7 @@ def test_the_jobs_of_a_lost_node_go_back_uncounted_until_they_were_lost_too_ofte
 def test_a_job_that_was_lost_too_often_fails_as_others_do(claimer: Claimer, hooks: list[str], *, own: bool) -> None:
     """Its key is free, or all that is enqueued under it would be a duplicate of a job that nobody runs."""
     (job,) = claimer.insert()
-    claimer.conn.execute("UPDATE qworker.job SET flags = 1")
+    claimer.conn.execute("UPDATE qworker.job SET holds_key = true")
     claimer.conn.execute("INSERT INTO qworker.unique_key VALUES ('noop', 'k', %s)", (job,))
     for node_losses in (1, 2):
         claimer.claim(1)
@@ -268,10 +268,12 @@ def test_a_job_that_was_lost_too_often_fails_as_others_do(claimer: Claimer, hook
         else:
             assert len(recovery.rescue(claimer.conn, 1, 2, hooks)) == 1
         assert claimer.row(job)["node_losses"] == node_losses
-    assert (claimer.row(job)["state"], claimer.row(job)["flags"]) == ("failed", 0)
+    assert (claimer.row(job)["state"], claimer.row(job)["holds_key"]) == ("failed", False)
     assert claimer.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall() == [(0,)]
     found = claimer.claim(10)
-    assert [(hook.task, hook.flags, hook.args) for hook in found] == [("noop", 2, f'{{"job": {job}}}')] * len(hooks)
+    assert [(hook.task, hook.is_hook, hook.args) for hook in found] == [("noop", True, f'{{"job": {job}}}')] * len(
+        hooks
+    )
 
 
 @pytest.mark.parametrize("errors", ['{"oops": 1}', "null", "7", '"text"'])
@@ -293,9 +295,9 @@ def test_days_that_are_over_are_emptied_and_the_others_kept(claimer: Claimer) ->
     for age in ages:
         claimer.conn.execute(
             "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority,"
-            " crashes, node_losses, flags, queue, task, args)"
+            " crashes, node_losses, is_hook, queue, task, args)"
             " SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t),"
-            " 5, 0, 0, 0,"
+            " 5, 0, 0, false,"
             " 'default', 'noop', '{}' FROM (SELECT clock_timestamp() - make_interval(days => %(age)s)) AS x (t)",
             {"age": age},
         )

@@ -79,7 +79,7 @@ def owner(guarded: Database) -> Iterator[App]:
 
 
 ROW = """
-    SELECT task, args, queue, priority, state::text, overrides, tags, flags, attempt, crashes, node_losses,
+    SELECT task, args, queue, priority, state::text, overrides, tags, holds_key, is_hook, attempt, crashes, node_losses,
            unknown_task_count, token,
            node, run_at IS NULL, extract(epoch FROM run_at - enqueued_at)::int,
            extract(epoch FROM expires_at - enqueued_at)::int
@@ -158,7 +158,7 @@ def test_a_producers_jobs_belong_to_its_transaction(
     "forbidden",
     [
         "SELECT * FROM qworker.job", "SELECT * FROM qworker.jobs", "SELECT * FROM qworker.job_history",
-        "INSERT INTO qworker.job (task, flags) VALUES ('t', 2)", "INSERT INTO qworker.job (task) VALUES ('t')",
+        "INSERT INTO qworker.job (task, is_hook) VALUES ('t', true)", "INSERT INTO qworker.job (task) VALUES ('t')",
         "UPDATE qworker.job SET token = 1", "DELETE FROM qworker.job", "SELECT nextval('qworker.job_id_seq')",
         "SELECT * FROM qworker.unique_key", "DELETE FROM qworker.node", "SELECT * FROM qworker.idle_node",
         "TRUNCATE qworker.job_history_00", "SELECT qworker.truncate_history_day(0)", "CREATE TABLE qworker.mine ()",

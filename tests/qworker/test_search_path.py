@@ -143,7 +143,7 @@ def fail(conn: psycopg.Connection[tuple[object, ...]], queue: str) -> None:
     assert isinstance(job, int)
     error = json.dumps({"attempt": 1, "type": "ValueError"})
     assert claims.fail(conn, 5, job, error=error, hook=True) == [job]
-    conn.execute("DELETE FROM qworker.job WHERE flags = 2")
+    conn.execute("DELETE FROM qworker.job WHERE is_hook")
 
 
 def test_the_end_of_a_transactional_job_calls_nothing_of_it_on_the_handlers_connection(

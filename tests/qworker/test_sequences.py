@@ -61,7 +61,7 @@ def test_no_sequence_follows_a_number_near_its_end(database: Database) -> None:
 def test_ending_a_job_waits_for_nobody_who_has_locked_its_key(database: Database) -> None:
     with Claimer(database) as claimer, database.connect() as producer, producer.transaction():
         (job,) = claimer.insert()
-        claimer.conn.execute("UPDATE qworker.job SET flags = 1")
+        claimer.conn.execute("UPDATE qworker.job SET holds_key = true")
         claimer.conn.execute("INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('noop', 'k', %s)", (job,))
         producer.execute("SELECT FROM qworker.unique_key FOR UPDATE")
         claimer.conn.execute("SET lock_timeout = '2s'")

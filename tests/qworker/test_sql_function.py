@@ -9,12 +9,12 @@ from qworker.registry import Registry
 from tests.database import Database
 from tests.qworker.conftest import Query
 
-ROW = "SELECT task, args, queue, priority, state::text, run_at, tags, flags, attempt FROM qworker.job"
+ROW = "SELECT task, args, queue, priority, state::text, run_at, tags, holds_key, attempt FROM qworker.job"
 
 
 def test_only_the_task_must_be_said(query: Query) -> None:
     ((job_id,),) = query("SELECT qworker.enqueue('send')")
-    assert query(ROW + " WHERE id = %s", job_id) == [("send", {}, "default", 5, "available", None, None, 0, 0)]
+    assert query(ROW + " WHERE id = %s", job_id) == [("send", {}, "default", 5, "available", None, None, False, 0)]
 
 
 def test_everything_can_be_said_by_name(app: App, query: Query) -> None:

@@ -108,7 +108,7 @@ def test_only_keys_that_end_with_the_job_are_its_business(sync: Task[..., None],
     sync.options(unique="k").enqueue(1)
     sync.options(unique="k2", unique_for=60).enqueue(1)
     sync.enqueue(1)
-    assert query("SELECT flags FROM qworker.job ORDER BY id") == [(1,), (0,), (0,)]
+    assert query("SELECT holds_key FROM qworker.job ORDER BY id") == [(True,), (False,), (False,)]
 
 
 def test_of_many_at_once_one_wins(app: App, sync: Task[..., None], query: Query) -> None:

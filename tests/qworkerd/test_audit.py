@@ -69,7 +69,7 @@ def test_a_job_that_runs_for_long_is_left_alone(office: Office, said: list[Any])
 
 @pytest.mark.parametrize("state", ["blocked", "completed", "cancelled", "discarded"])
 def test_a_job_in_a_state_that_is_not_entered_here_is_put_away(office: Office, said: list[Any], state: str) -> None:
-    job = office.insert("task, state, flags", f"'noop', '{state}', 1")
+    job = office.insert("task, state, holds_key", f"'noop', '{state}', true")
     office.conn.execute("INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('noop', 'k', %s)", (job,))
     audit(office)
     assert office.state(job) == "discarded"
@@ -140,7 +140,7 @@ def test_a_key_that_was_locked_when_its_job_ended_is_dropped_later(office: Offic
     """And so is one whose job failed; the key of a job that is not over stays, whoever holds it."""
     ends = {
         "gone": None,
-        "kept": office.insert("task, flags", "'noop', 1"),
+        "kept": office.insert("task, holds_key", "'noop', true"),
         "failed": office.insert("task, state, failed_at", "'noop', 'failed', now()"),
     }
     for key, job in ends.items():
@@ -160,7 +160,8 @@ def test_a_key_that_was_locked_when_its_job_ended_is_dropped_later(office: Offic
 def test_all_keys_are_looked_through_a_part_at_a_time(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qworkerd.scheduler.retention.TIME_LIMIT", 0.0)
     office.conn.execute(
-        "INSERT INTO qworker.job (id, task, flags) SELECT n, 'noop', 1 FROM generate_series(1000001, 1002500) AS n"
+        "INSERT INTO qworker.job (id, task, holds_key)"
+        " SELECT n, 'noop', true FROM generate_series(1000001, 1002500) AS n"
     )
     office.conn.execute(
         "INSERT INTO qworker.unique_key (task, key, job_id)"
@@ -192,7 +193,7 @@ def test_a_key_that_is_taken_over_meanwhile_stays(
     waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     until(lambda: producer.execute(waiting).fetchall())
     producer.execute("UPDATE qworker.unique_key SET job_id = 100000")
-    producer.execute("INSERT INTO qworker.job (id, task, flags) VALUES (100000, 'noop', 1)")
+    producer.execute("INSERT INTO qworker.job (id, task, holds_key) VALUES (100000, 'noop', true)")
     producer.commit()
     thread.join(10)
     assert office.conn.execute("SELECT job_id FROM qworker.unique_key").fetchall() == [(100000,)]

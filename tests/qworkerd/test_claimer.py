@@ -76,7 +76,7 @@ class Lent:
 
 
 def job(number: int, seq: int, priority: int, queue: str) -> ClaimedJob:
-    return ClaimedJob(number, seq, priority, queue, "noop", "{}", 1, 0, 0, 0.0, None, 0)
+    return ClaimedJob(number, seq, priority, queue, "noop", "{}", 1, 0, False, 0.0, None, 0)
 
 
 def take(node: NodeContext, slot: Slot, answer: list[ClaimedJob] | psycopg.Error) -> tuple[Spy, Any]:

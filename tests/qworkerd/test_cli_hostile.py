@@ -181,8 +181,8 @@ def test_a_result_that_cannot_be_read_is_a_result(database: Database, command: C
     row = conn.execute(
         "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes,"
         " node_losses,"
-        " flags, queue, task, args, result) VALUES (nextval('qworker.job_id_seq'), now(), now(), 'completed', 1,"
-        " qworker.history_day(now()), 5, 0, 0, 0, 'q', 't', '{}', %s) RETURNING id",
+        " is_hook, queue, task, args, result) VALUES (nextval('qworker.job_id_seq'), now(), now(), 'completed', 1,"
+        " qworker.history_day(now()), 5, 0, 0, false, 'q', 't', '{}', %s) RETURNING id",
         [value],
     ).fetchone()
     assert row is not None

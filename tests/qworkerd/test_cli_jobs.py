@@ -339,9 +339,9 @@ def test_enqueue_needs_an_application(command: Command) -> None:
 
 
 def test_a_failure_hook_is_shown_as_one(command: Command, shop: Path, database: Database) -> None:
-    sql = "INSERT INTO qworker.job (task, args, flags) VALUES (%s, %s, %s) RETURNING id"
+    sql = "INSERT INTO qworker.job (task, args, is_hook) VALUES (%s, %s, %s) RETURNING id"
     conn = database.connect()
-    ids = [conn.execute(sql, ("shop.send", '{"job": 1}', flags)).fetchone() for flags in (3, 0)]
+    ids = [conn.execute(sql, ("shop.send", '{"job": 1}', is_hook)).fetchone() for is_hook in (True, False)]
     (hook,), (plain,) = (row or (0,) for row in ids)
     listed = command("jobs", "list").output.splitlines()
     assert ["(on_failure)" in line for line in listed if "shop.send" in line] == [False, True]

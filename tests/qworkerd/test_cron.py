@@ -93,7 +93,8 @@ def test_a_release_that_is_withdrawn_leaves_its_schedule_to_the_old_one(
 
 
 FACTS = (
-    "SELECT j.task, queue, priority, tags, state::text, flags, round(extract(epoch FROM run_at - clock_timestamp())),"
+    "SELECT j.task, queue, priority, tags, state::text, holds_key,"
+    " round(extract(epoch FROM run_at - clock_timestamp())),"
     " round(extract(epoch FROM j.expires_at - clock_timestamp())), args, k.key, k.expires_at IS NULL"
     " FROM qworker.job AS j LEFT JOIN qworker.unique_key AS k ON k.job_id = j.id"
 )

@@ -37,7 +37,7 @@ A5, A0, B0 = 5, 0, 10
 
 
 def row(seq: int, queue: str = "a", priority: int = 5) -> ClaimedJob:
-    return ClaimedJob(seq, seq, priority, queue, "noop", "{}", 1, 0, 0, 0.0, None, 0)
+    return ClaimedJob(seq, seq, priority, queue, "noop", "{}", 1, 0, False, 0.0, None, 0)
 
 
 def rows(first: int, last: int, queue: str = "a", priority: int = 5) -> list[ClaimedJob]:

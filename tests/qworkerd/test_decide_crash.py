@@ -17,7 +17,7 @@ CRASHED, LATER, LOST = Crashed(0.0, ERROR), Crashed(7.0, ERROR), Lost(ERROR)
 
 
 def after(cause: Cause, *, attempt: int = 1, crashes: int = 0, cancelled: bool = False, ran: bool = True) -> AfterDeath:
-    job = HeldJob(1, "t", "default", attempt, crashes, 0, None, cancelled)
+    job = HeldJob(1, "t", "default", attempt, crashes, False, None, cancelled)
     return decide_crash(job, POLICY, cause, ERROR, ran=ran, hook=True, max_crashes=3)
 
 

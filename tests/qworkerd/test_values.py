@@ -32,6 +32,7 @@ office = office_fixture
 EXTREMES = {
     "bigint": ["-9223372036854775808", "-1", "0", "9223372036854775807"],
     "integer": ["-2147483648", "-1", "0", "2147483647"],
+    "boolean": ["false", "true"],
     "smallint": ["-32768", "-1", "0", "32767"],
     "real": ["NaN", "Infinity", "-Infinity", "-1", "1e-30", "3e38"],
     "timestamp with time zone": ["infinity", "-infinity", "4714-11-24 00:00:00+00 BC", "294276-12-31 23:59:59+00"],
@@ -118,9 +119,9 @@ def fill(conn: psycopg.Connection[tuple[str, ...]]) -> int:
         "node": "(name, version, queues, worker_count, lease_seconds) VALUES ('n' || %(n)s, '', '{}', 1, 9)",
         "cron": "(name, task, expression, timezone, declared_by) VALUES ('c' || %(n)s, 't', '@daily', 'UTC', 1)",
         "unique_key": "(task, key, job_id) VALUES ('s', 'k' || %(n)s, 1)",
-        "job_history": "(id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses, flags,"
-        " queue,"
-        " task, args) VALUES (-1 - %(n)s::bigint, now(), now(), 'completed', 1, 1, 5, 0, 0, 0, 'q', 't', '{}')",
+        "job_history": "(id, enqueued_at, finished_at, state, attempt, ring_day, priority, crashes, node_losses,"
+        " is_hook, queue, task, args) VALUES (-1 - %(n)s::bigint, now(), now(), 'completed', 1, 1, 5, 0, 0, false, 'q',"
+        " 't', '{}')",
     }
     names = {"node": "name", "cron": "name", "unique_key": "key", "job_history": "id"}
     for table, maker in makers.items():

@@ -79,7 +79,7 @@ def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: py
 def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, ran = worker.slot.claims[0], []
     claim.open(new_token())
-    rows = [ClaimedJob(n, n, 5, "default", "noop", "{}", 1, 0, 0, 0.0, None, 0) for n in range(1, 6)]
+    rows = [ClaimedJob(n, n, 5, "default", "noop", "{}", 1, 0, False, 0.0, None, 0) for n in range(1, 6)]
     claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
 
     def run(_claim: Claim, _place: int, row: tuple[Any, ...], now: float) -> float:

@@ -44,7 +44,8 @@ CREATE TABLE {schema}.job (
     crashes      smallint NOT NULL DEFAULT 0,
     node_losses       smallint NOT NULL DEFAULT 0,
     unknown_task_count      smallint NOT NULL DEFAULT 0,
-    flags        smallint NOT NULL DEFAULT 0,
+    holds_key    boolean NOT NULL DEFAULT false,
+    is_hook      boolean NOT NULL DEFAULT false,
     queue        {schema}.job_name NOT NULL DEFAULT 'default',
     task         {schema}.job_name NOT NULL,
     args         {schema}.job_args NOT NULL DEFAULT '{}',
@@ -70,7 +71,8 @@ COMMENT ON COLUMN {schema}.job.token IS 'Fencing token: 63 random bits for one c
 COMMENT ON COLUMN {schema}.job.crashes IS 'How often the job killed its worker process.';
 COMMENT ON COLUMN {schema}.job.node_losses IS 'How often the whole node was lost while the job ran; these attempts are not counted.';
 COMMENT ON COLUMN {schema}.job.unknown_task_count IS 'How often a worker released the job because it does not know the task.';
-COMMENT ON COLUMN {schema}.job.flags IS 'Bits: 1 holds a row of unique_key, 2 is the failure hook of another job.';
+COMMENT ON COLUMN {schema}.job.holds_key IS 'A row of unique_key is held until the job ends; not set if the key is taken for a period.';
+COMMENT ON COLUMN {schema}.job.is_hook IS 'The job is the failure hook of another job.';
 COMMENT ON COLUMN {schema}.job.overrides IS 'Options set by .options() for this job: timeout (seconds, "none"), retry.';
 COMMENT ON COLUMN {schema}.job.errors IS 'One object for each failed attempt, oldest first.';
 
@@ -98,7 +100,7 @@ CREATE TABLE {schema}.job_history (
     priority     smallint NOT NULL,
     crashes      smallint NOT NULL,
     node_losses       smallint NOT NULL,
-    flags        smallint NOT NULL,
+    is_hook      boolean NOT NULL,
     queue        text NOT NULL,
     task         text NOT NULL,
     args         jsonb NOT NULL,
@@ -202,12 +204,12 @@ CREATE INDEX unique_key_expiring ON {schema}.unique_key (expires_at) WHERE expir
 CREATE VIEW {schema}.jobs AS
     SELECT id, state::text AS state, queue, priority, task, args, attempt, crashes, node_losses, enqueued_at, run_at,
            claimed_at, failed_at AS finished_at, NULL::real AS duration, NULL::jsonb AS result, progress, errors,
-           tags, flags, node, cancel_requested_at
+           tags, is_hook, node, cancel_requested_at
       FROM {schema}.job
  UNION ALL
     SELECT id, state::text, queue, priority, task, args, attempt, crashes, node_losses, enqueued_at, NULL,
            claimed_at, finished_at, duration, result, NULL, errors,
-           tags, flags, NULL, NULL
+           tags, is_hook, NULL, NULL
       FROM {schema}.job_history;
 
 -- Wakes idle nodes. If all nodes are busy it sends nothing: a NOTIFY in every enqueueing transaction would serialize
@@ -325,7 +327,7 @@ RETURN CASE
 END;
 
 -- Called by the Python client for a role without privileges on the tables: enqueues one job, one job with a unique key, or
--- many jobs. It does not accept internal columns: a caller cannot set token, node, counters, flags, id or seq.
+-- many jobs. It does not accept internal columns: a caller cannot set token, node, counters, holds_key, is_hook, id or seq.
 -- job_state is the state of the new job, or of the job that holds the key (held).
 CREATE FUNCTION {schema}.enqueue_jobs(
     task text, args jsonb[], queue text, priority integer, overrides jsonb, tags text[],
@@ -405,7 +407,7 @@ BEGIN
         -- Each statement has a new snapshot. See enqueue_unique for how the key is taken.
         FOR try IN 1..20 LOOP
             known := NULL;
-            SELECT k.job_id, CASE WHEN k.expires_at IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.flags & 1 = 1)
+            SELECT k.job_id, CASE WHEN k.expires_at IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
                                   ELSE k.expires_at <= clock END
               INTO known, over
               FROM {schema}.unique_key AS k WHERE k.task = enqueue_jobs.task AND k.key = enqueue_jobs.key;
@@ -437,10 +439,10 @@ BEGIN
                 enqueue_jobs.key, enqueue_jobs.task USING ERRCODE = 'lock_not_available';
         END IF;
         RETURN QUERY
-        INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, flags)
+        INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, holds_key)
         VALUES (mine, enqueue_jobs.task, enqueue_jobs.args[1], enqueue_jobs.queue, enqueue_jobs.priority,
                 enqueue_jobs.overrides, enqueue_jobs.tags, first_state, start, finish,
-                CASE WHEN enqueue_jobs.period IS NULL THEN 1 ELSE 0 END)
+                enqueue_jobs.period IS NULL)
         RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
     END IF;
     GET DIAGNOSTICS made = ROW_COUNT;

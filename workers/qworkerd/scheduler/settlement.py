@@ -28,8 +28,6 @@ Database = psycopg.Connection[tuple[Any, ...]]
 RUNNING = "the worker died while it ran this job"
 UNSTORED = "the worker died before the outcome of this job was stored"
 
-_HOOKED = 2
-
 
 class Settlement:
     """Settles the jobs of dead slots. The claim's token fences every statement, so it can be repeated."""
@@ -161,7 +159,7 @@ class Settlement:
         record = self._record(slot, job, message)
         task = self._tasks.get(job.task)
         policy = self._policies.find(task, job.overrides)
-        hook = task is not None and task.hook is not None and not job.flags & _HOOKED
+        hook = task is not None and task.hook is not None and not job.is_hook
         outcome = decide_crash(
             job, policy, Cause.of(slot.cause), record, ran=message is RUNNING, hook=hook,
             max_crashes=self._node.settings.max_crashes,

@@ -13,9 +13,6 @@ from qworkerd.outcomes.decide import decide, describe
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Retried, Session, Snoozed, Terminated
 from qworkerd.outcomes.reports import Failure, Reporter
 
-#: A bit of job.flags: the job is a failure hook.
-HOOK = 2
-
 
 class Conclusions:
     """Decides the outcomes of attempts, and logs them."""
@@ -42,7 +39,7 @@ class Conclusions:
         row: ClaimedJob, *, interrupted: bool, interrupted_by_us: bool, timed_out: bool, lost: Session | None,
     ) -> Outcome:  # fmt: skip
         """Return the outcome of an attempt whose handler raised; lost is a session whose commit was not confirmed."""
-        duration, hook = ended - job.started, row.flags & HOOK
+        duration, hook = ended - job.started, row.is_hook
         if hook and not interrupted:
             record = describe(error, job.attempt)
             self._log.error("job.hook_failed", error=_short(record), exc_info=error)

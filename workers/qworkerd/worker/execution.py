@@ -20,7 +20,7 @@ from qworkerd.config.policy import Policy
 from qworkerd.outcomes.decide import interrupt_of
 from qworkerd.outcomes.outcome import Outcome, Session
 from qworkerd.outcomes.reports import Reporter
-from qworkerd.worker.conclusions import HOOK, Conclusions
+from qworkerd.worker.conclusions import Conclusions
 from qworkerd.worker.forks import Forks
 from qworkerd.worker.frames import cut_frames
 from qworkerd.worker.hooks import hook_handler
@@ -89,7 +89,7 @@ class Execution:
         The outcome is None if the handler returned None at once.
         """
         deadline = now + policy.timeout
-        hook = row.flags & HOOK
+        hook = row.is_hook
         transactional = task.transactional and not hook  # the end of the job belongs to its transaction
         job = RunningJob(
             row.id,

@@ -73,7 +73,7 @@ WITH target AS MATERIALIZED (
      WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state OPERATOR(pg_catalog.<>) 'running'))
     RETURNING j.*
 ), freed AS (
-    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
+    {free_keys: SELECT id FROM done WHERE holds_key}
 ), kept AS (
     {archive: d.crashes, 'cancelled', NULL, NULL, d.errors}
 )

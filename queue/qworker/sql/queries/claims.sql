@@ -3,9 +3,7 @@
 -- while an old snapshot is held anywhere in the database.
 
 -- name: claim
---  Claims up to `limit` jobs.
-
--- The form id = ANY (ARRAY (SELECT ...)) is executed as an index scan even if it was planned on an empty table.
+-- Claims up to `limit` jobs. The form id = ANY (ARRAY (SELECT ...)) is executed as an index scan even if it was planned on an empty table.
 UPDATE {schema}.job AS j
    SET {begin_claim}
  WHERE j.id = ANY (ARRAY (
@@ -26,7 +24,7 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
+    {free_keys: SELECT id FROM done WHERE holds_key}
 )
 {archive: d.crashes, 'completed', coalesce((%(durations)s::jsonb ->> d.id::text)::real, 0), %(results)s::jsonb -> d.id::text,
            d.errors};
@@ -52,7 +50,7 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
+    {free_keys: SELECT id FROM done WHERE holds_key}
 )
 {archive: d.crashes, %(state)s::{schema}.job_state, %(duration)s::real, NULL, {schema}.append_error(d.errors, %(error)s::jsonb)};
 
@@ -73,7 +71,7 @@ WITH mine AS MATERIALIZED (
 ), done AS (
     DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
-    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
+    {free_keys: SELECT id FROM done WHERE holds_key}
 ), kept AS (
     {archive: d.crashes, 'cancelled', NULL, NULL, {schema}.append_error(d.errors, %(error)s::jsonb)}
 )
@@ -101,14 +99,14 @@ WITH mine AS MATERIALIZED (
 ), failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
-           {end_claim}, flags = j.flags & ~1,
+           {end_claim}, holds_key = false,
            errors = {schema}.append_error(j.errors, %(error)s::jsonb || {hook_id: %(hook)s})
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
     RETURNING j.id, j.queue, j.task, j.priority, j.state, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), done AS (
     DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
 ), freed AS (
-    {free_keys: SELECT id FROM failed UNION ALL SELECT id FROM done WHERE flags & 1::smallint = 1}
+    {free_keys: SELECT id FROM failed UNION ALL SELECT id FROM done WHERE holds_key}
 ), kept AS (
     {archive: least(d.crashes + %(crashes)s::int, 32000), 'cancelled', NULL, NULL,
                {schema}.append_error(d.errors, %(error)s::jsonb)}
@@ -121,7 +119,7 @@ SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.qu
 -- name: give_up
 -- The last resort if the database repeatedly rejects the outcome of a job: marks it as failed and stores only one error.
 UPDATE {schema}.job AS j
-   SET state = 'failed', failed_at = clock_timestamp(), {end_claim}, cancel_requested_at = NULL, flags = j.flags & ~1,
+   SET state = 'failed', failed_at = clock_timestamp(), {end_claim}, cancel_requested_at = NULL, holds_key = false,
        errors = jsonb_build_array(%(error)s::jsonb)
  WHERE j.id = %(id)s AND j.token = %(token)s
 RETURNING j.id;

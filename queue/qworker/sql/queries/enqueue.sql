@@ -52,7 +52,7 @@ WITH clock AS MATERIALIZED (
 ), seen AS MATERIALIZED (
     SELECT k.job_id,
            CASE WHEN k.expires_at IS NULL
-                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.flags & 1::smallint = 1)
+                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
                 ELSE k.expires_at <= clock.now END AS over
       FROM {schema}.unique_key AS k, clock
      WHERE k.task = %(task)s AND k.key = %(key)s
@@ -75,13 +75,13 @@ WITH clock AS MATERIALIZED (
 ), holder AS (
     SELECT job_id FROM renewed UNION ALL SELECT job_id FROM taken
 ), enqueued AS (
-    INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, flags)
+    INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, holds_key)
     SELECT p.job_id, %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
            CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
            CASE WHEN t.start > t.now THEN t.start END,
            coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
                     t.now + pg_catalog.make_interval(secs => %(expires)s::float8)),
-           CASE WHEN %(period)s::float8 IS NULL THEN 1 ELSE 0 END
+           %(period)s::float8 IS NULL
       FROM holder AS p,
            (SELECT now,
                    coalesce(pg_catalog.to_timestamp(%(run_at)s::float8),

@@ -5,10 +5,10 @@
 -- Moves the rows of the CTE `done` to the history. The statement continues with the values that depend on the end:
 -- crashes, state, duration, result and errors.
 INSERT INTO {schema}.job_history (
-    id, token, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, flags, queue, task, args, tags,
+    id, token, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, is_hook, queue, task, args, tags,
     crashes, state, duration, result, errors)
 SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.history_day(t.finished_at), d.attempt, d.priority,
-       d.node_losses, d.flags, d.queue, d.task, d.args, d.tags,
+       d.node_losses, d.is_hook, d.queue, d.task, d.args, d.tags,
        {argument}
   FROM done AS d
  CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
@@ -30,8 +30,8 @@ CASE WHEN {argument} THEN pg_catalog.jsonb_build_object('hook', pg_catalog.nextv
 
 -- name: enqueue_hooks
 -- Enqueues the failure hooks of the jobs of a CTE.
-INSERT INTO {schema}.job (id, queue, task, priority, args, flags)
-SELECT f.hook, f.queue, f.task, f.priority, pg_catalog.jsonb_build_object('job', f.id), 2
+INSERT INTO {schema}.job (id, queue, task, priority, args, is_hook)
+SELECT f.hook, f.queue, f.task, f.priority, pg_catalog.jsonb_build_object('job', f.id), true
   FROM {argument} AS f
  WHERE f.state = 'failed' AND f.hook IS NOT NULL
 RETURNING queue
@@ -70,7 +70,7 @@ attempt = greatest(j.attempt, 1) - 1
 
 -- name: claimed_columns
 -- The fields of qworker.claims.ClaimedJob.
-j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.flags,
+j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.is_hook,
        extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count
 
 -- name: job_columns
@@ -79,7 +79,7 @@ j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, 
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
        j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
-       (j.flags::integer & 2) <> 0
+       j.is_hook
 
 -- name: due
 -- Scheduled jobs whose time has come, oldest first.

@@ -21,7 +21,7 @@ WITH done AS (
      WHERE id = ANY ({expired: %(limit)s::bigint}[1:%(limit)s::integer])
     RETURNING *
 ), freed AS (
-    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
+    {free_keys: SELECT id FROM done WHERE holds_key}
 )
 {archive: d.crashes, 'cancelled', NULL, NULL,
        {schema}.append_error(d.errors, jsonb_build_object('at', t.finished_at, 'attempt', d.attempt) || CASE
@@ -73,7 +73,7 @@ WITH checked AS MATERIALIZED (
      LIMIT 1000
 ), unheld AS MATERIALIZED (
     SELECT s.job_id FROM checked AS s
-      LEFT JOIN LATERAL (SELECT true AS holds FROM {schema}.job AS j WHERE j.id = s.job_id AND j.flags & 1 = 1 LIMIT 1) AS job
+      LEFT JOIN LATERAL (SELECT true AS holds FROM {schema}.job AS j WHERE j.id = s.job_id AND j.holds_key LIMIT 1) AS job
         ON true -- planned on an empty table, an anti-join would compare each key with every job
      WHERE job.holds IS NULL
 ), freed AS (
@@ -107,7 +107,7 @@ WITH done AS (
                FOR UPDATE SKIP LOCKED))
     RETURNING *
 ), freed AS (
-    {free_keys: SELECT id FROM done WHERE flags & 1::smallint = 1}
+    {free_keys: SELECT id FROM done WHERE holds_key}
 )
 {archive: d.crashes, 'discarded', NULL, NULL,
        {schema}.append_error(d.errors, jsonb_build_object(

@@ -20,7 +20,7 @@ SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
 
 -- name: claim_jobs
 -- The jobs of a claim, with the columns that decide their outcome.
-SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.flags, j.overrides::text, j.cancel_requested_at IS NOT NULL
+SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.is_hook, j.overrides::text, j.cancel_requested_at IS NOT NULL
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
 
@@ -57,11 +57,11 @@ WITH lost AS (
        SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
            failed_at = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
            {uncounted}, node_losses = least(j.node_losses + 1, 32000),
-           flags = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN j.flags & ~1 ELSE j.flags END,
+           holds_key = j.holds_key AND j.node_losses + 1 < %(max_losses)s,
            {undo_claim},
            errors = {schema}.append_error(j.errors, jsonb_build_object(
                'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || {hook_id:
-               j.node_losses + 1 >= %(max_losses)s AND j.flags & 2 = 0 AND j.task = ANY (%(hooks)s::text[])})
+               j.node_losses + 1 >= %(max_losses)s AND NOT j.is_hook AND j.task = ANY (%(hooks)s::text[])})
      WHERE j.id = ANY (ARRAY ({lost: %(limit)s::bigint}) || ARRAY (
             SELECT l.id FROM {schema}.job AS l
              WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint

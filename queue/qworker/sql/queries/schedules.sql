@@ -35,7 +35,7 @@ WITH won AS (
 ), seen AS MATERIALIZED (
     SELECT k.job_id,
            CASE WHEN k.expires_at IS NULL
-                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.flags & 1 = 1)
+                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
                 ELSE k.expires_at <= clock.now END AS over
       FROM {schema}.unique_key AS k, clock
      WHERE k.task = %(task)s AND k.key = %(key)s
@@ -59,13 +59,13 @@ WITH won AS (
      UNION ALL
     SELECT nextval('{schema}.job_id_seq') FROM clock WHERE %(key)s::text IS NULL
 ), enqueued AS (
-    INSERT INTO {schema}.job (id, task, queue, priority, overrides, tags, state, run_at, expires_at, flags)
+    INSERT INTO {schema}.job (id, task, queue, priority, overrides, tags, state, run_at, expires_at, holds_key)
     SELECT p.job_id, %(task)s, %(queue)s, %(priority)s,
            jsonb_build_object('cron', clock.name, 'tick', %(tick)s::float8), %(tags)s::text[],
            CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
            CASE WHEN %(delay)s::float8 > 0 THEN clock.now + make_interval(secs => %(delay)s::float8) END,
            coalesce(to_timestamp(%(expires_at)s::float8), clock.now + make_interval(secs => %(expires)s::float8)),
-           CASE WHEN %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL THEN 1 ELSE 0 END
+           %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL
       FROM numbered AS p, clock
     RETURNING id, state, queue
 )
