@@ -163,7 +163,14 @@ def test_what_runs_is_what_people_copy() -> None:
 RETRIED = {"event": "job.retried", "job": 1, "task": "demo.flaky", "error": "E: e", "retry_in": 0.5}
 LOG = (
     RETRIED | {"attempt": 1, "max_attempts": 3},
-    {"event": "job.failed", "job": 2, "task": "demo.sleepy", "duration": 1.001, "error": "qworker.TimeoutInterrupt: s"},
+    {
+        "event": "job.failed",
+        "job": 2,
+        "task": "demo.sleepy",
+        "duration": 1.001,
+        "cause": "timeout",
+        "error": "qworker.TimeoutInterrupt: s",
+    },
     {"event": "cron.enqueued", "task": "demo.pulse", "tick": 300.0},
     {"event": "cron.enqueued", "task": "demo.pulse", "tick": 303.0},
 )
@@ -260,7 +267,14 @@ def test_each_broken_promise_is_told(broken: str, changed: dict[str, Any], event
 
 def test_a_timeout_that_only_a_kill_enforced_is_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    killed = {"event": "job.failed", "job": 2, "task": "demo.sleepy", "crashes": 1, "cause": "timeout"}
+    killed = {
+        "event": "job.failed",
+        "job": 2,
+        "task": "demo.sleepy",
+        "duration": 1.2,
+        "cause": "timeout",
+        "error": "WorkerDied: timeout",
+    }
     log.write_text("\n".join(json.dumps(event) for event in (LOG[0], killed, *LOG[2:])) + "\n")
     events = Events(log)
     events.read_new()

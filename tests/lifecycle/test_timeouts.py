@@ -84,7 +84,20 @@ def test_without_another_attempt_the_job_fails(node: Node) -> None:
     assert (after.state, after.attempt) == (JobState.FAILED, 1)
     assert after.errors[-1]["message"] == "still running after 0.5 s"
     event = node.await_event("job.failed", job=job.id)
-    assert (event["task"], event["attempt"], event["max_attempts"]) == ("stuck", 1, 1)
+    assert (event["task"], event["attempt"], event["cause"]) == ("stuck", 1, "timeout")
+
+
+def test_the_failure_of_a_job_is_logged_in_one_shape_whether_its_worker_lives_or_not(node: Node) -> None:
+    raised, killed = (handlers.stuck.options(retry=1).enqueue(way) for way in ("sleep", "swallow"))
+    found = []
+    for job in (raised, killed):
+        assert reached(job).state is JobState.FAILED
+        found.append(node.await_event("job.failed", job=job.id))
+    shapes = [{*event} - {"exception", "component", "pid", "worker"} for event in found]
+    assert shapes[0] == shapes[1] >= {"job", "task", "queue", "attempt", "cause", "duration", "error"}
+    assert [event["cause"] for event in found] == ["timeout", "timeout"]
+    assert [event["error"].partition(":")[0] for event in found] == ["qworker.errors.TimeoutInterrupt", "WorkerDied"]
+    assert all(event["duration"] >= 0.5 for event in found)
 
 
 def test_a_job_may_have_a_timeout_of_its_own_or_none(node: Node, module_cluster: Cluster, tmp_path: Path) -> None:

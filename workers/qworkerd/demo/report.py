@@ -1,5 +1,6 @@
 """Compare the results of the demo with what was promised."""
 
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import click
 from qworker.job import Job, JobState
 from qworkerd.demo.events import Events
 from qworkerd.demo.jobs import PULSE, Totals
-from qworkerd.demo.story import pauses, retries
+from qworkerd.demo.story import WORKER_DIED, pauses, retries
 
 #: How many dead workers the node charges a job with before it fails: the settings' own default.
 CRASHES = 3
@@ -124,11 +125,9 @@ class Report:
 
     def _sleepy(self) -> Check:
         job, cause = self.facts.sleepy, _causes(self.facts.sleepy)
-        # A worker that was killed has not logged how long the job ran.
-        ran = next(
-            (e["duration"] for e in self._events.find("job.failed", job=job.id) if "duration" in e), float("nan")
-        )
-        kept = job.state is JobState.FAILED and cause == ["timeout"] and 1.0 <= ran < 3.0  # noqa: PLR2004
+        event = next(iter(self._events.find("job.failed", job=job.id)), {})
+        ran, killed = event.get("duration", math.nan), event.get("error", "").startswith(WORKER_DIED)
+        kept = job.state is JobState.FAILED and cause == ["timeout"] and 1.0 <= ran < 3.0 and not killed  # noqa: PLR2004
         return Check("sleepy", kept, f"was ended after {ran:.1f} s, recorded as {_listed(cause)}, {_now(job)}")
 
     def _deadly(self) -> Check:

@@ -7,6 +7,8 @@ import click
 from qworkerd.demo.events import Event, Events
 
 _HIDDEN = frozenset({"timestamp", "exception"})
+#: How the error of a job begins that did not outlive its worker.
+WORKER_DIED = "WorkerDied:"
 
 
 def narrate(event: Event) -> str | None:
@@ -19,8 +21,8 @@ def narrate(event: Event) -> str | None:
             text, colour = f"run {n} of {most}: {e}; again in {pause:g} s", "yellow"
         case {"event": "child.died", "task": who, "child": child, "child_pid": pid, "cause": cause}:
             text, colour = f"{child} (pid {pid}) died of {cause} and is replaced", "red"
-        case {"event": "job.failed", "task": who, "crashes": crashes}:
-            text, colour = f"failed, having killed {crashes} workers; kept for a look", "red"
+        case {"event": "job.failed", "task": who, "cause": cause, "error": error} if error.startswith(WORKER_DIED):
+            text, colour = f"failed, its worker died of {cause}; kept for a look", "red"
         case {"event": "job.failed", "task": who, "duration": seconds, "error": error}:
             reason = error.partition(":")[0].rpartition(".")[2]
             text, colour = f"failed after {seconds:.1f} s ({reason}); kept for a look", "red"

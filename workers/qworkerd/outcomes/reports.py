@@ -15,6 +15,7 @@ from qworker.errors import JobFailed
 from qworker.job import Job, JobState, new_job
 from qworker.recovery import LostJob
 from qworkerd import log
+from qworkerd.log import jobs
 
 #: Maximum number of reports that wait in a process. Further ones are dropped and counted.
 BACKLOG = 1000
@@ -67,12 +68,14 @@ class Reporter:
                 self._log.warning("report.dropped", job=failure.job, dropped_so_far=self._dropped,
                                   reason=str(error) or f"{BACKLOG} reports are waiting")  # fmt: skip
 
-    def submit_losses(self, lost: Iterable[LostJob], error: dict[str, Any]) -> None:
+    def submit_losses(self, released: Iterable[LostJob], error: dict[str, Any]) -> None:
         """Report jobs that were lost with their node or worker. The attempt failed, although it is not counted."""
-        for job in lost:
-            attempt = job.attempt + 1
-            record = error | {"attempt": attempt}
-            self.submit(Failure(job.id, job.task, job.queue, attempt, record, final=job.state == "failed"))
+        for job in released:
+            lost = job._replace(attempt=job.attempt + 1)
+            record = error | {"attempt": lost.attempt}
+            if final := job.state == "failed":
+                jobs.failed(self._log, lost, record, duration=error.get("ran"))
+            self.submit(Failure(lost.id, lost.task, lost.queue, lost.attempt, record, final=final))
 
     def close(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until all reports are sent."""

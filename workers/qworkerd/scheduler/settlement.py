@@ -11,6 +11,7 @@ from qworker.claims import Claims
 from qworker.recovery import HeldJob, Recovery
 from qworkerd import log
 from qworkerd.config.policy import Policies
+from qworkerd.log import jobs
 from qworkerd.outcomes.decide import decide_crash
 from qworkerd.outcomes.outcome import Crashed, Failed, Lost, Terminated, load
 from qworkerd.outcomes.reports import Failure, Reporter
@@ -173,7 +174,7 @@ class Settlement:
             write = OutcomeWrite(claim, job.id, outcome)
         if not self._write(write, database):
             return 0
-        self._log_death(job, slot.cause, outcome)
+        self._log_death(slot, job, outcome)
         return int(isinstance(outcome, Crashed))
 
     def _write_loss(self, database: Database, claim: Claim, job: int, outcome: Lost) -> int:
@@ -184,16 +185,16 @@ class Settlement:
         self._reporter.submit_losses(write.lost, outcome.error)
         return len(changed)
 
-    def _log_death(self, job: HeldJob, cause: str, outcome: Failed | Terminated | Crashed) -> None:
+    def _log_death(self, slot: Slot, job: HeldJob, outcome: Failed | Terminated | Crashed) -> None:
         """Log and report what follows the death of the worker."""
-        facts = {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt, "cause": cause}
+        ran = slot.ended - slot.started
         if isinstance(outcome, Terminated):
-            self._log.warning("job.cancelled", **facts)
+            jobs.cancelled(self._log, job, outcome.error, duration=ran)
             return
         if isinstance(outcome, Failed):
-            self._log.error("job.failed", **facts, crashes=job.crashes + 1)
+            jobs.failed(self._log, job, outcome.error, duration=ran)
         else:
-            self._log.warning("job.crashed", **facts, crashes=job.crashes + 1, retry_in=round(outcome.delay, 3))
+            jobs.crashed(self._log, job, outcome.error, duration=ran, crashes=job.crashes + 1, retry_in=outcome.delay)
         self._reporter.submit(
             Failure(job.id, job.task, job.queue, job.attempt, outcome.error, final=isinstance(outcome, Failed))
         )

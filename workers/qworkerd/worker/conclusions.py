@@ -9,6 +9,7 @@ from qworker.context import RunningJob
 from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.config.policy import Policy
+from qworkerd.log import jobs
 from qworkerd.outcomes.decide import decide, describe
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Retried, Session, Snoozed, Terminated
 from qworkerd.outcomes.reports import Failure, Reporter
@@ -42,13 +43,13 @@ class Conclusions:
         duration, hook = ended - job.started, row.is_hook
         if hook and not interrupted:
             record = describe(error, job.attempt)
-            self._log.error("job.hook_failed", error=_short(record), exc_info=error)
+            self._log.error("job.hook_failed", error=jobs.summary(record), exc_info=error)
             return self._report(Terminated("discarded", duration, record), row, error)
         outcome = decide(
             error, job.attempt, policy, interrupted_by_us=interrupted_by_us, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not hook,
         )  # fmt: skip
-        self._log_outcome(outcome, error, duration, policy)
+        self._log_outcome(outcome, row, error, duration, policy)
         if isinstance(outcome, Retried | Failed):
             return self._report(replace(outcome, lost=lost), row, error)
         return outcome
@@ -61,19 +62,20 @@ class Conclusions:
             self._log.warning("job.result_dropped", error=str(error))
             return None
 
-    def _log_outcome(self, outcome: Outcome, raised: BaseException, duration: float, policy: Policy) -> None:
-        facts = {"duration": round(duration, 3), "max_attempts": policy.max_attempts}
+    def _log_outcome(
+        self, outcome: Outcome, row: ClaimedJob, raised: BaseException, duration: float, policy: Policy
+    ) -> None:
         match outcome:
             case Retried(delay, error):
-                self._log.warning("job.retried", **facts, retry_in=round(delay, 3), error=_short(error))
+                jobs.retried(self._log, row, error, duration=duration, max_attempts=policy.max_attempts, retry_in=delay)
             case Failed(error):
-                self._log.error("job.failed", **facts, error=_short(error), exc_info=raised)
+                jobs.failed(self._log, row, error, duration=duration, raised=raised)
             case Snoozed(delay):
-                self._log.info("job.snoozed", **facts, again_in=round(delay, 3))
-            case Terminated(state):
-                self._log.warning(f"job.{state}", **facts)
+                jobs.snoozed(self._log, row, duration=duration, again_in=delay)
+            case Terminated(_, _, error):
+                jobs.cancelled(self._log, row, error, duration=duration)
             case _:
-                self._log.warning("job.interrupted", **facts)
+                jobs.interrupted(self._log, row, duration=duration)
 
     def _report(self, outcome: Retried | Failed | Terminated, row: ClaimedJob, raised: BaseException) -> Outcome:
         """Report a failed attempt of a job or a failure hook; return the outcome."""
@@ -92,7 +94,3 @@ class Conclusions:
                 hint="the handler did not use current_job.connection; what it does on others (Django's, SQLAlchemy's) "
                 "is not part of the job's transaction",
             )
-
-
-def _short(error: dict[str, Any]) -> str:
-    return f"{error['type']}: {error['message'][:500]}"
