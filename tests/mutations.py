@@ -52,6 +52,22 @@ MUTATIONS = [
         "tests/qworkerd/test_values.py",
     ),
     Mutation(
+        "a lane of refused jobs is searched to its end", f"{WORKER}/single.py",
+        "return [END if counts[lane] >= MAX_REFUSED else cursor for", "return [cursor for",
+        "tests/qworkerd/test_single.py",
+    ),
+    Mutation(
+        "a tick whose key is locked is given up", f"{SCHEDULER}/schedules.py",
+        "                next_ticks.append(at + RETRY_LOCKED_KEY)\n                continue",
+        "                pass",
+        "tests/qworkerd/test_cron.py",
+    ),
+    Mutation(
+        "a schedule that has failed waits for its next tick", f"{SCHEDULER}/schedules.py",
+        "                next_ticks.append(at + RETRY_AFTER_ERROR)\n                continue", "                pass",
+        "tests/qworkerd/test_cron.py",
+    ),
+    Mutation(
         "a failed look that ends the round", f"{SCHEDULER}/poller.py",
         "            self.result = self._poll_separately(database, renew=renew)\n            return self.result",
         "            raise",
