@@ -201,7 +201,7 @@ MUTATIONS = [
         "a cancelled job that fails is failed", f"{QUERIES}/claims.sql",
         "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)\n    RETURNING j.id, j.queue",
         "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine)\n    RETURNING j.id, j.queue",
-        "tests/qworker/test_model.py",
+        "tests/qworker/test_claims.py",
     ),
     Mutation(
         "an outcome in a dead worker's slot is not read", f"{SCHEDULER}/settlement.py",

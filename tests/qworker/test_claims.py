@@ -205,6 +205,17 @@ def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook
     )
 
 
+@pytest.mark.parametrize("hook", [True, False])
+def test_a_job_that_fails_after_its_cancellation_was_requested_is_cancelled(claimer: Claimer, *, hook: bool) -> None:
+    (job,) = claimer.insert()
+    claimer.claim(1)
+    claimer.conn.execute("UPDATE qworker.job SET cancel_requested_at = clock_timestamp()")
+    assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == [job]
+    assert claimer.conn.execute("SELECT id, state::text, errors FROM qworker.jobs").fetchall() == [
+        (job, "cancelled", [{"type": "Last"}])
+    ], "and no hook is enqueued"
+
+
 def test_the_newest_fifty_errors_are_kept(claimer: Claimer) -> None:
     (job,) = claimer.insert()
     for number in range(60):
