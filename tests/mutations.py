@@ -300,8 +300,8 @@ MUTATIONS = [
         "tests/lifecycle/test_hazards.py",
     ),
     Mutation(
-        "a connection takes the place of standard output", f"{WORKER}/loop.py",
-        "        fill_standard()\n        if changed", "        if changed",
+        "a connection takes the place of standard output", "workers/qworkerd/process/descriptors.py",
+        "os.O_RDWR)) <= 2:", "os.O_RDWR)) < 0:",
         "tests/lifecycle/test_hazards.py",
     ),
     Mutation(
