@@ -80,11 +80,7 @@ class SingleClaims:
             database = self._connection.get()
             if database is None:
                 return []
-            watermarks = self._node.watermarks
-            parameters: dict[str, Any] = {
-                "queues": watermarks.queues, "priorities": watermarks.priorities, "cursors": self._limit(cursors),
-                "spared": list(self._refused),
-            }  # fmt: skip
+            parameters = self._parameters(cursors)
             claim.open(new_token())
             try:
                 job = self._claims.claim_one(
@@ -111,11 +107,7 @@ class SingleClaims:
         self, database: psycopg.Connection[Any], claim: Claim, cursors: Sequence[int]
     ) -> tuple[int, str, int] | None:
         """Return id, queue and priority of an available job that a claim leaves as it is, if there is one."""
-        watermarks = self._node.watermarks
-        parameters: dict[str, Any] = {
-            "queues": watermarks.queues, "priorities": watermarks.priorities, "cursors": self._limit(cursors),
-            "spared": list(self._refused),
-        }  # fmt: skip
+        parameters = self._parameters(cursors)
         with database.transaction(force_rollback=True):
             found = self._claims.first(database, **parameters)
             if found is None:
@@ -130,8 +122,16 @@ class SingleClaims:
             hint="does a trigger on the job table cause it? The job waits, and the jobs behind it continue",
         )  # fmt: skip
 
+    def _parameters(self, cursors: Sequence[int]) -> dict[str, Any]:
+        """Return what selects the next job: the lanes, where the search starts in each, and the jobs to skip."""
+        watermarks = self._node.watermarks
+        return {
+            "queues": watermarks.queues, "priorities": watermarks.priorities, "cursors": self._limit(cursors),
+            "spared": list(self._refused),
+        }  # fmt: skip
+
     def _limit(self, cursors: Sequence[int]) -> list[int]:
-        """Return parameters the claim starts: behind all jobs for lanes with too many rejected jobs."""
+        """Return where the search starts in each lane: behind all jobs for lanes with too many rejected jobs."""
         counts = Counter(lane for _, lane in self._refused.values())
         return [END if counts[lane] >= MAX_REFUSED else cursor for lane, cursor in enumerate(cursors)]
 

@@ -2,7 +2,6 @@
 -- They also run on callers' connections. All functions are therefore qualified, and so are operators that pg_catalog does
 -- not define for exactly these types (see enqueue.sql).
 
-
 -- name: show
 SELECT {job_columns}
   FROM {schema}.jobs AS j
