@@ -10,6 +10,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from qworker.ambient import Ambient
+from qworker.backoff import Backoff
 from qworker.context import running
 from qworker.db.pool import Pool
 from qworker.db.statements import load
@@ -18,8 +19,8 @@ from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFoun
 from qworker.job import Job, JobState, from_row, to_datetime
 from qworker.spec import JobSpec
 
-#: Seconds between two queries of `wait`: the first pause, which is doubled up to the second.
-FIRST_POLL_PAUSE, LONGEST_POLL_PAUSE = 0.01, 0.25
+#: The delay between two queries of `wait`.
+WAIT_POLL = Backoff(0.01, 0.25)
 #: The states of jobs that wait to be run.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.BLOCKED)
 
@@ -178,7 +179,7 @@ class Admin:
                 f"wait() for job {job_id} inside a handler would block a worker that the job may need: enqueue the "
                 "next step from the handler of that job"
             )
-        begun, pause = monotonic(), FIRST_POLL_PAUSE
+        begun, polls = monotonic(), 0
         while True:
             found = self._query("outcome", {"id": job_id})
             if not found:
@@ -194,8 +195,8 @@ class Admin:
             left = float("inf") if timeout is None else begun + timeout - monotonic()
             if left <= 0:
                 raise TimeoutError(f"job {job_id} is still {state} after {timeout:g} s")
-            sleep(min(pause, left))
-            pause = min(2 * pause, LONGEST_POLL_PAUSE)
+            polls += 1
+            sleep(min(WAIT_POLL.delay(polls), left))
 
     def holder(self, conn: psycopg.Connection[Any], job_id: int, spec: JobSpec) -> Job:
         """Return the job that holds a unique key, read on the connection that tried to take the key."""

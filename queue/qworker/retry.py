@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeAlias
 
+from qworker.backoff import Backoff
 from qworker.errors import PermanentError, TransientError
 
 ErrorKind: TypeAlias = type[BaseException] | str
@@ -66,11 +67,8 @@ class Retry:
 
     def delay(self, attempt: int, random: Callable[[], float] = _random.random) -> float:
         """Return the backoff in seconds after the given attempt (from 1); random returns a number from 0 to 1."""
-        try:
-            pause = min(self.cap, self.backoff * self.factor ** max(0, attempt - 1))
-        except OverflowError:
-            pause = self.cap
-        return pause * (1 + self.jitter * (2 * random() - 1))
+        delay = Backoff(self.backoff, self.cap, self.factor).delay(attempt)
+        return delay * (1 + self.jitter * (2 * random() - 1))
 
     def allows(self, error: BaseException) -> bool:
         """Return whether this error may be retried, regardless of the number of attempts."""

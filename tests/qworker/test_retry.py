@@ -35,8 +35,9 @@ def test_an_exponent_beyond_floats_is_the_cap() -> None:
     assert Retry(10_000, factor=1000.0).delay(9_999, middle) == 3600
 
 
-def test_a_backoff_of_nothing_runs_again_at_once() -> None:
-    assert Retry(backoff=0).delay(3, middle) == 0
+@pytest.mark.parametrize("attempt", [1, 3, 1_100, 999_999])
+def test_a_backoff_of_nothing_runs_again_at_once(attempt: int) -> None:
+    assert Retry(backoff=0).delay(attempt, middle) == 0
 
 
 def test_permanent_errors_are_never_tried_again() -> None:

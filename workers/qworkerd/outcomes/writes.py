@@ -9,6 +9,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import Connection
 
+from qworker.backoff import Backoff
 from qworker.claims import Claims, WriteSuppressed
 from qworker.recovery import LostJob, Recovery
 from qworkerd.outcomes.outcome import (
@@ -29,7 +30,8 @@ from qworkerd.shared.claim import Claim
 Database = Connection[tuple[Any, ...]]
 Done = tuple[Claim, int, Outcome | None]
 
-_FIRST, _LONGEST = 0.1, 1.0
+#: The delay between two attempts to execute a write.
+_REPEAT = Backoff(0.1, 1.0)
 #: Time after which a write that the database rejects for its values is given up, and the job fails (seconds).
 LAST_RESORT = 60.0
 #: The hint for a job that cannot be failed either.
@@ -52,7 +54,7 @@ class Write:
         self.uncertain = False
         #: Since when the database rejects its values (monotonic); None if it does not.
         self.refused: float | None = None
-        self._delay = _FIRST
+        self._postponed = 0
 
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Execute the statement; return the ids of the jobs that it changed."""
@@ -69,8 +71,8 @@ class Write:
 
     def postpone(self, now: float) -> None:
         """Try again later, with a growing delay."""
-        self.due = now + self._delay
-        self._delay = min(self._delay * 2, _LONGEST)
+        self._postponed += 1
+        self.due = now + _REPEAT.delay(self._postponed)
 
 
 class GiveUp(Write):

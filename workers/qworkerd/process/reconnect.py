@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 import psycopg
 
+from qworker.backoff import Backoff
 from qworker.db import connection
 from qworkerd import log
 from qworkerd.log.redaction import register_secret
 from qworkerd.process.descriptors import fill_standard
 
-#: Delay between attempts to connect (seconds): the first, and the maximum.
-RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 1.0
+#: The delay between attempts to connect.
+RECONNECT = Backoff(0.1, 1.0)
 
 #: The connection was lost or not established. Whether the statement was executed is unknown.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -97,7 +98,7 @@ class ReconnectingConnection:
         """Return the connection, reconnecting if necessary; None if the caller wants to stop."""
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        delay, since, next_report = RECONNECT_FIRST, monotonic(), 0.0
+        attempt, since, next_report = 0, monotonic(), 0.0
         while not self._should_stop():
             try:
                 fill_standard()
@@ -117,8 +118,8 @@ class ReconnectingConnection:
                         error=message[0] if message else type(error).__name__,
                         away_for=round(unavailable_for, 1),
                     )
-                self._pause(delay * random.uniform(0.5, 1.0))  # noqa: S311
-                delay = min(delay * 2, RECONNECT_LONGEST)
+                attempt += 1
+                self._pause(RECONNECT.delay(attempt) * random.uniform(0.5, 1.0))  # noqa: S311
                 continue
             self.generation += 1
             if self.generation > 1:

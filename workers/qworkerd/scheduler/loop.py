@@ -17,7 +17,7 @@ from qworker.schedules import StoredSchedules
 from qworkerd import __version__, log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.process import exits
-from qworkerd.process.reconnect import RECONNECT_FIRST, ReconnectingConnection
+from qworkerd.process.reconnect import RECONNECT, ReconnectingConnection
 from qworkerd.process.throttle import Throttle
 from qworkerd.scheduler import sequences
 from qworkerd.scheduler.audit import Audit
@@ -125,7 +125,7 @@ class Scheduler:
                 self.sleep(database)
             except psycopg.Error as error:
                 self.log.warning("scheduler.error", error=str(error).strip())
-                self.interruptible_sleep(0.5 if self.connection.usable_after(error) else RECONNECT_FIRST)
+                self.interruptible_sleep(0.5 if self.connection.usable_after(error) else RECONNECT.first)
                 continue
             except SchemaError as error:
                 self.log.error("schema.incompatible", error=str(error))  # noqa: TRY400 - the traceback is of no use

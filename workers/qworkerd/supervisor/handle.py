@@ -5,6 +5,7 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from qworker.backoff import Backoff
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.slots import Phase, Role, Slot
 from qworkerd.supervisor.reaper import kill_group
@@ -13,8 +14,7 @@ from qworkerd.supervisor.reaper import kill_group
 STABLE_AFTER = 30.0
 #: A child that was killed but not reaped is killed again after this time (seconds).
 KILL_AGAIN = 1.0
-_RESPAWN_FIRST = 0.5
-_RESPAWN_LONGEST = 30.0
+_RESPAWN = Backoff(0.5, 30.0)
 
 
 @dataclass(slots=True)
@@ -86,7 +86,6 @@ class ChildHandle:
         self.pid, self.slot = 0, None
         delay = 0.0
         if self.early_deaths > 1 or (self.early_deaths and self.role is Role.SCHEDULER and not up):
-            delay = min(_RESPAWN_LONGEST, _RESPAWN_FIRST * 2.0 ** min(self.early_deaths - 1, 10))
-            delay *= random.uniform(0.5, 1)  # noqa: S311
+            delay = _RESPAWN.delay(self.early_deaths) * random.uniform(0.5, 1)  # noqa: S311
         self.due = now + delay
         return delay

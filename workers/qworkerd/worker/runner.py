@@ -3,6 +3,7 @@
 from math import inf
 from time import monotonic
 
+from qworker.backoff import Backoff
 from qworker.claims import ClaimedJob, Claims
 from qworker.context import RunningJob
 from qworkerd import log
@@ -20,8 +21,8 @@ from qworkerd.worker.job_connection import JobConnection
 
 #: Time allowed for unsent reports when the process ends (seconds).
 LAST_REPORTS = 2.0
-#: Delay of a job whose task is unknown, doubling (seconds): the first and the longest.
-_UNKNOWN_TASK_FIRST, _UNKNOWN_TASK_LONGEST = 5.0, 3600.0
+#: The delay of a job whose task is unknown.
+_UNKNOWN_TASK = Backoff(5.0, 3600.0)
 #: Deadline for releasing such a job, and for reading the overrides of a job (seconds).
 BOOKKEEPING_TIMEOUT = 10.0
 
@@ -121,7 +122,7 @@ class Runner:
 
     def _release_unknown(self, claim: Claim, index: int, job_id: int, name: str, unknown_task_count: int) -> None:
         """Release a job whose task this worker does not know: another version may know it."""
-        delay = min(_UNKNOWN_TASK_LONGEST, _UNKNOWN_TASK_FIRST * 2.0 ** min(max(unknown_task_count, 0), 20))
+        delay = _UNKNOWN_TASK.delay(unknown_task_count + 1)
         self._begin_bookkeeping(claim, index, job_id)
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
