@@ -17,6 +17,7 @@ from qworker.schedules import StoredSchedules
 from qworkerd import __version__, log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.process import exits
+from qworkerd.process.boot import receive_signals
 from qworkerd.process.reconnect import RECONNECT, ReconnectingConnection
 from qworkerd.process.throttle import Throttle
 from qworkerd.scheduler import sequences
@@ -136,11 +137,8 @@ class Scheduler:
     def boot(self) -> None:
         """Install the signal handlers while all signals are blocked, then unblock them."""
         log.bind_process(role="scheduler")
-        signal.set_wakeup_fd(self.wakeup.write_fd, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self.on_term)
-        signal.signal(signal.SIGQUIT, self.on_term)
         self.extend_deadline(Phase.CLAIMING)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        receive_signals(self.wakeup.write_fd, {signal.SIGTERM: self.on_term, signal.SIGQUIT: self.on_term})
 
     def close(self) -> int:
         """Recover what is left and deregister the node. An orphaned scheduler kills the workers first."""

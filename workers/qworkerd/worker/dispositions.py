@@ -2,10 +2,11 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qworkerd import log
+from qworkerd.process.boot import Handler, receive_signals
 from qworkerd.worker.interrupts import InterruptGate
 
 # The module below `signal`: the wrappers there take three microseconds to look for an enumeration.
@@ -35,14 +36,11 @@ class Dispositions:
         self._reported: set[str] = set()
         self._log = log.get()
 
-    def install(self, handlers: dict[signal.Signals, Callable[..., Any]]) -> None:
+    def install(self, handlers: Mapping[signal.Signals, Handler]) -> None:
         """Install the worker's handlers and unblock all signals. `restore` restores this state."""
-        signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
+        receive_signals(self._wakeup_fd, handlers)
         self._handlers = tuple((signum, getsignal(signum)) for signum in OURS)
         self._shared = tuple((signum, getsignal(signum)) for signum in SHARED)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def restore(self, job: int, task: str) -> bool:
         """Restore what differs, and return whether anything did; call this while no handler runs.
@@ -62,8 +60,6 @@ class Dispositions:
         """Restore and return what differs.
 
         The handlers are restored before the mask, because a pending signal is delivered as soon as it is unblocked.
-
-
         """
         found = []
         for signum, handler in self._handlers:
