@@ -182,7 +182,7 @@ MUTATIONS = [
         "tests/qworkerd/test_watermarks.py",
     ),
     Mutation(
-        "floors rise above places that may still be filled", f"{SCHEDULER}/watermarks.py",
+        "floors rise above places that may still be filled", f"{SCHEDULER}/watermarks/settled.py",
         "            if writers:\n", "            if False:\n",
         "tests/qworkerd/test_watermarks.py",
     ),

@@ -20,7 +20,7 @@ from qworker.recovery import Recovery
 from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworker.spec import JobSpec
 from qworkerd.embedded import EmbeddedPostgres
-from qworkerd.scheduler.scrub import SLICE_MIN
+from qworkerd.scheduler.watermarks.scrub import SLICE_MIN
 from tests.database import Database
 from tests.qworker.plans import ALONE, CHURN, DEAD, FILL, GONE, LIVE, TOKEN, VACUUM, WORKED, Connection, Session
 

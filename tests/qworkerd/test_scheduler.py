@@ -14,10 +14,11 @@ from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler import retention, watermarks
+from qworkerd.scheduler import retention
 from qworkerd.scheduler.loop import OVERDUE_POLL, RENEW_EVERY, Scheduler
 from qworkerd.scheduler.periodic import MORE_AFTER
 from qworkerd.scheduler.poller import NO_RESULT
+from qworkerd.scheduler.watermarks import settled
 from qworkerd.shared.claim import Status, new_token
 from qworkerd.shared.header import Header, boottime
 from qworkerd.shared.slots import Phase, Role, Slot, SlotState
@@ -202,7 +203,7 @@ def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office
 def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watermarks, "LINGERING_AFTER", 0.0)
+    monkeypatch.setattr(settled, "LINGERING_AFTER", 0.0)
     scheduler, writer = office.scheduler, database.connect(autocommit=False)
     writer.execute("INSERT INTO qworker.job (task) VALUES ('t')")
 

@@ -23,10 +23,12 @@ from qworker.db.connection import connect
 from qworker.maintenance import Maintenance
 from qworker.recovery import Recovery
 from qworker.registry import NO_CTID, PREPARED, Heartbeat, PollResult, Registry
-from qworkerd.scheduler import scrub as scrub_module
-from qworkerd.scheduler import watermarks as survey_module
-from qworkerd.scheduler.scrub import EXPENSIVE_SCRUB, SCRUB_EVERY, SLICE_FIRST, SLICE_MAX, Scrub
-from qworkerd.scheduler.watermarks import LINGERING_AFTER, RELEASE_MISSED_AFTER, WatermarkTracker
+from qworkerd.scheduler.watermarks import scrub as scrub_module
+from qworkerd.scheduler.watermarks import tracker as tracker_module
+from qworkerd.scheduler.watermarks.releases import RELEASE_MISSED_AFTER
+from qworkerd.scheduler.watermarks.scrub import EXPENSIVE_SCRUB, SCRUB_EVERY, SLICE_FIRST, SLICE_MAX, Scrub
+from qworkerd.scheduler.watermarks.settled import LINGERING_AFTER
+from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.claim import new_token
 from qworkerd.shared.slots import Role, Slot, SlotTable
 from qworkerd.shared.watermarks import Watermarks
@@ -49,7 +51,7 @@ maintenance, recovery, registry = Maintenance(), Recovery(), Registry()
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (survey_module, scrub_module, cursors_module):
+    for module in (tracker_module, scrub_module, cursors_module):
         monkeypatch.setattr(module, "monotonic", clock)
     return clock
 

@@ -34,7 +34,7 @@ from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
 from qworkerd.scheduler.schedules import Schedules
-from qworkerd.scheduler.watermarks import WatermarkTracker
+from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Phase, Slot

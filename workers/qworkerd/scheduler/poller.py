@@ -12,7 +12,7 @@ from qworkerd import log
 from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.promotion import Promotion
 from qworkerd.scheduler.recovery import DeadWorkers
-from qworkerd.scheduler.watermarks import WatermarkTracker
+from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
 

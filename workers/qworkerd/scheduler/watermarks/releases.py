@@ -1,0 +1,72 @@
+"""The jobs that were released and kept their seq, by this node or by others: they may be below the watermarks."""
+
+from collections import deque
+
+from qworker.registry import PollResult
+from qworkerd.shared.watermarks import Watermarks
+
+#: How long a release is announced to the other nodes, and the time between two polls after which a node may have missed
+#: an announcement (seconds).
+ANNOUNCE_RELEASE_FOR, RELEASE_MISSED_AFTER = 5.0, 4.0
+
+
+class Releases:
+    """Collects the releases of this node for its heartbeats, and detects that those of another may have been missed."""
+
+    __slots__ = (
+        "_announced",
+        "_nodes",
+        "_poll_started",
+        "_previous_poll_started",
+        "_unannounced",
+        "_watermarks",
+        "counts",
+    )
+
+    def __init__(self, watermarks: Watermarks) -> None:
+        self._watermarks = watermarks
+        #: The lowest seq released that no heartbeat has announced yet, and those announced, with the time.
+        self._unannounced: int | None = None
+        self._announced: deque[tuple[float, int]] = deque()
+
+    def reset(self, now: float) -> None:
+        """Start again: the server may be another one. What this node has released is announced nevertheless."""
+        self._nodes: frozenset[int] = frozenset()
+        self._poll_started = self._previous_poll_started = now
+        self._collect()
+
+    def begin(self, now: float) -> None:
+        """Read the releases of this node that the next poll can see; call this before `Watermarks.scan_start`."""
+        self._poll_started = now
+        self._collect()
+        while self._announced and self._announced[0][0] < now - ANNOUNCE_RELEASE_FOR:
+            self._announced.popleft()
+
+    def _collect(self) -> None:
+        """Record the jobs released here since the last poll, before the watermarks account for them."""
+        #: The release count of each slot that the poll accounts for.
+        self.counts = self._watermarks.release_counts()
+        released = self._watermarks.released_seq()
+        if released is not None:
+            self._unannounced = released if self._unannounced is None else min(released, self._unannounced)
+
+    @property
+    def lowest(self) -> int | None:
+        """The lowest seq that this node has released recently, for its heartbeat."""
+        announced = [seq for _, seq in self._announced]
+        return min(announced if self._unannounced is None else [*announced, self._unannounced], default=None)
+
+    def confirm(self, now: float) -> None:
+        """Record that a heartbeat has announced `lowest`."""
+        if self._unannounced is not None:
+            self._announced.append((now, self._unannounced))
+            self._unannounced = None
+
+    def may_have_missed(self, result: PollResult, now: float) -> bool:
+        """Tell whether another node may have released jobs that no poll of this node has learned of.
+
+        Its announcement has ended if the polls were too far apart. A node that is gone may have announced nothing.
+        """
+        before, self._previous_poll_started = self._previous_poll_started, self._poll_started
+        nodes, self._nodes = self._nodes, frozenset(result.heartbeats)
+        return now - before > RELEASE_MISSED_AFTER or not nodes <= self._nodes
