@@ -80,8 +80,8 @@ MUTATIONS = [
     ),
     Mutation(
         "retry without the token", f"{QUERIES}/claims.sql",
-        "WHERE l.id = %(id)s AND l.token = %(token)s\n       FOR UPDATE SKIP LOCKED\n), again AS (",
-        "WHERE l.id = %(id)s\n       FOR UPDATE SKIP LOCKED\n), again AS (",
+        "WHERE l.id = %(id)s AND l.token = %(token)s\n       FOR UPDATE SKIP LOCKED\n), retried AS (",
+        "WHERE l.id = %(id)s\n       FOR UPDATE SKIP LOCKED\n), retried AS (",
         "tests/qworker/test_fence.py",
     ),
     Mutation(
@@ -199,8 +199,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a cancelled job that fails is failed", f"{QUERIES}/claims.sql",
-        "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)\n    RETURNING j.id, j.queue",
-        "WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine)\n    RETURNING j.id, j.queue",
+        "WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)\n    RETURNING j.id, j.queue",
+        "WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked)\n    RETURNING j.id, j.queue",
         "tests/qworker/test_claims.py",
     ),
     Mutation(
@@ -230,7 +230,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a migration binds what others have created", "queue/qworker/migrations.py",
-        '                cursor.execute(sql["pin"], {"path": PINNED})\n', "",
+        '                cursor.execute(sql["set_path"], {"path": PINNED})\n', "",
         "tests/qworker/test_search_path.py",
     ),
     Mutation(

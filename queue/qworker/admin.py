@@ -16,7 +16,7 @@ from qworker.db.pool import Pool
 from qworker.db.statements import load
 from qworker.decoding import decode, decode_errors, decode_object
 from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
-from qworker.job import Job, JobState, from_row, to_datetime
+from qworker.job import Job, JobState, job_from_row, to_datetime
 from qworker.spec import JobSpec
 
 #: The delay between two queries of `wait`.
@@ -42,7 +42,7 @@ class NodeStatus:
     #: When its last heartbeat was written, by the database's clock.
     heartbeat_at: datetime
     #: Seconds since the last heartbeat.
-    silent: float
+    heartbeat_age: float
     #: Seconds without a heartbeat after which other nodes may declare it dead.
     lease_seconds: float
     #: What it reports about its workers and schedules.
@@ -57,7 +57,7 @@ class QueueStatus:
     #: The number of its jobs in each state; states without jobs are left out.
     jobs: Mapping[JobState, int]
     #: Seconds since its oldest available job was enqueued; None if no job is available.
-    oldest: float | None
+    oldest_age: float | None
     #: The names of the live nodes that serve it.
     nodes: tuple[str, ...]
 
@@ -105,7 +105,7 @@ class Admin:
         joined = self._ambient.joined(conn)
         for transaction in [joined, None] if joined is not None else [None]:  # the snapshot may be older than the job
             if rows := self._query("show", {"id": job_id}, transaction):
-                return from_row(rows[0], self, conn=transaction)
+                return job_from_row(rows[0], self, conn=transaction)
         raise _not_found(job_id)
 
     def find(
@@ -121,7 +121,7 @@ class Admin:
         """Return jobs, newest first; `below` is the last id of the page before."""
         wanted = None if state is None else JobState(state).value
         parameters = {"state": wanted, "queue": queue, "task": task, "tag": tag, "below": below, "limit": limit}
-        return [from_row(row, self) for row in self._query("find", parameters)]
+        return [job_from_row(row, self) for row in self._query("find", parameters)]
 
     def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
         """Cancel jobs. Return those that had not ended: `cancelled` now, or `running` and asked to stop."""
@@ -202,7 +202,7 @@ class Admin:
         """Return the job that holds a unique key, read on the connection that tried to take the key."""
         row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["show"], {"id": job_id}).fetchone()
         if row is not None:
-            return from_row(row, self, duplicate=True)
+            return job_from_row(row, self, duplicate=True)
         return Job(
             id=job_id, state=JobState.FORGOTTEN, queue=spec.queue, priority=spec.priority, task=spec.task, args={},
             duplicate=True, _actions=self,

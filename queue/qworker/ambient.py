@@ -1,4 +1,4 @@
-"""Chooses the connection for a statement: that of the caller's transaction, or one of the application's pool."""
+"""Finds the ambient transaction: the one that is open where a job is enqueued, and that the job is to join."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ _Target = tuple[str, bytes, bytes, bytes]
 
 
 class Ambient:
-    """Finds the caller's transaction, if its connection leads to the application's database."""
+    """Finds the caller's open transaction, if it is in the application's database."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -50,7 +50,7 @@ class Ambient:
         return caller
 
     def joined(self, conn: Connection | None) -> Connection | None:
-        """Return the connection on which a job enqueued on `conn` is visible; None: the application's own."""
+        """Return the connection on which a job enqueued on `conn` is visible; None for a connection of the pool."""
         if conn is not None and not conn.closed and conn.pgconn.transaction_status != TransactionStatus.IDLE:
             return conn
         caller = self._django(must_join=False)
@@ -89,7 +89,7 @@ class Ambient:
         if same or monotonic() < until:
             return same
         if pgconn.transaction_status == TransactionStatus.INERROR:
-            return True  # it cannot run the comparison; the server's own error follows
+            return True  # it can run no statement, so the job's INSERT raises the server's own error
         wanted = parse(dsn)
         name = wanted.get("dbname")
         if name is not None and name != conn.info.dbname:
@@ -115,7 +115,7 @@ class Ambient:
 
 
 def _callers_level() -> int:
-    """Return the stacklevel at which the caller of the library is, seen from the function that warns."""
+    """Return the stacklevel of the library's caller for a warning issued by the function that calls this one."""
     here, level, frame = os.path.dirname(__file__), 1, sys._getframe(1)  # noqa: PTH120, SLF001
     while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
         level, frame = level + 1, frame.f_back

@@ -59,7 +59,7 @@ class Claims:
     """The statements for one schema; each method takes the connection to use.
 
     Not thread-safe. Each method is one statement and one commit, and returns the ids it changed. If an id is missing,
-    its row was locked by another session or no longer belongs to this claim; `still_claimed` tells which.
+    its row was locked by another session or no longer belongs to this claim; `still_claimed` distinguishes the two.
     """
 
     __slots__ = ("_acknowledge", "_claim", "_sql")
@@ -104,12 +104,12 @@ class Claims:
         queues: Sequence[str],
         priorities: Sequence[int],
         cursors: Sequence[int],
-        spared: Iterable[int] = (),
+        excluded: Iterable[int] = (),
     ) -> int | None:
-        """Claim the next job that is not in `spared`, without reading it; return its id."""
+        """Claim the next job that is not in `excluded`, without reading it; return its id."""
         parameters = {
             "node": node, "token": token, "queues": text_array(queues), "priorities": integer_array(priorities),
-            "cursors": integer_array(cursors), "spared": integer_array(spared), "limit": 1,
+            "cursors": integer_array(cursors), "excluded": integer_array(excluded), "limit": 1,
         }  # fmt: skip
         return next(iter(self._ids(database, "claim_one", parameters)), None)
 
@@ -124,12 +124,12 @@ class Claims:
         queues: Sequence[str],
         priorities: Sequence[int],
         cursors: Sequence[int],
-        spared: Iterable[int] = (),
+        excluded: Iterable[int] = (),
     ) -> tuple[int, str, int] | None:
         """Return id, queue and priority of the job that `claim_one` would claim."""
         parameters = {
             "queues": text_array(queues), "priorities": integer_array(priorities), "cursors": integer_array(cursors),
-            "spared": integer_array(spared), "limit": 1,
+            "excluded": integer_array(excluded), "limit": 1,
         }  # fmt: skip
         return database.execute(self._sql["first"], parameters).fetchone()
 

@@ -94,7 +94,7 @@ class RunningJob:
         return self._connection
 
     def snooze(self, seconds: float) -> Never:
-        """Leave the handler now and run the job again after this many seconds; the attempt is not counted."""
+        """Leave the handler now and run the job again after `seconds`; the attempt is not counted."""
         if not (math.isfinite(seconds) and seconds >= 0):
             msg = f"snooze takes a number of seconds, not {seconds!r}"
             raise ValueError(msg)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from qworker.db.arrays import text_array
 from qworker.errors import PayloadTooLarge
-from qworker.payload import Parameters, Row, brief, encode, encode_plain
+from qworker.payload import Parameters, Row, encode, encode_plain, truncate
 from qworker.spec import JobSpec
 
 #: Maximum length of the error message about a row, in characters.
@@ -38,10 +38,10 @@ class CopyLines:
                 elif isinstance(row, Mapping):
                     text = encode(bind((), row))
                 else:
-                    raise TypeError(f"a row must be a tuple, a list or a dict, not {brief(repr(row))}")  # noqa: TRY301
+                    raise TypeError(f"a row must be a tuple, a list or a dict, not {truncate(repr(row))}")  # noqa: TRY301
             except (TypeError, ValueError) as error:
                 kind = next(kind for kind in (PayloadTooLarge, TypeError, ValueError) if isinstance(error, kind))
-                raise kind(brief(f"row {at}: {error}", MAX_MESSAGE)) from None
+                raise kind(truncate(f"row {at}: {error}", MAX_MESSAGE)) from None
             # JSON already escapes all other characters that are special in COPY.
             yield text.replace("\\", "\\\\") + tail
 

@@ -3,14 +3,14 @@
 import re
 
 #: The nicknames of expressions.
-WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+NICKNAMES = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
 #: The fields in order, with the number of values of each.
 _FIELDS = {"minute": 60, "hour": 24, "day of the month": 31, "month": 12, "day of the week": 7, "second": 60}
 _UNIX, _WITH_SECONDS = 5, 6
 
-#: R and H choose a value at random or by a hash; each node would have a different schedule.
-_DRAWN = re.compile(r"(?:^|[\s,])[RH](?:$|[\s,/(-])", re.IGNORECASE)
+#: R and H stand for a random or hashed value; each node would have a different schedule.
+_RANDOM = re.compile(r"(?:^|[\s,])[RH](?:$|[\s,/(-])", re.IGNORECASE)
 _RANGE = re.compile(r"(?P<low>\w+)-(?P<high>\w+)(?:/\d+)?")
 _STEP = re.compile(r".*/(\d+)")
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -29,8 +29,8 @@ def normalize(expression: str) -> str:
     """
     fields = expression.split()
     if len(fields) == 1 and fields[0].startswith("@"):
-        return _word(fields[0])
-    if _DRAWN.search(expression) or len(fields) > _WITH_SECONDS:
+        return _nickname(fields[0])
+    if _RANDOM.search(expression) or len(fields) > _WITH_SECONDS:
         raise ValueError("expected five fields, or six with seconds last; years, R and H are not supported")
     if len(fields) < _UNIX:
         raise ValueError(
@@ -40,14 +40,14 @@ def normalize(expression: str) -> str:
     return " ".join(_field(field, name, size) for field, (name, size) in zip(fields, _FIELDS.items(), strict=False))
 
 
-def _word(word: str) -> str:
+def _nickname(word: str) -> str:
     if word.lower() == "@reboot":
         raise ValueError(
             f"{word} is not supported because nodes start at any time: enqueue the job from your deployment instead, "
             "with unique= if it must run once"
         )
-    if word.lower() not in WORDS:
-        raise ValueError(f"unknown nickname {word}; expected one of {', '.join(WORDS)}")
+    if word.lower() not in NICKNAMES:
+        raise ValueError(f"unknown nickname {word}; expected one of {', '.join(NICKNAMES)}")
     return word
 
 

@@ -107,8 +107,8 @@ class Enqueuer:
         caller = self._ambient.caller(conn)
         with self._pool.connection(caller) as database:
             if self._functions.needed(database):
-                made = self._functions.many(database, spec, parameters, rows)
-                return made if ids else len(made)
+                stored = self._functions.many(database, spec, parameters, rows)
+                return stored if ids else len(stored)
             return write(database, rows, own=caller is None)
 
     def _enqueue_prepared(self, database: Connection, spec: JobSpec, text: str) -> Row | None:
@@ -146,8 +146,8 @@ class Enqueuer:
                     raise suppressed(spec.task)
                 return job_id, state, enqueued_at, run_at
         raise QworkerError(
-            f"unique={key!r} of task {spec.task!r} changed hands {UNIQUE_ATTEMPTS} times while this job was "
-            "enqueued: try again"
+            f"other sessions took and freed unique={key!r} of task {spec.task!r} {UNIQUE_ATTEMPTS} times while this "
+            "job was enqueued: try again"
         )
 
 

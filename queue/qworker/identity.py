@@ -1,4 +1,4 @@
-"""Distinguishes a task declared again, by a reload or a notebook cell, from another task with the same name."""
+"""Distinguishes the repeated declaration of a task, by a reload or a notebook cell, from another task of that name."""
 
 import sys
 import weakref
@@ -98,7 +98,7 @@ def _describe(obj: Any, *, exact: bool, depth: int = _DEPTH) -> Any:  # noqa: PL
 
 
 def _counts(key: str, value: Any, *, exact: bool) -> bool:
-    """Return whether an attribute tells classes of one factory apart. After a reload its value may be another."""
+    """Return whether an attribute distinguishes classes of one factory. After a reload its value may differ."""
     plain = exact and not key.startswith("__") and isinstance(value, (*_PLAIN, tuple, list))
     return plain or code_of(value) is not None
 

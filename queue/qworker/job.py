@@ -158,7 +158,7 @@ class Job:
 _FIRST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _BEGIN, _LATEST_SECONDS = _FIRST.timestamp(), _LATEST.replace(microsecond=0).timestamp()
 
-#: The columns of a job in the order of the queries, see `from_row`.
+#: The columns of a job in the order of the queries, see `job_from_row`.
 _COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_actions", "_conn"})
 
 
@@ -173,10 +173,10 @@ def new_job(**values: Any) -> Job:
     return job
 
 
-def from_row(
+def job_from_row(
     row: Sequence[Any], actions: JobActions | None = None, *, duplicate: bool = False, conn: Any = None
 ) -> Job:
-    """Return the job of a row: columns in the order of the fields, times as seconds since 1970, JSON as text.
+    """Return the job of a row: columns in the order of the fields, times in seconds since 1970, JSON as text.
 
     Never raises for a row that was edited by hand: an unreadable value affects only its own field.
     """

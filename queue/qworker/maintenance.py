@@ -21,32 +21,34 @@ class Maintenance(Statements):
 
     def promote(
         self, database: Database, due_from: float, at: float | None = None, *, limit: int = 1000,
-        spared: Iterable[int] = (),
+        excluded: Iterable[int] = (),
     ) -> list[str]:  # fmt: skip
         """Make due jobs available; return their queues."""
-        return self._column(database, "promote", due_from=due_from, at=at, limit=limit, spared=integer_array(spared))
+        return self._column(
+            database, "promote", due_from=due_from, at=at, limit=limit, excluded=integer_array(excluded)
+        )
 
-    def first_due(self, database: Database, due_from: float, spared: Iterable[int] = ()) -> int | None:
+    def first_due(self, database: Database, due_from: float, excluded: Iterable[int] = ()) -> int | None:
         """Return the job that `promote` would update first."""
-        return self._number(database, "first_due", due_from=due_from, at=None, spared=integer_array(spared))
+        return self._number(database, "first_due", due_from=due_from, at=None, excluded=integer_array(excluded))
 
-    def expire(self, database: Database, *, limit: int = 1000, spared: Iterable[int] = ()) -> list[int]:
+    def expire(self, database: Database, *, limit: int = 1000, excluded: Iterable[int] = ()) -> list[int]:
         """Cancel jobs that have expired, or were released after a cancellation was requested; return them."""
-        return self._column(database, "expire", limit=limit, spared=integer_array(spared))
+        return self._column(database, "expire", limit=limit, excluded=integer_array(excluded))
 
-    def first_expired(self, database: Database, spared: Iterable[int] = ()) -> int | None:
+    def first_expired(self, database: Database, excluded: Iterable[int] = ()) -> int | None:
         """Return the job that `expire` would end first."""
-        return self._number(database, "first_expired", spared=integer_array(spared))
+        return self._number(database, "first_expired", excluded=integer_array(excluded))
 
     def discard_failed(
-        self, database: Database, keep: float, *, limit: int = 1000, spared: Iterable[int] = ()
+        self, database: Database, keep: float, *, limit: int = 1000, excluded: Iterable[int] = ()
     ) -> list[int]:
         """Move jobs that failed longer ago than `keep` seconds to the history; return them."""
-        return self._column(database, "discard_failed", keep=keep, limit=limit, spared=integer_array(spared))
+        return self._column(database, "discard_failed", keep=keep, limit=limit, excluded=integer_array(excluded))
 
-    def first_discarded(self, database: Database, keep: float, spared: Iterable[int] = ()) -> int | None:
+    def first_discarded(self, database: Database, keep: float, excluded: Iterable[int] = ()) -> int | None:
         """Return the job that `discard_failed` would move first."""
-        return self._number(database, "first_discarded", keep=keep, spared=integer_array(spared))
+        return self._number(database, "first_discarded", keep=keep, excluded=integer_array(excluded))
 
     def expired_days(self, database: Database, keep: int) -> list[int]:
         """Return the ring days that are more than `keep` days old."""

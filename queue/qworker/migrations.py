@@ -35,7 +35,7 @@ class Migration:
     needs_code: int
     #: When it was applied; None if it was not.
     applied_at: datetime | None = None
-    #: Whether this code ships it. Of a migration from newer code only the name is known.
+    #: Whether this code ships it. If it does not, the migration comes from newer code, and only its name is known.
     shipped: bool = True
 
     def __str__(self) -> str:
@@ -69,13 +69,13 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
             with conn.transaction():
                 # Defaults, views and function bodies stay bound to the objects found by this search_path.
                 ((path,),) = cursor.execute(sql["path"])
-                cursor.execute(sql["pin"], {"path": PINNED})
+                cursor.execute(sql["set_path"], {"path": PINNED})
                 _prepare(cursor, schema)
                 if cursor.execute(sql["find"], {"number": migration.number}).fetchone() is None:
                     cursor.execute(_text(migration, schema))
-                    cursor.execute(sql["note"], _fields(migration))
+                    cursor.execute(sql["record"], _fields(migration))
                     applied.append(str(migration))
-                cursor.execute(sql["pin"], {"path": path})  # the caller's transaction may continue
+                cursor.execute(sql["set_path"], {"path": path})  # the caller's transaction may continue
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"role {conn.info.user!r} may not create schema {schema!r} in database {conn.info.dbname!r} "
@@ -101,7 +101,7 @@ def script(schema: str = DEFAULT_SCHEMA, after: int = 0) -> str:
     for migration in shipped():
         if migration.number > after:
             parts += [f"-- {migration}", _text(migration, schema).strip()]
-            parts += [SQL(sql["script_note"]).format(**_fields(migration)).as_string() + ";"]
+            parts += [SQL(sql["script_record"]).format(**_fields(migration)).as_string() + ";"]
     return "\n\n".join([*parts, sql["script_end"]]) + ";\n"
 
 

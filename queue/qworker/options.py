@@ -24,7 +24,7 @@ class Unset(Enum):
 #: The option was not given; the next default applies.
 UNSET: Final = Unset.UNSET
 
-#: The earliest time that the table of jobs holds.
+#: The earliest time that the table of jobs can store.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Longest delay, timeout or period: a hundred years, in seconds.
 MAX_SECONDS = 3_155_760_000.0
@@ -115,12 +115,12 @@ class Options:
         return replace(self, **(starts | period | given))
 
 
-def check_name(name: str, value: Any, longest: int = MAX_NAME) -> str:
+def check_name(name: str, value: Any, max_length: int = MAX_NAME) -> str:
     """Check the name of a queue, a key or a tag."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {value!r}")
-    if not value or len(value) > longest or not value.isprintable():
-        raise ValueError(f"{name} must have 1 to {longest} printable characters, not {value[: longest + 1]!r}")
+    if not value or len(value) > max_length or not value.isprintable():
+        raise ValueError(f"{name} must have 1 to {max_length} printable characters, not {value[: max_length + 1]!r}")
     return value
 
 
@@ -128,7 +128,7 @@ def _queue(name: str, value: Any) -> str:
     queue = check_name(name, value)
     if "," in queue or queue != queue.strip():
         raise ValueError(
-            f"{name} must not contain a comma or begin or end with a blank, because of --queues: {value!r}"
+            f"{name} must not contain a comma or begin or end with a blank, which --queues could not express: {value!r}"
         )
     return queue
 
@@ -155,7 +155,7 @@ def check_seconds(name: str, value: Any) -> float:
 def _period(name: str, value: Any) -> float:
     duration = check_seconds(name, value)
     if duration == 0:
-        raise ValueError(f"{name} must be longer than 0 seconds")
+        raise ValueError(f"{name} must be more than 0 seconds")
     return duration
 
 
@@ -187,7 +187,7 @@ def check_datetime(name: str, value: Any) -> datetime:
 def _expires(name: str, value: Any) -> float | datetime:
     if not isinstance(value, datetime):
         return _period(name, value)
-    # The table holds no time before 1970; a job that expired earlier has expired then, too.
+    # The table cannot store a time before 1970; a job with an earlier expiry time has expired in either case.
     return max(check_datetime(name, value), _EPOCH)
 
 

@@ -98,9 +98,9 @@ class Parameters:
         return {POSITIONAL: found.args[:leading], **stored} if leading else stored
 
 
-def brief(text: str, longest: int = 200) -> str:
-    """Return a string truncated for an error message."""
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+def truncate(text: str, max_length: int = 200) -> str:
+    """Return a string, truncated for an error message if it is longer than max_length."""
+    return text if len(text) <= max_length else f"{text[:max_length]}... ({len(text):,} characters)"
 
 
 def encode(args: Mapping[str, Any]) -> str:
@@ -192,9 +192,9 @@ def _refuse(value: Any, root: str) -> None:
             for key in part:
                 if not isinstance(key, str):
                     raise TypeError(
-                        f"{path}: the key {brief(repr(key))} is {_kind(key)}; keys of a JSON object must be strings"
+                        f"{path}: the key {truncate(repr(key))} is {_kind(key)}; keys of a JSON object must be strings"
                     )
-                _check_text(f"{path}: the key {brief(repr(key))}", key)
+                _check_text(f"{path}: the key {truncate(repr(key))}", key)
         elif isinstance(part, str):
             _check_text(path, part)
         elif isinstance(part, float):

@@ -72,7 +72,8 @@ class Recovery(Statements):
 
     def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
         """Release the jobs of a claim except `excluded`, without counting the attempts; return their number."""
-        return len(self._rows(database, "release_claim", node=node, token=token, spared=integer_array(excluded)))
+        excluded_ids = integer_array(excluded)
+        return len(self._rows(database, "release_claim", node=node, token=token, excluded=excluded_ids))
 
     def end_sessions(self, database: Database, tag: str) -> int:
         """Terminate the sessions of a dead process; return their number."""
@@ -98,16 +99,16 @@ class Recovery(Statements):
 
     def rescue(
         self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = (), *, limit: int = 1000,
-        spared: Iterable[int] = (),
+        excluded: Iterable[int] = (),
     ) -> list[LostJob]:  # fmt: skip
         """Release jobs of a dead node; return them. hooks: see `record_node_loss`."""
         return self._record_node_loss(
-            database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead, limit=limit, spared=spared
+            database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead, limit=limit, excluded=excluded
         )
 
-    def first_lost(self, database: Database, dead: int, spared: Iterable[int] = ()) -> int | None:
+    def first_lost(self, database: Database, dead: int, excluded: Iterable[int] = ()) -> int | None:
         """Return the job that `rescue` would release first."""
-        return self._number(database, "first_lost", dead=dead, spared=integer_array(spared))
+        return self._number(database, "first_lost", dead=dead, excluded=integer_array(excluded))
 
     def _record_node_loss(
         self,
@@ -120,11 +121,11 @@ class Recovery(Statements):
         job: int | None = None,
         token: int | None = None,
         limit: int = 1,
-        spared: Iterable[int] = (),
+        excluded: Iterable[int] = (),
     ) -> list[LostJob]:
         error = escape_unstorable(database, error)
         rows = self._rows(
             database, "record_node_loss", dead=dead, id=job, token=token, max_losses=max_losses, error=error,
-            hooks=list(hooks), limit=limit, spared=integer_array(spared),
+            hooks=list(hooks), limit=limit, excluded=integer_array(excluded),
         )  # fmt: skip
         return [LostJob(*row) for row in rows]

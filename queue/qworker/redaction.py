@@ -44,8 +44,8 @@ def shorten(text: str, mask: Callable[[str], str] = redact, longest: int = MAX_L
     head, tail = longest // 4, longest - longest // 4
     # A password at the cut lies within the margin, which is masked and then removed.
     first, last = mask(text[: head + _MARGIN]), mask(text[-tail - _MARGIN :])
-    left_out = len(text) - head - tail
-    return f"{first[: max(0, len(first) - _MARGIN)]} … {left_out} characters left out … {last[_MARGIN:]}"
+    omitted = len(text) - head - tail
+    return f"{first[: max(0, len(first) - _MARGIN)]} … {omitted} characters omitted … {last[_MARGIN:]}"
 
 
 def _without_password(word: re.Match[str]) -> str:

@@ -27,7 +27,7 @@ class Heartbeat:
     state: Jsonb
     #: The lowest seq that it has released recently.
     released_seq: int | None = None
-    #: The ctid of its row in the table node, from the last renewal or `Nodes.find_ctid`.
+    #: The ctid of its row in the table node, from the last renewal or `Registry.find_ctid`.
     ctid: str = NO_CTID
 
 
@@ -94,7 +94,7 @@ class Registry(Statements):
         """Renew the lease of a node whose row is at `heartbeat.ctid`.
 
         Returns the new ctid. None means that the ctid is outdated or another node has declared the node dead;
-        `find_ctid` tells which.
+        `find_ctid` distinguishes the two.
         """
         rows = self._rows(
             database,

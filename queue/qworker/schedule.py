@@ -38,7 +38,7 @@ class Schedule:
     name: str
     #: The task's name.
     task: str
-    #: Five fields as in crontab(5), a sixth for seconds, or a word such as @hourly.
+    #: Five fields as in crontab(5), a sixth for seconds, or a nickname such as @hourly.
     expression: str
     #: IANA name.
     timezone: str = "UTC"

@@ -8,7 +8,7 @@ from psycopg.rows import tuple_row
 from qworker.db.statements import DEFAULT_SCHEMA, load
 
 
-def suppressing(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[str]:
+def suppressing_triggers(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[str]:
     """Describe each trigger and rule on the tables of the schema that may suppress a write."""
     rows = psycopg.Cursor(conn, row_factory=tuple_row).execute(load("admin", schema)["suppressing"]).fetchall()
     return [

@@ -50,5 +50,5 @@ def repeated_from(instant: float, zone: ZoneInfo) -> datetime:
 
 def _offset(local: datetime) -> float:
     offset = local.utcoffset()
-    assert offset is not None  # noqa: S101 - ZoneInfo always knows
+    assert offset is not None  # noqa: S101 - a ZoneInfo always has an offset
     return offset.total_seconds()

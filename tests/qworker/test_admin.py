@@ -125,7 +125,7 @@ def test_nodes_are_shown_as_their_last_beat_left_them(app: App, query: Query) ->
     assert (node.name, node.version, node.queues, node.worker_count, node.lease_seconds, node.idle, node.state) == (
         "host:1", "0.1", ("a", "b"), 8, 30.0, True, {"cron": []},
     )  # fmt: skip
-    assert 0 <= node.silent < 60
+    assert 0 <= node.heartbeat_age < 60
     assert node.started_at <= node.heartbeat_at
 
 

@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from qworker import App
-from qworker.db.dsn import display, doubt, parse, secrets
+from qworker.db.dsn import ambiguity, display, parse, secrets
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 
 S = "s3cr3t"
@@ -65,7 +65,7 @@ def test_what_is_displayed_holds_no_piece_of_it(dsn: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SHAPES if name not in WELL_FORMED])
 def test_what_is_wrong_is_said_with_what_to_do(name: str) -> None:
     try:
-        said = doubt(SHAPES[name])
+        said = ambiguity(SHAPES[name])
     except ConfigurationError as error:
         said = str(error)
     assert said
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_said_with_what_to_do(name: str) -> None:
 
 @pytest.mark.parametrize("name", WELL_FORMED)
 def test_of_one_that_can_be_read_the_rest_is_shown(name: str) -> None:
-    assert doubt(SHAPES[name]) is None
+    assert ambiguity(SHAPES[name]) is None
     assert "host=127.0.0.1" in display(SHAPES[name])
     assert "password=***" in display(SHAPES[name])
 
@@ -87,7 +87,7 @@ def test_of_one_that_can_be_read_the_rest_is_shown(name: str) -> None:
     ],
 )  # fmt: skip
 def test_one_that_is_well_formed_is_not_doubted(dsn: str) -> None:
-    assert doubt(dsn) is None
+    assert ambiguity(dsn) is None
     assert {name: value for name, value in parse(display(dsn)).items() if name != "password"}.items() <= parse(
         dsn
     ).items()

@@ -293,16 +293,16 @@ class Machine(RuleBasedStateMachine):
     @some
     @rule(chance=one)
     def bury(self, chance: Random) -> None:
-        """What a dead worker's claim holds goes back, but for what is spared."""
+        """What a dead worker's claim holds goes back, but for what is excluded."""
         claim = chance.choice(self.claims)
         held = [job for job in self.of("running") if job.token == claim.token]
         told = recovery.claim_jobs(self.conn, claim.node, claim.token)
         assert {job.id for job in told} == {job.id for job in held}
-        spared = chance.sample(held, chance.randint(0, len(held)))
-        freed = recovery.release_claim(self.conn, claim.node, claim.token, [job.id for job in spared])
-        assert freed == len(held) - len(spared)
+        excluded = chance.sample(held, chance.randint(0, len(held)))
+        freed = recovery.release_claim(self.conn, claim.node, claim.token, [job.id for job in excluded])
+        assert freed == len(held) - len(excluded)
         for job in held:
-            if job not in spared:
+            if job not in excluded:
                 job.release()
 
     @rule(node=st.sampled_from(NODES), tells=st.booleans())

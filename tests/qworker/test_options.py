@@ -35,14 +35,14 @@ def test_an_unknown_option_is_refused_with_those_that_exist() -> None:
         ({"delay": "60"}, TypeError, "delay takes seconds or a timedelta, not '60'"),
         ({"run_at": 5}, TypeError, "run_at takes an aware datetime, not 5"),
         ({"run_at": datetime(2026, 1, 1)}, ValueError, "has no time zone"),  # noqa: DTZ001
-        ({"expires": 0}, ValueError, "expires must be longer than 0"),
+        ({"expires": 0}, ValueError, "expires must be more than 0"),
         ({"expires": datetime(2026, 1, 1)}, ValueError, "has no time zone"),  # noqa: DTZ001
         ({"timeout": 0}, ValueError, "timeout=None disables it"),
         ({"timeout": "1"}, TypeError, "'1'"),
         ({"retry": 0}, ValueError, "from 1 (no retry)"),
         ({"unique": ""}, ValueError, "unique must have 1 to 400"),
         ({"unique": 7}, TypeError, "unique must be a string, not 7"),
-        ({"unique_for": 0}, ValueError, "unique_for must be longer than 0"),
+        ({"unique_for": 0}, ValueError, "unique_for must be more than 0"),
         ({"unique": False, "unique_for": 5}, TypeError, "exclude each other"),
         ({"tags": "word"}, TypeError, "tags must be a list of strings, not 'word'"),
         ({"tags": ["a", ""]}, ValueError, "tags[1]"),

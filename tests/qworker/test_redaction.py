@@ -92,4 +92,4 @@ def test_a_short_text_is_left_as_it_is_and_a_long_one_keeps_its_end() -> None:
     found = shorten("begin" + "x" * 1_000_000 + "the end")
     assert found.startswith("begin")
     assert found.endswith("the end")
-    assert "967244 characters left out" in found
+    assert "967244 characters omitted" in found

@@ -187,8 +187,8 @@ def test_queues_show_their_jobs_the_oldest_ones_age_and_who_serves_them(
     counts = {"available": 2, "running": 0, "scheduled": 1, "blocked": 0, "failed": 1}
     assert shown["emails"].items() >= counts.items()
     assert shown["emails"]["nodes"] == ["host:1", "host:2"]
-    assert 5400 <= shown["emails"]["oldest"] < 5460
-    assert (shown["default"]["oldest"], shown["default"]["nodes"]) == (None, ["host:1"])
+    assert 5400 <= shown["emails"]["oldest_age"] < 5460
+    assert (shown["default"]["oldest_age"], shown["default"]["nodes"]) == (None, ["host:1"])
     assert shown["slow"]["nodes"] == []
     head, default, emails, slow = command("queues").stdout.splitlines()
     assert head.split() == ["QUEUE", "AVAILABLE", "RUNNING", "SCHEDULED", "FAILED", "OLDEST", "SERVED", "BY"]

@@ -224,7 +224,7 @@ def test_a_long_traceback_loses_its_middle_and_keeps_its_end() -> None:
     found = event(f"def f0(): 1 / 0\n{frames}\ntry:\n    f199()\nexcept Exception:\n    log.get().exception('x')")
     assert found["exception"].startswith("Traceback")
     assert found["exception"].endswith("ZeroDivisionError: division by zero")
-    assert "characters left out" in found["exception"]
+    assert "characters omitted" in found["exception"]
 
 
 def test_an_event_with_too_many_keys_keeps_what_identifies_it() -> None:

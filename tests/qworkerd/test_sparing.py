@@ -118,8 +118,8 @@ def test_rows_that_take_too_long_together_are_written_in_parts(conn: Conn, datab
         ended = 0
         while part := duty.run(
             conn,
-            lambda limit, spared: maintenance.expire(conn, limit=limit, spared=spared),
-            lambda spared: maintenance.first_expired(conn, spared),
+            lambda limit, excluded: maintenance.expire(conn, limit=limit, excluded=excluded),
+            lambda excluded: maintenance.first_expired(conn, excluded),
         ):
             ended += len(part)
         assert ended == 30

@@ -99,7 +99,7 @@ def _driver(conn: Any, layer: str) -> Connection:
 
 
 def json_in(conn: Connection, text: str) -> str:
-    """Return JSON text that the caller's client_encoding can carry; other characters become JSON escapes."""
+    """Return JSON text that the caller's client_encoding can represent; other characters become JSON escapes."""
     if text.isascii() or conn.info.encoding == "utf-8":
         return text
     return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)

@@ -58,7 +58,7 @@ _PGBOUNCER_QUERY_WAIT = 120.0
 # unchanged. The search_path is not set yet when this statement runs, so every name is qualified.
 _SESSION: LiteralString = """
 SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.<>) %(pid)s::pg_catalog.int4 AS pooled,
-       pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' AS hasty,
+       pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' AS asynchronous_commit,
        pg_catalog.current_setting('transaction_isolation') AS isolation,
        (SELECT pg_catalog.count(pg_catalog.set_config(s.name, s.value, false))
           FROM (SELECT * FROM pg_catalog.jsonb_each_text(%(settings)s)
@@ -91,8 +91,8 @@ def conninfo(dsn: str, role: str) -> str:
     """
     given = parse(dsn)
     # Strings are read as UTF-8. This overrides the DSN and $PGCLIENTENCODING; the server converts.
-    ours = {"client_encoding": "UTF8", "application_name": session_name(given, role)}
-    return make_conninfo("", **{**_TRANSPORT, **given, **ours})
+    fixed = {"client_encoding": "UTF8", "application_name": session_name(given, role)}
+    return make_conninfo("", **{**_TRANSPORT, **given, **fixed})
 
 
 def session_name(given: Mapping[str, Any], role: str) -> str:

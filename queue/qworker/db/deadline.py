@@ -1,4 +1,4 @@
-"""A client-side deadline for the server's answers, for the case that a proxy hides the loss of its server."""
+"""A client-side deadline for the server's answers, in case a proxy hides the loss of its server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

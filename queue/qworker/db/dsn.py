@@ -40,8 +40,8 @@ def parse(dsn: str) -> dict[str, Any]:
     )
 
 
-def doubt(dsn: str) -> str | None:
-    """Return why a connection string may be parsed differently from what its author meant, and the remedy, or None."""
+def ambiguity(dsn: str) -> str | None:
+    """Return why libpq may parse a connection string differently from what was meant, and the remedy; else None."""
     parts = parse(dsn)
     url = _URL.match(dsn.strip())
     if url and url["rest"].partition("?")[0].count("@") > 1:
@@ -58,11 +58,11 @@ def doubt(dsn: str) -> str | None:
 def display(dsn: str) -> str:
     """Return the parameters of a connection string that may be shown, with passwords masked."""
     try:
-        doubtful = doubt(dsn) is not None
+        ambiguous = ambiguity(dsn) is not None
         parts = parse(dsn)
     except ConfigurationError:
-        doubtful, parts = True, {}
-    if doubtful:
+        ambiguous, parts = True, {}
+    if ambiguous:
         return "(not shown: parts of it may belong to the password)"
     shown = {name: MASK if name in _SECRET else parts[name] for name in _SHOWN if parts.get(name)}
     return redact(make_conninfo("", **shown))
@@ -72,13 +72,13 @@ def secrets(dsn: str) -> set[str]:
     """Return the passwords of a connection string; if it is ambiguous, every substring that may be part of one."""
     try:
         parts = parse(dsn)
-        doubtful = doubt(dsn) is not None
+        ambiguous = ambiguity(dsn) is not None
     except ConfigurationError:
-        parts, doubtful = {}, True
+        parts, ambiguous = {}, True
     found = {str(parts[name]) for name in _SECRET if parts.get(name)}
     found |= {secret.strip() for secret in found}
     names = {str(parts.get(name)) for name in ("user", "host", "dbname")}
-    return (found - names) | (_pieces(dsn) if doubtful else set())
+    return (found - names) | (_pieces(dsn) if ambiguous else set())
 
 
 def _pieces(dsn: str) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import DiagnosticField
 
-from qworker.db.dsn import display, doubt
+from qworker.db.dsn import ambiguity, display
 from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.errors import DatabaseUnavailable, InvalidOperation, QworkerError, SchemaError
 from qworker.redaction import shorten
@@ -79,8 +79,8 @@ def suppressed(task: str, count: int = 1) -> InvalidOperation:
     """Return the error for jobs whose INSERT succeeded but stored no row."""
     jobs = "a job" if count == 1 else f"{count:,} jobs"
     return InvalidOperation(
-        f"the database did not store {jobs} of task {task!r}: a trigger BEFORE INSERT or a rule of the table job "
-        "suppresses the row; raise an exception in it instead to reject a job"
+        f"the database did not store {jobs} of task {task!r}: a BEFORE INSERT trigger or a rule on the table job "
+        "suppressed the row; to reject a job, raise an exception in the trigger"
     )
 
 
@@ -99,9 +99,8 @@ def unreachable(dsn: str, error: psycopg.OperationalError) -> DatabaseUnavailabl
 
     If the connection string is ambiguous, parts of it may belong to the password. The error then has no cause.
     """
-    doubtful = doubt(dsn)
-    if doubtful:
-        return DatabaseUnavailable(f"no connection to the database {display(dsn)}; {doubtful}")
+    if problem := ambiguity(dsn):
+        return DatabaseUnavailable(f"no connection to the database {display(dsn)}; {problem}")
     where = display(dsn) if dsn else "of libpq's PG* variables ($QWORKER_DSN is not set)"
     found = DatabaseUnavailable(f"no connection to the database {where}: {reason(error)}")
     found.__cause__ = error

@@ -81,7 +81,7 @@ class Pool:
         self._wait_timeout = wait_timeout
         # Keyed by process id. Never delete an entry: closing an inherited connection would end the parent's session.
         self._per_process: dict[int, _ProcessConnections] = {}
-        weakref.finalize(self, _drain, self._per_process)
+        weakref.finalize(self, _close_idle, self._per_process)
 
     def connection(self, conn: Connection | None = None) -> Borrowed:
         """Borrow an autocommit connection for a `with` block, or wrap the given one, which remains the caller's."""
@@ -123,11 +123,11 @@ class Pool:
         connections.drop(conn)
         if read_only or (isinstance(conn, DeadlineConnection) and conn.timed_out):
             # A proxy has lost its server. Each unused connection would wait for its own full timeout.
-            _drain(self._per_process)
+            _close_idle(self._per_process)
 
     def close(self) -> None:
         """Close this process's unused connections; the next use opens new ones."""
-        _drain(self._per_process)
+        _close_idle(self._per_process)
 
     def _open(self, connections: "_ProcessConnections") -> Connection:
         dsn = ""
@@ -203,7 +203,7 @@ class _ProcessConnections:
             self._changed.notify()
 
 
-def _drain(per_process: dict[int, _ProcessConnections]) -> None:
+def _close_idle(per_process: dict[int, _ProcessConnections]) -> None:
     connections = per_process.get(os.getpid())
     while connections and connections.idle:
         conn, _ = connections.idle.pop()

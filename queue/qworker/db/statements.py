@@ -24,8 +24,8 @@ _STATEMENT = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE
 def qualify(text: str, schema: str) -> LiteralString:
     """Insert the schema's name into SQL text. This is the only place where a setting becomes part of a statement.
 
-    Raises ConfigurationError unless the name is a plain lower-case identifier of up to 48 characters. Such a name needs
-    no quoting and leaves room for the names that PostgreSQL derives from it.
+    Raises ConfigurationError unless the name is a lower-case identifier of at most 48 characters. Such a name needs no
+    quoting, and the names that PostgreSQL derives from it do not exceed its limit.
     """
     if not _SCHEMA_NAME.fullmatch(schema):
         msg = f"invalid schema name {schema!r}: use lower-case letters, digits and _, at most 48 characters"

@@ -36,14 +36,14 @@ CREATE TABLE {schema}.job (
     enqueued_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     claimed_at   timestamptz,
     failed_at    timestamptz,
-    cancel_requested_at    timestamptz,
+    cancel_requested_at timestamptz,
     expires_at   {schema}.job_time,
     state        {schema}.job_state NOT NULL DEFAULT 'available',
     attempt      integer NOT NULL DEFAULT 0,
     priority     {schema}.job_priority NOT NULL DEFAULT 5,
     crashes      smallint NOT NULL DEFAULT 0,
-    node_losses       smallint NOT NULL DEFAULT 0,
-    unknown_task_count      smallint NOT NULL DEFAULT 0,
+    node_losses  smallint NOT NULL DEFAULT 0,
+    unknown_task_count smallint NOT NULL DEFAULT 0,
     holds_key    boolean NOT NULL DEFAULT false,
     is_hook      boolean NOT NULL DEFAULT false,
     queue        {schema}.job_name NOT NULL DEFAULT 'default',
@@ -99,7 +99,7 @@ CREATE TABLE {schema}.job_history (
     ring_day     smallint NOT NULL,
     priority     smallint NOT NULL,
     crashes      smallint NOT NULL,
-    node_losses       smallint NOT NULL,
+    node_losses  smallint NOT NULL,
     is_hook      boolean NOT NULL,
     queue        text NOT NULL,
     task         text NOT NULL,
@@ -154,7 +154,7 @@ CREATE TABLE {schema}.node (
     heartbeat   bigint NOT NULL DEFAULT 0 CHECK (heartbeat >= 0),
     released_seq bigint CHECK (released_seq >= 0),
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(started_at)),
-    heartbeat_at     timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(heartbeat_at)),
+    heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(heartbeat_at)),
     lease_seconds real NOT NULL CHECK (lease_seconds > 0 AND lease_seconds <= 86400), -- NaN is greater than any number
     worker_count integer NOT NULL CHECK (worker_count >= 0),
     name        text NOT NULL,
@@ -221,7 +221,7 @@ AS $$
 BEGIN
     PERFORM pg_notify('{schema}', q)
        FROM unnest(queues) AS q
-      WHERE EXISTS (SELECT FROM {schema}.idle_node AS s WHERE q = ANY (s.queues));
+      WHERE EXISTS (SELECT FROM {schema}.idle_node AS i WHERE q = ANY (i.queues));
 END
 $$;
 
@@ -258,26 +258,26 @@ BEGIN
         RAISE EXCEPTION 'qworker: queue must not be empty' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF strpos(enqueue.queue, ',') > 0 OR enqueue.queue <> btrim(enqueue.queue) THEN
-        RAISE EXCEPTION 'qworker: queue must have no comma, and no blank at either end, not %', quote_literal(enqueue.queue)
+        RAISE EXCEPTION 'qworker: queue must not contain a comma or begin or end with a blank: %', quote_literal(enqueue.queue)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF length(enqueue.task) > 200 OR length(enqueue.queue) > 200 THEN
-        RAISE EXCEPTION 'qworker: task and queue take up to 200 characters, not % and %',
+        RAISE EXCEPTION 'qworker: task and queue must have at most 200 characters, not % and %',
             length(enqueue.task), length(enqueue.queue) USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF NOT {schema}.printable(enqueue.task) OR NOT {schema}.printable(enqueue.queue) THEN
-        RAISE EXCEPTION 'qworker: task and queue take printable characters, not % and %',
+        RAISE EXCEPTION 'qworker: task and queue must consist of printable characters, not % and %',
             to_json(enqueue.task), to_json(enqueue.queue) USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF NOT isfinite(enqueue.run_at) THEN
-        RAISE EXCEPTION 'qworker: run_at must be a point in time, not %; to keep a job for later, enqueue it later',
+        RAISE EXCEPTION 'qworker: run_at must be finite, not %; if the time is not known yet, enqueue the job when it is',
             enqueue.run_at USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF cardinality(enqueue.tags) > 50 OR array_ndims(enqueue.tags) > 1 OR array_position(enqueue.tags, NULL) > 0
         OR EXISTS (SELECT FROM unnest(enqueue.tags) AS tag
                     WHERE length(tag) NOT BETWEEN 1 AND 200 OR NOT {schema}.printable(tag))
     THEN
-        RAISE EXCEPTION 'qworker: tags take up to 50 texts of 1 to 200 printable characters, none of them NULL'
+        RAISE EXCEPTION 'qworker: tags must be at most 50 strings of 1 to 200 printable characters, none of them NULL'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF coalesce(enqueue.priority, -1) NOT BETWEEN 0 AND 9 THEN
@@ -289,7 +289,7 @@ BEGIN
             coalesce(jsonb_typeof(enqueue.args), 'NULL') USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF octet_length(enqueue.args::text) > 262144 THEN
-        RAISE EXCEPTION 'qworker: args take % bytes, more than 262144; store the data and pass a reference',
+        RAISE EXCEPTION 'qworker: args has % bytes, more than 262144; store the data elsewhere and pass a reference to it',
             octet_length(enqueue.args::text) USING ERRCODE = 'program_limit_exceeded';
     END IF;
     INSERT INTO {schema}.job (task, args, queue, priority, state, run_at, tags)
@@ -304,7 +304,7 @@ BEGIN
     )
     RETURNING id INTO job_id;
     IF job_id IS NULL THEN
-        RAISE EXCEPTION 'qworker: a trigger BEFORE INSERT or a rule of the table job has suppressed the job of task %', enqueue.task;
+        RAISE EXCEPTION 'qworker: a BEFORE INSERT trigger or a rule on the table job suppressed the job of task %', enqueue.task;
     END IF;
     IF NOT later THEN
         PERFORM {schema}.wake(ARRAY[enqueue.queue]);
@@ -347,42 +347,42 @@ DECLARE
     start timestamptz;
     finish timestamptz;
     first_state {schema}.job_state := 'available';
-    known bigint;
-    over boolean;
-    mine bigint;
-    made integer;
+    holder bigint;
+    ended boolean;
+    new_id bigint;
+    inserted integer;
     problem text;
 BEGIN
     SELECT CASE
-        WHEN coalesce(length(enqueue_jobs.task), 0) NOT BETWEEN 1 AND 200 THEN 'task has 1 to 200 characters'
-        WHEN coalesce(length(enqueue_jobs.queue), 0) NOT BETWEEN 1 AND 200 THEN 'queue has 1 to 200 characters'
+        WHEN coalesce(length(enqueue_jobs.task), 0) NOT BETWEEN 1 AND 200 THEN 'task must have 1 to 200 characters'
+        WHEN coalesce(length(enqueue_jobs.queue), 0) NOT BETWEEN 1 AND 200 THEN 'queue must have 1 to 200 characters'
         WHEN strpos(enqueue_jobs.queue, ',') > 0 OR enqueue_jobs.queue <> btrim(enqueue_jobs.queue)
-            THEN 'queue has no comma, and no blank at either end'
+            THEN 'queue must not contain a comma or begin or end with a blank'
         WHEN NOT {schema}.printable(concat(enqueue_jobs.task, enqueue_jobs.queue, enqueue_jobs.key))
           OR EXISTS (SELECT FROM unnest(enqueue_jobs.tags) AS t WHERE NOT {schema}.printable(t))
-            THEN 'task, queue, key and tags have printable characters'
-        WHEN coalesce(enqueue_jobs.priority, -1) NOT BETWEEN 0 AND 9 THEN 'priority is from 0 (first) to 9'
-        WHEN coalesce(cardinality(enqueue_jobs.args), 0) NOT BETWEEN 1 AND 10000 THEN 'args are those of 1 to 10000 jobs'
+            THEN 'task, queue, key and tags must consist of printable characters'
+        WHEN coalesce(enqueue_jobs.priority, -1) NOT BETWEEN 0 AND 9 THEN 'priority must be between 0 (first) and 9'
+        WHEN coalesce(cardinality(enqueue_jobs.args), 0) NOT BETWEEN 1 AND 10000 THEN 'args must have 1 to 10000 elements, one for each job'
         WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.args) AS a WHERE jsonb_typeof(a) IS DISTINCT FROM 'object')
-            THEN 'args are JSON objects'
+            THEN 'args must be JSON objects'
         WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.args) AS a WHERE octet_length(a::text) > 1048576)
-            THEN 'args take at most 1048576 bytes for each job'
+            THEN 'the args of a job must not exceed 1048576 bytes'
         WHEN enqueue_jobs.overrides IS NOT NULL AND jsonb_typeof(enqueue_jobs.overrides) <> 'object'
-            THEN 'overrides are a JSON object'
-        WHEN enqueue_jobs.overrides - ARRAY['timeout', 'retry'] <> '{}' THEN 'overrides are of timeout and retry'
-        WHEN octet_length(enqueue_jobs.overrides::text) > 10000 THEN 'overrides take at most 10000 bytes'
-        WHEN cardinality(enqueue_jobs.tags) > 50 THEN 'a job has at most 50 tags'
+            THEN 'overrides must be a JSON object'
+        WHEN enqueue_jobs.overrides - ARRAY['timeout', 'retry'] <> '{}' THEN 'overrides must contain only timeout and retry'
+        WHEN octet_length(enqueue_jobs.overrides::text) > 10000 THEN 'overrides must not exceed 10000 bytes'
+        WHEN cardinality(enqueue_jobs.tags) > 50 THEN 'a job must have at most 50 tags'
         WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.tags) AS t WHERE coalesce(length(t), 0) NOT BETWEEN 1 AND 200)
-            THEN 'a tag has 1 to 200 characters'
+            THEN 'a tag must have 1 to 200 characters'
         WHEN NOT coalesce(enqueue_jobs.delay, 0) BETWEEN 0 AND century
           OR NOT coalesce(enqueue_jobs.expires, 0) BETWEEN 0 AND century
           OR NOT coalesce(enqueue_jobs.period, 1) BETWEEN 0 AND century
-            THEN 'delay, expires and period are from 0 seconds to a hundred years'
+            THEN 'delay, expires and period must be between 0 seconds and a hundred years'
         WHEN NOT isfinite(coalesce(enqueue_jobs.run_at, clock))
-          OR NOT isfinite(coalesce(enqueue_jobs.expires_at, clock)) THEN 'run_at and expires_at are finite'
+          OR NOT isfinite(coalesce(enqueue_jobs.expires_at, clock)) THEN 'run_at and expires_at must be finite'
         WHEN enqueue_jobs.key IS NOT NULL AND length(enqueue_jobs.key) NOT BETWEEN 1 AND 400
-            THEN 'key has 1 to 400 characters'
-        WHEN enqueue_jobs.key IS NOT NULL AND cardinality(enqueue_jobs.args) <> 1 THEN 'key is for one job'
+            THEN 'key must have 1 to 400 characters'
+        WHEN enqueue_jobs.key IS NOT NULL AND cardinality(enqueue_jobs.args) <> 1 THEN 'a key can be given for a single job only'
     END INTO problem;
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION 'qworker: %', problem USING ERRCODE = 'invalid_parameter_value';
@@ -400,54 +400,54 @@ BEGIN
         INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, state, run_at, expires_at)
         SELECT enqueue_jobs.task, a.args, enqueue_jobs.queue, enqueue_jobs.priority, enqueue_jobs.overrides,
                enqueue_jobs.tags, first_state, start, finish
-          FROM unnest(enqueue_jobs.args) WITH ORDINALITY AS a (args, place)
-         ORDER BY a.place
+          FROM unnest(enqueue_jobs.args) WITH ORDINALITY AS a (args, ordinality)
+         ORDER BY a.ordinality
         RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
     ELSE
         -- Each statement has a new snapshot. See enqueue_unique for how the key is taken.
         FOR try IN 1..20 LOOP
-            known := NULL;
+            holder := NULL;
             SELECT k.job_id, CASE WHEN k.expires_at IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
                                   ELSE k.expires_at <= clock END
-              INTO known, over
+              INTO holder, ended
               FROM {schema}.unique_key AS k WHERE k.task = enqueue_jobs.task AND k.key = enqueue_jobs.key;
-            IF known IS NOT NULL AND NOT over THEN
+            IF holder IS NOT NULL AND NOT ended THEN
                 RETURN QUERY
-                SELECT known, coalesce(
-                    (SELECT j.state::text FROM {schema}.job AS j WHERE j.id = known),
-                    (SELECT h.state::text FROM {schema}.job_history AS h WHERE h.id = known LIMIT 1), 'forgotten'),
+                SELECT holder, coalesce(
+                    (SELECT j.state::text FROM {schema}.job AS j WHERE j.id = holder),
+                    (SELECT h.state::text FROM {schema}.job_history AS h WHERE h.id = holder LIMIT 1), 'forgotten'),
                     NULL::float8, NULL::float8, true;
                 RETURN;
             END IF;
-            IF known IS NOT NULL THEN
+            IF holder IS NOT NULL THEN
                 UPDATE {schema}.unique_key AS k
                    SET job_id = nextval('{schema}.job_id_seq'::regclass),
                        expires_at = clock + make_interval(secs => enqueue_jobs.period)
-                 WHERE k.task = enqueue_jobs.task AND k.key = enqueue_jobs.key AND k.job_id = known
-                RETURNING k.job_id INTO mine;
+                 WHERE k.task = enqueue_jobs.task AND k.key = enqueue_jobs.key AND k.job_id = holder
+                RETURNING k.job_id INTO new_id;
             ELSE
                 INSERT INTO {schema}.unique_key AS k (task, key, job_id, expires_at)
                 VALUES (enqueue_jobs.task, enqueue_jobs.key, nextval('{schema}.job_id_seq'::regclass),
                         clock + make_interval(secs => enqueue_jobs.period))
                     ON CONFLICT DO NOTHING
-                RETURNING k.job_id INTO mine;
+                RETURNING k.job_id INTO new_id;
             END IF;
-            EXIT WHEN mine IS NOT NULL;
+            EXIT WHEN new_id IS NOT NULL;
         END LOOP;
-        IF mine IS NULL THEN
-            RAISE EXCEPTION 'qworker: the key % of task % changed hands 20 times: try again',
+        IF new_id IS NULL THEN
+            RAISE EXCEPTION 'qworker: other sessions took and freed the key % of task % 20 times meanwhile: try again',
                 enqueue_jobs.key, enqueue_jobs.task USING ERRCODE = 'lock_not_available';
         END IF;
         RETURN QUERY
         INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, holds_key)
-        VALUES (mine, enqueue_jobs.task, enqueue_jobs.args[1], enqueue_jobs.queue, enqueue_jobs.priority,
+        VALUES (new_id, enqueue_jobs.task, enqueue_jobs.args[1], enqueue_jobs.queue, enqueue_jobs.priority,
                 enqueue_jobs.overrides, enqueue_jobs.tags, first_state, start, finish,
                 enqueue_jobs.period IS NULL)
         RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
     END IF;
-    GET DIAGNOSTICS made = ROW_COUNT;
-    IF made < cardinality(enqueue_jobs.args) THEN
-        RAISE EXCEPTION 'qworker: a trigger BEFORE INSERT or a rule of the table job has suppressed a job of task %',
+    GET DIAGNOSTICS inserted = ROW_COUNT;
+    IF inserted < cardinality(enqueue_jobs.args) THEN
+        RAISE EXCEPTION 'qworker: a BEFORE INSERT trigger or a rule on the table job suppressed a job of task %',
             enqueue_jobs.task;
     END IF;
     IF start IS NULL THEN

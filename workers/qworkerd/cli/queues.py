@@ -32,7 +32,7 @@ def queues(to: Target, *, for_programs: bool) -> None:
     head = ("QUEUE", *(state.value.upper() for state in states), "OLDEST", "SERVED BY")
     table(head, [
         (queue.name, *(queue.jobs.get(state, 0) for state in states),
-         None if queue.oldest is None else spell(queue.oldest), queue.nodes or "no living node")
+         None if queue.oldest_age is None else spell(queue.oldest_age), queue.nodes or "no living node")
         for queue in found
     ], empty="no queue holds a job, and none is served")  # fmt: skip
 

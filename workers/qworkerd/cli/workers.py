@@ -63,5 +63,5 @@ def _up(node: NodeStatus) -> str:
 
 
 def _beat(node: NodeStatus) -> str:
-    silent = f"{spell(max(0.0, node.silent))} ago"
-    return f"{silent}, overdue" if node.silent > node.lease_seconds else silent
+    silent = f"{spell(max(0.0, node.heartbeat_age))} ago"
+    return f"{silent}, overdue" if node.heartbeat_age > node.lease_seconds else silent

@@ -19,7 +19,7 @@ from qworker.migrations import encoding_warning
 from qworker.options import UNSET
 from qworker.rights import check as check_rights
 from qworker.sequences import stale_sequences
-from qworker.triggers import suppressing
+from qworker.triggers import suppressing_triggers
 from qworkerd.config.patches import refuse_patches
 from qworkerd.config.project import find
 from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, field_specs, misspelt, variable
@@ -167,7 +167,7 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
                     f"{sequence}, and numbers will be given out a second time: run `{command('repair', target.schema)}`"
                     for sequence in stale_sequences(conn, target.schema)
                 ]
-                report.warnings += suppressing(conn, target.schema)
+                report.warnings += suppressing_triggers(conn, target.schema)
     except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
         report.problems.append(str(error))
     except psycopg.Error as error:

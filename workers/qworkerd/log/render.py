@@ -89,7 +89,7 @@ def _shorten(event: dict[str, object], excess: int) -> dict[str, object]:
     text = value if isinstance(value, str) else _dump(value).decode()
     keep = int(len(text) * max(0.0, 1 - (excess + _NOTE) / sizes[longest]))
     tail = keep - keep // 4
-    note = f" … {len(text) - keep} characters left out … "
+    note = f" … {len(text) - keep} characters omitted … "
     return {**event, longest: text[: keep // 4] + note + (text[-tail:] if tail else "")}
 
 

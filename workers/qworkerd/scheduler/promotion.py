@@ -36,11 +36,15 @@ class Promotion:
         """Make due jobs available and return their number; due_in is the time until the first is due (seconds)."""
         promoted = 0
         if due_in is not None and due_in <= 0:
-            promoted = len(self._sparing.run(
-                database,
-                lambda limit, spared: self._maintenance.promote(database, self._start, limit=limit, spared=spared),
-                lambda spared: self._maintenance.first_due(database, self._start, spared),
-            ))  # fmt: skip
+            promoted = len(
+                self._sparing.run(
+                    database,
+                    lambda limit, excluded: self._maintenance.promote(
+                        database, self._start, limit=limit, excluded=excluded
+                    ),
+                    lambda excluded: self._maintenance.first_due(database, self._start, excluded),
+                )
+            )
         if self._start == -inf and promoted < LIMIT:
             self._full_scan_at = monotonic()
         return promoted

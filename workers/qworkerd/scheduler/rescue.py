@@ -55,10 +55,15 @@ class Rescue:
         try:
             while freed := self._sparing.run(
                 database,
-                lambda limit, spared: self._recovery.rescue(
-                    database, dead, self._node.settings.max_node_losses, self._node.hooks, limit=limit, spared=spared
+                lambda limit, excluded: self._recovery.rescue(
+                    database,
+                    dead,
+                    self._node.settings.max_node_losses,
+                    self._node.hooks,
+                    limit=limit,
+                    excluded=excluded,
                 ),
-                lambda spared: self._recovery.first_lost(database, dead, spared),
+                lambda excluded: self._recovery.first_lost(database, dead, excluded),
             ):
                 total += len(freed)
                 self._reporter.submit_losses(freed, NODE_LOST)

@@ -47,11 +47,15 @@ class Retention:
         keep = self._settings.failed_days * _DAY
 
         def discard() -> int:
-            return len(self._discarding.run(
-                database,
-                lambda limit, spared: self._maintenance.discard_failed(database, keep, limit=limit, spared=spared),
-                lambda spared: self._maintenance.first_discarded(database, keep, spared),
-            ))  # fmt: skip
+            return len(
+                self._discarding.run(
+                    database,
+                    lambda limit, excluded: self._maintenance.discard_failed(
+                        database, keep, limit=limit, excluded=excluded
+                    ),
+                    lambda excluded: self._maintenance.first_discarded(database, keep, excluded),
+                )
+            )
 
         total, more = _repeat(discard)
         if total:
@@ -76,11 +80,13 @@ class Retention:
         """End jobs that were not started in time. Claims scan over them as long as they are in the queue."""
 
         def expire() -> int:
-            return len(self._expiring.run(
-                database,
-                lambda limit, spared: self._maintenance.expire(database, limit=limit, spared=spared),
-                lambda spared: self._maintenance.first_expired(database, spared),
-            ))  # fmt: skip
+            return len(
+                self._expiring.run(
+                    database,
+                    lambda limit, excluded: self._maintenance.expire(database, limit=limit, excluded=excluded),
+                    lambda excluded: self._maintenance.first_expired(database, excluded),
+                )
+            )
 
         total, _ = _repeat(expire)
         if total:

@@ -127,7 +127,7 @@ class SingleClaims:
         watermarks = self._node.watermarks
         return {
             "queues": watermarks.queues, "priorities": watermarks.priorities, "cursors": self._limit(cursors),
-            "spared": list(self._refused),
+            "excluded": list(self._refused),
         }  # fmt: skip
 
     def _limit(self, cursors: Sequence[int]) -> list[int]:

@@ -63,7 +63,7 @@ WITH target AS MATERIALIZED (
      WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.<>) 'failed'
      ORDER BY j.id
        FOR UPDATE
-), asked AS (
+), requested AS (
     UPDATE {schema}.job AS j SET cancel_requested_at = coalesce(j.cancel_requested_at, pg_catalog.clock_timestamp())
      WHERE j.id = ANY (ARRAY (SELECT id FROM target WHERE state OPERATOR(pg_catalog.=) 'running'))
     RETURNING j.id
@@ -73,12 +73,12 @@ WITH target AS MATERIALIZED (
     RETURNING j.*
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
-), kept AS (
+), archived AS (
     {archive: d.crashes, 'cancelled', NULL, NULL, d.errors}
 )
-SELECT id, 'cancelled' FROM kept
+SELECT id, 'cancelled' FROM archived
  UNION ALL
-SELECT id, 'running' FROM asked;
+SELECT id, 'running' FROM requested;
 
 -- name: retry
 -- Makes failed jobs available again with all their attempts; their errors are kept.
@@ -87,14 +87,14 @@ WITH target AS MATERIALIZED (
      WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.=) 'failed'
      ORDER BY j.id
        FOR UPDATE
-), again AS (
+), retried AS (
     UPDATE {schema}.job AS j
        SET state = 'available', seq = pg_catalog.nextval('{schema}.job_seq'::regclass), attempt = 0, crashes = 0,
            node_losses = 0, unknown_task_count = 0, failed_at = NULL, claimed_at = NULL, cancel_requested_at = NULL, progress = NULL
      WHERE j.id IN (SELECT id FROM target)
     RETURNING j.id, j.queue
 )
-SELECT a.id, (SELECT {schema}.wake(ARRAY[a.queue])) FROM again AS a;
+SELECT r.id, (SELECT {schema}.wake(ARRAY[r.queue])) FROM retried AS r;
 
 -- name: discard
 -- Moves failed jobs to the history as discarded.
@@ -143,7 +143,7 @@ SELECT pg_catalog.count(*) FROM {schema}.job
  WHERE queue = %(queue)s AND state OPERATOR(pg_catalog.=) ANY (%(states)s::{schema}.job_state[]);
 
 -- name: nodes
-SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idle_node AS s WHERE s.node = n.id),
+SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id),
        extract(epoch FROM started_at)::float8, extract(epoch FROM heartbeat_at)::float8,
        extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8, lease_seconds, state::text
   FROM {schema}.node AS n
@@ -163,15 +163,15 @@ SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)
 -- The last number of each sequence and the highest number in use. If that is higher, numbers would be assigned twice. The
 -- highest seq of available jobs is read lane by lane because no index begins with seq. Numbers from 2^62 on were written by
 -- hand; a sequence advanced to them would soon be exhausted, and nothing could be enqueued.
-WITH RECURSIVE pair AS (
+WITH RECURSIVE lane AS (
     (SELECT j.queue, j.priority FROM {schema}.job AS j
       WHERE j.state = 'available' ORDER BY j.queue, j.priority LIMIT 1)
     UNION ALL
     SELECT later.queue, later.priority
-      FROM pair
+      FROM lane
      CROSS JOIN LATERAL (
             SELECT j.queue, j.priority FROM {schema}.job AS j
-             WHERE j.state = 'available' AND (j.queue, j.priority) > (pair.queue, pair.priority)
+             WHERE j.state = 'available' AND (j.queue, j.priority) > (lane.queue, lane.priority)
              ORDER BY j.queue, j.priority LIMIT 1) AS later
 )
 SELECT 'job_id_seq', s.last_value - 1 + s.is_called::int,
@@ -180,15 +180,15 @@ SELECT 'job_id_seq', s.last_value - 1 + s.is_called::int,
   FROM {schema}.job_id_seq AS s
  UNION ALL
 SELECT 'job_seq', s.last_value - 1 + s.is_called::int, coalesce((
-       SELECT pg_catalog.max(highest.seq) FROM pair CROSS JOIN LATERAL (
+       SELECT pg_catalog.max(highest.seq) FROM lane CROSS JOIN LATERAL (
               SELECT j.seq FROM {schema}.job AS j
-               WHERE j.state = 'available' AND j.queue = pair.queue AND j.priority = pair.priority
+               WHERE j.state = 'available' AND j.queue = lane.queue AND j.priority = lane.priority
                  AND j.seq < 4611686018427387904
                ORDER BY j.seq DESC LIMIT 1) AS highest), 0)
   FROM {schema}.job_seq AS s;
 
 -- name: advance
--- Move a sequence forward, never back.
+-- Moves a sequence forward, never back.
 SELECT pg_catalog.setval(%(sequence)s::regclass, greatest(%(number)s::bigint, pg_catalog.nextval(%(sequence)s::regclass)));
 
 -- name: suppressing

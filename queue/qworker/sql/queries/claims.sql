@@ -57,25 +57,25 @@ WITH done AS (
 -- name: retry
 -- Schedules the next attempt after `delay` seconds; the job gets a new seq when it is due. If its cancellation was
 -- requested too late to interrupt the handler, the job is cancelled instead.
-WITH mine AS MATERIALIZED (
+WITH locked AS MATERIALIZED (
     SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
      WHERE l.id = %(id)s AND l.token = %(token)s
        FOR UPDATE SKIP LOCKED
-), again AS (
+), retried AS (
     UPDATE {schema}.job AS j
        SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
            {undo_claim}, progress = NULL,
            errors = {schema}.append_error(j.errors, %(error)s::jsonb)
-     WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
+     WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
     RETURNING j.id
 ), done AS (
-    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
+    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM locked WHERE cancelled) RETURNING *
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
-), kept AS (
+), archived AS (
     {archive: d.crashes, 'cancelled', NULL, NULL, {schema}.append_error(d.errors, %(error)s::jsonb)}
 )
-SELECT id FROM again UNION ALL SELECT id FROM kept;
+SELECT id FROM retried UNION ALL SELECT id FROM archived;
 
 -- name: snooze
 -- Schedules a job after `delay` seconds without counting the attempt; `unknown_task` is 1 if the worker lacks the task.
@@ -92,7 +92,7 @@ RETURNING j.id;
 -- name: fail
 -- Marks a job as failed, frees its key, and enqueues its failure hook. If the cancellation of the job was requested
 -- meanwhile, it ends as cancelled, without its hook.
-WITH mine AS MATERIALIZED (
+WITH locked AS MATERIALIZED (
     SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
      WHERE l.id = %(id)s AND l.token = %(token)s
        FOR UPDATE SKIP LOCKED
@@ -101,23 +101,23 @@ WITH mine AS MATERIALIZED (
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
            {end_claim}, holds_key = false,
            errors = {schema}.append_error(j.errors, %(error)s::jsonb || {hook_id: %(hook)s})
-     WHERE j.id = %(id)s AND EXISTS (SELECT FROM mine WHERE NOT cancelled)
+     WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
     RETURNING j.id, j.queue, j.task, j.priority, j.state, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), done AS (
-    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM mine WHERE cancelled) RETURNING *
+    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM locked WHERE cancelled) RETURNING *
 ), freed AS (
     {free_keys: SELECT id FROM failed UNION ALL SELECT id FROM done WHERE holds_key}
-), kept AS (
+), archived AS (
     {archive: least(d.crashes + %(crashes)s::int, 32000), 'cancelled', NULL, NULL,
                {schema}.append_error(d.errors, %(error)s::jsonb)}
-), hooked AS (
+), hooks AS (
     {enqueue_hooks: failed}
 )
-SELECT f.id, (SELECT count(*) FROM hooked, LATERAL {schema}.wake(ARRAY[hooked.queue])) FROM failed AS f
- UNION ALL SELECT k.id, 0 FROM kept AS k;
+SELECT f.id, (SELECT count(*) FROM hooks, LATERAL {schema}.wake(ARRAY[hooks.queue])) FROM failed AS f
+ UNION ALL SELECT a.id, 0 FROM archived AS a;
 
 -- name: give_up
--- The last resort if the database repeatedly rejects the outcome of a job: marks it as failed and stores only one error.
+-- The last resort if the database rejects the outcome of a job repeatedly: marks the job as failed, with this error alone.
 UPDATE {schema}.job AS j
    SET state = 'failed', failed_at = clock_timestamp(), {end_claim}, cancel_requested_at = NULL, holds_key = false,
        errors = jsonb_build_array(%(error)s::jsonb)
@@ -125,12 +125,12 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: claim_one
--- Claims jobs without reading them, except those in `spared`: the error of a claim does not tell which row caused it.
+-- Claims jobs without reading them, except those in `excluded`: the error of a claim does not tell which row caused it.
 UPDATE {schema}.job AS j
    SET {begin_claim}
  WHERE j.id = ANY (ARRAY (
         SELECT ready.id
-          {ready: AND r.id <> ALL (%(spared)s::bigint[])}))
+          {ready: AND r.id <> ALL (%(excluded)s::bigint[])}))
 RETURNING j.id;
 
 -- name: claimed
@@ -140,7 +140,7 @@ SELECT j.id FROM {schema}.job AS j WHERE j.state = 'running' AND j.node = %(node
 -- name: first
 -- The job that `claim_one` would claim.
 SELECT ready.id, w.queue, w.priority
-  {ready: AND r.id <> ALL (%(spared)s::bigint[])};
+  {ready: AND r.id <> ALL (%(excluded)s::bigint[])};
 
 -- name: read
 -- The row that `claim` would have returned for a job claimed by `claim_one`.
@@ -149,7 +149,7 @@ SELECT {claimed_columns}
  WHERE j.id = %(id)s AND j.token = %(token)s;
 
 -- name: read_names
--- What is known of a claimed job whose whole row cannot be read.
+-- The task, queue and attempt of a claimed job whose whole row cannot be read.
 SELECT j.task, j.queue, j.attempt FROM {schema}.job AS j WHERE j.id = %(id)s AND j.token = %(token)s;
 
 -- name: release

@@ -1,9 +1,9 @@
--- Parts of statements that stand once. A statement contains {name}, or {name: argument} if the part has an {argument}.
+-- Parts that several statements share. A statement contains {name}, or {name: argument} if the part has an {argument}.
 -- They also run on callers' connections: all functions and operators are qualified as in enqueue.sql.
 
 -- name: archive
--- Moves the rows of the CTE `done` to the history. The statement continues with the values that depend on the end:
--- crashes, state, duration, result and errors.
+-- Moves the rows of the CTE `done` to the history. The argument is the values that depend on how the job ended: crashes,
+-- state, duration, result and errors.
 INSERT INTO {schema}.job_history (
     id, token, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, is_hook, queue, task, args, tags,
     crashes, state, duration, result, errors)
@@ -24,8 +24,8 @@ DELETE FROM {schema}.unique_key
            FOR UPDATE SKIP LOCKED))
 
 -- name: hook_id
--- An object with the id of the failure hook, if there is to be one. It is stored with the error of the job: a hook that no
--- error refers to was not enqueued by a failure and is not run.
+-- An object with the id of the failure hook if one is to be enqueued. It is stored with the error of the job. A hook whose
+-- id is in no error was not enqueued by a failure, and is not run.
 CASE WHEN {argument} THEN pg_catalog.jsonb_build_object('hook', pg_catalog.nextval('{schema}.job_id_seq'::regclass)) ELSE '{}' END
 
 -- name: enqueue_hooks
@@ -87,7 +87,7 @@ SELECT d.id FROM {schema}.job AS d
  WHERE d.state = 'scheduled'
    AND d.run_at >= to_timestamp(%(due_from)s::float8)
    AND d.run_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
-   AND d.id <> ALL (%(spared)s::bigint[])
+   AND d.id <> ALL (%(excluded)s::bigint[])
  ORDER BY d.run_at
  LIMIT {argument}
    FOR UPDATE SKIP LOCKED
@@ -97,13 +97,13 @@ SELECT d.id FROM {schema}.job AS d
 (ARRAY (
         SELECT j.id FROM {schema}.job AS j
          WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
-           AND j.id <> ALL (%(spared)s::bigint[])
+           AND j.id <> ALL (%(excluded)s::bigint[])
          ORDER BY j.expires_at
          LIMIT {argument}
            FOR UPDATE SKIP LOCKED) || ARRAY (
         SELECT j.id FROM {schema}.job AS j
          WHERE j.cancel_requested_at IS NOT NULL AND j.state IN ('available', 'scheduled')
-           AND j.id <> ALL (%(spared)s::bigint[])
+           AND j.id <> ALL (%(excluded)s::bigint[])
          ORDER BY j.cancel_requested_at
          LIMIT {argument}
            FOR UPDATE SKIP LOCKED))
@@ -113,7 +113,7 @@ SELECT d.id FROM {schema}.job AS d
 SELECT j.id FROM {schema}.job AS j
  WHERE j.state NOT IN ('scheduled', 'available', 'running')
    AND j.failed_at < (SELECT clock_timestamp() - make_interval(secs => %(keep)s::float8))
-   AND j.id <> ALL (%(spared)s::bigint[])
+   AND j.id <> ALL (%(excluded)s::bigint[])
  ORDER BY j.failed_at
  LIMIT {argument}
    FOR UPDATE SKIP LOCKED
@@ -121,7 +121,7 @@ SELECT j.id FROM {schema}.job AS j
 -- name: lost
 -- The running jobs of a dead node.
 SELECT l.id FROM {schema}.job AS l
- WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(spared)s::bigint[])
+ WHERE l.state = 'running' AND l.node = %(dead)s::bigint AND l.id <> ALL (%(excluded)s::bigint[])
  ORDER BY l.claimed_at
  LIMIT {argument}
    FOR UPDATE SKIP LOCKED

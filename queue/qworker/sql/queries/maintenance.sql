@@ -2,7 +2,7 @@
 -- Each statement may run on all nodes at the same time; only one of them takes effect.
 
 -- name: promote
--- Makes due jobs available, oldest first, except those in `spared`; each gets its seq now. Returns the queues to wake.
+-- Makes due jobs available, oldest first, except those in `excluded`; each gets its seq now. Returns the queues to wake.
 UPDATE {schema}.job AS j
    SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL
  WHERE j.id = ANY (ARRAY (
@@ -15,7 +15,7 @@ RETURNING j.queue;
 
 -- name: expire
 -- Cancels jobs that have expired before their first attempt, and jobs that were released after their cancellation was
--- requested: up to `limit`, except those in `spared`.
+-- requested: up to `limit`, except those in `excluded`.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY ({expired: %(limit)s::bigint}[1:%(limit)s::integer])
@@ -34,7 +34,7 @@ WITH done AS (
 SELECT {expired: 1}[1];
 
 -- name: discard_failed
--- Moves up to `limit` jobs that failed more than `keep` seconds ago to the history, except those in `spared`.
+-- Moves up to `limit` jobs that failed more than `keep` seconds ago to the history, except those in `excluded`.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -63,7 +63,7 @@ DELETE FROM {schema}.unique_key
          WHERE k.expires_at <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
 
 -- name: delete_unheld_keys
--- Delete keys whose jobs have ended: a job's end skips a key that another session has locked. Checks up to 1,000 keys of
+-- Deletes keys whose jobs have ended: a job's end skips a key that another session has locked. Checks up to 1,000 keys of
 -- jobs above `after`; returns the highest of these jobs, NULL if there are none. A key that is taken over meanwhile names
 -- another job by then, and is kept.
 WITH checked AS MATERIALIZED (
@@ -82,7 +82,7 @@ WITH checked AS MATERIALIZED (
 SELECT max(job_id) FROM checked;
 
 -- name: renumber
--- Give available jobs a new seq that have one of 0 or below: claims start above 0.
+-- Gives a new seq to available jobs whose seq is 0 or below: claims start above 0.
 UPDATE {schema}.job AS j
    SET seq = nextval('{schema}.job_seq')
  WHERE j.id = ANY (ARRAY (
@@ -97,7 +97,7 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: end_invalid
--- Move jobs to the history whose state is none of this table's: one of the history, or one that is not in use yet.
+-- Moves jobs to the history if no job of this table has their state: it is one of the history, or not in use yet.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
@@ -115,7 +115,7 @@ WITH done AS (
            'message', format('the state %%s was written to the table of unfinished jobs', d.state)))};
 
 -- name: date_failures
--- Set the time of failed jobs that have none: retention would keep them for ever.
+-- Sets the time of failed jobs that have none: retention would never delete them.
 UPDATE {schema}.job AS j
    SET failed_at = clock_timestamp()
  WHERE j.id = ANY (ARRAY (

@@ -3,7 +3,7 @@
 -- name: path
 SELECT pg_catalog.current_setting('search_path');
 
--- name: pin
+-- name: set_path
 -- Sets the search_path until the transaction ends.
 SELECT pg_catalog.set_config('search_path', %(path)s, true);
 
@@ -32,7 +32,7 @@ CREATE TABLE {schema}.migration (
 -- name: find
 SELECT number FROM {schema}.migration WHERE number = %(number)s::integer;
 
--- name: note
+-- name: record
 INSERT INTO {schema}.migration (number, name, needs_code) VALUES (%(number)s, %(name)s, %(needs_code)s);
 
 -- name: applied
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS {schema}.migration (
     applied_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
--- name: script_note
+-- name: script_record
 INSERT INTO {schema}.migration (number, name, needs_code) VALUES ({number}, {name}, {needs_code});
 
 -- name: script_end

@@ -38,18 +38,18 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: release_claim
--- Releases the jobs of a claim, except those in `spared`: the attempt is not counted and they keep their seq.
+-- Releases the jobs of a claim, except those in `excluded`: the attempt is not counted and they keep their seq.
 UPDATE {schema}.job AS j
    SET state = 'available', {uncounted}, {undo_claim}
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
-           AND l.id <> ALL (%(spared)s::bigint[])
+           AND l.id <> ALL (%(excluded)s::bigint[])
            FOR UPDATE SKIP LOCKED))
 RETURNING j.queue;
 
 -- name: record_node_loss
--- Releases up to `limit` jobs of a dead node, except those in `spared`, or the one job of a claim that was running when
+-- Releases up to `limit` jobs of a dead node, except those in `excluded`, or the one job of a claim that was running when
 -- this node had to stop its workers. The job is not known to be the cause: the loss is counted, the attempt is not. At
 -- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`.
 WITH lost AS (
@@ -69,7 +69,7 @@ WITH lost AS (
     RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), freed AS (
     {free_keys: SELECT id FROM lost WHERE state = 'failed'}
-), hooked AS (
+), hooks AS (
     {enqueue_hooks: lost}
 )
 SELECT id, task, queue, attempt, state::text FROM lost;
@@ -79,7 +79,7 @@ SELECT id, task, queue, attempt, state::text FROM lost;
 {lost: 1};
 
 -- name: restart_unclaimed
--- Release running jobs that name no node or no claim. No statement writes such a row, and no worker runs the job.
+-- Releases running jobs that name no node or no claim. No statement writes such a row, and no worker runs the job.
 UPDATE {schema}.job AS j
    SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL, {undo_claim}, progress = NULL
  WHERE j.id = ANY (ARRAY (

@@ -16,7 +16,7 @@ SELECT n.ctid::text FROM {schema}.node AS n WHERE n.id = %(node)s;
 -- name: mark_idle
 INSERT INTO {schema}.idle_node (node, queues)
 SELECT n.id, n.queues FROM {schema}.node AS n
- WHERE n.id = %(node)s AND NOT EXISTS (SELECT FROM {schema}.idle_node AS s WHERE s.node = n.id);
+ WHERE n.id = %(node)s AND NOT EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id);
 
 -- name: mark_busy
 DELETE FROM {schema}.idle_node WHERE node = %(node)s;

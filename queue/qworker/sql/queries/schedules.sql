@@ -19,8 +19,8 @@ SELECT c.name, c.task, c.expression, c.timezone,
  WHERE c.name = ANY (%(names)s::text[]);
 
 -- name: tick
--- Enqueues one tick of a schedule and records it in last_tick; the lock on the schedule's row admits one node. The job is
--- the same as from the task's enqueue (enqueue.sql). If another job holds its key, the tick is recorded without a job.
+-- Enqueues one tick of a schedule and records it in last_tick; only one node can update the schedule's row. The job is the
+-- same as from the task's enqueue (enqueue.sql). If another job holds its key, the tick is recorded without a job.
 -- No row means that another node has enqueued the tick. A row without an id means that no job was stored; `holder` is the
 -- job that holds the key, or NULL if it took the key while this statement ran. If an uncommitted transaction has inserted
 -- the same key, the statement waits up to lock_timeout and then fails; the tick is tried again later.
