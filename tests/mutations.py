@@ -234,9 +234,9 @@ MUTATIONS = [
         "tests/qworker/test_search_path.py",
     ),
     Mutation(
-        "a fitting operator of others is called on a caller's connection", "queue/qworker/sql/queries/enqueue.sql",
-        "WHERE e.state OPERATOR(pg_catalog.=) 'available')\n  FROM enqueued AS e;",
-        "WHERE e.state = 'available')\n  FROM enqueued AS e;",
+        "a fitting operator of others is called on a caller's connection", f"{QUERIES}/fragments.sql",
+        "WHERE e.state OPERATOR(pg_catalog.=) 'available')\n",
+        "WHERE e.state = 'available')\n",
         "tests/qworker/test_search_path.py",
     ),
     Mutation(

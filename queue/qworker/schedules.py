@@ -1,5 +1,6 @@
 """The statements for the stored schedules and their ticks."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,8 @@ class StoredSchedules(Statements):
         the same key; try again later.
         """
         schedule = {"name": name, "tick": tick, "expression": expression, "timezone": timezone}
-        rows = self._rows(database, "tick", **{**spec.parameters, **schedule, "key": key, "at": at})
+        job = {"args": "{}", "overrides": json.dumps({"cron": name, "tick": tick}), "key": key, "at": at}
+        rows = self._rows(database, "tick", **spec.parameters | schedule | job)
         return Tick(*rows[0][:2]) if rows else None
 
     def delete_unused(self, database: Database) -> int:

@@ -404,7 +404,7 @@ BEGIN
          ORDER BY a.ordinality
         RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
     ELSE
-        -- Each statement has a new snapshot. See enqueue_unique for how the key is taken.
+        -- Each statement has a new snapshot. See take_key in fragments.sql for how the key is taken.
         FOR try IN 1..20 LOOP
             holder := NULL;
             SELECT k.job_id, CASE WHEN k.expires_at IS NULL THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)

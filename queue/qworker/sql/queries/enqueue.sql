@@ -23,79 +23,32 @@ RETURNING id, state::text, pg_catalog.date_part('epoch', enqueued_at), NULL::flo
 -- name: enqueue_later
 -- One job with a start time or an expiry time.
 WITH clock AS MATERIALIZED (
-    SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
+    {clock}
 ), enqueued AS (
-    INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, state, run_at, expires_at)
-    SELECT %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
-           CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
-           CASE WHEN t.start > t.now THEN t.start END,
-           coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
-                    t.now + pg_catalog.make_interval(secs => %(expires)s::float8))
-      FROM (SELECT now,
-                   coalesce(pg_catalog.to_timestamp(%(run_at)s::float8),
-                            now + pg_catalog.make_interval(secs => %(delay)s::float8)) AS start
-              FROM clock) AS t
+    INSERT INTO {schema}.job ({timed_columns})
+    SELECT {timed_values}
+      FROM {start} AS t
     RETURNING id, state, queue, enqueued_at, run_at
 )
-SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(epoch FROM e.run_at)::float8,
-       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state OPERATOR(pg_catalog.=) 'available')
-  FROM enqueued AS e;
+{enqueued};
 
 -- name: enqueue_unique
 -- Enqueues one job if its key is free. If the key is held, returns the id of the job that holds it and a NULL state. An
 -- empty state means that the key was free but a trigger suppressed the job. No row means that a concurrent session took
--- the key while this statement ran; try again. The row of a held key is never locked here: the acknowledgement of its
--- job deletes it and must not wait for the caller's transaction. A key is taken over if its job is gone or no longer
--- has the flag that it holds a key.
+-- the key while this statement ran; try again.
 WITH clock AS MATERIALIZED (
-    SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
-), seen AS MATERIALIZED (
-    SELECT k.job_id,
-           CASE WHEN k.expires_at IS NULL
-                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
-                ELSE k.expires_at <= clock.now END AS over
-      FROM {schema}.unique_key AS k, clock
-     WHERE k.task = %(task)s AND k.key = %(key)s
-), renewed AS (
-    -- job_id is compared again: of two sessions that wait for this row's lock, the second must find it changed.
-    UPDATE {schema}.unique_key AS k
-       SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
-           expires_at = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
-      FROM clock
-     WHERE k.task = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT seen.job_id FROM seen WHERE seen.over)
-    RETURNING k.job_id
-), taken AS (
-    INSERT INTO {schema}.unique_key (task, key, job_id, expires_at)
-    SELECT %(task)s, %(key)s, pg_catalog.nextval('{schema}.job_id_seq'::regclass),
-           clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
-      FROM clock
-     WHERE NOT EXISTS (SELECT FROM seen)
-        ON CONFLICT DO NOTHING
-    RETURNING job_id
-), holder AS (
-    SELECT job_id FROM renewed UNION ALL SELECT job_id FROM taken
-), enqueued AS (
-    INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, holds_key)
-    SELECT p.job_id, %(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
-           CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
-           CASE WHEN t.start > t.now THEN t.start END,
-           coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
-                    t.now + pg_catalog.make_interval(secs => %(expires)s::float8)),
-           %(period)s::float8 IS NULL
-      FROM holder AS p,
-           (SELECT now,
-                   coalesce(pg_catalog.to_timestamp(%(run_at)s::float8),
-                            now + pg_catalog.make_interval(secs => %(delay)s::float8)) AS start
-              FROM clock) AS t
+    {clock}
+), {take_key}, enqueued AS (
+    INSERT INTO {schema}.job ({timed_columns}, id, holds_key)
+    SELECT {timed_values}, taken.job_id, %(period)s::float8 IS NULL
+      FROM taken, {start} AS t
     RETURNING id, state, queue, enqueued_at, run_at
 )
-SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(epoch FROM e.run_at)::float8,
-       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state OPERATOR(pg_catalog.=) 'available')
-  FROM enqueued AS e
+{enqueued}
  UNION ALL
-SELECT seen.job_id, NULL, NULL, NULL, NULL FROM seen WHERE NOT seen.over
+SELECT found.job_id, NULL, NULL, NULL, NULL FROM found WHERE NOT found.free
  UNION ALL
-SELECT h.job_id, '', NULL, NULL, NULL FROM holder AS h WHERE NOT EXISTS (SELECT FROM enqueued);
+SELECT taken.job_id, '', NULL, NULL, NULL FROM taken WHERE NOT EXISTS (SELECT FROM enqueued);
 
 -- name: free_key
 -- Frees the key of a job that was not stored.

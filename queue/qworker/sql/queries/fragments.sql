@@ -14,6 +14,63 @@ SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.histo
  CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
 RETURNING id
 
+-- name: clock
+SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timestamp()) AS now
+
+-- name: start
+-- A job's start time, and the time of the CTE `clock`.
+(SELECT clock.now, coalesce(pg_catalog.to_timestamp(%(run_at)s::float8),
+                            clock.now + pg_catalog.make_interval(secs => %(delay)s::float8)) AS start
+           FROM clock)
+
+-- name: timed_columns
+-- What is stored for a job that may have a start time or an expiry time; `timed_values` has the values, from `start` AS t.
+task, args, queue, priority, overrides, tags, state, run_at, expires_at
+
+-- name: timed_values
+%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
+           CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
+           CASE WHEN t.start > t.now THEN t.start END,
+           coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
+                    t.now + pg_catalog.make_interval(secs => %(expires)s::float8))
+
+-- name: enqueued
+-- What enqueueing returns of the job of the CTE `enqueued`; wakes idle nodes.
+SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(epoch FROM e.run_at)::float8,
+       (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state OPERATOR(pg_catalog.=) 'available')
+  FROM enqueued AS e
+
+-- name: take_key
+-- CTEs that take a unique key at the time of the CTE `clock`. `taken` has the id of the new job, if the key was free;
+-- `found` has the job that held it. A key is taken over if its job is gone or no longer has the flag that it holds a key.
+-- The row of a held key is never locked: the acknowledgement of its job deletes it, and must not wait for the caller's
+-- transaction. If job_id has changed when the row is locked, a concurrent session has taken the key over.
+found AS MATERIALIZED (
+    SELECT k.job_id,
+           CASE WHEN k.expires_at IS NULL
+                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
+                ELSE k.expires_at <= clock.now END AS free
+      FROM {schema}.unique_key AS k, clock
+     WHERE k.task = %(task)s AND k.key = %(key)s
+), taken_over AS (
+    UPDATE {schema}.unique_key AS k
+       SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
+           expires_at = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
+      FROM clock
+     WHERE k.task = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT found.job_id FROM found WHERE found.free)
+    RETURNING k.job_id
+), inserted AS (
+    INSERT INTO {schema}.unique_key (task, key, job_id, expires_at)
+    SELECT %(task)s, %(key)s, pg_catalog.nextval('{schema}.job_id_seq'::regclass),
+           clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
+      FROM clock
+     WHERE %(key)s::text IS NOT NULL AND NOT EXISTS (SELECT FROM found)
+        ON CONFLICT DO NOTHING
+    RETURNING job_id
+), taken AS (
+    SELECT job_id FROM taken_over UNION ALL SELECT job_id FROM inserted
+)
+
 -- name: free_keys
 -- Frees the unique keys of jobs that have ended or failed, except keys taken for a period. A key that another session has
 -- locked is skipped: it no longer counts, and `delete_unheld_keys` deletes it.
