@@ -177,12 +177,12 @@ MUTATIONS = [
         "tests/lifecycle/test_crash.py",
     ),
     Mutation(
-        "what is handed back lowers no floor", "workers/qworkerd/shared/watermarks.py",
+        "a release lowers no watermark", "workers/qworkerd/shared/watermarks.py",
         "            slot.words[Slot.RELEASE_COUNT] += 1", "            pass",
         "tests/qworkerd/test_watermarks.py",
     ),
     Mutation(
-        "floors rise above places that may still be filled", f"{SCHEDULER}/watermarks/settled.py",
+        "watermarks rise above seqs that may still be filled", f"{SCHEDULER}/watermarks/settled.py",
         "            if writers:\n", "            if False:\n",
         "tests/qworkerd/test_watermarks.py",
     ),

@@ -20,6 +20,13 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (\w[\w/]*\.py)\n")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
+#: The names of all files and functions with tests.
+TESTS = {
+    name
+    for file in (ROOT / "tests").rglob("test_*.py")
+    for name in (file.stem, *re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE))
+}
+
 
 @dataclass(frozen=True)
 class Block:
@@ -80,6 +87,12 @@ def test_the_page_on_django_shows_the_example() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for link in _LINK.findall(page.read_text()):
         assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    named = set(re.findall(r"`(?:[\w/]+/)?(test_\w+)(?:\.py)?`", page.read_text()))
+    assert named <= TESTS
 
 
 def test_every_page_is_in_the_index() -> None:

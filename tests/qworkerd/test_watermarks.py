@@ -1,6 +1,11 @@
-"""The protocol of cursors and floors, on a real server: no job that can be claimed is ever left below a floor."""
+"""The protocol of docs/watermarks.md: no job that can be claimed stays below a low watermark.
 
+A state machine runs it on a real server; the tests after it check one rule each.
+"""
+
+import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,6 +28,7 @@ from qworker.db.connection import connect
 from qworker.maintenance import Maintenance
 from qworker.recovery import Recovery
 from qworker.registry import NO_CTID, PREPARED, Heartbeat, PollResult, Registry
+from qworkerd.scheduler.watermarks import releases, settled
 from qworkerd.scheduler.watermarks import scrub as scrub_module
 from qworkerd.scheduler.watermarks import tracker as tracker_module
 from qworkerd.scheduler.watermarks.releases import RELEASE_MISSED_AFTER
@@ -41,11 +47,14 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 QUEUES, PRIORITIES = ("a", "b"), (0, 5)
 PRODUCERS, NODES, WORKERS = 3, 2, 2
-#: So often a scheduler looks (seconds).
-BEAT = 1.0
+#: Interval between two polls of a scheduler (seconds).
+POLL_EVERY = 1.0
 
 claims = Claims()
 maintenance, recovery, registry = Maintenance(), Recovery(), Registry()
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "watermarks.md").read_text()
 
 
 @pytest.fixture
@@ -56,77 +65,78 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-class Hand:
+class WorkerModel:
     """A worker: its cursors, and the claim it holds."""
 
-    def __init__(self, floors: Watermarks, slot: Slot) -> None:
+    def __init__(self, watermarks: Watermarks, slot: Slot) -> None:
         self.slot = slot
-        self.cursors = Cursors(floors, WORKERS)
-        self.dry = True
+        self.cursors = Cursors(watermarks, WORKERS)
+        self.exhausted = True
         self.token = 0
         self.rows: list[ClaimedJob] = []
 
 
-class Side:
-    """A node: its scheduler's survey, and its workers."""
+class NodeModel:
+    """A node: its scheduler's tracker, and its workers."""
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        self.number = registry.register(conn, name="side", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
+        self.number = registry.register(conn, name="node", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
         *slots, self.scheduler = (table := SlotTable(WORKERS + 1)).slots
-        self.floors = Watermarks(table, QUEUES)
-        self.survey = WatermarkTracker(self.floors)
-        self.hands = [Hand(self.floors, slot) for slot in slots]
-        #: Places filled again by other nodes: those told with no beat yet, and those that this node did not look for;
-        #: among these are the places of transactions that lingered.
-        self.untold: set[int] = set()
-        self.strange: set[int] = set()
-        #: Those that the look under way can have seen, and those that its beat tells.
-        self.seen: set[int] = set()
-        self.telling: set[int] = set()
-        self.look: Iterator[str] | None = None
+        self.watermarks = Watermarks(table, QUEUES)
+        self.tracker = WatermarkTracker(self.watermarks)
+        self.workers = [WorkerModel(self.watermarks, slot) for slot in slots]
+        #: Seqs that this node has released and no heartbeat has announced; and seqs of available jobs that no poll of
+        #: this node could know: released by others, or written by transactions that lingered.
+        self.unannounced: set[int] = set()
+        self.unknowable: set[int] = set()
+        #: The latter as of the poll in progress, and the former that its heartbeat announces.
+        self.covered: set[int] = set()
+        self.announcing: set[int] = set()
+        self.polling: Iterator[str] | None = None
 
     def steps(self) -> Iterator[str]:
         """Do what the scheduler does once a second; anything may happen between two steps."""
         for _ in range(2):
-            (floors, scrub), doubts = self.survey.begin(), self.survey.needs_writers
-            returned = self.survey.released_seq
+            (start, scrub), needs_writers = self.tracker.begin(), self.tracker.needs_writers
+            released = self.tracker.released_seq
             yield "begun"
-            place = registry.find_ctid(self.conn, self.number) or NO_CTID
-            sight = registry.poll(
-                self.conn, self.number, queues=self.floors.queues, priorities=self.floors.priorities, watermarks=floors,
-                scrub=scrub, with_writers=doubts, heartbeat=Heartbeat(Jsonb({}), returned, place),
+            ctid = registry.find_ctid(self.conn, self.number) or NO_CTID
+            result = registry.poll(
+                self.conn, self.number, queues=self.watermarks.queues, priorities=self.watermarks.priorities,
+                watermarks=start, scrub=scrub, with_writers=needs_writers,
+                heartbeat=Heartbeat(Jsonb({}), released, ctid),
             )  # fmt: skip
             yield "executed"
-            if not self.survey.advance(sight):
+            if not self.tracker.advance(result):
                 break
 
-    def claim(self, hand: Hand, limit: int) -> None:
-        """Do what a worker does that is free."""
-        if hand.rows:
+    def claim(self, worker: WorkerModel, limit: int) -> None:
+        """Claim up to `limit` jobs for a worker that has none."""
+        if worker.rows:
             return
-        starts, sweep = hand.cursors.start(limit, idle=hand.dry)
-        hand.token = new_token()
-        hand.rows = claims.claim(
-            self.conn, node=self.number, token=hand.token, queues=self.floors.queues,
-            priorities=self.floors.priorities, cursors=starts, limit=limit,
+        starts, sweep = worker.cursors.start(limit, idle=worker.exhausted)
+        worker.token = new_token()
+        worker.rows = claims.claim(
+            self.conn, node=self.number, token=worker.token, queues=self.watermarks.queues,
+            priorities=self.watermarks.priorities, cursors=starts, limit=limit,
         )  # fmt: skip
-        hand.cursors.advance(hand.rows, limit, sweep=sweep, took=0.0)
-        hand.dry = len(hand.rows) < limit
+        worker.cursors.advance(worker.rows, limit, sweep=sweep, took=0.0)
+        worker.exhausted = len(worker.rows) < limit
 
 
 class Producer:
-    """A session that enqueues, with the places of its transaction."""
+    """A session that enqueues, with the seqs of its transaction."""
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
         self.drawn: int | None = None
-        self.places: set[int] = set()
-        self.since = 0.0
+        self.seqs: set[int] = set()
+        self.writing_since = 0.0
 
 
 class Machine(RuleBasedStateMachine):
-    """Producers whose transactions stay open, and nodes whose workers claim, finish, retry and hand back."""
+    """Producers whose transactions stay open, and nodes whose workers claim, finish, retry and release."""
 
     conn: Connection
     open: Callable[[], Connection]
@@ -137,31 +147,31 @@ class Machine(RuleBasedStateMachine):
         self.conn.execute("TRUNCATE qworker.job, qworker.node, qworker.idle_node")
         self.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
         self.producers = [Producer(self.open()) for _ in range(PRODUCERS)]
-        self.sides = [self.join() for _ in range(NODES)]
+        self.nodes = [self.join() for _ in range(NODES)]
 
-    @initialize(jobs=st.integers(0, 8), beats=st.integers(0, 3))
-    def be_at_work(self, jobs: int, beats: int) -> None:
-        """Begin with jobs that are running, and floors that have risen above them."""
+    @initialize(jobs=st.integers(0, 8), seconds=st.integers(0, 3))
+    def start_with_running_jobs(self, jobs: int, seconds: int) -> None:
+        """Begin with jobs that are running, and watermarks that have risen above them."""
         for number in range(jobs):
             self.insert(self.conn, QUEUES[number % 2], PRIORITIES[number // 2 % 2])
-        for side in self.sides:
-            for hand in side.hands:
-                side.claim(hand, 2)
-        self.live_on(beats)
+        for node in self.nodes:
+            for worker in node.workers:
+                node.claim(worker, 2)
+        self.run_for(seconds)
 
-    def join(self) -> Side:
-        return Side(self.conn)
+    def join(self) -> NodeModel:
+        return NodeModel(self.conn)
 
-    def insert(self, conn: Connection, queue: str, priority: int, place: int | None = None) -> int:
-        ((place,),) = conn.execute(
+    def insert(self, conn: Connection, queue: str, priority: int, seq: int | None = None) -> int:
+        ((seq,),) = conn.execute(
             "INSERT INTO qworker.job (task, queue, priority, seq) VALUES ('noop', %s, %s,"
             " coalesce(%s, nextval('qworker.job_seq'))) RETURNING seq",
-            (queue, priority, place),
+            (queue, priority, seq),
         ).fetchall()
-        return int(place)
+        return int(seq)
 
-    def others(self, side: Side) -> list[Side]:
-        return [other for other in self.sides if other is not side]
+    def others(self, node: NodeModel) -> list[NodeModel]:
+        return [other for other in self.nodes if other is not node]
 
     # Producers
 
@@ -169,16 +179,16 @@ class Machine(RuleBasedStateMachine):
     where = st.tuples(st.sampled_from(QUEUES), st.sampled_from(PRIORITIES))
 
     def write(self, number: int) -> Producer:
-        """Return a producer that has begun to write, if only now."""
+        """Return a producer whose transaction writes."""
         producer = self.producers[number]
-        if not producer.since:
-            producer.since = self.clock.now
+        if not producer.writing_since:
+            producer.writing_since = self.clock.now
         return producer
 
     @rule(number=number, where=where, jobs=st.integers(1, 3))
     def enqueue(self, number: int, where: tuple[str, int], jobs: int) -> None:
         producer = self.write(number)
-        producer.places |= {self.insert(producer.conn, *where) for _ in range(jobs)}
+        producer.seqs |= {self.insert(producer.conn, *where) for _ in range(jobs)}
 
     @rule(where=where)
     def enqueue_at_once(self, where: tuple[str, int]) -> None:
@@ -186,7 +196,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=number)
     def draw(self, number: int) -> None:
-        """Be in the middle of an INSERT: the table is locked, the place drawn, nothing written, no transaction id."""
+        """Stop in the middle of an INSERT: the table is locked and the seq drawn, but there is no transaction id."""
         producer = self.write(number)
         if producer.drawn is None:
             producer.conn.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
@@ -196,492 +206,493 @@ class Machine(RuleBasedStateMachine):
     def insert_drawn(self, number: int, where: tuple[str, int]) -> None:
         producer = self.producers[number]
         if producer.drawn is not None:
-            producer.places.add(self.insert(producer.conn, *where, producer.drawn))
+            producer.seqs.add(self.insert(producer.conn, *where, producer.drawn))
             producer.drawn = None
 
-    @rule(number=number, well=st.booleans())
-    def end(self, number: int, *, well: bool) -> None:
-        """End a transaction; of one that has lingered the next look finds what it has written."""
+    @rule(number=number, commit=st.booleans())
+    def end(self, number: int, *, commit: bool) -> None:
+        """End a transaction. If it has lingered, the next poll finds its jobs."""
         producer = self.producers[number]
-        if well:
+        if commit:
             producer.conn.commit()
-            if self.clock.now - producer.since > LINGERING_AFTER:
-                for side in self.sides:
-                    side.strange |= producer.places
+            if self.clock.now - producer.writing_since > LINGERING_AFTER:
+                for node in self.nodes:
+                    node.unknowable |= producer.seqs
         else:
             producer.conn.rollback()
         self.producers[number] = Producer(producer.conn)
 
-    @rule(number=number, where=where, well=st.booleans())
-    def linger(self, number: int, where: tuple[str, int], *, well: bool) -> None:
-        """Write for so long that the schedulers do not wait any more, while all others have nothing left to do."""
+    @rule(number=number, where=where, commit=st.booleans())
+    def linger(self, number: int, where: tuple[str, int], *, commit: bool) -> None:
+        """Keep a transaction open until no scheduler waits for it, while the workers have nothing left to do."""
         self.enqueue(number, where, 1)
-        for side in self.sides:
-            for hand in side.hands:
-                side.claim(hand, 1000)
-        self.live_on(int(LINGERING_AFTER) + 3)
-        self.end(number, well=well)
+        for node in self.nodes:
+            for worker in node.workers:
+                node.claim(worker, 1000)
+        self.run_for(int(LINGERING_AFTER) + 3)
+        self.end(number, commit=commit)
 
     @rule(number=number)
     def lock_a_job(self, number: int) -> None:
-        """Hold a job that no sweep can get now and every one can later."""
+        """Lock a job: no sweep can claim it now, and every sweep can later."""
         self.producers[number].conn.execute(
             "SELECT FROM qworker.job WHERE state = 'available' ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED"
         )
 
     # Nodes
 
-    node = st.integers(0, NODES - 1)
-    worker = st.integers(0, WORKERS - 1)
+    which = st.integers(0, NODES - 1)
+    one_worker = st.integers(0, WORKERS - 1)
 
-    @rule(node=node, worker=worker, limit=st.sampled_from([1, 2, 8]))
-    def claim(self, node: int, worker: int, limit: int) -> None:
-        side = self.sides[node]
-        side.claim(side.hands[worker], limit)
+    @rule(node_index=which, worker_index=one_worker, limit=st.sampled_from([1, 2, 8]))
+    def claim(self, node_index: int, worker_index: int, limit: int) -> None:
+        node = self.nodes[node_index]
+        node.claim(node.workers[worker_index], limit)
 
-    busy = precondition(lambda self: any(hand.rows for side in self.sides for hand in side.hands))
+    busy = precondition(lambda self: any(worker.rows for node in self.nodes for worker in node.workers))
     one = st.randoms(use_true_random=False)
 
-    def some(self, chance: Random) -> tuple[Side, Hand]:
-        return chance.choice([(side, hand) for side in self.sides for hand in side.hands if hand.rows])
+    def some(self, chance: Random) -> tuple[NodeModel, WorkerModel]:
+        return chance.choice([(node, worker) for node in self.nodes for worker in node.workers if worker.rows])
 
     @busy
     @rule(chance=one)
     def finish(self, chance: Random) -> None:
-        _, hand = self.some(chance)
-        claims.acknowledge(self.conn, hand.token, [row[0] for row in hand.rows])
-        hand.rows = []
+        _, worker = self.some(chance)
+        claims.acknowledge(self.conn, worker.token, [row.id for row in worker.rows])
+        worker.rows = []
 
     @busy
     @rule(chance=one, delay=st.sampled_from([0.0, 3600.0]))
     def retry(self, chance: Random, delay: float) -> None:
-        _, hand = self.some(chance)
-        for row in hand.rows:
-            claims.retry(self.conn, hand.token, row[0], delay=delay, error="{}")
-        hand.rows = []
+        _, worker = self.some(chance)
+        for row in worker.rows:
+            claims.retry(self.conn, worker.token, row.id, delay=delay, error="{}")
+        worker.rows = []
         maintenance.promote(self.conn, 0.0)
 
     @busy
-    @rule(chance=one, jobs=st.integers(1, 8), leaves=st.booleans())
-    def hand_back(self, chance: Random, jobs: int, *, leaves: bool) -> None:
-        side, hand = self.some(chance)
-        rows, hand.rows = hand.rows[:jobs], hand.rows[jobs:]
-        claims.release(self.conn, hand.token, [row[0] for row in rows])
-        side.floors.report_release(hand.slot, min(row[1] for row in rows))
-        side.untold |= {row[1] for row in rows}
-        if leaves and not hand.rows:  # another worker gets its slot before anybody has looked
-            hand.slot.assign(Role.WORKER, 1, 0.0, 0.0)
-            side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
+    @rule(chance=one, jobs=st.integers(1, 8), slot_reassigned=st.booleans())
+    def release(self, chance: Random, jobs: int, *, slot_reassigned: bool) -> None:
+        node, worker = self.some(chance)
+        rows, worker.rows = worker.rows[:jobs], worker.rows[jobs:]
+        claims.release(self.conn, worker.token, [row.id for row in rows])
+        node.watermarks.report_release(worker.slot, min(row.seq for row in rows))
+        node.unannounced |= {row.seq for row in rows}
+        if slot_reassigned and not worker.rows:  # before any poll
+            worker.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+            node.workers[node.workers.index(worker)] = WorkerModel(node.watermarks, worker.slot)
 
     @busy
     @rule(chance=one)
-    def die(self, chance: Random) -> None:
-        """Have a worker killed and buried: the scheduler gives back what it held."""
-        side, hand = self.some(chance)
-        recovery.release_claim(self.conn, side.number, hand.token)
-        side.floors.report_release(side.scheduler)
-        side.untold |= {row[1] for row in hand.rows}
-        side.hands[side.hands.index(hand)] = Hand(side.floors, hand.slot)
+    def kill_a_worker(self, chance: Random) -> None:
+        """Kill a worker; the scheduler releases its jobs."""
+        node, worker = self.some(chance)
+        recovery.release_claim(self.conn, node.number, worker.token)
+        node.watermarks.report_release(node.scheduler)
+        node.unannounced |= {row.seq for row in worker.rows}
+        node.workers[node.workers.index(worker)] = WorkerModel(node.watermarks, worker.slot)
 
-    @rule(node=node, worker=worker)
-    def reconnect_a_worker(self, node: int, worker: int) -> None:
-        side = self.sides[node]
-        side.hands[worker].cursors.forget()
-        side.floors.report_release(side.hands[worker].slot)
+    @rule(node_index=which, worker_index=one_worker)
+    def reconnect_a_worker(self, node_index: int, worker_index: int) -> None:
+        node = self.nodes[node_index]
+        node.workers[worker_index].cursors.forget()
+        node.watermarks.report_release(node.workers[worker_index].slot)
 
-    @rule(node=node)
-    def reconnect_a_scheduler(self, node: int) -> None:
-        """Have it begin anew; a look that was under way is lost with the connection."""
-        side = self.sides[node]
-        side.look = None
-        side.seen.clear()
-        side.survey.reset()
+    @rule(node_index=which)
+    def reconnect_a_scheduler(self, node_index: int) -> None:
+        """Reset the tracker; a poll in progress is lost with the connection."""
+        node = self.nodes[node_index]
+        node.polling = None
+        node.covered.clear()
+        node.tracker.reset()
 
-    @rule(node=node)
-    def leave(self, node: int) -> None:
-        """Have a node replaced, as a deploy does; its jobs go back before its row goes."""
-        side = self.sides[node]
-        for hand in side.hands:
-            recovery.release_claim(self.conn, side.number, hand.token)
-            side.untold |= {row[1] for row in hand.rows}
-        registry.deregister(self.conn, side.number)
-        for other in self.others(side):
-            other.strange |= side.untold
-        self.sides[node] = self.join()
+    @rule(node_index=which)
+    def leave(self, node_index: int) -> None:
+        """Replace a node, as a deployment does: its jobs are released before its row is deleted."""
+        node = self.nodes[node_index]
+        for worker in node.workers:
+            recovery.release_claim(self.conn, node.number, worker.token)
+            node.unannounced |= {row.seq for row in worker.rows}
+        registry.deregister(self.conn, node.number)
+        for other in self.others(node):
+            other.unknowable |= node.unannounced
+        self.nodes[node_index] = self.join()
 
-    @rule(node=node)
-    def look(self, node: int) -> None:
-        """Look, or end the look that is under way."""
-        while self.goes_on(self.sides[node]):
+    @rule(node_index=which)
+    def poll(self, node_index: int) -> None:
+        """Poll, or finish the poll in progress."""
+        while self.advances(self.nodes[node_index]):
             pass
 
-    @rule(node=node)
-    def look_a_step(self, node: int) -> None:
-        """Begin a look, have its statement executed, or take in what it has shown."""
-        self.goes_on(self.sides[node])
+    @rule(node_index=which)
+    def poll_a_step(self, node_index: int) -> None:
+        """Begin a poll, execute its statement, or process its result."""
+        self.advances(self.nodes[node_index])
 
-    def goes_on(self, side: Side) -> bool:
-        side.look = side.look or side.steps()
-        match next(side.look, "taken in"):
+    def advances(self, node: NodeModel) -> bool:
+        """Take one step of a poll; tell whether it goes on."""
+        node.polling = node.polling or node.steps()
+        match next(node.polling, "processed"):
             case "executed":
-                side.seen = set(side.strange)
-                side.untold -= side.telling
-                for other in self.others(side):
-                    other.strange |= side.telling
+                node.covered = set(node.unknowable)
+                node.unannounced -= node.announcing
+                for other in self.others(node):
+                    other.unknowable |= node.announcing
                 return True
             case at:
-                side.strange -= side.seen
-                side.seen.clear()
-                side.telling = set(side.untold)
-                side.look = side.look if at == "begun" else None
-                return side.look is not None
+                node.unknowable -= node.covered
+                node.covered.clear()
+                node.announcing = set(node.unannounced)
+                node.polling = node.polling if at == "begun" else None
+                return node.polling is not None
 
     @rule(seconds=st.sampled_from([RELEASE_MISSED_AFTER + 1.0, SCRUB_EVERY]))
-    def stand_still(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    @rule(beats=st.integers(1, 6))
-    def live_on(self, beats: int) -> None:
-        """Have the schedulers look in time."""
-        for _ in range(beats):
-            self.clock.now += BEAT
-            for node in range(NODES):
-                self.look(node)
+    @rule(seconds=st.integers(1, 6))
+    def run_for(self, seconds: int) -> None:
+        """Let the schedulers poll in time."""
+        for _ in range(seconds):
+            self.clock.now += POLL_EVERY
+            for node_index in range(NODES):
+                self.poll(node_index)
 
     @invariant()
-    def nothing_is_below_a_floor(self) -> None:
-        """What others have just handed back, or had written long ago, is found with the first look that can know it."""
+    def no_available_job_is_at_or_below_a_watermark(self) -> None:
+        """Exclude what others have just released, or wrote long ago: the first poll that can know of it finds it."""
         waiting = self.conn.execute("SELECT queue, priority, seq FROM qworker.job WHERE state = 'available'").fetchall()
-        for side in self.sides:
-            front = side.floors.scan_start()
-            excused = side.strange.union(*(other.untold for other in self.others(side)))
+        for node in self.nodes:
+            start = node.watermarks.scan_start()
+            excluded = node.unknowable.union(*(other.unannounced for other in self.others(node)))
             for queue, priority, seq in waiting:
-                assert seq > front[side.floors.index[queue, priority]] or seq in excused
+                assert seq > start[node.watermarks.index[queue, priority]] or seq in excluded
 
-    @precondition(lambda self: not any(side.strange or side.untold for side in self.sides))
-    @rule(node=node)
-    def sweep(self, node: int) -> None:
-        """Have a worker that found nothing look again: what nobody has locked is not left lying."""
+    @precondition(lambda self: not any(node.unknowable or node.unannounced for node in self.nodes))
+    @rule(node_index=which)
+    def sweep(self, node_index: int) -> None:
+        """Let an idle worker sweep: it finds every job that is not locked."""
         for number in range(PRODUCERS):
-            self.end(number, well=False)
-        side = self.sides[node]
-        hand = side.hands[0]
-        claims.acknowledge(self.conn, hand.token, [row[0] for row in hand.rows])
-        hand.rows, hand.dry = [], True
-        side.claim(hand, 1000)
+            self.end(number, commit=False)
+        node = self.nodes[node_index]
+        worker = node.workers[0]
+        claims.acknowledge(self.conn, worker.token, [row.id for row in worker.rows])
+        worker.rows, worker.exhausted = [], True
+        node.claim(worker, 1000)
         assert self.conn.execute("SELECT count(*) FROM qworker.job WHERE state = 'available'").fetchall() == [(0,)]
 
     def teardown(self) -> None:
         for producer in self.producers:
             producer.conn.rollback()
         try:
-            self.come_to_rest()
+            self.finish_everything()
         finally:
             for producer in self.producers:
                 producer.conn.close()
 
-    def come_to_rest(self) -> None:
-        """All that is left is claimed, and the floors rise to the last place."""
-        self.live_on(3)
-        for side in self.sides:
-            for hand in side.hands:
-                claims.acknowledge(self.conn, hand.token, [row[0] for row in hand.rows])
-                hand.rows, hand.dry = [], True
-                side.claim(hand, 1000)
-        self.live_on(6)
+    def finish_everything(self) -> None:
+        """Claim the rest: the watermarks rise to the last seq."""
+        self.run_for(3)
+        for node in self.nodes:
+            for worker in node.workers:
+                claims.acknowledge(self.conn, worker.token, [row.id for row in worker.rows])
+                worker.rows, worker.exhausted = [], True
+                node.claim(worker, 1000)
+        self.run_for(6)
         ((last,),) = self.conn.execute("SELECT last_value - 1 + is_called::int FROM qworker.job_seq").fetchall()
         ((left,),) = self.conn.execute("SELECT count(*) FROM qworker.job WHERE state = 'available'").fetchall()
         assert left == 0
-        for side in self.sides:
-            assert side.floors.scan_start() == [last] * len(side.floors.queues)
+        for node in self.nodes:
+            assert node.watermarks.scan_start() == [last] * len(node.watermarks.queues)
 
 
-@pytest.mark.timeout(400)  # a failure takes Hypothesis up to five minutes to put in few words
-def test_no_job_is_ever_left_below_a_floor(database: Database, clock: Clock) -> None:
-    class Here(Machine):
+@pytest.mark.timeout(400)  # Hypothesis takes up to five minutes to shorten a failure
+def test_no_available_job_is_at_or_below_a_watermark(database: Database, clock: Clock) -> None:
+    class Bound(Machine):
         pass
 
     with connect(database.dsn, "test") as conn:
-        Here.conn, Here.clock = conn, clock
-        Here.open = staticmethod(lambda: database.connect(autocommit=False))
+        Bound.conn, Bound.clock = conn, clock
+        Bound.open = staticmethod(lambda: database.connect(autocommit=False))
         run_state_machine_as_test(
-            Here,
+            Bound,
             settings=settings(
                 max_examples=50, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
 
 
-# The clauses of the protocol, one at a time
+# The rules of the protocol, one at a time
 
 
-class Room:
-    """A scheduler's survey that looks at what it is told to see."""
+class Polls:
+    """A tracker that is given the results of polls."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         table = SlotTable(1)
-        self.floors, self.slot = Watermarks(table, ["default"]), table.slots[0]
-        self.survey = WatermarkTracker(self.floors)
-        #: The slice of the last look.
-        self.scrubbed = (0, 0)
+        self.watermarks, self.slot = Watermarks(table, ["default"]), table.slots[0]
+        self.tracker = WatermarkTracker(self.watermarks)
+        #: The slice of the scrub in the last poll.
+        self.slice = (0, 0)
 
-    def see(self, drawn: int = 10, writers: Sequence[str] = (), **seen: Any) -> PollResult:
-        shown: dict[str, Any] = {
+    def result(self, last_seq: int = 10, writers: Sequence[str] = (), **values: Any) -> PollResult:
+        defaults: dict[str, Any] = {
             "ctid": "(0,1)", "heartbeats": {}, "released_seq": None,
-            "first_available": [None] * len(self.floors.queues),
-            "last_seq": drawn,
+            "first_available": [None] * len(self.watermarks.queues),
+            "last_seq": last_seq,
             "writers": list(writers), "due_in": None, "cancels": [], "has_running": False, "dead_nodes": [],
             "expired": False,
             "at": 0.0, "took": 0.0,
         }  # fmt: skip
-        return PollResult(**shown | seen)
+        return PollResult(**defaults | values)
 
-    def look(self, drawn: int = 10, writers: Sequence[str] = (), took: float = 0.0, **seen: Any) -> bool:
-        """Look a second later; tell whether the survey wants another look at once."""
-        self.clock.now += BEAT
-        _, self.scrubbed = self.survey.begin()
+    def poll(self, last_seq: int = 10, writers: Sequence[str] = (), took: float = 0.0, **values: Any) -> bool:
+        """Poll a second later; tell whether the tracker requests another poll at once."""
+        self.clock.now += POLL_EVERY
+        _, self.slice = self.tracker.begin()
         self.clock.now += took
-        return self.survey.advance(self.see(drawn, writers, took=took, **seen))
+        return self.tracker.advance(self.result(last_seq, writers, took=took, **values))
 
     @property
-    def floor(self) -> int:
-        """From where a sweep begins: the same for every priority here."""
-        (only,) = set(self.floors.scan_start())
+    def watermark(self) -> int:
+        """Where a sweep starts: the same for every lane here."""
+        (only,) = set(self.watermarks.scan_start())
         return only
 
 
 @pytest.fixture
-def room(clock: Clock) -> Room:
-    room = Room(clock)
-    room.look()
-    room.look()
-    assert room.floor == 10
-    return room
+def polls(clock: Clock) -> Polls:
+    polls = Polls(clock)
+    polls.poll()
+    polls.poll()
+    assert polls.watermark == 10
+    return polls
 
 
-def test_floors_rise_when_those_who_were_writing_are_gone(clock: Clock) -> None:
-    room = Room(clock)
+def test_watermarks_rise_when_the_writers_have_ended(clock: Clock) -> None:
+    polls = Polls(clock)
     for writers in (["1/1"], ["1/1", "2/5"], ["2/5"]):
-        room.look(10, writers)
-        assert room.floor == 0
-    room.look(10, ["2/6"])
-    assert room.floor == 10
+        polls.poll(10, writers)
+        assert polls.watermark == 0
+    polls.poll(10, ["2/6"])
+    assert polls.watermark == 10
 
 
 @pytest.fixture
-def lingered(room: Room) -> Room:
-    """Somebody who began when 10 places were settled keeps writing; 15 were drawn by then, 20 later."""
-    room.look(15, ["1/1"], at=7.0)
+def lingered(polls: Polls) -> Polls:
+    """A transaction that began when 10 seqs were settled keeps writing; 15 were drawn then, and 20 later."""
+    polls.poll(15, ["1/1"], at=7.0)
     for _ in range(3):
-        room.look(15, ["1/1"])
-        assert room.floor == 10
-    room.look(20, ["1/1"])
+        polls.poll(15, ["1/1"])
+        assert polls.watermark == 10
+    polls.poll(20, ["1/1"])
     for _ in range(2):
-        assert not room.look(20, ["1/1"])
-    assert room.floor == 20
-    return room
+        assert not polls.poll(20, ["1/1"])
+    assert polls.watermark == 20
+    return polls
 
 
-def test_a_transaction_that_lingers_keeps_the_floors_down_no_more(lingered: Room) -> None:
-    lingered.look(30, ["1/1", "2/2"])
-    lingered.look(30, ["1/1", "2/2"])
-    assert lingered.floor == 20
-    lingered.look(30, ["1/1"])
-    lingered.look(30, ["1/1"])
-    assert lingered.floor == 30
+def test_a_lingering_transaction_does_not_hold_back_the_watermarks(lingered: Polls) -> None:
+    lingered.poll(30, ["1/1", "2/2"])
+    lingered.poll(30, ["1/1", "2/2"])
+    assert lingered.watermark == 20
+    lingered.poll(30, ["1/1"])
+    lingered.poll(30, ["1/1"])
+    assert lingered.watermark == 30
 
 
-def test_the_floors_fall_when_one_that_lingered_is_gone_and_what_it_wrote_is_looked_for_at_once(lingered: Room) -> None:
-    lingered.floors.swept = lingered.clock.now
-    assert lingered.look(20)
-    assert lingered.floor == 10
-    assert lingered.survey.settled_at == 0.0  # for claims as well
-    assert lingered.survey.begin()[0] == [10] * 10
-    assert not lingered.look(20, first_available=[12] * 10)
-    assert lingered.floor == 11
-    assert lingered.floors.swept == 0.0
+def test_the_end_of_a_lingering_transaction_lowers_the_watermarks_and_polls_again(lingered: Polls) -> None:
+    lingered.watermarks.swept = lingered.clock.now
+    assert lingered.poll(20)
+    assert lingered.watermark == 10
+    assert lingered.tracker.settled_at == 0.0  # for claims as commit
+    assert lingered.tracker.begin()[0] == [10] * 10
+    assert not lingered.poll(20, first_available=[12] * 10)
+    assert lingered.watermark == 11
+    assert lingered.watermarks.swept == 0.0
 
 
-def test_each_one_that_lingers_has_its_own_mark(lingered: Room) -> None:
+def test_each_lingering_transaction_has_its_own_settled_seq(lingered: Polls) -> None:
     for _ in range(6):
-        lingered.look(30, ["1/1", "2/2"])
-    assert lingered.floor == 30
-    assert lingered.look(30, ["1/1"])
-    assert lingered.floor == 20
-    lingered.look(30, ["1/1"])
-    assert lingered.floor == 30
-    assert lingered.look(30)
-    assert lingered.floor == 10
+        lingered.poll(30, ["1/1", "2/2"])
+    assert lingered.watermark == 30
+    assert lingered.poll(30, ["1/1"])
+    assert lingered.watermark == 20
+    lingered.poll(30, ["1/1"])
+    assert lingered.watermark == 30
+    assert lingered.poll(30)
+    assert lingered.watermark == 10
 
 
-def test_a_look_that_cannot_be_had_may_have_missed_the_end_of_one_that_lingered(lingered: Room) -> None:
-    lingered.survey.begin()
-    lingered.survey.poll_failed()
-    assert lingered.floor == 10
-    lingered.look(20, ["1/1"])
-    assert lingered.floor == 20
+def test_a_failed_poll_may_have_missed_the_end_of_a_lingering_transaction(lingered: Polls) -> None:
+    lingered.tracker.begin()
+    lingered.tracker.poll_failed()
+    assert lingered.watermark == 10
+    lingered.poll(20, ["1/1"])
+    assert lingered.watermark == 20
 
 
-def test_the_floors_fall_to_the_lowest_mark_of_those_that_are_gone_at_once(lingered: Room) -> None:
+def test_the_watermarks_fall_to_the_lowest_seq_of_all_transactions_that_have_ended(lingered: Polls) -> None:
     others = [f"2/{number}" for number in range(20)]  # a set has them in any order
     for _ in range(6):
-        lingered.look(30, ["1/1", *others])
-    assert lingered.floor == 30
-    assert lingered.look(30)
-    assert lingered.floor == 10
+        lingered.poll(30, ["1/1", *others])
+    assert lingered.watermark == 30
+    assert lingered.poll(30)
+    assert lingered.watermark == 10
 
 
-def test_one_that_lingered_and_prepares_to_commit_is_waited_for(lingered: Room) -> None:
-    lingered.look(20, [PREPARED])
+def test_a_lingering_transaction_that_is_prepared_is_waited_for(lingered: Polls) -> None:
+    lingered.poll(20, [PREPARED])
     for _ in range(10):
-        lingered.look(20, [PREPARED])
-        assert lingered.floor == 10
-    lingered.look(20)
-    lingered.look(20)
-    assert lingered.floor == 20
+        lingered.poll(20, [PREPARED])
+        assert lingered.watermark == 10
+    lingered.poll(20)
+    lingered.poll(20)
+    assert lingered.watermark == 20
 
 
-def test_what_is_prepared_to_commit_is_waited_for_under_whatever_name(clock: Clock) -> None:
-    room = Room(clock)
+def test_a_prepared_transaction_is_waited_for(clock: Clock) -> None:
+    polls = Polls(clock)
     for writers in (["1/1"], [PREPARED], [PREPARED], [PREPARED]):
-        room.look(10, writers)
-        assert room.floor == 0
-    room.look()
-    room.look()
-    assert room.floor == 10
+        polls.poll(10, writers)
+        assert polls.watermark == 0
+    polls.poll()
+    polls.poll()
+    assert polls.watermark == 10
 
 
-def test_nobody_is_asked_for_when_nothing_was_drawn(clock: Clock) -> None:
-    room, doubts = Room(clock), []
-    for drawn in (10, 10, 10, 11, 11, 11):
-        doubts.append(room.survey.needs_writers)
-        room.look(drawn)
-    assert doubts == [True, False, False, False, True, False]
+def test_writers_are_not_listed_when_nothing_was_drawn(clock: Clock) -> None:
+    polls, needs_writers = Polls(clock), []
+    for last_seq in (10, 10, 10, 11, 11, 11):
+        needs_writers.append(polls.tracker.needs_writers)
+        polls.poll(last_seq)
+    assert needs_writers == [True, False, False, False, True, False]
 
 
-def test_a_floor_stays_below_the_first_job_that_waits(room: Room) -> None:
-    room.look(20)
-    room.look(20, first_available=[15] * 10)
-    room.look(20, first_available=[15] * 10)
-    assert room.floor == 14
+def test_a_watermark_stays_below_the_first_available_job(polls: Polls) -> None:
+    polls.poll(20)
+    polls.poll(20, first_available=[15] * 10)
+    polls.poll(20, first_available=[15] * 10)
+    assert polls.watermark == 14
 
 
-def test_the_lowest_of_several_places_handed_back_counts_until_a_look_has_begun_below_it(room: Room) -> None:
-    room.floors.report_release(room.slot, 5)
-    room.floors.report_release(room.slot, 7)
-    assert room.floor == 4
-    assert room.survey.begin()[0] == [4] * 10
-    room.floors.report_release(room.slot, 3)  # too late for the look that is under way
-    room.survey.advance(room.see())
-    assert room.floor == 2
-    room.look()
-    assert room.floor == 10
+def test_a_release_counts_until_a_poll_has_started_below_it(polls: Polls) -> None:
+    polls.watermarks.report_release(polls.slot, 5)
+    polls.watermarks.report_release(polls.slot, 7)
+    assert polls.watermark == 4
+    assert polls.tracker.begin()[0] == [4] * 10
+    polls.watermarks.report_release(polls.slot, 3)  # too late for the poll in progress
+    polls.tracker.advance(polls.result())
+    assert polls.watermark == 2
+    polls.poll()
+    assert polls.watermark == 10
 
 
-def test_what_a_worker_has_handed_back_outlives_it(room: Room) -> None:
-    """Its slot is another worker's before anybody has looked."""
-    room.floors.report_release(room.slot, 5)
-    room.slot.assign(Role.WORKER, 1, 0.0, 0.0)
-    assert room.floor == 4
+def test_a_release_outlives_its_worker(polls: Polls) -> None:
+    """Its slot is assigned to another worker before a poll."""
+    polls.watermarks.report_release(polls.slot, 5)
+    polls.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+    assert polls.watermark == 4
 
 
-def test_what_is_handed_back_is_told_for_some_seconds_from_the_first_beat_on(room: Room) -> None:
-    room.floors.report_release(room.slot, 5)
-    room.look(ctid=None)
-    room.clock.now += 100
-    told = []
+def test_a_release_is_announced_for_some_seconds_after_the_first_heartbeat(polls: Polls) -> None:
+    polls.watermarks.report_release(polls.slot, 5)
+    polls.poll(ctid=None)
+    polls.clock.now += 100
+    announced = []
     for _ in range(10):
-        room.look()
-        told.append(room.survey.released_seq)
-    assert told == [5] * 6 + [None] * 4
+        polls.poll()
+        announced.append(polls.tracker.released_seq)
+    assert announced == [5] * 6 + [None] * 4
 
 
-def test_what_is_handed_back_while_a_look_begins_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    returns = Watermarks.release_counts
+def test_a_release_while_a_poll_begins_is_announced(polls: Polls, monkeypatch: pytest.MonkeyPatch) -> None:
+    release_counts = Watermarks.release_counts
 
-    def late(floors: Watermarks) -> list[int]:
-        floors.report_release(room.slot, 5)
-        return returns(floors)
+    def late(watermarks: Watermarks) -> list[int]:
+        watermarks.report_release(polls.slot, 5)
+        return release_counts(watermarks)
 
     monkeypatch.setattr(Watermarks, "release_counts", late)
-    assert room.survey.begin()[0] == [4] * 10
-    assert room.survey.released_seq == 5
+    assert polls.tracker.begin()[0] == [4] * 10
+    assert polls.tracker.released_seq == 5
 
 
-def test_what_others_hand_back_lowers_the_floors_and_is_looked_for_at_once(room: Room) -> None:
-    assert room.look(released_seq=6)
-    assert room.floor == 5
-    assert not room.look(released_seq=6)
-    assert room.floor == 5
-    room.look()
-    assert room.floor == 10
+def test_a_release_by_another_node_lowers_the_watermarks_and_polls_again(polls: Polls) -> None:
+    assert polls.poll(released_seq=6)
+    assert polls.watermark == 5
+    assert not polls.poll(released_seq=6)
+    assert polls.watermark == 5
+    polls.poll()
+    assert polls.watermark == 10
 
 
-def test_a_node_that_is_gone_may_have_told_nobody(room: Room) -> None:
-    room.look(heartbeats={7: (1, 10.0)})
-    assert room.floor == 10
-    assert room.look(heartbeats={})
-    assert room.floor == 0
-    assert room.survey.begin()[0] == [0] * 10
+def test_a_node_that_is_gone_may_not_have_announced_its_releases(polls: Polls) -> None:
+    polls.poll(heartbeats={7: (1, 10.0)})
+    assert polls.watermark == 10
+    assert polls.poll(heartbeats={})
+    assert polls.watermark == 0
+    assert polls.tracker.begin()[0] == [0] * 10
 
 
-@pytest.mark.parametrize("late", ["between looks", "in a look"])
-def test_one_that_has_not_looked_for_some_seconds_begins_anew(room: Room, late: str) -> None:
-    room.look()
-    if late == "between looks":
-        room.clock.now += RELEASE_MISSED_AFTER
-    assert room.look(took=0.0 if late == "between looks" else RELEASE_MISSED_AFTER)
-    assert room.floor == 0
-    assert room.survey.begin()[0] == [0] * 10
+@pytest.mark.parametrize("late", ["between polls", "in a poll"])
+def test_after_some_seconds_without_a_poll_a_node_starts_again(polls: Polls, late: str) -> None:
+    polls.poll()
+    if late == "between polls":
+        polls.clock.now += RELEASE_MISSED_AFTER
+    assert polls.poll(took=0.0 if late == "between polls" else RELEASE_MISSED_AFTER)
+    assert polls.watermark == 0
+    assert polls.tracker.begin()[0] == [0] * 10
 
 
-def test_a_new_connection_may_lead_to_another_server(room: Room) -> None:
-    room.floors.report_release(room.slot, 5)
-    room.survey.reset()
-    assert room.floor == 0
-    assert room.survey.released_seq == 5
-    assert room.survey.needs_writers
+def test_a_new_connection_may_lead_to_another_server(polls: Polls) -> None:
+    polls.watermarks.report_release(polls.slot, 5)
+    polls.tracker.reset()
+    assert polls.watermark == 0
+    assert polls.tracker.released_seq == 5
+    assert polls.tracker.needs_writers
 
 
-def test_a_dear_first_look_is_followed_by_one_from_the_floors(clock: Clock) -> None:
-    room = Room(clock)
-    assert room.look(took=0.5)
-    assert not room.look(took=0.5)
-    assert room.floor == 10
+def test_an_expensive_first_poll_is_followed_by_one_from_the_watermarks(clock: Clock) -> None:
+    polls = Polls(clock)
+    assert polls.poll(took=0.5)
+    assert not polls.poll(took=0.5)
+    assert polls.watermark == 10
 
 
-# Jobs that came back unannounced
+# The scrub
 
 
-def test_a_round_begins_now_and_then_and_takes_all_that_was_cheap_in_one_leap(clock: Clock) -> None:
-    room, slices = Room(clock), []
+def test_a_round_scans_a_cheap_range_in_one_leap(clock: Clock) -> None:
+    polls, slices = Polls(clock), []
     for number in range(100):
-        room.look(50_000_000)
-        if any(room.scrubbed):
-            slices.append((number, room.scrubbed))
+        polls.poll(50_000_000)
+        if any(polls.slice):
+            slices.append((number, polls.slice))
     assert slices == [(number, (0, 50_000_000)) for number in (29, 59, 89)]
 
 
-def test_a_job_that_came_back_unannounced_lowers_the_floor(room: Room) -> None:
-    while not any(room.scrubbed):
-        room.look()
-    assert room.floor == 10
+def test_an_unannounced_release_is_found_and_lowers_the_watermark(polls: Polls) -> None:
+    while not any(polls.slice):
+        polls.poll()
+    assert polls.watermark == 10
     for _ in range(int(SCRUB_EVERY)):
-        room.look()
-    room.look(first_available=[7] * 10)
-    assert room.floor == 6
+        polls.poll()
+    polls.poll(first_available=[7] * 10)
+    assert polls.watermark == 6
 
 
 class Rounds:
-    """A scrub below floors that stand still, in an index of which a part is dead."""
+    """A scrub below watermarks that do not change, in an index of which a part is dead."""
 
     def __init__(self, clock: Clock, top: int, dead: range) -> None:
         self.clock, self.top, self.dead = clock, top, dead
         self.scrub = Scrub()
 
-    def look(self) -> tuple[int, int]:
-        self.clock.now += BEAT
+    def poll(self) -> tuple[int, int]:
+        self.clock.now += POLL_EVERY
         slice_from, slice_to = self.scrub.begin([0, self.top], free=True)
         self.scrub.advance(self.cost(slice_from, slice_to))
         return slice_from, slice_to
@@ -689,11 +700,11 @@ class Rounds:
     def cost(self, slice_from: int, slice_to: int) -> float:
         return 0.0005 + 1e-6 * len(range(max(slice_from, self.dead.start), min(slice_to, self.dead.stop)))
 
-    def go(self) -> list[tuple[int, int]]:
-        """Return the slices of the next round, which leave nothing out."""
+    def round(self) -> list[tuple[int, int]]:
+        """Return the slices of the next round, which cover every seq."""
         slices: list[tuple[int, int]] = []
         while not slices or slices[-1][1] < self.top:
-            slices += [(beyond, to) for beyond, to in [self.look()] if beyond < to]
+            slices += [(beyond, to) for beyond, to in [self.poll()] if beyond < to]
         assert [beyond for beyond, _ in slices] == [0, *(to for _, to in slices[:-1])]
         return slices
 
@@ -701,35 +712,35 @@ class Rounds:
 DEAD = range(3_000_000, 4_000_000)
 
 
-def test_no_look_takes_long_for_what_lies_dead_below_the_floors(clock: Clock) -> None:
+def test_no_poll_takes_long_for_dead_entries_below_the_watermarks(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
     for _ in range(20):
-        costs = sorted(rounds.cost(*piece) for piece in rounds.go())
-        assert costs[-5] <= 2 * EXPENSIVE_SCRUB  # those that first meet with the dead are as long as those before
+        costs = sorted(rounds.cost(*piece) for piece in rounds.round())
+        assert costs[-5] <= 2 * EXPENSIVE_SCRUB  # the first slices among the dead entries are as long as those before
         assert costs[-1] <= 1e-6 * SLICE_MAX + EXPENSIVE_SCRUB
 
 
-def test_the_leap_is_as_long_as_it_is_cheap(clock: Clock) -> None:
+def test_the_leap_is_as_long_as_the_cheap_part(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
-    leaps = [rounds.go()[0][1] for _ in range(20)]
+    leaps = [rounds.round()[0][1] for _ in range(20)]
     assert leaps[0] == SLICE_FIRST
     assert leaps[1] > 300_000
     assert all(abs(leap - DEAD.start) <= SLICE_MAX for leap in leaps[-10:])
 
 
-def test_what_was_walked_over_cheaply_from_the_very_front_is_taken_in_one_leap(clock: Clock) -> None:
+def test_the_range_of_a_cheap_first_poll_is_scanned_in_one_leap(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
     rounds.scrub.trust(2_000_000)
-    assert rounds.go()[:2] == [(0, 2_000_000), (2_000_000, 2_000_000 + SLICE_FIRST)]
+    assert rounds.round()[:2] == [(0, 2_000_000), (2_000_000, 2_000_000 + SLICE_FIRST)]
 
 
-def test_a_leap_that_turns_dear_is_half_as_long_the_next_time(clock: Clock) -> None:
+def test_an_expensive_leap_is_halved(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
     rounds.scrub.trust(5_000_000)
-    assert [rounds.go()[0][1] for _ in range(2)] == [5_000_000, 2_500_000]
+    assert [rounds.round()[0][1] for _ in range(2)] == [5_000_000, 2_500_000]
 
 
-def test_a_look_that_cannot_be_had_is_had_with_a_shorter_slice(clock: Clock) -> None:
+def test_a_failed_poll_shortens_the_slice(clock: Clock) -> None:
     scrub, slices = Scrub(), []
     clock.now += SCRUB_EVERY
     for _ in range(5):
@@ -738,9 +749,26 @@ def test_a_look_that_cannot_be_had_is_had_with_a_shorter_slice(clock: Clock) -> 
     assert slices == [(0, 4096), (0, 2048), (0, 1024), (0, 1024), (0, 1024)]
 
 
-def test_a_look_that_does_something_dear_has_no_slice(clock: Clock) -> None:
+def test_a_poll_that_may_be_expensive_has_no_slice(clock: Clock) -> None:
     scrub = Scrub()
     clock.now += SCRUB_EVERY
     assert scrub.begin([1_000_000], free=False) == (0, 0)
     scrub.advance(1.0)
     assert scrub.begin([1_000_000], free=True) == (0, SLICE_FIRST)
+
+
+def test_the_page_has_the_values_of_the_constants() -> None:
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \| ([\d.,; ]+) \|", PAGE, re.MULTILINE)
+    shown = {
+        name: float(value.replace(",", ""))
+        for names, values in rows
+        for name, value in zip(re.findall(r"\w+", names), values.split("; "), strict=True)
+    }
+    modules = (settled, releases, scrub_module, cursors_module)
+    constants = {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, int | float) and name != "HIGHEST"
+    }
+    assert shown == constants

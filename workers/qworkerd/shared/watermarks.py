@@ -16,7 +16,7 @@ class Watermarks:
 
     An index keeps the entries that an old snapshot could still see. A claim from the beginning of the queue scans every
     job that has finished since; a claim from the watermark scans those of the last seconds. The scheduler raises the
-    watermarks (`scheduler.watermarks.tracker`). A process that releases a job stores its seq in its own slot and then
+    watermarks (`scheduler.watermarks`). A process that releases a job stores its seq in its own slot and then
     increments a counter. Readers trust no watermark above that seq until the scheduler has seen the counter and scanned
     from there. Every word has a single writer, so a concurrent raise cannot lose a lowering.
     """
