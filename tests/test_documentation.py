@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from qworkerd.scheduler.watermarks import releases, scrub, settled
+from qworkerd.worker import cursors
 from tests.database import Database
 from tests.project import Project
 
@@ -99,3 +101,21 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "index.md" or f"]({page.name})" in index
+
+
+def test_the_page_on_watermarks_has_the_values_of_the_constants() -> None:
+    page = (ROOT / "docs" / "watermarks.md").read_text()
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \| ([\d.,; ]+) \|", page, re.MULTILINE)
+    shown = {
+        name: float(value.replace(",", ""))
+        for names, values in rows
+        for name, value in zip(re.findall(r"\w+", names), values.split("; "), strict=True)
+    }
+    modules = (settled, releases, scrub, cursors)
+    constants = {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, int | float) and name != "HIGHEST"
+    }
+    assert shown == constants

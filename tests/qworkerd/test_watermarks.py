@@ -3,9 +3,7 @@
 A state machine runs it on a real server; the tests after it check one rule each.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -28,7 +26,6 @@ from qworker.db.connection import connect
 from qworker.maintenance import Maintenance
 from qworker.recovery import Recovery
 from qworker.registry import NO_CTID, PREPARED, Heartbeat, PollResult, Registry
-from qworkerd.scheduler.watermarks import releases, settled
 from qworkerd.scheduler.watermarks import scrub as scrub_module
 from qworkerd.scheduler.watermarks import tracker as tracker_module
 from qworkerd.scheduler.watermarks.releases import RELEASE_MISSED_AFTER
@@ -52,9 +49,6 @@ POLL_EVERY = 1.0
 
 claims = Claims()
 maintenance, recovery, registry = Maintenance(), Recovery(), Registry()
-
-
-PAGE = (Path(__file__).parents[2] / "docs" / "watermarks.md").read_text()
 
 
 @pytest.fixture
@@ -755,20 +749,3 @@ def test_a_poll_that_may_be_expensive_has_no_slice(clock: Clock) -> None:
     assert scrub.begin([1_000_000], free=False) == (0, 0)
     scrub.advance(1.0)
     assert scrub.begin([1_000_000], free=True) == (0, SLICE_FIRST)
-
-
-def test_the_page_has_the_values_of_the_constants() -> None:
-    rows = re.findall(r"^\| (`[A-Z_`, ]+) \| ([\d.,; ]+) \|", PAGE, re.MULTILINE)
-    shown = {
-        name: float(value.replace(",", ""))
-        for names, values in rows
-        for name, value in zip(re.findall(r"\w+", names), values.split("; "), strict=True)
-    }
-    modules = (settled, releases, scrub_module, cursors_module)
-    constants = {
-        name: value
-        for module in modules
-        for name, value in vars(module).items()
-        if name.isupper() and isinstance(value, int | float) and name != "HIGHEST"
-    }
-    assert shown == constants
