@@ -150,8 +150,8 @@ MUTATIONS = [
     ),
     Mutation(
         "no reconciliation", f"{SCHEDULER}/loop.py",
-        'self.periodic.add(\n            "reconcile", RECONCILE, lambda d: '
-        "self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result))\n        )",
+        'add("reconcile", RECONCILE, '
+        "lambda d: self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result)))",
         "pass",
         "tests/lifecycle/test_crash.py",
     ),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qworker.maintenance import Maintenance
 from qworkerd.scheduler import sequences
 from qworkerd.scheduler.retention import LOWEST
 from tests.database import Database
@@ -113,7 +114,7 @@ def test_what_is_in_order_is_left_alone(office: Office, said: list[Any]) -> None
 
 def test_the_audit_is_a_duty(office: Office) -> None:
     job = office.insert("task, state", "'noop', 'running'")
-    for duty in office.scheduler.periodic._tasks:
+    for duty in office.scheduler.maintenance._tasks:
         duty.due = 0.0 if duty.name == "audit" else inf
     office.round()
     assert office.state(job) == "available"
@@ -183,7 +184,7 @@ def test_a_key_that_is_taken_over_meanwhile_stays(
     office.conn.execute("INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('noop', 'k', 99999)")
     producer = database.connect(autocommit=False)
     producer.execute("SELECT pg_advisory_xact_lock(77)")
-    maintenance = office.scheduler.maintenance
+    maintenance = Maintenance()
     paused = maintenance._sql["delete_unheld_keys"].replace(
         "FROM checked AS s", "FROM checked AS s CROSS JOIN (SELECT pg_advisory_xact_lock(77)) AS pause"
     )

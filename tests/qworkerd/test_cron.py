@@ -204,7 +204,7 @@ def test_a_schedule_that_could_not_be_declared_is_declared_later(
     cron.enqueue(conn)
     assert cron.due_at == 0.0, "the next look asks again"
     assert declared(conn) == [], "not with every look"
-    monkeypatch.setattr("qworkerd.scheduler.schedules.monotonic", lambda: float("inf"))
+    monkeypatch.setattr("qworkerd.scheduler.periodic.monotonic", lambda: float("inf"))
     cron.enqueue(conn)
     assert declared(conn) == ["* * * * *"]
     assert cron.due_at > 0.0
@@ -218,7 +218,7 @@ def test_a_schedule_that_somebody_has_deleted_is_declared_again(
     cron = node(app)
     cron.enqueue(conn)
     conn.execute("DELETE FROM qworker.cron")
-    monkeypatch.setattr("qworkerd.scheduler.schedules.monotonic", lambda: float("inf"))
+    monkeypatch.setattr("qworkerd.scheduler.periodic.monotonic", lambda: float("inf"))
     cron.enqueue(conn)
     cron.enqueue(conn)
     assert declared(conn) == ["* * * * *"]

@@ -15,9 +15,10 @@ from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
 from qworkerd.scheduler import retention
-from qworkerd.scheduler.loop import OVERDUE_POLL, RENEW_EVERY, Scheduler
-from qworkerd.scheduler.periodic import MORE_AFTER
-from qworkerd.scheduler.poller import NO_RESULT
+from qworkerd.scheduler.lease import RENEW_EVERY
+from qworkerd.scheduler.loop import Scheduler
+from qworkerd.scheduler.maintenance import MORE_AFTER
+from qworkerd.scheduler.poller import NO_RESULT, OVERDUE_POLL
 from qworkerd.scheduler.watermarks import settled
 from qworkerd.shared.claim import Status, new_token
 from qworkerd.shared.header import Header, boottime
@@ -44,7 +45,8 @@ class Office:
         """Go round once, with everything due."""
         database = self.scheduler.connection.get()
         assert database is not None
-        self.scheduler.renew_due = self.scheduler.poll_due = 0.0
+        self.scheduler.lease.clock.hasten()
+        self.scheduler.poller.clock.hasten()
         self.scheduler.tick(database)
 
     def insert(self, columns: str = "task", values: str = "'noop'") -> int:
@@ -134,7 +136,7 @@ def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(office:
         other.execute("SELECT FROM qworker.job FOR UPDATE")
         begun = monotonic()
         office.round()
-        assert office.scheduler.poll_due >= begun + OVERDUE_POLL
+        assert office.scheduler.poller.clock.due >= begun + OVERDUE_POLL
     office.round()
     assert office.conn.execute("SELECT state FROM qworker.job").fetchall() == [("available",)]
 
@@ -210,7 +212,7 @@ def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     def next_look() -> float:
         began = monotonic()
         office.round()
-        return scheduler.poll_due - began
+        return scheduler.poller.clock.due - began
 
     until(lambda: scheduler.watermarks.has_lingering_writer or not next_look())
     assert next_look() < 0.75 * RENEW_EVERY
@@ -270,7 +272,7 @@ def test_keys_whose_period_is_over_are_deleted_as_fast_as_they_come(office: Offi
         "INSERT INTO qworker.job (task, state, failed_at) SELECT 't', 'failed', now() - interval '90 days'"
         "  FROM generate_series(1, 2500)"
     )
-    for duty in office.scheduler.periodic._tasks:
+    for duty in office.scheduler.maintenance._tasks:
         duty.due = 0.0
     office.round()
     left = "SELECT (SELECT count(*) FROM qworker.unique_key) + (SELECT count(*) FROM qworker.job)"
@@ -283,7 +285,7 @@ def test_a_duty_that_is_not_done_with_is_due_again_soon(office: Office, monkeypa
         "INSERT INTO qworker.unique_key (task, key, job_id, expires_at) SELECT 't', n::text, n, now()"
         "  FROM generate_series(1, 1500) AS n"
     )
-    (duty,) = [duty for duty in office.scheduler.periodic._tasks if duty.name == "keys"]
+    (duty,) = [duty for duty in office.scheduler.maintenance._tasks if duty.name == "keys"]
     duty.due = 0.0
     office.round()
     assert monotonic() < duty.due <= monotonic() + MORE_AFTER

@@ -159,11 +159,11 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
             warning=lambda event, **facts: said.append((event, facts)),
             error=lambda event, **facts: said.append((event, facts)),
         )
-        for part in (scheduler.periodic, scheduler.poller, scheduler.schedules):
+        for part in (scheduler.maintenance, scheduler.poller, scheduler.schedules):
             monkeypatch.setattr(part, "_log", record)
-        for duty in scheduler.periodic._tasks:
+        for duty in scheduler.maintenance._tasks:
             duty.due = 0.0
-        scheduler.sweeps.due = 0.0
+        scheduler.poller._sweeps.due = 0.0
         bureau.round()
         assert scheduler.poller.succeeded
         assert bureau.slot.words[Slot.CANCEL] == mine
@@ -213,7 +213,7 @@ def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
         record = SimpleNamespace(
             warning=lambda event, **_: said.append(event), error=lambda event, **_: said.append(event)
         )
-        monkeypatch.setattr(bureau.scheduler.periodic, "_log", record)
+        monkeypatch.setattr(bureau.scheduler.maintenance, "_log", record)
         jobs = [
             bureau.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()")
             for node in nodes

@@ -9,13 +9,18 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from qworker import migrations, rights
 from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworkerd import log
+from qworkerd.scheduler.periodic import Periodic
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header, boottime
 from qworkerd.shared.slots import Phase, Role, Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
+
+#: Interval between two renewals (seconds).
+RENEW_EVERY = 1.0
 
 
 class Lease:
@@ -30,6 +35,8 @@ class Lease:
         #: many seconds.
         self._margin = min(2.0, node.settings.lease_timeout / 5)
         self._log = log.get()
+        #: When to renew.
+        self.clock = Periodic(RENEW_EVERY)
         #: The idle state that the database knows; None if it is unknown and must be written again.
         self.idle: bool | None = None
         self._ctid = NO_CTID
@@ -38,6 +45,18 @@ class Lease:
     def held(self) -> bool:
         """Whether the node holds a lease that can be renewed."""
         return self._header.node != 0 and not self._header.declared_dead
+
+    def check_database(self, database: Database) -> None:
+        """Raise SchemaError if a new node could not work with the schema.
+
+        Once the node is registered, a changed schema does not stop the jobs that run.
+        """
+        if self._header.node == 0:
+            schema = self._node.settings.schema
+            migrations.check(database, schema)
+            rights.check(database, schema)
+            if warning := migrations.encoding_warning(database):
+                self._log.warning("database.encoding", problem=warning)
 
     def renew(self, database: Database, released_seq: int | None) -> None:
         """Renew the lease. Register the node if it is new, or again if other nodes have declared it dead.

@@ -1,16 +1,47 @@
-"""End the workers of a supervisor that is gone."""
+"""Tell whether the supervisor is gone, and end the workers that it has left."""
 
 import os
 import signal
 from contextlib import suppress
 from time import monotonic, sleep
 
+from qworkerd import log
 from qworkerd.process.proc import alive
 from qworkerd.shared.cause import Cause
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Role, SlotState, SlotTable
 
 #: Time to wait for killed processes to disappear (seconds).
 KILL_WAIT = 2.0
+#: If the lease is over and the supervisor has not been seen for this long, it does not kill the workers (seconds).
+SUPERVISOR_SILENT = 2.0
+
+
+class SupervisorWatch:
+    """Watches the supervisor, which enforces timeouts and the lease."""
+
+    def __init__(self, node: NodeContext) -> None:
+        self._table = node.table
+        self._header = node.table.header
+        self._lease_timeout = node.settings.lease_timeout
+        self._parent = os.getppid()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the supervisor is gone or has stopped for too long."""
+        if os.getppid() != self._parent:
+            return True
+        now, lease_until = boottime(), self._header.lease_until
+        silent = now - self._header.supervisor_seen_at
+        return silent >= self._lease_timeout or (silent >= SUPERVISOR_SILENT and 0 < lease_until < now)
+
+    def replace(self) -> None:
+        """End the workers in place of the supervisor."""
+        log.get().error("supervisor.lost", hint="its workers are killed and their jobs released")
+        # If the supervisor continues after all, it must not start new workers: the lease is about to end.
+        self._header.lease_until = 0.0
+        end_workers(self._table)
 
 
 def end_workers(table: SlotTable) -> None:

@@ -1,62 +1,26 @@
-"""Run the scheduler's maintenance tasks at their intervals, and isolate each from the errors of the others."""
+"""A clock: when something that the scheduler repeats is due."""
 
-from collections.abc import Callable
 from time import monotonic
-from typing import Any
-
-import psycopg
-
-from qworkerd import log
-
-Database = psycopg.Connection[tuple[Any, ...]]
-Run = Callable[[Database], object]
-
-#: Returned by a task that stopped before all its work was done.
-MORE = object()
-#: When such a task is due again (seconds).
-MORE_AFTER = 1.0
-
-
-class PeriodicTask:
-    """A maintenance task and its interval."""
-
-    __slots__ = ("due", "every", "name", "run")
-
-    def __init__(self, name: str, every: float, run: Run) -> None:
-        self.name = name
-        self.every = every
-        self.run = run
-        #: When it is next due (monotonic).
-        self.due = 0.0
 
 
 class Periodic:
-    """Runs each task when it is due."""
+    """Due at once, and then one interval after each `restart`."""
 
-    def __init__(self, extend_deadline: Callable[[], None]) -> None:
-        self._extend_deadline = extend_deadline
-        self._tasks: list[PeriodicTask] = []
-        self._log = log.get()
+    def __init__(self, every: float) -> None:
+        #: The interval (seconds).
+        self.every = every
+        #: When it is due (monotonic).
+        self.due = 0.0
 
-    def add(self, name: str, every: float, run: Run) -> None:
-        """Add a task that runs every `every` seconds."""
-        self._tasks.append(PeriodicTask(name, every, run))
+    @property
+    def is_due(self) -> bool:
+        """Whether it is due now."""
+        return monotonic() >= self.due
 
-    def run_due(self, database: Database) -> None:
-        """Run the tasks that are due. A task that returns MORE is due again soon."""
-        for task in self._tasks:
-            if monotonic() >= task.due:
-                more = self.attempt(database, task.name, task.run) is MORE
-                task.due = monotonic() + (min(MORE_AFTER, task.every) if more else task.every)
+    def restart(self, since: float | None = None) -> None:
+        """Start the interval again, now or as of `since` (monotonic)."""
+        self.due = (monotonic() if since is None else since) + self.every
 
-    def attempt(self, database: Database, name: str, run: Run) -> object:
-        """Run one task and return its result. An error is logged; only a lost connection is raised."""
-        self._extend_deadline()
-        try:
-            return run(database)
-        except Exception as error:  # whatever it is, it must not stop the renewal of the lease
-            if database.closed:
-                raise
-            unforeseen = None if isinstance(error, psycopg.Error) else error
-            self._log.warning("maintenance.error", action=name, error=str(error).strip(), exc_info=unforeseen)
-            return None
+    def hasten(self, seconds: float = 0.0) -> None:
+        """Be due in this many seconds, unless it is due before."""
+        self.due = min(self.due, monotonic() + seconds)

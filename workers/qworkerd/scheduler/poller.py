@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from time import time
+from time import monotonic, time
 from typing import Any, TypeVar
 
 import psycopg
 
 from qworker.registry import PollResult, Registry
 from qworkerd import log
-from qworkerd.scheduler.lease import Lease
+from qworkerd.process.throttle import Throttle
+from qworkerd.scheduler.lease import RENEW_EVERY, Lease
+from qworkerd.scheduler.periodic import Periodic
 from qworkerd.scheduler.promotion import Promotion
 from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
@@ -21,6 +23,12 @@ T = TypeVar("T")
 
 SEPARATE_STATEMENTS_HINT = "its parts are queried by separate statements meanwhile; new jobs are found more slowly"
 
+#: Interval between polls while a job or tick is due but locked by others, and the shortest (seconds).
+OVERDUE_POLL, SHORTEST_POLL = 0.25, 0.005
+#: Interval between sweeps (seconds). One that takes longer than EXPENSIVE_SWEEP scans the dead entries that an old
+#: snapshot keeps. No worker is woken during it, so these sweeps may take only one part in SWEEP_SHARE of the time.
+SWEEP_EVERY, EXPENSIVE_SWEEP, SWEEP_SHARE = 5.0, 0.05, 1000
+
 #: The result before the first poll.
 NO_RESULT = PollResult(
     ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[],
@@ -30,7 +38,10 @@ NO_RESULT = PollResult(
 
 
 class Poller:
-    """Holds the result of the last poll; `poll` replaces it."""
+    """Knows when to poll, and holds the result of the last poll.
+
+    Every few seconds a poll is a sweep, which also runs the queries for rare cases.
+    """
 
     def __init__(
         self,
@@ -47,17 +58,41 @@ class Poller:
         self._tracker = tracker
         self._promotion = promotion
         self._dead_workers = dead_workers
+        self._sweeps = Throttle(SWEEP_SHARE, every=SWEEP_EVERY, cheap=EXPENSIVE_SWEEP)
         self._log = log.get()
+        #: When to poll: at least as often as to renew, as one statement can do both.
+        self.clock = Periodic(min(RENEW_EVERY, node.settings.poll_interval))
         self.result = NO_RESULT
         #: Whether the last poll succeeded. Only then is the next renewal combined with a poll.
         self.succeeded = False
         #: The error of the last poll that failed.
         self.failure = ""
 
-    def poll(self, database: Database, *, renew: bool, sweep: bool) -> PollResult:
-        """Poll, and renew the lease if `renew` is set.
+    def poll(self, database: Database, *, renew: bool) -> PollResult:
+        """Poll, renew the lease if `renew` is set, and raise the watermarks to what the poll has shown."""
+        began = monotonic()
+        sweep = began >= self._sweeps.due
+        self.clock.restart(began)
+        if self._tracker.has_lingering_writer:
+            self.clock.hasten(RENEW_EVERY / 2)
+        result = self._poll(database, renew=renew, sweep=sweep)
+        if self.succeeded and self._tracker.advance(result):
+            self.clock.hasten()
+        if sweep:
+            self._sweeps.note(monotonic(), monotonic() - began)
+        return result
 
-        If the statement fails, each part that other tasks depend on is queried by a statement of its own. Raises if the
+    def schedule_next(self, tick_at: float) -> None:
+        """Poll again when the next job or tick is due, if that is sooner; tick_at is the time of the next tick."""
+        due_in = RENEW_EVERY if self.result.due_in is None else self.result.due_in
+        soon = min(due_in, tick_at - self.result.at)
+        # A job that is due but was not promoted is locked, or another node is taking it.
+        self.clock.hasten(max(soon, SHORTEST_POLL) if soon > 0 else OVERDUE_POLL)
+
+    def _poll(self, database: Database, *, renew: bool, sweep: bool) -> PollResult:
+        """Execute the statement.
+
+        If it fails, each part that other tasks depend on is queried by a statement of its own. Raises if the
         connection is lost or a table is locked: those statements would fail as well.
         """
         sent, watermarks, tracker, lease = boottime(), self._node.watermarks, self._tracker, self._lease

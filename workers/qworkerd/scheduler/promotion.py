@@ -1,12 +1,12 @@
 """Make scheduled jobs available when they are due."""
 
 from math import inf
-from time import monotonic
 from typing import Any
 
 import psycopg
 
 from qworker.maintenance import Maintenance
+from qworkerd.scheduler.periodic import Periodic
 from qworkerd.scheduler.sparing import LIMIT, Sparing
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -23,13 +23,12 @@ class Promotion:
     def __init__(self, maintenance: Maintenance) -> None:
         self._maintenance = maintenance
         self._sparing = Sparing("promote")
-        self._full_scan_at = -FULL_SCAN_EVERY
+        self._full_scan = Periodic(FULL_SCAN_EVERY)
         self._start = 0.0
 
     def start(self, at: float) -> float:
         """Return where the next scan starts (seconds since 1970); `at` is the database's clock at the last poll."""
-        full_scan = monotonic() - self._full_scan_at >= FULL_SCAN_EVERY
-        self._start = -inf if full_scan else at - SCAN_BEHIND
+        self._start = -inf if self._full_scan.is_due else at - SCAN_BEHIND
         return self._start
 
     def promote(self, database: Database, due_in: float | None) -> int:
@@ -46,5 +45,5 @@ class Promotion:
                 )
             )
         if self._start == -inf and promoted < LIMIT:
-            self._full_scan_at = monotonic()
+            self._full_scan.restart()
         return promoted

@@ -9,11 +9,13 @@ import psycopg
 from qworker.maintenance import Maintenance
 from qworkerd import log
 from qworkerd.config.settings import Settings
-from qworkerd.scheduler.periodic import MORE
+from qworkerd.scheduler.maintenance import MORE, MaintenanceTasks
 from qworkerd.scheduler.sparing import Sparing
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
+#: Interval of the tasks (seconds).
+RETAIN_EVERY = 600.0
 #: Time after which a task stops until its next turn (seconds): it must not delay the renewal of the lease.
 TIME_LIMIT = 0.5
 #: Below every id of a job.
@@ -32,6 +34,13 @@ class Retention:
         #: The keys of jobs above this id are checked next.
         self._keys_from = LOWEST
         self._log = log.get()
+
+    def add_to(self, maintenance: MaintenanceTasks) -> None:
+        """Add the tasks that run at a fixed interval."""
+        maintenance.add("discard", RETAIN_EVERY, self.discard)
+        maintenance.add("keys", RETAIN_EVERY, self.delete_expired_keys)
+        maintenance.add("unheld keys", RETAIN_EVERY, self.delete_unheld_keys)
+        maintenance.add("truncate", RETAIN_EVERY, self.truncate)
 
     def truncate(self, database: Database) -> None:
         """Truncate the days of the history that are out of retention. A day in use is skipped until the next time."""

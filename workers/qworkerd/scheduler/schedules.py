@@ -1,6 +1,5 @@
 """Enqueue the ticks of schedules, each exactly once however many schedulers run."""
 
-from time import monotonic
 from typing import Any
 
 import psycopg
@@ -12,6 +11,7 @@ from qworker.schedules import StoredSchedules
 from qworker.spec import JobSpec
 from qworker.task import Task
 from qworkerd import log
+from qworkerd.scheduler.periodic import Periodic
 from qworkerd.shared.context import NodeContext
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -35,7 +35,7 @@ class Schedules:
         self._specs = {name: _spec(node.app.tasks[schedule.task]) for name, schedule in self._schedules.items()}
         self._declared_for = 0
         self._undeclared: set[str] = set()
-        self._declare_at = 0.0
+        self._declaration = Periodic(RETRY_AFTER_ERROR)
         self._log = log.get()
         #: When the next tick is due (seconds since 1970, the database's clock); infinite without schedules.
         self.due_at = 0.0 if self._schedules else float("inf")
@@ -44,10 +44,11 @@ class Schedules:
         """Declare this release's schedules, once per registration of the node, and again if their rows are missing."""
         number = self._node.table.header.node
         if self._declared_for != number:
-            self._declared_for, self._undeclared, self._declare_at = number, set(self._schedules), 0.0
-        if not self._undeclared or monotonic() < self._declare_at:
+            self._declared_for, self._undeclared = number, set(self._schedules)
+            self._declaration.hasten()
+        if not (self._undeclared and self._declaration.is_due):
             return
-        self._declare_at = monotonic() + RETRY_AFTER_ERROR
+        self._declaration.restart()
         for name in sorted(self._undeclared):
             schedule = self._schedules[name]
             try:
@@ -65,6 +66,10 @@ class Schedules:
             raise error
         unforeseen = None if isinstance(error, psycopg.Error) else error
         self._log.error("cron.error", schedule=name, error=str(error).strip(), exc_info=unforeseen)
+
+    def delete_unused(self, database: Database) -> None:
+        """Delete schedules that no live node declares."""
+        self._stored.delete_unused(database)
 
     def enqueue(self, database: Database) -> int:
         """Enqueue the ticks that are due; return the number of jobs that this node has enqueued."""

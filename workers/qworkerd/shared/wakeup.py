@@ -2,7 +2,7 @@
 
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def readable(fds: Iterable[int], timeout: float) -> list[int]:
@@ -46,3 +46,12 @@ class WakeupPipe:
     def write_fd(self) -> int:
         """The end to write to, for `signal.set_wakeup_fd`."""
         return self._write
+
+
+def wait(pipes: Collection[WakeupPipe], timeout: float, *fds: int) -> list[int]:
+    """Wait until a pipe or another descriptor is readable; clear the pipes, and return what is readable."""
+    ready = readable([*(pipe.fd for pipe in pipes), *fds], max(timeout, 0.0))
+    for pipe in pipes:
+        if pipe.fd in ready:
+            pipe.clear()
+    return ready
