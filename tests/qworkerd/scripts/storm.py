@@ -1,8 +1,10 @@
 """Run handlers through the gate under a storm of SIGALRM from another process; print what became of them as JSON.
 
-Arguments: calls (and alarms) at least; deadline in seconds from the start of each call. A run without coverage: tracers
-call Python between the handler's return and the closing of the gate. The storm leaves gaps of random length: without
-them the process does nothing but answer signals, and on a slow machine no handler ever runs.
+Arguments: calls and alarms to reach; deadline in seconds from the start of each call; seconds after which it ends with
+fewer: alarms that come while the process waits for a processor are one to it, so a loaded machine takes far longer. A
+run without coverage: tracers call Python between the handler's return and the closing of the gate. The storm leaves
+gaps of random length: without them the process does nothing but answer signals, and on a slow machine no handler ever
+runs.
 """
 
 import json
@@ -19,7 +21,7 @@ from qworkerd.worker.interrupts import InterruptGate
 
 #: Between two alarms, at most, in seconds. An alarm is answered in about three microseconds.
 GAP = 40e-6
-calls, deadline = int(sys.argv[1]), float(sys.argv[2])
+calls, deadline, limit = int(sys.argv[1]), float(sys.argv[2]), time.monotonic() + float(sys.argv[3])
 gate = InterruptGate(repeat=0.5)
 outcomes = {"calls": 0, "ok": 0, "timeout": 0, "escaped": 0, "early": 0, "alarms": 0}
 
@@ -63,10 +65,11 @@ if pid == 0:
     except ProcessLookupError:
         os._exit(0)
 
+now = time.monotonic()
 try:
-    while min(outcomes["calls"], outcomes["alarms"]) < calls:
+    while min(outcomes["calls"], outcomes["alarms"]) < calls and now < limit:
         try:
-            while min(outcomes["calls"], outcomes["alarms"]) < calls:
+            while min(outcomes["calls"], outcomes["alarms"]) < calls and now < limit:
                 now = time.monotonic()
                 got = 0
                 try:
