@@ -164,7 +164,7 @@ MUTATIONS = [
         "a node is buried although it has beaten", f"{QUERIES}/recovery.sql",
         "DELETE FROM {schema}.node WHERE id = %(dead)s AND heartbeat = %(heartbeat)s RETURNING id;",
         "DELETE FROM {schema}.node WHERE id = %(dead)s RETURNING id;",
-        "tests/qworker/test_nodes.py",
+        "tests/qworker/test_registry.py",
     ),
     Mutation(
         "the job that ran is not charged with the death", f"{SCHEDULER}/settlement.py",

@@ -82,12 +82,20 @@ class Registry(Statements):
         super().__init__("registry", schema)
 
     def register(
-        self, database: Database, *, name: str, version: str, queues: Sequence[str], processes: int, lease: float
+        self,
+        database: Database,
+        *,
+        name: str,
+        version: str,
+        queues: Sequence[str],
+        worker_count: int,
+        lease_seconds: float,
     ) -> int:
         """Register a new node; return its id."""
         (row,) = self._rows(
-            database, "register", name=name, version=version, queues=list(queues), processes=processes, lease=lease
-        )
+            database, "register", name=name, version=version, queues=list(queues), worker_count=worker_count,
+            lease_seconds=lease_seconds,
+        )  # fmt: skip
         return int(row[0])
 
     def renew(self, database: Database, node: int, heartbeat: Heartbeat) -> str | None:

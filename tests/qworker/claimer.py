@@ -1,6 +1,7 @@
 """A worker's hand in tests: makes jobs, claims them, and looks at them."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import psycopg
@@ -10,6 +11,7 @@ from qworker.db.connection import connect
 from tests.database import Database
 
 TOKEN, OTHER = 7, 8
+NOW = datetime.now(UTC)
 
 
 class Claimer:
@@ -34,6 +36,15 @@ class Claimer:
             " RETURNING id",
             (queue, priority, count),
         ).fetchall()
+        return [row[0] for row in rows]
+
+    def schedule(self, *seconds: float) -> list[int]:
+        """Make jobs that are due this many seconds after NOW."""
+        rows = self.conn.execute(
+            "INSERT INTO qworker.job (task, state, run_at) SELECT 'noop', 'scheduled', %s + make_interval(secs => s)"
+            "  FROM unnest(%s::float8[]) AS s RETURNING id",
+            (NOW, list(seconds)),
+        )
         return [row[0] for row in rows]
 
     def claim(self, limit: int, *, token: int = TOKEN, cursor: int = 0) -> list[ClaimedJob]:

@@ -10,6 +10,7 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from tests.database import Database
+from tests.qworker.claimer import Claimer
 
 
 @pytest.fixture
@@ -17,6 +18,12 @@ def app(database: Database) -> Iterator[App]:
     app = App(database.dsn)
     yield app
     app.close()
+
+
+@pytest.fixture
+def claimer(database: Database) -> Iterator[Claimer]:
+    with Claimer(database) as claimer:
+        yield claimer
 
 
 class Hand:

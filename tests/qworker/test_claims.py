@@ -3,7 +3,6 @@
 import json
 import sys
 import threading
-from collections.abc import Iterator
 from statistics import median
 from time import perf_counter
 
@@ -11,13 +10,6 @@ import pytest
 
 from tests.database import Database
 from tests.qworker.claimer import OTHER, TOKEN, Claimer
-
-
-@pytest.fixture
-def claimer(database: Database) -> Iterator[Claimer]:
-    with Claimer(database) as claimer:
-        yield claimer
-
 
 # Claims
 

@@ -144,7 +144,7 @@ def test_values_come_back_as_they_were(send: Task[..., None], value: object) -> 
 def test_sleeping_nodes_of_the_queue_are_woken_and_no_others(send: Task[..., None], database: Database) -> None:
     conn = database.connect()
     conn.execute("LISTEN qworker")
-    node = Registry().register(conn, name="n", version="1", queues=["emails"], processes=1, lease=30.0)
+    node = Registry().register(conn, name="n", version="1", queues=["emails"], worker_count=1, lease_seconds=30.0)
     send.options(queue="emails").enqueue(1)
     Registry().set_idle(conn, node, idle=True)
     send.options(queue="other").enqueue(1)

@@ -1,6 +1,6 @@
 """What a worker writes names the token of its claim: under another it changes nothing, and it waits for nobody."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -11,12 +11,6 @@ from tests.database import Database
 from tests.qworker.claimer import OTHER, TOKEN, Claimer
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-
-
-@pytest.fixture
-def claimer(database: Database) -> Iterator[Claimer]:
-    with Claimer(database) as claimer:
-        yield claimer
 
 
 WRITES: dict[str, Callable[[Claims, Connection, int, int], Sequence[int]]] = {

@@ -201,7 +201,7 @@ def test_a_worker_needs_no_more_than_the_page_grants(
     conn = session("worker")
     claims = Claims()
     maintenance, registry = Maintenance(), Registry()
-    node = registry.register(conn, name="n", version="1", queues=["mail"], processes=1, lease=30.0)
+    node = registry.register(conn, name="n", version="1", queues=["mail"], worker_count=1, lease_seconds=30.0)
     registry.set_idle(conn, node, idle=True)
     registry.set_idle(conn, node, idle=False)
     made = [owner.get_task("send").options(unique=f"k{n}").enqueue(n) for n in range(4)]

@@ -164,7 +164,7 @@ def test_the_end_of_a_transactional_job_calls_nothing_of_it_on_the_handlers_conn
 def test_our_sessions_look_names_up_in_pg_catalog_alone(planted: Database) -> None:
     with connect(planted.dsn, "test") as ours:
         assert ours.execute("SHOW search_path").fetchone() == (PINNED,)
-        node = Registry().register(ours, name="n", version="1", queues=["q"], processes=1, lease=30.0)
+        node = Registry().register(ours, name="n", version="1", queues=["q"], worker_count=1, lease_seconds=30.0)
         Registry().set_idle(ours, node, idle=True)
         Maintenance().promote(ours, due_from=0.0)
         for function, settings in ours.execute(

@@ -108,7 +108,7 @@ def test_it_wakes_a_sleeping_node_for_jobs_that_may_start(database: Database, qu
     conn = database.connect()
     conn.execute("LISTEN qworker")
     query("SELECT qworker.enqueue('send')")
-    node = Registry().register(conn, name="n", version="1", queues=["q"], processes=1, lease=30.0)
+    node = Registry().register(conn, name="n", version="1", queues=["q"], worker_count=1, lease_seconds=30.0)
     Registry().set_idle(conn, node, idle=True)
     query("SELECT qworker.enqueue('send')")
     query("SELECT qworker.enqueue('send', queue => 'q', run_at => clock_timestamp() + interval '1 day')")

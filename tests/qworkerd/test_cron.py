@@ -28,7 +28,7 @@ def node(conn: Any, database: Database) -> Callable[[App], Schedules]:
         """Start a node of an application, and let a day pass since its schedules were declared."""
         node = make_node(app, Settings(dsn=database.dsn, processes=1))
         node.table.header.node = Registry().register(
-            conn, name="here", version="1", queues=["default"], processes=1, lease=30.0
+            conn, name="here", version="1", queues=["default"], worker_count=1, lease_seconds=30.0
         )
         cron = Schedules(node, StoredSchedules())
         cron.declare(conn)
@@ -53,7 +53,7 @@ def release(conn: Any, database: Database) -> Callable[[str], Schedules]:
         app.cron(expression)(app.task(name="report")(lambda: None))
         node = make_node(app, Settings(dsn=database.dsn, processes=1))
         node.table.header.node = Registry().register(
-            conn, name="here", version="1", queues=["default"], processes=1, lease=30.0
+            conn, name="here", version="1", queues=["default"], worker_count=1, lease_seconds=30.0
         )
         cron = Schedules(node, StoredSchedules())
         cron.enqueue(conn)

@@ -203,7 +203,7 @@ def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
             monkeypatch.setitem(bureau.scheduler.registry._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
         nodes = [
             bureau.scheduler.registry.register(
-                bureau.conn, name=name, version="1", queues=["default"], processes=1, lease=30.0
+                bureau.conn, name=name, version="1", queues=["default"], worker_count=1, lease_seconds=30.0
             )
             for name in ("strange", "lost")
         ]

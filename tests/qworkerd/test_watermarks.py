@@ -75,7 +75,9 @@ class NodeModel:
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        self.number = registry.register(conn, name="node", version="1", queues=QUEUES, processes=WORKERS, lease=30.0)
+        self.number = registry.register(
+            conn, name="node", version="1", queues=QUEUES, worker_count=WORKERS, lease_seconds=30.0
+        )
         *slots, self.scheduler = (table := SlotTable(WORKERS + 1)).slots
         self.watermarks = Watermarks(table, QUEUES)
         self.tracker = WatermarkTracker(self.watermarks)

@@ -91,7 +91,7 @@ class Lease:
         settings, sent = self._node.settings, boottime()
         number = self._registry.register(
             database, name=f"{socket.gethostname()}:{os.getppid()}", version=self._version, queues=settings.queues,
-            processes=settings.processes, lease=settings.lease_timeout,
+            worker_count=settings.processes, lease_seconds=settings.lease_timeout,
         )  # fmt: skip
         self.idle = False
         # Set the lease first: the workers of a node without one are killed, and no worker claims before there is a

@@ -2,7 +2,7 @@
 
 -- name: register
 INSERT INTO {schema}.node (name, version, queues, worker_count, lease_seconds)
-VALUES (%(name)s, %(version)s, %(queues)s, %(processes)s, %(lease)s)
+VALUES (%(name)s, %(version)s, %(queues)s, %(worker_count)s, %(lease_seconds)s)
 RETURNING id;
 
 -- name: renew

@@ -1,0 +1,86 @@
+"""The statements for stored schedules."""
+
+from dataclasses import replace
+
+import pytest
+
+from qworker.options import Options
+from qworker.schedules import StoredSchedules
+from qworker.spec import JobSpec
+from tests.qworker.claimer import NOW, Claimer
+
+schedules = StoredSchedules()
+
+MINUTE = 60.0
+TICK = NOW.timestamp() + MINUTE
+SPEC = JobSpec.of("noop", Options(), Options())
+
+
+def declare(claimer: Claimer, node: int, timezone: str = "UTC") -> None:
+    schedules.declare(
+        claimer.conn, node, name="minutely", task="noop", expression="* * * * *", timezone=timezone,
+    )  # fmt: skip
+
+
+def tick(claimer: Claimer, at: float = TICK, spec: JobSpec = SPEC, key: str | None = None) -> tuple[int | None, ...]:
+    """Return the job and the holder of one tick; an empty tuple if the tick was not recorded."""
+    found = schedules.tick(
+        claimer.conn, spec, key, name="minutely", tick=at, expression="* * * * *", timezone="UTC", at=at
+    )
+    return () if found is None else (found.job, found.holder)
+
+
+def test_each_tick_is_enqueued_once_and_none_before_the_last(claimer: Claimer) -> None:
+    declare(claimer, 1)
+    (job, holder) = tick(claimer)
+    assert job is not None
+    assert holder is None
+    assert tick(claimer) == ()
+    assert tick(claimer, TICK - MINUTE) == ()
+    assert len(tick(claimer, TICK + MINUTE)) == 2
+    row = claimer.row(job)
+    assert (row["task"], row["state"], row["args"], row["holds_key"]) == ("noop", "available", {}, False)
+    assert row["overrides"] == {"cron": "minutely", "tick": TICK}
+
+
+def test_a_tick_of_another_declaration_is_not_enqueued(claimer: Claimer) -> None:
+    declare(claimer, 1, "Europe/Berlin")
+    assert tick(claimer) == ()
+
+
+@pytest.mark.parametrize(("delay", "state"), [(0.0, "available"), (5.0, "scheduled")])
+def test_the_job_of_a_tick_has_the_tasks_times(claimer: Claimer, delay: float, state: str) -> None:
+    declare(claimer, 1)
+    job, _ = tick(claimer, spec=replace(SPEC, delay=delay, expires=30.0))
+    assert job is not None
+    row = claimer.row(job)
+    assert row["state"] == state
+    assert row["expires_at"].timestamp() == pytest.approx(TICK + 30)
+    assert (row["run_at"] and row["run_at"].timestamp()) == (pytest.approx(TICK + delay) if delay else None)
+
+
+def test_a_tick_whose_key_is_held_is_recorded_without_a_job(claimer: Claimer) -> None:
+    declare(claimer, 1)
+    job, _ = tick(claimer, key="k")
+    assert tick(claimer, TICK + MINUTE, key="k") == (None, job)
+    assert tick(claimer, TICK + MINUTE, key="k") == (), "the tick is recorded"
+    claimer.conn.execute("UPDATE qworker.job SET holds_key = false")
+    later, holder = tick(claimer, TICK + 2 * MINUTE, key="k")
+    assert (later is not None, holder) == (True, None)
+
+
+def test_a_period_ends_by_the_time_of_the_tick(claimer: Claimer) -> None:
+    declare(claimer, 1)
+    spec = replace(SPEC, unique_seconds=90.0)
+    job, _ = tick(claimer, spec=spec, key="k")
+    assert tick(claimer, TICK + MINUTE, spec, "k") == (None, job)
+    later, holder = tick(claimer, TICK + 2 * MINUTE, spec, "k")
+    assert (later is not None, holder) == (True, None)
+
+
+def test_only_old_schedules_that_no_node_declares_are_deleted(claimer: Claimer) -> None:
+    declare(claimer, 1)
+    assert schedules.delete_unused(claimer.conn) == 0
+    old = "UPDATE qworker.cron SET declared_at = now() - interval '1 day', created_at = now() - interval '40 days'"
+    claimer.conn.execute(old)
+    assert schedules.delete_unused(claimer.conn) == 1
