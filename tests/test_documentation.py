@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from qworkerd.cli.main import main
 from qworkerd.scheduler.watermarks import releases, scrub, settled
 from qworkerd.worker import cursors
 from tests.database import Database
@@ -95,6 +97,48 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_tests_that_a_page_names_exist(page: Path) -> None:
     named = set(re.findall(r"`(?:[\w/]+/)?(test_\w+)(?:\.py)?`", page.read_text()))
     assert named <= TESTS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    typed = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
+    for line in [*re.findall(r"`(qworker [^`]+)`", text), *typed]:
+        if not line.startswith("qworker "):
+            continue
+        command, names = parse(line)
+        assert names <= options(command), line
+    assert set(re.findall(r"`(--[a-z][a-z-]+)", text)) <= EVERY_OPTION
+
+
+def parse(line: str) -> tuple[click.Command, set[str]]:
+    """Return the command that a line calls, and the names of its options."""
+    command: click.Command = main
+    words = line.partition(" # ")[0].split()[1:]
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, line
+        command = found
+    return command, {word.partition("=")[0] for word in words if word.startswith("--")}
+
+
+def options(command: click.Command) -> set[str]:
+    """Return the names of a command's options."""
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def tree(command: click.Command) -> Iterator[click.Command]:
+    """Yield a command and all its subcommands."""
+    yield command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if (found := command.get_command(context, name)) is not None:
+                yield from tree(found)
+
+
+#: Options of all commands, and those of other programs that pages mention.
+EVERY_OPTION = {name for command in tree(main) for name in options(command)} | {"--preload", "--kill-whom"}
 
 
 def test_every_page_is_in_the_index() -> None:
