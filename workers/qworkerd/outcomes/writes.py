@@ -3,10 +3,8 @@
 import copy
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any, Self
 
-import psycopg
 from psycopg import Connection
 
 from qworker.backoff import Backoff
@@ -24,7 +22,6 @@ from qworkerd.outcomes.outcome import (
     Snoozed,
     Terminated,
 )
-from qworkerd.process.reconnect import may_pass_later
 from qworkerd.shared.claim import Claim
 
 Database = Connection[tuple[Any, ...]]
@@ -32,10 +29,6 @@ Done = tuple[Claim, int, Outcome | None]
 
 #: The delay between two attempts to execute a write.
 _REPEAT = Backoff(0.1, 1.0)
-#: Time after which a write that the database rejects for its values is given up, and the job fails (seconds).
-LAST_RESORT = 60.0
-#: The hint for a job that cannot be failed either.
-ABANDONED = "the database rejects every change of this row: repair or delete it by hand"
 
 
 class Write:
@@ -75,37 +68,6 @@ class Write:
         self.due = now + _REPEAT.delay(self._postponed)
 
 
-class GiveUp(Write):
-    """A job whose end the database always rejects: it fails, so that it neither keeps its claim nor runs again."""
-
-    kind = "give_up"
-
-    def __init__(self, rejected: Write, error: Exception) -> None:
-        super().__init__(rejected.claim)
-        self.ids = rejected.ids
-        self._error = end_refused(rejected.kind, error)
-
-    def write(self, claims: Claims, database: Database) -> list[int]:
-        """Fail the job, or discard it."""
-        return [done for job in self.ids for done in give_up(claims, database, self.token, job, self._error)]
-
-
-def give_up(claims: Claims, database: Database, token: int, job: int, error: str) -> list[int]:
-    """Fail a job whose end the database rejects; if that is rejected too, move it to the history as discarded.
-
-    Otherwise the job would be released and run again and again. Returns the ids changed.
-    """
-    try:
-        with database.transaction():
-            changed = claims.give_up(database, token, job, error)
-        if changed:
-            return changed
-    except psycopg.Error as refused:
-        if database.closed or may_pass_later(refused):
-            raise
-    return claims.end(database, token, job, state="discarded", error=error, duration=0.0)
-
-
 def raise_if_suppressed(claims: Claims, write: Write, database: Database) -> None:
     """Raise WriteSuppressed if one of the write's jobs is not locked by others, and is left as it is all the same."""
     with database.transaction(force_rollback=True):
@@ -113,14 +75,6 @@ def raise_if_suppressed(claims: Claims, write: Write, database: Database) -> Non
         changed = write.write(claims, database) if locked else []
     if locked.difference(changed):
         raise WriteSuppressed
-
-
-def end_refused(write: str, error: Exception) -> str:
-    """Return what is kept of the error of a job that is given up, as JSON."""
-    return json.dumps({
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "EndRefused", "cause": "refused",
-        "message": f"the database refuses the end of this job ({write}): {str(error)[:1000]}", "traceback": "",
-    })  # fmt: skip
 
 
 class CompleteWrite(Write):

@@ -8,7 +8,7 @@ import psycopg
 
 from qworker.claims import Claims, WriteSuppressed
 from qworkerd import log
-from qworkerd.outcomes.writes import ABANDONED, LAST_RESORT, end_refused, give_up
+from qworkerd.outcomes.last_resort import ABANDONED, LAST_RESORT, end_refused, give_up
 from qworkerd.process.reconnect import may_pass_later
 
 Database = psycopg.Connection[tuple[Any, ...]]

@@ -8,15 +8,8 @@ import psycopg
 
 from qworker.claims import Claims
 from qworkerd import log
-from qworkerd.outcomes.writes import (
-    ABANDONED,
-    LAST_RESORT,
-    GiveUp,
-    OutcomeWrite,
-    ReleaseWrite,
-    Write,
-    raise_if_suppressed,
-)
+from qworkerd.outcomes.last_resort import ABANDONED, LAST_RESORT, GiveUp
+from qworkerd.outcomes.writes import OutcomeWrite, ReleaseWrite, Write, raise_if_suppressed
 from qworkerd.process.reconnect import ReconnectingConnection, may_pass_later
 from qworkerd.shared.claim import Status
 from qworkerd.shared.context import NodeContext
