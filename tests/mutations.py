@@ -41,6 +41,16 @@ WORKER, SCHEDULER = "workers/qworkerd/worker", "workers/qworkerd/scheduler"
 
 MUTATIONS = [
     Mutation(
+        "a claim from paused queues", f"{WORKER}/claimer.py",
+        "        cursors = paused.exclude(cursors)\n", "",
+        "tests/lifecycle/test_pause.py",
+    ),
+    Mutation(
+        "a pause that leaves claimed jobs to the worker", f"{WORKER}/acknowledger.py",
+        "or batch.changes != self._node.paused.changes", "",
+        "tests/lifecycle/test_pause.py",
+    ),
+    Mutation(
         "a history that takes an id once", "queue/qworker/sql/0001_initial.sql",
         "CREATE INDEX job_history_id ON {schema}.job_history (id);",
         "CREATE UNIQUE INDEX job_history_id ON {schema}.job_history (id, ring_day);",

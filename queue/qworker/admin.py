@@ -17,6 +17,7 @@ from qworker.db.statements import load
 from qworker.decoding import decode, decode_errors, decode_object
 from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
 from qworker.job import Job, JobState, job_from_row, to_datetime
+from qworker.queues import QueuePause, Queues, QueueStatus, pause_of, resume_command
 from qworker.spec import JobSpec
 
 #: The delay between two queries of `wait`.
@@ -50,19 +51,6 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueStatus:
-    """A queue that holds unfinished or failed jobs, or that a live node serves."""
-
-    name: str
-    #: The number of its jobs in each state; states without jobs are left out.
-    jobs: Mapping[JobState, int]
-    #: Seconds since its oldest available job was enqueued; None if no job is available.
-    oldest_age: float | None
-    #: The names of the live nodes that serve it.
-    nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ScheduleStatus:
     """A schedule that a node declares or has declared."""
 
@@ -87,6 +75,23 @@ class Queue:
         """Return the number of jobs in the given state; by default of those available, scheduled or blocked."""
         return self.admin.size(self.name, *(WAITING if state is None else [JobState(state)]))
 
+    def pause(self, *, reason: str | None = None, by: str | None = None) -> bool:
+        """Let no node claim jobs of the queue until it is resumed; return False if it was paused already.
+
+        Jobs that run finish, and jobs can still be enqueued. The change commits at once, and takes effect within 1.5 s
+        on each node whose scheduler reaches the database. `by` is user@host by default.
+        """
+        return bool(self.admin.pause(self.name, reason=reason, by=by))
+
+    def resume(self) -> bool:
+        """Let nodes claim jobs of the queue again; return False if it was not paused."""
+        return bool(self.admin.resume(self.name))
+
+    @property
+    def paused(self) -> QueuePause | None:
+        """Since when, by whom and why the queue is paused; None if it is not."""
+        return next(iter(self.admin.paused(self.name)), None)
+
 
 class Admin:
     """The operations on one schema; each is one statement.
@@ -99,6 +104,7 @@ class Admin:
         self._pool = pool
         self._ambient = ambient or Ambient(pool)
         self._sql = load("admin", pool.schema)
+        self._queues = Queues(pool.schema)
 
     def show(self, job_id: int, *, conn: Any = None) -> Job:
         """Return a job; raises JobNotFound if it does not exist."""
@@ -148,9 +154,25 @@ class Admin:
     def queues(self) -> list[QueueStatus]:
         """Return the queues that hold jobs or are served by a node, ordered by name."""
         return [
-            QueueStatus(name, {JobState(state): n for state, n in decode_object(held).items()}, oldest, tuple(nodes))
-            for name, held, oldest, nodes in self._query("queues")
-        ]
+            QueueStatus(name, {JobState(state): n for state, n in decode_object(held).items()}, oldest, tuple(nodes),
+                        None if at is None else pause_of(name, at, by, reason))
+            for name, held, oldest, nodes, at, by, reason in self._query("queues")
+        ]  # fmt: skip
+
+    def pause(self, *queues: str, reason: str | None = None, by: str | None = None) -> list[str]:
+        """Pause queues on all nodes; return those that were not paused. The change commits at once."""
+        with self._pool.connection(None) as conn:
+            return self._queues.pause(conn, queues, reason, by)
+
+    def resume(self, *queues: str) -> list[str]:
+        """Resume queues; return those that were paused. The change commits at once."""
+        with self._pool.connection(None) as conn:
+            return self._queues.resume(conn, queues)
+
+    def paused(self, *queues: str) -> list[QueuePause]:
+        """Return the paused ones of these queues, or of all if none is named."""
+        with self._pool.connection(None) as conn:
+            return self._queues.paused(conn, queues or None)
 
     def size(self, queue: str, *states: JobState) -> int:
         """Return the number of jobs of a queue in these states."""
@@ -194,7 +216,7 @@ class Admin:
                     raise JobCancelled(job_id, _last(error))
             left = float("inf") if timeout is None else begun + timeout - monotonic()
             if left <= 0:
-                raise TimeoutError(f"job {job_id} is still {state} after {timeout:g} s")
+                raise TimeoutError(f"job {job_id} is still {state} after {timeout:g} s{self._pause_hint(job_id)}")
             polls += 1
             sleep(min(WAIT_POLL.delay(polls), left))
 
@@ -215,6 +237,15 @@ class Admin:
             if joined is None:
                 return conn.execute(self._sql[name], parameters).fetchall()
             return psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql[name], parameters).fetchall()
+
+    def _pause_hint(self, job_id: int) -> str:
+        """Return what holds up a job whose queue is paused, for an error message."""
+        with self._pool.connection(None) as conn:
+            try:
+                pause = self._queues.holding(conn, job_id)
+            except psycopg.errors.InsufficientPrivilege:  # of a role that may read jobs only
+                return ""
+        return "" if pause is None else f": queue {pause.queue!r} is paused {pause}; {resume_command(pause.queue)}"
 
     def _explain_absence(self, job_id: int, conn: psycopg.Connection[Any] | None) -> None:
         joined = self._ambient.joined(conn)

@@ -124,7 +124,8 @@ def check_name(name: str, value: Any, max_length: int = MAX_NAME) -> str:
     return value
 
 
-def _queue(name: str, value: Any) -> str:
+def check_queue(name: str, value: Any) -> str:
+    """Check the name of a queue."""
     queue = check_name(name, value)
     if "," in queue or queue != queue.strip():
         raise ValueError(
@@ -205,7 +206,7 @@ def _tags(name: str, value: Any) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "queue": _queue,
+    "queue": check_queue,
     "priority": _priority,
     "delay": check_seconds,
     "run_at": check_datetime,

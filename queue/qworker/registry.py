@@ -1,6 +1,6 @@
 """The statements by which a node keeps itself registered and learns what there is to do."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,8 @@ class PollResult:
     dead_nodes: list[int]
     #: Whether expired or cancelled jobs have to be ended; read if `sweep` is set.
     expired: bool
+    #: The paused queues among those of the node; None if they could not be read.
+    paused: list[str] | None
     #: The database's clock (seconds since 1970), and the duration of the statement without its commit (seconds).
     at: float
     took: float
@@ -67,10 +69,9 @@ class PollResult:
         """Whether the lease was renewed."""
         return self.ctid is not None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a job could be claimed."""
-        return any(seq is not None for seq in self.first_available)
+    def waiting(self, paused: Collection[int] = ()) -> bool:
+        """Whether a job could be claimed; no job can be claimed from the paused lanes."""
+        return any(seq is not None and lane not in paused for lane, seq in enumerate(self.first_available))
 
 
 class Registry(Statements):
@@ -119,9 +120,12 @@ class Registry(Statements):
         rows = self._rows(database, "find_ctid", node=node)
         return rows[0][0] if rows else None
 
-    def set_idle(self, database: Database, node: int, *, idle: bool) -> None:
-        """Set whether enqueueing has to wake this node."""
-        self._count(database, "mark_idle" if idle else "mark_busy", node=node)
+    def set_idle(self, database: Database, node: int, *, idle: bool, paused: Iterable[str] = ()) -> None:
+        """Set whether enqueueing, except into paused queues, has to wake this node."""
+        if idle:
+            self._count(database, "mark_idle", node=node, paused=list(paused))
+        else:
+            self._count(database, "mark_busy", node=node)
 
     def listen(self, database: Database) -> None:
         """Receive a notification for jobs enqueued while the node is idle."""
@@ -175,6 +179,6 @@ class Registry(Statements):
         """Return the dead nodes to which running jobs belong."""
         return self._column(database, "dead_nodes")
 
-    def unfinished(self, database: Database, queues: Sequence[str]) -> bool:
-        """Return whether these queues hold work."""
-        return bool(self._rows(database, "unfinished", queues=list(queues))[0][0])
+    def unfinished(self, database: Database, queues: Sequence[str], paused: Iterable[str] = ()) -> bool:
+        """Return whether these queues hold work; in the paused ones among them only running jobs count."""
+        return bool(self._rows(database, "unfinished", queues=list(queues), paused=list(paused))[0][0])

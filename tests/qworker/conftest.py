@@ -57,6 +57,9 @@ class Hand:
         } | error
         self._claims.fail(self._conn, self._token, job, error=json.dumps(error), hook=False)
 
+    def retry(self, job: int, delay: float) -> None:
+        self._claims.retry(self._conn, self._token, job, delay=delay, error='{"type": "E"}')
+
     def cancel(self, job: int) -> None:
         self._claims.end(self._conn, self._token, job, state="cancelled", error=None, duration=0.1)
 

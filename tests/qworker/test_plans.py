@@ -72,7 +72,7 @@ def look(conn: Connection, *, sweep: bool = False) -> int:
         scrub=(GONE // 2, GONE // 2 + SLICE_MIN), due_from=recently(), since=recently(), with_writers=True,
         sweep=sweep, heartbeat=beat(conn),
     )  # fmt: skip
-    return len(sight.cancels) + sum([sight.renewed, sight.waiting, sight.has_running, sight.expired])
+    return len(sight.cancels) + sum([sight.renewed, sight.waiting(), sight.has_running, sight.expired])
 
 
 def cancel(conn: Connection, *jobs: int) -> int:
@@ -128,6 +128,7 @@ LOOKING = {
     "job_cancelling",
     "job_expiring",
     "pg_database_datname_index",
+    "queue_pkey",
 }
 UNFINISHED = {"job_ready", "job_running", "job_retrying"}
 HISTORY = {f"job_history_{day:02}_id_idx" for day in range(32)}

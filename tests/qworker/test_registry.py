@@ -33,7 +33,7 @@ def poll(claimer: Claimer, node: int, queue: str = "default", watermark: int = 0
 def test_a_poll_returns_what_there_is_to_do(claimer: Claimer) -> None:
     here, there = register(claimer), register(claimer)
     found = poll(claimer, here)
-    assert (found.heartbeats, found.waiting, found.due_in, found.cancels) == ({there: (0, 30.0)}, False, None, [])
+    assert (found.heartbeats, found.waiting(), found.due_in, found.cancels) == ({there: (0, 30.0)}, False, None, [])
     claimer.schedule(60)
     running = claimer.insert()
     claimer.claim(1)
@@ -43,9 +43,9 @@ def test_a_poll_returns_what_there_is_to_do(claimer: Claimer) -> None:
     claimer.insert(1)
     claimer.insert(1, "elsewhere")
     found = poll(claimer, here)
-    assert (found.waiting, found.cancels) == (True, running)
+    assert (found.waiting(), found.cancels) == (True, running)
     assert found.due_in == pytest.approx(NOW.timestamp() + 60 - found.at, abs=5)
-    assert not poll(claimer, here, "nothing").waiting
+    assert not poll(claimer, here, "nothing").waiting()
     assert 0.0 < found.took < 5.0
 
 
@@ -69,7 +69,7 @@ def test_a_poll_returns_the_first_job_of_each_priority_after_the_watermark(claim
     assert poll(claimer, here).first_available == [None] * 5 + [seqs[0]] + [None] * 3 + [seqs[3]]
     assert poll(claimer, here, watermark=seqs[1]).first_available == [None] * 5 + [seqs[2]] + [None] * 3 + [seqs[3]]
     found = poll(claimer, here, watermark=seqs[4])
-    assert (found.first_available, found.last_seq, found.waiting) == ([None] * 10, seqs[4], False)
+    assert (found.first_available, found.last_seq, found.waiting()) == ([None] * 10, seqs[4], False)
 
 
 def test_before_the_first_job_no_seq_is_assigned(claimer: Claimer) -> None:

@@ -14,6 +14,7 @@ from qworker.db.connection import connect
 from qworker.errors import SchemaError
 from qworker.maintenance import Maintenance
 from qworker.migrations import migrate
+from qworker.queues import Queues
 from qworker.registry import NO_CTID, Registry
 from qworker.rights import check
 from qworkerd.embedded import EmbeddedPostgres
@@ -161,6 +162,7 @@ def test_a_producers_jobs_belong_to_its_transaction(
         "INSERT INTO qworker.job (task, is_hook) VALUES ('t', true)", "INSERT INTO qworker.job (task) VALUES ('t')",
         "UPDATE qworker.job SET token = 1", "DELETE FROM qworker.job", "SELECT nextval('qworker.job_id_seq')",
         "SELECT * FROM qworker.unique_key", "DELETE FROM qworker.node", "SELECT * FROM qworker.idle_node",
+        "INSERT INTO qworker.queue (name) VALUES ('q')", "SELECT * FROM qworker.queue",
         "TRUNCATE qworker.job_history_00", "SELECT qworker.truncate_history_day(0)", "CREATE TABLE qworker.mine ()",
     ],
 )  # fmt: skip
@@ -169,6 +171,14 @@ def test_a_producer_can_neither_read_nor_change_anything_else(
 ) -> None:
     with pytest.raises(DENIED):
         session("producer").execute(forbidden.encode())
+
+
+def test_a_producer_can_neither_pause_nor_resume_a_queue(producer: App, owner: App) -> None:
+    owner.queue("mail").pause()
+    for change in (producer.queue("mail").pause, producer.queue("mail").resume, producer.queue("other").pause):
+        with pytest.raises(DENIED):
+            change()
+    assert [pause.queue for pause in owner.admin.paused()] == ["mail"]
 
 
 CALL = "SELECT * FROM qworker.enqueue_jobs(%s, %s::jsonb[], %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -213,6 +223,7 @@ def test_a_worker_needs_no_more_than_the_page_grants(
     assert claims.retry(conn, 5, made[2].id, delay=0, error=error)
     assert claims.release(conn, 5, [made[3].id])
     maintenance.promote(conn, due_from=0.0)
+    assert Queues().paused(conn) == []
     assert registry.find_ctid(conn, node) not in (None, NO_CTID)
     for day in range(32):
         conn.execute("SELECT qworker.truncate_history_day(%s)", [day])
@@ -226,9 +237,18 @@ def test_a_viewer_sees_everything_and_changes_nothing(dsn: Callable[[str], str],
     viewer = application(dsn("viewer"))
     assert viewer.job(job.id).args == {"user_id": 7}
     assert [found.id for found in viewer.admin.find()] == [job.id]
-    for look in (viewer.admin.sizes, viewer.admin.nodes, viewer.admin.schedules):
+    for look in (
+        viewer.admin.sizes,
+        viewer.admin.queues,
+        viewer.admin.paused,
+        viewer.admin.nodes,
+        viewer.admin.schedules,
+    ):
         look()
-    for change in (lambda: viewer.admin.cancel(job.id), lambda: viewer.get_task("send").enqueue(1)):
+    for change in (
+        lambda: viewer.admin.cancel(job.id), lambda: viewer.get_task("send").enqueue(1),
+        lambda: viewer.queue("mail").pause(), lambda: viewer.queue("mail").resume(),
+    ):  # fmt: skip
         with pytest.raises(DENIED):
             change()
     viewer.close()
@@ -245,6 +265,9 @@ def test_an_operator_changes_jobs_and_makes_none(dsn: Callable[[str], str], owne
     assert operator.admin.retry(jobs[0].id) == [jobs[0].id]
     assert operator.admin.discard(jobs[1].id) == [jobs[1].id]
     assert operator.admin.cancel(jobs[2].id) == {jobs[2].id: JobState.CANCELLED}
+    for _ in range(2):  # the second time, the row exists
+        assert operator.queue("mail").pause()
+        assert operator.queue("mail").resume()
     with pytest.raises(DENIED):
         operator.get_task("send").enqueue(1)
     operator.close()

@@ -12,6 +12,7 @@ from qworkerd.inheritance.inherited import Inheritance
 from qworkerd.log.redaction import register_secret
 from qworkerd.shared.budget import Budget
 from qworkerd.shared.context import NodeContext
+from qworkerd.shared.paused import PausedQueues
 from qworkerd.shared.slots import Role, Slot, SlotTable
 from qworkerd.shared.watermarks import Watermarks
 
@@ -28,6 +29,7 @@ def make_node(app: App, settings: Settings) -> NodeContext:
         table=table,
         budget=Budget(table.header, settings.max_jobs),
         watermarks=Watermarks(table, settings.queues),
+        paused=PausedQueues(settings.queues),
         tasks=tuple(sorted(app.tasks)),
     )
 

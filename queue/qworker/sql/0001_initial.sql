@@ -172,6 +172,15 @@ CREATE TABLE {schema}.idle_node (
     queues      text[] NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0);
 
+-- The settings of queues. A queue without a row has the defaults. No worker claims jobs of a queue with `paused_at`.
+CREATE TABLE {schema}.queue (
+    name         text PRIMARY KEY CHECK (name <> '' AND length(name) <= 200),
+    paused_at    timestamptz CHECK (isfinite(paused_at)),
+    paused_by    text CHECK (length(paused_by) <= 200),
+    pause_reason text CHECK (length(pause_reason) <= 1000),
+    CONSTRAINT queue_pause_has_author CHECK ((paused_at IS NULL) = (paused_by IS NULL))
+);
+
 -- The schedules, and the last tick of each that was enqueued.
 CREATE TABLE {schema}.cron (
     name         text PRIMARY KEY,

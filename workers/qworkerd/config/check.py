@@ -17,6 +17,7 @@ from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.migrations import check as check_schema
 from qworker.migrations import encoding_warning
 from qworker.options import UNSET
+from qworker.queues import Queues, resume_command
 from qworker.rights import check as check_rights
 from qworker.sequences import stale_sequences
 from qworker.triggers import suppressing_triggers
@@ -168,6 +169,11 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
                     for sequence in stale_sequences(conn, target.schema)
                 ]
                 report.warnings += suppressing_triggers(conn, target.schema)
+                report.warnings += [
+                    f"jobs that are due wait in queue {pause.queue!r}, which is paused {pause}; "
+                    f"{resume_command(pause.queue)}"
+                    for pause in Queues(target.schema).waiting(conn)
+                ]
     except (SchemaError, ConfigurationError, DatabaseUnavailable) as error:
         report.problems.append(str(error))
     except psycopg.Error as error:

@@ -5,12 +5,15 @@ from typing import Any
 import psycopg
 
 from qworker.registry import PollResult, Registry
+from qworkerd import log
 from qworkerd.shared.context import NodeContext
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Number of consecutive polls that must find no work.
 EMPTY_POLLS = 2
+
+SKIPPED_HINT = "the node ends although the paused queues may hold jobs; resume them with `qworker queues resume`"
 
 
 class Burst:
@@ -20,12 +23,16 @@ class Burst:
         self._node = node
         self._registry = registry
         self._empty_polls = 0
+        self._log = log.get()
 
     def check(self, database: Database, result: PollResult) -> None:
         """Declare the queues empty if this poll, like the one before it, has found no work."""
-        found = result.waiting or result.has_running
-        empty = not (found or self._registry.unfinished(database, self._node.settings.queues))
+        paused = self._node.paused
+        found = result.waiting(paused.lanes) or result.has_running
+        empty = not (found or self._registry.unfinished(database, self._node.settings.queues, paused.names))
         self._empty_polls = self._empty_polls + 1 if empty else 0
+        if self._empty_polls == EMPTY_POLLS and paused.names:
+            self._log.warning("queue.skipped", queues=sorted(paused.names), hint=SKIPPED_HINT)
         if self._empty_polls >= EMPTY_POLLS:
             self._node.table.header.queues_empty = True
             self._node.worker_wakeup.wake()

@@ -10,6 +10,7 @@ import psycopg
 
 from qworker.errors import SchemaError
 from qworker.maintenance import Maintenance
+from qworker.queues import Queues
 from qworker.recovery import Recovery
 from qworker.registry import Registry
 from qworker.schedules import StoredSchedules
@@ -27,6 +28,7 @@ from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.maintenance import MaintenanceTasks
 from qworkerd.scheduler.notifications import Notifications
 from qworkerd.scheduler.orphans import SupervisorWatch
+from qworkerd.scheduler.pauses import Pauses
 from qworkerd.scheduler.poller import Poller
 from qworkerd.scheduler.promotion import Promotion
 from qworkerd.scheduler.recovery import DeadWorkers
@@ -75,6 +77,7 @@ class Scheduler:
         self.promotion = Promotion(maintenance)
         self.schedules = Schedules(node, StoredSchedules(schema))
         self.notifications = Notifications(node, self.registry, self.lease)
+        self.pauses = Pauses(node, Queues(schema), self.notifications)
         self.retention = Retention(node.settings, maintenance)
         self.audit = Audit(node, recovery, maintenance, slot)
         self.watermarks = WatermarkTracker(node.watermarks)
@@ -159,7 +162,7 @@ class Scheduler:
             self.renew(database)
         self.wake_if_any(self.dead_workers.recover(database))
         self.receive(database)
-        if self.poller.clock.is_due:
+        if self.notifications.queues_changed or self.poller.clock.is_due:
             self.poll(database)
         self.maintenance.run_due(database)
         # Notifications that arrived during a statement were read with its result; the descriptor does not show them.
@@ -168,6 +171,7 @@ class Scheduler:
     def begin_session(self, database: Database) -> None:
         """Assume nothing of what an earlier connection has found: it may have led to another server."""
         self.lease.check_database(database)
+        self.pauses.read(database)
         self.generation = self.connection.generation
         self.rescue.forget()
         self.watermarks.reset()
@@ -194,13 +198,15 @@ class Scheduler:
 
     def poll(self, database: Database, *, renew: bool = False) -> None:
         """Find out what there is to do, and do it."""
+        self.notifications.queues_changed = False
         result = self.poller.poll(database, renew=renew)
         attempt = partial(self.maintenance.attempt, database)
         if result.dead_nodes:
             attempt("rescue", lambda d: self.wake_if_any(self.rescue.free_nodes(d, result.dead_nodes)))
         if result.expired:
             attempt("expire", self.retention.expire)
-        if result.waiting or not self.poller.succeeded:
+        attempt("pauses", lambda d: self.pauses.apply(d, result.paused))
+        if result.waiting(self.node.paused.lanes) or not self.poller.succeeded:
             self.node.worker_wakeup.wake()
         signal_cancelled(self.node, result.cancels)
         if not self.header.draining:

@@ -32,6 +32,8 @@ class Notifications:
         self._lease = lease
         self._polls: list[float] = []
         self._notified = False
+        #: Whether a queue was paused or resumed since the last poll.
+        self.queues_changed = False
         #: Whether notifications are unavailable. The node then never marks itself idle.
         self._unavailable = False
         self._log = log.get()
@@ -47,12 +49,21 @@ class Notifications:
         database.add_notify_handler(self._on_notify)
         self._registry.listen(database)
 
-    def _on_notify(self, _: psycopg.Notify) -> None:
-        self._notified = True
+    def _on_notify(self, notification: psycopg.Notify) -> None:
+        self._note(notification.payload.encode())
+
+    def _note(self, payload: bytes) -> None:
+        """Record a notification: the name of a queue that has a job, or nothing if a queue was paused or resumed."""
+        if payload:
+            self._notified = True
+        else:
+            self.queues_changed = True
 
     @property
     def due(self) -> float:
-        """When the next poll is due (monotonic)."""
+        """When a poll is due because of a notification, or because the node has become idle (monotonic)."""
+        if self.queues_changed:
+            return 0.0
         return self._polls[0] if self._polls else float("inf")
 
     def receive(self, database: Database) -> None:
@@ -62,8 +73,8 @@ class Notifications:
         already recorded those that arrived with the answer to a statement.
         """
         database.pgconn.consume_input()
-        while database.pgconn.notifies():
-            self._notified = True
+        while (notification := database.pgconn.notifies()) is not None:
+            self._note(notification.extra)
         if not self._notified:
             return
         self._notified = False
@@ -76,13 +87,20 @@ class Notifications:
         idle = self._lease.any_idle()
         if idle == self._lease.idle or self._unavailable or self._node.table.header.draining:
             return
-        self._registry.set_idle(database, self._node.table.header.node, idle=idle)
+        self._registry.set_idle(database, self._node.table.header.node, idle=idle, paused=self._node.paused.names)
         self._lease.idle = idle
         if idle:
             now = monotonic()
             self._polls = [now, *(now + delay for delay in POLLS_AFTER_IDLE)]
         else:
             self._polls.clear()
+
+    def update_idle_queues(self, database: Database) -> None:
+        """Store again for which queues this idle node is woken, after one was paused or resumed."""
+        if self._lease.idle:
+            self._registry.set_idle(database, self._node.table.header.node, idle=False)
+            self._lease.idle = False
+            self.update_idle(database)
 
     def poll_after_idle(self) -> None:
         """Wake a worker to find jobs that were committed without a notification."""

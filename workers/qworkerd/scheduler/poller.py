@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from qworker.queues import Queues
 from qworker.registry import PollResult, Registry
 from qworkerd import log
 from qworkerd.process.throttle import Throttle
@@ -33,7 +34,7 @@ SWEEP_EVERY, EXPENSIVE_SWEEP, SWEEP_SHARE = 5.0, 0.05, 1000
 NO_RESULT = PollResult(
     ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[],
     has_running=False,
-    dead_nodes=[], expired=False, at=0.0, took=0.0,
+    dead_nodes=[], expired=False, paused=None, at=0.0, took=0.0,
 )  # fmt: skip
 
 
@@ -59,6 +60,7 @@ class Poller:
         self._promotion = promotion
         self._dead_workers = dead_workers
         self._sweeps = Throttle(SWEEP_SHARE, every=SWEEP_EVERY, cheap=EXPENSIVE_SWEEP)
+        self._queues = Queues(node.settings.schema)
         self._log = log.get()
         #: When to poll: at least as often as to renew, as one statement can do both.
         self.clock = Periodic(min(RENEW_EVERY, node.settings.poll_interval))
@@ -128,6 +130,9 @@ class Poller:
             self.failure = str(error)
             self._log.error("scheduler.poll_failed", error=self.failure.strip(), hint=SEPARATE_STATEMENTS_HINT)
 
+    def _read_paused(self, database: Database) -> list[str] | None:
+        return [pause.queue for pause in self._queues.paused(database, self._node.settings.queues)]
+
     def _poll_separately(self, database: Database, *, renew: bool) -> PollResult:
         """Query each part separately. A part that cannot be queried counts as "there may be something"."""
         node, registry = self._node.table.header.node, self._registry
@@ -148,5 +153,6 @@ class Poller:
             heartbeats=query("heartbeats", lambda: registry.heartbeats(database, node), {}),
             cancels=query("cancels", lambda: registry.cancels(database, node), []),
             dead_nodes=query("dead_nodes", lambda: registry.dead_nodes(database), []),
+            paused=query("paused", lambda: self._read_paused(database), None),
             due_in=0.0, has_running=True, expired=True, at=time(),
         )  # fmt: skip

@@ -8,6 +8,7 @@ from qworker.db.connection import resolve_dsn
 from qworkerd.config.settings import Settings
 from qworkerd.process.environment import Environment
 from qworkerd.shared.budget import Budget
+from qworkerd.shared.paused import PausedQueues
 from qworkerd.shared.slots import SlotTable
 from qworkerd.shared.wakeup import WakeupPipe
 from qworkerd.shared.watermarks import Watermarks
@@ -24,6 +25,7 @@ class NodeContext:
     table: SlotTable
     budget: Budget
     watermarks: Watermarks
+    paused: PausedQueues
     #: The names of the tasks, sorted. A slot refers to a task by its index here.
     tasks: tuple[str, ...]
     #: Idle workers wait on this pipe.

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from qworkerd.shared.slots import Slot, SlotTable
 
 _WORD = 8
+#: The number of priorities, and so of the lanes of a queue, which have consecutive numbers.
+PRIORITIES = 10
 _FIRST = 1
 
 
@@ -37,7 +39,7 @@ class Watermarks:
     (SWEPT,) = range(_FIRST)
 
     def __init__(self, table: SlotTable, queues: Sequence[str]) -> None:
-        lanes = [(queue, priority) for queue in queues for priority in range(10)]
+        lanes = [(queue, priority) for queue in queues for priority in range(PRIORITIES)]
         slots = len(table.slots)
         memory = memoryview(mmap.mmap(-1, _WORD * (_FIRST + slots + 2 * len(lanes))))
         self._words, self._floats = memory.cast("q"), memory.cast("d")

@@ -171,9 +171,17 @@ class Acknowledger:
         return self._stop_deadline is not None and monotonic() >= self._stop_deadline
 
     def _collect(self) -> None:
-        """Group finished jobs into writes, and release jobs that wait behind a long one."""
+        """Group finished jobs into writes, and release jobs that wait behind a long one or after a pause."""
         batch = self.batch
-        if batch is not None and batch.pending and monotonic() - self._slot.floats[Slot.STARTED] > RELEASE_AFTER:
+        if (
+            batch is not None
+            and batch.pending
+            and (
+                monotonic() - self._slot.floats[Slot.STARTED] > RELEASE_AFTER
+                # A queue of the batch may have been paused meanwhile.
+                or batch.changes != self._node.paused.changes
+            )
+        ):
             self.release(batch)
         if self._done:
             self._busy = True  # set before `done` is empty

@@ -10,9 +10,11 @@ from qworkerd.shared.claim import Claim
 class Batch:
     """The jobs of a claim that were not started: the main thread takes the first, the acknowledger the last."""
 
-    __slots__ = ("claim", "pending")
+    __slots__ = ("changes", "claim", "pending")
 
-    def __init__(self, claim: Claim, jobs: list[ClaimedJob]) -> None:
+    def __init__(self, claim: Claim, jobs: list[ClaimedJob], changes: int = 0) -> None:
+        #: The count of changes of the paused queues when the jobs were claimed.
+        self.changes = changes
         self.claim = claim
         self.pending = deque(jobs)
 

@@ -46,6 +46,7 @@ class Claimer:
         self.exhausted = True
         #: When to look next whether a claim that returned nothing was suppressed (monotonic).
         self._probe_at = 0.0
+        self._changes = 0
         #: Delay before the next claim (seconds).
         self.retry_in = 0.0
 
@@ -63,7 +64,7 @@ class Claimer:
             rows.sort(key=lambda row: self._order[row.queue])
         numbers = self._numbers
         claim.fill([r.id for r in rows], [numbers.get(r.task, UNKNOWN) for r in rows], [r.attempt for r in rows])
-        return Batch(claim, rows)
+        return Batch(claim, rows, self._changes)
 
     def close(self) -> None:
         """Send the reports about jobs that could not be claimed."""
@@ -87,10 +88,16 @@ class Claimer:
             self._generation = self._connection.generation
             self.cursors.forget()
             watermarks.report_release(self._slot)
+        paused = self._node.paused
+        self._changes = paused.changes  # read before the lanes: a later change releases the batch
+        if paused.all:
+            self.exhausted = True
+            return []
         single = bool(self._single)  # a larger claim would include a job that cannot be claimed
         size = 1 if single else size
         started = monotonic()
         cursors, sweep = self.cursors.start(size, idle=self.exhausted)
+        cursors = paused.exclude(cursors)
         claim.open(new_token())
         try:
             rows = self._single.take(claim, cursors) if single else self._claims.claim(

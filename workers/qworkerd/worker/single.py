@@ -15,6 +15,7 @@ from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.process.reconnect import ReconnectingConnection, is_of_a_row
 from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.context import NodeContext
+from qworkerd.shared.paused import END
 from qworkerd.shared.slots import Phase, Slot
 
 #: The answer is too large or cannot be decoded. A claim for fewer jobs may succeed; one for a single job finds the row.
@@ -33,8 +34,6 @@ SKIP_FOR, MAX_SKIPS = 60.0, 10
 MAX_REFUSED = 100
 #: Time allowed for unsent reports when the process ends (seconds).
 LAST_REPORTS = 1.0
-#: A seq behind every job.
-END = 2**63 - 1
 
 
 def may_be_one_job(error: Exception) -> bool:

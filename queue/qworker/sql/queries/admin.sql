@@ -114,8 +114,8 @@ WITH done AS (
 SELECT queue, state::text, pg_catalog.count(*) FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
 
 -- name: queues
--- The jobs of each queue by state, the age of its oldest available job, and the nodes that serve it. A node is live until
--- its lease ends. This is computed in seconds because intervals cannot be infinite before PostgreSQL 17.
+-- The jobs of each queue by state, the age of its oldest available job, the nodes that serve it, and its pause. A node is
+-- live until its lease ends. This is computed in seconds because intervals cannot be infinite before PostgreSQL 17.
 WITH counted AS (
     SELECT j.queue, j.state, pg_catalog.count(*) AS jobs, pg_catalog.min(j.enqueued_at) FILTER (WHERE j.state = 'available') AS oldest
       FROM {schema}.job AS j
@@ -128,13 +128,17 @@ WITH counted AS (
      CROSS JOIN LATERAL pg_catalog.unnest(n.queues) AS queue
      WHERE extract(epoch FROM n.heartbeat_at)::float8 + n.lease_seconds > extract(epoch FROM pg_catalog.clock_timestamp())::float8
      GROUP BY queue
+), paused AS (
+    SELECT q.name AS queue, q.paused_at, q.paused_by, q.pause_reason FROM {schema}.queue AS q WHERE q.paused_at IS NOT NULL
 )
 SELECT queue, coalesce(held.jobs, '{}')::text,
        CASE WHEN pg_catalog.isfinite(held.oldest)
             THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() - held.oldest)::float8, 0) END,
-       coalesce(served.nodes, '{}')
+       coalesce(served.nodes, '{}'),
+       extract(epoch FROM paused.paused_at)::float8, paused.paused_by, paused.pause_reason
   FROM held
   FULL JOIN served USING (queue)
+  FULL JOIN paused USING (queue)
  ORDER BY queue;
 
 -- name: size

@@ -14,9 +14,12 @@ RETURNING id;
 SELECT n.ctid::text FROM {schema}.node AS n WHERE n.id = %(node)s;
 
 -- name: mark_idle
+-- Enqueueing into a paused queue wakes no node.
 INSERT INTO {schema}.idle_node (node, queues)
-SELECT n.id, n.queues FROM {schema}.node AS n
- WHERE n.id = %(node)s AND NOT EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id);
+SELECT n.id, ARRAY (SELECT q FROM unnest(n.queues) AS q WHERE q <> ALL (%(paused)s::text[]))
+  FROM {schema}.node AS n
+ WHERE n.id = %(node)s AND NOT n.queues <@ %(paused)s::text[]
+   AND NOT EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id);
 
 -- name: mark_busy
 DELETE FROM {schema}.idle_node WHERE node = %(node)s;
@@ -26,11 +29,12 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: poll
 -- The work that is waiting: the heartbeats and leases of other nodes, the first job after each watermark or from
--- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, and whether jobs that this node claimed after
--- `since` are still running. If `ctid` matches, the statement also renews the lease. It neither takes nor waits for a lock
--- on a job. `with_writers` adds the transactions that write to the table: a transaction holds this lock from before it
--- gets a seq until it ends. A prepared transaction has no process and may end at any time. `sweep` adds what is rare: dead
--- nodes of running jobs (a claim may commit after its node was declared dead), and whether a job has expired.
+-- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, the paused queues, and whether jobs that this
+-- node claimed after `since` are still running. If `ctid` matches, the statement also renews the lease. It neither takes
+-- nor waits for a lock on a job. `with_writers` adds the transactions that write to the table: a transaction holds this
+-- lock from before it gets a seq until it ends. A prepared transaction has no process and may end at any time. `sweep`
+-- adds what is rare: dead nodes of running jobs (a claim may commit after its node was declared dead), and whether a job
+-- has expired.
 WITH renewed AS (
     {heartbeat} AS new_ctid
 )
@@ -85,6 +89,7 @@ SELECT
     ) OR EXISTS (
         SELECT FROM {schema}.job AS y WHERE y.cancel_requested_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
+    ARRAY (SELECT p.name FROM {schema}.queue AS p WHERE p.name = ANY (%(queues)s::text[]) AND p.paused_at IS NOT NULL) AS paused,
     extract(epoch FROM clock_timestamp())::float8 AS at,
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
   FROM {schema}.job_seq AS seq
@@ -110,12 +115,16 @@ SELECT DISTINCT j.node
  WHERE j.state = 'running' AND j.node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = j.node);
 
 -- name: unfinished
--- Whether these queues hold work. A job that waits for its backoff is work; a job enqueued with a delay is not.
+-- Whether these queues hold work. A job that waits for its backoff is work; a job enqueued with a delay is not. In a paused
+-- queue, only a running job is work.
 SELECT EXISTS (
     SELECT FROM unnest(%(queues)s::text[]) AS q
      CROSS JOIN LATERAL (SELECT FROM {schema}.job AS j WHERE j.state = 'available' AND j.queue = q LIMIT 1) AS waiting
+     WHERE q <> ALL (%(paused)s::text[])
 ) OR EXISTS (SELECT FROM {schema}.job AS j WHERE j.state = 'running' AND j.queue = ANY (%(queues)s::text[])
-) OR EXISTS (SELECT FROM {schema}.job AS j WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.queue = ANY (%(queues)s::text[]));
+) OR EXISTS (
+    SELECT FROM {schema}.job AS j
+     WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.queue = ANY (%(queues)s::text[]) AND j.queue <> ALL (%(paused)s::text[]));
 
 -- name: listen
 LISTEN {schema};

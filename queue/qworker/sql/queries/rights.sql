@@ -7,6 +7,7 @@ SELECT needed.privilege || ' on ' || needed.name
                ('node', 'SELECT'), ('node', 'INSERT'), ('node', 'UPDATE'), ('node', 'DELETE'),
                ('cron', 'SELECT'), ('cron', 'INSERT'), ('cron', 'UPDATE'), ('cron', 'DELETE'),
                ('idle_node', 'SELECT'), ('idle_node', 'INSERT'), ('idle_node', 'DELETE'),
+               ('queue', 'SELECT'),
                ('unique_key', 'SELECT'), ('unique_key', 'INSERT'), ('unique_key', 'UPDATE'), ('unique_key', 'DELETE'),
                ('job_history', 'SELECT'), ('job_history', 'INSERT'), ('job_history_00', 'TRUNCATE'),
                ('jobs', 'SELECT')) AS needed (name, privilege)

@@ -1,0 +1,113 @@
+"""The settings of queues: whether a queue is paused, since when, by whom and why."""
+
+import getpass
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from shlex import quote
+from typing import Any
+
+from psycopg import Connection, Cursor
+from psycopg.rows import tuple_row
+
+from qworker.db.statements import DEFAULT_SCHEMA, Statements
+from qworker.job import JobState, to_datetime
+from qworker.options import check_name, check_queue
+
+Database = Connection[Any]
+
+#: Characters of a reason, and of who has paused a queue.
+MAX_REASON, MAX_BY = 1000, 200
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePause:
+    """Why no worker claims jobs of a queue."""
+
+    queue: str
+    #: When it was paused, by the database's clock.
+    at: datetime
+    #: Who paused it: user@host, unless the caller named another.
+    by: str
+    reason: str | None
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"since {self.at.astimezone():%Y-%m-%d %H:%M:%S%z} by {self.by}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """A queue that holds unfinished or failed jobs, that a live node serves, or that is paused."""
+
+    name: str
+    #: The number of its jobs in each state; states without jobs are left out.
+    jobs: Mapping[JobState, int]
+    #: Seconds since its oldest available job was enqueued; None if no job is available.
+    oldest_age: float | None
+    #: The names of the live nodes that serve it.
+    nodes: tuple[str, ...]
+    #: None if workers claim its jobs.
+    paused: QueuePause | None = None
+
+
+class Queues(Statements):
+    """The statements for the settings of queues."""
+
+    __slots__ = ()
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        super().__init__("queues", schema)
+
+    def pause(self, database: Database, names: Iterable[str], reason: str | None, by: str | None) -> list[str]:
+        """Pause queues; return those that were not paused before. The others keep their time, author and reason."""
+        parameters = {
+            "names": [check_queue("queue", name) for name in names],
+            "reason": check_name("reason", reason, MAX_REASON) if reason else None,
+            "by": check_name("by", by, MAX_BY) if by else _whoami()[:MAX_BY],
+        }
+        return sorted(row[0] for row in self._tuples(database, "pause", parameters))
+
+    def resume(self, database: Database, names: Iterable[str]) -> list[str]:
+        """Resume queues; return those that were paused."""
+        return sorted(row[0] for row in self._tuples(database, "resume", {"names": list(names)}))
+
+    def paused(self, database: Database, names: Iterable[str] | None = None) -> list[QueuePause]:
+        """Return the paused ones of these queues, or of all."""
+        return self._pauses(database, "paused", names=None if names is None else list(names))
+
+    def holding(self, database: Database, job_id: int) -> QueuePause | None:
+        """Return the pause for which a job that has not started waits."""
+        return next(iter(self._pauses(database, "holding", id=job_id)), None)
+
+    def waiting(self, database: Database) -> list[QueuePause]:
+        """Return the paused queues that hold jobs that are due."""
+        return self._pauses(database, "waiting")
+
+    def _pauses(self, database: Database, statement: str, **parameters: Any) -> list[QueuePause]:
+        return [pause_of(*row) for row in self._tuples(database, statement, parameters)]
+
+    def _tuples(self, database: Database, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return Cursor(database, row_factory=tuple_row).execute(self._sql[statement], parameters).fetchall()
+
+
+def pause_of(queue: str, at: float, by: str, reason: str | None) -> QueuePause:
+    """Return the pause of a row, whose time is in seconds since 1970."""
+    moment = to_datetime(at)
+    assert moment is not None  # noqa: S101
+    return QueuePause(queue, moment, by, reason)
+
+
+def resume_command(queue: str) -> str:
+    """Return how to resume a queue, for messages."""
+    return f"resume it with `qworker queues resume {quote(queue)}`"
+
+
+def _whoami() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user that it does not know
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

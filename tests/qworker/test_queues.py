@@ -1,0 +1,120 @@
+"""Pausing and resuming queues: what is stored, and what is said about it."""
+
+import getpass
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from qworker import App
+from qworker.queues import MAX_REASON, QueuePause
+from qworker.registry import Registry
+from tests.database import Database
+from tests.qworker.conftest import Hand, Query
+
+
+def test_a_pause_is_stored_once_with_its_time_author_and_reason(app: App) -> None:
+    queue = app.queue("emails")
+
+    def pauses() -> list[QueuePause]:
+        return app.admin.paused("emails")
+
+    assert pauses() == []
+    assert queue.pause(reason="upstream down")
+    assert not queue.pause(reason="another", by="bob")
+    (pause,) = pauses()
+    assert queue.paused == pause
+    assert (pause.by, pause.reason) == (f"{getpass.getuser()}@{socket.gethostname()}", "upstream down")
+    assert abs(datetime.now(UTC) - pause.at) < timedelta(seconds=60)
+    assert str(pause).endswith(f"by {pause.by}: upstream down")
+    assert queue.resume()
+    assert not queue.resume()
+    assert pauses() == []
+    assert queue.pause(by="bob")
+    assert [(pause.by, pause.reason) for pause in pauses()] == [("bob", None)]
+
+
+def test_several_queues_are_paused_by_one_statement_and_only_the_changed_ones_are_returned(app: App) -> None:
+    assert app.admin.pause("b") == ["b"]
+    assert app.admin.pause("c", "b", "a", "a") == ["a", "c"]
+    assert [pause.queue for pause in app.admin.paused()] == ["a", "b", "c"]
+    assert [pause.queue for pause in app.admin.paused("c", "d")] == ["c"]
+    assert app.admin.resume("d", "c", "a") == ["a", "c"]
+    assert app.admin.pause() == app.admin.resume() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"queue": "a,b"}, {"queue": " a"}, {"queue": ""}, {"queue": "x" * 201}, {"queue": "a\n"},
+     {"reason": "x" * (MAX_REASON + 1)}, {"reason": "two\nlines"}, {"by": "x" * 201}],
+)  # fmt: skip
+def test_what_no_queue_can_be_called_is_refused(app: App, wrong: dict[str, str]) -> None:
+    queue = wrong.pop("queue", "emails")
+    with pytest.raises(ValueError, match=r"queue|reason|by"):
+        app.queue(queue).pause(**wrong)
+    assert app.admin.paused() == []
+
+
+def test_a_queue_that_is_paused_is_listed_without_jobs_and_one_that_was_resumed_is_not(app: App) -> None:
+    app.admin.pause("emails", "reports", reason="no reason")
+    app.admin.resume("reports")
+    (found,) = app.admin.queues()
+    assert (found.name, found.jobs, found.nodes) == ("emails", {}, ())
+    assert found.paused is not None
+    assert found.paused.reason == "no reason"
+
+
+def test_wait_says_that_the_queue_of_the_job_is_paused(app: App, hand: Hand) -> None:
+    task = app.task(name="send", queue="emails")(lambda: None)
+    first, second = task.enqueue(), task.options(delay=60).enqueue()
+    hand.claim("emails")
+    app.queue("emails").pause(reason="upstream down", by="alice")
+    with pytest.raises(TimeoutError, match=f"^job {first.id} is still running after 0 s$"):
+        first.wait(timeout=0)
+    with pytest.raises(TimeoutError) as caught:
+        second.wait(timeout=0)
+    said = str(caught.value)
+    assert said.startswith(f"job {second.id} is still scheduled after 0 s: queue 'emails' is paused since ")
+    assert said.endswith("by alice: upstream down; resume it with `qworker queues resume emails`")
+
+
+def test_wait_does_not_fail_if_the_role_may_not_read_the_settings_of_queues(app: App, database: Database) -> None:
+    job = app.task(name="send")(lambda: None).enqueue()
+    app.queue("default").pause()
+    conn = database.connect()
+    conn.execute("CREATE ROLE reader LOGIN PASSWORD 'pw'")
+    try:
+        conn.execute("GRANT USAGE ON SCHEMA qworker TO reader")
+        conn.execute("GRANT SELECT ON qworker.job, qworker.job_history TO reader")
+        reader = App(make_conninfo(database.dsn, user="reader", password="pw"))
+        with pytest.raises(TimeoutError, match=r"is still available after 0 s$"):
+            reader.admin.wait(job.id, 0)
+        reader.close()
+    finally:
+        conn.execute("DROP OWNED BY reader")
+        conn.execute("DROP ROLE reader")
+
+
+def test_an_idle_node_is_not_woken_for_paused_queues(app: App, database: Database, query: Query) -> None:
+    registry, conn = Registry(), database.connect()
+    node = registry.register(conn, name="n", version="1", queues=["a", "b"], worker_count=1, lease_seconds=30.0)
+    for paused, listed in (([], [["a", "b"]]), (["a"], [["b"]]), (["b", "a"], [])):
+        registry.set_idle(conn, node, idle=True, paused=paused)
+        assert [row[0] for row in query("SELECT queues FROM qworker.idle_node")] == listed
+        registry.set_idle(conn, node, idle=False)
+
+
+def test_in_a_paused_queue_only_a_running_job_is_work_for_burst(app: App, hand: Hand, database: Database) -> None:
+    registry, conn = Registry(), database.connect()
+    task = app.task(name="send", queue="a")(lambda: None)
+    task.enqueue()
+    task.enqueue()
+    assert registry.unfinished(conn, ["a"])
+    assert not registry.unfinished(conn, ["a", "b"], ["a"])
+    running = hand.claim("a")
+    assert running is not None
+    assert registry.unfinished(conn, ["a", "b"], ["a"])
+    hand.retry(running, delay=60)
+    assert registry.unfinished(conn, ["a"])
+    assert not registry.unfinished(conn, ["a"], ["a"])

@@ -1,0 +1,104 @@
+"""`qworker queues pause` and `resume`, and where a pause is shown."""
+
+import json
+from typing import Any
+
+import pytest
+
+from qworker import App
+from tests.database import Database
+from tests.qworkerd.conftest import Command
+
+
+@pytest.fixture
+def app(database: Database) -> Any:
+    app = App(database.dsn)
+    app.task(name="send", queue="emails")(lambda: None).enqueue()
+    yield app
+    app.close()
+
+
+def test_a_queue_is_paused_listed_and_resumed(command: Command, app: App) -> None:
+    done = command("queues", "pause", "emails", "--reason", "upstream down")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("queue 'emails' is paused since ")
+    assert done.stdout.endswith(": upstream down\n")
+    head, row = command("queues").stdout.splitlines()
+    assert head.split()[-1] == "PAUSED"
+    assert row.endswith(": upstream down")
+    assert "since 2" in row
+    again = command("queues", "pause", "emails", "--reason", "another")
+    assert again.exit_code == 0
+    assert again.stdout.startswith("queue 'emails' was paused already since ")
+    assert again.stdout.endswith(": upstream down\n")
+    assert command("queues", "resume", "emails").stdout == "queue 'emails' is resumed\n"
+    late = command("queues", "resume", "emails")
+    assert (late.exit_code, late.stdout) == (0, "queue 'emails' was not paused\n")
+    assert "PAUSED" not in command("queues").stdout
+
+
+def test_json_has_the_pause_and_whether_it_changed(command: Command, app: App) -> None:
+    found = json.loads(command("queues", "pause", "emails", "--reason", "r", "--json").stdout)
+    assert found["emails"]["changed"] is True
+    assert found["emails"]["paused"].items() >= {"queue": "emails", "reason": "r"}.items()
+    listed = json.loads(command("queues", "--json").stdout)["emails"]
+    assert listed["paused"] == found["emails"]["paused"]
+    assert json.loads(command("queues", "resume", "emails", "--json").stdout) == {
+        "emails": {"changed": True, "paused": None}
+    }
+    assert json.loads(command("queues", "--json").stdout)["emails"]["paused"] is None
+
+
+def test_all_pauses_what_holds_jobs_and_resumes_what_is_paused(command: Command, app: App) -> None:
+    app.task(name="report", queue="reports")(lambda: None).enqueue()
+    app.queue("empty").pause()
+    assert command("queues", "pause", "--all").stdout.count(" is paused since ") == 2
+    assert sorted(pause.queue for pause in app.admin.paused()) == ["emails", "empty", "reports"]
+    assert command("queues", "resume", "--all").stdout.count(" is resumed") == 3
+    assert app.admin.paused() == []
+    assert command("queues", "resume", "--all").stderr == "no queue is paused\n"
+
+
+def test_a_queue_without_jobs_can_be_paused_and_a_misspelt_name_is_noticed(command: Command, app: App) -> None:
+    done = command("queues", "pause", "email", "reports")
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        "warning: queue 'email' holds no jobs, and no living node serves it; did you mean 'emails'?",
+        "warning: queue 'reports' holds no jobs, and no living node serves it",
+    ]
+    wrong = command("queues", "resume", "emial", "emails", "reports")
+    assert wrong.exit_code == 1
+    assert wrong.stdout == "queue 'emails' was not paused\nqueue 'reports' is resumed\n"
+    assert wrong.stderr == (
+        "queue 'emial' is not paused, holds no jobs, and no living node serves it; did you mean 'email'?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("pause",), "give the names of queues, or --all"), (("resume",), "give the names of queues, or --all"),
+     (("pause", "a", "--all"), "give the names of queues, or --all"), (("pause", "a,b"), "'a,b'"),
+     (("pause", "a", "--reason", "x" * 1001), "reason must have 1 to 1000 printable characters"),
+     (("--json", "pause", "a"), "qworker queues pause --json")],
+)  # fmt: skip
+def test_wrong_use_is_explained(command: Command, words: tuple[str, ...], said: str) -> None:
+    done = command("queues", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_check_warns_of_paused_queues_with_jobs_that_are_due(command: Command, app: App, shop: Any) -> None:
+    task = app.task(name="later", queue="reports")(lambda: None)
+    app.admin.pause("emails", "reports", "empty", reason="upstream down", by="alice")
+    task.options(delay=3600).enqueue()
+
+    def warned() -> list[str]:
+        warnings = json.loads(command("check", "--app", "shop:app", "--queues", "default,emails", "--json").stdout)
+        return [warning for warning in warnings["warnings"] if "is paused" in warning]
+
+    (warning,) = warned()
+    assert warning.startswith("jobs that are due wait in queue 'emails', which is paused since ")
+    assert warning.endswith("by alice: upstream down; resume it with `qworker queues resume emails`")
+    with app.pool.connection() as conn:
+        conn.execute("UPDATE qworker.job SET run_at = clock_timestamp() WHERE queue = 'reports'")
+    assert len(warned()) == 2

@@ -1,0 +1,46 @@
+"""Bring the paused queues into shared memory, where the workers of the node see them."""
+
+from collections.abc import Collection
+from typing import Any
+
+import psycopg
+
+from qworker.queues import Queues, resume_command
+from qworkerd import log
+from qworkerd.scheduler.notifications import Notifications
+from qworkerd.shared.context import NodeContext
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+
+class Pauses:
+    """Applies the set of paused queues that a poll has read. Without a poll, the last known set remains in effect."""
+
+    def __init__(self, node: NodeContext, queues: Queues, notifications: Notifications) -> None:
+        self._node = node
+        self._queues = queues
+        self._notifications = notifications
+        self._log = log.get()
+
+    def read(self, database: Database) -> None:
+        """Read the paused queues. Call this before the node registers, as its workers claim from then on."""
+        self.apply(database, [pause.queue for pause in self._queues.paused(database, self._node.settings.queues)])
+
+    def apply(self, database: Database, names: Collection[str] | None) -> None:
+        """Make a changed set known to the workers, to enqueuers, and to the log; None if it could not be read."""
+        before = self._node.paused.names
+        now = before if names is None else frozenset(names)
+        if now == before:
+            return
+        self._node.paused.set(now)
+        if before - now:
+            # The claim positions may have passed jobs of the queue; an idle worker's next claim is a sweep.
+            self._node.worker_wakeup.wake()
+        self._notifications.update_idle_queues(database)
+        for queue in sorted(before - now):
+            self._log.info("queue.resumed", queue=queue)
+        for pause in self._queues.paused(database, now - before) if now - before else ():
+            self._log.info(
+                "queue.paused", queue=pause.queue, since=pause.at.isoformat(), by=pause.by, reason=pause.reason,
+                hint=resume_command(pause.queue),
+            )  # fmt: skip

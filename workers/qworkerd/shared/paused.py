@@ -1,0 +1,71 @@
+"""The paused queues of a node, in memory that its processes share."""
+
+import mmap
+from collections.abc import Collection, Sequence
+
+from qworkerd.shared.watermarks import PRIORITIES
+
+_WORD = 8
+#: A seq behind every job: a claim that starts there finds nothing in the lane.
+END = 2**63 - 1
+
+
+class PausedQueues:
+    """One flag for each queue, and a counter of changes.
+
+    The scheduler writes, the workers read. The scheduler stores the flags before it increments the counter, and a
+    reader reads the counter before the flags. A reader that sees flags half written therefore reads them again.
+    """
+
+    __slots__ = ("_flags", "_known", "_queues", "_words")
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._queues = tuple(queues)
+        self._words = memoryview(mmap.mmap(-1, _WORD * (1 + len(queues)))).cast("q")
+        self._flags = self._words[1:]
+        #: A count of changes, and the lanes of the paused queues then: one attribute, as two threads may replace it.
+        self._known: tuple[int, list[int]] = 0, []
+
+    @property
+    def changes(self) -> int:
+        """How often the set of paused queues has changed."""
+        return self._words[0]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The paused queues."""
+        return frozenset(queue for queue, paused in zip(self._queues, self._flags, strict=True) if paused)
+
+    def set(self, names: Collection[str]) -> None:
+        """Replace the set of paused queues."""
+        for number, queue in enumerate(self._queues):
+            self._flags[number] = queue in names
+        self._words[0] += 1
+
+    @property
+    def lanes(self) -> list[int]:
+        """The numbers of the lanes that no claim may take from."""
+        changes, (known, lanes) = self._words[0], self._known
+        if changes != known:
+            lanes = [
+                number * PRIORITIES + priority
+                for number, paused in enumerate(self._flags) if paused
+                for priority in range(PRIORITIES)
+            ]  # fmt: skip
+            self._known = changes, lanes
+        return lanes
+
+    @property
+    def all(self) -> bool:
+        """Whether every queue of the node is paused."""
+        return len(self.lanes) == PRIORITIES * len(self._queues)
+
+    def exclude(self, cursors: list[int]) -> list[int]:
+        """Return where a claim starts in each lane: behind all jobs in the lanes of paused queues."""
+        lanes = self.lanes
+        if not lanes:
+            return cursors
+        limited = cursors.copy()
+        for lane in lanes:
+            limited[lane] = END
+        return limited
