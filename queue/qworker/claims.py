@@ -1,7 +1,7 @@
 """A worker's statements: claim, acknowledge, release, retry, fail. All except the claim are fenced by its token."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -49,6 +49,10 @@ class ClaimedJob(NamedTuple):
     unknown_task_count: int
 
 
+#: Makes a ClaimedJob of a row; `ClaimedJob._make` is a Python function around it, which takes 0.05 us more.
+_claimed_job: Callable[[Sequence[Any]], ClaimedJob] = partial(tuple.__new__, ClaimedJob)
+
+
 @cache
 def _lane_arrays(queues: tuple[str, ...], priorities: tuple[int, ...]) -> tuple[str, str]:
     """Return the lanes of a node as array literals; cached, because they are the same in all of its claims."""
@@ -93,7 +97,7 @@ class Claims:
             "cursors": integer_array(cursors),
             "limit": limit,
         }
-        return self._claim.fetch(database, parameters, ClaimedJob._make)
+        return self._claim.fetch(database, parameters, _claimed_job)
 
     def claim_one(
         self,
@@ -135,7 +139,7 @@ class Claims:
 
     def read(self, database: Database, token: int, job: int) -> list[ClaimedJob]:
         """Return a job claimed by `claim_one`."""
-        return [ClaimedJob._make(row) for row in database.execute(self._sql["read"], {"id": job, "token": token})]
+        return [_claimed_job(row) for row in database.execute(self._sql["read"], {"id": job, "token": token})]
 
     def read_names(self, database: Database, token: int, job: int) -> tuple[str, str, int]:
         """Return task, queue and attempt of a claimed job whose whole row cannot be read."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, Never
+from typing import Any, Never, Self
 
 import psycopg
 
@@ -21,9 +21,30 @@ class RunningJob:
         "started", "task",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        job_id: int,
+    #: The job's id.
+    id: int
+    #: The task's name.
+    task: str
+    #: The queue of the job.
+    queue: str
+    #: The number of this attempt, from 1.
+    attempt: int
+    #: The number of attempts after which the job fails permanently.
+    max_attempts: int
+    #: When the handler started (monotonic seconds).
+    started: float
+    #: When the timeout expires (monotonic seconds); infinity without a timeout.
+    deadline_at: float
+    _enqueued_at: float
+    _connect: Callable[[], psycopg.Connection[Any]]
+    _connection: psycopg.Connection[Any] | None
+    _report: Callable[[int, str], None]
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        job: int,
         task: str,
         queue: str,
         attempt: int,
@@ -33,25 +54,24 @@ class RunningJob:
         deadline_at: float,
         connect: Callable[[], psycopg.Connection[Any]],
         report: Callable[[int, str], None],
-    ) -> None:
-        #: The job's id.
-        self.id = job_id
-        #: The task's name.
+    ) -> Self:
+        """Return the attempt of a job that starts now.
+
+        Not `__init__`: a class that is called with keywords collects them in a dict first, which takes 0.4 us a job.
+        """
+        self = cls.__new__(cls)
+        self.id = job
         self.task = task
-        #: The queue of the job.
         self.queue = queue
-        #: The number of this attempt, from 1.
         self.attempt = attempt
-        #: The number of attempts after which the job fails permanently.
         self.max_attempts = max_attempts
-        #: When the handler started (monotonic seconds).
         self.started = started
-        #: When the timeout expires (monotonic seconds); infinity without a timeout.
         self.deadline_at = deadline_at
         self._enqueued_at = enqueued_at
         self._connect = connect
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection = None
         self._report = report
+        return self
 
     @property
     def enqueued_at(self) -> datetime:

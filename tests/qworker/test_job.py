@@ -103,7 +103,10 @@ def test_waiting_inside_the_transaction_that_enqueued_is_refused(
 
 def test_waiting_inside_a_handler_is_refused(add: Task[..., None], database: Database) -> None:
     job = add.enqueue()
-    handler = RunningJob(1, "t", "q", 1, 3, 0.0, 0.0, 1.0, database.connect, lambda _id, _text: None)
+    handler = RunningJob.start(
+        job=1, task="t", queue="q", attempt=1, max_attempts=3, enqueued_at=0.0, started=0.0, deadline_at=1.0,
+        connect=database.connect, report=lambda _id, _text: None,
+    )  # fmt: skip
     token = running.set(handler)
     try:
         with pytest.raises(InvalidOperation, match="inside a handler"):

@@ -30,15 +30,16 @@ class Policies:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tasks: dict[str, Policy] = {}
+        #: The rules of tasks whose jobs were looked up, by name; they apply to a job without overrides.
+        self.by_task: dict[str, Policy] = {}
         self._log = log.get()
 
     def find(self, task: Task[..., Any] | None, overrides: str | None) -> Policy:
         """Return the rules for a job; a job of an unknown task has the defaults."""
         name = task.name if task else ""
-        policy = self._tasks.get(name)
+        policy = self.by_task.get(name)
         if policy is None:
-            policy = self._tasks[name] = self._of(task)
+            policy = self.by_task[name] = self._of(task)
         if not overrides:
             return policy
         try:

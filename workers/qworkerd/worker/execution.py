@@ -73,6 +73,12 @@ class Execution:
         self._app = app
         self._gate = gate
         self._connections = connections
+        # Bound once, because every job needs them.
+        self._start, self._open, self._open_transaction = (
+            RunningJob.start,
+            connections.open,
+            connections.open_transaction,
+        )
         self._complete = complete
         self._progress = progress
         self._chain = compose(app.middlewares) if app.middlewares else None
@@ -91,18 +97,11 @@ class Execution:
         deadline = now + policy.timeout
         hook = row.is_hook
         transactional = task.transactional and not hook  # the end of the job belongs to its transaction
-        job = RunningJob(
-            row.id,
-            row.task,
-            row.queue,
-            row.attempt,
-            policy.max_attempts,
-            row.enqueued_at,
-            now,
-            deadline,
-            self._connections.open_transaction if transactional else self._connections.open,
-            self._progress,
-        )
+        job = self._start(
+            job=row.id, task=row.task, queue=row.queue, attempt=row.attempt, max_attempts=policy.max_attempts,
+            enqueued_at=row.enqueued_at, started=now, deadline_at=deadline,
+            connect=self._open_transaction if transactional else self._open, report=self._progress,
+        )  # fmt: skip
         context_token = running.set(job)
         result: Any = None
         raised: BaseException | None = None
@@ -116,7 +115,8 @@ class Execution:
             if self._chain is not None:
                 call = HandlerCall(job, handler, positional, arguments)
                 handler, positional, arguments = self._chain, (call,), {}
-            result = done(self._gate.call(copy_context().run, (handler, *positional), arguments, deadline))
+            returned = self._gate.call(copy_context().run, (handler, *positional), arguments, deadline)
+            result = None if returned is None else done(returned)
         except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
             raised = error
         ended = monotonic()

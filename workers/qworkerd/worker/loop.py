@@ -210,7 +210,7 @@ class Worker:
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
         self.acknowledger.watch(batch)
-        place, row = 0, None
+        place, row, slow_task = 0, None, self.slow_task
         while pending and not signals.stopping and not self.runner.tainted:
             if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
                 break
@@ -221,19 +221,19 @@ class Worker:
             if row.crash_count:
                 self.isolate(batch)
                 now = monotonic()
-            elif row.task == self.slow_task:
+            elif slow_task and row.task == slow_task:
                 self.acknowledger.flush(0.1)
                 now = monotonic()
             ended = run(claim, place, row, now)
             if ended - now > BRIEF:
                 self.restore_process(row)
-            if ended - now > SLOW_TASK:
-                self.slow_task = row.task
-            elif row.task == self.slow_task:
-                self.slow_task = ""
+                if ended - now > SLOW_TASK:
+                    slow_task = row.task
+            if slow_task and ended - now <= SLOW_TASK and row.task == slow_task:
+                slow_task = ""
             now = ended
             place += 1
-        self.acknowledger.batch = None
+        self.acknowledger.batch, self.slow_task = None, slow_task
         self.slot.enter(Phase.SETTLING, self.stall())
         self.acknowledger.release(batch)
         self.acknowledger.wake()
