@@ -305,8 +305,8 @@ MUTATIONS = [
         "tests/lifecycle/test_hazards.py",
     ),
     Mutation(
-        "a service that a handler has named stays named", f"{WORKER}/loop.py",
-        "if changed := self.node.environment.restore():", "if changed := []:",
+        "a service that a handler has named stays named", f"{WORKER}/process_state.py",
+        "if changed := self._environment.restore():", "if changed := []:",
         "tests/lifecycle/test_hazards.py",
     ),
     Mutation(

@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 
@@ -15,14 +14,16 @@ from qworkerd.process.reconnect import ReconnectingConnection
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header
 from qworkerd.shared.slots import Phase, Slot
-from qworkerd.shared.wakeup import WakeupPipe, readable
+from qworkerd.shared.wakeup import WakeupPipe, wait
 from qworkerd.worker.acknowledger import Acknowledger
 from qworkerd.worker.batch import Batch
 from qworkerd.worker.claimer import Claimer
 from qworkerd.worker.dispositions import BRIEF, Dispositions
 from qworkerd.worker.interrupts import InterruptGate
+from qworkerd.worker.process_hooks import ProcessHooks
+from qworkerd.worker.process_state import ProcessState
 from qworkerd.worker.psycopg_patch import register_interrupts
-from qworkerd.worker.recycling import RecycleLimits, resident
+from qworkerd.worker.recycling import RecycleLimits
 from qworkerd.worker.runner import Runner
 from qworkerd.worker.signal_handlers import SignalHandlers
 
@@ -52,10 +53,12 @@ class Worker:
         self.acknowledger = Acknowledger(node, slot, name)
         self.gate = InterruptGate()
         self.dispositions = Dispositions(self.gate, self.wakeup.write_fd)
+        self.state = ProcessState(node.environment, self.dispositions)
+        self.hooks = ProcessHooks(node.app)
         self.runner = Runner(node, slot, self.gate, self.acknowledger)
         self.signals = SignalHandlers(slot, self.gate, self.runner, settings.kill_grace)
         self.slow_task = ""  # the task whose last run was slow
-        self.limits = RecycleLimits(settings)
+        self.limits = RecycleLimits(settings, slot)
         self.poll = select.epoll()
         self.log = log.get()
 
@@ -79,30 +82,13 @@ class Worker:
             signal.SIGTERM: self.signals.on_term, signal.SIGQUIT: self.signals.on_quit,
             signal.SIGUSR1: self.signals.on_cancel, signal.SIGALRM: self.gate.fire,
         })  # fmt: skip
-        if not self.start_application():
+        if not self.hooks.start():
             return False
+        if self.node.app.start_hooks:
+            self.dispositions.restore(0, "on_worker_start")
         self.connection.get()  # a worker is ready once it has connected to the database
         self.slot.enter(Phase.IDLE, self.stall())
         return True
-
-    def start_application(self) -> bool:
-        """Call the hooks of `App.on_worker_start`; return False at the first that raises."""
-        for hook in self.node.app.start_hooks:
-            if (error := _raised_by(hook)) is not None:
-                self.log.error(
-                    "worker.start_hook_failed", hook=_name(hook), exc_info=error,
-                    hint="the worker exits without having claimed a job, and is replaced after a delay",
-                )  # fmt: skip
-                return False
-        if self.node.app.start_hooks:
-            self.dispositions.restore(0, "on_worker_start")
-        return True
-
-    def stop_application(self) -> None:
-        """Call the hooks of `App.on_worker_stop`, the last one first; their exceptions are logged."""
-        for hook in reversed(self.node.app.stop_hooks):
-            if (error := _raised_by(hook)) is not None:
-                self.log.error("worker.stop_hook_failed", hook=_name(hook), exc_info=error)
 
     def run(self) -> int:
         """Work until the worker is stopped or recycled."""
@@ -120,7 +106,7 @@ class Worker:
             batch = self.claim()
             if batch is not None:
                 self.work(batch)
-                if self.should_recycle():
+                if self.limits.reached() or self.runner.tainted:  # an interrupt leaves an unknown state
                     code = exits.RECYCLE
                     self.flush()
                     break
@@ -139,7 +125,7 @@ class Worker:
         self.connection.drop()
         if not self.acknowledger.stop(FINAL_FLUSH_TIMEOUT):
             self.log.warning("worker.unacknowledged", hint="the scheduler settles the remaining jobs")
-        self.stop_application()
+        self.hooks.stop()
         with suppress(Exception):  # an error of the application's pool must not keep the worker from stopping
             self.claimer.close()
             self.runner.close()
@@ -153,13 +139,6 @@ class Worker:
         """
         while not self.signals.stopping and not self.acknowledger.flush(1.0):
             self.slot.enter(Phase.SETTLING, self.stall())
-
-    def should_recycle(self) -> bool:
-        """Tell whether a limit is reached, or an interrupt has left the process in an unknown state."""
-        limit = self.limits.reached(self.slot.words[Slot.DONE])
-        if limit is not None:
-            self.log.info("worker.recycled", limit=limit, jobs_done=self.slot.done, rss_mib=resident())
-        return self.runner.tainted or limit is not None
 
     # Claiming
 
@@ -187,18 +166,17 @@ class Worker:
         interval = self.node.settings.stall_timeout / 2
         while not self.signals.stopping and os.getppid() == self.parent:
             self.slot.enter(Phase.IDLE, self.stall())
-            wait = self.claimer.cursors.wait()
-            woken = self.poll.poll(wait if 0 < wait < interval else interval)
+            sweep_in = self.claimer.cursors.wait()
+            woken = self.poll.poll(sweep_in if 0 < sweep_in < interval else interval)
             for fd, _ in woken:
                 (self.node.worker_wakeup if fd == self.node.worker_wakeup.fd else self.wakeup).clear()
-            if woken or 0 < wait < interval:
+            if woken or 0 < sweep_in < interval:
                 break
 
     def interruptible_sleep(self, seconds: float) -> None:
         """Sleep; a signal ends it."""
         self.slot.floats[Slot.DEADLINE] = self.stall() + seconds
-        if readable([self.wakeup.fd], seconds):
-            self.wakeup.clear()
+        wait([self.wakeup], seconds)
 
     # Work
 
@@ -226,7 +204,7 @@ class Worker:
                 now = monotonic()
             ended = run(claim, place, row, now)
             if ended - now > BRIEF:
-                self.restore_process(row)
+                self.restore_state(row)
                 if ended - now > SLOW_TASK:
                     slow_task = row.task
             if slow_task and ended - now <= SLOW_TASK and row.task == slow_task:
@@ -238,17 +216,13 @@ class Worker:
         self.acknowledger.release(batch)
         self.acknowledger.wake()
         if row is not None:
-            self.restore_process(row)
+            self.restore_state(row)
         words[Slot.DONE] += place
         self.claimer.batch_size.note(place, now - started)
 
-    def restore_process(self, row: ClaimedJob) -> None:
-        """Restore what the worker itself needs and a job may have changed; a signal to stop may have been lost."""
-        fill_standard()
-        if changed := self.node.environment.restore():
-            self.log.warning("environment.restored", job=row.id, task=row.task, changed=changed,
-                             hint="qworker's connections would follow these variables")  # fmt: skip
-        if self.dispositions.restore(row.id, row.task) and self.header.draining:
+    def restore_state(self, row: ClaimedJob) -> None:
+        """Restore what a job may have changed; a signal to stop may have been lost."""
+        if self.state.restore(row) and self.header.draining:
             self.signals.stopping = True
 
     def isolate(self, batch: Batch) -> None:
@@ -268,19 +242,6 @@ class Worker:
     def stall(self) -> float:
         """Return the deadline of a step of the worker itself (monotonic)."""
         return monotonic() + self.node.settings.stall_timeout
-
-
-def _raised_by(hook: Callable[[], object]) -> BaseException | None:
-    """Call a hook of the application; return what it raised."""
-    try:
-        hook()
-    except BaseException as error:  # noqa: BLE001 - also SystemExit: what is still to be done must be done
-        return error
-    return None
-
-
-def _name(hook: object) -> str:
-    return str(getattr(hook, "__qualname__", repr(hook)))
 
 
 def main(node: NodeContext, slot: Slot) -> int:

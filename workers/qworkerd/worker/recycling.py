@@ -4,21 +4,31 @@ import os
 import random
 from math import inf
 
+from qworkerd import log
 from qworkerd.config.settings import Settings
+from qworkerd.shared.slots import Slot
 
 
 class RecycleLimits:
     """Limits the number of jobs and the memory of a worker; both are off unless set."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, slot: Slot) -> None:
+        self._slot = slot
         jobs = settings.max_jobs_per_worker
         # Up to a tenth lower, so that workers do not all stop at the same time.
         self._quota = inf if jobs is None else max(1, jobs - random.randint(0, jobs // 10))  # noqa: S311
         self._max_rss = inf if settings.max_rss is None else settings.max_rss
+        self._log = log.get()
 
-    def reached(self, jobs: int) -> str | None:
-        """Return the name of the limit that is reached, or None."""
-        if jobs >= self._quota:
+    def reached(self) -> bool:
+        """Tell whether a limit is reached, and log which."""
+        limit = self._reached()
+        if limit is not None:
+            self._log.info("worker.recycled", limit=limit, jobs_done=self._slot.done, rss_mib=resident())
+        return limit is not None
+
+    def _reached(self) -> str | None:
+        if self._slot.words[Slot.DONE] >= self._quota:
             return "max-jobs-per-worker"
         if self._max_rss < inf and resident() > self._max_rss:
             return "max-rss"
