@@ -101,7 +101,7 @@ class Scheduler:
         """Install the signal handlers while all signals are blocked, then unblock them."""
         log.bind_process(role="scheduler")
         self.extend_deadline(Phase.CLAIMING)
-        receive_signals(self.wakeup.write_fd, {signal.SIGTERM: self.on_term, signal.SIGQUIT: self.on_term})
+        receive_signals(self.wakeup.write_fd, {signal.SIGTERM: self.stop, signal.SIGQUIT: self.stop})
 
     def serve(self) -> int:
         """Serve until the supervisor reports that all workers have exited, or is gone itself."""
@@ -139,14 +139,10 @@ class Scheduler:
         """Tell whether the supervisor has stopped the scheduler, or is lost."""
         return self.stopping or self.supervisor.lost
 
-    def stop(self) -> None:
-        """Stop the loop; called from another thread."""
+    def stop(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
+        """Stop the loop; called from another thread, or by SIGTERM, which follows when all workers have been reaped."""
         self.stopping = True
         self.wakeup.wake()
-
-    def on_term(self, _signum: int, _frame: FrameType | None) -> None:
-        """Stop. The supervisor sends SIGTERM after the last worker has been reaped."""
-        self.stopping = True
 
     def extend_deadline(self, phase: Phase = Phase.IDLE) -> None:
         """Show the supervisor that the loop is running. It replaces a scheduler whose deadline passes."""
