@@ -8,13 +8,14 @@ from qworker.admin import Admin, Queue
 from qworker.ambient import Ambient
 from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA, qualify
+from qworker.declaration import Declaration, ScheduleDeclaration
 from qworker.enqueue import Enqueuer
 from qworker.errors import ConfigurationError, UnknownTask
 from qworker.handlers import refuse_asynchronous
 from qworker.identity import Declared
 from qworker.job import Job
 from qworker.middleware import Middleware, ProcessHook
-from qworker.options import UNSET, OptionKwargs, Options, Unset, check_timeout
+from qworker.options import UNSET, OptionKwargs, Options, Unset
 from qworker.task import Hook, Task, instance_args
 
 if TYPE_CHECKING:
@@ -27,25 +28,6 @@ T = TypeVar("T", bound=Task[..., Any])
 H = TypeVar("H", bound=Hook)
 M = TypeVar("M", bound=Middleware)
 W = TypeVar("W", bound=ProcessHook)
-
-
-class Declaration:
-    """The decorator that `app.task(...)` returns; it turns a function or dataclass into a task."""
-
-    def __init__(self, app: "App", defaults: Options, own: dict[str, Any]) -> None:
-        self._app = app
-        self._defaults = defaults
-        self._own = own
-
-    # A class is callable too; the first overload must win.
-    @overload
-    def __call__(self, call: C) -> C: ...  # type: ignore[overload-overlap]
-    @overload
-    def __call__(self, call: Callable[P, R]) -> Task[P, R]: ...
-    def __call__(self, call: Any) -> Any:
-        """Register a task and return it. A class is returned unchanged, because `app.enqueue` takes its instances."""
-        task = self._app.register(call, self._defaults, **self._own)
-        return call if isinstance(call, type) else task
 
 
 class App:
@@ -112,22 +94,16 @@ class App:
         is committed in the same transaction as the job's completion, or not at all. The other options are defaults for
         the task's jobs, see `qworker.options.Options`; conn and run_at cannot have a default.
         """
-        for option in ("conn", "run_at"):
-            if option in defaults:
-                raise TypeError(f"{option} applies to one job, not to a task: pass it to .options({option}=...)")
-        slow = slow_after if slow_after is UNSET else check_timeout("slow_after", slow_after)
-        if call is not None and not callable(call):
+        declaration = Declaration(
+            self.register, name=name, slow_after=slow_after, transactional=transactional, defaults=defaults
+        )
+        if call is None:
+            return declaration
+        if not callable(call):
             raise TypeError(
                 f"app.task decorates a function or class, not {call!r}; pass options by name: queue='emails'"
             )
-        if not isinstance(transactional, bool):
-            raise TypeError(
-                f"transactional must be True or False, not {transactional!r}: it applies to current_job.connection; "
-                "work on a connection of Django or SQLAlchemy is committed separately"
-            )
-        own = {"name": name, "slow_after": slow, "transactional": transactional}
-        declaration = Declaration(self, Options.of(defaults), own)
-        return declaration if call is None else declaration(call)
+        return declaration(call)
 
     def cron(
         self, expression: str, *, timezone: str = "UTC", name: str | None = None, misfire: "Misfire" = "once"
@@ -138,25 +114,7 @@ class App:
         several schedules. misfire: what to do with ticks missed while no scheduler ran, see `Schedule`.
         Raises ConfigurationError if the expression is invalid or the time zone does not exist.
         """
-        # Importing croniter takes time; only applications with schedules need it.
-        from qworker.schedule import Schedule
-
-        def declare(task: T) -> T:
-            if not isinstance(task, Task):
-                raise ConfigurationError(f"@app.cron({expression!r}) must be above @app.task(), not above {task!r}")
-            try:
-                task.parameters.bind((), {})
-            except TypeError as error:
-                raise ConfigurationError(
-                    f"@app.cron({expression!r}) calls the task without arguments: {error}"
-                ) from None
-            schedule = Schedule(name or task.name, task.name, expression, timezone, misfire)
-            if schedule.name in self.schedules:
-                raise ConfigurationError(f"schedule {schedule.name!r} exists already: give this one another name=")
-            self.schedules[schedule.name] = schedule
-            return task
-
-        return declare
+        return ScheduleDeclaration(self.schedules, expression, timezone, name, misfire)
 
     def on_error(self, hook: H) -> H:
         """Register `hook(job, error)` to be called after every failed attempt, whether another attempt follows or not.
