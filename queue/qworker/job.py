@@ -101,6 +101,9 @@ class Job:
     cancel_requested_at: datetime | None = None
     #: Whether it runs its task's failure hook, for the failed job whose id is in `args`, instead of the task.
     hook: bool = False
+    #: What qworker notes about its origin, or None. The job of a tick has the name of the schedule and the time of the
+    #: tick: {"cron": "report", "tick": "2026-01-31T09:00:00+00:00"}.
+    meta: Mapping[str, Any] | None = None
     #: True if enqueueing returned this job instead of a new one because it holds the unique key.
     duplicate: bool = False
     _actions: JobActions | None = field(default=None, repr=False, compare=False)
@@ -185,7 +188,8 @@ def job_from_row(
         values[name] = to_datetime(values[name])
     values["args"] = decode_object(values["args"])
     values["result"] = decode(values["result"])
-    values["progress"] = values["progress"] and decode_object(values["progress"])
+    for name in ("progress", "meta"):
+        values[name] = values[name] and decode_object(values[name])
     values["errors"] = decode_errors(values["errors"])
     values["tags"] = tuple(map(str, values["tags"] or ()))
     values["state"] = JobState(values["state"])

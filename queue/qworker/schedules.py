@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg import Connection
@@ -57,7 +58,8 @@ class StoredSchedules(Statements):
         the same key; try again later.
         """
         schedule = {"name": name, "tick": tick, "expression": expression, "timezone": timezone}
-        job = {"args": "{}", "overrides": json.dumps({"cron": name, "tick": tick}), "key": key, "at": at}
+        meta = {"cron": name, "tick": datetime.fromtimestamp(tick, UTC).isoformat()}
+        job = {"args": "{}", "meta": json.dumps(meta), "key": key, "at": at}
         rows = self._rows(database, "tick", **spec.parameters | schedule | job)
         return Tick(*rows[0][:2]) if rows else None
 

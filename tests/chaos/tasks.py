@@ -98,5 +98,5 @@ def hopeless(seconds: float) -> None:
 @app.task(retry=PATIENT, timeout=8)
 def ticks() -> None:
     with alone(), psycopg.connect(os.environ["QWORKER_DSN"], autocommit=True, connect_timeout=3) as connection:
-        tick = "SELECT id, (overrides ->> 'tick')::float8 FROM qworker.job WHERE id = %s"
+        tick = "SELECT id, extract(epoch FROM (meta ->> 'tick')::timestamptz)::float8 FROM qworker.job WHERE id = %s"
         connection.execute(f"INSERT INTO ticked {tick}".encode(), (current_job.id,))

@@ -59,6 +59,8 @@ def test_each_tick_is_enqueued_once_by_two_nodes_and_none_is_missed(module_clust
     assert second.stop() == 0
     ticks = enqueued(*pair)
     assert ticks == [ticks[0] + n for n in range(len(ticks))], "one after the other, none twice"
+    stored = "SELECT extract(epoch FROM (meta ->> 'tick')::timestamptz)::float8 FROM qworker.jobs WHERE task = 'ticker'"
+    assert sorted(tick for (tick,) in module_cluster.query(stored)) == ticks, "each job tells its tick"
     late = [at - tick for at, tick in zip(entered(module_cluster), ticks, strict=True)]
     assert min(late) >= 0
     assert median(late) < 1, "in the second it was due, unless the machine stood still"

@@ -1,13 +1,17 @@
 """The statements for stored schedules."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from qworker import App, JobState
+from qworker.decoding import Unreadable
 from qworker.options import Options
 from qworker.schedules import StoredSchedules
 from qworker.spec import JobSpec
 from tests.qworker.claimer import NOW, Claimer
+from tests.qworker.conftest import Hand, Query
 
 schedules = StoredSchedules()
 
@@ -40,7 +44,34 @@ def test_each_tick_is_enqueued_once_and_none_before_the_last(claimer: Claimer) -
     assert len(tick(claimer, TICK + MINUTE)) == 2
     row = claimer.row(job)
     assert (row["task"], row["state"], row["args"], row["holds_key"]) == ("noop", "available", {}, False)
-    assert row["overrides"] == {"cron": "minutely", "tick": TICK}
+    assert row["overrides"] is None
+    assert row["meta"] == {"cron": "minutely", "tick": datetime.fromtimestamp(TICK, UTC).isoformat()}
+
+
+def test_a_job_tells_its_tick_before_and_after_its_end(claimer: Claimer, app: App, hand: Hand, query: Query) -> None:
+    declare(claimer, 1)
+    job, _ = tick(claimer)
+    assert job is not None
+    other = app.task(name="other", queue="other")(lambda: None).enqueue()
+    expected = {"cron": "minutely", "tick": datetime.fromtimestamp(TICK, UTC).isoformat()}
+    meta = "SELECT meta, (meta ->> 'tick')::timestamptz FROM qworker.jobs WHERE id = %s"
+    assert app.job(job).meta == expected
+    assert other.meta is None
+    assert other.refresh().meta is None
+    for id_, queue in ((job, "default"), (other.id, "other")):
+        assert hand.claim(queue) == id_
+        hand.complete(id_)
+    assert query("SELECT count(*) FROM qworker.job") == [(0,)]
+    assert app.job(job).meta == expected
+    assert app.job(other.id).meta is None
+    assert query(meta, job) == [(expected, datetime.fromtimestamp(TICK, UTC))]
+
+
+def test_a_meta_edited_by_hand_is_shown_as_it_can_be(app: App, query: Query) -> None:
+    job = app.task(name="other")(lambda: None).enqueue()
+    query("UPDATE qworker.job SET meta = '[1]' RETURNING id")
+    assert app.job(job.id).state is JobState.AVAILABLE
+    assert isinstance(app.job(job.id).meta, Unreadable)
 
 
 def test_a_tick_of_another_declaration_is_not_enqueued(claimer: Claimer) -> None:

@@ -47,11 +47,6 @@ def test_none_means_no_limit() -> None:
     assert Policies(Settings()).find(task(timeout=5), '{"timeout": "none"}').timeout == inf
 
 
-def test_what_a_cron_tick_adds_changes_no_rule() -> None:
-    policies, plain = Policies(Settings()), task()
-    assert policies.find(plain, '{"cron": "daily", "tick": 1767225600}') == policies.find(plain, None)
-
-
 @pytest.mark.parametrize(("cap", "attempts", "runs"), [(1, 5, 1), (3, 5, 3), (9, 5, 5), (None, 5, 5)])
 def test_the_node_may_cap_the_attempts_of_every_job(cap: int | None, attempts: int, runs: int) -> None:
     policies = Policies(Settings(max_attempts=cap))

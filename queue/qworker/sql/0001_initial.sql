@@ -50,6 +50,7 @@ CREATE TABLE {schema}.job (
     task         {schema}.job_name NOT NULL,
     args         {schema}.job_args NOT NULL DEFAULT '{}',
     overrides    {schema}.job_overrides,
+    meta         jsonb,
     progress     jsonb,
     errors       jsonb,
     tags         {schema}.job_tags,
@@ -74,6 +75,7 @@ COMMENT ON COLUMN {schema}.job.unknown_task_count IS 'How often a worker release
 COMMENT ON COLUMN {schema}.job.holds_key IS 'A row of unique_key is held until the job ends; not set if the key is taken for a period.';
 COMMENT ON COLUMN {schema}.job.is_hook IS 'The job is the failure hook of another job.';
 COMMENT ON COLUMN {schema}.job.overrides IS 'Options set by .options() for this job: timeout (seconds, "none"), retry.';
+COMMENT ON COLUMN {schema}.job.meta IS 'What qworker notes about the origin of the job: for a tick, its schedule and its time.';
 COMMENT ON COLUMN {schema}.job.errors IS 'One object for each failed attempt, oldest first.';
 
 -- The index order is the claim order; the index contains only jobs that can be claimed.
@@ -104,6 +106,7 @@ CREATE TABLE {schema}.job_history (
     queue        text NOT NULL,
     task         text NOT NULL,
     args         jsonb NOT NULL,
+    meta         jsonb,
     result       jsonb,
     errors       jsonb,
     tags         text[]
@@ -213,12 +216,12 @@ CREATE INDEX unique_key_expiring ON {schema}.unique_key (expires_at) WHERE expir
 CREATE VIEW {schema}.jobs AS
     SELECT id, state::text AS state, queue, priority, task, args, attempt, crashes, node_losses, enqueued_at, run_at,
            claimed_at, failed_at AS finished_at, NULL::real AS duration, NULL::jsonb AS result, progress, errors,
-           tags, is_hook, node, cancel_requested_at
+           tags, meta, is_hook, node, cancel_requested_at
       FROM {schema}.job
  UNION ALL
     SELECT id, state::text, queue, priority, task, args, attempt, crashes, node_losses, enqueued_at, NULL,
            claimed_at, finished_at, duration, result, NULL, errors,
-           tags, is_hook, NULL, NULL
+           tags, meta, is_hook, NULL, NULL
       FROM {schema}.job_history;
 
 -- Wakes idle nodes. If all nodes are busy it sends nothing: a NOTIFY in every enqueueing transaction would serialize

@@ -90,7 +90,7 @@ def show(to: Target, *, job_id: int, for_programs: bool) -> None:
         as_json(record(job) | {"run": run})
         return
     for name, value in record(job).items():
-        if name in ("args", "result", "progress") and value is not None:
+        if name in ("args", "result", "progress", "meta") and value is not None:
             say(f"{name:<12} {json.dumps(keep(value), ensure_ascii=False)}")
         elif name != "errors" and value not in (None, ()) and value is not False:
             say(f"{name:<12} {text(value)}{' s' if name == 'duration' else ''}")

@@ -6,9 +6,9 @@
 -- state, duration, result and errors.
 INSERT INTO {schema}.job_history (
     id, token, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, is_hook, queue, task, args, tags,
-    crashes, state, duration, result, errors)
+    meta, crashes, state, duration, result, errors)
 SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.history_day(t.finished_at), d.attempt, d.priority,
-       d.node_losses, d.is_hook, d.queue, d.task, d.args, d.tags,
+       d.node_losses, d.is_hook, d.queue, d.task, d.args, d.tags, d.meta,
        {argument}
   FROM done AS d
  CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
@@ -136,7 +136,7 @@ j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, 
        extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
        extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
        j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
-       j.is_hook
+       j.is_hook, j.meta::text
 
 -- name: due
 -- Scheduled jobs whose time has come, oldest first.
