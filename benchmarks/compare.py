@@ -20,7 +20,7 @@ from contenders import contenders
 from on_postgres import Clocked, pgqueuer
 from stage import HERE, Stage, processors
 
-#: Seconds that a peer may take to drain the smallest number of jobs, and half of those for any other.
+#: Seconds that a peer may take to drain the smallest number of jobs, and half of those that it may take for any other.
 SLOW = 20.0
 
 
