@@ -54,9 +54,9 @@ class PollResult:
     cancels: list[int]
     #: Whether jobs of this node are running according to the database.
     has_running: bool
-    #: Dead nodes to which running jobs belong; read if `sweep` is set.
+    #: Dead nodes to which running jobs belong; read if `thorough` is set.
     dead_nodes: list[int]
-    #: Whether expired or cancelled jobs have to be ended; read if `sweep` is set.
+    #: Whether expired or cancelled jobs have to be ended; read if `thorough` is set.
     expired: bool
     #: The paused queues among those of the node; None if they could not be read.
     paused: list[str] | None
@@ -147,7 +147,7 @@ class Registry(Statements):
         due_from: float = 0.0,
         since: float = 0.0,
         with_writers: bool = False,
-        sweep: bool = False,
+        thorough: bool = False,
         heartbeat: Heartbeat | None = None,
     ) -> PollResult:
         """Return the work after the watermarks, one watermark for each lane (queue and priority).
@@ -159,7 +159,7 @@ class Registry(Statements):
         (row,) = self._rows(
             database, "poll", node=node, queues=text_array(queues), priorities=integer_array(priorities),
             watermarks=integer_array(watermarks), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from,
-            since=since, with_writers=with_writers, sweep=sweep, ctid=renewal.ctid, state=renewal.state,
+            since=since, with_writers=with_writers, thorough=thorough, ctid=renewal.ctid, state=renewal.state,
             released_seq=renewal.released_seq,
         )  # fmt: skip
         ctid, heartbeats, *rest = row

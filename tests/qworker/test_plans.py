@@ -66,11 +66,11 @@ def renew(conn: Connection) -> int:
     return int(registry.renew(conn, LIVE, beat(conn)) is not None)
 
 
-def look(conn: Connection, *, sweep: bool = False) -> int:
+def look(conn: Connection, *, thorough: bool = False) -> int:
     sight = registry.poll(
         conn, LIVE, queues=PAIRS[0], priorities=PAIRS[1], watermarks=[GONE] * 20,
         scrub=(GONE // 2, GONE // 2 + SLICE_MIN), due_from=recently(), since=recently(), with_writers=True,
-        sweep=sweep, heartbeat=beat(conn),
+        thorough=thorough, heartbeat=beat(conn),
     )  # fmt: skip
     return len(sight.cancels) + sum([sight.renewed, sight.waiting(), sight.has_running, sight.expired])
 
@@ -161,7 +161,7 @@ CASES = [
     Case("set_idle, awake", lambda c: set_idle(c, LIVE, idle=False), 1, set(), 1, 30),
     # The other nodes' beats stand in a table of which a snapshot keeps a page for each minute.
     Case("look", look, 13, LOOKING, 100, 450),
-    Case("look, sweeping", lambda c: look(c, sweep=True), 14, LOOKING, 200, 250, rare=True),
+    Case("look, thorough", lambda c: look(c, thorough=True), 14, LOOKING, 200, 250, rare=True),
     Case("running", lambda c: len(recovery.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
     Case("token_jobs", lambda c: len(recovery.claim_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),
     Case(

@@ -151,21 +151,21 @@ def test_a_lease_is_not_renewed_at_a_ctid_that_is_not_the_nodes(claimer: Claimer
 def test_a_poll_returns_running_jobs_and_those_of_dead_nodes_if_requested(claimer: Claimer) -> None:
     here = register(claimer)
     claimer.insert()
-    found = poll(claimer, here, sweep=True)
+    found = poll(claimer, here, thorough=True)
     assert (found.has_running, found.dead_nodes, found.expired) == (False, [], False)
     claimer.conn.execute(b"UPDATE qworker.job SET state = 'running', node = %s, claimed_at = now()", (here,))
     assert poll(claimer, here).has_running
     assert not poll(claimer, here, since=found.at + 60).has_running
     claimer.conn.execute(b"UPDATE qworker.job SET node = %s", (here + 1,))
-    found = poll(claimer, here, sweep=True)
+    found = poll(claimer, here, thorough=True)
     assert (found.has_running, found.dead_nodes) == (False, [here + 1])
     assert poll(claimer, here).dead_nodes == []
 
 
 @pytest.mark.parametrize("column", ["expires_at", "cancel_requested_at"])
-def test_a_sweep_finds_jobs_to_be_ended(claimer: Claimer, column: str) -> None:
+def test_a_thorough_poll_finds_jobs_to_be_ended(claimer: Claimer, column: str) -> None:
     here = register(claimer)
     claimer.insert()
     claimer.conn.execute(f"UPDATE qworker.job SET {column} = now()".encode())  # noqa: S608
-    assert poll(claimer, here, sweep=True).expired
+    assert poll(claimer, here, thorough=True).expired
     assert not poll(claimer, here).expired

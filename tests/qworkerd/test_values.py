@@ -163,7 +163,7 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
             monkeypatch.setattr(part, "_log", record)
         for duty in scheduler.maintenance._tasks:
             duty.due = 0.0
-        scheduler.poller._sweeps.due = 0.0
+        scheduler.poller._thorough.due = 0.0
         bureau.round()
         assert scheduler.poller.succeeded
         assert bureau.slot.words[Slot.CANCEL] == mine

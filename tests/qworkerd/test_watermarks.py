@@ -439,8 +439,7 @@ class Polls:
             "first_available": [None] * len(self.watermarks.queues),
             "last_seq": last_seq,
             "writers": list(writers), "due_in": None, "cancels": [], "has_running": False, "dead_nodes": [],
-            "expired": False,
-            "at": 0.0, "took": 0.0,
+            "expired": False, "paused": [], "at": 0.0, "took": 0.0,
         }  # fmt: skip
         return PollResult(**defaults | values)
 

@@ -26,9 +26,9 @@ SEPARATE_STATEMENTS_HINT = "its parts are queried by separate statements meanwhi
 
 #: Interval between polls while a job or tick is due but locked by others, and the shortest (seconds).
 OVERDUE_POLL, SHORTEST_POLL = 0.25, 0.005
-#: Interval between sweeps (seconds). One that takes longer than EXPENSIVE_SWEEP scans the dead entries that an old
-#: snapshot keeps. No worker is woken during it, so these sweeps may take only one part in SWEEP_SHARE of the time.
-SWEEP_EVERY, EXPENSIVE_SWEEP, SWEEP_SHARE = 5.0, 0.05, 1000
+#: Interval between thorough polls (seconds). One longer than EXPENSIVE_POLL scans the dead entries that an old
+#: snapshot keeps. No worker is woken during it, so these polls may take only one part in THOROUGH_SHARE of the time.
+THOROUGH_EVERY, EXPENSIVE_POLL, THOROUGH_SHARE = 5.0, 0.05, 1000
 
 #: The result before the first poll.
 NO_RESULT = PollResult(
@@ -41,7 +41,7 @@ NO_RESULT = PollResult(
 class Poller:
     """Knows when to poll, and holds the result of the last poll.
 
-    Every few seconds a poll is a sweep, which also runs the queries for rare cases.
+    Every few seconds a poll is thorough: it also runs the queries for rare cases.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Poller:
         self._tracker = tracker
         self._promotion = promotion
         self._dead_workers = dead_workers
-        self._sweeps = Throttle(SWEEP_SHARE, every=SWEEP_EVERY, cheap=EXPENSIVE_SWEEP)
+        self._thorough = Throttle(THOROUGH_SHARE, every=THOROUGH_EVERY, cheap=EXPENSIVE_POLL)
         self._queues = Queues(node.settings.schema)
         self._log = log.get()
         #: When to poll: at least as often as to renew, as one statement can do both.
@@ -73,15 +73,15 @@ class Poller:
     def poll(self, database: Database, *, renew: bool) -> PollResult:
         """Poll, renew the lease if `renew` is set, and raise the watermarks to what the poll has shown."""
         began = monotonic()
-        sweep = began >= self._sweeps.due
+        thorough = began >= self._thorough.due
         self.clock.restart(began)
         if self._tracker.has_lingering_writer:
             self.clock.hasten(RENEW_EVERY / 2)
-        result = self._poll(database, renew=renew, sweep=sweep)
+        result = self._poll(database, renew=renew, thorough=thorough)
         if self.succeeded and self._tracker.advance(result):
             self.clock.hasten()
-        if sweep:
-            self._sweeps.note(monotonic(), monotonic() - began)
+        if thorough:
+            self._thorough.note(monotonic(), monotonic() - began)
         return result
 
     def schedule_next(self, tick_at: float) -> None:
@@ -91,18 +91,18 @@ class Poller:
         # A job that is due but was not promoted is locked, or another node is taking it.
         self.clock.hasten(max(soon, SHORTEST_POLL) if soon > 0 else OVERDUE_POLL)
 
-    def _poll(self, database: Database, *, renew: bool, sweep: bool) -> PollResult:
+    def _poll(self, database: Database, *, renew: bool, thorough: bool) -> PollResult:
         """Execute the statement.
 
         If it fails, each part that other tasks depend on is queried by a statement of its own. Raises if the
         connection is lost or a table is locked: those statements would fail as well.
         """
         sent, watermarks, tracker, lease = boottime(), self._node.watermarks, self._tracker, self._lease
-        scan_start, scrub = tracker.begin(sweep=sweep)
+        scan_start, scrub = tracker.begin(thorough=thorough)
         try:
             result = self._registry.poll(
                 database, self._node.table.header.node, queues=watermarks.queues, priorities=watermarks.priorities,
-                watermarks=scan_start, scrub=scrub, with_writers=tracker.needs_writers, sweep=sweep,
+                watermarks=scan_start, scrub=scrub, with_writers=tracker.needs_writers, thorough=thorough,
                 due_from=self._promotion.start(self.result.at),
                 since=self._dead_workers.since(tracker.settled_at),
                 heartbeat=lease.heartbeat(tracker.released_seq) if renew else None,

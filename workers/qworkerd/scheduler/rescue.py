@@ -74,7 +74,7 @@ class Rescue:
         return total
 
     def free_nodes(self, database: Database, dead: Iterable[int]) -> int:
-        """Free the jobs of several nodes; return their number. A sweep finds the node again if one fails."""
+        """Free the jobs of several nodes; return their number. A thorough poll finds the node again if one fails."""
         freed = 0
         for node in dead:
             try:

@@ -32,8 +32,8 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 -- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, the paused queues, and whether jobs that this
 -- node claimed after `since` are still running. If `ctid` matches, the statement also renews the lease. It neither takes
 -- nor waits for a lock on a job. `with_writers` adds the transactions that write to the table: a transaction holds this
--- lock from before it gets a seq until it ends. A prepared transaction has no process and may end at any time. `sweep`
--- adds what is rare: dead nodes of running jobs (a claim may commit after its node was declared dead), and whether a job
+-- lock from before it gets a seq until it ends. A prepared transaction has no process and may end at any time. `thorough`
+-- adds rare cases: dead nodes of running jobs (a claim may commit after its node was declared dead), and whether a job
 -- has expired.
 WITH renewed AS (
     {heartbeat} AS new_ctid
@@ -72,7 +72,7 @@ SELECT
     EXISTS (
         SELECT FROM {schema}.job AS h
          WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS has_running,
-    CASE WHEN %(sweep)s THEN (
+    CASE WHEN %(thorough)s THEN (
         WITH RECURSIVE running (node) AS (
             (SELECT j.node FROM {schema}.job AS j WHERE j.state = 'running' ORDER BY j.node LIMIT 1)
             UNION ALL
@@ -83,7 +83,7 @@ SELECT
         SELECT coalesce(array_agg(node), '{}') FROM running
          WHERE node IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = running.node)
     ) ELSE '{}' END AS dead_nodes,
-    CASE WHEN %(sweep)s THEN EXISTS (
+    CASE WHEN %(thorough)s THEN EXISTS (
         SELECT FROM {schema}.job AS x
          WHERE x.expires_at <= (SELECT clock_timestamp()) AND x.state IN ('available', 'scheduled') AND x.attempt = 0
     ) OR EXISTS (

@@ -58,15 +58,15 @@ class WatermarkTracker:
         """Every claim made before this time is committed or never will be (database clock, seconds since 1970)."""
         return self._settled.at
 
-    def begin(self, *, sweep: bool = False) -> tuple[list[int], tuple[int, int]]:
+    def begin(self, *, thorough: bool = False) -> tuple[list[int], tuple[int, int]]:
         """Return where the next poll starts in each lane, and the slice of the scrub.
 
-        sweep: the poll also runs the queries for rare cases, and may take long for that.
+        thorough: the poll also runs the queries for rare cases, and may take long for that.
         """
         self._poll_started = monotonic()
         self._releases.begin(self._poll_started)
         start = self._watermarks.scan_start()
-        return start, self._scrub.begin(start, free=not sweep)
+        return start, self._scrub.begin(start, free=not thorough)
 
     def advance(self, result: PollResult) -> bool:
         """Set the watermarks to what a poll has shown; return whether to poll again at once."""
