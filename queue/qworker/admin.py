@@ -76,7 +76,7 @@ class Queue:
         return self.admin.size(self.name, *(WAITING if state is None else [JobState(state)]))
 
     def pause(self, *, reason: str | None = None, by: str | None = None) -> bool:
-        """Let no node claim jobs of the queue until it is resumed; return False if it was paused already.
+        """Let no node claim jobs of the queue until it is resumed; return False if it was already paused.
 
         Jobs that run finish, and jobs can still be enqueued. The change commits at once, and takes effect within 1.5 s
         on each node whose scheduler reaches the database. `by` is user@host by default.

@@ -23,9 +23,9 @@ class Standby(EmbeddedPostgres):
         self.password = primary.password
 
     def _create(self) -> None:
-        who = self._account = binaries.account()
-        self._scratch = TempDir(binaries.base(who), shared=who is not None)
-        self.bindir = binaries.reach(binaries.find(), who, self.folder)
+        who = self._account = binaries.server_account()
+        self._tempdir = TempDir(binaries.temporary_folder(who), shared=who is not None)
+        self.bindir = binaries.make_accessible(binaries.find_binaries(), who, self.folder)
         data = self.folder / "data"
         data.mkdir(mode=0o700)
         if who:
@@ -39,9 +39,9 @@ class Standby(EmbeddedPostgres):
 
     def _backup_program(self) -> str:
         """Return pg_basebackup, which serves every older server: a bag of server programs may come without it."""
-        for folder in (self.bindir, *binaries.wheel()):
+        for folder in (self.bindir, *binaries.wheel_folders()):
             if (folder / "pg_basebackup").is_file():
-                return str(binaries.reach(folder, self._account, self.folder) / "pg_basebackup")
+                return str(binaries.make_accessible(folder, self._account, self.folder) / "pg_basebackup")
         raise AssertionError("no pg_basebackup: the wheel of the test extra has one")
 
     def be_synchronous(self) -> None:

@@ -41,8 +41,8 @@ class PgBouncer:
 
     def __enter__(self) -> Self:
         assert PROGRAM, "pgbouncer is missing"
-        who = binaries.account()
-        self._scratch = TempDir(binaries.base(who), shared=who is not None)
+        who = binaries.server_account()
+        self._scratch = TempDir(binaries.temporary_folder(who), shared=who is not None)
         folder = self._scratch.path / "pgbouncer"
         folder.mkdir()
         there = self._there

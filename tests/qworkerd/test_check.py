@@ -140,7 +140,7 @@ def test_a_missing_schema_is_a_problem_that_names_the_command(
 def test_misspelt_variables_and_queues_nobody_works_off_are_warned_of(command: Command, shop: Path) -> None:
     found = report(command, "--app", "shop:app", env={"QWORKER_PROCESES": "8"})
     assert "$QWORKER_PROCESES is set, but is not a setting; did you mean $QWORKER_PROCESSES?" in found["warnings"]
-    assert any("shop.send puts its jobs into queue 'emails'" in warning for warning in found["warnings"])
+    assert any("shop.send enqueues into 'emails'" in warning for warning in found["warnings"])
 
 
 def test_an_application_without_tasks_is_warned_of(command: Command, folder: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_read_only_role_or_database_is_a_problem_with_its_remedy(
         env={"QWORKER_DSN": f"{database.dsn} options='-c default_transaction_read_only=on'"},
     )
     (problem,) = found["problems"]
-    assert "takes no writes" in problem
+    assert "accepts no writes" in problem
     assert "RESET default_transaction_read_only" in problem
 
 

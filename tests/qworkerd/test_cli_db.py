@@ -45,12 +45,12 @@ def test_status_lists_migrations_and_is_the_exit_status(command: Command) -> Non
     good = command("db", "status")
     assert good.exit_code == 0
     assert str(migrations.shipped()[0]) in good.stdout
-    assert "is fit for this code" in good.stdout
+    assert "is compatible with this code" in good.stdout
 
 
 def test_status_for_programs(command: Command, empty_database: Database) -> None:
     found = json.loads(command("db", "status", "--json", env={"QWORKER_DSN": empty_database.dsn}).stdout)
-    assert found["fit"] is False
+    assert found["compatible"] is False
     assert "qworker db migrate" in found["problem"]
     assert [m["applied_at"] for m in found["migrations"]] == [None] * len(migrations.shipped())
 
@@ -105,13 +105,13 @@ def test_repair_moves_sequences_forward_and_says_which(command: Command, databas
     conn.execute("ALTER SEQUENCE qworker.job_seq RESTART")
     first = command("db", "repair")
     assert first.exit_code == 0
-    assert f"job_id_seq is at 0, but {highest} is in use: moved there\n" in first.stdout
-    assert f"job_seq is at 0, but {place} is in use: moved there\n" in first.stdout
+    assert f"job_id_seq is at 0, but {highest} is in use: advanced\n" in first.stdout
+    assert f"job_seq is at 0, but {place} is in use: advanced\n" in first.stdout
     ((job,),) = conn.execute("INSERT INTO qworker.job (task) VALUES ('noop') RETURNING id").fetchall()
     assert job > highest
     second = command("db", "repair")
     assert (second.exit_code, second.stdout) == (
-        0, "the sequences of schema 'qworker' are ahead of every number in use\n"
+        0, "the sequences of schema 'qworker' are not behind any number in use\n"
     )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def test_cancel_ends_waiting_jobs_and_asks_running_ones(command: Command, make: 
     waiting, running, failed = make(), make("running"), make("failed")
     done = command("jobs", "cancel", waiting, running, failed)
     assert done.exit_code == 1
-    assert done.stdout == f"job {waiting} is cancelled\njob {running} is running, asked to stop\n"
+    assert done.stdout == f"job {waiting} is cancelled\njob {running} is running, cancellation requested\n"
     assert f"job {failed} is failed: only unfinished jobs can be cancelled" in done.stderr
     assert state(database, waiting) == "cancelled"
 
@@ -194,7 +194,7 @@ def test_queues_show_their_jobs_the_oldest_ones_age_and_who_serves_them(
     assert head.split() == ["QUEUE", "AVAILABLE", "RUNNING", "SCHEDULED", "FAILED", "OLDEST", "SERVED", "BY"]
     assert default.split() == ["default", "0", "0", "0", "0", "-", "host:1"]
     assert emails.split() == ["emails", "2", "0", "1", "1", "1h30m", "host:1,host:2"]
-    assert slow.endswith("no living node")
+    assert slow.endswith("no live node")
 
 
 def test_a_running_job_is_shown_with_its_worker_its_start_and_its_deadline(
@@ -253,7 +253,7 @@ def test_cron_shows_last_and_next_ticks(command: Command, shop: Path, database: 
     )
     found = {entry["name"]: entry for entry in json.loads(command("cron", "--app", "shop:app", "--json").stdout)}
     assert (found["report"]["next_tick"], found["report"]["note"]) == (None, "no node has declared it yet")
-    assert found["old"]["note"] == "no living node declares this: it does not tick; not in this application"
+    assert found["old"]["note"] == "no live node declares it: it does not tick; not in this application"
     assert found["old"]["last_tick"] == "2026-01-01T00:00:00+00:00"
     assert found["newer"]["next_tick"] is None
     assert command("cron").exit_code == 0
@@ -293,7 +293,7 @@ def test_a_schedule_that_has_never_ticked_says_so_and_its_times_are_in_its_zone(
 def test_a_schedule_of_nodes_that_are_silent_has_no_next_tick(command: Command, scheduled: Any) -> None:
     scheduled(silent=31)
     shown = command("cron").stdout
-    assert "no living node declares this" in shown
+    assert "no live node declares it" in shown
     assert " none " in shown
 
 
@@ -305,7 +305,7 @@ def test_what_living_nodes_follow_is_shown_and_not_what_the_application_says(
     (found,) = json.loads(command("cron", "--app", "shop:app", "--json").stdout)
     assert (found["expression"], found["timezone"]) == ("0 9 * * *", "Asia/Tokyo")
     assert found["next_tick"].endswith("T09:00:00+09:00")
-    assert found["note"] == "this application says '0 10 * * *' in UTC"
+    assert found["note"] == "this application declares '0 10 * * *' in UTC"
 
 
 def test_enqueue_checks_the_arguments_against_the_task(command: Command, shop: Path, database: Database) -> None:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from psycopg.types.json import Jsonb
 
-from qworkerd.cli.layout import lines, noted
-from qworkerd.cli.tables import moment
+from qworkerd.cli.layout import lines, lines_with_note
+from qworkerd.cli.tables import timestamp
 from tests.database import Database
 
 HEAD = ("ID", "TASK", "NOTE")
@@ -38,7 +38,7 @@ def test_cells_are_broken_at_spaces_and_after_marks() -> None:
 
 def test_a_note_without_room_goes_below_its_row() -> None:
     rows = [("1", "shop.send", "ValueError: " + "no such thing " * 3), ("2", "shop.send", "-")]
-    shown = list(noted(HEAD, rows, TEXT, 40))
+    shown = list(lines_with_note(HEAD, rows, TEXT, 40))
     assert shown == [
         "ID  TASK",
         "1   shop.send",
@@ -50,7 +50,7 @@ def test_a_note_without_room_goes_below_its_row() -> None:
 
 def test_a_note_goes_below_a_row_that_has_to_be_broken_too() -> None:
     rows = [("1", "shop.orders.send_invoice", "2026-01-31 09:00:00+05:30", "ValueError: no such thing")]
-    shown = list(noted(("ID", "TASK", "DUE", "NOTE"), rows, (*TEXT, False), 32))
+    shown = list(lines_with_note(("ID", "TASK", "DUE", "NOTE"), rows, (*TEXT, False), 32))
     assert shown == [
         "ID  TASK          DUE",
         "1   shop.orders.  2026-01-31",
@@ -60,7 +60,7 @@ def test_a_note_goes_below_a_row_that_has_to_be_broken_too() -> None:
 
 
 def test_a_long_note_says_that_it_goes_on() -> None:
-    (*_, last) = noted(HEAD, [("1", "shop.send", "word " * 200)], TEXT, 60)
+    (*_, last) = lines_with_note(HEAD, [("1", "shop.send", "word " * 200)], TEXT, 60)
     assert last.endswith(" …")
 
 
@@ -74,9 +74,9 @@ def test_a_terminal_too_narrow_for_columns_gets_a_block_a_row() -> None:
 
 def test_times_carry_their_zone() -> None:
     noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert moment(noon) == "2026-01-31 12:00:00+00"
-    assert moment(noon.astimezone(timezone(timedelta(hours=5, minutes=30)))) == "2026-01-31 17:30:00+05:30"
-    assert moment(noon.astimezone(timezone(timedelta(hours=-3.5)))) == "2026-01-31 08:30:00-03:30"
+    assert timestamp(noon) == "2026-01-31 12:00:00+00"
+    assert timestamp(noon.astimezone(timezone(timedelta(hours=5, minutes=30)))) == "2026-01-31 17:30:00+05:30"
+    assert timestamp(noon.astimezone(timezone(timedelta(hours=-3.5)))) == "2026-01-31 08:30:00-03:30"
 
 
 def terminal(columns: int, *words: str, **environ: str) -> str:

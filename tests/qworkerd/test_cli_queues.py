@@ -29,7 +29,7 @@ def test_a_queue_is_paused_listed_and_resumed(command: Command, app: App) -> Non
     assert "since 2" in row
     again = command("queues", "pause", "emails", "--reason", "another")
     assert again.exit_code == 0
-    assert again.stdout.startswith("queue 'emails' was paused already since ")
+    assert again.stdout.startswith("queue 'emails' was already paused since ")
     assert again.stdout.endswith(": upstream down\n")
     assert command("queues", "resume", "emails").stdout == "queue 'emails' is resumed\n"
     late = command("queues", "resume", "emails")
@@ -63,21 +63,21 @@ def test_a_queue_without_jobs_can_be_paused_and_a_misspelt_name_is_noticed(comma
     done = command("queues", "pause", "email", "reports")
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
-        "warning: queue 'email' holds no jobs, and no living node serves it; did you mean 'emails'?",
-        "warning: queue 'reports' holds no jobs, and no living node serves it",
+        "warning: queue 'email' has no jobs, and no live node serves it; did you mean 'emails'?",
+        "warning: queue 'reports' has no jobs, and no live node serves it",
     ]
     wrong = command("queues", "resume", "emial", "emails", "reports")
     assert wrong.exit_code == 1
     assert wrong.stdout == "queue 'emails' was not paused\nqueue 'reports' is resumed\n"
     assert wrong.stderr == (
-        "queue 'emial' is not paused, holds no jobs, and no living node serves it; did you mean 'email'?\n"
+        "queue 'emial' is not paused, has no jobs, and no live node serves it; did you mean 'email'?\n"
     )
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("pause",), "give the names of queues, or --all"), (("resume",), "give the names of queues, or --all"),
-     (("pause", "a", "--all"), "give the names of queues, or --all"), (("pause", "a,b"), "'a,b'"),
+    [(("pause",), "pass the names of queues, or --all"), (("resume",), "pass the names of queues, or --all"),
+     (("pause", "a", "--all"), "pass the names of queues, or --all"), (("pause", "a,b"), "'a,b'"),
      (("pause", "a", "--reason", "x" * 1001), "reason must have 1 to 1000 printable characters"),
      (("--json", "pause", "a"), "qworker queues pause --json")],
 )  # fmt: skip

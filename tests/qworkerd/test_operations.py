@@ -29,7 +29,7 @@ def setting_row(name: str) -> str:
         default = f"{value:g}"
     else:
         default = ",".join(value) if isinstance(value, tuple) else str(value).lower()
-    return f"| `{name}` | {default} | {field_specs()[name].text} |"
+    return f"| `{name}` | {default} | {field_specs()[name].help} |"
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:

@@ -41,7 +41,7 @@ def test_a_file_of_ours_counts_also_from_a_folder_below(inner: Path) -> None:
 def test_a_file_that_everybody_may_write_is_ignored(inner: Path, mode: int) -> None:
     path = put(inner, mode)
     assert find(inner).table == {}
-    assert find(inner).ignored == (f"{path} is ignored: it may be written by everybody",)
+    assert find(inner).ignored == (f"{path} is ignored: it is writable by everyone",)
 
 
 def test_a_file_of_ours_above_an_ignored_one_counts(inner: Path) -> None:
@@ -57,7 +57,7 @@ def test_nothing_counts_in_or_above_a_directory_that_everybody_may_write(inner: 
     path = put(inner.parent)
     inner.parent.chmod(mode)
     assert find(inner).table == {}
-    assert find(inner).ignored == (f"{path} is ignored: its directory may be written by everybody",)
+    assert find(inner).ignored == (f"{path} is ignored: its directory is writable by everyone",)
 
 
 @root
@@ -77,7 +77,7 @@ def test_a_group_may_write_if_it_is_the_owners_own(inner: Path) -> None:
     path = put(inner, 0o664)
     assert find(inner).table == {"processes": 3}
     os.chown(path, 0, pwd.getpwnam("nobody").pw_gid)
-    assert "may be written by the group" in find(inner).ignored[0]
+    assert "is writable by the group" in find(inner).ignored[0]
 
 
 @pytest.mark.parametrize("mark", [".git", ".hg", ".svn"])
@@ -106,7 +106,7 @@ def test_check_and_the_refusal_name_what_is_ignored_and_run_nothing_of_it(comman
     folder.chmod(0o1777)
     done = command("check")
     assert done.exit_code == 78
-    assert "its directory may be written by everybody" in " ".join(done.output.split())
+    assert "its directory is writable by everyone" in " ".join(done.output.split())
     for words in (("queues",), ("jobs", "list"), ("workers",)):
         assert command(*words).exit_code == 0
     assert "is ignored: its directory" in command("enqueue", "send").output

@@ -39,18 +39,18 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_is_in_use_while_a_process_holds_its_claim(tmp_path: Path) -> None:
     mine = TempDir(tmp_path)
-    with mine.claim(seconds=0) as fd:
+    with mine.lock(seconds=0) as fd:
         command = [sys.executable, "-c", HOLD_LOCK, str(fd)]
         heir = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(fd,))
     with heir:
         assert heir.stdout
         heir.stdout.readline()
-        with pytest.raises(TimeoutError, match="have not ended within 0 s"), mine.claim(seconds=0):
+        with pytest.raises(TimeoutError, match="have not ended within 0 s"), mine.lock(seconds=0):
             pass
         os.close(mine._fd)  # as if the maker had died
-        tempdir.sweep(tmp_path)
+        tempdir.remove_abandoned(tmp_path)
         assert mine.path.is_dir()
-    tempdir.sweep(tmp_path)
+    tempdir.remove_abandoned(tmp_path)
     assert not mine.path.exists()
 
 
@@ -61,7 +61,7 @@ def test_only_folders_of_ours_are_swept(tmp_path: Path) -> None:
     (tmp_path / f"{tempdir.PREFIX}file").touch()
     (tmp_path / "other").mkdir()
     before = sorted(tmp_path.iterdir())
-    tempdir.sweep(tmp_path)
+    tempdir.remove_abandoned(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
 
 

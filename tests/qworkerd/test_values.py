@@ -243,7 +243,7 @@ def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
 def test_the_sql_function_refuses_a_time_that_never_comes(database: Database, seconds: str) -> None:
     with (
         database.connect() as conn,
-        pytest.raises(psycopg.errors.InvalidParameterValue, match="run_at must be a point"),
+        pytest.raises(psycopg.errors.InvalidParameterValue, match="run_at must be finite"),
     ):
         conn.execute("SELECT qworker.enqueue('t', run_at => %s)", (seconds,))
 

@@ -1,1 +1,1 @@
-"""The `qworker` command: options in, calls out; no logic of its own."""
+"""The `qworker` command: it parses options, calls the other packages, and prints their results."""

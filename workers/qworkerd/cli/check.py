@@ -1,26 +1,27 @@
-"""Say whether a node could start here, and with which settings."""
+"""Check whether a node can start here, and show its settings."""
 
 from typing import Any
 
 import click
 
 from qworkerd.cli.options import given, options
-from qworkerd.cli.tables import as_json, say, table, text
+from qworkerd.cli.tables import as_json, safe_echo, table, text
 from qworkerd.config.check import Report, examine
 from qworkerd.config.fields import NONE
 
 
-@click.command(short_help="Say whether a node could start here, and with which settings.")
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
+@click.command(short_help="Check whether a node can start here, and show its settings.")
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON object.")
 @options()
 @click.pass_context
-def check(context: click.Context, /, *, for_programs: bool, **_: Any) -> None:
-    """Check settings, application, database and schema; exit status 78 if a node could not start, 2 for a wrong option.
+def check(context: click.Context, /, *, json_output: bool, **_: Any) -> None:
+    """Check settings, application, database and schema.
 
-    Takes the options a node takes, so put `check` behind `qworker` in the line that starts yours.
+    Exits with status 78 if a node cannot start, and with status 2 if an option of the command line is invalid.
+    Accepts the same options as a node: insert `check` after `qworker` in the command that starts yours.
     """
     report = examine(given(context))
-    if for_programs:
+    if json_output:
         as_json(report.as_dict())
     else:
         _show(report)
@@ -46,15 +47,15 @@ def _show(report: Report) -> None:
         )
     if report.database:
         d = report.database
-        say()
-        say(
+        safe_echo()
+        safe_echo(
             f"database {d['name']!r} on {d['host']}:{d['port']} as {d['user']!r}, PostgreSQL {d['version']}, "
             f"schema {d['schema']!r}"
         )
     if report.stop_timeout is not None:
         seconds = report.stop_timeout
         click.echo(
-            f"\na shutdown takes up to {seconds} s; let the service manager wait as long:\n"
+            f"\na shutdown takes up to {seconds} s; set the timeout of the service manager accordingly:\n"
             f"  systemd      TimeoutStopSec={seconds}\n"
             f"  supervisord  stopwaitsecs={seconds}\n"
             f"  Kubernetes   terminationGracePeriodSeconds: {seconds}\n"
@@ -62,9 +63,9 @@ def _show(report: Report) -> None:
         )
     click.echo()
     for warning in report.warnings:
-        say(warning, prefix=f"{click.style('warning', fg='yellow')}  ")
+        safe_echo(warning, prefix=f"{click.style('warning', fg='yellow')}  ")
     for problem in report.problems:
-        say(problem, prefix=f"{click.style('problem', fg='red')}  ")
+        safe_echo(problem, prefix=f"{click.style('problem', fg='red')}  ")
     if report.ok:
         click.echo(f"{click.style('ok', fg='green')}  a node can start")
 

@@ -10,22 +10,22 @@ from qworker.admin import ScheduleStatus
 from qworker.errors import ConfigurationError
 from qworker.schedule import Schedule
 from qworkerd.cli.options import targeted
-from qworkerd.cli.tables import as_json, moment, table
+from qworkerd.cli.tables import as_json, table, timestamp
 from qworkerd.config.target import Target
 
 HEAD = ("SCHEDULE", "TASK", "EXPRESSION", "LAST TICK", "NEXT TICK", "TIMEZONE", "NOTE")
 
 
 @click.command(short_help="Show the schedules and their next ticks.")
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON array.")
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON array.")
 @targeted
-def cron(to: Target, *, for_programs: bool) -> None:
-    """Show the schedules: those that nodes have declared, and those of the application if one is named.
+def cron(target: Target, *, json_output: bool) -> None:
+    """Show the schedules that nodes have declared, and those of the application if one is named.
 
-    Times are in the schedule's own zone. A schedule that no living node declares has no next tick.
+    Times are in the time zone of the schedule. A schedule that no live node declares has no next tick.
     """
-    found = _gather(to)
-    if for_programs:
+    found = _gather(target)
+    if json_output:
         as_json(found)
         return
     table(HEAD, [
@@ -35,21 +35,21 @@ def cron(to: Target, *, for_programs: bool) -> None:
     ], note=True, empty="no schedules")  # fmt: skip
 
 
-def _gather(to: Target) -> list[dict[str, Any]]:
-    declared = {status.name: status for status in to.admin.schedules()}
-    ours = dict(to.app.schedules) if to.app is not None else {}
+def _gather(target: Target) -> list[dict[str, Any]]:
+    declared = {status.name: status for status in target.admin.schedules()}
+    local = dict(target.app.schedules) if target.app is not None else {}
     found = []
-    for name in sorted(declared.keys() | ours.keys()):
-        status, schedule = declared.get(name), ours.get(name)
-        # What the nodes follow counts; what this application says does only when its nodes are started.
+    for name in sorted(declared.keys() | local.keys()):
+        status, schedule = declared.get(name), local.get(name)
+        # The declaration of live nodes is in effect; that of this application takes effect when a node of it starts.
         source = status if status is not None and status.nodes else schedule or status
-        assert source is not None  # noqa: S101 - the name is of one or the other
+        assert source is not None  # noqa: S101 - the name is in one of the two
         nodes = status.nodes if status else ()
         found.append({
             "name": name, "task": source.task, "expression": source.expression, "timezone": source.timezone,
             "last_tick": status.last_tick if status else None,
             "next_tick": next_tick(source.expression, source.timezone) if nodes else None,
-            "nodes": nodes, "note": "; ".join(_notes(status, schedule, named=to.app is not None)),
+            "nodes": nodes, "note": "; ".join(_notes(status, schedule, named=target.app is not None)),
         })  # fmt: skip
     return found
 
@@ -57,18 +57,18 @@ def _gather(to: Target) -> list[dict[str, Any]]:
 def _notes(status: ScheduleStatus | None, schedule: Schedule | None, *, named: bool) -> list[str]:
     if status is None:
         return ["no node has declared it yet"]
-    notes = [] if status.nodes else ["no living node declares this: it does not tick"]
+    notes = [] if status.nodes else ["no live node declares it: it does not tick"]
     if schedule is None:
         return [*notes, "not in this application"] if named else notes
     if (status.expression, status.timezone) == (schedule.expression, schedule.timezone):
         return notes
     if status.nodes:
-        return [*notes, f"this application says {schedule.expression!r} in {schedule.timezone}"]
-    return [*notes, f"nodes followed {status.expression!r} in {status.timezone}"]
+        return [*notes, f"this application declares {schedule.expression!r} in {schedule.timezone}"]
+    return [*notes, f"the last node declared {status.expression!r} in {status.timezone}"]
 
 
 def next_tick(expression: str, timezone: str) -> datetime | None:
-    """Return the next tick in the schedule's zone; None if there is none, or only a newer version can read it."""
+    """Return the next tick in the schedule's zone; None if there is none, or if this version cannot parse it."""
     try:
         schedule = Schedule("", "", expression, timezone)
         tick = schedule.next(datetime.now(UTC).timestamp())
@@ -81,6 +81,6 @@ def _shown(tick: datetime | None, timezone: str, absent: str) -> str:
     if tick is None:
         return absent
     try:
-        return moment(tick.astimezone(ZoneInfo(timezone)))
-    except (ValueError, LookupError, OSError, OverflowError):  # a zone that this machine does not know
-        return moment(tick)
+        return timestamp(tick.astimezone(ZoneInfo(timezone)))
+    except (ValueError, LookupError, OSError, OverflowError):  # a zone that is not installed on this machine
+        return timestamp(tick)

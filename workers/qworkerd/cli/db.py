@@ -1,4 +1,4 @@
-"""Bring the database's schema to what this code needs."""
+"""Create, update and inspect the schema of the database."""
 
 import click
 import psycopg
@@ -6,11 +6,11 @@ import psycopg
 from qworker import migrations, sequences
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworkerd.cli.options import options, targeted
-from qworkerd.cli.tables import as_json, say, table
+from qworkerd.cli.tables import as_json, safe_echo, table
 from qworkerd.config.target import Target
 from qworkerd.process import exits
 
-#: How long to wait for somebody else's migration, or for a lock on a table (seconds).
+#: Seconds to wait for a concurrent migration, or for a lock on a table.
 LOCK_TIMEOUT = 60.0
 
 
@@ -19,81 +19,83 @@ LOCK_TIMEOUT = 60.0
 def db(**_: str | None) -> None:
     """Create, update or inspect qworker's tables.
 
-    Works without an application if $QWORKER_DSN says where; with one, its own DSN and schema count.
+    Works without an application if $QWORKER_DSN names the database. If an application is named, its DSN and schema
+    are used.
     """
 
 
-@db.command(short_help="Make or update the tables.")
+@db.command(short_help="Create or update the tables.")
 @targeted
-def migrate(to: Target) -> None:
-    """Apply the migrations that are missing. Safe to run twice at once, and while older code works."""
-    with to.connection("migrate", statement_timeout=0, lock_timeout=LOCK_TIMEOUT) as conn:
+def migrate(target: Target) -> None:
+    """Apply the missing migrations. May run several times at once, and while nodes with older code are running."""
+    with target.connection("migrate", statement_timeout=0, lock_timeout=LOCK_TIMEOUT) as conn:
         _refuse_standby(conn)
-        # A migration is many commands in one text, which a prepared statement cannot be.
+        # A migration consists of many commands in one string, which cannot be prepared.
         conn.prepare_threshold = None
         try:
-            applied = migrations.migrate(conn, to.schema)
+            applied = migrations.migrate(conn, target.schema)
         except psycopg.errors.LockNotAvailable as error:
             raise DatabaseUnavailable(
-                f"waited {LOCK_TIMEOUT:g} s for a lock that another session holds ({error.diag.message_primary}): "
-                "look into pg_stat_activity for it, then run this again"
+                f"another session has held a lock for {LOCK_TIMEOUT:g} s ({error.diag.message_primary}): find it in "
+                "pg_stat_activity, then run this command again"
             ) from error
         for name in applied:
-            say(f"applied {name}")
+            safe_echo(f"applied {name}")
         if warning := migrations.encoding_warning(conn):
-            say(f"warning: {warning}", err=True)
-        say(f"schema {to.schema!r} in database {conn.info.dbname!r} is up to date")
+            safe_echo(f"warning: {warning}", err=True)
+        safe_echo(f"schema {target.schema!r} in database {conn.info.dbname!r} is up to date")
 
 
-@db.command(short_help="Say whether this code can work with the tables.")
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
+@db.command(short_help="Check whether this code is compatible with the tables.")
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON object.")
 @targeted
-def status(to: Target, *, for_programs: bool) -> None:
-    """List the migrations, and say whether this code can work with the schema; exit status 78 if it cannot."""
-    with to.connection("status") as conn:
-        found = migrations.status(conn, to.schema)
+def status(target: Target, *, json_output: bool) -> None:
+    """List the migrations, and check whether this code is compatible with the schema; exits with status 78 if not."""
+    with target.connection("status") as conn:
+        found = migrations.status(conn, target.schema)
         try:
-            migrations.check(conn, to.schema)
+            migrations.check(conn, target.schema)
             problem = None
         except SchemaError as error:
             problem = str(error)
         database = conn.info.dbname
-    if for_programs:
+    if json_output:
         steps = [{"number": m.number, "name": m.name, "applied_at": m.applied_at, "shipped": m.shipped} for m in found]
-        as_json(
-            {"database": database, "schema": to.schema, "fit": not problem, "problem": problem, "migrations": steps}
-        )
+        as_json({
+            "database": database, "schema": target.schema, "compatible": not problem, "problem": problem,
+            "migrations": steps,
+        })  # fmt: skip
     else:
         table(("MIGRATION", "APPLIED"), [(str(m), m.applied_at) for m in found])
-        say(problem or f"schema {to.schema!r} in database {database!r} is fit for this code")
+        safe_echo(problem or f"schema {target.schema!r} in database {database!r} is compatible with this code")
     click.get_current_context().exit(exits.CONFIG if problem else exits.OK)
 
 
 @db.command(short_help="Print the migrations as a script.")
 @click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Only the migrations above this number.")
 @targeted
-def sql(to: Target, *, after: int) -> None:
+def sql(target: Target, *, after: int) -> None:
     """Print the migrations as a script, for an administrator to review and run."""
-    click.echo(migrations.script(to.schema, after), nl=False)
+    click.echo(migrations.script(target.schema, after), nl=False)
 
 
-@db.command(short_help="Move sequences past the numbers in use.")
+@db.command(short_help="Advance sequences past the numbers in use.")
 @targeted
-def repair(to: Target) -> None:
-    """Move the sequences that number jobs forward, past every number in use.
+def repair(target: Target) -> None:
+    """Advance the sequences that number jobs past every number in use.
 
-    After a restore, a restart of a sequence, or the promotion of a logical replica they may be behind, and numbers
-    would come a second time. Nothing is changed where they are not; safe while nodes work.
+    After a restore, a restart of a sequence, or the promotion of a logical replica a sequence may be behind, and would
+    return numbers that are in use. A sequence that is not behind is left unchanged. May run while nodes are running.
     """
-    with to.connection("repair", statement_timeout=0) as conn:
+    with target.connection("repair", statement_timeout=0) as conn:
         _refuse_standby(conn)
-        migrations.check(conn, to.schema)
-        moved = sequences.repair(conn, to.schema)
+        migrations.check(conn, target.schema)
+        moved = sequences.repair(conn, target.schema)
     for sequence in moved:
-        click.echo(f"{sequence}: moved there")
-    click.echo(f"the sequences of schema {to.schema!r} are ahead of every number in use")
+        click.echo(f"{sequence}: advanced")
+    click.echo(f"the sequences of schema {target.schema!r} are not behind any number in use")
 
 
 def _refuse_standby(conn: psycopg.Connection[tuple[object, ...]]) -> None:
     if conn.info.parameter_status("in_hot_standby") == "on":
-        raise ConfigurationError(f"the server at {conn.info.host!r} is a standby: migrate on the primary")
+        raise ConfigurationError(f"the server at {conn.info.host!r} is a standby: connect to the primary")

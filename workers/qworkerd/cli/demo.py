@@ -12,20 +12,18 @@ from qworkerd.process import exits
 @click.command(short_help="Show what qworker does, with its own PostgreSQL and jobs.")
 @click.option("--processes", type=click.IntRange(1, 64), default=8, metavar="N", help="Number of workers. [default: 8]")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the node's log.")
-@click.option(
-    "--json", "for_programs", is_flag=True, help="Print a JSON object, and everything else to standard error."
-)
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON object, and everything else to standard error.")
 @click.pass_context
-def demo(context: click.Context, /, *, processes: int, log: Path | None, for_programs: bool) -> None:
-    """Index the Python standard library, a job a file, while other jobs fail, hang, crash and run on a schedule.
+def demo(context: click.Context, /, *, processes: int, log: Path | None, json_output: bool) -> None:
+    """Index the Python standard library, a job for each file, while other jobs fail, hang, crash and run on a schedule.
 
-    Starts a PostgreSQL and a node, and stops both at the end. Requires an extra: pip install 'pgqworker[demo]'. Exits
-    with status 1 if a check fails.
+    Starts a PostgreSQL server and a node, and stops both at the end. Requires an extra: pip install 'pgqworker[demo]'.
+    Exits with status 1 if a check fails.
     """
     from qworkerd.demo.play import play
     from qworkerd.demo.screen import Screen
 
-    screen = Screen(sys.stderr if for_programs else sys.stdout)
+    screen = Screen(sys.stderr if json_output else sys.stdout)
     try:
         report = play(processes, screen, log)
     except KeyboardInterrupt:
@@ -34,6 +32,6 @@ def demo(context: click.Context, /, *, processes: int, log: Path | None, for_pro
         context.exit(130)
     for line in report.lines():
         screen.say(line)
-    if for_programs:
+    if json_output:
         as_json(report.as_dict())
     context.exit(exits.OK if report.kept else exits.FAILURE)

@@ -13,9 +13,9 @@ from qworker.admin import Admin
 from qworker.decoding import Unreadable
 from qworker.errors import JobNotFound
 from qworker.job import Job, JobState
-from qworkerd.cli.options import looking, options
-from qworkerd.cli.running import Run, brief, runs
-from qworkerd.cli.tables import as_json, record, say, table, text
+from qworkerd.cli.options import app_optional, options
+from qworkerd.cli.running import Run, local_time, runs
+from qworkerd.cli.tables import as_json, job_as_dict, safe_echo, table, text
 from qworkerd.config.target import Target
 from qworkerd.log.redaction import clip, keep
 from qworkerd.process import exits
@@ -33,7 +33,7 @@ class JobId(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
         except ValueError:
             number = 0
         if not 1 <= number < 2**63:
-            self.fail(f"{value!r} is not the id of a job: a number, as `qworker jobs list` shows it", param, ctx)
+            self.fail(f"{value!r} is not the id of a job: pass a number as shown by `qworker jobs list`", param, ctx)
         return number
 
 
@@ -48,31 +48,33 @@ PAGE = 500
 @click.group()
 @options("app", "schema")
 def jobs(**_: str | None) -> None:
-    """Inspect jobs, and change them by hand."""
+    """Inspect jobs, and retry, cancel or discard them."""
 
 
 @jobs.command("list")
 @click.option("--state", type=STATES, metavar="STATE", help=f"Only jobs in this state: {', '.join(STATES.choices)}.")
 @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
 @click.option("--task", metavar="NAME", help="Only jobs of this task.")
-@click.option("--tag", metavar="WORD", help="Only jobs with this tag.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most N. [default: 50]")
+@click.option("--tag", metavar="TAG", help="Only jobs with this tag.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="Maximum number of jobs. [default: 50]"
+)
 @click.option("--below", type=IDS, metavar="ID", help="Only jobs with a lower id: continues an earlier list.")
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON array with all fields of each job.")
-@looking
-def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
-    """List jobs, the newest first, finished ones included."""
-    found = to.admin.find(**wanted)
-    if for_programs:
-        as_json([record(job) for job in found])
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON array with all fields of each job.")
+@app_optional
+def list_(target: Target, *, json_output: bool, **wanted: Any) -> None:
+    """List unfinished and finished jobs, the newest first."""
+    found = target.admin.find(**wanted)
+    if json_output:
+        as_json([job_as_dict(job) for job in found])
         return
     head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
-    where = _runs(to, found)
+    where = _runs(target, found)
     table(
         head,
         [(j.id, j.state, j.queue, _task(j), j.attempt, _when(j.enqueued_at), _note(j, where)) for j in found],
         note=True,
-        empty="no jobs" if all(wanted[name] is None for name in FILTERS) else "no such jobs",
+        empty="no jobs" if all(wanted[name] is None for name in FILTERS) else "no matching jobs",
     )
     if len(found) == wanted["limit"]:
         click.echo(f"there may be more: --below {found[-1].id}", err=True)
@@ -80,62 +82,64 @@ def list_(to: Target, *, for_programs: bool, **wanted: Any) -> None:
 
 @jobs.command(short_help="Show everything about a job.")
 @click.argument("job_id", metavar="ID", type=IDS)
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON object.")
-@looking
-def show(to: Target, *, job_id: int, for_programs: bool) -> None:
-    """Show a job: arguments, times, progress, where it runs, and the error of every failed attempt."""
-    job = to.admin.show(job_id)
-    run = _runs(to, [job]).get(job_id)
-    if for_programs:
-        as_json(record(job) | {"run": run})
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON object.")
+@app_optional
+def show(target: Target, *, job_id: int, json_output: bool) -> None:
+    """Show a job: arguments, times, progress, the worker that runs it, and the error of each failed attempt."""
+    job = target.admin.show(job_id)
+    run = _runs(target, [job]).get(job_id)
+    if json_output:
+        as_json(job_as_dict(job) | {"run": run})
         return
-    for name, value in record(job).items():
+    for name, value in job_as_dict(job).items():
         if name in ("args", "result", "progress", "meta") and value is not None:
-            say(f"{name:<12} {json.dumps(keep(value), ensure_ascii=False)}")
+            safe_echo(f"{name:<12} {json.dumps(keep(value), ensure_ascii=False)}")
         elif name != "errors" and value not in (None, ()) and value is not False:
-            say(f"{name:<12} {text(value)}{' s' if name == 'duration' else ''}")
+            safe_echo(f"{name:<12} {text(value)}{' s' if name == 'duration' else ''}")
     if run is not None:
-        say(f"{'runs':<12} {run}")
+        safe_echo(f"{'runs':<12} {run}")
     for error in job.errors:
         _describe(error)
 
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, type=IDS)
-@click.option("--all-failed", is_flag=True, help="All failed jobs; with --queue or --task only theirs.")
+@click.option("--all-failed", is_flag=True, help="Retry all failed jobs; limited by --queue and --task.")
 @click.option("--queue", metavar="NAME", help="With --all-failed: only jobs of this queue.")
 @click.option("--task", metavar="NAME", help="With --all-failed: only jobs of this task.")
-@looking
-def retry(to: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | None, task: str | None) -> None:
-    """Run failed jobs again, with all their attempts."""
+@app_optional
+def retry(target: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | None, task: str | None) -> None:
+    """Make failed jobs available again, with all their attempts."""
     if all_failed == bool(ids) or (ids and (queue or task)):
-        raise click.UsageError("give the ids of jobs, or --all-failed with an optional --queue or --task")
+        raise click.UsageError("pass the ids of jobs, or --all-failed with an optional --queue or --task")
     if all_failed:
-        click.echo(f"failed jobs made available again: {_retry_all(to.admin, queue, task)}")
+        click.echo(f"failed jobs made available again: {_retry_all(target.admin, queue, task)}")
         return
-    done = {job_id: "available again" for page in _pages(ids) for job_id in to.admin.retry(*page)}
-    _tell(to.admin, ids, done, "only failed jobs can be retried")
+    done = {job_id: "available again" for page in _pages(ids) for job_id in target.admin.retry(*page)}
+    _report(target.admin, ids, done, "only failed jobs can be retried")
 
 
 @jobs.command(short_help="Cancel jobs, including running ones.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
-@looking
-def cancel(to: Target, *, ids: tuple[int, ...]) -> None:
-    """Cancel jobs: waiting jobs at once; running jobs are interrupted within about a second."""
-    words = {JobState.RUNNING: "running, asked to stop"}
+@app_optional
+def cancel(target: Target, *, ids: tuple[int, ...]) -> None:
+    """Cancel jobs. Waiting jobs are cancelled at once; running jobs are interrupted within about a second."""
+    words = {JobState.RUNNING: "running, cancellation requested"}
     done = {
-        job_id: words.get(state, str(state)) for page in _pages(ids) for job_id, state in to.admin.cancel(*page).items()
+        job_id: words.get(state, str(state))
+        for page in _pages(ids)
+        for job_id, state in target.admin.cancel(*page).items()
     }
-    _tell(to.admin, ids, done, "only unfinished jobs can be cancelled")
+    _report(target.admin, ids, done, "only unfinished jobs can be cancelled")
 
 
 @jobs.command(short_help="Move failed jobs to the history.")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
-@looking
-def discard(to: Target, *, ids: tuple[int, ...]) -> None:
-    """Move failed jobs to the history, where they are kept for history_days."""
-    done = {job_id: "discarded" for page in _pages(ids) for job_id in to.admin.discard(*page)}
-    _tell(to.admin, ids, done, "only failed jobs can be discarded")
+@app_optional
+def discard(target: Target, *, ids: tuple[int, ...]) -> None:
+    """Move failed jobs to the history, where they are kept for `history_days`."""
+    done = {job_id: "discarded" for page in _pages(ids) for job_id in target.admin.discard(*page)}
+    _report(target.admin, ids, done, "only failed jobs can be discarded")
 
 
 def _pages(ids: Iterable[int]) -> Iterable[list[int]]:
@@ -152,25 +156,25 @@ def _retry_all(admin: Admin, queue: str | None, task: str | None) -> int:
     return count
 
 
-def _tell(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> None:
+def _report(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> None:
     """Print the new state of each job; exit with status 1 if a job could not be changed."""
     missed = False
     for job_id in dict.fromkeys(ids):
         if job_id in done:
-            say(f"job {job_id} is {done[job_id]}")
+            safe_echo(f"job {job_id} is {done[job_id]}")
             continue
         missed = True
         try:
-            say(f"job {job_id} is {admin.show(job_id).state}: {rule}", err=True)
+            safe_echo(f"job {job_id} is {admin.show(job_id).state}: {rule}", err=True)
         except JobNotFound as error:
-            say(str(error), err=True)
+            safe_echo(str(error), err=True)
     if missed:
         click.get_current_context().exit(exits.FAILURE)
 
 
-def _runs(to: Target, found: Iterable[Job]) -> dict[int, Run]:
+def _runs(target: Target, found: Iterable[Job]) -> dict[int, Run]:
     """Return the runs of the jobs; the nodes are queried only if a job is running."""
-    return runs(to.admin.nodes()) if any(job.state is JobState.RUNNING for job in found) else {}
+    return runs(target.admin.nodes()) if any(job.state is JobState.RUNNING for job in found) else {}
 
 
 def _task(job: Job) -> str:
@@ -179,7 +183,7 @@ def _task(job: Job) -> str:
 
 
 def _note(job: Job, where: Mapping[int, Run]) -> str:
-    """Return the most useful fact about a job."""
+    """Return what is most useful to know about a job in its state: when it is due, how long it ran, its last error."""
     if job.state is JobState.SCHEDULED:
         return f"due {_when(job.run_at)}"
     if job.state is JobState.COMPLETED:
@@ -194,38 +198,38 @@ def _note(job: Job, where: Mapping[int, Run]) -> str:
         last = job.errors[-1]
         if isinstance(last, Unreadable):
             return f"an error that cannot be read: {last['unreadable']}"
-        cause, said = text(last.get("cause") or last.get("type")), text(last.get("message"))
-        return said if cause in said else f"{cause}: {said}"
+        cause, message = text(last.get("cause") or last.get("type")), text(last.get("message"))
+        return message if cause in message else f"{cause}: {message}"
     return ""
 
 
 def _when(at: datetime | None) -> str:
-    return text(None) if at is None else brief(at)
+    return text(None) if at is None else local_time(at)
 
 
 def _progress(job: Job) -> str:
     if not job.progress:
         return ""
-    fraction, said = job.progress.get("fraction", 0), job.progress.get("text")
+    fraction, message = job.progress.get("fraction", 0), job.progress.get("text")
     done = f"{fraction:.0%}" if isinstance(fraction, int | float) and 0 <= fraction <= 1 else text(fraction)[:12]
-    return f"{done} {text(said)}" if said else done
+    return f"{done} {text(message)}" if message else done
 
 
 def _describe(error: Mapping[str, Any]) -> None:
-    say()
+    safe_echo()
     if isinstance(error, Unreadable):
-        say(f"an error that cannot be read: {error['unreadable']}: {text(error['text'])}")
+        safe_echo(f"an error that cannot be read: {error['unreadable']}: {text(error['text'])}")
         return
     at = error.get("at")
     with suppress(TypeError, ValueError):
         at = datetime.fromisoformat(at or "")
     cause = f" ({text(error['cause'])})" if error.get("cause") else ""
     title = f"attempt {text(error.get('attempt'))}, {text(at)}: {text(error.get('type'))}{cause}"
-    say(f"{title}: {indent(clip(str(error.get('message'))), '    ').lstrip()}")
+    safe_echo(f"{title}: {indent(clip(str(error.get('message'))), '    ').lstrip()}")
     if error.get("phase"):  # the record of a dead worker
-        say(
+        safe_echo(
             f"    while {text(error['phase'])}, after {text(error.get('ran'))} s; the worker's peak memory"
             f" {text(error.get('maxrss_mib'))} MiB, its processor time {text(error.get('cpu'))} s"
         )
     if error.get("traceback"):
-        say(indent(clip(str(error["traceback"])).rstrip(), "    "))
+        safe_echo(indent(clip(str(error["traceback"])).rstrip(), "    "))

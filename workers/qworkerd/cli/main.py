@@ -11,7 +11,7 @@ import psycopg
 from qworker.errors import ConfigurationError, DatabaseUnavailable, QworkerError
 from qworkerd import __version__
 from qworkerd.cli.options import given, options
-from qworkerd.cli.tables import say
+from qworkerd.cli.tables import safe_echo
 from qworkerd.config.settings import exit_code
 from qworkerd.process import exits
 
@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 class Root(click.Group):
-    """Finds subcommands; an error is printed in one line and sets the exit code."""
+    """Finds subcommands, prints their errors as one line, and translates them to exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the subcommands."""
@@ -47,34 +47,34 @@ class Root(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            _refuse(error, exit_code(error))
+            _exit(error, exit_code(error))
         except psycopg.errors.InsufficientPrivilege as error:
-            _refuse(f"{_said(error)}: grant the role what docs/security.md lists, or use another one", exits.CONFIG)
+            _exit(f"{_message(error)}: grant the role what docs/security.md lists, or use another one", exits.CONFIG)
         except psycopg.errors.ReadOnlySqlTransaction as error:
-            _refuse(
-                f"the database takes no writes ({_said(error)}): it is a standby, or default_transaction_read_only is "
-                "on; name the primary, or try again when it does",
+            _exit(
+                f"the database is read-only ({_message(error)}): it is a standby, or default_transaction_read_only is "
+                "on; connect to the primary, or try again later",
                 exits.TEMPFAIL,
             )
         except (DatabaseUnavailable, psycopg.OperationalError) as error:
-            _refuse(error, exits.TEMPFAIL)
+            _exit(error, exits.TEMPFAIL)
         except psycopg.Error as error:
-            _refuse(_said(error), exits.FAILURE)
+            _exit(_message(error), exits.FAILURE)
         except QworkerError as error:
-            _refuse(error, exits.FAILURE)
+            _exit(error, exits.FAILURE)
         except UnicodeEncodeError as error:
-            _refuse(f"an argument is not valid in this locale's encoding: {error}", exits.USAGE)
+            _exit(f"an argument is not valid in this locale's encoding: {error}", exits.USAGE)
 
 
-def _said(error: psycopg.Error) -> str:
+def _message(error: psycopg.Error) -> str:
     """Return the server's message and hint, without the line of SQL that it quotes."""
     parts = (error.diag.message_primary, error.diag.message_hint)
     return "; ".join(part for part in parts if part) or str(error)
 
 
-def _refuse(error: object, code: int) -> NoReturn:
+def _exit(error: object, code: int) -> NoReturn:
     for line in str(error).strip().splitlines():
-        say(f"qworker: {line}", err=True)
+        safe_echo(f"qworker: {line}", err=True)
     sys.exit(code)
 
 
@@ -82,8 +82,9 @@ def _refuse(error: object, code: int) -> NoReturn:
     cls=Root,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Every option can also be a variable (--max-jobs: $QWORKER_MAX_JOBS) or a line of [tool.qworker] in "
-    "pyproject.toml (max-jobs). The database is named by $QWORKER_DSN. `qworker check` shows the values in effect.",
+    epilog="Each option can also be set by an environment variable (--max-jobs: $QWORKER_MAX_JOBS) or in "
+    "[tool.qworker] of pyproject.toml (max-jobs). $QWORKER_DSN names the database. `qworker check` shows the values "
+    "in effect.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="qworker", message="%(prog)s %(version)s")
 @options()

@@ -1,4 +1,4 @@
-"""Options of the command line, made from the settings, so that help, names and validation have one source."""
+"""Creates the options of the command line from the settings, so that names, help and validation are defined once."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from qworkerd.config.durations import parse
+from qworkerd.config.durations import parse_duration
 from qworkerd.config.fields import NONE
 from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, field_specs, misspelt, option
 from qworkerd.config.target import resolve
@@ -22,7 +22,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds."""
         try:
-            seconds = parse(value) if isinstance(value, str) else float(value)
+            seconds = parse_duration(value) if isinstance(value, str) else float(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if not 0 <= seconds < float("inf"):
@@ -31,17 +31,17 @@ class Duration(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
 
 
 def options(*names: str) -> Callable[[F], F]:
-    """Add the options of some settings to a command, or of all; it gets them as keywords, None when not given.
+    """Add options for the named settings, or for all settings, to a command, which gets them as keyword arguments.
 
-    Their values stay text: `Settings.load` reads them, in the same way as the environment's.
+    An option that is not given is None. Values are strings, which `Settings.load` parses like environment variables.
     """
 
     def decorate(command: F) -> F:
-        for name, kind in reversed(field_specs().items()):
+        for name, spec in reversed(field_specs().items()):
             if name not in NOT_ON_COMMAND_LINE and (not names or name in names):
-                help_text = f"{kind.text} {_default(name)}".strip()
-                if kind.metavar:
-                    command = click.option(option(name), metavar=kind.metavar, help=help_text)(command)
+                help_text = f"{spec.help} {_default(name)}".strip()
+                if spec.metavar:
+                    command = click.option(option(name), metavar=spec.metavar, help=help_text)(command)
                 else:
                     command = click.option(option(name), is_flag=True, default=None, help=help_text)(command)
         return command
@@ -50,7 +50,7 @@ def options(*names: str) -> Callable[[F], F]:
 
 
 def given(context: click.Context) -> dict[str, object]:
-    """Return the settings given to a command and to those before it: `qworker --app shop:app jobs list`."""
+    """Return the settings given to a command and to its parent commands: `qworker --app shop:app jobs list`."""
     found: dict[str, object] = dict.fromkeys(field_specs())
     link: click.Context | None = context
     while link is not None:
@@ -62,25 +62,25 @@ def given(context: click.Context) -> dict[str, object]:
 
 
 def targeted(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say where to work, and pass the command a Target in their place."""
-    return _targeted(command, looking=False)
+    """Add the options that name the application and the schema; the command gets a Target instead of them."""
+    return _targeted(command, app_optional=False)
 
 
-def looking(command: Callable[..., None]) -> Callable[..., None]:
-    """Do the same for a command that can do without the application; see `qworkerd.config.target.aim`."""
-    return _targeted(command, looking=True)
+def app_optional(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the same for a command that does not need the application; see `qworkerd.config.target.resolve`."""
+    return _targeted(command, app_optional=True)
 
 
-def _targeted(command: Callable[..., None], *, looking: bool) -> Callable[..., None]:
+def _targeted(command: Callable[..., None], *, app_optional: bool) -> Callable[..., None]:
     @options("app", "schema")
     @click.pass_context
     @wraps(command)
-    def aimed(context: click.Context, /, *, app: str | None, schema: str | None, **rest: Any) -> None:  # noqa: ARG001
+    def with_target(context: click.Context, /, *, app: str | None, schema: str | None, **rest: Any) -> None:  # noqa: ARG001
         for name, meant in misspelt().items():
             click.echo(f"qworker: ${name} is set, but is not a setting; did you mean ${meant}?", err=True)
-        command(resolve(given(context), looking=looking), **rest)
+        command(resolve(given(context), app_optional=app_optional), **rest)
 
-    return aimed
+    return with_target
 
 
 def _default(name: str) -> str:

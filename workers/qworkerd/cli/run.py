@@ -16,11 +16,11 @@ from qworkerd.process.descriptors import check_limit, fill_standard
 
 
 def run(options: Mapping[str, object]) -> int:
-    """Run until the node is stopped; return the exit code. Each configuration error is logged as one event."""
+    """Run until the node is stopped, and return the exit code. Each configuration error is logged as one event."""
     fill_standard()
     # Garbage that is collected before the fork leaves holes in pages that the children would then have to copy.
     gc.disable()
-    log.configure(*_wishes(options))
+    log.configure(*_log_options(options))
     try:
         settings, origins = Settings.load(options)
         log.configure(settings.log_format, settings.log_level)
@@ -38,7 +38,7 @@ def run(options: Mapping[str, object]) -> int:
         check_schema(target)
         report(inheritance, target)
     except ConfigurationError as error:
-        if log.readable(_wishes(options)[0]):
+        if log.readable(_log_options(options)[0]):
             raise
         for line in str(error).splitlines():
             log.get().critical(
@@ -77,7 +77,7 @@ def report(inheritance: Inheritance, target: Target) -> None:
     With --inline nothing is forked, so nothing is shared.
     """
     settings = target.settings
-    found = inheritance.look(target.dsn)
+    found = inheritance.find_connections(target.dsn)
     refused = [connection for connection in found if connection.fatal] if not settings.inline else []
     if refused and not settings.allow_open_connections:
         raise ConfigurationError("\n".join(f"{connection}; {REMEDY}" for connection in refused))
@@ -90,7 +90,7 @@ def report(inheritance: Inheritance, target: Target) -> None:
         )  # fmt: skip
 
 
-def _wishes(options: Mapping[str, object]) -> tuple[str, str]:
-    """Return the format and level for errors in the settings: the format of the command line if it is valid."""
-    wish = str(options.get("log_format") or "auto")
-    return (wish if wish in ("auto", "json", "console") else "auto"), "info"
+def _log_options(options: Mapping[str, object]) -> tuple[str, str]:
+    """Return the log format and level until the settings are loaded: the format of the command line if it is valid."""
+    log_format = str(options.get("log_format") or "auto")
+    return (log_format if log_format in ("auto", "json", "console") else "auto"), "info"

@@ -1,4 +1,4 @@
-"""Which worker runs which job, and since when, as the nodes reported with their last heartbeat."""
+"""The worker that runs a job, and since when, as reported by the node with its last heartbeat."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from qworkerd.cli.tables import text
 
 @dataclass(frozen=True)
 class Run:
-    """A job in a worker."""
+    """The run of a job by a worker."""
 
     node: str
     worker: object
     pid: object
     #: When the handler was called; None if the node does not report it.
     since: datetime | None
-    #: When its timeout interrupts it; None without one.
+    #: When the timeout interrupts it; None without a timeout.
     until: datetime | None
 
     def __str__(self) -> str:
@@ -51,10 +51,10 @@ def times(node: NodeStatus, worker: Mapping[str, Any]) -> tuple[datetime | None,
 def span(since: datetime | None, until: datetime | None) -> str:
     """Format the start and the end of a run."""
     times = [("since", since), ("until", until)]
-    return ", ".join(f"{name} {brief(at)}" for name, at in times if at is not None)
+    return ", ".join(f"{name} {local_time(at)}" for name, at in times if at is not None)
 
 
-def brief(at: datetime) -> str:
+def local_time(at: datetime) -> str:
     """Return a time in the local zone, without the date if it is today."""
     now = datetime.now(UTC)
     shown = text(at)

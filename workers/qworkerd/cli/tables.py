@@ -1,4 +1,4 @@
-"""What commands print: aligned columns for people, JSON for programs."""
+"""Prints the results of commands: tables for people, JSON for programs."""
 
 import codecs
 import dataclasses
@@ -12,42 +12,42 @@ from typing import Any, Final
 import click
 
 from qworker.job import Job
-from qworkerd.cli.layout import lines, noted
+from qworkerd.cli.layout import lines, lines_with_note
 from qworkerd.log.redaction import clip, keep, mask
 from qworkerd.log.visible import visible, visible_json
 
-#: A cell is cut after this many characters: one long value must not pad every row.
-CELL: Final = 1_000
-#: Levels of JSON that get lines of their own; below, an indent would cost more than it shows.
-INDENTED: Final = 4
+#: Maximum length of a cell in characters: one long value must not widen every row.
+MAX_CELL: Final = 1_000
+#: Levels of JSON that are printed on separate, indented lines; deeper levels are printed on one line.
+INDENTED_LEVELS: Final = 4
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, note: bool = False, empty: str = "") -> None:
-    """Print rows in aligned columns, numbers to the right; a terminal's lines are not longer than it is wide.
+    """Print rows in aligned columns, with numbers aligned to the right; on a terminal, lines do not exceed its width.
 
-    note: the last column is one, which goes below its row if there is no room beside it.
-    empty: what to say on standard error if there are no rows.
+    note: the last column is a note, which is placed below its row if the line is too long. empty: the message that is
+    printed to standard error if there are no rows.
     """
     texts = [[text(cell) for cell in row] for row in rows]
     numbers = [all(isinstance(row[column], (int, float)) for row in rows) and bool(rows) for column in range(len(head))]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in (noted if note else lines)(head, texts, numbers, room):
-        say(line)
+    for line in (lines_with_note if note else lines)(head, texts, numbers, room):
+        safe_echo(line)
     if empty and not rows:
-        say(empty, err=True)
+        safe_echo(empty, err=True)
 
 
-def say(line: str = "", *, prefix: str = "", err: bool = False) -> None:
-    """Print text that may come from anybody: without passwords, and with nothing in it that a terminal obeys.
+def safe_echo(line: str = "", *, prefix: str = "", err: bool = False) -> None:
+    """Print a string from an untrusted source: passwords are masked, and characters that a terminal interprets escaped.
 
-    The prefix is ours, and printed as it is.
+    The prefix is printed unchanged.
     """
     encoding = _encoding(sys.stderr if err else sys.stdout)
     click.echo(prefix + visible(mask(line)).encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
 def text(value: object) -> str:
-    """Return a cell's text: one line, times in the local zone and with its offset, "-" for nothing."""
+    """Return the string for a cell: one line, times in the local time zone with its offset, "-" for None or nothing."""
     if value is None or value in ("", ()):
         return "-"
     if isinstance(value, datetime):
@@ -59,19 +59,19 @@ def text(value: object) -> str:
     return _cell(str(value))
 
 
-def moment(value: datetime) -> str:
+def timestamp(value: datetime) -> str:
     """Return a time with the offset of its zone, as PostgreSQL writes it: 2026-01-31 09:00:00+01."""
     hours, minutes = value.strftime("%z")[:3], value.strftime("%z")[3:5]
     return value.strftime("%Y-%m-%d %H:%M:%S") + (hours if minutes == "00" else f"{hours}:{minutes}")
 
 
 def as_json(value: object) -> None:
-    """Print a value as JSON: moments in UTC, no passwords."""
+    """Print a value as JSON, with times in UTC and without passwords."""
     click.echo(visible_json(_layout(keep(_plain(value))), ascii_only=_encoding(sys.stdout) != "utf-8"))
 
 
-def record(job: Job) -> dict[str, Any]:
-    """Return a job as JSON shows it."""
+def job_as_dict(job: Job) -> dict[str, Any]:
+    """Return the public fields of a job for JSON."""
     hidden = {"duplicate"}
     return {
         field.name: getattr(job, field.name)
@@ -85,25 +85,25 @@ def _encoding(stream: Any) -> str:
 
 
 def _cell(value: str) -> str:
-    # Masked before it is cut, as half of a password would not be recognised; and cut before the spaces are counted.
-    line = visible(" ".join(clip(value, 4 * CELL).split()))
-    return line if len(line) <= CELL else f"{line[: CELL - 1]}…"
+    # Masking comes before truncation, because a truncated password would not be recognized.
+    line = visible(" ".join(clip(value, 4 * MAX_CELL).split()))
+    return line if len(line) <= MAX_CELL else f"{line[: MAX_CELL - 1]}…"
 
 
 def _local(at: datetime) -> str:
     try:
-        return moment(at.astimezone())
-    except OverflowError:  # the first or the last day that Python knows stands for infinity
+        return timestamp(at.astimezone())
+    except OverflowError:  # the first and the last day of Python's range represent infinity
         return "infinity" if at.year > 1 else "-infinity"
 
 
 def _layout(value: object, depth: int = 0) -> str:
     """Return JSON with the outer levels indented."""
     pad, end = "  " * (depth + 1), "  " * depth
-    if depth < INDENTED and value and isinstance(value, dict):
+    if depth < INDENTED_LEVELS and value and isinstance(value, dict):
         parts = (f"{pad}{_compact(name)}: {_layout(part, depth + 1)}" for name, part in value.items())
         return "{\n" + ",\n".join(parts) + f"\n{end}}}"
-    if depth < INDENTED and value and isinstance(value, list):
+    if depth < INDENTED_LEVELS and value and isinstance(value, list):
         return "[\n" + ",\n".join(f"{pad}{_layout(part, depth + 1)}" for part in value) + f"\n{end}]"
     return _compact(value)
 
@@ -113,7 +113,7 @@ def _compact(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return a value made of what JSON knows."""
+    """Return a value converted to types that JSON supports."""
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -7,37 +7,39 @@ import click
 
 from qworker.admin import NodeStatus
 from qworkerd.cli import running
-from qworkerd.cli.options import looking
+from qworkerd.cli.options import app_optional
 from qworkerd.cli.tables import as_json, table
-from qworkerd.config.durations import spell
+from qworkerd.config.durations import format_duration
 from qworkerd.config.target import Target
 
 #: The first columns. jsonb does not preserve the order of keys.
 FIRST_COLUMNS = ("node", "worker", "pid", "phase")
-#: Facts that are shown in the JOB column instead of a column each.
+#: Values that are shown in the JOB column instead of in separate columns.
 IN_JOB_COLUMN = frozenset({"job", "task", "ran", "left"})
 #: Columns that are shown only if a value is not zero.
 ONLY_IF_NONZERO = frozenset({"stale_writes"})
 
 
-@click.command(short_help="Show the nodes and what their workers do.")
-@click.option("--json", "for_programs", is_flag=True, help="Print a JSON array.")
-@looking
-def workers(to: Target, *, for_programs: bool) -> None:
-    """Show the nodes that have not been declared dead, and what each of their workers does.
+@click.command(short_help="Show the nodes and their workers.")
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON array.")
+@app_optional
+def workers(target: Target, *, json_output: bool) -> None:
+    """Show the nodes that have not been declared dead, and the phase and job of each of their workers.
 
-    A running job is shown with the time its handler was called, and the time its timeout interrupts it.
+    A running job is shown with the time its handler was called and the time its timeout interrupts it.
     """
-    nodes = to.admin.nodes()
-    if for_programs:
+    nodes = target.admin.nodes()
+    if json_output:
         as_json(nodes)
         return
-    head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UP", "LAST BEAT")
-    table(head, [(n.id, n.name, n.version, n.queues, n.worker_count, _up(n), _beat(n)) for n in nodes], empty="no node")
+    head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UPTIME", "HEARTBEAT")
+    table(head, [
+        (n.id, n.name, n.version, n.queues, n.worker_count, _uptime(n), _heartbeat(n)) for n in nodes
+    ], empty="no node is registered")  # fmt: skip
     entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in running.workers(node)]
     if not entries:
         return
-    # A node of another version may report other facts; all are shown.
+    # A node of another version may report other values; all are shown.
     reported = dict.fromkeys(
         name for entry, _ in entries for name, value in entry.items() if value or name not in ONLY_IF_NONZERO
     )
@@ -58,10 +60,10 @@ def _job(node: NodeStatus, worker: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _up(node: NodeStatus) -> str:
-    return spell(max(0.0, (node.heartbeat_at - node.started_at).total_seconds()))
+def _uptime(node: NodeStatus) -> str:
+    return format_duration(max(0.0, (node.heartbeat_at - node.started_at).total_seconds()))
 
 
-def _beat(node: NodeStatus) -> str:
-    silent = f"{spell(max(0.0, node.heartbeat_age))} ago"
-    return f"{silent}, overdue" if node.heartbeat_age > node.lease_seconds else silent
+def _heartbeat(node: NodeStatus) -> str:
+    age = f"{format_duration(max(0.0, node.heartbeat_age))} ago"
+    return f"{age}, overdue" if node.heartbeat_age > node.lease_seconds else age

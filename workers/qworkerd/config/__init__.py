@@ -1,1 +1,1 @@
-"""Settings, the application they name, and what applies to a job."""
+"""The settings, the application that they name, and the rules that they set for jobs."""

@@ -69,7 +69,7 @@ class Report:
         """Return everything, for programs."""
         return {"ok": self.ok, **asdict(self)}
 
-    def refuse(self, error: ConfigurationError) -> None:
+    def add_error(self, error: ConfigurationError) -> None:
         """Add the problems of an invalid configuration."""
         self.problems += str(error).splitlines()
         self.exit_code = exit_code(error)
@@ -82,7 +82,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     try:
         settings, origins = Settings.load(options, environ)
     except ConfigurationError as error:
-        report.refuse(error)
+        report.add_error(error)
         return report
     report.stop_timeout = settings.stop_timeout
     for name in field_specs():
@@ -92,7 +92,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     try:
         check_limit()
     except ConfigurationError as error:
-        report.refuse(error)
+        report.add_error(error)
     inheritance = Inheritance()
     target = Target(settings, origins, None, settings.schema)
     try:
@@ -101,7 +101,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         _application(report, target.application(), settings)
         refuse_patches()
     except ConfigurationError as error:
-        report.refuse(error)
+        report.add_error(error)
     # An application that could not be loaded may name another database and another schema.
     known = target.app is not None or settings.app is None
     if known or settings.dsn or any(environ.get(name) for name in LIBPQ_SERVER_VARIABLES):
@@ -119,12 +119,10 @@ def _application(report: Report, app: App, settings: Settings) -> None:
         timeout = settings.timeout if task.timeout is UNSET else task.timeout
         report.tasks[name] = {
             "queue": task.queue, "priority": task.priority, "timeout": timeout, "attempts": task.retry.attempts,
-            "on_failure": task.hook is not None, "place": task.location,
+            "on_failure": task.hook is not None, "location": task.location,
         }  # fmt: skip
         if task.queue not in settings.queues:
-            report.warnings.append(
-                f"task {name} puts its jobs into queue {task.queue!r}, which this node does not serve"
-            )
+            report.warnings.append(f"task {name} enqueues into {task.queue!r}, a queue that this node does not serve")
     for name, schedule in sorted(app.schedules.items()):
         report.schedules[name] = {
             "task": schedule.task, "expression": schedule.expression, "timezone": schedule.timezone
@@ -134,8 +132,8 @@ def _application(report: Report, app: App, settings: Settings) -> None:
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if names:
         report.warnings.append(
-            f"importing the application started threads ({', '.join(names)}): threads do not survive "
-            "the fork of the workers, where the locks they hold would stay locked"
+            f"importing the application started threads ({', '.join(names)}): the threads do not exist in the workers, "
+            "which are forked, and locks that they hold would stay locked there"
         )
 
 
@@ -153,11 +151,13 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
                     f"the server is PostgreSQL {report.database['version']}: qworker needs 14 or newer"
                 )
             if info.parameter_status("in_hot_standby") == "on":
-                report.problems.append(f"the server at {info.host!r} is a standby and read-only: name the primary")
+                report.problems.append(
+                    f"the server at {info.host!r} is a standby and read-only: connect to the primary"
+                )
             elif why := read_only(conn):
                 report.problems.append(
-                    f"the server at {info.host!r} takes no writes: {why}; for role {info.user!r} or database "
-                    f"{info.dbname!r} it has to be off: ALTER ROLE/DATABASE ... RESET default_transaction_read_only"
+                    f"the server at {info.host!r} accepts no writes: {why}; turn this off for role {info.user!r} and "
+                    f"database {info.dbname!r}: ALTER ROLE or DATABASE ... RESET default_transaction_read_only"
                 )
             if warning := encoding_warning(conn):
                 report.warnings.append(warning)
@@ -165,7 +165,7 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
                 check_schema(conn, target.schema)
                 check_rights(conn, target.schema)
                 report.problems += [
-                    f"{sequence}, and numbers will be given out a second time: run `{command('repair', target.schema)}`"
+                    f"{sequence}, so numbers in use would be assigned again: run `{command('repair', target.schema)}`"
                     for sequence in stale_sequences(conn, target.schema)
                 ]
                 report.warnings += suppressing_triggers(conn, target.schema)
@@ -181,7 +181,7 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
 
 
 def _connections(report: Report, inheritance: Inheritance, target: Target) -> None:
-    for connection in inheritance.look(target.dsn):
+    for connection in inheritance.find_connections(target.dsn):
         if not connection.fatal or target.settings.inline:
             report.warnings.append(f"{connection}; {SHARED}")
         elif target.settings.allow_open_connections:

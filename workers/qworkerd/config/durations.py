@@ -4,25 +4,25 @@ import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])", re.ASCII)
-_WHOLE = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 
 
-def parse(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Return the seconds of a number, or of numbers with units in descending order; raises ValueError."""
-    written = text.strip().lower()
+    normalized = text.strip().lower()
     try:
-        return float(written)
+        return float(normalized)
     except ValueError:
         pass
-    parts = _PART.findall(written) if _WHOLE.fullmatch(written) else []
+    parts = _PART.findall(normalized) if _DURATION.fullmatch(normalized) else []
     scales = [_UNITS[unit] for _, unit in parts]
     if not parts or sorted(set(scales), reverse=True) != scales:
         raise ValueError(f"{text!r} is not a duration: write seconds, or units as in 5m, 1h30m, 250ms")
     return sum(float(number) * scale for (number, _), scale in zip(parts, scales, strict=True))
 
 
-def spell(seconds: float) -> str:
-    """Format a duration in its two largest units, as `parse` reads it: 3m20s, 1h30m, 4.5s, 250ms."""
+def format_duration(seconds: float) -> str:
+    """Format a duration in its two largest units, in the syntax of `parse_duration`: 3m20s, 1h30m, 4.5s, 250ms."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms" if seconds else "0s"
     if seconds < 10:  # noqa: PLR2004

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from qworker.db.statements import qualify
 from qworker.errors import ConfigurationError
-from qworkerd.config.durations import parse, spell
+from qworkerd.config.durations import format_duration, parse_duration
 
 #: Disables a limit in text and TOML, which have no None.
 NONE: Final = "none"
 #: Maximum length of a queue name (characters).
-LONGEST_NAME: Final = 200
+MAX_NAME_LENGTH: Final = 200
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class FieldSpec:
     #: The placeholder of the value in help: "SECONDS", "N".
     metavar: str
     #: The description, including special values.
-    text: str
+    help: str
     #: Converts the value; raises ValueError with the allowed values.
     read: Callable[[object], object]
 
@@ -51,37 +51,36 @@ def seconds(default: float | None, low: float, high: float, text: str, *, option
         if optional and _is_none(value):
             return None
         try:
-            number = parse(value) if isinstance(value, str) else _number(value)
+            number = parse_duration(value) if isinstance(value, str) else _number(value)
         except ValueError:
             number = math.nan
         if not low <= number <= high:
             also = f", or {NONE!r}" if optional else ""
-            raise ValueError(
-                f"must be a duration from {spell(low)} to {spell(high)}: seconds, or 5m, 1h30m, 250ms{also}"
-            )
+            limits = f"from {format_duration(low)} to {format_duration(high)}"
+            raise ValueError(f"must be a duration {limits}: seconds, or 5m, 1h30m, 250ms{also}")
         return number
 
     return _declare(default, FieldSpec("DURATION", text, read))
 
 
-def words(default: str | None, metavar: str, text: str, *, secret: bool = False) -> Any:
+def string(default: str | None, metavar: str, text: str, *, secret: bool = False) -> Any:
     """Declare a string; a secret one is not shown in the settings' repr."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
-            raise ValueError("must be text, and not empty")
+            raise ValueError("must be a string that is not empty")
         return value.strip()
 
     return _declare(default, FieldSpec(metavar, text, read), show=not secret)
 
 
-def dotted(metavar: str, text: str, example: str) -> Any:
+def object_path(metavar: str, text: str, example: str) -> Any:
     """Declare the name of an object in a module."""
 
     def read(value: object) -> str:
         module, _, attribute = value.strip().partition(":") if isinstance(value, str) else ("", "", "")
         if not attribute or not all(part.isidentifier() for part in module.split(".")):
-            raise ValueError(f"must be package.module:attribute, for instance {example}")
+            raise ValueError(f"must be of the form package.module:attribute, for example {example}")
         return f"{module}:{attribute}"
 
     return _declare(None, FieldSpec(metavar, text, read))
@@ -94,7 +93,7 @@ def schema_name(default: str, text: str) -> Any:
         try:
             qualify("", str(value))
         except ConfigurationError:
-            raise ValueError("must be lower-case letters, digits and _, at most 48 characters") from None
+            raise ValueError("must be at most 48 lower-case letters, digits and _") from None
         return str(value)
 
     return _declare(default, FieldSpec("NAME", text, read))
@@ -106,10 +105,10 @@ def names(default: tuple[str, ...], metavar: str, text: str) -> Any:
     def read(value: object) -> tuple[str, ...]:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, Iterable) or not all(isinstance(part, str) for part in parts):
-            raise ValueError("must be names separated by commas, or a list of them")
+            raise ValueError("must be names separated by commas, or a list of names")
         found = tuple(dict.fromkeys(part.strip() for part in parts))
-        if not found or not all(part.isprintable() and 0 < len(part) <= LONGEST_NAME for part in found):
-            raise ValueError(f"must be names of 1 to {LONGEST_NAME} printable characters, separated by commas")
+        if not found or not all(part.isprintable() and 0 < len(part) <= MAX_NAME_LENGTH for part in found):
+            raise ValueError(f"must be names of 1 to {MAX_NAME_LENGTH} printable characters, separated by commas")
         if any("," in part for part in found):
             raise ValueError("must be names without commas")
         return found
@@ -143,10 +142,10 @@ def choice(default: str, options: tuple[str, ...], text: str) -> Any:
     return _declare(default, FieldSpec("|".join(options), text, read))
 
 
-def _declare(default: object, kind: FieldSpec, *, show: bool = True) -> Any:
+def _declare(default: object, spec: FieldSpec, *, show: bool = True) -> Any:
     if callable(default):
-        return field(default_factory=default, repr=show, metadata={"kind": kind})
-    return field(default=default, repr=show, metadata={"kind": kind})
+        return field(default_factory=default, repr=show, metadata={"spec": spec})
+    return field(default=default, repr=show, metadata={"spec": spec})
 
 
 def _number(value: object) -> float:

@@ -12,8 +12,8 @@ import qworker
 from qworker.app import App
 from qworker.errors import ConfigurationError
 
-#: Code of qworker and of the import system, which is of no interest if a module cannot be imported.
-_OURS = (Path(__file__).parent, Path(qworker.__file__).parent, Path(importlib.__file__).parent)
+#: The folders of qworker and of the import system, whose frames are skipped in the location of an import error.
+_INTERNAL = (Path(__file__).parent, Path(qworker.__file__).parent, Path(importlib.__file__).parent)
 #: The directories of Python and of installed packages, even if an environment is inside the project's directory.
 _LIBRARIES = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -27,17 +27,17 @@ def load_app(spec: str) -> App:
     module_name, colon, attribute = spec.partition(":")
     if not colon or not attribute or not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigurationError(
-            f"app {spec!r} does not name an application: write package.module:attribute, for instance shop.jobs:app"
+            f"app {spec!r} does not name an application: use package.module:attribute, for example shop.jobs:app"
         )
     found: object = _import(module_name, spec)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            others = _suggest(sys.modules[module_name])
+            others = _list_apps(sys.modules[module_name])
             raise ConfigurationError(f"app {spec!r}: module {module_name} has no attribute {attribute!r}{others}")
         found = getattr(found, part)
     if not isinstance(found, App):
         kind = "a class" if isinstance(found, type) else f"a {type(found).__name__}"
-        raise ConfigurationError(f"app {spec!r} is {kind}, not a qworker.App{_suggest(sys.modules[module_name])}")
+        raise ConfigurationError(f"app {spec!r} is {kind}, not a qworker.App{_list_apps(sys.modules[module_name])}")
     return found
 
 
@@ -50,7 +50,7 @@ def _import(name: str, spec: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise ConfigurationError(
-                f"app {spec!r}: there is no module {error.name!r} in {directory} or elsewhere on the import path"
+                f"app {spec!r}: no module named {error.name!r} in {directory} or elsewhere on the import path"
             ) from error
         raise _broken(spec, error) from error
     # Importing an application runs its code; any exception, including SystemExit, makes the application unusable.
@@ -59,17 +59,17 @@ def _import(name: str, spec: str) -> ModuleType:
 
 
 def _broken(spec: str, error: BaseException) -> ConfigurationError:
-    """Describe in one line what an import raised, and where."""
+    """Return an error that describes in one line what an import raised, and where."""
     text = " ".join(str(error).split())
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         text = error.msg
         message = f"{type(error).__name__}: {text}"
-        places.append((error.filename, error.lineno))
-    outside = [place for place in places if not place[0].startswith("<") and not _within(place[0], _OURS)]
+        lines.append((error.filename, error.lineno))
+    outside = [line for line in lines if not line[0].startswith("<") and not _within(line[0], _INTERNAL)]
     # The application's own code is more informative than the library that raised.
-    own = [place for place in outside if not _within(place[0], _LIBRARIES)]
+    own = [line for line in outside if not _within(line[0], _LIBRARIES)]
     last = (own or outside)[-1:]
     where = f" ({last[0][0]}:{last[0][1]})" if last else ""
     return ConfigurationError(f"app {spec!r}: importing it raised {message}{where}")
@@ -79,7 +79,7 @@ def _within(filename: str, folders: Iterable[Path]) -> bool:
     return any(Path(filename).is_relative_to(folder) for folder in folders)
 
 
-def _suggest(module: ModuleType) -> str:
-    """Name the Apps that the module contains."""
+def _list_apps(module: ModuleType) -> str:
+    """Return the end of a message that names the Apps of a module; an empty string if it has none."""
     names = sorted(name for name, value in vars(module).items() if isinstance(value, App))
-    return f"; there is {', '.join(f'{module.__name__}:{name}' for name in names)}" if names else ""
+    return f"; it contains {', '.join(f'{module.__name__}:{name}' for name in names)}" if names else ""

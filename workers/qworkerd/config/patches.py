@@ -31,10 +31,10 @@ def refuse_patches() -> None:
     if found:
         library, names = found[0][0], ", ".join(name for _, name in found[:3])
         raise ConfigurationError(
-            f"importing the application has patched the standard library for {library} ({names}): qworker runs each "
-            f"worker as a process with real threads, and cannot work with it. Call {library}'s monkey patching in the "
-            "program that serves requests, not in a module that the application imports; for many jobs that wait, "
-            "raise --processes"
+            f"importing the application has patched the standard library for {library} ({names}): a worker needs the "
+            f"threads of the operating system, and does not work with cooperative ones. Apply the patches of {library} "
+            "in the program that serves requests, not in a module that the application imports. If many jobs wait for "
+            "I/O, increase --processes"
         )
 
 

@@ -46,7 +46,7 @@ class Policies:
             return self._apply(policy, json.loads(overrides))
         except Exception as error:  # noqa: BLE001 - a hand-edited row must stop neither worker nor scheduler
             self._log.warning("job.bad_overrides", task=name, overrides=overrides[:500], error=str(error),
-                              hint="left out: the rules of the task apply")  # fmt: skip
+                              hint="the overrides are ignored; the rules of the task apply")  # fmt: skip
             return policy
 
     def _of(self, task: Task[..., Any] | None) -> Policy:
@@ -67,7 +67,7 @@ class Policies:
         return Policy(retry, self._limit(timeout), self._cap(retry), policy.slow_after)
 
     def _limit(self, timeout: Any) -> float:
-        """Return a timeout in seconds; --inline has none, so that a job can wait in a debugger."""
+        """Return a timeout in seconds; infinite with --inline, so that a job can stop in a debugger."""
         return inf if self._settings.inline else _seconds(timeout)
 
     def _cap(self, retry: Retry) -> int:

@@ -1,4 +1,4 @@
-"""Find a trusted pyproject.toml: it names code to import and a server to which a password is sent."""
+"""Find a pyproject.toml that can be trusted: it names code to import and a server to which a password is sent."""
 
 import grp
 import os
@@ -35,14 +35,14 @@ class Project:
 def find(directory: Path) -> Project:
     """Find the nearest [tool.qworker] between a directory and the root of its project or the home directory.
 
-    Files and directories that other users can change are ignored, together with everything above such a directory:
-    their owner could make us run any code. Raises ConfigurationError if a trusted file is not valid TOML.
+    A file that other users can change is ignored. The search stops at a directory that other users can change, because
+    they could make this process run any code. Raises ConfigurationError if a trusted file is not valid TOML.
     """
     home, ignored = _home(), list[str]()
     for folder in (directory, *directory.parents):
         path = folder / NAME
         # The name may refer to a symbolic link, a pipe or a device, so the checks are made on the open file.
-        reason = _distrust(folder.stat)
+        reason = _reason_to_distrust(folder.stat)
         if reason is None:
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -50,7 +50,7 @@ def find(directory: Path) -> Project:
                 descriptor = -1
             if descriptor >= 0:
                 with os.fdopen(descriptor, "rb") as file:
-                    reason = _distrust(partial(os.fstat, descriptor))
+                    reason = _reason_to_distrust(partial(os.fstat, descriptor))
                     if reason is None and stat.S_ISREG(os.fstat(descriptor).st_mode):
                         table = _read(path, file.read(MAX_BYTES))
                         if table is not None:
@@ -74,23 +74,23 @@ def _read(path: Path, text: bytes) -> dict[str, object] | None:
     return {str(key).replace("-", "_"): value for key, value in table.items()} if isinstance(table, dict) else None
 
 
-def _distrust(look: Callable[[], os.stat_result]) -> str | None:
+def _reason_to_distrust(get_stat: Callable[[], os.stat_result]) -> str | None:
     """Return why other users could change a file or directory; None if only root and the caller can."""
     try:
-        found = look()
+        found = get_stat()
     except OSError as error:
-        return f"cannot be looked at ({error.strerror})"
+        return f"cannot be examined ({error.strerror})"
     if found.st_uid not in (0, os.geteuid()):
         return f"belongs to {_user(found.st_uid)}, neither to root nor to {_user(os.geteuid())}"
     if found.st_mode & stat.S_IWOTH:
-        return "may be written by everybody"
+        return "is writable by everyone"
     if found.st_mode & stat.S_IWGRP and not _private(found.st_gid, found.st_uid):
-        return f"may be written by the group {_group(found.st_gid)}"
+        return f"is writable by the group {_group(found.st_gid)}"
     return None
 
 
 def _private(gid: int, owner: int) -> bool:
-    """Tell whether the owner is the only member of a group: many systems have a group per user and a umask of 002."""
+    """Return whether the owner is the only member of a group: many systems have a group per user and umask 002."""
     try:
         group, name = grp.getgrgid(gid), pwd.getpwuid(owner).pw_name
     except KeyError:

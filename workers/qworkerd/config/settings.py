@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Self, cast
 
 from qworker.errors import ConfigurationError
-from qworkerd.config.fields import FieldSpec, choice, count, dotted, names, schema_name, seconds, switch, words
+from qworkerd.config.fields import FieldSpec, choice, count, names, object_path, schema_name, seconds, string, switch
 from qworkerd.config.project import find
 from qworkerd.process import exits
 
@@ -40,62 +40,61 @@ class WrongOption(ConfigurationError):
 class Settings:
     """The settings of a node; see `load` for their sources."""
 
-    app: str | None = dotted("MODULE:APP", "The application to run, as package.module:attribute.", "shop.jobs:app")
-    dsn: str | None = words(
+    app: str | None = object_path("MODULE:APP", "The application to run, as package.module:attribute.", "shop.jobs:app")
+    dsn: str | None = string(
         None, "DSN",
-        "The database, as a URL or key=value string; an App that names its own DSN takes precedence. By default "
-        "libpq's PG* variables. Not an option of the command line, because every user of the machine could read "
-        "the password there.",
+        "The database, as a URL or a key=value string; an App with a DSN takes precedence. The default is libpq's PG* "
+        "variables. Not an option of the command line, where every user of the machine could read the password.",
         secret=True,
     )  # fmt: skip
-    direct_dsn: str | None = words(
+    direct_dsn: str | None = string(
         None, "DSN",
-        "The connection of the scheduler if the DSN leads through PgBouncer, which does not pass on notifications.",
+        "The DSN of the scheduler if `dsn` leads through PgBouncer, which does not forward notifications.",
         secret=True,
     )  # fmt: skip
-    schema: str = schema_name("qworker", "The database schema that holds qworker's tables; must be the one of the App.")
+    schema: str = schema_name("qworker", "The database schema of qworker's tables; it must be the schema of the App.")
     processes: int = count(
-        _cores, 1, 1024, "How many worker processes run, each with one job at a time. By default one for each core."
+        _cores, 1, 1024, "Number of worker processes; each runs one job at a time. The default is one for each core."
     )
     queues: tuple[str, ...] = names(
-        ("default",), "NAME,...", "Which queues to serve, separated by commas, the most urgent first."
+        ("default",), "NAME,...", "The queues to serve, separated by commas, the most urgent first."
     )
     timeout: float | None = seconds(
-        300.0, 0.001, _YEAR, "How long a job may run if its task does not say; none disables the limit.", optional=True
+        300.0, 0.001, _YEAR, "Maximum run time of a job whose task sets no timeout; none disables it.", optional=True
     )
     max_attempts: int | None = count(
-        None, 1, 10_000, "Maximum attempts for every task, even if its own policy allows more; none disables the limit."
+        None, 1, 10_000, "Maximum number of attempts of a job, even if its task allows more; none disables the limit."
     )
     slow_after: float | None = seconds(
-        30.0, 0.001, _YEAR, "Log a job as slow once it has run this long, while it still runs; none disables it.",
+        30.0, 0.001, _YEAR, "Log a job as slow when it has run this long and is still running; none disables it.",
         optional=True,
     )  # fmt: skip
     burst: bool = switch(
-        "Stop when the queues are empty and every job has ended; exit status 1 if jobs of unknown tasks were put back."
+        "Stop when the queues are empty and no job runs; exit with status 1 if jobs of unknown tasks were released."
     )
     inline: bool = switch(
         "Run one worker in the foreground, in this process, without timeouts: for breakpoints, not for production."
     )
     allow_open_connections: bool = switch(
-        "Start even if importing the application left connections to a database open; they are cut in the workers."
+        "Start even if importing the application left database connections open; the workers cannot use them."
     )
     max_jobs: int | None = count(
-        None, 1, 10**12, "Stop after this many jobs, counted over all workers; none disables it."
+        None, 1, 10**12, "Stop after this many jobs of all workers together; none disables the limit."
     )
     max_jobs_per_worker: int | None = count(
-        None, 1, 10**12, "Replace a worker process after about this many jobs (up to a tenth fewer); none disables it."
+        None, 1, 10**12, "Replace a worker process after this many jobs (up to a tenth fewer); none disables the limit."
     )
     max_rss: int | None = count(
         None, 16, 10**9,
-        "Replace a worker process that holds more memory than this after a job (resident, in MiB); none disables it.",
+        "Replace a worker process whose resident memory exceeds this after a job, in MiB; none disables the limit.",
         metavar="MIB",
     )  # fmt: skip
-    shutdown_timeout: float = seconds(25.0, 0, 86_400, "How long running jobs may take to finish after SIGTERM.")
+    shutdown_timeout: float = seconds(25.0, 0, 86_400, "Time that running jobs have to finish after SIGTERM.")
     interrupt_timeout: float = seconds(
-        5.0, 0, 3_600, "How long jobs interrupted by a shutdown may clean up before their process is killed."
+        5.0, 0, 3_600, "Time that jobs interrupted by a shutdown have to clean up before their process is killed."
     )
     kill_grace: float = seconds(
-        10.0, 0, 3_600, "How long a job may clean up after its timeout before its process is killed."
+        10.0, 0, 3_600, "Time that a job has to clean up after its timeout before its process is killed."
     )
     max_crashes: int = count(3, 1, 1000, "Fail a job that has killed this many workers.")
     max_node_losses: int = count(10, 1, 1000, "Fail a job that was running on this many nodes when they were lost.")
@@ -103,27 +102,26 @@ class Settings:
         1.0,
         0.05,
         1,
-        "How often the node polls for work that was not announced; a shorter interval finds it sooner, and each "
-        "poll costs a query.",
+        "Interval at which the node polls for jobs of which it was not notified; each poll is one query.",
     )
-    max_batch: int = count(256, 1, 256, "How many jobs a worker claims at once, at most; fewer if they are long.")
+    max_batch: int = count(256, 1, 256, "Maximum number of jobs in one claim; a worker claims fewer if they are long.")
     lease_timeout: float = seconds(
-        30.0, 5, 3_600, "How long a node may show no heartbeat before it is declared dead and loses its jobs."
+        30.0, 5, 3_600, "Time without a heartbeat after which a node is declared dead and its jobs are released."
     )
-    boot_timeout: float = seconds(60.0, 1, 3_600, "How long a worker process may take to start before it is replaced.")
+    boot_timeout: float = seconds(60.0, 1, 3_600, "Time that a worker process has to start before it is replaced.")
     stall_timeout: float = seconds(
         30.0,
         5,
         3_600,
-        "How long a worker process may spend on its own work, outside of jobs, before it is replaced. Its "
-        "statements are cancelled after half of this, at most 30 s.",
+        "Time that a worker process may take for its own work, outside of jobs, before it is replaced. Its statements "
+        "are cancelled after half of this time, at most 30 s.",
     )
     # The ring has 32 days. Today and tomorrow may be in use, and one past day must remain until it is truncated.
-    history_days: int = count(7, 1, 29, "How many days finished jobs are kept.", metavar="DAYS")
-    failed_days: int = count(30, 1, 36_500, "How many days failed jobs are kept for a retry.", metavar="DAYS")
+    history_days: int = count(7, 1, 29, "Number of days for which finished jobs are kept.", metavar="DAYS")
+    failed_days: int = count(30, 1, 36_500, "Number of days for which failed jobs are kept.", metavar="DAYS")
     log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events of this level and above.")
     log_format: str = choice(
-        "auto", ("auto", "json", "console"), "How events are written; auto is console on a terminal, json elsewhere."
+        "auto", ("auto", "json", "console"), "Format of the log; auto is console on a terminal and json elsewhere."
     )
 
     @property
@@ -147,30 +145,30 @@ class Settings:
         values: dict[str, object] = {}
         origins: dict[str, str] = {}
         problems = [
-            f"{name!r} in {project} is not a setting{_guess(name, list(field_specs()))}"
+            f"{name!r} in {project} is not a setting{_suggestion(name, list(field_specs()))}"
             for name in table
             if name not in field_specs()
         ]
-        for name, kind in field_specs().items():
+        for name, spec in field_specs().items():
             given = _find(name, options, environ, table, project)
             if given is None:
                 origins[name] = "default"
                 continue
             value, origins[name] = given
             try:
-                values[name] = kind.read(value)
+                values[name] = spec.read(value)
             except ValueError as error:
                 shown = "***" if name in NOT_ON_COMMAND_LINE else repr(value)
                 problems.append(f"{name} = {shown} from {origins[name]}: {error}")
         if problems:
             wrong = any(origins.get(name) == option(name) and name not in values for name in field_specs())
             raise (WrongOption if wrong else ConfigurationError)("\n".join(problems))
-        return cls(**values), origins  # type: ignore[arg-type]  # read by the field's own kind
+        return cls(**values), origins  # type: ignore[arg-type]  # converted by the specification of the field
 
 
 def field_specs() -> dict[str, FieldSpec]:
     """Return the specification of each setting, by name."""
-    return {field.name: cast("FieldSpec", field.metadata["kind"]) for field in fields(Settings)}
+    return {field.name: cast("FieldSpec", field.metadata["spec"]) for field in fields(Settings)}
 
 
 def exit_code(error: ConfigurationError) -> int:
@@ -211,6 +209,6 @@ def _find(
     return (table[name], project) if name in table else None
 
 
-def _guess(name: str, known: list[str]) -> str:
+def _suggestion(name: str, known: list[str]) -> str:
     close = get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""

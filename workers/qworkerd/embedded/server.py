@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own for demos and tests: a child of this process that never outlives it."""
+"""A private PostgreSQL server for demos and tests: a child process that ends with its parent."""
 
 import os
 import re
@@ -18,27 +18,27 @@ from qworkerd.embedded.binaries import EmbeddedError
 from qworkerd.embedded.tempdir import TempDir
 from qworkerd.process import spawn
 
-# Ports from here up to where the kernel's ephemeral ones begin (32768 by default). Among those, a client that
-# reconnects to a stopped server could be given the server's own port and keep it.
+# Ports below the kernel's ephemeral range, which begins at 32768 by default. From that range the kernel could assign
+# the port of a stopped server to a client that tries to connect to it, and the client would then occupy the port.
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server on 127.0.0.1, made by `start` in a temporary folder and deleted by `close`.
+    """A PostgreSQL server on 127.0.0.1, created by `start` in a temporary folder and deleted by `close`.
 
-    Use it as a context manager. It speaks TCP only, asks for a random password (scram-sha-256), keeps fsync on, and
-    runs as `postgres` or `nobody` when the caller is root. When the caller dies, even by SIGKILL, the kernel tells
-    the server to shut down; the next server started on the machine removes its folder.
+    Use it as a context manager. The server accepts TCP connections only, requires a random password (scram-sha-256),
+    keeps fsync on, and runs as `postgres` or `nobody` if the caller is root. If the caller dies, even by SIGKILL, the
+    kernel signals the server to shut down, and the next server that is started on the machine deletes its folder.
     """
 
     host = "127.0.0.1"
     user = "postgres"
-    #: The database to connect to when none is named.
+    #: The database of `dsn`.
     maintenance_dbname = "postgres"
-    #: With `options`, what pytest-postgresql's `depends_on=` asks for.
+    #: This and `options` are attributes that pytest-postgresql requires of a process given as `depends_on=`.
     template_dbname: str | None = None
     options = ""
-    #: Variables of the caller that the server gets; `environment` adds others.
+    #: Environment variables that are passed from the caller to the server; `environment` adds others.
     inherited = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ", "TZDIR", "TMPDIR"})
 
     def __init__(
@@ -48,18 +48,18 @@ class EmbeddedPostgres:
         environment: Mapping[str, str] | None = None,
         timeout: float = 60.0,
     ) -> None:
-        #: Server parameters, read at each start.
+        #: Server parameters; they take effect at the next start.
         self.settings: dict[str, str | int] = dict(settings or {})
-        #: Environment variables added to the server's, read at each start.
+        #: Additional environment variables of the server; they take effect at the next start.
         self.environment: dict[str, str] = dict(environment or {})
-        #: How long a start may take, in seconds; recovery after a crash is part of it.
+        #: Maximum duration of a start in seconds, including recovery after a crash.
         self.timeout = timeout
-        #: 0 until started; the same after each restart.
+        #: The TCP port: 0 before the first start, then the same at each restart.
         self.port = 0
-        #: Where `postgres`, `initdb` and their like are, once started.
+        #: The folder of PostgreSQL's programs; set by `start`.
         self.bindir = Path()
         self.password = secrets.token_urlsafe(24)
-        self._scratch: TempDir | None = None
+        self._tempdir: TempDir | None = None
         self._account: binaries.Account | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,26 +70,26 @@ class EmbeddedPostgres:
 
     @property
     def folder(self) -> Path:
-        """Where the server lives: `data`, and its log in `server.log`."""
-        return self._home().path
+        """The server's folder, which contains `data` and `server.log`; raises EmbeddedError before the first start."""
+        return self._created_tempdir().path
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id, None when it does not run."""
+        """The postmaster's process id; None if it is not running."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> Self:
-        """Start the server, in a new folder the first time, and return once it accepts connections.
+        """Start the server and return when it accepts connections; the first start creates its folder.
 
-        Does nothing if it runs. Raises EmbeddedError, and leaves nothing behind when the first start fails.
+        Does nothing if the server is running. Raises EmbeddedError; if the first start fails, nothing is left behind.
         """
         if self.pid:
             return self
         if threading.current_thread() is not threading.main_thread():
             raise EmbeddedError(
-                "start the embedded PostgreSQL from the main thread: it ends with the thread that started it"
+                "start the embedded PostgreSQL in the main thread: the kernel ends it with the thread that started it"
             )
-        if self._scratch:
+        if self._tempdir:
             self._launch()
             return self
         try:
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
         return self
 
     def stop(self) -> None:
-        """Shut the server down without waiting for its clients, by force if it takes over 10 s; keep the data."""
+        """Stop the server in fast mode, or by force if this takes more than 10 seconds; the data is kept."""
         if self._process is None:
             return
         for number, seconds in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, None)):
@@ -114,12 +114,12 @@ class EmbeddedPostgres:
         self._process = None
 
     def restart(self) -> None:
-        """Stop and start, on the same port, with the same data."""
+        """Stop and start the server; port and data remain the same."""
         self.stop()
         self.start()
 
     def kill(self) -> None:
-        """Crash the server: SIGKILL to the postmaster. `start` recovers it."""
+        """Crash the server by sending SIGKILL to the postmaster; the next `start` performs recovery."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -128,14 +128,14 @@ class EmbeddedPostgres:
     def close(self) -> None:
         """Stop the server and delete its folder. Idempotent."""
         self.stop()
-        if self._scratch:
+        if self._tempdir:
             try:
-                # A killed postmaster's children notice and follow it, in their own time.
-                with self._claim():
+                # The children of a killed postmaster exit when they notice its death, which takes a moment.
+                with self._exclusive_lock():
                     pass
             finally:
-                self._scratch.remove()
-                self._scratch = None
+                self._tempdir.remove()
+                self._tempdir = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -143,26 +143,26 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _home(self) -> TempDir:
-        if self._scratch is None:
-            raise EmbeddedError("the embedded PostgreSQL has no folder: it is not started, or closed")
-        return self._scratch
+    def _created_tempdir(self) -> TempDir:
+        if self._tempdir is None:
+            raise EmbeddedError("the embedded PostgreSQL has no folder: it has not been started, or it is closed")
+        return self._tempdir
 
     @contextmanager
-    def _claim(self) -> Iterator[int]:
-        """Yield the lock that a new server inherits, once no process of an earlier one is left."""
+    def _exclusive_lock(self) -> Iterator[int]:
+        """Wait until no process of an earlier server is left; yield the lock that the new server inherits."""
         try:
-            with self._home().claim(seconds=10.0) as fd:
+            with self._created_tempdir().lock(seconds=10.0) as fd:
                 yield fd
         except TimeoutError as error:
-            raise EmbeddedError(f"the embedded PostgreSQL was killed, but not all of it: {error}") from None
+            raise EmbeddedError(f"the embedded PostgreSQL was killed, but {error}") from None
 
     def _create(self) -> None:
-        """Make the folder and initialise the database cluster in it."""
-        found = binaries.find()
-        who = self._account = binaries.account()
-        self._scratch = TempDir(binaries.base(who), shared=who is not None)
-        self.bindir = binaries.reach(found, who, self.folder)
+        """Create the folder and initialize the database cluster in it."""
+        found = binaries.find_binaries()
+        who = self._account = binaries.server_account()
+        self._tempdir = TempDir(binaries.temporary_folder(who), shared=who is not None)
+        self.bindir = binaries.make_accessible(found, who, self.folder)
         data, secret = self.folder / "data", self.folder / "password"
         data.mkdir(mode=0o700)
         secret.touch(mode=0o600)
@@ -170,7 +170,7 @@ class EmbeddedPostgres:
         if who:
             os.chown(data, who.uid, who.gid)
             os.chown(secret, who.uid, who.gid)
-        # No --locale but C exists everywhere; no sync, because a folder that a power cut leaves is not used again.
+        # C is the only locale that exists everywhere. No sync: after a power failure the folder is not used again.
         options = ("--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--no-sync", "--no-instructions")
         done = subprocess.run(
             self._command("initdb", f"--username={self.user}", f"--pwfile={secret}", *options, f"--pgdata={data}"),
@@ -186,22 +186,22 @@ class EmbeddedPostgres:
             raise EmbeddedError(f"{self.bindir}/initdb failed: {reason(done.stderr.decode(errors='replace'))}")
 
     def _launch_anywhere(self) -> None:
-        """Launch on a free port; on another one if that has been taken in the meantime."""
-        for left in (2, 1, 0):
+        """Launch on a free port; try another one if a different process has occupied it meanwhile."""
+        for remaining in (2, 1, 0):
             self.port = free_port()
             try:
                 self._launch()
             except EmbeddedError as error:
-                if left and "Address already in use" in self._log():
+                if remaining and "Address already in use" in self._log():
                     (self.folder / "server.log").unlink()
                     continue
                 raise error from None
             return
 
     def _launch(self) -> None:
-        """Start the postmaster as a direct child and wait until it is ready."""
+        """Start the postmaster as a child process and wait until it accepts connections."""
         settings = {"listen_addresses": self.host, "unix_socket_directories": ""} | self.settings | {"port": self.port}
-        with self._claim() as lock, open(self.folder / "server.log", "ab", opener=_private) as log:
+        with self._exclusive_lock() as lock, open(self.folder / "server.log", "ab", opener=_private) as log:
             self._process = subprocess.Popen(
                 self._command("postgres", "-D", self.folder / "data", *(f"-c{k}={v}" for k, v in settings.items())),
                 env=self._environ(),
@@ -210,7 +210,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 pass_fds=(lock,),
-                # Ctrl-C in the caller's terminal is the caller's to handle.
+                # Ctrl-C in the caller's terminal must not reach the server.
                 start_new_session=True,
             )
         deadline = time.monotonic() + self.timeout
@@ -221,7 +221,7 @@ class EmbeddedPostgres:
             time.sleep(0.01)
 
     def _ready(self) -> bool:
-        """Say whether the postmaster accepts connections: the eighth line of its pid file tells (miscadmin.h)."""
+        """Return whether the postmaster accepts connections, which line 8 of its pid file shows (miscadmin.h)."""
         try:
             lines = (self.folder / "data" / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -229,15 +229,15 @@ class EmbeddedPostgres:
         return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready"  # noqa: PLR2004 - line 8
 
     def _command(self, program: str, *arguments: str | Path) -> list[str]:
-        """Return the command line of one of PostgreSQL's programs, started so that it ends with this process."""
+        """Return the command that starts one of PostgreSQL's programs so that it ends with this process."""
         ids = (self._account.uid, self._account.gid) if self._account else None
         return spawn.command([self.bindir / program, *arguments], account=ids)
 
     def _environ(self) -> dict[str, str]:
-        """Return what the server needs of the caller's environment, and no more of it.
+        """Return the server's environment, which contains only those of the caller's variables that it needs.
 
-        The server may run under another account, which can read its environment, and with it the caller's secrets; and
-        variables of libpq, of the locale or of a service manager would change its behaviour.
+        The server may run under another account, which can read its environment and must not see the caller's secrets.
+        Variables of libpq, of the locale or of a service manager would change its behaviour.
         """
         return {k: v for k, v in os.environ.items() if k in self.inherited} | {"LC_ALL": "C"} | self.environment
 
@@ -250,7 +250,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on, outside the kernel's ephemeral range."""
+    """Return a TCP port of 127.0.0.1 on which no process listens, below the kernel's ephemeral range."""
     while True:
         port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT)
         with socket.socket() as probe, suppress(OSError):
@@ -260,6 +260,6 @@ def free_port() -> int:
 
 
 def reason(output: str) -> str:
-    """Return the line of a program's output that tells why it failed."""
+    """Return the line of a program's output that contains the reason of its failure."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no reason given"]
     return next((line for line in reversed(lines) if re.search("FATAL|PANIC|error:", line)), lines[-1])

@@ -1,7 +1,7 @@
 """A temporary folder that is locked while in use; creating the next one removes those that crashes left behind.
 
 Two locks mark a folder as used, and the kernel releases both when their processes die: one on the folder, held by its
-creator, and one on the file `lock` inside, held by the processes that inherited it (`claim`).
+creator, and one on the file `lock` inside, held by the processes that inherited it (`lock`).
 """
 
 import fcntl
@@ -20,12 +20,12 @@ class TempDir:
     """A new folder under `base`; with `shared`, other accounts may enter it but not list it."""
 
     def __init__(self, base: Path, *, shared: bool = False) -> None:
-        sweep(base)
+        remove_abandoned(base)
         self.path, self._fd = create(base)
         self.path.chmod(0o711 if shared else 0o700)
 
     @contextmanager
-    def claim(self, *, seconds: float) -> Iterator[int]:
+    def lock(self, *, seconds: float) -> Iterator[int]:
         """Lock the file `lock` and yield its descriptor, for the processes that are to inherit it.
 
         Raises TimeoutError if processes that inherited it earlier still run after `seconds`.
@@ -55,26 +55,26 @@ def create(base: Path) -> tuple[Path, int]:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         with suppress(FileNotFoundError):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            # A sweep that runs between mkdtemp and the lock holds the lock or has removed the folder.
+            # If another process runs `remove_abandoned` meanwhile, it holds the lock or has deleted the folder.
             if try_lock(fd) and path.exists():
                 return path, fd
             os.close(fd)
 
 
-def sweep(base: Path) -> None:
-    """Delete the folders under `base` that belong to this user and to no living process."""
+def remove_abandoned(base: Path) -> None:
+    """Delete the folders under `base` that belong to this user and are not locked by a process."""
     for path in base.glob(f"{PREFIX}*"):
         with suppress(OSError):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                if os.fstat(fd).st_uid == os.geteuid() and try_lock(fd) and vacant(path / "lock"):
+                if os.fstat(fd).st_uid == os.geteuid() and try_lock(fd) and is_unlocked(path / "lock"):
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(fd)
 
 
-def vacant(path: Path) -> bool:
-    """Tell whether no process holds the lock on a file, which need not exist."""
+def is_unlocked(path: Path) -> bool:
+    """Return whether no process holds the lock on a file, which need not exist."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def vacant(path: Path) -> bool:
 
 
 def try_lock(fd: int) -> bool:
-    """Lock the file of a descriptor without waiting; tell whether that succeeded."""
+    """Lock the file of a descriptor without waiting; return whether that succeeded."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -86,7 +86,7 @@ class Inheritance:
         self._openings.__exit__()
         self._frameworks.close()
 
-    def look(self, dsn: str = "") -> list[Connection]:
+    def find_connections(self, dsn: str = "") -> list[Connection]:
         """Return the connections that have been opened since the beginning and are still open."""
         self._ports |= self._frameworks.ports() | dsn_ports(dsn)
         opened = self._openings.by_inode()
