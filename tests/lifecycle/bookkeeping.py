@@ -14,7 +14,7 @@ from tests.lifecycle.handlers import app
 __all__ = ["app"]
 
 runner.BOOKKEEPING_TIMEOUT = 0.5
-find, submit = Policies.find, Runner._submit
+find, store = Policies.find, Runner._store
 
 
 def end() -> None:
@@ -33,11 +33,11 @@ def find_or_end(self: Policies, task: Any, overrides: str | None) -> Any:
     return find(self, task, overrides)
 
 
-def submit_or_end(self: Runner, claim: Any, index: int, job_id: int, outcome: Any) -> None:
+def store_or_end(self: Runner, claim: Any, index: int, outcome: Any) -> None:
     if getattr(outcome, "unknown_task", False):
         end()
-    submit(self, claim, index, job_id, outcome)
+    store(self, claim, index, outcome)
 
 
 Policies.find = find_or_end  # type: ignore[method-assign]
-Runner._submit = submit_or_end  # type: ignore[method-assign]
+Runner._store = store_or_end  # type: ignore[method-assign]

@@ -101,6 +101,21 @@ def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_hav
     assert morgue.slot.state is SlotState.FREE
 
 
+@pytest.mark.parametrize(
+    ("outcome", "row"),
+    [(Retried(60.0, ERROR), ("scheduled", 1, 0, 0)), (Completed(0.5, "1"), ("completed", 1, 0, 0)),
+     (UNREADABLE, ("available", 1, 1, 0))],
+)  # fmt: skip
+def test_a_job_whose_outcome_is_stored_has_ended_though_it_is_marked_as_running(
+    morgue: Morgue, outcome: Outcome | bytes, row: tuple[Any, ...]
+) -> None:
+    claim, ids = morgue.claim(3)
+    morgue.end(claim, [Completed(0.5, None), outcome])
+    claim.statuses[1] = Status.RUNNING
+    morgue.bury()
+    assert morgue.rows(ids) == [("completed", 1, 0, 0), row, ("available", 0, 0, 0)]
+
+
 def test_of_jobs_that_left_no_outcome_the_last_is_charged_and_the_others_are_counted_as_lost(morgue: Morgue) -> None:
     claim, ids = morgue.claim(5)
     morgue.end(claim, [None, UNREADABLE, Completed(1.0, "1"), None])

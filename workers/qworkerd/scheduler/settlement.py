@@ -61,7 +61,7 @@ class Settlement:
         cause, running = Cause.of(slot.cause), slot.current()
         if cause.counts_attempt or cause.counts_loss:
             if running is not None:
-                if running.id in held:
+                if running.id in held and running.id not in excluded:
                     excluded.add(running.id)
                     freed += self._settle(database, slot, claim, held[running.id], RUNNING)
             elif unknown:
@@ -108,6 +108,7 @@ class Settlement:
     def _read(self, claim: Claim, held: dict[int, HeldJob]) -> tuple[list[Done], list[int]]:
         """Return the outcomes of the claim's finished jobs, and the finished jobs without a readable outcome.
 
+        A job that is marked as running has finished if its outcome is stored: the worker died before it marked the job.
         The latter are rare: the slot was full while the database was unavailable, or its memory is damaged; it may then
         even lack jobs of the claim.
         """
@@ -115,12 +116,12 @@ class Settlement:
         entries = claim.entries()
         unknown = [*(held.keys() - {entry.id for entry in entries})] if entries else []
         for index, entry in enumerate(entries):
-            if entry.id not in held or entry.status in (Status.UNSTARTED, Status.RUNNING):
+            if entry.id not in held or entry.status is Status.UNSTARTED:
                 continue
             outcome = None if entry.status is Status.SUCCEEDED else load(claim.read_outcome(index))
             if outcome is not None or entry.status is Status.SUCCEEDED:
                 done.append((claim, entry.id, outcome))
-            else:
+            elif entry.status is not Status.RUNNING:
                 unknown.append(entry.id)
         return done, unknown
 

@@ -153,7 +153,14 @@ class Claim:
             Entry(self.ids[i], self.tasks[i], self.attempts[i], Status(self.statuses[i])) for i in range(self._count)
         ]
 
+    def running_index(self) -> int | None:
+        """Return the index of the job whose handler is running."""
+        found = bytes(self.statuses[: self._count]).find(Status.RUNNING)
+        return None if found < 0 else found
+
     def current(self) -> Entry | None:
         """Return the job whose handler is running."""
-        found = bytes(self.statuses[: self._count]).find(Status.RUNNING)
-        return None if found < 0 else Entry(self.ids[found], self.tasks[found], self.attempts[found], Status.RUNNING)
+        found = self.running_index()
+        if found is None:
+            return None
+        return Entry(self.ids[found], self.tasks[found], self.attempts[found], Status.RUNNING)

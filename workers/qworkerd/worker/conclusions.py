@@ -1,5 +1,6 @@
-"""Conclude attempts: decide the outcome, log it, and report a failure."""
+"""Conclude attempts: decide the outcome, and log and report a failure once the outcome is stored."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +17,15 @@ from qworkerd.outcomes.reports import Failure, Reporter
 
 
 class Conclusions:
-    """Decides the outcomes of attempts, and logs them."""
+    """Decides the outcomes of attempts, and logs them.
 
-    def __init__(self, reporter: Reporter) -> None:
+    The outcome of an attempt that raised is stored before it is logged. If the worker is killed in between, what was
+    logged is still what happens: the attempt is not charged as a crash, and the job does not run again at once.
+    """
+
+    def __init__(self, reporter: Reporter, store: Callable[[Outcome], None]) -> None:
         self._reporter = reporter
+        self._store = store
         self._log = log.get()
         self._warned: set[str] = set()
 
@@ -43,15 +49,21 @@ class Conclusions:
         duration, hook = ended - job.started, row.is_hook
         if hook and not interrupted:
             record = describe(error, job.attempt)
+            discarded = Terminated("discarded", duration, record)
+            self._store(discarded)
             self._log.error("job.hook_failed", error=jobs.summary(record), exc_info=error)
-            return self._report(Terminated("discarded", duration, record), row, error)
+            self._report(discarded, row, error)
+            return discarded
         outcome = decide(
             error, job.attempt, policy, interrupted_by_us=interrupted_by_us, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not hook,
         )  # fmt: skip
+        if isinstance(outcome, Retried | Failed):
+            outcome = replace(outcome, lost=lost)
+        self._store(outcome)
         self._log_outcome(outcome, row, error, duration, policy)
         if isinstance(outcome, Retried | Failed):
-            return self._report(replace(outcome, lost=lost), row, error)
+            self._report(outcome, row, error)
         return outcome
 
     def encode(self, result: Any) -> str | None:
@@ -77,13 +89,12 @@ class Conclusions:
             case _:
                 jobs.interrupted(self._log, row, duration=duration)
 
-    def _report(self, outcome: Retried | Failed | Terminated, row: ClaimedJob, raised: BaseException) -> Outcome:
-        """Report a failed attempt of a job or a failure hook; return the outcome."""
+    def _report(self, outcome: Retried | Failed | Terminated, row: ClaimedJob, raised: BaseException) -> None:
+        """Report a failed attempt of a job or a failure hook."""
         self._reporter.submit(Failure(
             row.id, row.task, row.queue, row.attempt, outcome.error,
             final=not isinstance(outcome, Retried), raised=raised, args=row.args, priority=row.priority,
         ))  # fmt: skip
-        return outcome
 
     def _warn_of_other_connections(self, task: str) -> None:
         """Warn once that a transactional handler has not used the connection of its transaction."""

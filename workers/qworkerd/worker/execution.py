@@ -67,9 +67,14 @@ class Execution:
         *,
         complete: Callable[[RunningJob, float, str | None], bool],
         progress: Callable[[int, str], None],
+        store: Callable[[Outcome], None],
         verbose: bool = False,
     ) -> None:
-        """Take what writes the end of a transactional job in its transaction, and what stores a job's progress."""
+        """Take what an attempt is executed with.
+
+        complete: writes the end of a transactional job in its transaction. progress: stores the progress of a job.
+        store: stores the outcome of an attempt that raised, before it is logged.
+        """
         self._app = app
         self._gate = gate
         self._connections = connections
@@ -82,7 +87,7 @@ class Execution:
         self._complete = complete
         self._progress = progress
         self._chain = compose(app.middlewares) if app.middlewares else None
-        self._conclusions = Conclusions(reporter)
+        self._conclusions = Conclusions(reporter, store)
         self._forks = Forks()
         self._verbose = verbose
         self._log = log.get()

@@ -48,7 +48,7 @@ class Runner:
         self._reporter = Reporter(node.app)
         self._execution = Execution(
             node.app, gate, self._connection, self._reporter, complete=self._complete, progress=self._progress,
-            verbose=node.settings.log_level == "debug",
+            store=self._store_raised, verbose=node.settings.log_level == "debug",
         )  # fmt: skip
         self._log = log.get()
         self._claim: Claim | None = None
@@ -83,22 +83,28 @@ class Runner:
             self._acknowledger.submit(claim, job_id, None)
         else:
             self.tainted = self._execution.tainted
-            self._submit(claim, index, job_id, outcome)
+            if isinstance(outcome, Completed | Committed):
+                self._store(claim, index, outcome)
+            self._acknowledger.submit(claim, job_id, outcome)
         self.current = 0
         return ended
 
-    def _submit(self, claim: Claim, index: int, job_id: int, outcome: Outcome) -> None:
-        """Store the outcome in the slot, where it survives this process, and submit it to the acknowledger."""
+    def _store_raised(self, outcome: Outcome) -> None:
+        """Store the outcome of the running job."""
+        if self._claim is not None and (index := self._claim.running_index()) is not None:
+            self._store(self._claim, index, outcome)
+
+    def _store(self, claim: Claim, index: int, outcome: Outcome) -> None:
+        """Store an outcome in the slot, where it survives this process."""
         if isinstance(outcome, Completed) and outcome.result is None:
             claim.statuses[index] = _SUCCEEDED
-        else:
-            # A committed job needs no further write.
-            if not isinstance(outcome, Committed):
-                record = dump(outcome)
-                if not claim.store_outcome(index, record):
-                    self._make_room(claim, index, record)
-            claim.statuses[index] = _DONE
-        self._acknowledger.submit(claim, job_id, outcome)
+            return
+        # A committed job needs no further write.
+        if not isinstance(outcome, Committed):
+            record = dump(outcome)
+            if not claim.store_outcome(index, record):
+                self._make_room(claim, index, record)
+        claim.statuses[index] = _DONE
 
     def _make_room(self, claim: Claim, index: int, record: bytes) -> None:
         """Have earlier outcomes stored in the database first, if possible, to free their space."""
@@ -132,7 +138,9 @@ class Runner:
         self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
         self._header.words[Header.UNKNOWN_TASK] = True
-        self._submit(claim, index, job_id, Snoozed(delay, unknown_task=True))
+        outcome = Snoozed(delay, unknown_task=True)
+        self._store(claim, index, outcome)
+        self._acknowledger.submit(claim, job_id, outcome)
         self.current = 0
 
     def close(self) -> None:
