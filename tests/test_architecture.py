@@ -32,6 +32,15 @@ def test_every_file_of_a_room_is_named_and_no_other(folder: str, text: str) -> N
     assert named == {path.stem for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("__")}
 
 
+def test_every_file_that_the_page_sends_a_reader_to_exists() -> None:
+    section = PAGE.partition("## Where to find\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`([\w/.]+)`", section)
+    assert len(named) > 25
+    places = ("workers/qworkerd/{}.py", "queue/{}.py", "queue/qworker/sql/{}")
+    missing = [name for name in named if not any((ROOT / place.format(name)).exists() for place in places)]
+    assert missing == ["wake"]  # a function, in the file beside it
+
+
 def test_every_state_a_job_can_reach_is_in_the_diagram() -> None:
     drawn = re.search(r"stateDiagram-v2\n(.*?)```", PAGE, re.DOTALL)
     assert drawn

@@ -3,7 +3,8 @@
 -- while an old snapshot is held anywhere in the database.
 
 -- name: claim
--- Claims up to `limit` jobs. The form id = ANY (ARRAY (SELECT ...)) is executed as an index scan even if it was planned on an empty table.
+-- Claims up to `limit` jobs. The form id = ANY (ARRAY (SELECT ...)) is executed as an index scan even if it was planned on an
+-- empty table.
 UPDATE {schema}.job AS j
    SET {begin_claim}
  WHERE j.id = ANY (ARRAY (
