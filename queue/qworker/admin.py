@@ -19,49 +19,12 @@ from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFoun
 from qworker.job import Job, JobState, job_from_row, to_datetime
 from qworker.queues import QueuePause, Queues, QueueStatus, pause_of, resume_command
 from qworker.spec import JobSpec
+from qworker.status import NodeStatus, ScheduleStatus
 
 #: The delay between two queries of `wait`.
 WAIT_POLL = Backoff(0.01, 0.25)
 #: The states of jobs that wait to be run.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.BLOCKED)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """A supervisor and its workers, as of its last heartbeat."""
-
-    id: int
-    #: Host and process id.
-    name: str
-    version: str
-    queues: tuple[str, ...]
-    #: The number of workers it maintains.
-    worker_count: int
-    #: Whether it is idle and waits for a notification.
-    idle: bool
-    started_at: datetime
-    #: When its last heartbeat was written, by the database's clock.
-    heartbeat_at: datetime
-    #: Seconds since the last heartbeat.
-    heartbeat_age: float
-    #: Seconds without a heartbeat after which other nodes may declare it dead.
-    lease_seconds: float
-    #: What it reports about its workers and schedules.
-    state: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleStatus:
-    """A schedule that a node declares or has declared."""
-
-    name: str
-    task: str
-    expression: str
-    timezone: str
-    #: The last tick that was enqueued or skipped; None if there was none yet.
-    last_tick: datetime | None
-    #: The names of the live nodes that declare it. Without one the schedule does not tick.
-    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from qworker.admin import ScheduleStatus
 from qworker.errors import ConfigurationError
 from qworker.schedule import Schedule
+from qworker.status import ScheduleStatus
 from qworkerd.cli.options import targeted
 from qworkerd.cli.tables import as_json, table, timestamp
 from qworkerd.config.target import Target

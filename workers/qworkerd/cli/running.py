@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from qworker.admin import NodeStatus
+from qworker.status import NodeStatus
 from qworkerd.cli.tables import text
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from qworker.admin import NodeStatus
+from qworker.status import NodeStatus
 from qworkerd.cli import running
 from qworkerd.cli.options import app_optional
 from qworkerd.cli.tables import as_json, table
