@@ -172,7 +172,7 @@ MUTATIONS = [
     Mutation(
         "no reconciliation", f"{SCHEDULER}/loop.py",
         'add("reconcile", RECONCILE, '
-        "lambda d: self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result)))",
+        "lambda d: self.wake_if_any(self.reconciliation.release(d, self.poller.result)))",
         "pass",
         "tests/lifecycle/test_crash.py",
     ),

@@ -224,17 +224,17 @@ def test_one_who_writes_for_long_is_looked_for_twice_a_second(
 
 
 def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_are_reconciled(office: Office) -> None:
-    """Somebody who lingered is gone: the time that is settled falls, and has risen again before `reconcile` is due."""
-    burials = office.scheduler.dead_workers
+    """Somebody who lingered is gone: the time that is settled falls, and has risen again before `release` is due."""
+    burials = office.scheduler.reconciliation
 
     def asked(settled_at: float) -> float:
         return burials.since(settled_at)
 
     burials.since(1000.0)
-    burials.reconcile(office.conn, NO_RESULT)
+    burials.release(office.conn, NO_RESULT)
     assert asked(1000.0) == 999.0
     assert [asked(500.0), asked(1000.0)] == [499.0, 499.0]
-    burials.reconcile(office.conn, NO_RESULT)
+    burials.release(office.conn, NO_RESULT)
     assert asked(1000.0) == 999.0
 
 

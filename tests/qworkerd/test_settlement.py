@@ -18,7 +18,9 @@ from qworkerd.outcomes.reports import Reporter
 from qworkerd.run import make_node
 from qworkerd.scheduler import refusals
 from qworkerd.scheduler.poller import NO_RESULT
+from qworkerd.scheduler.reconciliation import Reconciliation
 from qworkerd.scheduler.recovery import DeadWorkers
+from qworkerd.scheduler.settlement import Settlement
 from qworkerd.shared.claim import Claim, Status, new_token
 from qworkerd.shared.slots import Role, Slot, SlotState
 from tests.database import Database
@@ -37,7 +39,9 @@ class Morgue:
         self.node.table.header.node = 1
         self.recovery = Recovery()
         own, self.slot = self.node.table.slots[:2]
-        self.burials = DeadWorkers(self.node, self.recovery, own, Reporter(self.node.app))
+        settlement = Settlement(self.node, self.recovery, Reporter(self.node.app))
+        self.burials = DeadWorkers(self.node, self.recovery, own, settlement)
+        self.reconciliation = Reconciliation(self.node, self.recovery, own, settlement)
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
 
     def claim(self, jobs: int, **columns: object) -> tuple[Claim, list[int]]:
@@ -252,21 +256,21 @@ def test_a_refusal_that_ends_in_time_has_cost_nothing(morgue: Morgue) -> None:
 def test_a_claim_of_nobody_that_cannot_be_released_holds_up_no_other(
     morgue: Morgue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qworkerd.scheduler.recovery.CONFIRM_AFTER", 0.0)
+    monkeypatch.setattr("qworkerd.scheduler.reconciliation.CONFIRM_AFTER", 0.0)
     first, (bad, good) = morgue.claim(2)
     second, (other,) = morgue.claim(1)
     for claim in (first, second):
         claim.close()
     sight = replace(NO_RESULT, has_running=True)
-    morgue.burials.since(0.0)
+    morgue.reconciliation.since(0.0)
     with refused(morgue, f"OLD.id = {bad}"):
         with pytest.raises(psycopg.errors.RaiseException):
-            morgue.burials.reconcile(morgue.conn, sight)
+            morgue.reconciliation.release(morgue.conn, sight)
         states = [("running", 1, 0, 0), ("available", 0, 0, 0), ("available", 0, 0, 0)]
         assert morgue.rows([bad, good, other]) == states
         monkeypatch.setattr(refusals, "LAST_RESORT", 0.0)
         for _ in range(3):  # once it is abandoned, it is not tried again
-            morgue.burials.reconcile(morgue.conn, sight)
+            morgue.reconciliation.release(morgue.conn, sight)
 
 
 def test_the_job_that_ran_in_a_stalled_worker_is_counted_as_lost(morgue: Morgue) -> None:

@@ -31,10 +31,12 @@ from qworkerd.scheduler.orphans import SupervisorWatch
 from qworkerd.scheduler.pauses import Pauses
 from qworkerd.scheduler.poller import Poller
 from qworkerd.scheduler.promotion import Promotion
+from qworkerd.scheduler.reconciliation import Reconciliation
 from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
 from qworkerd.scheduler.schedules import Schedules
+from qworkerd.scheduler.settlement import Settlement
 from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
@@ -72,7 +74,9 @@ class Scheduler:
         self.registry, recovery, maintenance = Registry(schema), Recovery(schema), Maintenance(schema)
         self.reporter = Reporter(node.app)
         self.lease = Lease(node, self.registry, __version__)
-        self.dead_workers = DeadWorkers(node, recovery, slot, self.reporter)
+        settlement = Settlement(node, recovery, self.reporter)
+        self.dead_workers = DeadWorkers(node, recovery, slot, settlement)
+        self.reconciliation = Reconciliation(node, recovery, slot, settlement)
         self.rescue = Rescue(node, recovery, slot, self.reporter)
         self.promotion = Promotion(maintenance)
         self.schedules = Schedules(node, StoredSchedules(schema))
@@ -81,7 +85,7 @@ class Scheduler:
         self.retention = Retention(node.settings, maintenance)
         self.audit = Audit(node, recovery, maintenance, slot)
         self.watermarks = WatermarkTracker(node.watermarks)
-        self.poller = Poller(node, self.registry, self.lease, self.watermarks, self.promotion, self.dead_workers)
+        self.poller = Poller(node, self.registry, self.lease, self.watermarks, self.promotion, self.reconciliation)
         self.burst = Burst(node, self.registry)
         self.maintenance = MaintenanceTasks(self.extend_deadline)
         self.add_maintenance()
@@ -89,7 +93,7 @@ class Scheduler:
     def add_maintenance(self) -> None:
         """Add what is done at fixed intervals."""
         add, settings = self.maintenance.add, self.node.settings
-        add("reconcile", RECONCILE, lambda d: self.wake_if_any(self.dead_workers.reconcile(d, self.poller.result)))
+        add("reconcile", RECONCILE, lambda d: self.wake_if_any(self.reconciliation.release(d, self.poller.result)))
         add("audit", AUDIT_IN_BURST if settings.burst else AUDIT, lambda d: self.wake_if_any(self.audit.run(d)))
         add("sequences", REPORT, lambda d: sequences.report(d, settings.schema))
         add("schedules", REPORT, self.schedules.delete_unused)
@@ -107,8 +111,7 @@ class Scheduler:
         """Serve until the supervisor reports that all workers have exited, or is gone itself."""
         while not self.should_stop():
             self.extend_deadline()
-            database = self.connection.get()
-            if database is None:
+            if (database := self.connection.get()) is None:
                 break
             try:
                 self.tick(database)
@@ -202,8 +205,7 @@ class Scheduler:
         if result.expired:
             attempt("expire", self.retention.expire)
         attempt("pauses", lambda d: self.pauses.apply(d, result.paused))
-        if result.waiting(self.node.paused.lanes) or not self.poller.succeeded:
-            self.node.worker_wakeup.wake()
+        self.wake_if_any(result.waiting(self.node.paused.lanes) or not self.poller.succeeded)
         signal_cancelled(self.node, result.cancels)
         if not self.header.draining:
             attempt("promote", self.promote)

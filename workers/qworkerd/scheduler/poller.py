@@ -14,7 +14,7 @@ from qworkerd.process.throttle import Throttle
 from qworkerd.scheduler.lease import RENEW_EVERY, Lease
 from qworkerd.scheduler.periodic import Periodic
 from qworkerd.scheduler.promotion import Promotion
-from qworkerd.scheduler.recovery import DeadWorkers
+from qworkerd.scheduler.reconciliation import Reconciliation
 from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
@@ -51,14 +51,14 @@ class Poller:
         lease: Lease,
         tracker: WatermarkTracker,
         promotion: Promotion,
-        dead_workers: DeadWorkers,
+        reconciliation: Reconciliation,
     ) -> None:
         self._node = node
         self._registry = registry
         self._lease = lease
         self._tracker = tracker
         self._promotion = promotion
-        self._dead_workers = dead_workers
+        self._reconciliation = reconciliation
         self._thorough = Throttle(THOROUGH_SHARE, every=THOROUGH_EVERY, cheap=EXPENSIVE_POLL)
         self._queues = Queues(node.settings.schema)
         self._log = log.get()
@@ -104,7 +104,7 @@ class Poller:
                 database, self._node.table.header.node, queues=watermarks.queues, priorities=watermarks.priorities,
                 watermarks=scan_start, scrub=scrub, with_writers=tracker.needs_writers, thorough=thorough,
                 due_from=self._promotion.start(self.result.at),
-                since=self._dead_workers.since(tracker.settled_at),
+                since=self._reconciliation.since(tracker.settled_at),
                 heartbeat=lease.heartbeat(tracker.released_seq) if renew else None,
             )  # fmt: skip
         except psycopg.Error as error:
