@@ -12,11 +12,13 @@ CREATE FUNCTION public.suppress() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN R
 
 
 @contextmanager
-def suppressing(conn: psycopg.Connection[Any], event: str, when: str, *, row: str = "NULL") -> Iterator[None]:
+def suppressing(
+    conn: psycopg.Connection[Any], event: str, when: str = "true", *, row: str = "NULL", table: str = "job"
+) -> Iterator[None]:
     """Have a trigger that returns `row` before an event ("UPDATE") for some rows."""
     conn.execute(_FUNCTION.format(row=row).encode())
     conn.execute(
-        f"CREATE TRIGGER suppress BEFORE {event} ON qworker.job FOR EACH ROW WHEN ({when}) "
+        f"CREATE TRIGGER suppress BEFORE {event} ON qworker.{table} FOR EACH ROW WHEN ({when}) "
         "EXECUTE FUNCTION public.suppress()".encode()
     )
     try:

@@ -20,6 +20,9 @@ Database = Connection[tuple[Any, ...]]
 class WriteSuppressed(psycopg.IntegrityError):
     """A trigger or a rule of the user suppresses a change, without an error: the row stays as it is."""
 
+    #: As if the trigger had raised an error: integrity_constraint_violation.
+    sqlstate = "23000"
+
     def __init__(self) -> None:
         super().__init__(
             "a trigger or a rule on the table suppresses this change without an error (a BEFORE trigger that returns "
@@ -197,10 +200,19 @@ class Claims:
         )
 
     def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
-        """Mark a job as failed, add `crashes` to its count, and enqueue its failure hook."""
+        """Mark a job as failed, add `crashes` to its count, and enqueue its failure hook.
+
+        Raises WriteSuppressed, and leaves the job as it is, if a trigger suppresses the hook.
+        """
         error = escape_unstorable(database, error)
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}
-        return self._ids(database, "fail", parameters)
+        if not hook:
+            return self._ids(database, "fail", parameters)
+        with database.transaction():
+            rows = database.execute(self._sql["fail"], parameters).fetchall()
+            if not all(stored for _, stored in rows):
+                raise WriteSuppressed
+        return [row[0] for row in rows]
 
     def give_up(self, database: Database, token: int, job: int, error: str) -> list[int]:
         """Mark a job as failed after the database rejected its outcome; store only an error and run no failure hook."""
@@ -227,6 +239,10 @@ class Claims:
     def lock(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Lock those of the jobs that still have the token, until the transaction ends; skip those that are locked."""
         return set(self._ids(database, "lock", {"ids": integer_array(ids), "token": token}))
+
+    def existing(self, database: Database, ids: Iterable[int]) -> set[int]:
+        """Return those of the jobs that are unfinished, failed or in the history, under whatever token."""
+        return set(self._ids(database, "existing", {"ids": integer_array(ids)}))
 
     def already_archived(self, database: Database, token: int, ids: Iterable[int]) -> set[int]:
         """Return those of the jobs that have ended under the token."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from psycopg import Connection
 
+from qworker.claims import WriteSuppressed
 from qworker.db.arrays import integer_array
 from qworker.db.encoding import escape_unstorable
 from qworker.db.statements import DEFAULT_SCHEMA, Statements
@@ -94,8 +95,12 @@ class Recovery(Statements):
     # Dead nodes
 
     def delete_dead_node(self, database: Database, dead: int, heartbeat: int) -> bool:
-        """Declare a node dead unless its heartbeat has changed."""
-        return bool(self._rows(database, "delete_dead_node", dead=dead, heartbeat=heartbeat))
+        """Declare a node dead unless its heartbeat has changed. Raises WriteSuppressed if its row cannot be deleted."""
+        if self._rows(database, "delete_dead_node", dead=dead, heartbeat=heartbeat):
+            return True
+        if self._rows(database, "is_silent", dead=dead, heartbeat=heartbeat):
+            raise WriteSuppressed
+        return False
 
     def rescue(
         self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = (), *, limit: int = 1000,
@@ -124,8 +129,11 @@ class Recovery(Statements):
         excluded: Iterable[int] = (),
     ) -> list[LostJob]:
         error = escape_unstorable(database, error)
-        rows = self._rows(
-            database, "record_node_loss", dead=dead, id=job, token=token, max_losses=max_losses, error=error,
-            hooks=list(hooks), limit=limit, excluded=integer_array(excluded),
-        )  # fmt: skip
-        return [LostJob(*row) for row in rows]
+        with database.transaction():
+            rows = self._rows(
+                database, "record_node_loss", dead=dead, id=job, token=token, max_losses=max_losses, error=error,
+                hooks=list(hooks), limit=limit, excluded=integer_array(excluded),
+            )  # fmt: skip
+            if not all(stored for *_, stored in rows):
+                raise WriteSuppressed
+        return [LostJob(*row[:-1]) for row in rows]

@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
+from qworker.claims import WriteSuppressed
 from qworker.db.arrays import integer_array, text_array
 from qworker.db.statements import DEFAULT_SCHEMA, Statements
 
@@ -92,12 +93,14 @@ class Registry(Statements):
         worker_count: int,
         lease_seconds: float,
     ) -> int:
-        """Register a new node; return its id."""
-        (row,) = self._rows(
+        """Register a new node; return its id. Raises WriteSuppressed if a trigger suppresses its row."""
+        node = self._number(
             database, "register", name=name, version=version, queues=list(queues), worker_count=worker_count,
             lease_seconds=lease_seconds,
         )  # fmt: skip
-        return int(row[0])
+        if node is None:
+            raise WriteSuppressed
+        return node
 
     def renew(self, database: Database, node: int, heartbeat: Heartbeat) -> str | None:
         """Renew the lease of a node whose row is at `heartbeat.ctid`.

@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from qworker.claims import WriteSuppressed
 from qworker.db.statements import DEFAULT_SCHEMA, Statements
 from qworker.spec import JobSpec
 
@@ -33,8 +34,12 @@ class StoredSchedules(Statements):
         super().__init__("schedules", schema)
 
     def declare(self, database: Database, node: int, *, name: str, task: str, expression: str, timezone: str) -> None:
-        """Declare a schedule."""
-        self._count(database, "declare", node=node, name=name, task=task, expression=expression, timezone=timezone)
+        """Declare a schedule, unless a newer node has; raise WriteSuppressed if its row stays as it is all the same."""
+        declared = self._count(
+            database, "declare", node=node, name=name, task=task, expression=expression, timezone=timezone
+        )
+        if not declared and not self._rows(database, "declared_by_newer", node=node, name=name):
+            raise WriteSuppressed
 
     def find(self, database: Database, names: Sequence[str]) -> list[tuple[str, str, str, str, float, float]]:
         """Return (name, task, expression, timezone, last tick, now) of the schedules with these names."""
@@ -55,13 +60,22 @@ class StoredSchedules(Statements):
         """Enqueue one tick; return None if another node has done so.
 
         key is the unique key of the job, or None. Raises LockNotAvailable if an uncommitted transaction has inserted
-        the same key; try again later.
+        the same key, and WriteSuppressed if a trigger suppresses the tick or its job; try again later.
         """
         schedule = {"name": name, "tick": tick, "expression": expression, "timezone": timezone}
         meta = {"cron": name, "tick": datetime.fromtimestamp(tick, UTC).isoformat()}
         job = {"args": "{}", "meta": json.dumps(meta), "key": key, "at": at}
-        rows = self._rows(database, "tick", **spec.parameters | schedule | job)
+        with database.transaction():
+            rows = self._rows(database, "tick", **spec.parameters | schedule | job)
+            if any(suppressed for _, _, suppressed, _ in rows):
+                raise WriteSuppressed
+        if not rows and self._is_pending(database, name, tick, expression, timezone):
+            raise WriteSuppressed
         return Tick(*rows[0][:2]) if rows else None
+
+    def _is_pending(self, database: Database, name: str, tick: float, expression: str, timezone: str) -> bool:
+        """Tell whether neither this node nor another one has recorded a tick, and the schedule is still the same."""
+        return any((row[2], row[3]) == (expression, timezone) and row[4] < tick for row in self.find(database, [name]))
 
     def delete_unused(self, database: Database) -> int:
         """Delete schedules that no live node declares."""

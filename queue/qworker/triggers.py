@@ -8,9 +8,13 @@ from psycopg.rows import tuple_row
 from qworker.db.statements import DEFAULT_SCHEMA, load
 
 
-def suppressing_triggers(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[str]:
-    """Describe each trigger and rule on the tables of the schema that may suppress a write."""
+def suppressing_triggers(
+    conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA, relation: str | None = None
+) -> list[str]:
+    """Describe each trigger and rule on the tables of the schema, or on one of them, that may suppress a write."""
     rows = psycopg.Cursor(conn, row_factory=tuple_row).execute(load("admin", schema)["suppressing"]).fetchall()
     return [
-        f"{kind} {name!r} on {schema}.{table} may suppress writes of qworker: {why}" for kind, name, table, why in rows
+        f"{kind} {name!r} on {schema}.{table} may suppress writes of qworker: {why}"
+        for kind, name, table, why in rows
+        if relation in (None, table)
     ]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -23,6 +24,7 @@ from qworkerd.worker.batch import Batch
 from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.runner import Runner
 from tests.database import Database
+from tests.suppressing import suppressing
 from tests.waiting import until
 
 
@@ -331,3 +333,27 @@ def test_jobs_whose_end_takes_too_long_together_are_settled_in_parts(database: D
         desk.clerk.stop(1.0)
         desk.conn.close()
         admin.execute("DROP FUNCTION public.slow CASCADE")
+
+
+def test_ended_jobs_whose_history_is_suppressed_are_said_and_not_taken_for_stale(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, dict[str, Any]]] = []
+    record = SimpleNamespace(
+        error=lambda event, **facts: said.append((event, facts)),
+        warning=lambda event, **facts: said.append((event, facts)),
+    )
+    monkeypatch.setattr(desk.clerk._writes, "_log", record)
+    claim, ids, _ = desk.claim(2)
+    with suppressing(desk.conn, "INSERT", table="job_history"):
+        desk.submit((claim, job, None) for job in ids)
+        assert desk.clerk.flush(5.0)
+    ((event, facts),) = said
+    assert (event, facts["jobs"]) == ("job.history_suppressed", ids)
+    assert desk.slot.words[Slot.STALE] == 0
+    said.clear()
+    claim, ids, _ = desk.claim(1)
+    desk.conn.execute("DELETE FROM qworker.job")
+    desk.submit([(claim, ids[0], None)])
+    assert desk.clerk.flush(5.0)
+    assert [event for event, _ in said] == ["job.stale_write"]

@@ -221,6 +221,17 @@ def test_a_trigger_that_may_suppress_writes_is_named(
     assert not [text for text in report(command, "--app", "shop:app")["warnings"] if "trigger 'suppress'" in text]
 
 
+def test_a_trigger_on_the_history_is_named_once_with_its_function(
+    command: Command, shop: Path, database: Database
+) -> None:
+    """PostgreSQL 15 and later list the triggers of its partitions as well."""
+    with suppressing(database.connect(), "INSERT", table="job_history"):
+        warnings = [text for text in report(command, "--app", "shop:app")["warnings"] if "trigger 'suppress'" in text]
+    (warning,) = warnings
+    assert "on qworker.job_history " in warning
+    assert "public.suppress() contains RETURN NULL" in warning or " suppress() contains RETURN NULL" in warning
+
+
 def test_a_rule_that_replaces_writes_is_named(command: Command, shop: Path, database: Database) -> None:
     conn = database.connect()
     conn.execute("CREATE RULE keep AS ON DELETE TO qworker.job WHERE OLD.task = 'audit' DO INSTEAD NOTHING")

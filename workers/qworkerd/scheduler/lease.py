@@ -10,6 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from qworker import migrations, rights
+from qworker.claims import WriteSuppressed
 from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworkerd import log
 from qworkerd.scheduler.periodic import Periodic
@@ -69,6 +70,8 @@ class Lease:
             if ctid is None:  # the first renewal, or the row was moved by something else than a renewal
                 self._ctid = self._registry.find_ctid(database, number) or NO_CTID
                 ctid = self._registry.renew(database, number, self.heartbeat(released_seq))
+            if ctid is None and self._registry.find_ctid(database, number) is not None:
+                raise WriteSuppressed  # no other node has declared this one dead: the lease goes on, and may end
             self.confirm(sent, ctid)
         elif not self._header.declared_dead:
             self._register(database)

@@ -43,10 +43,20 @@ class Rescue:
             for other, (heartbeat, _) in heartbeats.items()
         }
         for other, (heartbeat, since) in list(self._watch.items()):
-            if now - since >= heartbeats[other][1] and self._recovery.delete_dead_node(database, other, heartbeat):
-                self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
-                del self._watch[other]
-                dead.append(other)
+            if now - since < heartbeats[other][1]:
+                continue
+            try:
+                if not self._recovery.delete_dead_node(database, other, heartbeat):
+                    continue
+            except psycopg.Error as error:
+                if database.closed:
+                    raise
+                self._log.error("rescue.failed", node=other, error=str(error).strip())
+                self._watch[other] = heartbeat, now
+                continue
+            self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
+            del self._watch[other]
+            dead.append(other)
         return self.free_nodes(database, dead)
 
     def free_node(self, database: Database, dead: int) -> int:

@@ -4,7 +4,6 @@ from typing import Any
 
 import psycopg
 
-from qworker.claims import WriteSuppressed
 from qworker.enqueue import fingerprint
 from qworker.options import Options
 from qworker.schedules import StoredSchedules
@@ -110,8 +109,6 @@ class Schedules:
         )
         if won is None:
             return False
-        if won.job is None and key is None:
-            raise WriteSuppressed
         if won.job is None:
             self._log.info(
                 "cron.skipped", schedule=name, task=spec.task, tick=tick, unique=key, holder=won.holder,

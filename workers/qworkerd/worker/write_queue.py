@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from qworker.claims import Claims
+from qworker.triggers import suppressing_triggers
 from qworkerd import log
 from qworkerd.outcomes.last_resort import ABANDONED, LAST_RESORT, GiveUp
 from qworkerd.outcomes.writes import OutcomeWrite, ReleaseWrite, Write, raise_if_suppressed
@@ -134,7 +135,18 @@ class WriteQueue:
             lost = lost - self._claims.already_archived(database, write.token, lost)
         if write.uncertain and isinstance(write, OutcomeWrite):  # a retry that was executed leaves no trace to tell by
             self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
+        elif lost and self._has_archived(write, database, lost):
+            self._log.error("job.history_suppressed", jobs=sorted(lost)[:20], count=len(lost),
+                            hint="the jobs have ended, but a trigger on job_history suppresses their rows")  # fmt: skip
         elif lost:
             self._slot.words[Slot.STALE] += len(lost)
             self._log.warning("job.stale_write", write=write.kind, jobs=sorted(lost)[:20],
                               count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
+
+    def _has_archived(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> bool:
+        """Tell whether this write has deleted the jobs, and a trigger has suppressed their rows in the history."""
+        return (
+            not isinstance(write, ReleaseWrite)
+            and not self._claims.existing(database, lost)
+            and bool(suppressing_triggers(database, self._node.settings.schema, "job_history"))
+        )

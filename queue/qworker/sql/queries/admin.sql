@@ -200,14 +200,15 @@ SELECT pg_catalog.setval(%(sequence)s::regclass, greatest(%(number)s::bigint, pg
 -- change. tgtype (pg_trigger.h): 1 for each row, 2 before, 8 delete.
 SELECT 'trigger' AS kind, t.tgname AS name, c.relname AS relation,
        CASE WHEN p.prosrc ~* 'return\s+null'
-            THEN pg_catalog.format('its function %%s contains RETURN NULL', p.oid::regprocedure)
-            ELSE pg_catalog.format('its function %%s does not contain RETURN OLD, and NEW is NULL for a DELETE', p.oid::regprocedure)
+            THEN pg_catalog.concat('its function ', p.oid::regprocedure, ' contains RETURN NULL')
+            ELSE pg_catalog.concat('its function ', p.oid::regprocedure, ' does not contain RETURN OLD, and NEW is NULL for a DELETE')
             END AS why
   FROM pg_trigger AS t
   JOIN pg_class AS c ON c.oid = t.tgrelid
   JOIN pg_proc AS p ON p.oid = t.tgfoid
   JOIN pg_language AS l ON l.oid = p.prolang
- WHERE c.relnamespace = '{schema}'::regnamespace AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 3 = 3
+ WHERE c.relnamespace = '{schema}'::regnamespace AND NOT t.tgisinternal AND t.tgparentid = 0 -- else of a partition
+   AND t.tgenabled IN ('O', 'A') AND t.tgtype & 3 = 3
    AND l.lanname = 'plpgsql'
    AND (p.prosrc ~* 'return\s+null' OR t.tgtype & 8 = 8 AND p.prosrc !~* 'return\s+old')
  UNION ALL

@@ -91,8 +91,8 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: fail
--- Marks a job as failed, frees its key, and enqueues its failure hook. If the cancellation of the job was requested
--- meanwhile, it ends as cancelled, without its hook.
+-- Marks a job as failed, frees its key, and enqueues its failure hook; returns the id, and false if a trigger suppresses
+-- the hook. If the cancellation of the job was requested meanwhile, it ends as cancelled, without its hook.
 WITH locked AS MATERIALIZED (
     SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
      WHERE l.id = %(id)s AND l.token = %(token)s
@@ -114,8 +114,8 @@ WITH locked AS MATERIALIZED (
 ), hooks AS (
     {enqueue_hooks: failed}
 )
-SELECT f.id, (SELECT count(*) FROM hooks, LATERAL {schema}.wake(ARRAY[hooks.queue])) FROM failed AS f
- UNION ALL SELECT a.id, 0 FROM archived AS a;
+SELECT f.id, f.hook IS NULL OR (SELECT count(*) FROM hooks, LATERAL {schema}.wake(ARRAY[hooks.queue])) > 0 FROM failed AS f
+ UNION ALL SELECT a.id, true FROM archived AS a;
 
 -- name: give_up
 -- The last resort if the database rejects the outcome of a job repeatedly: marks the job as failed, with this error alone.
@@ -176,6 +176,9 @@ SELECT id FROM {schema}.job WHERE id = ANY (%(ids)s::bigint[]) AND token = %(tok
 -- name: already_archived
 -- The jobs that are in the history with this token; detects an acknowledgement whose answer was lost.
 SELECT id FROM {schema}.job_history WHERE id = ANY (%(ids)s::bigint[]) AND token = %(token)s;
+
+-- name: existing
+SELECT id FROM {schema}.jobs WHERE id = ANY (%(ids)s::bigint[]);
 
 -- name: progress
 UPDATE {schema}.job SET progress = %(progress)s::jsonb

@@ -91,7 +91,7 @@ INSERT INTO {schema}.job (id, queue, task, priority, args, is_hook)
 SELECT f.hook, f.queue, f.task, f.priority, pg_catalog.jsonb_build_object('job', f.id), true
   FROM {argument} AS f
  WHERE f.state = 'failed' AND f.hook IS NOT NULL
-RETURNING queue
+RETURNING id, queue
 
 -- name: begin_claim
 -- `attempt` is clamped because a row edited by hand must not overflow: the error would undo the whole claim, and the queue

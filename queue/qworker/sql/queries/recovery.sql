@@ -5,6 +5,9 @@
 -- Declares a node dead if its heartbeat has not changed. The node that deletes the row releases the jobs.
 DELETE FROM {schema}.node WHERE id = %(dead)s AND heartbeat = %(heartbeat)s RETURNING id;
 
+-- name: is_silent
+SELECT true FROM {schema}.node WHERE id = %(dead)s AND heartbeat = %(heartbeat)s;
+
 -- name: end_sessions
 -- Terminates the sessions of a dead process: their queries hold locks until they end.
 SELECT pg_terminate_backend(a.pid)
@@ -51,7 +54,8 @@ RETURNING j.queue;
 -- name: record_node_loss
 -- Releases up to `limit` jobs of a dead node, except those in `excluded`, or the one job of a claim that was running when
 -- this node had to stop its workers. The job is not known to be the cause: the loss is counted, the attempt is not. At
--- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`.
+-- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`. The last column
+-- is false if a trigger suppresses the hook.
 WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
@@ -72,7 +76,7 @@ WITH lost AS (
 ), hooks AS (
     {enqueue_hooks: lost}
 )
-SELECT id, task, queue, attempt, state::text FROM lost;
+SELECT id, task, queue, attempt, state::text, hook IS NULL OR EXISTS (SELECT FROM hooks WHERE hooks.id = lost.hook) FROM lost;
 
 -- name: first_lost
 -- The job of a node that `record_node_loss` would update first.

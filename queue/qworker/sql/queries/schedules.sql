@@ -10,6 +10,9 @@ ON CONFLICT (name) DO UPDATE
  WHERE c.declared_by <= excluded.declared_by
     OR NOT EXISTS (SELECT FROM {schema}.node AS n WHERE n.id = c.declared_by);
 
+-- name: declared_by_newer
+SELECT true FROM {schema}.cron AS c WHERE c.name = %(name)s AND c.declared_by > %(node)s;
+
 -- name: find
 -- The stored schedules. A node enqueues those that match its own declaration.
 SELECT c.name, c.task, c.expression, c.timezone,
@@ -22,14 +25,15 @@ SELECT c.name, c.task, c.expression, c.timezone,
 -- Enqueues one tick of a schedule and records it in last_tick; only one node can update the schedule's row. The job is the
 -- same as from the task's enqueue (enqueue.sql). If another job holds its key, the tick is recorded without a job.
 -- No row means that another node has enqueued the tick. A row without an id means that no job was stored; `holder` is the
--- job that holds the key, or NULL if it took the key while this statement ran. If an uncommitted transaction has inserted
+-- job that holds the key, or NULL if it took the key while this statement ran. `suppressed` means that a trigger has kept
+-- the tick from being recorded, or its job from being stored; the caller then undoes the rest. If an uncommitted transaction has inserted
 -- the same key, the statement waits up to lock_timeout and then fails; the tick is tried again later.
 WITH recorded AS (
     UPDATE {schema}.cron
        SET last_tick = to_timestamp(%(tick)s::float8)
      WHERE name = %(name)s AND coalesce(last_tick, created_at) < to_timestamp(%(tick)s::float8)
        AND expression = %(expression)s AND timezone = %(timezone)s
-    RETURNING name
+    RETURNING last_tick
 ), clock AS MATERIALIZED (
     {clock} FROM recorded
 ), {take_key}, numbered AS (
@@ -43,6 +47,8 @@ WITH recorded AS (
     RETURNING id, state, queue
 )
 SELECT e.id, (SELECT found.job_id FROM found WHERE NOT found.free) AS holder,
+       recorded.last_tick IS DISTINCT FROM to_timestamp(%(tick)s::float8)
+       OR e.id IS NULL AND EXISTS (SELECT FROM numbered) AS suppressed,
        (SELECT {schema}.wake(ARRAY[e.queue]) WHERE e.state = 'available')
   FROM recorded
   LEFT JOIN enqueued AS e ON true;

@@ -1,0 +1,199 @@
+"""What a user's trigger suppresses without an error is found by the number of rows, and said like what one refuses."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from qworker import App
+from qworker.claims import Claims, WriteSuppressed
+from qworker.db.connection import connect
+from qworker.recovery import Recovery
+from qworker.registry import Registry
+from qworker.schedules import StoredSchedules
+from qworkerd.config.settings import Settings
+from qworkerd.outcomes.reports import Reporter
+from qworkerd.run import make_node
+from qworkerd.scheduler.rescue import Rescue
+from qworkerd.scheduler.schedules import RETRY_AFTER_ERROR, Schedules
+from qworkerd.shared.context import NodeContext
+from qworkerd.shared.header import boottime
+from tests.database import Database
+from tests.qworkerd.test_scheduler import Office
+from tests.qworkerd.test_scheduler import office as office_fixture
+from tests.suppressing import suppressing
+
+office = office_fixture
+
+Said = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def conn(database: Database) -> Iterator[Any]:
+    with connect(database.dsn, "test") as conn:
+        yield conn
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+    """The events of the parts of a scheduler that are made after this."""
+    said: Said = []
+
+    def say(event: str, **facts: Any) -> None:
+        said.append((event, facts))
+
+    logger = SimpleNamespace(info=say, warning=say, error=say, debug=say)
+    monkeypatch.setattr("qworkerd.log.get", lambda: logger)
+    return said
+
+
+def scheduled(conn: Any, database: Database, **options: Any) -> Schedules:
+    """Return the schedules of a node, one of which is due every minute."""
+    app = App(database.dsn)
+    app.cron("* * * * *")(app.task(name="report", **options)(lambda: None))
+    node = make_node(app, Settings(dsn=database.dsn, processes=1))
+    node.table.header.node = Registry().register(
+        conn, name="here", version="1", queues=["default"], worker_count=1, lease_seconds=30.0
+    )
+    return Schedules(node, StoredSchedules())
+
+
+def a_day_later(conn: Any) -> None:
+    conn.execute(
+        "UPDATE qworker.cron SET created_at = created_at - interval '1 day', last_tick = last_tick - interval '1 day'"
+    )
+
+
+def now(conn: Any) -> float:
+    return float(conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"unique": True}, {"unique_for": 3600}], ids=str)
+@pytest.mark.parametrize(
+    ("event", "table", "row"), [("INSERT", "job", "NULL"), ("UPDATE", "cron", "NULL"), ("UPDATE", "cron", "OLD")]
+)
+def test_a_suppressed_tick_is_an_error_and_comes_once_the_trigger_is_gone(
+    conn: Any, database: Database, said: Said, event: str, table: str, row: str, options: dict[str, Any]
+) -> None:
+    schedules = scheduled(conn, database, **options)
+    schedules.declare(conn)
+    a_day_later(conn)
+    with suppressing(database.connect(), event, table=table, row=row):
+        assert schedules.enqueue(conn) == 0
+        ((name, facts),) = said
+        assert (name, facts["schedule"]) == ("cron.error", "report")
+        assert "suppresses" in facts["error"]
+        assert schedules.due_at <= now(conn) + RETRY_AFTER_ERROR
+        assert conn.execute("SELECT count(*) FROM qworker.job").fetchone() == (0,)
+        assert conn.execute("SELECT count(*) FROM qworker.unique_key").fetchone() == (0,)
+    assert schedules.enqueue(conn) == 1
+
+
+def test_a_tick_of_another_node_is_not_suppressed(conn: Any, database: Database, said: Said) -> None:
+    first, second = scheduled(conn, database), scheduled(conn, database)
+    first.declare(conn)
+    second.declare(conn)
+    a_day_later(conn)
+    (at,) = conn.execute("SELECT extract(epoch FROM date_trunc('minute', clock_timestamp()))::float8").fetchone()
+    assert first._tick(conn, "report", at)
+    assert not second._tick(conn, "report", at)
+    assert [event for event, _ in said] == ["cron.enqueued"]
+
+
+def test_a_suppressed_declaration_is_an_error(conn: Any, database: Database, said: Said) -> None:
+    schedules = scheduled(conn, database)
+    with suppressing(database.connect(), "INSERT", table="cron"):
+        schedules.declare(conn)
+    assert [(event, facts["schedule"]) for event, facts in said] == [("cron.error", "report")]
+
+
+def test_a_suppressed_change_of_a_declaration_is_an_error(conn: Any, database: Database, said: Said) -> None:
+    schedules = scheduled(conn, database)
+    conn.execute(
+        "INSERT INTO qworker.cron (name, task, expression, timezone, declared_by) VALUES ('report', 'x', 'x', 'x', 0)"
+    )
+    with suppressing(database.connect(), "UPDATE", table="cron"):
+        schedules.declare(conn)
+    assert [event for event, _ in said] == ["cron.error"]
+
+
+def test_a_declaration_that_a_newer_node_has_replaced_is_not_suppressed(
+    conn: Any, database: Database, said: Said
+) -> None:
+    old, new = scheduled(conn, database), scheduled(conn, database)
+    new.declare(conn)
+    old.declare(conn)
+    assert said == []
+
+
+def test_a_job_whose_failure_hook_is_suppressed_has_not_failed_yet(conn: Any, database: Database) -> None:
+    claims = Claims()
+    (job,) = conn.execute("INSERT INTO qworker.job (task) VALUES ('t') RETURNING id").fetchone()
+    claims.claim(conn, node=1, token=7, queues=["default"], priorities=[5], cursors=[0], limit=1)
+    with suppressing(database.connect(), "INSERT", "NEW.is_hook"):
+        with pytest.raises(WriteSuppressed):
+            claims.fail(conn, 7, job, error="{}", hook=True)
+        assert claims.still_claimed(conn, 7, [job]) == {job}
+    assert claims.fail(conn, 7, job, error="{}", hook=True) == [job]
+    assert conn.execute("SELECT count(*) FROM qworker.job WHERE is_hook").fetchone() == (1,)
+
+
+def test_a_lost_job_whose_failure_hook_is_suppressed_holds_up_no_other(office: Office, said: Said) -> None:
+    jobs = [
+        office.insert("task, state, node, token, claimed_at", f"'{task}', 'running', 424242, 7, now()")
+        for task in ("hooked", "plain")
+    ]
+    node = SimpleNamespace(
+        app=App(), settings=SimpleNamespace(max_node_losses=1), hooks=["hooked"],
+        watermarks=SimpleNamespace(report_release=lambda _: None),
+    )  # fmt: skip
+    rescue = Rescue(cast("NodeContext", node), Recovery(), office.slot, Reporter(App()))
+    with suppressing(office.conn, "INSERT", "NEW.is_hook"):
+        rescue.free_nodes(office.conn, [424242])
+        assert [office.state(job) for job in jobs] == ["running", "failed"]
+        assert ("maintenance.row_refused", jobs[0]) in [(event, facts.get("job")) for event, facts in said]
+
+
+def test_a_node_whose_heartbeat_is_suppressed_is_not_taken_for_dead(office: Office) -> None:
+    before = office.scheduler.header.lease_until
+    with suppressing(office.conn, "UPDATE", table="node"), pytest.raises(WriteSuppressed):
+        office.round()
+    assert not office.scheduler.header.declared_dead
+    assert office.scheduler.header.lease_until == before
+    office.round()
+    assert office.scheduler.header.lease_until > before
+
+
+def test_a_node_whose_registration_is_suppressed_says_so(conn: Any, database: Database) -> None:
+    with suppressing(database.connect(), "INSERT", table="node"), pytest.raises(WriteSuppressed):
+        Registry().register(conn, name="n", version="1", queues=["default"], worker_count=1, lease_seconds=30.0)
+
+
+def test_a_dead_node_that_cannot_be_deleted_is_said_and_holds_up_no_other(
+    office: Office, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    nodes = [
+        Registry().register(office.conn, name=name, version="1", queues=["default"], worker_count=1, lease_seconds=30.0)
+        for name in ("kept", "gone")
+    ]
+    jobs = [
+        office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()") for node in nodes
+    ]
+    office.round()
+    later = boottime() + 31.0
+    monkeypatch.setattr("qworkerd.scheduler.rescue.boottime", lambda: later)
+    monkeypatch.setattr(office.scheduler.rescue, "_log", SimpleNamespace(
+        error=lambda event, **facts: said.append((event, facts)), warning=lambda *_, **__: None
+    ))  # fmt: skip
+    with suppressing(office.conn, "DELETE", "OLD.name = 'kept'", table="node"):
+        office.round()
+        office.round()
+        assert [office.state(job) for job in jobs] == ["running", "available"]
+        assert [(event, facts["node"]) for event, facts in said] == [
+            ("rescue.failed", nodes[0]),
+            ("node.dead", nodes[1]),
+        ]
+        later += 31.0
+    office.round()
+    assert office.state(jobs[0]) == "available"
