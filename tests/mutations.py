@@ -74,7 +74,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a lane of refused jobs is searched to its end", f"{WORKER}/single.py",
-        "return [END if counts[lane] >= MAX_REFUSED else cursor for", "return [cursor for",
+        "return [PAST_END if counts[lane] >= MAX_REFUSED else cursor for", "return [cursor for",
         "tests/qworkerd/test_single.py",
     ),
     Mutation(

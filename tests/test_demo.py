@@ -359,7 +359,7 @@ def test_on_a_terminal_a_line_stays_below_the_others(terminal: Terminal) -> None
     screen = Screen(terminal)
     screen.show(0.5, "half")
     assert terminal.written().startswith("\r\x1b[Khalf  ")
-    screen.say("news")
+    screen.echo("news")
     first, second = terminal.written().split("\n")
     assert first == "\r\x1b[Knews"
     assert second.startswith("half  ")

@@ -150,14 +150,14 @@ def test_a_job_of_an_unknown_task_comes_again_ever_later_uncharged(node: Node, m
     )
     for unknown_task_count, delay in ((1, 5), (2, 10), (3, 20)):
         until(lambda expected=unknown_task_count: module_cluster.query(seen, job_id)[0][2] == expected, SOON)  # type: ignore[misc]
-        state, attempt, _, crashes, errors, again_in = module_cluster.query(seen, job_id)[0]
+        state, attempt, _, crashes, errors, due_in = module_cluster.query(seen, job_id)[0]
         assert (state, attempt, crashes, errors) == ("scheduled", 0, 0, None)
-        assert delay - 2 <= again_in <= delay
+        assert delay - 2 <= due_in <= delay
         module_cluster.query(
             "UPDATE qworker.job SET run_at = clock_timestamp() WHERE id = %s AND unknown_task_count < 3", job_id
         )
     told = node.await_event("job.unknown_task", count=3, job=job_id)
-    assert (told["level"], told["task"], told["again_in"]) == ("warning", "nobody.knows", 20)
+    assert (told["level"], told["task"], told["retry_in"]) == ("warning", "nobody.knows", 20)
 
 
 def test_a_job_can_be_enqueued_from_sql(node: Node, module_cluster: Cluster) -> None:
@@ -208,7 +208,7 @@ def test_a_snoozed_job_comes_again_and_has_not_used_an_attempt(
     first, second = module_cluster.notes("start", job=job.id)
     assert (first["attempt"], second["attempt"]) == ("1", "1")
     assert float(second["at"]) - float(first["at"]) >= 0.2
-    assert node.await_event("job.snoozed", job=job.id)["again_in"] == 0.2
+    assert node.await_event("job.snoozed", job=job.id)["delay"] == 0.2
 
 
 @pytest.mark.parametrize(("fail", "rows"), [(False, 1), (True, 0)])

@@ -27,7 +27,9 @@ def test_a_timeout_while_the_database_is_away_counts_all_the_same(tmp_path: Path
             cluster.await_notes("start", job=job.id)
             server.stop()
             until(
-                lambda: any(e["away_for"] > LONG for e in node.events("database.disconnected", role="scheduler")),
+                lambda: any(
+                    e["unavailable_for"] > LONG for e in node.events("database.disconnected", role="scheduler")
+                ),
                 LONG + 10,
             )
             server.start()

@@ -203,7 +203,7 @@ def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) ->
         outcome = Completed(0.5, '"yes"')
         desk.submit((claim, job, outcome) for job in ids)
         desk.clerk.wake()
-        until(lambda: claim.left == 1)
+        until(lambda: claim.unsettled == 1)
         assert desk.states(ids) == ["completed"] * 4 + ["running"] + ["completed"] * 4
     finally:
         desk.conn.execute("DROP FUNCTION choke() CASCADE")

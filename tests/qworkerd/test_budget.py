@@ -22,15 +22,15 @@ def test_without_a_limit_everything_may_start(header: Header) -> None:
     budget = Budget(header, None)
     assert budget.reserve(256) == 256
     assert not budget.limited
-    assert not budget.spent
+    assert not budget.exhausted
 
 
 def test_what_is_drawn_is_gone_and_what_is_given_back_can_be_drawn_again(header: Header) -> None:
     budget = Budget(header, 10)
     assert [budget.reserve(8), budget.reserve(8), budget.reserve(8)] == [8, 2, 0]
-    spent = [budget.spent]
+    spent = [budget.exhausted]
     budget.restore(3)
-    spent.append(budget.spent)
+    spent.append(budget.exhausted)
     assert spent == [True, False]
     assert budget.reserve(8) == 3
 

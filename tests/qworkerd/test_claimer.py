@@ -123,9 +123,9 @@ def test_the_rows_are_put_in_the_order_of_queue_priority_and_place(node: NodeCon
 def test_what_was_drawn_from_the_budget_and_not_claimed_is_given_back(database: Database, slot: Slot) -> None:
     node = make_node(app, Settings(dsn=database.dsn, processes=1, max_jobs=1))
     take(node, slot, [])
-    assert not node.budget.spent
+    assert not node.budget.exhausted
     take(node, slot, [job(1, 1, 5, "default")])
-    assert node.budget.spent
+    assert node.budget.exhausted
 
 
 def test_the_token_stands_in_memory_while_the_server_works_on_the_claim(

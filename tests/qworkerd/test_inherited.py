@@ -41,7 +41,7 @@ def test_a_connection_carries_its_peer_and_the_line_that_opened_it(
     with opens.conn:
         assert (found.server, found.peer, found.fatal) == (None, f"{host}:{port}", False)
         assert found.opening is not None
-        assert found.opening.place == f"{folder}/opens.py, line 3"
+        assert found.opening.location == f"{folder}/opens.py, line 3"
 
 
 @pytest.mark.parametrize("way", ["asyncio", "TLS"])
@@ -74,7 +74,7 @@ close = conn.close
         import hands_on  # type: ignore[import-not-found]  # written above
     (found,) = inheritance.find_connections()
     assert found.opening is not None
-    assert found.opening.place == f"{folder}/hands_on.py, line 4"
+    assert found.opening.location == f"{folder}/hands_on.py, line 4"
     hands_on.close()
 
 
@@ -127,7 +127,7 @@ def test_a_cut_connection_answers_nobody_and_its_session_goes_on(database: Datab
     pid = os.fork()
     if pid == 0:
         try:
-            inheritance.cut()
+            inheritance.disconnect()
             conn.execute("SELECT 1")
         except psycopg.OperationalError:
             os.write(write, b"cut")
@@ -161,5 +161,5 @@ def test_check_warns_of_what_is_allowed_to_be_open(command: Command, shop: Path,
     shop.write_text(shop.read_text() + f"\nimport psycopg\nconn = psycopg.connect({database.dsn!r})\n")
     found = report(command, "--app", "shop:app", "--allow-open-connections")
     assert found["problems"] == []
-    assert any("cut off in the workers" in warning for warning in found["warnings"])
+    assert any("disconnected in the workers" in warning for warning in found["warnings"])
     sys.modules["shop"].conn.close()

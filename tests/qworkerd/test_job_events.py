@@ -30,7 +30,7 @@ def test_every_event_names_the_job_its_task_its_queue_and_the_attempt() -> None:
     jobs.retried(log, JOB, ERROR, duration=1.0, max_attempts=5, retry_in=2.0)
     jobs.crashed(log, JOB, ERROR, duration=1.0, crashes=1, retry_in=2.0)
     jobs.cancelled(log, JOB, ERROR, duration=1.0)
-    jobs.snoozed(log, JOB, duration=1.0, again_in=2.0)
+    jobs.snoozed(log, JOB, duration=1.0, delay=2.0)
     jobs.interrupted(log, JOB, duration=1.0)
     assert [event for event, _ in logged] == [
         "job.failed", "job.retried", "job.crashed", "job.cancelled", "job.snoozed", "job.interrupted",

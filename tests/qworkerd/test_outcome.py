@@ -18,7 +18,7 @@ from qworkerd.outcomes.outcome import (
     dump,
     load,
 )
-from qworkerd.shared.claim import BATCH, CLAIM_SIZE, OUTCOMES, Claim
+from qworkerd.shared.claim import CLAIM_SIZE, MAX_JOBS, OUTCOME_BYTES, Claim
 
 ERROR = describe(ValueError("no \U0001f600 \ud800"), 1)
 OUTCOMES_OF_EVERY_KIND: list[Outcome] = [
@@ -36,7 +36,7 @@ OUTCOMES_OF_EVERY_KIND: list[Outcome] = [
 def claim() -> Claim:
     claim = Claim(memoryview(bytearray(CLAIM_SIZE)))
     claim.open(1)
-    claim.fill(range(BATCH), [0] * BATCH, [1] * BATCH)
+    claim.fill(range(MAX_JOBS), [0] * MAX_JOBS, [1] * MAX_JOBS)
     return claim
 
 
@@ -69,7 +69,7 @@ def test_a_place_outside_of_the_memory_is_unreadable() -> None:
     claim = Claim(memory)
     claim.open(1)
     claim.fill([1], [0], [1])
-    memory[16:-OUTCOMES] = b"\xff" * (CLAIM_SIZE - OUTCOMES - 16)
+    memory[16:-OUTCOME_BYTES] = b"\xff" * (CLAIM_SIZE - OUTCOME_BYTES - 16)
     assert claim.read_outcome(0) is None
 
 

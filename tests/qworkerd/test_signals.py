@@ -13,13 +13,13 @@ from tests.waiting import until
 
 
 def taken(watched: frozenset[signal.Signals], timeout: float) -> tuple[int, int] | None:
-    info = signals.take(watched, timeout)
+    info = signals.wait_for_signal(watched, timeout)
     return None if info is None else (info.si_signo, info.si_pid)
 
 
 def test_pending_signals_are_taken_with_their_senders_and_coalesce() -> None:
     def take() -> list[tuple[int, int] | None]:
-        watched = signals.watch()
+        watched = signals.block()
         for signum in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
             os.kill(os.getpid(), signum)
         return [(found[0], found[1] - os.getpid()) if (found := taken(watched, 0.01)) else None for _ in range(3)]
@@ -34,7 +34,7 @@ def test_without_a_signal_the_wait_is_as_long_as_asked_for() -> None:
         return time.monotonic() - begun
 
     def shortest() -> list[float]:
-        watched = signals.watch()
+        watched = signals.block()
         return [min(span(watched, timeout) for _ in range(3)) for timeout in (0.1, 0.0, -1.0)]
 
     long, short, negative = apart(shortest)
@@ -49,7 +49,7 @@ def test_a_process_that_was_frozen_when_its_time_was_over_has_taken_nothing() ->
         waiting, going = os.pipe()
         pid = os.fork()
         if pid == 0:
-            watched = signals.watch()
+            watched = signals.block()
             found = []
             for _ in range(5):
                 os.write(writing, b"w")

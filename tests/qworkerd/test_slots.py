@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from qworkerd.shared.claim import BATCH, CLAIMS, Status, new_token
+from qworkerd.shared.claim import MAX_CLAIMS, MAX_JOBS, Status, new_token
 from qworkerd.shared.slots import Phase, Role, SlotState, SlotTable
 
 
@@ -45,7 +45,7 @@ def test_a_claim_that_has_no_answer_yet_shows_its_token(table: SlotTable) -> Non
 def test_a_claim_that_is_used_again_shows_nothing_of_its_past(table: SlotTable) -> None:
     claim = table.slots[0].claims[0]
     claim.open(5)
-    claim.fill(list(range(BATCH)), [0] * BATCH, [1] * BATCH)
+    claim.fill(list(range(MAX_JOBS)), [0] * MAX_JOBS, [1] * MAX_JOBS)
     claim.statuses[3] = Status.RUNNING
     claim.close()
     claim.open(6)
@@ -62,7 +62,7 @@ def test_a_grave_keeps_its_claims_until_it_is_freed(table: SlotTable) -> None:
     slot.mark_dead("signal:SEGV")
     assert slot.state is SlotState.DEAD
     assert slot.cause == "signal:SEGV"
-    assert table.tokens() == set(range(1, CLAIMS + 1))
+    assert table.tokens() == set(range(1, MAX_CLAIMS + 1))
     assert table.free_slot() is table.slots[0]
     slot.free()
     assert table.tokens() == set()

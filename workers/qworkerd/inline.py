@@ -24,7 +24,10 @@ from qworkerd.worker.loop import Worker
 
 
 def inline(app: App, settings: Settings) -> int:
-    """Run until stopped; return the exit code. Ctrl-C stops after the running job, a second one interrupts it."""
+    """Run until stopped, and return the exit code.
+
+    The first Ctrl-C stops the worker after the running job, the second one interrupts the job.
+    """
     node = make_node(app, replace(settings, processes=1))
     node.table.header.supervisor_seen_at = inf  # there is no supervisor
     scheduler_slot, worker_slot = node.table.slots[:2]
@@ -36,7 +39,7 @@ def inline(app: App, settings: Settings) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     thread = threading.Thread(target=scheduler.serve, name="scheduler", daemon=True)
     thread.start()
-    log.get().info("inline.started", queues=list(settings.queues), hint="Ctrl-C ends it after the running job")
+    log.get().info("inline.started", queues=list(settings.queues), hint="press Ctrl-C to stop after the running job")
     code, stopping = exits.RECYCLE, False
     while code == exits.RECYCLE and not stopping:
         worker = Worker(node, worker_slot)

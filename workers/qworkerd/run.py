@@ -1,4 +1,4 @@
-"""Start a node: the steps before the first fork."""
+"""Starts a node: the steps before the first fork."""
 
 import gc
 import threading
@@ -18,7 +18,7 @@ from qworkerd.shared.watermarks import Watermarks
 
 
 def make_node(app: App, settings: Settings) -> NodeContext:
-    """Create the context that the node's processes share; each child can leave a dead slot behind."""
+    """Create the context that the processes of a node share, with slots for dead children besides the live ones."""
     if settings.direct_dsn:
         register_secret(settings.direct_dsn)
     table = SlotTable(2 * (settings.processes + 1) + 8)
@@ -47,7 +47,7 @@ def serve(app: App, settings: Settings, inheritance: Inheritance | None = None) 
     inheritance = inheritance or Inheritance()
 
     def begin(main: Callable[[NodeContext, Slot], int], slot: Slot) -> int:
-        inheritance.cut()
+        inheritance.disconnect()
         return main(node, slot)
 
     mains = {Role.SCHEDULER: partial(begin, schedule), Role.WORKER: partial(begin, work)}
@@ -57,7 +57,7 @@ def serve(app: App, settings: Settings, inheritance: Inheritance | None = None) 
 
 
 def warn_of_threads() -> None:
-    """Warn about threads that the application has started: they do not exist in the workers, but locks they hold do."""
+    """Warn about threads that the application has started: only the locks that they hold exist in the workers."""
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if names:
         log.get().warning("app.threads", threads=names, hint="started at import; they do not exist in the workers")

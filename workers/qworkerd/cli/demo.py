@@ -28,10 +28,10 @@ def demo(context: click.Context, /, *, processes: int, log: Path | None, json_ou
         report = play(processes, screen, log)
     except KeyboardInterrupt:
         screen.clear()
-        screen.say("stopped before the end")
+        screen.echo("stopped before the end")
         context.exit(130)
     for line in report.lines():
-        screen.say(line)
+        screen.echo(line)
     if json_output:
         as_json(report.as_dict())
     context.exit(exits.OK if report.kept else exits.FAILURE)

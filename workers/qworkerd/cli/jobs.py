@@ -17,7 +17,7 @@ from qworkerd.cli.options import app_optional, options
 from qworkerd.cli.running import Run, local_time, runs
 from qworkerd.cli.tables import as_json, job_as_dict, safe_echo, table, text
 from qworkerd.config.target import Target
-from qworkerd.log.redaction import clip, keep
+from qworkerd.log.redaction import mask_and_shorten, mask_json
 from qworkerd.process import exits
 
 
@@ -93,7 +93,7 @@ def show(target: Target, *, job_id: int, json_output: bool) -> None:
         return
     for name, value in job_as_dict(job).items():
         if name in ("args", "result", "progress", "meta") and value is not None:
-            safe_echo(f"{name:<12} {json.dumps(keep(value), ensure_ascii=False)}")
+            safe_echo(f"{name:<12} {json.dumps(mask_json(value), ensure_ascii=False)}")
         elif name != "errors" and value not in (None, ()) and value is not False:
             safe_echo(f"{name:<12} {text(value)}{' s' if name == 'duration' else ''}")
     if run is not None:
@@ -225,11 +225,11 @@ def _describe(error: Mapping[str, Any]) -> None:
         at = datetime.fromisoformat(at or "")
     cause = f" ({text(error['cause'])})" if error.get("cause") else ""
     title = f"attempt {text(error.get('attempt'))}, {text(at)}: {text(error.get('type'))}{cause}"
-    safe_echo(f"{title}: {indent(clip(str(error.get('message'))), '    ').lstrip()}")
+    safe_echo(f"{title}: {indent(mask_and_shorten(str(error.get('message'))), '    ').lstrip()}")
     if error.get("phase"):  # the record of a dead worker
         safe_echo(
             f"    while {text(error['phase'])}, after {text(error.get('ran'))} s; the worker's peak memory"
             f" {text(error.get('maxrss_mib'))} MiB, its processor time {text(error.get('cpu'))} s"
         )
     if error.get("traceback"):
-        safe_echo(indent(clip(str(error["traceback"])).rstrip(), "    "))
+        safe_echo(indent(mask_and_shorten(str(error["traceback"])).rstrip(), "    "))

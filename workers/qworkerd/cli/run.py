@@ -11,7 +11,7 @@ from qworkerd import log
 from qworkerd.config.patches import refuse_patches
 from qworkerd.config.settings import Settings, exit_code, misspelt
 from qworkerd.config.target import Target, load
-from qworkerd.inheritance.inherited import CUT, REMEDY, SHARED, Inheritance
+from qworkerd.inheritance.inherited import DISCONNECTED, REMEDY, SHARED, Inheritance
 from qworkerd.process.descriptors import check_limit, fill_standard
 
 
@@ -38,7 +38,7 @@ def run(options: Mapping[str, object]) -> int:
         check_schema(target)
         report(inheritance, target)
     except ConfigurationError as error:
-        if log.readable(_log_options(options)[0]):
+        if log.is_console(_log_options(options)[0]):
             raise
         for line in str(error).splitlines():
             log.get().critical(
@@ -85,8 +85,8 @@ def report(inheritance: Inheritance, target: Target) -> None:
         opening = connection.opening
         log.get().warning(
             "app.connection_open", server=connection.server, peer=connection.peer,
-            opened_at=opening.place if opening else None, client=opening.client if opening else None,
-            hint=CUT if connection in refused else SHARED,
+            opened_at=opening.location if opening else None, client=opening.client if opening else None,
+            hint=DISCONNECTED if connection in refused else SHARED,
         )  # fmt: skip
 
 

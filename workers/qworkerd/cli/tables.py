@@ -13,7 +13,7 @@ import click
 
 from qworker.job import Job
 from qworkerd.cli.layout import lines, lines_with_note
-from qworkerd.log.redaction import clip, keep, mask
+from qworkerd.log.redaction import mask, mask_and_shorten, mask_json
 from qworkerd.log.visible import visible, visible_json
 
 #: Maximum length of a cell in characters: one long value must not widen every row.
@@ -67,7 +67,7 @@ def timestamp(value: datetime) -> str:
 
 def as_json(value: object) -> None:
     """Print a value as JSON, with times in UTC and without passwords."""
-    click.echo(visible_json(_layout(keep(_plain(value))), ascii_only=_encoding(sys.stdout) != "utf-8"))
+    click.echo(visible_json(_layout(mask_json(_plain(value))), ascii_only=_encoding(sys.stdout) != "utf-8"))
 
 
 def job_as_dict(job: Job) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _encoding(stream: Any) -> str:
 
 def _cell(value: str) -> str:
     # Masking comes before truncation, because a truncated password would not be recognized.
-    line = visible(" ".join(clip(value, 4 * MAX_CELL).split()))
+    line = visible(" ".join(mask_and_shorten(value, 4 * MAX_CELL).split()))
     return line if len(line) <= MAX_CELL else f"{line[: MAX_CELL - 1]}…"
 
 

@@ -25,7 +25,7 @@ from qworkerd.config.patches import refuse_patches
 from qworkerd.config.project import find
 from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, field_specs, misspelt, variable
 from qworkerd.config.target import Target, load
-from qworkerd.inheritance.inherited import CUT, REMEDY, SHARED, Inheritance
+from qworkerd.inheritance.inherited import DISCONNECTED, REMEDY, SHARED, Inheritance
 from qworkerd.log.redaction import mask
 from qworkerd.process import exits
 from qworkerd.process.descriptors import check_limit
@@ -185,7 +185,7 @@ def _connections(report: Report, inheritance: Inheritance, target: Target) -> No
         if not connection.fatal or target.settings.inline:
             report.warnings.append(f"{connection}; {SHARED}")
         elif target.settings.allow_open_connections:
-            report.warnings.append(f"{connection}; {CUT}")
+            report.warnings.append(f"{connection}; {DISCONNECTED}")
         else:
             report.problems.append(f"{connection}; {REMEDY}")
 

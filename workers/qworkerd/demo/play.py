@@ -46,12 +46,12 @@ def play(processes: int, screen: Screen, log: Path | None) -> Report:
             version = (conn.info.parameter_status("server_version") or "").partition(" ")[0]
             migrate(conn)
             jobs.prepare(conn)
-        screen.say(f"PostgreSQL {version} runs on {server.host}:{server.port}, after {monotonic() - begun:.1f} s")
+        screen.echo(f"PostgreSQL {version} runs on {server.host}:{server.port}, after {monotonic() - begun:.1f} s")
         here = server.folder / "node.log"
         with Node(processes, server.dsn, server.folder, log or here) as node:
             report = Play(node, screen).run(server.dsn, version)
         if not report.kept:
-            screen.say(f"the node's log is {log or keep(here)}")
+            screen.echo(f"the node's log is {log or keep(here)}")
         return report
 
 
@@ -112,8 +112,8 @@ class Play:
         return Report(facts, self._node.events)
 
     def _introduce(self) -> None:
-        self._screen.say(f"qworker --processes {self._node.processes} runs as process {self._node.pid}")
-        self._screen.say(
+        self._screen.echo(f"qworker --processes {self._node.processes} runs as process {self._node.pid}")
+        self._screen.echo(
             f"a job for each of {len(self._files)} files of Python {platform.python_version()}'s library, "
             "and four special ones\n"
         )
@@ -165,7 +165,7 @@ class Play:
     def _tell(self) -> None:
         for event in self._node.events.read_new():
             if line := narrate(event):
-                self._screen.say(f"{monotonic() - self._begun:6.1f} s {line}")
+                self._screen.echo(f"{monotonic() - self._begun:6.1f} s {line}")
 
     def _show(self, progress: Progress) -> None:
         now = monotonic()

@@ -23,7 +23,7 @@ class Screen:
         self._at = monotonic()
         self._full, self._empty = self._blocks()
 
-    def say(self, text: str = "") -> None:
+    def echo(self, text: str = "") -> None:
         """Print a line."""
         if self._shown:
             click.echo(_CLEAR, file=self._stream, nl=False)
@@ -36,7 +36,7 @@ class Screen:
         if not self._live:
             if monotonic() - self._at >= PROGRESS_INTERVAL:
                 self._at = monotonic()
-                self.say(text)
+                self.echo(text)
             return
         full = int(_WIDTH * fraction)
         bar = click.style(self._full * full, fg="green") + click.style(self._empty * (_WIDTH - full), dim=True)

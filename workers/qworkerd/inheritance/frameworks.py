@@ -1,4 +1,4 @@
-"""Close the connections of Django, SQLAlchemy and our own pools before a fork, and drop them after it.
+"""Close the connections of Django, SQLAlchemy and qworker's pools before a fork, and discard them after it.
 
 Only modules that are already loaded are searched; nothing is imported.
 """
@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from qworker.db.pool import Pool
 
-#: The servers of Django's vendors and SQLAlchemy's dialects, with the ports that are theirs by default.
+#: Servers by the names of Django's vendors and SQLAlchemy's dialects.
 SERVERS = {
     "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MySQL", "oracle": "Oracle", "mssql": "SQL Server",
     "microsoft": "SQL Server",
@@ -33,40 +33,40 @@ class Frameworks:
             _close_django(wrapper)
         kind = getattr(sys.modules.get("sqlalchemy.engine"), "Engine", None)
         # type() instead of isinstance(), which would evaluate a lazy object.
-        for thing in gc.get_objects():
-            if issubclass(type(thing), Pool):
-                thing.close()
-            elif kind is not None and issubclass(type(thing), kind) and not _in_memory(thing):
-                self._engines.append(weakref.ref(thing))
+        for candidate in gc.get_objects():
+            if issubclass(type(candidate), Pool):
+                candidate.close()
+            elif kind is not None and issubclass(type(candidate), kind) and not _in_memory(candidate):
+                self._engines.append(weakref.ref(candidate))
                 # An asynchronous engine can only be closed in its event loop.
-                if not thing.dialect.is_async:
+                if not candidate.dialect.is_async:
                     with suppress(Exception):
-                        thing.dispose()
+                        candidate.dispose()
 
-    def forget(self) -> None:
-        """Drop the parent's connections in a forked child without closing them: the sessions belong to the parent."""
-        for engine in self._alive():
+    def discard(self) -> None:
+        """Discard connections in a forked child without closing them: the sessions belong to the parent."""
+        for engine in self._live_engines():
             engine.dispose(close=False)
 
     def ports(self) -> dict[int, str]:
-        """Return the servers behind the ports that settings of Django and SQLAlchemy name."""
+        """Return the servers by port, according to the settings of Django and SQLAlchemy."""
         found: dict[int, str] = {}
         for wrapper in _django():
             server, port = SERVERS.get(str(wrapper.vendor)), str(wrapper.settings_dict.get("PORT") or "")
             if server is not None and port.isdecimal():
                 found[int(port)] = server
-        for engine in self._alive():
+        for engine in self._live_engines():
             server = SERVERS.get(engine.dialect.name)
             if server is not None and engine.url.port is not None:
                 found[int(engine.url.port)] = server
         return found
 
-    def _alive(self) -> list[Any]:
+    def _live_engines(self) -> list[Any]:
         return [engine for ref in self._engines if (engine := ref()) is not None]
 
 
 def dsn_ports(dsn: str) -> dict[int, str]:
-    """Return the ports of a connection string, which are PostgreSQL's."""
+    """Return the ports in a connection string of PostgreSQL, in the form of `Frameworks.ports`."""
     # An invalid string is reported where it is used.
     with suppress(Exception):
         ports = str(conninfo_to_dict(dsn).get("port") or "").split(",")
@@ -75,7 +75,7 @@ def dsn_ports(dsn: str) -> dict[int, str]:
 
 
 def _django() -> Iterator[Any]:
-    """Yield the connection wrappers that Django has made for this thread."""
+    """Yield the connection wrappers that Django has created for this thread."""
     django = sys.modules.get("django.db")
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     if django is not None and settings is not None and settings.configured:
@@ -94,7 +94,7 @@ def _close_django(wrapper: Any) -> None:
 
 
 def _in_memory(engine: Any) -> bool:
-    """Tell whether closing the engine's connections would lose an in-memory database: each process keeps its copy."""
+    """Return whether an engine has an in-memory database, which would be lost when its connections are closed."""
     database = engine.url.database
     return engine.dialect.name in ("sqlite", "duckdb") and (
         database in (None, "", ":memory:") or "mode=memory" in str(engine.url)

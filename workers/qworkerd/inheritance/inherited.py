@@ -1,8 +1,8 @@
 """Connections that the application opened while it was imported, and that forked children must not share.
 
-Two processes on one session read each other's answers. Connections of known frameworks are closed before the first
-fork. Connections that are still open then are found among the descriptors of the process and reported. Connections to
-database servers are also cut in every child, where any use of them is an error.
+If two processes use one session, they read each other's results. Connections of known frameworks are therefore closed
+before the first fork. Connections that are still open are found among the descriptors of the process, and reported.
+Connections to database servers are also disconnected in every child, where any use of them raises an error.
 """
 
 import os
@@ -34,10 +34,10 @@ DATABASES: Final = frozenset({"PostgreSQL", "MySQL", "SQL Server", "Oracle"})
 
 #: Hints for a connection to a database, for one that --allow-open-connections permits, and for any other.
 REMEDY: Final = (
-    "forked workers would share it and read each other's answers: open it in the handlers, close it at the end of the "
-    "import, or start with --allow-open-connections, which cuts it off in the workers"
+    "forked workers would share it and read each other's results: open it in the handlers, close it at the end of the "
+    "import, or start with --allow-open-connections, which disconnects it in the workers"
 )
-CUT: Final = "it is cut off in the workers, where any use of it is an error"
+DISCONNECTED: Final = "it is disconnected in the workers, where any use of it raises an error"
 SHARED: Final = "forked workers share it unless its client detects the fork; open it in the handlers instead"
 
 
@@ -45,25 +45,25 @@ SHARED: Final = "forked workers share it unless its client detects the fork; ope
 class Connection:
     """A connection that is open after the import."""
 
-    #: The name of the server program; None if it is not recognised.
+    #: The name of the server program; None if it is not recognized.
     server: str | None
     #: HOST:PORT or a path; None if it is not known yet.
     peer: str | None
-    #: The inode of the socket; 0 for a pool whose threads will open some.
+    #: The inode of the socket; 0 for a pool whose threads open connections later.
     inode: int
     opening: Opening | None = None
 
     @property
     def fatal(self) -> bool:
-        """Whether it leads to a database: forked children that shared it would read each other's answers."""
+        """Whether it leads to a database: forked children that shared it would read each other's results."""
         return self.server in DATABASES
 
     def __str__(self) -> str:
         kind = "pool of connections" if self.inode == 0 else "connection"
         peer = f" at {self.peer}" if self.peer else ""
         opened = ""
-        if self.opening is not None and self.opening.place is not None:
-            opened = f", opened in {self.opening.place}"
+        if self.opening is not None and self.opening.location is not None:
+            opened = f", opened in {self.opening.location}"
             opened += f" with {self.opening.client}" if self.opening.client else ""
         return f"importing the application left a {kind} to {self.server or 'a server'}{peer} open{opened}"
 
@@ -93,31 +93,31 @@ class Inheritance:
         found = [
             connection
             for fd, inode in _sockets().items()
-            if inode not in self._before and (connection := _look(fd, inode, self._ports, opened.get(inode)))
+            if inode not in self._before and (connection := _connection_of(fd, inode, self._ports, opened.get(inode)))
         ]
         self._fatal = frozenset(connection.inode for connection in found if connection.fatal)
         # The threads of a pool connect at any time.
         return found + [Connection("PostgreSQL", None, 0, opening) for opening in self._openings.open_pools()]
 
-    def cut(self) -> None:
-        """Cut off the parent's databases in a forked child, before it opens connections of its own.
+    def disconnect(self) -> None:
+        """Disconnect the parent's database connections in a forked child, before the child opens its own connections.
 
-        A closed socket replaces each connection under its descriptor. Nothing is sent on the connection: that would end
-        the session, or TLS, for the parent as well.
+        Each descriptor is replaced by a closed socket. Nothing is sent on the connection, because that would end the
+        session, or its TLS layer, for the parent as well.
         """
         for fd, inode in _sockets().items():
             if inode in self._before:
                 continue
-            connection = _look(fd, inode, self._ports, None)
+            connection = _connection_of(fd, inode, self._ports, None)
             if connection is not None and (inode in self._fatal or connection.fatal):
-                here, there = socketpair()
-                there.close()
-                os.dup2(here.fileno(), fd, inheritable=False)
-                here.close()
-        self._frameworks.forget()
+                closed, other_end = socketpair()
+                other_end.close()
+                os.dup2(closed.fileno(), fd, inheritable=False)
+                closed.close()
+        self._frameworks.discard()
 
 
-def _look(fd: int, inode: int, ports: Mapping[int, str], opening: Opening | None) -> Connection | None:
+def _connection_of(fd: int, inode: int, ports: Mapping[int, str], opening: Opening | None) -> Connection | None:
     """Return the connection of a socket; None for listening and datagram sockets and socket pairs."""
     try:
         with socket(fileno=os.dup(fd)) as copy:
@@ -142,7 +142,7 @@ def _look(fd: int, inode: int, ports: Mapping[int, str], opening: Opening | None
 def _sockets() -> dict[int, int]:
     """Return the inodes of this process's sockets by descriptor."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - only the names are needed
         with suppress(OSError):
             kind, _, inode = os.readlink(f"/proc/self/fd/{name}").partition(":")  # noqa: PTH115
             if kind == "socket":

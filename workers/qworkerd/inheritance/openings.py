@@ -1,4 +1,4 @@
-"""Record where the application opens connections while it is imported: file and line, for messages."""
+"""Records where the application opens connections while it is imported: file and line, for messages."""
 
 import os
 import sys
@@ -37,19 +37,19 @@ class Opening:
     server: str | None
     #: The client's package, if it is known.
     client: str | None
-    #: File and line; None where no application code was running, as in a thread of a pool.
-    place: str | None
+    #: File and line; None if no application code was on the stack, as in a thread of a pool.
+    location: str | None
 
 
 class Openings:
     """Records, in its `with` block, the connections of psycopg, psycopg2 and Python's sockets, and psycopg's pools.
 
-    The replaced functions are restored at the end. If another library has wrapped one of them meanwhile, the wrapper is
-    kept, and ours then only calls the original.
+    The replaced functions are restored at the end. If another library has wrapped one of them meanwhile, its wrapper is
+    kept, and the replacement only calls the original.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[weakref.ref[Any], Opening]] = {}
+        self._recorded: dict[int, tuple[weakref.ref[Any], Opening]] = {}
         self._pools: list[tuple[weakref.ref[Any], Opening]] = []
         self._undo: list[Callable[[], None]] = []
         self._active = False
@@ -57,13 +57,13 @@ class Openings:
             "psycopg2": self._watch_psycopg2,
             "psycopg_pool": self._watch_pools,
         }
-        self._finder = _AfterImport(hooks)
+        self._finder = _ImportHooks(hooks)
 
     def __enter__(self) -> Self:
         self._active = True
-        self._replace(psycopg.BaseConnection, "__init__", self._noting_self)
-        self._replace(socket, "connect", self._noting_self)
-        self._replace(socket, "connect_ex", self._noting_self)
+        self._replace(psycopg.BaseConnection, "__init__", self._recording_self)
+        self._replace(socket, "connect", self._recording_self)
+        self._replace(socket, "connect_ex", self._recording_self)
         for name, hook in self._finder.hooks.items():
             if (module := sys.modules.get(name)) is not None:
                 hook(module)
@@ -84,7 +84,8 @@ class Openings:
         """
         pools = {id(pool): opening for ref, opening in self._pools if (pool := ref()) is not None}
         return {
-            inode: pools.get(id(getattr(ref(), "_pool", None)), opening) for inode, (ref, opening) in self._seen.items()
+            inode: pools.get(id(getattr(ref(), "_pool", None)), opening)
+            for inode, (ref, opening) in self._recorded.items()
         }
 
     def open_pools(self) -> list[Opening]:
@@ -93,11 +94,11 @@ class Openings:
 
     def _replace(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         original, own = getattr(owner, name), name in vars(owner)
-        ours = wrap(original)
-        setattr(owner, name, ours)
+        replacement = wrap(original)
+        setattr(owner, name, replacement)
 
         def undo() -> None:
-            if vars(owner).get(name) is not ours:
+            if vars(owner).get(name) is not replacement:
                 return
             if own:
                 setattr(owner, name, original)
@@ -106,24 +107,24 @@ class Openings:
 
         self._undo.append(undo)
 
-    def _noting_self(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _recording_self(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(connection: Any, *args: Any, **kwargs: Any) -> Any:
             try:
                 return original(connection, *args, **kwargs)
-            finally:  # one that does not block has raised BlockingIOError
-                self._note_connection(connection)
+            finally:  # a non-blocking connect raises BlockingIOError
+                self._record(connection)
 
         return call
 
-    def _noting_result(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _recording_result(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             connection = original(*args, **kwargs)
-            self._note_connection(connection)
+            self._record(connection)
             return connection
 
         return call
 
-    def _noting_pool(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _recording_pool(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(pool: Any, *args: Any, **kwargs: Any) -> None:
             if self._active:
                 self._pools.append((weakref.ref(pool), _opening(currentframe())))
@@ -131,25 +132,25 @@ class Openings:
 
         return call
 
-    def _note_connection(self, connection: Any) -> None:
+    def _record(self, connection: Any) -> None:
         if self._active:
             # Each driver raises its own error for a closed connection. A connection that is not recorded is still
             # found, but without its location.
             with suppress(Exception):
                 inode = os.fstat(connection.fileno()).st_ino
-                self._seen[inode] = weakref.ref(connection), _opening(currentframe())
+                self._recorded[inode] = weakref.ref(connection), _opening(currentframe())
 
     def _watch_psycopg2(self, module: ModuleType) -> None:
         if hasattr(module, "_connect"):
-            self._replace(module, "_connect", self._noting_result)
+            self._replace(module, "_connect", self._recording_result)
 
     def _watch_pools(self, module: ModuleType) -> None:
         base = getattr(sys.modules.get(f"{module.__name__}.base"), "BasePool", None)
         if base is not None:
-            self._replace(base, "__init__", self._noting_pool)
+            self._replace(base, "__init__", self._recording_pool)
 
 
-class _AfterImport(MetaPathFinder):
+class _ImportHooks(MetaPathFinder):
     """Calls a hook right after a module has been imported."""
 
     def __init__(self, hooks: dict[str, Callable[[ModuleType], None]]) -> None:
@@ -161,7 +162,9 @@ class _AfterImport(MetaPathFinder):
         """Find a module with the other finders, and make its loader call the hook."""
         if fullname not in self.hooks:
             return None
-        others = (find for finder in sys.meta_path if finder is not self and (find := _finding(finder)) is not None)
+        others = (
+            find for finder in sys.meta_path if finder is not self and (find := _find_spec_of(finder)) is not None
+        )
         spec = next((spec for find in others if (spec := find(fullname, path, target)) is not None), None)
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
@@ -174,13 +177,13 @@ class _AfterImport(MetaPathFinder):
         hook(module)
 
 
-def _finding(finder: Any) -> Callable[..., ModuleSpec | None] | None:
+def _find_spec_of(finder: Any) -> Callable[..., ModuleSpec | None] | None:
     found: Callable[..., ModuleSpec | None] | None = getattr(finder, "find_spec", None)
     return found
 
 
 def _opening(frame: FrameType | None) -> Opening:
-    """Find the application's frame on the stack: the innermost not installed, else of no known library."""
+    """Return the location of the application's innermost frame, or else of the innermost installed, unknown package."""
     client = installed = None
     while frame is not None:
         file = frame.f_code.co_filename
@@ -188,10 +191,10 @@ def _opening(frame: FrameType | None) -> Opening:
         if client is None and package in CLIENTS:
             client = package
         if package not in _LIBRARIES and not file.startswith("<frozen"):
-            place = f"{file}, line {frame.f_lineno}"
+            location = f"{file}, line {frame.f_lineno}"
             if any(part in file for part in _INSTALLED):
-                installed = installed or place
+                installed = installed or location
             elif not file.startswith(_STANDARD):
-                return Opening(CLIENTS.get(client or ""), client, place)
+                return Opening(CLIENTS.get(client or ""), client, location)
         frame = frame.f_back
     return Opening(CLIENTS.get(client or ""), client, installed)

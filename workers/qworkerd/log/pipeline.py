@@ -18,7 +18,7 @@ from qworkerd.log.redaction import redact_value, register_secret
 from qworkerd.log.render import as_json, as_text, traceback_of
 from qworkerd.log.writer import Writer
 
-__all__ = ["bind_process", "configure", "get", "readable", "register_secret"]
+__all__ = ["bind_process", "configure", "get", "is_console", "register_secret"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
@@ -27,23 +27,22 @@ ATTEMPTS: Final = "qworker.job"
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
 _process: dict[str, object] = {}
-_sink = Writer(2)
+_writer = Writer(2)
 
 
 def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 - the setting's name
-    """Send everything this process logs, by structlog or the standard library, through one pipeline.
+    """Send everything that this process logs, by structlog or the standard library, through one pipeline.
 
-    Call it before the application is imported and again afterwards: an application that configures logging for itself
-    (Django does) must not lose the lines of its jobs. Handlers of the root logger that write to the terminal are
-    removed; all others are kept.
+    Call it before the application is imported and again afterwards, because an application may configure logging itself
+    (as Django does). Handlers of the root logger that write to the terminal are removed; all others are kept.
     """
-    global _sink  # noqa: PLW0603 - standard error is one for the process, and may have been redirected
-    _sink = Writer(2)
-    pipeline = _Pipeline(as_text if readable(format) else as_json)
+    global _writer  # noqa: PLW0603 - standard error is one for the process, and may have been redirected
+    _writer = Writer(2)
+    pipeline = _Pipeline(as_text if is_console(format) else as_json)
     structlog.configure(
         processors=[pipeline],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=_Writer,
+        logger_factory=_LineLogger,
         cache_logger_on_first_use=False,
     )
     _route(LEVELS[level], pipeline)
@@ -52,8 +51,8 @@ def configure(format: str = "auto", level: str = "info") -> None:  # noqa: A002 
     sys.unraisablehook = _unraisable
 
 
-def readable(format: str = "auto") -> bool:  # noqa: A002
-    """Tell whether events are written for a person at a terminal."""
+def is_console(format: str = "auto") -> bool:  # noqa: A002
+    """Return whether events are formatted for people, not as JSON."""
     return format == "console" or (format == "auto" and os.isatty(2))
 
 
@@ -64,9 +63,9 @@ def get() -> FilteringBoundLogger:
 
 
 def bind_process(**context: object) -> None:
-    """Add facts to every line of this process and of the children it forks: role, worker.
+    """Add fields to every line of this process and of the children that it forks: role, worker.
 
-    None removes a fact.
+    None removes a field.
     """
     for key, value in context.items():
         if value is None:
@@ -75,7 +74,7 @@ def bind_process(**context: object) -> None:
             _process[key] = value
 
 
-class _Writer:
+class _LineLogger:
     """The logger that structlog calls with the finished line, at every level."""
 
     def __init__(self, *_: object) -> None:
@@ -83,7 +82,7 @@ class _Writer:
 
     def msg(self, line: bytes) -> None:
         """Write the line."""
-        _sink.write(line)
+        _writer.write(line)
 
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
@@ -101,10 +100,10 @@ class _Pipeline:
     def line(self, level: str, event: MutableMapping[str, object]) -> bytes:
         """Return the event as a line of bytes."""
         try:
-            return self._render(_complete(level, event), _sink.room())
-        # A log call must not fail its caller; an object's repr, for instance, may raise.
+            return self._render(_complete(level, event), _writer.max_line())
+        # A log call must not raise an error in its caller; the repr of an object, for example, may raise one.
         except Exception as error:  # noqa: BLE001
-            return as_json({"level": "error", "event": "log.failed", "error": type(error).__name__}, _sink.room())
+            return as_json({"level": "error", "event": "log.failed", "error": type(error).__name__}, _writer.max_line())
 
 
 class _Handler(logging.Handler):
@@ -139,11 +138,11 @@ class _Handler(logging.Handler):
         if record.stack_info:
             event["stack"] = record.stack_info
         level = next((name for name, number in reversed(LEVELS.items()) if number <= record.levelno), "debug")
-        _sink.write(self._pipeline.line(level, event))
+        _writer.write(self._pipeline.line(level, event))
 
 
 def _complete(method: str, given: MutableMapping[str, object]) -> dict[str, object]:
-    """Return the event with time, job and process, in the order in which it is shown."""
+    """Return the event with its time, job and process, in the order in which they are written."""
     event: dict[str, object] = {
         "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _SYNONYMS.get(method, method),
@@ -161,8 +160,8 @@ def _complete(method: str, given: MutableMapping[str, object]) -> dict[str, obje
     for key, value in _process.items():
         event.setdefault(key, value)
     event.setdefault("pid", os.getpid())
-    if _sink.dropped:
-        event["dropped"] = _sink.dropped
+    if _writer.dropped:
+        event["dropped"] = _writer.dropped
     if exception:
         event["exception"] = exception
     return {str(key): redact_value(value, str(key)) for key, value in event.items()}
@@ -171,7 +170,7 @@ def _complete(method: str, given: MutableMapping[str, object]) -> dict[str, obje
 def _text(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    # As in the standard library: arguments that do not fit the message must not fail the caller.
+    # As in the standard library: arguments that do not match the message must not raise an error in the caller.
     except Exception:  # noqa: BLE001
         return f"{record.msg!s} {record.args!r}"
 

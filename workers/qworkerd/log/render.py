@@ -1,4 +1,4 @@
-"""Render log events: JSON for programs, aligned columns for a terminal."""
+"""Renders log events: as JSON for programs, in aligned columns for a terminal."""
 
 import json
 import os
@@ -14,16 +14,16 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 from qworkerd.log.tracebacks import format_error
 from qworkerd.log.visible import visible, visible_json
 
-#: The keys that are kept of an event with too many.
+#: The keys of an event that are kept if it has too many.
 _ESSENTIAL: Final = ("timestamp", "level", "event", "job", "pid")
 #: The indent of lines that do not begin an event.
 _INDENT: Final = "    "
-#: Space for the note that replaces the part that was cut out (bytes).
+#: Space for the note that replaces an omitted part (bytes).
 _NOTE: Final = 64
 
 
 def as_json(event: dict[str, object], room: int) -> bytes:
-    """Render an event as one line of JSON of at most `room` bytes, cutting out the middle of its longest values."""
+    """Render an event as one line of JSON of at most `room` bytes; the middle of its longest values is omitted."""
     line = _dump(event)
     for _ in range(16):
         if len(line) < room:
@@ -43,9 +43,9 @@ def as_text(event: dict[str, object], room: int) -> bytes:
     at = event.get("timestamp")
     if isinstance(at, str):
         event["timestamp"] = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    shown = {visible(key).replace("\n", "\\n"): _shown(key, value) for key, value in event.items()}
+    shown = {visible(key).replace("\n", "\\n"): _for_terminal(key, value) for key, value in event.items()}
     line = _renderer(_colourful())(None, "", shown)
-    return _middle_out(line.encode("utf-8", "backslashreplace"), room - 1) + b"\n"
+    return _cut_middle(line.encode("utf-8", "backslashreplace"), room - 1) + b"\n"
 
 
 def traceback_of(given: object) -> str:
@@ -82,7 +82,7 @@ def _finite(value: object) -> object:
 
 
 def _shorten(event: dict[str, object], excess: int) -> dict[str, object]:
-    """Return the event with the middle of its longest value cut out; the end of a traceback is the most useful part."""
+    """Return the event without the middle of its longest value. The end of a traceback is the most useful part."""
     sizes = {key: len(_dump(value)) for key, value in event.items() if key not in ("timestamp", "level")}
     longest = max(sizes, key=lambda key: sizes[key])
     value = event[longest]
@@ -93,16 +93,16 @@ def _shorten(event: dict[str, object], excess: int) -> dict[str, object]:
     return {**event, longest: text[: keep // 4] + note + (text[-tail:] if tail else "")}
 
 
-def _middle_out(line: bytes, room: int) -> bytes:
+def _cut_middle(line: bytes, room: int) -> bytes:
     if len(line) <= room:
         return line
-    note = f" … {len(line) - room} bytes left out … ".encode()
+    note = f" … {len(line) - room} bytes omitted … ".encode()
     head = room // 4
     tail = room - head - len(note) - 8
     return (line[:head].decode("utf-8", "ignore") + note.decode() + line[-tail:].decode("utf-8", "ignore")).encode()
 
 
-def _shown(key: str, value: object) -> object:
+def _for_terminal(key: str, value: object) -> object:
     if key in ("exception", "stack") and isinstance(value, str):
         return indent(visible(value), _INDENT, bool)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Write log lines to standard error: whole lines only, without exceptions and without blocking."""
+"""Writes log lines to standard error: only whole lines, without raising errors and without blocking."""
 
 import os
 import select
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-#: How long to wait for a reader that has stopped reading (seconds): a log must not cost the node its lease.
+#: Seconds to wait for a reader that has stopped reading: logging must not delay the renewal of the lease for long.
 WRITE_TIMEOUT: Final = 0.5
-#: Longest line for anything but a pipe (bytes); journald cuts at 48 KiB.
+#: Maximum length of a line if it is not written to a pipe (bytes); journald splits lines at 48 KiB.
 MAX_LINE: Final = 32_768
 
 
@@ -19,13 +19,13 @@ class Writer:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        #: Lines dropped since the last one that was written, because they were not read.
+        #: Number of lines dropped since the last one that was written, because nobody read them.
         self.dropped = 0
 
-    def room(self) -> int:
+    def max_line(self) -> int:
         """Return the maximum length of a line (bytes).
 
-        Writes of up to PIPE_BUF bytes to a pipe are atomic (pipe(7)); longer ones mix with those of other processes.
+        Writes of up to PIPE_BUF bytes to a pipe are atomic (pipe(7)). Longer ones may be split.
         """
         try:
             return select.PIPE_BUF if stat.S_ISFIFO(os.fstat(self.fd).st_mode) else MAX_LINE
@@ -35,7 +35,7 @@ class Writer:
     def write(self, line: bytes) -> None:
         """Write a line, or count it as dropped."""
         try:
-            with self._end() as end:
+            with self._open_nonblocking() as end:
                 written = self._send(end, line)
         except OSError:
             written = 0
@@ -46,7 +46,7 @@ class Writer:
         # A new object: poll() of one object by two threads at once raises RuntimeError.
         poll = select.poll()
         poll.register(end, select.POLLOUT)
-        # After a line was dropped the next ones do not wait until the reader is back.
+        # After a line was dropped, the following ones are written only if the reader reads again; they do not wait.
         left = 0.0 if self.dropped else WRITE_TIMEOUT
         until = monotonic() + left
         while poll.poll(left * 1000):
@@ -59,16 +59,16 @@ class Writer:
         return 0
 
     @contextmanager
-    def _end(self) -> Iterator[int]:
-        """Give an end of the pipe that does not block; for anything else, the descriptor itself.
+    def _open_nonblocking(self) -> Iterator[int]:
+        """Yield a descriptor of the same pipe that does not block; `fd` itself if it is not a pipe.
 
-        If poll() reports the same remaining space to two processes, one would wait in write() for a reader that may
-        never come back. O_NONBLOCK on `fd` would be for all who share it: the shell, the programs of jobs.
+        If poll() reports the same free space to two processes, one of them would block in write() until the pipe is
+        read. O_NONBLOCK on `fd` would also apply to the processes that share it: the shell, the subprocesses of jobs.
         """
         try:
             piped = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
             end = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC) if piped else self.fd
-        except OSError:  # no /proc, no descriptor left, or a pipe made under another account
+        except OSError:  # no /proc, no free descriptor, or a pipe that belongs to another account
             end = self.fd
         try:
             yield end

@@ -9,7 +9,7 @@ from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze
 from qworker.recovery import HeldJob
 from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
-from qworkerd.log.redaction import clip
+from qworkerd.log.redaction import mask_and_shorten
 from qworkerd.log.tracebacks import format_error, message_of, name_of
 from qworkerd.outcomes.outcome import AfterDeath, Crashed, Failed, Lost, Outcome, Released, Retried, Snoozed, Terminated
 from qworkerd.shared.cause import Cause
@@ -28,8 +28,8 @@ def describe(error: BaseException, attempt: int, cause: str | None = None) -> di
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "attempt": attempt,
         "type": _storable(name_of(type(error))[:NAME]),
-        "message": _storable(clip(message_of(error))[:MESSAGE]),
-        "traceback": _storable(clip(format_error(error, _FRAMES))[-TRACEBACK:]),
+        "message": _storable(mask_and_shorten(message_of(error))[:MESSAGE]),
+        "traceback": _storable(mask_and_shorten(format_error(error, _FRAMES))[-TRACEBACK:]),
         "cause": cause,
     }
 

@@ -7,7 +7,7 @@ import psycopg
 
 from qworker.claims import Claims
 from qworkerd.outcomes.writes import Database, Write
-from qworkerd.process.reconnect import may_pass_later
+from qworkerd.process.reconnect import is_transient
 
 #: Time after which a write that the database rejects for its values is given up, and the job fails (seconds).
 LAST_RESORT = 60.0
@@ -41,7 +41,7 @@ def give_up(claims: Claims, database: Database, token: int, job: int, error: str
         if changed:
             return changed
     except psycopg.Error as refused:
-        if database.closed or may_pass_later(refused):
+        if database.closed or is_transient(refused):
             raise
     return claims.end(database, token, job, state="discarded", error=error, duration=0.0)
 

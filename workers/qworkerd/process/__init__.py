@@ -1,1 +1,1 @@
-"""What all processes of a node use: signals, exit codes, descriptors, connections."""
+"""Signals, exit codes, descriptors and connections, as all processes of a node use them."""

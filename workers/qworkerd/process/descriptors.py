@@ -1,4 +1,4 @@
-"""Check the file descriptors: the three standard ones, and the limit of open files."""
+"""Checks the file descriptors: the three standard ones, and the limit of open files."""
 
 import os
 import resource
@@ -6,16 +6,15 @@ import sys
 
 from qworker.errors import ConfigurationError
 
-#: Minimum limit of open files: a process of a node uses about thirty, the rest is for handlers.
-NEEDED = 64
+#: Minimum limit of open files: a process of a node uses about thirty descriptors, handlers use the rest.
+MIN_OPEN_FILES = 64
 
 
 def fill_standard() -> None:
     """Open /dev/null for each of stdin, stdout and stderr that is closed.
 
-    Otherwise shared memory or a connection would get their numbers, and output would be written to it. They may have
-    been closed by the process that started the node, or by a handler. open(2) always returns the lowest free
-    descriptor.
+    The process that started the node or a handler may have closed them. A connection or shared memory would then get
+    their numbers, and output would be written to it. open(2) always returns the lowest free descriptor.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004
         os.set_inheritable(descriptor, True)
@@ -29,8 +28,8 @@ def fill_standard() -> None:
 def check_limit() -> None:
     """Raise ConfigurationError if the limit of open files is so low that claimed jobs could not be settled."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and limit < NEEDED:
+    if limit != resource.RLIM_INFINITY and limit < MIN_OPEN_FILES:
         raise ConfigurationError(
-            f"the limit of open files is {limit}: a process of a node needs {NEEDED}, plus those of its handlers; "
-            "raise it with `ulimit -n`, or LimitNOFILE= in the unit"
+            f"the limit of open files is {limit}: a process of a node needs {MIN_OPEN_FILES}, plus those of its "
+            "handlers; raise it with `ulimit -n`, or LimitNOFILE= in the unit"
         )

@@ -1,4 +1,4 @@
-"""What libpq reads from the process at each connect, as it was when the node was started."""
+"""The environment that libpq reads at each connect, as it was when the node was started."""
 
 import os
 from contextlib import suppress
@@ -13,13 +13,13 @@ from qworker.db.connection import resolve_dsn
 from qworker.db.dsn import parse
 from qworker.errors import ConfigurationError
 
-#: Set for each connection anyway, or (a protocol version) not meant to lead to another server.
-_LEFT_OUT: Final = frozenset({
+#: Parameters that are set for each connection, or that do not select another server (the protocol version).
+_EXCLUDED: Final = frozenset({
     "service", "application_name", "client_encoding", "connect_timeout", "min_protocol_version", "max_protocol_version",
 })  # fmt: skip
 #: These variables have no parameter that overrides them: an empty `service` is the name of a service.
 SERVICE_VARIABLES: Final = ("PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR")
-#: The parameters that are files, and which of them libpq looks for in the home directory (libpq-connect).
+#: The parameters that are file names, with the default in the home directory if there is one (libpq-connect).
 _FILES: Final = {
     "passfile": ".pgpass", "sslcert": ".postgresql/postgresql.crt", "sslkey": ".postgresql/postgresql.key",
     "sslrootcert": ".postgresql/root.crt", "sslcrl": ".postgresql/root.crl", "sslcrldir": None,
@@ -29,10 +29,10 @@ _DEFAULTS: Final = {"sslcertmode": "allow", "require_auth": "password,md5,gss,ss
 
 
 class Environment:
-    """Keeps qworker's connections where the node was started, whatever handlers do to the process.
+    """Makes qworker's connections independent of changes that handlers make to the process.
 
-    A handler may set libpq's variables for pg_dump, change the home or working directory, and leave it so. The next
-    connection of its process would otherwise lead to another server, or nowhere. The changes themselves stay.
+    A handler may set libpq's variables, for pg_dump for example, or change the home or working directory, and not undo
+    the change. Without this class the next connection of its process could lead to another server, or fail.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Environment:
         self._before = {
             option.envvar.decode(): (option.keyword.decode(), os.environ.get(option.envvar.decode()), _value(option))
             for option in Conninfo.get_defaults()
-            if option.envvar and option.keyword.decode() not in _LEFT_OUT
+            if option.envvar and option.keyword.decode() not in _EXCLUDED
         }
         self._dsn = resolve_dsn()
         self._directory = _directory()
@@ -52,7 +52,7 @@ class Environment:
     def pin(self, dsn: str) -> str:
         """Return a connection string for the same server and session as when the node was started.
 
-        dsn is what the application or the settings say; if that is nothing, the variables that then replaced it count.
+        dsn: the DSN of the application or the settings. If it is empty, the variables that were set then apply.
         """
         dsn = dsn or self._dsn
         try:

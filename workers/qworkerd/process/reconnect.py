@@ -1,4 +1,4 @@
-"""A connection that reconnects, so that processes survive an unavailable database."""
+"""A connection that is opened again when it is lost, so that processes survive an unavailable database."""
 
 import random
 from collections.abc import Callable
@@ -19,7 +19,7 @@ RECONNECT = Backoff(0.1, 1.0)
 #: The connection was lost or not established. Whether the statement was executed is unknown.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 #: The server has rejected the statement without executing it; the same statement may succeed later.
-REFUSED = (
+REJECTED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
     psycopg.errors.LockNotAvailable,
@@ -45,23 +45,23 @@ class Source(Protocol):
         """The client-side limit of a statement (seconds)."""
 
 
-def may_pass_later(error: Exception) -> bool:
-    """Tell whether the same statement may succeed later: the server was unavailable, or rejected it temporarily.
+def is_transient(error: Exception) -> bool:
+    """Return whether the same statement may succeed later: the server was unavailable, or rejected it temporarily.
 
     psycopg maps exceeded limits of the server (class 54, such as a row too large for an index) to OperationalError, but
-    they depend on the statement's values.
+    such an error depends on the values of the statement.
     """
     limit = isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
-    # OSError: no descriptor or no memory is left for a connection.
-    return isinstance(error, (*REFUSED, *LOST, OSError)) and not limit
+    # OSError: there was no descriptor or no memory for a connection.
+    return isinstance(error, (*REJECTED, *LOST, OSError)) and not limit
 
 
-def is_of_a_row(error: psycopg.Error) -> bool:
-    """Tell whether a single row may be the cause of an error, by a trigger for instance: other rows may pass.
+def may_concern_one_row(error: psycopg.Error) -> bool:
+    """Return whether a single row may be the cause of an error, for example by a trigger, so that others may succeed.
 
-    An error in a statement of ours has no context; an error in a function names the function there.
+    An error in a statement of qworker has no context. The context of an error in a function names the function.
     """
-    if may_pass_later(error):
+    if is_transient(error):
         return False
     return bool(error.diag.context) or (error.sqlstate or "42")[:2] != "42"
 
@@ -87,7 +87,7 @@ class ReconnectingConnection:
         self._direct = direct
         self._role = role
         self._options = {"statement_timeout": source.statement_timeout} | options
-        self._pause = pause
+        self._sleep = pause
         self._should_stop = should_stop
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         #: Number of connections made so far.
@@ -105,8 +105,8 @@ class ReconnectingConnection:
                 dsn = self._source.direct_dsn if self._direct else self._source.dsn
                 register_secret(dsn)
                 self._connection = self._writable(connection.connect(dsn, self._role, **self._options))
-            # Not only LOST: without a free descriptor it is an OSError, and a callable that returns the DSN may raise
-            # anything.
+            # Not only LOST: if no descriptor is free, the error is an OSError, and a callable that returns the DSN may
+            # raise any exception.
             except Exception as error:  # noqa: BLE001
                 message = str(error).strip().splitlines()
                 unavailable_for = monotonic() - since
@@ -114,16 +114,18 @@ class ReconnectingConnection:
                     next_report = max(2 * unavailable_for, 1.0)
                     self._log.warning(
                         "database.disconnected",
-                        link=self._role,
+                        connection=self._role,
                         error=message[0] if message else type(error).__name__,
-                        away_for=round(unavailable_for, 1),
+                        unavailable_for=round(unavailable_for, 1),
                     )
                 attempt += 1
-                self._pause(RECONNECT.delay(attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+                self._sleep(RECONNECT.delay(attempt) * random.uniform(0.5, 1.0))  # noqa: S311
                 continue
             self.generation += 1
             if self.generation > 1:
-                self._log.info("database.reconnected", link=self._role, away_for=round(monotonic() - since, 1))
+                self._log.info(
+                    "database.reconnected", connection=self._role, unavailable_for=round(monotonic() - since, 1)
+                )
             return self._connection
         return None
 
@@ -148,8 +150,8 @@ class ReconnectingConnection:
     def usable_after(self, error: Exception) -> bool:
         """Return whether the connection can be used after an error; drop it if not."""
         current = self._connection
-        # Another error than psycopg's may have interrupted a statement. A read-only server may have been replaced by
-        # another, and a session that began while it was read-only stays so.
+        # An error that is not psycopg's may have interrupted a statement. After a read-only error another server may
+        # have become the primary, and a session that began as read-only remains read-only.
         usable = isinstance(error, psycopg.Error) and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
         if usable and current is not None and not current.closed:
             return True

@@ -1,8 +1,8 @@
-"""Run a program under another account, with a signal from the kernel when the process that started it dies.
+"""Runs a program under another account, and lets the kernel signal it when the process that started it dies.
 
-This file is also the script that does so, because code between fork and exec (`preexec_fn`) may deadlock in a program
-with threads. A change of account clears the parent death signal (prctl(2)), so the signal is set after it, in the same
-process. The script can import the standard library only.
+This file is also the script that the new process executes first, because code between fork and exec (`preexec_fn`) may
+deadlock in a program with threads. A change of account clears the parent death signal (prctl(2)), so the script sets
+the signal after that. It can import the standard library only.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 def command(program: Sequence[str | Path], *, account: tuple[int, int] | None = None) -> list[str]:
     """Return the command line that runs `program`, as (user id, group id) if given, with a parent death signal.
 
-    The signal is sent when the *thread* that starts the command ends (prctl(2)): start it from a long-lived thread.
+    The kernel sends the signal when the *thread* that has started the command ends (prctl(2)), not its process.
     """
     ids = "{}:{}".format(*account) if account else "-"
     # -I and -S: the account may lack the right to read site-packages or PYTHONPATH.
@@ -28,7 +28,7 @@ def command(program: Sequence[str | Path], *, account: tuple[int, int] | None = 
 def set_pdeathsig(number: signal.Signals, parent: int) -> bool:
     """Ask the kernel to signal this process when its parent dies; return whether the parent is still alive.
 
-    If the parent died before the signal was set, only the return value tells.
+    If the parent died before the signal was set, no signal is sent.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
@@ -46,7 +46,7 @@ def main(starter: str, ids: str, *program: str) -> None:
         os.setgid(gid)
         os.setuid(uid)
     if not set_pdeathsig(signal.SIGINT, int(starter)):
-        sys.exit(f"{program[0]}: the process that started it is gone")
+        sys.exit(f"{program[0]}: the process that started it has ended")
     # A shell starts background processes with SIGINT ignored, and exec would preserve that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -59,7 +59,7 @@ class Poller:
         self._tracker = tracker
         self._promotion = promotion
         self._reconciliation = reconciliation
-        self._thorough = Throttle(THOROUGH_SHARE, every=THOROUGH_EVERY, cheap=EXPENSIVE_POLL)
+        self._thorough = Throttle(THOROUGH_SHARE, interval=THOROUGH_EVERY, cheap=EXPENSIVE_POLL)
         self._queues = Queues(node.settings.schema)
         self._log = log.get()
         #: When to poll: at least as often as to renew, as one statement can do both.
@@ -81,7 +81,7 @@ class Poller:
         if self.succeeded and self._tracker.advance(result):
             self.clock.hasten()
         if thorough:
-            self._thorough.note(monotonic(), monotonic() - began)
+            self._thorough.record(monotonic(), monotonic() - began)
         return result
 
     def schedule_next(self, tick_at: float) -> None:

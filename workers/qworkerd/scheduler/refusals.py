@@ -9,7 +9,7 @@ import psycopg
 from qworker.claims import Claims, WriteSuppressed
 from qworkerd import log
 from qworkerd.outcomes.last_resort import ABANDONED, LAST_RESORT, end_refused, give_up
-from qworkerd.process.reconnect import may_pass_later
+from qworkerd.process.reconnect import is_transient
 
 Database = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Refusals:
                 raise WriteSuppressed
         except psycopg.Error as error:
             self.note(database, error)
-            if not may_pass_later(error):
+            if not is_transient(error):
                 self._refuse(database, token, job, error)
             return otherwise
         self._since.pop((token, job), None)
@@ -79,7 +79,7 @@ class Refusals:
                 raise_if_claimed(self._claims, database, token, job)
         except psycopg.Error as again:
             self.note(database, again)
-            if may_pass_later(again):
+            if is_transient(again):
                 return
             self._log.critical("job.abandoned", jobs=[job], error=text, hint=ABANDONED)
             self._abandoned.add((token, job))

@@ -16,7 +16,7 @@ from qworkerd.outcomes.decide import decide_crash
 from qworkerd.outcomes.outcome import Crashed, Failed, Lost, Terminated, load
 from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.outcomes.writes import CrashWrite, Done, LossWrite, OutcomeWrite, ReleaseWrite, Write, group
-from qworkerd.process.reconnect import may_pass_later
+from qworkerd.process.reconnect import is_transient
 from qworkerd.scheduler.refusals import Refusals
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Claim, Status
@@ -84,7 +84,7 @@ class Settlement:
             freed = self._recovery.release_claim(database, node, token, excluded)
         except psycopg.Error as error:
             self._refusals.note(database, error)
-            if may_pass_later(error):
+            if is_transient(error):
                 return 0
             freed = 0
         for job in self._recovery.claim_jobs(database, node, token):
@@ -136,7 +136,7 @@ class Settlement:
         except psycopg.Error as error:
             if database.closed:
                 raise
-            if may_pass_later(error):
+            if is_transient(error):
                 self._refusals.note(database, error)
                 return []
             if len(write.ids) == 1:

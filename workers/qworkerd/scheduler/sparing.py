@@ -8,7 +8,7 @@ import psycopg
 
 from qworker.claims import WriteSuppressed
 from qworkerd import log
-from qworkerd.process.reconnect import is_of_a_row
+from qworkerd.process.reconnect import may_concern_one_row
 
 T = TypeVar("T")
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -48,7 +48,7 @@ class Sparing:
             try:
                 written = write(limit, list(self._refused))
             except psycopg.Error as error:
-                if database.closed or (limit == 1 and not is_of_a_row(error)):
+                if database.closed or (limit == 1 and not may_concern_one_row(error)):
                     raise
                 if limit == 1 and not self._spare(first(list(self._refused)), error):
                     raise
@@ -80,7 +80,7 @@ class Sparing:
             return False
         self._refused[job] = monotonic() + SPARED
         self._log.error(
-            "maintenance.row_refused", task=self._task, job=job, error=str(error).strip(), again_in=SPARED,
+            "maintenance.row_refused", task=self._task, job=job, error=str(error).strip(), retry_in=SPARED,
             hint="most likely a trigger on the table of jobs; the other jobs are not affected",
         )  # fmt: skip
         return True

@@ -10,9 +10,9 @@ from qworkerd.shared.header import Header
 
 
 class Budget:
-    """A count from which workers reserve jobs before they claim.
+    """The count from which workers reserve jobs before they claim them.
 
-    The lock is a POSIX record lock on an anonymous file. The kernel releases it when its holder dies.
+    The lock is a POSIX record lock on an anonymous file, which the kernel releases when the process that holds it dies.
     """
 
     __slots__ = ("_fd", "_header", "_threads", "limited")
@@ -35,12 +35,12 @@ class Budget:
                 fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     @property
-    def spent(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether every job allowed has been started."""
         return self.limited and self._header.words[Header.BUDGET] <= 0
 
     def reserve(self, wanted: int) -> int:
-        """Reserve up to `wanted` jobs; return how many."""
+        """Reserve up to `wanted` jobs; return the number of jobs reserved."""
         if not self.limited:
             return wanted
         with self._locked():

@@ -35,12 +35,12 @@ class Cause(StrEnum):
 
     @property
     def counts_attempt(self) -> bool:
-        """Whether the running job may be to blame: the attempt and the crash are counted."""
+        """Whether the running job may have caused it: the attempt and the crash are counted."""
         return self in _COUNTS_ATTEMPT
 
     @property
     def counts_loss(self) -> bool:
-        """Whether the loss is counted instead of the attempt, so that it does not go on without end."""
+        """Whether a loss is counted instead of the attempt, so that the number of repetitions is limited."""
         return self in _COUNTS_LOSS
 
 

@@ -7,21 +7,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 #: Maximum number of jobs of a claim.
-BATCH = 256
+MAX_JOBS = 256
 #: Number of claims that a worker may have open: the one that runs, the one being acknowledged, and others that stay
 #: open because another session has locked their rows.
-CLAIMS = 32
+MAX_CLAIMS = 32
 #: The number of a task that this node does not know.
-UNKNOWN = 0xFFFF
+UNKNOWN_TASK = 0xFFFF
 
 #: Bytes for the outcomes of one claim: the largest result fits, or 256 outcomes of 360 bytes.
-OUTCOMES = 96 * 1024
+OUTCOME_BYTES = 96 * 1024
 
 _WORD = 8
 #: Offset of the first outcome (0 means none), and the bytes of the size that precedes each outcome.
-_FIRST, _SIZE = 8, 4
+_FIRST_OUTCOME, _SIZE = 8, 4
 #: Bytes of a claim: token and count; ids, attempts, tasks, statuses (padded), offsets of outcomes; the outcomes.
-CLAIM_SIZE = 2 * _WORD + BATCH * (8 + 4 + 2 + 2 + 4) + OUTCOMES
+CLAIM_SIZE = 2 * _WORD + MAX_JOBS * (8 + 4 + 2 + 2 + 4) + OUTCOME_BYTES
 
 
 class Status(enum.IntEnum):
@@ -33,7 +33,7 @@ class Status(enum.IntEnum):
     DONE = 3
 
     @classmethod
-    def _missing_(cls, value: object) -> "Status":  # noqa: ARG003 - it is what Enum calls
+    def _missing_(cls, value: object) -> "Status":  # noqa: ARG003 - the signature is Enum's
         """Read any other value as DONE without an outcome: the writer's memory is damaged."""
         return cls.DONE
 
@@ -45,7 +45,7 @@ def new_token() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A claimed job, as another process reads it."""
+    """A claimed job, as other processes read it."""
 
     id: int
     task: int
@@ -56,30 +56,29 @@ class Entry:
 class Claim:
     """A claim of a worker: its token and its jobs.
 
-    The order of the stores never misleads a process that reads the memory of a dead writer: the token is stored before
-    the claim is sent, the count after the entries, an outcome before its offset, and both before the status that ends
-    the job.
+    Values are stored in an order that keeps the memory of a dead writer consistent: the token before the claim is sent,
+    the count after the entries, an outcome before its offset, and both before the status that ends the job.
     """
 
-    __slots__ = ("_head", "_offsets", "_outcomes", "_used", "attempts", "ids", "left", "statuses", "tasks")
+    __slots__ = ("_head", "_offsets", "_outcomes", "_used", "attempts", "ids", "statuses", "tasks", "unsettled")
 
     def __init__(self, memory: memoryview) -> None:
         self._head = memory[: 2 * _WORD].cast("q")
         at = 2 * _WORD
-        self.ids = memory[at : at + 8 * BATCH].cast("q")
-        at += 8 * BATCH
-        self.attempts = memory[at : at + 4 * BATCH].cast("I")
-        at += 4 * BATCH
-        self.tasks = memory[at : at + 2 * BATCH].cast("H")
-        at += 2 * BATCH
-        self.statuses = memory[at : at + BATCH]
-        at += 2 * BATCH
-        self._offsets = memory[at : at + 4 * BATCH].cast("I")
-        at += 4 * BATCH
-        self._outcomes = memory[at : at + OUTCOMES]
-        self._used = _FIRST  # private to the writer
+        self.ids = memory[at : at + 8 * MAX_JOBS].cast("q")
+        at += 8 * MAX_JOBS
+        self.attempts = memory[at : at + 4 * MAX_JOBS].cast("I")
+        at += 4 * MAX_JOBS
+        self.tasks = memory[at : at + 2 * MAX_JOBS].cast("H")
+        at += 2 * MAX_JOBS
+        self.statuses = memory[at : at + MAX_JOBS]
+        at += 2 * MAX_JOBS
+        self._offsets = memory[at : at + 4 * MAX_JOBS].cast("I")
+        at += 4 * MAX_JOBS
+        self._outcomes = memory[at : at + OUTCOME_BYTES]
+        self._used = _FIRST_OUTCOME  # private to the writer
         #: Number of jobs not yet settled; private to the writer.
-        self.left = 0
+        self.unsettled = 0
 
     @property
     def token(self) -> int:
@@ -88,8 +87,8 @@ class Claim:
 
     @property
     def _count(self) -> int:
-        # Whatever kills a worker may have damaged this memory before.
-        return min(max(self._head[1], 0), BATCH)
+        # The cause of the worker's death may have damaged this memory before.
+        return min(max(self._head[1], 0), MAX_JOBS)
 
     def open(self, token: int) -> None:
         """Store the token; call this before the claim is sent."""
@@ -104,7 +103,7 @@ class Claim:
         self.attempts[:count] = array("I", attempts)
         self.tasks[:count] = array("H", tasks)
         self.clear_outcomes(count)
-        self.left = count
+        self.unsettled = count
         self._head[1] = count
 
     def close(self) -> None:
@@ -116,10 +115,10 @@ class Claim:
         self._head[0] = 0
 
     def store_outcome(self, index: int, outcome: bytes) -> bool:
-        """Store a job's outcome; call this before its status says that it ended. Return False if there is no room."""
+        """Store a job's outcome, before the status that ends the job; return False if there is not enough space."""
         start = self._used
         end = start + _SIZE + len(outcome)
-        if end > OUTCOMES:
+        if end > OUTCOME_BYTES:
             return False
         self._outcomes[start : start + _SIZE] = len(outcome).to_bytes(_SIZE, "little")
         self._outcomes[start + _SIZE : end] = outcome
@@ -128,9 +127,9 @@ class Claim:
         return True
 
     def read_outcome(self, index: int) -> bytes | None:
-        """Return a job's stored outcome, or None. The memory may be damaged by whatever killed the writer."""
+        """Return a job's stored outcome, or None. The cause of the writer's death may have damaged the memory."""
         start = self._offsets[index]
-        if not _FIRST <= start <= OUTCOMES - _SIZE:
+        if not _FIRST_OUTCOME <= start <= OUTCOME_BYTES - _SIZE:
             return None
         size = int.from_bytes(self._outcomes[start : start + _SIZE], "little")
         found = bytes(self._outcomes[start + _SIZE : start + _SIZE + size])
@@ -139,7 +138,7 @@ class Claim:
     def clear_outcomes(self, count: int) -> None:
         """Clear the outcomes of the first `count` jobs, which are stored in the database."""
         self._offsets[:count] = array("I", bytes(4 * count))
-        self._used = _FIRST
+        self._used = _FIRST_OUTCOME
 
     def mark(self, jobs: Collection[int], status: Status) -> None:
         """Set the status of some of the jobs."""

@@ -16,7 +16,7 @@ from qworkerd.shared.watermarks import Watermarks
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """Created once by the command before the first fork; children inherit it."""
+    """The context, created by the command before the first fork and inherited by all children."""
 
     app: App
     settings: Settings
@@ -30,9 +30,9 @@ class NodeContext:
     tasks: tuple[str, ...]
     #: Idle workers wait on this pipe.
     worker_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
-    #: The scheduler waits on this pipe: a slot is marked dead, or a worker has become idle.
+    #: The scheduler waits on this pipe, which is written to when a slot is marked dead or a worker becomes idle.
     scheduler_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
-    #: What libpq reads from the process, as it was then.
+    #: The environment that libpq reads, as it was before the first fork.
     environment: Environment = field(default_factory=Environment)
 
     @property
@@ -53,8 +53,8 @@ class NodeContext:
     def statement_timeout(self) -> float:
         """The client-side limit of a statement (seconds).
 
-        A process gives up an unresponsive server before the supervisor considers the process stalled and kills it,
-        which would count against the job's attempts.
+        It ends before the supervisor considers a process with an unresponsive server stalled and kills it, which would
+        count as an attempt of the job.
         """
         return min(30.0, self.settings.stall_timeout / 2)
 

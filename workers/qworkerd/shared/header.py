@@ -35,7 +35,7 @@ class Header:
 
     @property
     def lease_until(self) -> float:
-        """Until when no other node may take this node's jobs (`boottime`). Written by the scheduler."""
+        """Until when no other node may release this node's jobs (`boottime`). Written by the scheduler."""
         return self.floats[Header.LEASE_UNTIL]
 
     @lease_until.setter
@@ -62,7 +62,7 @@ class Header:
 
     @property
     def draining(self) -> bool:
-        """Whether the node is shutting down and takes no new work. Written by the supervisor."""
+        """Whether the node is shutting down and claims no more jobs. Written by the supervisor."""
         return bool(self.words[Header.DRAINING])
 
     @draining.setter

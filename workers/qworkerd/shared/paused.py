@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from qworkerd.shared.watermarks import PRIORITIES
 
 _WORD = 8
-#: A seq behind every job: a claim that starts there finds nothing in the lane.
-END = 2**63 - 1
+#: A seq above that of every job: a claim that starts there finds no job in the lane.
+PAST_END = 2**63 - 1
 
 
 class PausedQueues:
@@ -44,7 +44,7 @@ class PausedQueues:
 
     @property
     def lanes(self) -> list[int]:
-        """The numbers of the lanes that no claim may take from."""
+        """The numbers of the lanes of paused queues, from which no job may be claimed."""
         changes, (known, lanes) = self._words[0], self._known
         if changes != known:
             lanes = [
@@ -61,11 +61,11 @@ class PausedQueues:
         return len(self.lanes) == PRIORITIES * len(self._queues)
 
     def exclude(self, cursors: list[int]) -> list[int]:
-        """Return where a claim starts in each lane: behind all jobs in the lanes of paused queues."""
+        """Return the cursors of a claim, which in the lanes of paused queues are above the seq of every job."""
         lanes = self.lanes
         if not lanes:
             return cursors
         limited = cursors.copy()
         for lane in lanes:
-            limited[lane] = END
+            limited[lane] = PAST_END
         return limited

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from time import monotonic
 
-from qworkerd.shared.claim import CLAIM_SIZE, CLAIMS, Claim, Entry
+from qworkerd.shared.claim import CLAIM_SIZE, MAX_CLAIMS, Claim, Entry
 from qworkerd.shared.header import Header
 from qworkerd.shared.stacks import StackDump, Stacks
 
@@ -21,7 +21,7 @@ _FIELDS = 24 * _WORD
 _CAUSE = 64
 #: Most of the mapping is never written, so the kernel need not reserve memory for all of it.
 _FLAGS = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-_SLOT = _FIELDS + _CAUSE + CLAIMS * CLAIM_SIZE
+_SLOT = _FIELDS + _CAUSE + MAX_CLAIMS * CLAIM_SIZE
 
 
 class SlotState(enum.IntEnum):
@@ -50,8 +50,8 @@ class Phase(enum.IntEnum):
     CLOSING = 5
 
     @classmethod
-    def _missing_(cls, value: object) -> "Phase":  # noqa: ARG003 - it is what Enum calls
-        """Read what is none of these as the phase in which other code than ours writes to memory."""
+    def _missing_(cls, value: object) -> "Phase":  # noqa: ARG003 - the signature is Enum's
+        """Read any other value as RUNNING, the phase in which the code of handlers may damage the memory."""
         return cls.RUNNING
 
 
@@ -103,7 +103,7 @@ class Slot:
         self.floats = memory[:_FIELDS].cast("d")
         self._cause = memory[_FIELDS : _FIELDS + _CAUSE]
         at = _FIELDS + _CAUSE
-        self.claims = tuple(Claim(memory[at + n * CLAIM_SIZE : at + (n + 1) * CLAIM_SIZE]) for n in range(CLAIMS))
+        self.claims = tuple(Claim(memory[at + n * CLAIM_SIZE : at + (n + 1) * CLAIM_SIZE]) for n in range(MAX_CLAIMS))
 
     @property
     def state(self) -> SlotState:

@@ -14,7 +14,7 @@ MAX_BYTES = 8_192
 #: Distance of two children's areas (bytes), larger than the longest dump. Unwritten parts take no memory.
 _PAGE = 1 << 26
 #: An area starts with the number of its bytes that are out of date.
-_HEAD = 8
+_HEADER = 8
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,7 +50,7 @@ class StackDump:
         self._skip(0)
         # Opened again, because each child needs its own file position.
         fd = os.open(f"/proc/self/fd/{self._stacks.fd}", os.O_WRONLY | os.O_CLOEXEC)
-        os.lseek(fd, self._start + _HEAD, os.SEEK_SET)
+        os.lseek(fd, self._start + _HEADER, os.SEEK_SET)
         faulthandler.enable(file=fd, all_threads=True)
         faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True, chain=False)
         return fd
@@ -65,16 +65,16 @@ class StackDump:
         return self._read(self._read_start())[:MAX_BYTES].decode(errors="replace").strip()
 
     def _read_start(self) -> int:
-        return int.from_bytes(os.pread(self._stacks.fd, _HEAD, self._start), "little")
+        return int.from_bytes(os.pread(self._stacks.fd, _HEADER, self._start), "little")
 
     def _skip(self, size: int) -> None:
         # A limit on file sizes (RLIMIT_FSIZE) applies here too. Such a child runs without stack dumps.
         with suppress(OSError):
-            os.pwrite(self._stacks.fd, size.to_bytes(_HEAD, "little"), self._start)
+            os.pwrite(self._stacks.fd, size.to_bytes(_HEADER, "little"), self._start)
 
     def _read(self, start: int) -> bytes:
         """Return the contents from an offset up to the first hole."""
-        at = self._start + _HEAD + start
+        at = self._start + _HEADER + start
         try:
             end = os.lseek(self._stacks.fd, at, os.SEEK_HOLE)
         except OSError:  # beyond the end of the file

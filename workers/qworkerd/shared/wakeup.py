@@ -1,4 +1,4 @@
-"""Wake another process: a non-blocking pipe that one process writes to and another polls."""
+"""Wakes another process through a non-blocking pipe, which one process writes to and the other polls."""
 
 import os
 import select
@@ -17,7 +17,7 @@ def readable(fds: Iterable[int], timeout: float) -> list[int]:
 
 
 class WakeupPipe:
-    """Wakeups are not counted: a process that is woken checks for everything that there is to do."""
+    """A pipe for wakeups. These are not counted: a process that is woken checks for all kinds of work."""
 
     __slots__ = ("_write", "fd")
 
@@ -29,7 +29,7 @@ class WakeupPipe:
         os.close(self._write)
 
     def wake(self) -> None:
-        """Wake a waiting process. Does nothing if the pipe is full: a wakeup is then pending already."""
+        """Wake a waiting process. Does nothing if the pipe is full, because a wakeup is then already pending."""
         try:  # noqa: SIM105 - suppress() is slower, and a job is waiting
             os.write(self._write, b"!")
         except BlockingIOError:

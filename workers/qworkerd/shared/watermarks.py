@@ -10,7 +10,7 @@ from qworkerd.shared.slots import Slot, SlotTable
 _WORD = 8
 #: The number of priorities, and so of the lanes of a queue, which have consecutive numbers.
 PRIORITIES = 10
-_FIRST = 1
+_FIXED_WORDS = 1
 
 
 class Watermarks:
@@ -36,19 +36,19 @@ class Watermarks:
         "queues",
     )
 
-    (SWEPT,) = range(_FIRST)
+    (SWEPT,) = range(_FIXED_WORDS)
 
     def __init__(self, table: SlotTable, queues: Sequence[str]) -> None:
         lanes = [(queue, priority) for queue in queues for priority in range(PRIORITIES)]
         slots = len(table.slots)
-        memory = memoryview(mmap.mmap(-1, _WORD * (_FIRST + slots + 2 * len(lanes))))
+        memory = memoryview(mmap.mmap(-1, _WORD * (_FIXED_WORDS + slots + 2 * len(lanes))))
         self._words, self._floats = memory.cast("q"), memory.cast("d")
         #: The release counts of the slots that the watermarks account for; and the watermarks.
-        self._counted_releases = self._words[_FIRST : _FIRST + slots]
-        self._low = self._words[_FIRST + slots : _FIRST + slots + len(lanes)]
+        self._counted_releases = self._words[_FIXED_WORDS : _FIXED_WORDS + slots]
+        self._low = self._words[_FIXED_WORDS + slots : _FIXED_WORDS + slots + len(lanes)]
         #: The position of this node's workers in each lane, where claims other than sweeps start. All workers write it:
         #: a position that is too low costs a scan, and the next sweep corrects one that is too high.
-        self.claim_positions = self._words[_FIRST + slots + len(lanes) :]
+        self.claim_positions = self._words[_FIXED_WORDS + slots + len(lanes) :]
         self._table = table
         self._lock = threading.Lock()  # the threads of a process share a slot
         self.queues = [queue for queue, _ in lanes]
@@ -85,7 +85,7 @@ class Watermarks:
         return bool(slot.words[Slot.RELEASE_COUNT] != self._counted_releases[slot.index])
 
     def report_release(self, slot: Slot, seq: int = 0) -> None:
-        """Record in the caller's slot that jobs may have been released, with this seq or higher (0: any).
+        """Record in the caller's slot that jobs with this seq or higher may have been released (0: any job).
 
         Call this after the statement: a poll that came before it has not seen the jobs.
         """

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from qworkerd.process import exits
 from qworkerd.process.proc import start_ticks
-from qworkerd.process.signals import ANSWERED, ignore
+from qworkerd.process.signals import HANDLED, ignore
 from qworkerd.process.spawn import set_pdeathsig
 from qworkerd.shared.slots import Role, Slot
 from qworkerd.shared.stacks import stop_dumping
@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None)
 _DEATH_SIGNAL = {Role.WORKER: signal.SIGKILL, Role.SCHEDULER: signal.SIGTERM}
 
 #: Signals that are blocked until the child has installed its handlers.
-BLOCKED = ANSWERED | {signal.SIGALRM, signal.SIGUSR1}
+BLOCKED = HANDLED | {signal.SIGALRM, signal.SIGUSR1}
 
 
 def flush() -> None:

@@ -51,12 +51,12 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise the children until the node has stopped."""
-        self.watched = signals.watch()
+        self.watched = signals.block()
         self.log.info("supervisor.started", processes=self.settings.processes, queues=list(self.settings.queues))
         while self.shutdown.state is not State.STOPPED:
             self.header.supervisor_seen_at = boottime()
             self.respawn()
-            self.shutdown.handle_signal(signals.take(self.watched, self.sleep()))
+            self.shutdown.handle_signal(signals.wait_for_signal(self.watched, self.sleep()))
             for exited in reap():
                 self.on_child_exit(exited)
             self.enforce_lease()
@@ -87,7 +87,7 @@ class Supervisor:
         """Tell whether to keep this child running: the scheduler to the end, a worker while it may take work."""
         if handle.role is Role.SCHEDULER:
             return self.shutdown.state is not State.CLOSING
-        return self.shutdown.state is State.RUNNING and not self.node.budget.spent and self.leased
+        return self.shutdown.state is State.RUNNING and not self.node.budget.exhausted and self.leased
 
     @property
     def leased(self) -> bool:
@@ -112,7 +112,7 @@ class Supervisor:
         except OSError as error:  # no process or no memory is available; the live children must be kept
             slot.free()
             handle.due = now + TICK
-            self.log.warning("child.fork_failed", child=handle.name, error=str(error), again_in=TICK)
+            self.log.warning("child.fork_failed", child=handle.name, error=str(error), retry_in=TICK)
             return
         slot.words[Slot.PID] = pid
         handle.started(pid, slot, now)
@@ -176,7 +176,7 @@ class Supervisor:
             self.shutdown.drain("the queues are empty")
             if self.header.words[Header.UNKNOWN_TASK] and self.exit_code == exits.OK:
                 self.exit_code = exits.FAILURE
-        elif self.node.budget.spent and not any(handle.pid for handle in self.workers):
+        elif self.node.budget.exhausted and not any(handle.pid for handle in self.workers):
             self.shutdown.drain("max-jobs is reached")  # not earlier: a worker may still release jobs that count
 
     def report(self) -> None:

@@ -8,7 +8,7 @@ import psycopg
 from qworker.claims import ClaimedJob, Claims
 from qworkerd import log
 from qworkerd.process.reconnect import LOST, ReconnectingConnection
-from qworkerd.shared.claim import UNKNOWN, Claim, new_token
+from qworkerd.shared.claim import UNKNOWN_TASK, Claim, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
 from qworkerd.worker.batch import Batch
@@ -63,7 +63,7 @@ class Claimer:
         if len(self._order) > 1:
             rows.sort(key=lambda row: self._order[row.queue])
         numbers = self._numbers
-        claim.fill([r.id for r in rows], [numbers.get(r.task, UNKNOWN) for r in rows], [r.attempt for r in rows])
+        claim.fill([r.id for r in rows], [numbers.get(r.task, UNKNOWN_TASK) for r in rows], [r.attempt for r in rows])
         return Batch(claim, rows, self._changes)
 
     def close(self) -> None:

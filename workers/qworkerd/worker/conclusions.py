@@ -83,7 +83,7 @@ class Conclusions:
             case Failed(error):
                 jobs.failed(self._log, row, error, duration=duration, raised=raised)
             case Snoozed(delay):
-                jobs.snoozed(self._log, row, duration=duration, again_in=delay)
+                jobs.snoozed(self._log, row, duration=duration, delay=delay)
             case Terminated(_, _, error):
                 jobs.cancelled(self._log, row, error, duration=duration)
             case _:

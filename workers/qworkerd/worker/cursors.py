@@ -80,7 +80,7 @@ class Cursors:
     def advance(self, rows: Sequence[ClaimedJob], size: int, *, sweep: bool, took: float) -> None:
         """Process the result of a claim and its duration (seconds)."""
         if sweep:
-            self._sweeps.note(monotonic(), took)
+            self._sweeps.record(monotonic(), took)
         last: dict[int, int] = {}
         index = self._watermarks.index
         for row in rows:

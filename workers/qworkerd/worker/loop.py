@@ -110,7 +110,7 @@ class Worker:
                     code = exits.RECYCLE
                     self.flush()
                     break
-            elif self.node.budget.spent:
+            elif self.node.budget.exhausted:
                 self.node.worker_wakeup.wake()  # the next idle worker has nothing to wait for either
                 self.flush()
                 break

@@ -135,7 +135,7 @@ class Runner:
         """Release a job whose task this worker does not know: another version may know it."""
         delay = _UNKNOWN_TASK.delay(unknown_task_count + 1)
         self._begin_bookkeeping(claim, index, job_id)
-        self._log.warning("job.unknown_task", job=job_id, task=name, again_in=delay, known=len(self._tasks),
+        self._log.warning("job.unknown_task", job=job_id, task=name, retry_in=delay, known=len(self._tasks),
                           hint="is the module that defines it imported by the application?")  # fmt: skip
         self._header.words[Header.UNKNOWN_TASK] = True
         outcome = Snoozed(delay, unknown_task=True)

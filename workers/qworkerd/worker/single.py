@@ -12,10 +12,10 @@ import psycopg
 from qworker.claims import ClaimedJob, Claims, WriteSuppressed
 from qworkerd import log
 from qworkerd.outcomes.reports import Failure, Reporter
-from qworkerd.process.reconnect import ReconnectingConnection, is_of_a_row
+from qworkerd.process.reconnect import ReconnectingConnection, may_concern_one_row
 from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.context import NodeContext
-from qworkerd.shared.paused import END
+from qworkerd.shared.paused import PAST_END
 from qworkerd.shared.slots import Phase, Slot
 
 #: The answer is too large or cannot be decoded. A claim for fewer jobs may succeed; one for a single job finds the row.
@@ -38,7 +38,7 @@ LAST_REPORTS = 1.0
 
 def may_be_one_job(error: Exception) -> bool:
     """Tell whether one of the jobs may have caused the claim to fail."""
-    return isinstance(error, TOO_MUCH) or (isinstance(error, psycopg.Error) and is_of_a_row(error))
+    return isinstance(error, TOO_MUCH) or (isinstance(error, psycopg.Error) and may_concern_one_row(error))
 
 
 class SingleClaims:
@@ -117,7 +117,7 @@ class SingleClaims:
     def _skip(self, job: int, queue: str, priority: int, error: psycopg.Error) -> None:
         self._refused[job] = monotonic() + SKIP_FOR, self._node.watermarks.index[queue, priority]
         self._log.error(
-            "job.claim_refused", job=job, queue=queue, error=str(error).strip(), again_in=SKIP_FOR,
+            "job.claim_refused", job=job, queue=queue, error=str(error).strip(), retry_in=SKIP_FOR,
             hint="does a trigger on the job table cause it? The job waits, and the jobs behind it continue",
         )  # fmt: skip
 
@@ -132,7 +132,7 @@ class SingleClaims:
     def _limit(self, cursors: Sequence[int]) -> list[int]:
         """Return where the search starts in each lane: behind all jobs for lanes with too many rejected jobs."""
         counts = Counter(lane for _, lane in self._refused.values())
-        return [END if counts[lane] >= MAX_REFUSED else cursor for lane, cursor in enumerate(cursors)]
+        return [PAST_END if counts[lane] >= MAX_REFUSED else cursor for lane, cursor in enumerate(cursors)]
 
     def read_claimed(self, claim: Claim, *, whole: bool) -> list[ClaimedJob]:
         """Read the jobs of a claim one by one if the answer was too large for this process, or release them."""

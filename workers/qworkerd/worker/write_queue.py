@@ -11,7 +11,7 @@ from qworker.triggers import suppressing_triggers
 from qworkerd import log
 from qworkerd.outcomes.last_resort import ABANDONED, LAST_RESORT, GiveUp
 from qworkerd.outcomes.writes import OutcomeWrite, ReleaseWrite, Write, raise_if_suppressed
-from qworkerd.process.reconnect import ReconnectingConnection, may_pass_later
+from qworkerd.process.reconnect import ReconnectingConnection, is_transient
 from qworkerd.shared.claim import Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
@@ -70,7 +70,7 @@ class WriteQueue:
         lost = not self._connection.usable_after(error)
         write.uncertain = write.uncertain or lost
         too_long = isinstance(error, psycopg.errors.QueryCanceled) and len(write.ids) > 1
-        if may_pass_later(error) and not too_long:
+        if is_transient(error) and not too_long:
             write.postpone(0.0 if lost else monotonic())
             return [write]
         if len(write.ids) > 1:  # a single job may be to blame, or the statement takes too long for all of them
@@ -91,8 +91,8 @@ class WriteQueue:
             self._log.error("job.end_refused", jobs=write.ids, error=text, hint="the job is failed instead")
             return [GiveUp(write, error)]
         self._log.critical("job.abandoned", jobs=write.ids, error=text, hint=ABANDONED)
-        write.claim.left -= len(write.ids)
-        if write.claim.left == 0:
+        write.claim.unsettled -= len(write.ids)
+        if write.claim.unsettled == 0:
             write.claim.close()
         return []
 
@@ -113,8 +113,8 @@ class WriteQueue:
             write.postpone(monotonic())
         else:
             write.ids = []
-        write.claim.left -= finished
-        if write.claim.left == 0:
+        write.claim.unsettled -= finished
+        if write.claim.unsettled == 0:
             write.claim.close()
         if write.ids:
             raise_if_suppressed(self._claims, write, database)
