@@ -145,7 +145,8 @@ class App:
     def on_worker_start(self, hook: W) -> W:
         """Register `hook()` to be called in each worker process before it claims jobs, in the order of registration.
 
-        If a hook raises, the worker exits without having claimed a job, and is replaced after a growing delay.
+        If a hook raises, the worker exits without having claimed a job, and is replaced after a growing delay. If a
+        hook hangs, the worker is killed after the setting boot_timeout.
         """
         self.start_hooks.append(_checked("on_worker_start", "()", hook))
         return hook
@@ -154,6 +155,7 @@ class App:
         """Register `hook()` to be called in each worker process that stops, after the outcomes of its jobs are stored.
 
         The last one registered is called first. A worker that is killed or crashes calls none. An exception is logged.
+        If a hook hangs, the worker is killed after about the setting stall_timeout, or at the end of the shutdown.
         """
         self.stop_hooks.append(_checked("on_worker_stop", "()", hook))
         return hook

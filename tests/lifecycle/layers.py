@@ -57,11 +57,15 @@ def starts() -> None:
     note("started", pid=os.getpid())
     if "QWORKER_TEST_BROKEN_START" in os.environ:
         raise SystemExit("not today")
+    if "QWORKER_TEST_HANGING_START" in os.environ:
+        time.sleep(600)
 
 
 @app.on_worker_stop
 def last() -> None:
     note("stopped", pid=os.getpid())
+    if "QWORKER_TEST_HANGING_STOP" in os.environ:
+        time.sleep(600)
 
 
 @app.on_worker_stop

@@ -1,6 +1,7 @@
 """Middleware and process hooks on real nodes: whatever they do, no job is lost."""
 
 import signal
+from time import monotonic
 
 import pytest
 
@@ -94,3 +95,58 @@ def test_a_broken_start_hook_claims_no_job_and_is_tried_ever_more_rarely(cluster
     assert delays[0] == 0 < delays[1]
     assert job.refresh().state is JobState.AVAILABLE
     assert not cluster.notes("ran", job=job.id)
+
+
+def test_a_start_hook_that_hangs_is_killed_and_claims_no_job(cluster: Cluster) -> None:
+    node = cluster.start(
+        "--processes", "1", "--queues", "default,before", "--boot-timeout", "1", QWORKER_TEST_HANGING_START="1", **APP
+    )
+    job = layered.options(queue="before").enqueue()
+    begun = monotonic()
+    node.await_event("child.died", count=2, cause="stalled")
+    assert monotonic() - begun < 15, "two starts of a second, each with its stack dump, and a delay"
+    assert "in starts" in node.events("child.died", cause="stalled")[0]["stacks"]
+    assert len(cluster.notes("started")) >= 2
+    after = job.refresh()
+    assert (after.state, after.attempt) == (JobState.AVAILABLE, 0)
+    assert node.stop() == 0
+
+
+def test_a_stop_hook_that_hangs_delays_neither_outcomes_nor_the_shutdown_beyond_its_deadline(cluster: Cluster) -> None:
+    node = cluster.start(
+        "--processes", "1", "--shutdown-timeout", "1", "--interrupt-timeout", "1", *SOONER,
+        QWORKER_TEST_HANGING_STOP="1", QWORKER_APP=APP["QWORKER_APP"],
+    ).await_ready()  # fmt: skip
+    job = layered.options(queue="default").enqueue()
+    reached(job)
+    begun = monotonic()
+    assert node.stop() == 0
+    assert monotonic() - begun < 10
+    assert len(cluster.notes("stopped")) == 1
+    assert cluster.value("SELECT count(*) FROM qworker.node") == 0
+
+
+def test_a_recycled_worker_whose_stop_hook_hangs_is_killed(cluster: Cluster) -> None:
+    node = cluster.start(
+        "--processes", "1", "--max-jobs-per-worker", "1", "--stall-timeout", "5", *SOONER,
+        QWORKER_TEST_HANGING_STOP="1", QWORKER_APP=APP["QWORKER_APP"],
+    ).await_ready()  # fmt: skip
+    first, second = layered.enqueue(), layered.enqueue()
+    reached(first)
+    assert reached(second, timeout=30).result == "outer(handler 7)"
+    node.await_event("child.died", cause="stalled")
+    assert (first.refresh().crashes, len(cluster.notes("ran"))) == (0, 2)
+
+
+def test_middleware_and_hooks_run_inline_as_well(cluster: Cluster) -> None:
+    node = cluster.start("--inline", "--queues", ",".join(["default", *WAYS]), *SOONER, **APP)
+    ends = {way: reached(layered.options(queue=way).enqueue()) for way in ("before", "instead", "raises", "snoozes")}
+    assert {way: end.state for way, end in ends.items()} == {
+        "before": JobState.COMPLETED, "instead": JobState.COMPLETED, "raises": JobState.FAILED,
+        "snoozes": JobState.COMPLETED,
+    }  # fmt: skip
+    assert ends["before"].result == "outer(handler 6)"
+    assert node.events("middleware.swallowed", job=ends["snoozes"].id)
+    assert {note["pid"] for note in cluster.notes("started")} == {str(node.pid)}
+    assert node.stop() == 0
+    assert [note["pid"] for note in cluster.notes("stopped")] == [str(node.pid)]
