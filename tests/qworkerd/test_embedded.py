@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import errors
 from qworkerd import embedded
-from qworkerd.embedded import EmbeddedPostgres, binaries, tempdir
+from qworkerd.embedded import EmbeddedPostgres, binaries, ports, tempdir
 from qworkerd.embedded import server as embedded_server
 from qworkerd.embedded.binaries import Account, EmbeddedError
 from qworkerd.process import spawn
@@ -81,7 +81,7 @@ class Starter:
 
     def __init__(self, base: Path, python: str, account: Account | None) -> None:
         source = base / "source"
-        for module in (embedded, embedded_server, binaries, tempdir):
+        for module in (embedded, embedded_server, binaries, ports, tempdir):
             self._copy(Path(str(module.__file__)), source / "qworkerd" / "embedded")
         self._copy(Path(spawn.__file__), source / "qworkerd" / "process")
         # Without its __init__, which would import psycopg: the account's Python need not have it.
@@ -315,8 +315,8 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(base: Path, monk
 
 
 def test_a_taken_port_is_given_up_for_another(monkeypatch: pytest.MonkeyPatch, server: EmbeddedPostgres) -> None:
-    ports = iter([server.port, embedded.free_port()])
-    monkeypatch.setattr(embedded_server, "free_port", lambda: next(ports))
+    offered = iter([server.port, embedded.free_port()])
+    monkeypatch.setattr(embedded_server, "free_port", lambda: next(offered))
     with EmbeddedPostgres() as other:
         assert other.port != server.port
         assert value(other.dsn, "SELECT 1") == 1

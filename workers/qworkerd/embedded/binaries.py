@@ -158,3 +158,9 @@ def copy_readable(source: Path, target: Path) -> None:
     for path in (target, *target.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
+
+def reason(output: str) -> str:
+    """Return the line of a program's output that contains the reason of its failure."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no reason given"]
+    return next((line for line in reversed(lines) if re.search("FATAL|PANIC|error:", line)), lines[-1])

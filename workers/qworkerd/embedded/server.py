@@ -1,26 +1,21 @@
 """A private PostgreSQL server for demos and tests: a child process that ends with its parent."""
 
 import os
-import re
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from qworkerd.embedded import binaries
-from qworkerd.embedded.binaries import EmbeddedError
+from qworkerd.embedded.binaries import EmbeddedError, reason
+from qworkerd.embedded.ports import HOST, free_port
 from qworkerd.embedded.tempdir import TempDir
 from qworkerd.process import spawn
-
-# Ports below the kernel's ephemeral range, which begins at 32768 by default. From that range the kernel could assign
-# the port of a stopped server to a client that tries to connect to it, and the client would then occupy the port.
-FIRST_PORT, LAST_PORT = 20_000, 32_000
 
 
 class EmbeddedPostgres:
@@ -31,7 +26,7 @@ class EmbeddedPostgres:
     kernel signals the server to shut down, and the next server that is started on the machine deletes its folder.
     """
 
-    host = "127.0.0.1"
+    host = HOST
     user = "postgres"
     #: The database of `dsn`.
     maintenance_dbname = "postgres"
@@ -247,19 +242,3 @@ class EmbeddedPostgres:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 on which no process listens, below the kernel's ephemeral range."""
-    while True:
-        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT)
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((EmbeddedPostgres.host, port))
-            return port
-
-
-def reason(output: str) -> str:
-    """Return the line of a program's output that contains the reason of its failure."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no reason given"]
-    return next((line for line in reversed(lines) if re.search("FATAL|PANIC|error:", line)), lines[-1])
