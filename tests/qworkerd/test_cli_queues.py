@@ -102,3 +102,15 @@ def test_check_warns_of_paused_queues_with_jobs_that_are_due(command: Command, a
     with app.pool.connection() as conn:
         conn.execute("UPDATE qworker.job SET run_at = clock_timestamp() WHERE queue = 'reports'")
     assert len(warned()) == 2
+
+
+def test_a_job_of_a_paused_queue_is_shown_as_such(command: Command, app: App) -> None:
+    (job,) = app.admin.find()
+    assert "paused" not in command("jobs", "list").stdout + command("jobs", "show", job.id).stdout
+    app.queue("emails").pause(reason="upstream down", by="alice")
+    other = app.task(name="other")(lambda: None).enqueue()
+    assert command("jobs", "list", "--queue", "emails").stdout.splitlines()[1].endswith("its queue is paused")
+    assert "paused" not in command("jobs", "list", "--queue", other.queue).stdout
+    assert "paused       the queue, since 2" in command("jobs", "show", job.id).stdout
+    assert json.loads(command("jobs", "show", job.id, "--json").stdout)["paused"]["reason"] == "upstream down"
+    assert json.loads(command("jobs", "show", other.id, "--json").stdout)["paused"] is None

@@ -1,7 +1,7 @@
 """Inspect jobs, and retry, cancel or discard them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from textwrap import indent
@@ -13,6 +13,7 @@ from qworker.admin import Admin
 from qworker.decoding import Unreadable
 from qworker.errors import JobNotFound
 from qworker.job import Job, JobState
+from qworker.queues import QueuePause
 from qworkerd.cli.options import app_optional, options
 from qworkerd.cli.running import Run, local_time, runs
 from qworkerd.cli.tables import as_json, job_as_dict, safe_echo, table, text
@@ -41,6 +42,8 @@ IDS = JobId()
 STATES = click.Choice([state.value for state in JobState if state is not JobState.FORGOTTEN])
 #: Options that filter the list.
 FILTERS = ("state", "queue", "task", "tag", "below")
+#: The states of jobs that a pause of their queue holds up.
+WAITING = (JobState.AVAILABLE, JobState.SCHEDULED)
 #: Maximum number of jobs changed by one statement.
 PAGE = 500
 
@@ -69,10 +72,10 @@ def list_(target: Target, *, json_output: bool, **wanted: Any) -> None:
         as_json([job_as_dict(job) for job in found])
         return
     head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
-    where = _runs(target, found)
+    where, paused = _runs(target, found), _pauses(target, found)
     table(
         head,
-        [(j.id, j.state, j.queue, _task(j), j.attempt, _when(j.enqueued_at), _note(j, where)) for j in found],
+        [(j.id, j.state, j.queue, _task(j), j.attempt, _when(j.enqueued_at), _note(j, where, paused)) for j in found],
         note=True,
         empty="no jobs" if all(wanted[name] is None for name in FILTERS) else "no matching jobs",
     )
@@ -87,9 +90,9 @@ def list_(target: Target, *, json_output: bool, **wanted: Any) -> None:
 def show(target: Target, *, job_id: int, json_output: bool) -> None:
     """Show a job: arguments, times, progress, the worker that runs it, and the error of each failed attempt."""
     job = target.admin.show(job_id)
-    run = _runs(target, [job]).get(job_id)
+    run, pause = _runs(target, [job]).get(job_id), _pauses(target, [job]).get(job.queue)
     if json_output:
-        as_json(job_as_dict(job) | {"run": run})
+        as_json(job_as_dict(job) | {"run": run, "paused": pause})
         return
     for name, value in job_as_dict(job).items():
         if name in ("args", "result", "progress", "meta") and value is not None:
@@ -98,6 +101,8 @@ def show(target: Target, *, job_id: int, json_output: bool) -> None:
             safe_echo(f"{name:<12} {text(value)}{' s' if name == 'duration' else ''}")
     if run is not None:
         safe_echo(f"{'runs':<12} {run}")
+    if pause is not None:
+        safe_echo(f"{'paused':<12} the queue, {pause}")
     for error in job.errors:
         _describe(error)
 
@@ -177,13 +182,21 @@ def _runs(target: Target, found: Iterable[Job]) -> dict[int, Run]:
     return runs(target.admin.nodes()) if any(job.state is JobState.RUNNING for job in found) else {}
 
 
+def _pauses(target: Target, found: Iterable[Job]) -> dict[str, QueuePause]:
+    """Return the pauses of the queues of jobs that wait; they are queried only if there are such jobs."""
+    waiting = {job.queue for job in found if job.state in WAITING}
+    return {pause.queue: pause for pause in target.admin.paused(*waiting)} if waiting else {}
+
+
 def _task(job: Job) -> str:
     """Return the name of the task, marked if the job is its failure hook."""
     return f"{job.task} (on_failure)" if job.hook else job.task
 
 
-def _note(job: Job, where: Mapping[int, Run]) -> str:
+def _note(job: Job, where: Mapping[int, Run], paused: Collection[str]) -> str:
     """Return what is most useful to know about a job in its state: when it is due, how long it ran, its last error."""
+    if job.state in WAITING and job.queue in paused:
+        return "its queue is paused"
     if job.state is JobState.SCHEDULED:
         return f"due {_when(job.run_at)}"
     if job.state is JobState.COMPLETED:
@@ -194,13 +207,15 @@ def _note(job: Job, where: Mapping[int, Run]) -> str:
             str(where[job.id]) if job.id in where else f"claimed {_when(job.claimed_at)}",
         ]
         return ", ".join(part for part in parts if part)
-    if job.errors:
-        last = job.errors[-1]
-        if isinstance(last, Unreadable):
-            return f"an error that cannot be read: {last['unreadable']}"
-        cause, message = text(last.get("cause") or last.get("type")), text(last.get("message"))
-        return message if cause in message else f"{cause}: {message}"
-    return ""
+    return _last_error(job) if job.errors else ""
+
+
+def _last_error(job: Job) -> str:
+    last = job.errors[-1]
+    if isinstance(last, Unreadable):
+        return f"an error that cannot be read: {last['unreadable']}"
+    cause, message = text(last.get("cause") or last.get("type")), text(last.get("message"))
+    return message if cause in message else f"{cause}: {message}"
 
 
 def _when(at: datetime | None) -> str:
