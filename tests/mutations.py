@@ -69,7 +69,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a lease that is believed whatever it says", f"{QUERIES}/registry.sql",
-        "jsonb_build_array(n.heartbeat, {lease})), '{}')", "jsonb_build_array(n.heartbeat, n.lease_seconds)), '{}')",
+        "'lease_seconds', {lease}))", "'lease_seconds', n.lease_seconds))",
         "tests/qworkerd/test_values.py",
     ),
     Mutation(
@@ -178,7 +178,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a node is dead at first sight", f"{SCHEDULER}/rescue.py",
-        "if now - since < heartbeats[other][1]:", "if False:",
+        "if now - since < nodes[other].lease_seconds:", "if False:",
         "tests/lifecycle/test_lease.py",
     ),
     Mutation(

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Never
 
 import psycopg
-from psycopg.rows import tuple_row
+from psycopg.rows import dict_row, namedtuple_row
 
 from qworker.ambient import Ambient
 from qworker.backoff import Backoff
@@ -73,8 +73,8 @@ class Admin:
         """Return a job; raises JobNotFound if it does not exist."""
         joined = self._ambient.joined(conn)
         for transaction in [joined, None] if joined is not None else [None]:  # the snapshot may be older than the job
-            if rows := self._query("show", {"id": job_id}, transaction):
-                return job_from_row(rows[0], self, conn=transaction)
+            for row in self._query("show", {"id": job_id}, transaction):
+                return job_from_row(row._asdict(), self, conn=transaction)
         raise _not_found(job_id)
 
     def find(
@@ -90,37 +90,46 @@ class Admin:
         """Return jobs, newest first; `below` is the last id of the page before."""
         wanted = None if state is None else JobState(state).value
         parameters = {"state": wanted, "queue": queue, "task": task, "tag": tag, "below": below, "limit": limit}
-        return [job_from_row(row, self) for row in self._query("find", parameters)]
+        return [job_from_row(row._asdict(), self) for row in self._query("find", parameters)]
 
     def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
         """Cancel jobs. Return those that had not ended: `cancelled` now, or `running` and asked to stop."""
         return {
-            job_id: JobState(state)
-            for job_id, state in self._query("cancel", {"ids": list(job_ids)}, self._ambient.joined(conn))
+            row.id: JobState(row.state)
+            for row in self._query("cancel", {"ids": list(job_ids)}, self._ambient.joined(conn))
         }
 
     def retry(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Make failed jobs available again with all their attempts; return the ids of those that had failed."""
-        return sorted(row[0] for row in self._query("retry", {"ids": list(job_ids)}, self._ambient.joined(conn)))
+        return sorted(row.id for row in self._query("retry", {"ids": list(job_ids)}, self._ambient.joined(conn)))
 
     def discard(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Move failed jobs to the history as discarded; return the ids of those that had failed."""
-        return sorted(row[0] for row in self._query("discard", {"ids": list(job_ids)}, self._ambient.joined(conn)))
+        return sorted(row.id for row in self._query("discard", {"ids": list(job_ids)}, self._ambient.joined(conn)))
 
     def sizes(self) -> dict[str, dict[JobState, int]]:
         """Return the number of jobs of each queue in each state, without those in the history."""
         sizes: dict[str, dict[JobState, int]] = {}
-        for queue, state, count in self._query("sizes"):
-            sizes.setdefault(queue, {})[JobState(state)] = count
+        for row in self._query("sizes"):
+            sizes.setdefault(row.queue, {})[JobState(row.state)] = row.jobs
         return sizes
 
     def queues(self) -> list[QueueStatus]:
         """Return the queues that hold jobs or are served by a node, ordered by name."""
         return [
-            QueueStatus(name, {JobState(state): n for state, n in decode_object(held).items()}, oldest, tuple(nodes),
-                        None if at is None else pause_of(name, at, by, reason))
-            for name, held, oldest, nodes, at, by, reason in self._query("queues")
-        ]  # fmt: skip
+            QueueStatus(
+                name=row.queue,
+                jobs={JobState(state): count for state, count in decode_object(row.jobs).items()},
+                oldest_age=row.oldest_age,
+                nodes=tuple(row.nodes),
+                paused=None
+                if row.paused_at is None
+                else pause_of(
+                    queue=row.queue, paused_at=row.paused_at, paused_by=row.paused_by, pause_reason=row.pause_reason
+                ),
+            )
+            for row in self._query("queues")
+        ]
 
     def pause(self, *queues: str, reason: str | None = None, by: str | None = None) -> list[str]:
         """Pause queues on all nodes; return those that were not paused. The change commits at once."""
@@ -139,22 +148,40 @@ class Admin:
 
     def size(self, queue: str, *states: JobState) -> int:
         """Return the number of jobs of a queue in these states."""
-        row = self._query("size", {"queue": queue, "states": [state.value for state in states]})[0]
-        return int(row[0])
+        (row,) = self._query("size", {"queue": queue, "states": [state.value for state in states]})
+        return int(row.jobs)
 
     def nodes(self) -> list[NodeStatus]:
         """Return the nodes that have not been declared dead."""
         return [
-            NodeStatus(id_, name, version, tuple(map(str, queues)), processes, idle, _at(started), _at(seen), silent,
-                       lease, decode_object(state))
-            for id_, name, version, queues, processes, idle, started, seen, silent, lease, state in self._query("nodes")
-        ]  # fmt: skip
+            NodeStatus(
+                id=row.id,
+                name=row.name,
+                version=row.version,
+                queues=tuple(map(str, row.queues)),
+                worker_count=row.worker_count,
+                idle=row.idle,
+                started_at=_at(row.started_at),
+                heartbeat_at=_at(row.heartbeat_at),
+                heartbeat_age=row.heartbeat_age,
+                lease_seconds=row.lease_seconds,
+                state=decode_object(row.state),
+            )
+            for row in self._query("nodes")
+        ]
 
     def schedules(self) -> list[ScheduleStatus]:
         """Return the schedules stored in the database, with their last ticks."""
         return [
-            ScheduleStatus(name, task, expression, timezone, to_datetime(tick), tuple(nodes))
-            for name, task, expression, timezone, tick, nodes in self._query("schedules")
+            ScheduleStatus(
+                name=row.name,
+                task=row.task,
+                expression=row.expression,
+                timezone=row.timezone,
+                last_tick=to_datetime(row.last_tick),
+                nodes=tuple(row.nodes),
+            )
+            for row in self._query("schedules")
         ]
 
     def wait(self, job_id: int, timeout: float | None = None, conn: Any = None) -> Any:
@@ -166,26 +193,25 @@ class Admin:
             )
         begun, polls = monotonic(), 0
         while True:
-            found = self._query("outcome", {"id": job_id})
-            if not found:
+            found = next(iter(self._query("outcome", {"id": job_id})), None)
+            if found is None:
                 self._explain_absence(job_id, conn)
-            state, result, error = found[0] if found else (None, None, None)
-            match state:
+            match found.state:
                 case JobState.COMPLETED:
-                    return decode(result)
+                    return decode(found.result)
                 case JobState.FAILED | JobState.DISCARDED:
-                    raise JobFailed(job_id, _last(error))
+                    raise JobFailed(job_id, _last(found.error))
                 case JobState.CANCELLED:
-                    raise JobCancelled(job_id, _last(error))
+                    raise JobCancelled(job_id, _last(found.error))
             left = float("inf") if timeout is None else begun + timeout - monotonic()
             if left <= 0:
-                raise TimeoutError(f"job {job_id} is still {state} after {timeout:g} s{self._pause_hint(job_id)}")
+                raise TimeoutError(f"job {job_id} is still {found.state} after {timeout:g} s{self._pause_hint(job_id)}")
             polls += 1
             sleep(min(WAIT_POLL.delay(polls), left))
 
     def holder(self, conn: psycopg.Connection[Any], job_id: int, spec: JobSpec) -> Job:
         """Return the job that holds a unique key, read on the connection that tried to take the key."""
-        row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["show"], {"id": job_id}).fetchone()
+        row = psycopg.Cursor(conn, row_factory=dict_row).execute(self._sql["show"], {"id": job_id}).fetchone()
         if row is not None:
             return job_from_row(row, self, duplicate=True)
         return Job(
@@ -195,11 +221,14 @@ class Admin:
 
     def _query(
         self, name: str, parameters: Mapping[str, Any] | None = None, joined: psycopg.Connection[Any] | None = None
-    ) -> list[tuple[Any, ...]]:
+    ) -> list[Any]:
+        """Return the rows as named tuples."""
         with self._pool.connection(joined) as conn:
             if joined is None:
-                return conn.execute(self._sql[name], parameters).fetchall()
-            return psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql[name], parameters).fetchall()
+                cursor = conn.cursor(row_factory=namedtuple_row)
+            else:
+                cursor = psycopg.Cursor(conn, row_factory=namedtuple_row)
+            return cursor.execute(self._sql[name], parameters).fetchall()
 
     def _pause_hint(self, job_id: int) -> str:
         """Return what holds up a job whose queue is paused, for an error message."""
@@ -210,7 +239,7 @@ class Admin:
                 return ""
         return "" if pause is None else f": queue {pause.queue!r} is paused {pause}; {resume_command(pause.queue)}"
 
-    def _explain_absence(self, job_id: int, conn: psycopg.Connection[Any] | None) -> None:
+    def _explain_absence(self, job_id: int, conn: psycopg.Connection[Any] | None) -> Never:
         joined = self._ambient.joined(conn)
         if joined is not None and (joined is conn or self._query("outcome", {"id": job_id}, joined)):
             raise InvalidOperation(

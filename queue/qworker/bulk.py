@@ -76,7 +76,7 @@ class Bulk:
         ids: list[int] = []
         with self._begin(conn, rows, own=own) as work:
             for block in _blocks(rows, work):
-                reserved = [row[0] for row in work.cursor.execute(self._sql["reserve"], {"count": len(block)})]
+                reserved = [number for (number,) in work.cursor.execute(self._sql["reserve"], {"count": len(block)})]
                 self._write(work, work.statement(ids=True), block, reserved)
                 ids += reserved
         return ids

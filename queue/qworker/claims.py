@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.rows import tuple_row
+from psycopg.rows import class_row, scalar_row, tuple_row
 
 from qworker.db.arrays import integer_array, text_array
 from qworker.db.encoding import escape_unstorable
@@ -28,6 +28,22 @@ class WriteSuppressed(psycopg.IntegrityError):
             "a trigger or a rule on the table suppresses this change without an error (a BEFORE trigger that returns "
             "NULL): `qworker check` names it"
         )
+
+
+class LaneJob(NamedTuple):
+    """A job that can be claimed, and its lane."""
+
+    id: int
+    queue: str
+    priority: int
+
+
+class JobNames(NamedTuple):
+    """What is known of a job that cannot be read."""
+
+    task: str = "unknown"
+    queue: str = "unknown"
+    attempt: int = 0
 
 
 class ClaimedJob(NamedTuple):
@@ -132,22 +148,23 @@ class Claims:
         priorities: Sequence[int],
         cursors: Sequence[int],
         excluded: Iterable[int] = (),
-    ) -> tuple[int, str, int] | None:
-        """Return id, queue and priority of the job that `claim_one` would claim."""
+    ) -> LaneJob | None:
+        """Return the job that `claim_one` would claim."""
         parameters = {
             "queues": text_array(queues), "priorities": integer_array(priorities), "cursors": integer_array(cursors),
             "excluded": integer_array(excluded), "limit": 1,
         }  # fmt: skip
-        return database.execute(self._sql["first"], parameters).fetchone()
+        return database.cursor(row_factory=class_row(LaneJob)).execute(self._sql["first"], parameters).fetchone()
 
     def read(self, database: Database, token: int, job: int) -> list[ClaimedJob]:
         """Return a job claimed by `claim_one`."""
-        return [_claimed_job(row) for row in database.execute(self._sql["read"], {"id": job, "token": token})]
+        cursor = database.cursor(row_factory=class_row(ClaimedJob))
+        return cursor.execute(self._sql["read"], {"id": job, "token": token}).fetchall()
 
-    def read_names(self, database: Database, token: int, job: int) -> tuple[str, str, int]:
-        """Return task, queue and attempt of a claimed job whose whole row cannot be read."""
-        row = database.execute(self._sql["read_names"], {"id": job, "token": token}).fetchone()
-        return ("unknown", "unknown", 0) if row is None else (row[0], row[1], row[2])
+    def read_names(self, database: Database, token: int, job: int) -> JobNames:
+        """Return what can be read of a claimed job whose whole row cannot be read."""
+        cursor = database.cursor(row_factory=class_row(JobNames))
+        return cursor.execute(self._sql["read_names"], {"id": job, "token": token}).fetchone() or JobNames()
 
     def acknowledge(
         self, database: Database, token: int, ids: Iterable[int], *, durations: str = "{}", results: str = "{}"
@@ -249,4 +266,4 @@ class Claims:
         return set(self._ids(database, "already_archived", {"ids": integer_array(ids), "token": token}))
 
     def _ids(self, database: Database, name: str, parameters: Mapping[str, Any]) -> list[int]:
-        return [row[0] for row in database.execute(self._sql[name], parameters)]
+        return database.cursor(row_factory=scalar_row).execute(self._sql[name], parameters).fetchall()

@@ -73,13 +73,14 @@ class Enqueuer:
     ) -> Job:
         """Enqueue a job through the SQL function. Its caller may see only the id and state of a key's holder."""
         key = fingerprint(args) if spec.unique is True else spec.unique or None
-        job_id, state, enqueued_at, run_at, held = self._functions.one(database, spec, json_in(database, text), key)
-        if held:
+        stored = self._functions.one(database, spec, json_in(database, text), key)
+        if stored.is_holder:
             return Job(
-                id=job_id, state=JobState(state), queue=spec.queue, priority=spec.priority, task=spec.task, args={},
-                duplicate=True, _actions=self._admin,
+                id=stored.id, state=JobState(stored.state), queue=spec.queue, priority=spec.priority, task=spec.task,
+                args={}, duplicate=True, _actions=self._admin,
             )  # fmt: skip
-        return self._new_job(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
+        row = stored.id, stored.state, stored.enqueued_at, stored.run_at
+        return self._new_job(spec, args, text, row, caller)
 
     def _new_job(self, spec: JobSpec, args: Mapping[str, Any], text: str, row: Row, caller: Connection | None) -> Job:
         job_id, state, enqueued_at, run_at = row

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg.rows import tuple_row
+from psycopg.rows import class_row, tuple_row
 
 from qworker.copy_lines import CopyLines
 from qworker.db.statements import DEFAULT_SCHEMA, load
@@ -18,8 +18,17 @@ Connection = psycopg.Connection[Any]
 #: Maximum number of jobs, and of characters in their arguments, in one call.
 MAX_JOBS, MAX_CHARACTERS = 500, 1 << 20
 
-#: Id, state, enqueued_at and run_at in seconds since 1970, and whether another job holds the key.
-Stored = tuple[int, str, float | None, float | None, bool]
+
+class Stored(NamedTuple):
+    """What the function returns of a job."""
+
+    id: int
+    state: str
+    #: Seconds since 1970.
+    enqueued_at: float | None
+    run_at: float | None
+    #: Whether another job holds the key, and this is that job.
+    is_holder: bool
 
 
 class Functions:
@@ -51,8 +60,8 @@ class Functions:
 
     def one(self, conn: Connection, spec: JobSpec, text: str, key: str | None) -> Stored:
         """Enqueue one job, or find the one that holds the key."""
-        ((job_id, state, enqueued_at, run_at, held),) = self._call(conn, spec, [text], key)
-        return job_id, state, enqueued_at, run_at, held
+        (stored,) = self._call(conn, spec, [text], key)
+        return stored
 
     def many(self, conn: Connection, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
         """Enqueue a job for each row, all or none; return their ids."""
@@ -61,11 +70,11 @@ class Functions:
         with conn.transaction():
             while block := list(islice(source, MAX_JOBS)):
                 for texts in _parts(lines.decode_args(line) for line in lines.encode(block, len(ids))):
-                    ids += [row[0] for row in self._call(conn, spec, texts, None)]
+                    ids += [stored.id for stored in self._call(conn, spec, texts, None)]
         return ids
 
     def _call(self, conn: Connection, spec: JobSpec, texts: Sequence[str], key: str | None) -> list[Stored]:
-        cursor = psycopg.Cursor(conn, row_factory=tuple_row)
+        cursor = psycopg.Cursor(conn, row_factory=class_row(Stored))
         return cursor.execute(self._sql["enqueue"], {**spec.parameters, "args": list(texts), "key": key}).fetchall()
 
 

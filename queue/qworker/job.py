@@ -1,8 +1,8 @@
 """A snapshot of a job, with the operations on it."""
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -161,9 +161,6 @@ class Job:
 _FIRST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _BEGIN, _LATEST_SECONDS = _FIRST.timestamp(), _LATEST.replace(microsecond=0).timestamp()
 
-#: The columns of a job in the order of the queries, see `job_from_row`.
-_COLUMNS = tuple(f.name for f in fields(Job) if f.name not in {"duplicate", "_actions", "_conn"})
-
 
 def new_job(**values: Any) -> Job:
     """Return a job with these fields and the defaults of all others.
@@ -177,13 +174,13 @@ def new_job(**values: Any) -> Job:
 
 
 def job_from_row(
-    row: Sequence[Any], actions: JobActions | None = None, *, duplicate: bool = False, conn: Any = None
+    row: Mapping[str, Any], actions: JobActions | None = None, *, duplicate: bool = False, conn: Any = None
 ) -> Job:
-    """Return the job of a row: columns in the order of the fields, times in seconds since 1970, JSON as text.
+    """Return the job of a row: columns named as the fields, times in seconds since 1970, JSON as text.
 
     Never raises for a row that was edited by hand: an unreadable value affects only its own field.
     """
-    values = dict(zip(_COLUMNS, row, strict=True))
+    values = dict(row)
     for name in ("enqueued_at", "run_at", "claimed_at", "finished_at", "cancel_requested_at"):
         values[name] = to_datetime(values[name])
     values["args"] = decode_object(values["args"])

@@ -56,7 +56,7 @@ class Maintenance(Statements):
 
     def truncate_history_day(self, database: Database, day: int) -> bool:
         """Truncate a ring day if it has rows; raises LockNotAvailable instead of waiting for, say, a pg_dump."""
-        return bool(self._rows(database, "truncate_history_day", day=day)[0][0])
+        return bool(self._scalar(database, "truncate_history_day", day=day))
 
     def delete_expired_keys(self, database: Database) -> int:
         """Delete keys whose period has ended; return their number, at most 1,000."""

@@ -50,7 +50,7 @@ def shipped() -> tuple[Migration, ...]:
         if match := _FILE.fullmatch(file.name):
             number = int(match[1])
             needs = _NEEDS.search(file.read_text(encoding="utf-8"))
-            found.append(Migration(number, match[2], int(needs[1]) if needs else number))
+            found.append(Migration(number=number, name=match[2], needs_code=int(needs[1]) if needs else number))
     return tuple(sorted(found, key=lambda migration: migration.number))
 
 
@@ -89,7 +89,9 @@ def status(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[
     """Return all migrations known to this code or to the database, in order."""
     known = {migration.number: migration for migration in shipped()}
     for number, name, needs_code, applied_at in _applied(conn, schema):
-        known[number] = Migration(number, name, needs_code, to_datetime(applied_at), number in known)
+        known[number] = Migration(
+            number=number, name=name, needs_code=needs_code, applied_at=to_datetime(applied_at), shipped=number in known
+        )
     return [known[number] for number in sorted(known)]
 
 

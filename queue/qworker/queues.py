@@ -9,8 +9,7 @@ from datetime import datetime
 from shlex import quote
 from typing import Any
 
-from psycopg import Connection, Cursor
-from psycopg.rows import tuple_row
+from psycopg import Connection
 
 from qworker.db.statements import DEFAULT_SCHEMA, Statements
 from qworker.job import JobState, to_datetime
@@ -68,36 +67,30 @@ class Queues(Statements):
             "reason": check_name("reason", reason, MAX_REASON) if reason else None,
             "by": check_name("by", by, MAX_BY) if by else _whoami()[:MAX_BY],
         }
-        return sorted(row[0] for row in self._tuples(database, "pause", parameters))
+        return sorted(self._column(database, "pause", **parameters))
 
     def resume(self, database: Database, names: Iterable[str]) -> list[str]:
         """Resume queues; return those that were paused."""
-        return sorted(row[0] for row in self._tuples(database, "resume", {"names": list(names)}))
+        return sorted(self._column(database, "resume", names=list(names)))
 
     def paused(self, database: Database, names: Iterable[str] | None = None) -> list[QueuePause]:
         """Return the paused ones of these queues, or of all."""
-        return self._pauses(database, "paused", names=None if names is None else list(names))
+        return self._records(database, "paused", pause_of, names=None if names is None else list(names))
 
     def holding(self, database: Database, job_id: int) -> QueuePause | None:
         """Return the pause for which a job that has not started waits."""
-        return next(iter(self._pauses(database, "holding", id=job_id)), None)
+        return next(iter(self._records(database, "holding", pause_of, id=job_id)), None)
 
     def waiting(self, database: Database) -> list[QueuePause]:
         """Return the paused queues that hold jobs that are due."""
-        return self._pauses(database, "waiting")
-
-    def _pauses(self, database: Database, statement: str, **parameters: Any) -> list[QueuePause]:
-        return [pause_of(*row) for row in self._tuples(database, statement, parameters)]
-
-    def _tuples(self, database: Database, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        return Cursor(database, row_factory=tuple_row).execute(self._sql[statement], parameters).fetchall()
+        return self._records(database, "waiting", pause_of)
 
 
-def pause_of(queue: str, at: float, by: str, reason: str | None) -> QueuePause:
+def pause_of(*, queue: str, paused_at: float, paused_by: str, pause_reason: str | None) -> QueuePause:
     """Return the pause of a row, whose time is in seconds since 1970."""
-    moment = to_datetime(at)
-    assert moment is not None  # noqa: S101
-    return QueuePause(queue, moment, by, reason)
+    at = to_datetime(paused_at)
+    assert at is not None  # noqa: S101
+    return QueuePause(queue=queue, at=at, by=paused_by, reason=pause_reason)
 
 
 def resume_command(queue: str) -> str:

@@ -26,6 +26,8 @@ class LostJob(NamedTuple):
     queue: str
     attempt: int
     state: str
+    #: False if a trigger suppresses its failure hook.
+    hook_stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,15 @@ class HeldJob:
     cancelled: bool
 
 
+class RunningClaim(NamedTuple):
+    """A job that runs according to the database."""
+
+    id: int
+    token: int
+    #: Seconds since 1970.
+    claimed_at: float
+
+
 class Recovery(Statements):
     """The statements for lost jobs; each method is one statement and one commit."""
 
@@ -55,7 +66,7 @@ class Recovery(Statements):
 
     def claim_jobs(self, database: Database, node: int, token: int) -> list[HeldJob]:
         """Return the jobs that still belong to a claim."""
-        return [HeldJob(*row) for row in self._rows(database, "claim_jobs", node=node, token=token)]
+        return self._records(database, "claim_jobs", HeldJob, node=node, token=token)
 
     def record_crash(self, database: Database, token: int, job: int, *, delay: float, error: str) -> bool:
         """Count a crash and make the job available again after `delay` seconds."""
@@ -80,9 +91,9 @@ class Recovery(Statements):
         """Terminate the sessions of a dead process; return their number."""
         return len(self._rows(database, "end_sessions", tag=tag))
 
-    def running(self, database: Database, node: int, since: float) -> list[tuple[int, int, float]]:
-        """Return (job, token, claimed_at) of the node's running jobs that were claimed after `since`."""
-        return [(job, token, at) for job, token, at in self._rows(database, "running", node=node, since=since)]
+    def running(self, database: Database, node: int, since: float) -> list[RunningClaim]:
+        """Return the node's running jobs that were claimed after `since`."""
+        return self._records(database, "running", RunningClaim, node=node, since=since)
 
     def old_claims(self, database: Database, node: int, age: float) -> set[int]:
         """Return the tokens of this node's claims that are older than `age` seconds or have no time."""
@@ -130,10 +141,10 @@ class Recovery(Statements):
     ) -> list[LostJob]:
         error = escape_unstorable(database, error)
         with database.transaction():
-            rows = self._rows(
-                database, "record_node_loss", dead=dead, id=job, token=token, max_losses=max_losses, error=error,
-                hooks=list(hooks), limit=limit, excluded=integer_array(excluded),
+            lost = self._records(
+                database, "record_node_loss", LostJob, dead=dead, id=job, token=token, max_losses=max_losses,
+                error=error, hooks=list(hooks), limit=limit, excluded=integer_array(excluded),
             )  # fmt: skip
-            if not all(stored for *_, stored in rows):
+            if not all(each.hook_stored for each in lost):
                 raise WriteSuppressed
-        return [LostJob(*row[:-1]) for row in rows]
+        return lost

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection
 from psycopg.types.json import Jsonb
@@ -32,6 +32,14 @@ class Heartbeat:
     ctid: str = NO_CTID
 
 
+class NodeLease(NamedTuple):
+    """What another node's row says of its lease."""
+
+    #: The counter that the node increments with each renewal.
+    heartbeat: int
+    lease_seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class PollResult:
     """The result of one poll."""
@@ -39,8 +47,8 @@ class PollResult:
     #: The new ctid of this node's row if the lease was renewed. None if the renewal was not requested, the ctid was
     #: outdated, or another node has declared this node dead.
     ctid: str | None
-    #: The heartbeats and leases (seconds) of the other nodes, by id.
-    heartbeats: dict[int, tuple[int, float]]
+    #: The heartbeats and leases of the other nodes, by id.
+    heartbeats: dict[int, NodeLease]
     #: The lowest seq that another node has released recently.
     released_seq: int | None
     #: The seq of the first available job after the watermark of each lane.
@@ -108,7 +116,7 @@ class Registry(Statements):
         Returns the new ctid. None means that the ctid is outdated or another node has declared the node dead;
         `find_ctid` distinguishes the two.
         """
-        rows = self._rows(
+        ctid: str | None = self._scalar(
             database,
             "renew",
             node=node,
@@ -116,12 +124,12 @@ class Registry(Statements):
             state=heartbeat.state,
             released_seq=heartbeat.released_seq,
         )
-        return rows[0][0] if rows else None
+        return ctid
 
     def find_ctid(self, database: Database, node: int) -> str | None:
         """Return the ctid of a node's row; None if another node has declared it dead."""
-        rows = self._rows(database, "find_ctid", node=node)
-        return rows[0][0] if rows else None
+        ctid: str | None = self._scalar(database, "find_ctid", node=node)
+        return ctid
 
     def set_idle(self, database: Database, node: int, *, idle: bool, paused: Iterable[str] = ()) -> None:
         """Set whether enqueueing, except into paused queues, has to wake this node."""
@@ -159,20 +167,20 @@ class Registry(Statements):
         as `renew` does.
         """
         renewal = heartbeat or Heartbeat(Jsonb({}))  # matches no row
-        (row,) = self._rows(
-            database, "poll", node=node, queues=text_array(queues), priorities=integer_array(priorities),
+        (result,) = self._records(
+            database, "poll", _poll_result, node=node, queues=text_array(queues), priorities=integer_array(priorities),
             watermarks=integer_array(watermarks), scrub_from=scrub[0], scrub_to=scrub[1], due_from=due_from,
             since=since, with_writers=with_writers, thorough=thorough, ctid=renewal.ctid, state=renewal.state,
             released_seq=renewal.released_seq,
         )  # fmt: skip
-        ctid, heartbeats, *rest = row
-        return PollResult(ctid, {int(key): (number, lease) for key, (number, lease) in heartbeats.items()}, *rest)
+        return result
 
     # Parts of a poll, for when it fails as a whole
 
-    def heartbeats(self, database: Database, node: int) -> dict[int, tuple[int, float]]:
-        """Return the heartbeats and leases (seconds) of the other nodes, by id."""
-        return {other: (heartbeat, lease) for other, heartbeat, lease in self._rows(database, "heartbeats", node=node)}
+    def heartbeats(self, database: Database, node: int) -> dict[int, NodeLease]:
+        """Return the heartbeats and leases of the other nodes, by id."""
+        rows = self._rows(database, "heartbeats", node=node)
+        return {other: NodeLease(heartbeat, lease_seconds) for other, heartbeat, lease_seconds in rows}
 
     def cancels(self, database: Database, node: int) -> list[int]:
         """Return the jobs of this node whose cancellation is requested."""
@@ -184,4 +192,8 @@ class Registry(Statements):
 
     def unfinished(self, database: Database, queues: Sequence[str], paused: Iterable[str] = ()) -> bool:
         """Return whether these queues hold work; in the paused ones among them only running jobs count."""
-        return bool(self._rows(database, "unfinished", queues=list(queues), paused=list(paused))[0][0])
+        return bool(self._scalar(database, "unfinished", queues=list(queues), paused=list(paused)))
+
+
+def _poll_result(*, heartbeats: dict[str, dict[str, Any]], **columns: Any) -> PollResult:
+    return PollResult(heartbeats={int(node): NodeLease(**values) for node, values in heartbeats.items()}, **columns)

@@ -16,6 +16,18 @@ Database = Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSchedule:
+    """A schedule as it was declared last."""
+
+    name: str
+    expression: str
+    timezone: str
+    #: The last tick, or when the schedule was first declared, and the database's clock (seconds since 1970).
+    last_tick: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A tick that this node has enqueued or recorded."""
 
@@ -41,9 +53,9 @@ class StoredSchedules(Statements):
         if not declared and not self._rows(database, "declared_by_newer", node=node, name=name):
             raise WriteSuppressed
 
-    def find(self, database: Database, names: Sequence[str]) -> list[tuple[str, str, str, str, float, float]]:
-        """Return (name, task, expression, timezone, last tick, now) of the schedules with these names."""
-        return [tuple(row) for row in self._rows(database, "find", names=list(names))]
+    def find(self, database: Database, names: Sequence[str]) -> list[StoredSchedule]:
+        """Return the stored ones of the schedules with these names."""
+        return self._records(database, "find", StoredSchedule, names=list(names))
 
     def tick(
         self,
@@ -71,11 +83,14 @@ class StoredSchedules(Statements):
                 raise WriteSuppressed
         if not rows and self._is_pending(database, name, tick, expression, timezone):
             raise WriteSuppressed
-        return Tick(*rows[0][:2]) if rows else None
+        return next((Tick(job=job_id, holder=holder) for job_id, holder, *_ in rows), None)
 
     def _is_pending(self, database: Database, name: str, tick: float, expression: str, timezone: str) -> bool:
         """Tell whether neither this node nor another one has recorded a tick, and the schedule is still the same."""
-        return any((row[2], row[3]) == (expression, timezone) and row[4] < tick for row in self.find(database, [name]))
+        return any(
+            (stored.expression, stored.timezone) == (expression, timezone) and stored.last_tick < tick
+            for stored in self.find(database, [name])
+        )
 
     def delete_unused(self, database: Database) -> int:
         """Delete schedules that no live node declares."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.rows import tuple_row
+from psycopg.rows import class_row
 
 from qworker.db.statements import DEFAULT_SCHEMA, load
 
@@ -30,8 +30,8 @@ class StaleSequence:
 
 def stale_sequences(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[StaleSequence]:
     """Return the sequences of the schema that are behind."""
-    rows = psycopg.Cursor(conn, row_factory=tuple_row).execute(load("admin", schema)["sequences"]).fetchall()
-    return [StaleSequence(*row) for row in rows if row[1] < row[2]]
+    cursor = psycopg.Cursor(conn, row_factory=class_row(StaleSequence)).execute(load("admin", schema)["sequences"])
+    return [sequence for sequence in cursor if sequence.at < sequence.highest]
 
 
 def repair(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[StaleSequence]:

@@ -1,11 +1,15 @@
 """The end of a job stands once in the SQL: a new column means migration, fragment, view and `Job`."""
 
 import re
+from dataclasses import fields
 from importlib.resources import files
 
 import pytest
 
+from qworker.claims import ClaimedJob
 from qworker.db.statements import load
+from qworker.job import Job
+from tests.database import Database
 
 QUERIES = files("qworker").joinpath("sql", "queries")
 AREAS = sorted(entry.name.removesuffix(".sql") for entry in QUERIES.iterdir() if entry.name.endswith(".sql"))
@@ -48,3 +52,11 @@ def test_every_fragment_is_used_and_inserted() -> None:
     for area in set(AREAS) - {"fragments"}:
         for name, statement in load(area).items():
             assert not re.findall(r"\{(?:argument|schema|" + "|".join(names) + r")\b", statement), (area, name)
+
+
+def test_the_columns_that_are_read_are_the_fields_by_name_and_of_a_claim_in_order(database: Database) -> None:
+    with database.connect() as conn:
+        shown = conn.execute(load("admin")["show"], {"id": 0}).description or []
+        claimed = conn.execute(load("claims")["read"], {"id": 0, "token": 0}).description or []
+    assert {column.name for column in shown} | {"duplicate", "_actions", "_conn"} == {each.name for each in fields(Job)}
+    assert tuple(column.name for column in claimed) == ClaimedJob._fields

@@ -326,7 +326,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES))
     def reconcile(self, node: int) -> None:
         """What a node is told that it runs is what it runs."""
-        told = {(job, token) for job, token, _ in recovery.running(self.conn, node, 0.0)}
+        told = {(job.id, job.token) for job in recovery.running(self.conn, node, 0.0)}
         assert told == {(job.id, job.token) for job in self.of("running") if job.node == node}
 
     @rule(far=st.booleans())

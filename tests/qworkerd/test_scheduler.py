@@ -243,13 +243,13 @@ def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(
 ) -> None:
     office.round()
     sent: list[object] = []
-    execute = psycopg.Connection.execute
+    execute = psycopg.Cursor.execute
 
-    def counting(connection: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+    def counting(cursor: Any, query: Any, *arguments: Any, **options: Any) -> Any:
         sent.append(query)
-        return execute(connection, query, *arguments, **options)
+        return execute(cursor, query, *arguments, **options)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", counting)
+    monkeypatch.setattr(psycopg.Cursor, "execute", counting)
     office.round()
     assert len(sent) == 1
 

@@ -25,7 +25,7 @@ from qworker.claims import ClaimedJob, Claims
 from qworker.db.connection import connect
 from qworker.maintenance import Maintenance
 from qworker.recovery import Recovery
-from qworker.registry import NO_CTID, PREPARED, Heartbeat, PollResult, Registry
+from qworker.registry import NO_CTID, PREPARED, Heartbeat, NodeLease, PollResult, Registry
 from qworkerd.scheduler.watermarks import scrub as scrub_module
 from qworkerd.scheduler.watermarks import tracker as tracker_module
 from qworkerd.scheduler.watermarks.releases import RELEASE_MISSED_AFTER
@@ -625,7 +625,7 @@ def test_a_release_by_another_node_lowers_the_watermarks_and_polls_again(polls: 
 
 
 def test_a_node_that_is_gone_may_not_have_announced_its_releases(polls: Polls) -> None:
-    polls.poll(heartbeats={7: (1, 10.0)})
+    polls.poll(heartbeats={7: NodeLease(1, 10.0)})
     assert polls.watermark == 10
     assert polls.poll(heartbeats={})
     assert polls.watermark == 0

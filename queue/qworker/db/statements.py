@@ -1,13 +1,18 @@
 """Named SQL statements, read from the .sql files beside this module."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
+from psycopg.rows import RowFactory, kwargs_row, scalar_row
 
 from qworker.errors import ConfigurationError
+
+T = TypeVar("T")
+Database = Connection[tuple[Any, ...]]
 
 DEFAULT_SCHEMA = "qworker"
 #: The search_path of all qworker sessions and functions, so that they never call a function another role has created.
@@ -69,16 +74,28 @@ class Statements:
     def __init__(self, area: str, schema: str) -> None:
         self._sql = load(area, schema)
 
-    def _rows(
-        self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any
-    ) -> list[tuple[Any, ...]]:
+    def _rows(self, database: Database, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         return database.execute(self._sql[statement], parameters).fetchall()
 
-    def _column(self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any) -> list[Any]:
-        return [row[0] for row in self._rows(database, statement, **parameters)]
+    def _records(self, database: Database, statement: str, make: Callable[..., T], /, **parameters: Any) -> list[T]:
+        """Return what `make` returns for each row, called with the columns by name."""
+        return self._execute(database, statement, kwargs_row(make), parameters).fetchall()
 
-    def _number(self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any) -> int | None:
-        return next(iter(self._column(database, statement, **parameters)), None)
+    def _column(self, database: Database, statement: str, /, **parameters: Any) -> list[Any]:
+        return self._execute(database, statement, scalar_row, parameters).fetchall()
 
-    def _count(self, database: Connection[tuple[Any, ...]], statement: str, /, **parameters: Any) -> int:
+    def _scalar(self, database: Database, statement: str, /, **parameters: Any) -> Any:
+        """Return the value of the first row; None if there is no row."""
+        return self._execute(database, statement, scalar_row, parameters).fetchone()
+
+    def _number(self, database: Database, statement: str, /, **parameters: Any) -> int | None:
+        number: int | None = self._scalar(database, statement, **parameters)
+        return number
+
+    def _count(self, database: Database, statement: str, /, **parameters: Any) -> int:
         return database.execute(self._sql[statement], parameters).rowcount
+
+    def _execute(
+        self, database: Database, statement: str, make_row: RowFactory[T], parameters: dict[str, Any]
+    ) -> Cursor[T]:
+        return database.cursor(row_factory=make_row).execute(self._sql[statement], parameters)

@@ -55,7 +55,7 @@ class Reconciliation:
         If the poll has seen no claims at all, the query for them is skipped.
         """
         now = monotonic()
-        rows = (
+        running = (
             self._recovery.running(database, self._node.table.header.node, self._queried_since)
             if result.has_running
             else []
@@ -64,8 +64,8 @@ class Reconciliation:
         # Read the slots after the database: a token is written to its slot before the claim is sent.
         known = self._node.table.tokens()
         # Not before 1970: a hand-edited row may contain an earlier time, and PostgreSQL's calendar starts in 4714 BC.
-        self._since = max(0.0, min([self._settled_at, *(claimed for _, _, claimed in rows)]) - 1.0)
-        seen = {token for _, token, _ in rows} - known
+        self._since = max(0.0, min([self._settled_at, *(job.claimed_at for job in running)]) - 1.0)
+        seen = {job.token for job in running} - known
         self._unknown_tokens = {token: self._unknown_tokens.get(token, now) for token in seen}
         freed = 0
         for token in [t for t, first in self._unknown_tokens.items() if now - first >= CONFIRM_AFTER]:

@@ -1,11 +1,12 @@
 """Watch the other nodes' heartbeats, and free the jobs of nodes that are dead."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
 from qworker.recovery import NODE_LOST, Recovery
+from qworker.registry import NodeLease
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.scheduler.sparing import Sparing
@@ -14,6 +15,13 @@ from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
+
+
+class Watched(NamedTuple):
+    """The heartbeat of a node, and since when this process has seen it unchanged (`boottime`)."""
+
+    heartbeat: int
+    since: float
 
 
 class Rescue:
@@ -28,22 +36,24 @@ class Rescue:
         self._reporter = reporter
         self._recovery = recovery
         self._sparing = Sparing("rescue")
-        self._watch: dict[int, tuple[int, float]] = {}
+        self._watch: dict[int, Watched] = {}
         self._log = log.get()
 
     def forget(self) -> None:
         """Start all measurements again: the connection was lost meanwhile."""
         self._watch.clear()
 
-    def check_heartbeats(self, database: Database, heartbeats: Mapping[int, tuple[int, float]]) -> int:
-        """Process the heartbeats and leases of the other nodes; return the number of jobs freed."""
+    def check_heartbeats(self, database: Database, nodes: Mapping[int, NodeLease]) -> int:
+        """Process what is known of the other nodes; return the number of jobs freed."""
         now, dead = boottime(), []
         self._watch = {
-            other: seen if (seen := self._watch.get(other)) and seen[0] == heartbeat else (heartbeat, now)
-            for other, (heartbeat, _) in heartbeats.items()
+            other: seen
+            if (seen := self._watch.get(other)) and seen.heartbeat == node.heartbeat
+            else Watched(node.heartbeat, now)
+            for other, node in nodes.items()
         }
         for other, (heartbeat, since) in list(self._watch.items()):
-            if now - since < heartbeats[other][1]:
+            if now - since < nodes[other].lease_seconds:
                 continue
             try:
                 if not self._recovery.delete_dead_node(database, other, heartbeat):
@@ -52,7 +62,7 @@ class Rescue:
                 if database.closed:
                     raise
                 self._log.error("rescue.failed", node=other, error=str(error).strip())
-                self._watch[other] = heartbeat, now
+                self._watch[other] = Watched(heartbeat, now)
                 continue
             self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
             del self._watch[other]

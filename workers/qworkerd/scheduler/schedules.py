@@ -74,16 +74,17 @@ class Schedules:
         """Enqueue the ticks that are due; return the number of jobs that this node has enqueued."""
         self.declare(database)
         enqueued, next_ticks, missing = 0, [], set(self._schedules)
-        for name, _task, expression, timezone, last, at in self._stored.find(database, list(self._schedules)):
+        for stored in self._stored.find(database, list(self._schedules)):
+            name, at = stored.name, stored.at
             missing.discard(name)
             schedule = self._schedules[name]
-            if (schedule.expression, schedule.timezone) != (expression, timezone):
+            if (schedule.expression, schedule.timezone) != (stored.expression, stored.timezone):
                 # A newer release has declared it differently. If all its nodes go away, this node must take over.
                 self._declared_for = 0
                 next_ticks.append(at + REDECLARE_EVERY)
                 continue
             try:
-                enqueued += sum(self._tick(database, name, tick) for tick in schedule.due(last, at))
+                enqueued += sum(self._tick(database, name, tick) for tick in schedule.due(stored.last_tick, at))
             except psycopg.errors.LockNotAvailable:
                 # Another transaction holds the unique key and has not committed. The tick is decided once it ends.
                 next_ticks.append(at + RETRY_LOCKED_KEY)
@@ -104,18 +105,18 @@ class Schedules:
     def _tick(self, database: Database, name: str, tick: float) -> bool:
         schedule = self._schedules[name]
         spec, key = self._specs[name]
-        won = self._stored.tick(
+        enqueued = self._stored.tick(
             database, spec, key, name=name, tick=tick, expression=schedule.expression, timezone=schedule.timezone
         )
-        if won is None:
+        if enqueued is None:
             return False
-        if won.job is None:
+        if enqueued.job is None:
             self._log.info(
-                "cron.skipped", schedule=name, task=spec.task, tick=tick, unique=key, holder=won.holder,
+                "cron.skipped", schedule=name, task=spec.task, tick=tick, unique=key, holder=enqueued.holder,
                 hint="a job of an earlier tick or of another caller holds the task's unique key",
             )  # fmt: skip
             return False
-        self._log.info("cron.enqueued", schedule=name, task=spec.task, tick=tick, job=won.job)
+        self._log.info("cron.enqueued", schedule=name, task=spec.task, tick=tick, job=enqueued.job)
         return True
 
 

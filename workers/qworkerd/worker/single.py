@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from qworker.claims import ClaimedJob, Claims, WriteSuppressed
+from qworker.claims import ClaimedJob, Claims, JobNames, LaneJob, WriteSuppressed
 from qworkerd import log
 from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.process.reconnect import ReconnectingConnection, may_concern_one_row
@@ -91,10 +91,10 @@ class SingleClaims:
                 found = self._claims.first(database, **parameters)
                 if found is None:
                     raise
-                self._skip(*found, error)
+                self._skip(found, error)
                 continue
             if job is None and (found := self.suppressed(database, claim, cursors)) is not None:
-                self._skip(*found, WriteSuppressed())
+                self._skip(found, WriteSuppressed())
                 continue
             if job is None:
                 self.complete = True
@@ -102,10 +102,8 @@ class SingleClaims:
             return self._read(database, claim, [job])
         return []
 
-    def suppressed(
-        self, database: psycopg.Connection[Any], claim: Claim, cursors: Sequence[int]
-    ) -> tuple[int, str, int] | None:
-        """Return id, queue and priority of an available job that a claim leaves as it is, if there is one."""
+    def suppressed(self, database: psycopg.Connection[Any], claim: Claim, cursors: Sequence[int]) -> LaneJob | None:
+        """Return an available job that a claim leaves as it is, if there is one."""
         parameters = self._parameters(cursors)
         with database.transaction(force_rollback=True):
             found = self._claims.first(database, **parameters)
@@ -114,10 +112,10 @@ class SingleClaims:
             node = self._node.table.header.node
             return None if self._claims.claim_one(database, node=node, token=claim.token, **parameters) else found
 
-    def _skip(self, job: int, queue: str, priority: int, error: psycopg.Error) -> None:
-        self._refused[job] = monotonic() + SKIP_FOR, self._node.watermarks.index[queue, priority]
+    def _skip(self, job: LaneJob, error: psycopg.Error) -> None:
+        self._refused[job.id] = monotonic() + SKIP_FOR, self._node.watermarks.index[job.queue, job.priority]
         self._log.error(
-            "job.claim_refused", job=job, queue=queue, error=str(error).strip(), retry_in=SKIP_FOR,
+            "job.claim_refused", job=job.id, queue=job.queue, error=str(error).strip(), retry_in=SKIP_FOR,
             hint="does a trigger on the job table cause it? The job waits, and the jobs behind it continue",
         )  # fmt: skip
 
@@ -161,12 +159,12 @@ class SingleClaims:
     def _fail(self, database: psycopg.Connection[Any], claim: Claim, job: int, error: dict[str, Any]) -> None:
         """Fail a job that cannot be read, and report it. Its failure hook would have to read it, and is not run."""
         try:
-            task, queue, attempt = self._claims.read_names(database, claim.token, job)
+            names = self._claims.read_names(database, claim.token, job)
         except TOO_MUCH:
-            task, queue, attempt = "unknown", "unknown", 0
-        error |= {"attempt": attempt}
+            names = JobNames()
+        error |= {"attempt": names.attempt}
         if self._claims.fail(database, claim.token, job, error=json.dumps(error), hook=False):
-            self._reporter.submit(Failure(job, task, queue, attempt, error, final=True))
+            self._reporter.submit(Failure(job, names.task, names.queue, names.attempt, error, final=True))
 
     def close(self) -> None:
         """Send the reports that wait."""

@@ -76,7 +76,7 @@ WITH target AS MATERIALIZED (
 ), archived AS (
     {archive: d.crashes, 'cancelled', NULL, NULL, d.errors}
 )
-SELECT id, 'cancelled' FROM archived
+SELECT id, 'cancelled' AS state FROM archived
  UNION ALL
 SELECT id, 'running' FROM requested;
 
@@ -111,7 +111,7 @@ WITH done AS (
 
 -- name: sizes
 -- The number of unfinished and failed jobs by queue and state.
-SELECT queue, state::text, pg_catalog.count(*) FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
+SELECT queue, state::text, pg_catalog.count(*) AS jobs FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
 
 -- name: queues
 -- The jobs of each queue by state, the age of its oldest available job, the nodes that serve it, and its pause. A node is
@@ -129,13 +129,13 @@ WITH counted AS (
      WHERE extract(epoch FROM n.heartbeat_at)::float8 + n.lease_seconds > extract(epoch FROM pg_catalog.clock_timestamp())::float8
      GROUP BY queue
 ), paused AS (
-    SELECT q.name AS queue, q.paused_at, q.paused_by, q.pause_reason FROM {schema}.queue AS q WHERE q.paused_at IS NOT NULL
+    SELECT {pause_columns} FROM {schema}.queue AS q WHERE q.paused_at IS NOT NULL
 )
-SELECT queue, coalesce(held.jobs, '{}')::text,
+SELECT queue, coalesce(held.jobs, '{}')::text AS jobs,
        CASE WHEN pg_catalog.isfinite(held.oldest)
-            THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() - held.oldest)::float8, 0) END,
-       coalesce(served.nodes, '{}'),
-       extract(epoch FROM paused.paused_at)::float8, paused.paused_by, paused.pause_reason
+            THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() - held.oldest)::float8, 0) END AS oldest_age,
+       coalesce(served.nodes, '{}') AS nodes,
+       paused.paused_at, paused.paused_by, paused.pause_reason
   FROM held
   FULL JOIN served USING (queue)
   FULL JOIN paused USING (queue)
@@ -143,23 +143,24 @@ SELECT queue, coalesce(held.jobs, '{}')::text,
 
 -- name: size
 -- The number of jobs of one queue in some states.
-SELECT pg_catalog.count(*) FROM {schema}.job
+SELECT pg_catalog.count(*) AS jobs FROM {schema}.job
  WHERE queue = %(queue)s AND state OPERATOR(pg_catalog.=) ANY (%(states)s::{schema}.job_state[]);
 
 -- name: nodes
-SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id),
-       extract(epoch FROM started_at)::float8, extract(epoch FROM heartbeat_at)::float8,
-       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8, lease_seconds, state::text
+SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id) AS idle,
+       extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM heartbeat_at)::float8 AS heartbeat_at,
+       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8 AS heartbeat_age,
+       lease_seconds, state::text
   FROM {schema}.node AS n
  ORDER BY name, id;
 
 -- name: schedules
 -- A node is live until its lease ends.
-SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8,
+SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8 AS last_tick,
        ARRAY (SELECT n.name FROM {schema}.node AS n
                WHERE n.state -> 'cron' ? c.name
                  AND extract(epoch FROM n.heartbeat_at)::float8 + n.lease_seconds > extract(epoch FROM pg_catalog.clock_timestamp())::float8
-               ORDER BY n.name)
+               ORDER BY n.name) AS nodes
   FROM {schema}.cron AS c
  ORDER BY c.name;
 
@@ -178,16 +179,16 @@ WITH RECURSIVE lane AS (
              WHERE j.state = 'available' AND (j.queue, j.priority) > (lane.queue, lane.priority)
              ORDER BY j.queue, j.priority LIMIT 1) AS later
 )
-SELECT 'job_id_seq', s.last_value - 1 + s.is_called::int,
-       greatest((SELECT pg_catalog.max(id) FROM {schema}.job WHERE id < 4611686018427387904),
-                (SELECT pg_catalog.max(id) FROM {schema}.job_history WHERE id < 4611686018427387904), 0)
+SELECT 'job_id_seq' AS sequence, s.last_value - 1 + s.is_called::int AS at,
+       greatest((SELECT pg_catalog.max(id) FROM {schema}.job WHERE id < 1::bigint << 62),
+                (SELECT pg_catalog.max(id) FROM {schema}.job_history WHERE id < 1::bigint << 62), 0) AS highest
   FROM {schema}.job_id_seq AS s
  UNION ALL
 SELECT 'job_seq', s.last_value - 1 + s.is_called::int, coalesce((
        SELECT pg_catalog.max(highest.seq) FROM lane CROSS JOIN LATERAL (
               SELECT j.seq FROM {schema}.job AS j
                WHERE j.state = 'available' AND j.queue = lane.queue AND j.priority = lane.priority
-                 AND j.seq < 4611686018427387904
+                 AND j.seq < 1::bigint << 62
                ORDER BY j.seq DESC LIMIT 1) AS highest), 0)
   FROM {schema}.job_seq AS s;
 
@@ -197,7 +198,7 @@ SELECT pg_catalog.setval(%(sequence)s::regclass, greatest(%(number)s::bigint, pg
 
 -- name: suppressing
 -- The row triggers that run before a change and may return NULL, judged by their source, and the rules that replace a
--- change. tgtype (pg_trigger.h): 1 for each row, 2 before, 8 delete.
+-- change. `bit` names the bits of tgtype (pg_trigger.h).
 SELECT 'trigger' AS kind, t.tgname AS name, c.relname AS relation,
        CASE WHEN p.prosrc ~* 'return\s+null'
             THEN pg_catalog.concat('its function ', p.oid::regprocedure, ' contains RETURN NULL')
@@ -207,10 +208,11 @@ SELECT 'trigger' AS kind, t.tgname AS name, c.relname AS relation,
   JOIN pg_class AS c ON c.oid = t.tgrelid
   JOIN pg_proc AS p ON p.oid = t.tgfoid
   JOIN pg_language AS l ON l.oid = p.prolang
+ CROSS JOIN (SELECT 1::smallint AS for_each_row, 2::smallint AS before, 8::smallint AS on_delete) AS bit
  WHERE c.relnamespace = '{schema}'::regnamespace AND NOT t.tgisinternal AND t.tgparentid = 0 -- else of a partition
-   AND t.tgenabled IN ('O', 'A') AND t.tgtype & 3 = 3
+   AND t.tgenabled IN ('O', 'A') AND t.tgtype & bit.for_each_row <> 0 AND t.tgtype & bit.before <> 0
    AND l.lanname = 'plpgsql'
-   AND (p.prosrc ~* 'return\s+null' OR t.tgtype & 8 = 8 AND p.prosrc !~* 'return\s+old')
+   AND (p.prosrc ~* 'return\s+null' OR t.tgtype & bit.on_delete <> 0 AND p.prosrc !~* 'return\s+old')
  UNION ALL
 SELECT 'rule', r.rulename, c.relname, 'it is executed INSTEAD of the change'
   FROM pg_rewrite AS r

@@ -133,10 +133,14 @@ j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::in
 -- name: job_columns
 -- The fields of qworker.job.Job; times are seconds since 1970.
 j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, j.node_losses,
-       extract(epoch FROM j.enqueued_at)::float8, extract(epoch FROM j.run_at)::float8,
-       extract(epoch FROM j.claimed_at)::float8, extract(epoch FROM j.finished_at)::float8, j.duration,
-       j.result::text, j.progress::text, j.errors::text, j.tags, extract(epoch FROM j.cancel_requested_at)::float8,
-       j.is_hook, j.meta::text
+       extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, extract(epoch FROM j.run_at)::float8 AS run_at,
+       extract(epoch FROM j.claimed_at)::float8 AS claimed_at, extract(epoch FROM j.finished_at)::float8 AS finished_at,
+       j.duration, j.result::text, j.progress::text, j.errors::text, j.tags,
+       extract(epoch FROM j.cancel_requested_at)::float8 AS cancel_requested_at, j.is_hook AS hook, j.meta::text
+
+-- name: pause_columns
+-- The arguments of qworker.queues.pause_of.
+q.name AS queue, extract(epoch FROM q.paused_at)::float8 AS paused_at, q.paused_by, q.pause_reason
 
 -- name: due
 -- Scheduled jobs whose time has come, oldest first.
@@ -187,7 +191,7 @@ SELECT l.id FROM {schema}.job AS l
 -- Renews a lease. The row is found by ctid, because the index on `id` visits every version kept by an old snapshot, one for
 -- each second.
 UPDATE {schema}.node
-   SET heartbeat = CASE WHEN heartbeat < 4611686018427387904 THEN heartbeat + 1 ELSE 0 END, state = %(state)s::jsonb,
+   SET heartbeat = CASE WHEN heartbeat < 1::bigint << 62 THEN heartbeat + 1 ELSE 0 END, state = %(state)s::jsonb,
        released_seq = %(released_seq)s, heartbeat_at = clock_timestamp()
  WHERE ctid = %(ctid)s::tid AND id = %(node)s
 RETURNING ctid::text

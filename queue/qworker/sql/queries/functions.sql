@@ -6,7 +6,7 @@ SELECT NOT pg_catalog.has_table_privilege('{schema}.job'::regclass, 'INSERT')
        AND pg_catalog.has_function_privilege('{schema}.enqueue_jobs'::regproc, 'EXECUTE');
 
 -- name: enqueue
-SELECT e.job_id, e.job_state, e.made_at, e.due_at, e.held
+SELECT e.job_id AS id, e.job_state AS state, e.made_at AS enqueued_at, e.due_at AS run_at, e.held AS is_holder
   FROM {schema}.enqueue_jobs(
     task => %(task)s::text, args => %(args)s::text[]::jsonb[], queue => %(queue)s::text, priority => %(priority)s::integer,
     overrides => %(overrides)s::jsonb, tags => %(tags)s::text[], delay => %(delay)s::float8,

@@ -31,21 +31,21 @@ SELECT resumed.name, pg_notify('{schema}', '') FROM resumed;
 
 -- name: paused
 -- The paused ones of these queues, or of all.
-SELECT q.name, extract(epoch FROM q.paused_at)::float8, q.paused_by, q.pause_reason
+SELECT {pause_columns}
   FROM {schema}.queue AS q
  WHERE q.paused_at IS NOT NULL AND (%(names)s::text[] IS NULL OR q.name = ANY (%(names)s::text[]))
  ORDER BY q.name;
 
 -- name: holding
 -- The pause of a waiting job's queue.
-SELECT q.name, extract(epoch FROM q.paused_at)::float8, q.paused_by, q.pause_reason
+SELECT {pause_columns}
   FROM {schema}.job AS j
   JOIN {schema}.queue AS q ON q.name = j.queue
  WHERE j.id = %(id)s AND j.state IN ('available', 'scheduled') AND q.paused_at IS NOT NULL;
 
 -- name: waiting
 -- The paused queues that hold jobs that are due.
-SELECT q.name, extract(epoch FROM q.paused_at)::float8, q.paused_by, q.pause_reason
+SELECT {pause_columns}
   FROM {schema}.queue AS q
  WHERE q.paused_at IS NOT NULL
    AND (EXISTS (SELECT FROM {schema}.job AS j WHERE j.queue = q.name AND j.state = 'available')

@@ -17,13 +17,13 @@ SELECT pg_terminate_backend(a.pid)
 
 -- name: running
 -- The running jobs of this node that were claimed after `since`.
-SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8
+SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8 AS claimed_at
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.claimed_at > to_timestamp(%(since)s::float8);
 
 -- name: claim_jobs
 -- The jobs of a claim, with the columns that decide their outcome.
-SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.is_hook, j.overrides::text, j.cancel_requested_at IS NOT NULL
+SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.is_hook, j.overrides::text, j.cancel_requested_at IS NOT NULL AS cancelled
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
 
@@ -54,8 +54,7 @@ RETURNING j.queue;
 -- name: record_node_loss
 -- Releases up to `limit` jobs of a dead node, except those in `excluded`, or the one job of a claim that was running when
 -- this node had to stop its workers. The job is not known to be the cause: the loss is counted, the attempt is not. At
--- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`. The last column
--- is false if a trigger suppresses the hook.
+-- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`.
 WITH lost AS (
     UPDATE {schema}.job AS j
        SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
@@ -76,7 +75,9 @@ WITH lost AS (
 ), hooks AS (
     {enqueue_hooks: lost}
 )
-SELECT id, task, queue, attempt, state::text, hook IS NULL OR EXISTS (SELECT FROM hooks WHERE hooks.id = lost.hook) FROM lost;
+SELECT id, task, queue, attempt, state::text,
+       hook IS NULL OR EXISTS (SELECT FROM hooks WHERE hooks.id = lost.hook) AS hook_stored
+  FROM lost;
 
 -- name: first_lost
 -- The job of a node that `record_node_loss` would update first.

@@ -94,7 +94,7 @@ SELECT
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
   FROM {schema}.job_seq AS seq
  CROSS JOIN (
-        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_array(n.heartbeat, {lease})), '{}') AS heartbeats,
+        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_object('heartbeat', n.heartbeat, 'lease_seconds', {lease})), '{}') AS heartbeats,
                min(n.released_seq) FILTER (WHERE n.released_seq >= 0) AS released_seq
           FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
 

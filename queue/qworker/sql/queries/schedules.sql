@@ -15,7 +15,7 @@ SELECT true FROM {schema}.cron AS c WHERE c.name = %(name)s AND c.declared_by > 
 
 -- name: find
 -- The stored schedules. A node enqueues those that match its own declaration.
-SELECT c.name, c.task, c.expression, c.timezone,
+SELECT c.name, c.expression, c.timezone,
        extract(epoch FROM coalesce(c.last_tick, c.created_at))::float8 AS last_tick,
        extract(epoch FROM clock_timestamp())::float8 AS at
   FROM {schema}.cron AS c
