@@ -1,6 +1,5 @@
 """The statements that settle the jobs of dead workers and dead nodes."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,9 +12,6 @@ from qworker.db.encoding import escape_unstorable
 from qworker.db.statements import DEFAULT_SCHEMA, Statements
 
 Database = Connection[tuple[Any, ...]]
-
-#: The error stored with the jobs of a lost node; the statement adds time and attempt.
-NODE_LOST = {"type": "NodeLost", "cause": "node-lost", "message": "the node that ran this job was lost"}
 
 
 class LostJob(NamedTuple):
@@ -114,13 +110,11 @@ class Recovery(Statements):
         return False
 
     def rescue(
-        self, database: Database, dead: int, max_losses: int, hooks: Iterable[str] = (), *, limit: int = 1000,
-        excluded: Iterable[int] = (),
+        self, database: Database, dead: int, max_losses: int, error: str, hooks: Iterable[str] = (), *,
+        limit: int = 1000, excluded: Iterable[int] = (),
     ) -> list[LostJob]:  # fmt: skip
         """Release jobs of a dead node; return them. hooks: see `record_node_loss`."""
-        return self._record_node_loss(
-            database, max_losses, json.dumps(NODE_LOST), hooks, dead=dead, limit=limit, excluded=excluded
-        )
+        return self._record_node_loss(database, max_losses, error, hooks, dead=dead, limit=limit, excluded=excluded)
 
     def first_lost(self, database: Database, dead: int, excluded: Iterable[int] = ()) -> int | None:
         """Return the job that `rescue` would release first."""

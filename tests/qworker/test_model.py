@@ -308,7 +308,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES), tells=st.booleans())
     def lose_a_node(self, node: int, *, tells: bool) -> None:
         mine = [job for job in self.of("running") if job.node == node]
-        assert len(recovery.rescue(self.conn, node, MAX_LOSSES, ["noop"] if tells else [])) == len(mine)
+        assert len(recovery.rescue(self.conn, node, MAX_LOSSES, ERROR, ["noop"] if tells else [])) == len(mine)
         for job in mine:
             job.lose()
         given_up = [job for job in mine if job.state == "failed" and not job.is_hook]
@@ -482,7 +482,7 @@ class Session(threading.Thread):
         maintenance.promote(conn, 0.0)
         maintenance.expire(conn)
         if self.random.random() < 0.1:
-            recovery.rescue(conn, 1 + self.random.randrange(2), 1000, ["noop"])
+            recovery.rescue(conn, 1 + self.random.randrange(2), 1000, ERROR, ["noop"])
 
     def meddle(self, conn: Connection) -> None:
         jobs = self.random.sample(self.ids, min(5, len(self.ids)))

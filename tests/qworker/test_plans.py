@@ -171,7 +171,7 @@ CASES = [
     Case("lose", lambda c: len(recovery.record_node_loss(c, TOKEN, 1, 3, ERROR, ["noop"])), 1, LOSING, 10, 60),
     # A scheduler's, for all
     Case("promote", lambda c: len(maintenance.promote(c, recently())), 100, {"job_due", "job_pkey"}, 300, 3_000),
-    Case("rescue", lambda c: len(recovery.rescue(c, DEAD, 3, ["noop"])), 1_000, LOSING, 2_100, 25_000),
+    Case("rescue", lambda c: len(recovery.rescue(c, DEAD, 3, ERROR, ["noop"])), 1_000, LOSING, 2_100, 25_000),
     Case("expire", lambda c: len(maintenance.expire(c)), 109, EXPIRING, 300, 2_000, rare=True),
     Case(
         "discard_failed",

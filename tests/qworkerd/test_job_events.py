@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from qworker import App
-from qworker.recovery import NODE_LOST, LostJob
+from qworker.recovery import LostJob
 from qworkerd.log import jobs
 from qworkerd.outcomes.reports import Reporter
+from qworkerd.scheduler.rescue import NODE_LOST
 
 Logged = list[tuple[str, dict[str, Any]]]
 IDENTITY = {"job", "task", "queue", "attempt"}

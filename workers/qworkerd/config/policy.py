@@ -1,7 +1,7 @@
 """The rules that apply to a job: those of its task, changed by its overrides, limited by the worker's settings."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -54,7 +54,9 @@ class Policies:
         retry = task.retry if task is not None else Retry()
         timeout = settings.timeout if task is None or task.timeout is UNSET else task.timeout
         slow = settings.slow_after if task is None or task.slow_after is UNSET else task.slow_after
-        return Policy(retry, self._limit(timeout), self._cap(retry), _seconds(slow))
+        return Policy(
+            retry=retry, timeout=self._limit(timeout), max_attempts=self._cap(retry), slow_after=_seconds(slow)
+        )
 
     def _apply(self, policy: Policy, overrides: dict[str, Any]) -> Policy:
         retry, timeout = policy.retry, policy.timeout
@@ -64,7 +66,7 @@ class Policies:
             timeout = inf if overrides["timeout"] == "none" else float(overrides["timeout"])
             if not 0 < timeout <= MAX_SECONDS and overrides["timeout"] != "none":  # also rejects NaN
                 raise ValueError(f"timeout is {timeout}")
-        return Policy(retry, self._limit(timeout), self._cap(retry), policy.slow_after)
+        return replace(policy, retry=retry, timeout=self._limit(timeout), max_attempts=self._cap(retry))
 
     def _limit(self, timeout: Any) -> float:
         """Return a timeout in seconds; infinite with --inline, so that a job can stop in a debugger."""

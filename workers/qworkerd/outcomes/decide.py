@@ -2,7 +2,6 @@
 
 import math
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
@@ -12,6 +11,7 @@ from qworkerd.config.policy import Policy
 from qworkerd.log.redaction import mask_and_shorten
 from qworkerd.log.tracebacks import format_error, message_of, name_of
 from qworkerd.outcomes.outcome import AfterDeath, Crashed, Failed, Lost, Outcome, Released, Retried, Snoozed, Terminated
+from qworkerd.outcomes.record import error_record
 from qworkerd.shared.cause import Cause
 
 #: Maximum length of a stored message, traceback and class name (characters).
@@ -24,14 +24,13 @@ _SEARCHED = 1_000
 
 def describe(error: BaseException, attempt: int, cause: str | None = None) -> dict[str, Any]:
     """Return the stored record of an error: JSON that PostgreSQL accepts, bounded, without passwords. Never raises."""
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "attempt": attempt,
-        "type": _storable(name_of(type(error))[:NAME]),
-        "message": _storable(mask_and_shorten(message_of(error))[:MESSAGE]),
-        "traceback": _storable(mask_and_shorten(format_error(error, _FRAMES))[-TRACEBACK:]),
-        "cause": cause,
-    }
+    return error_record(
+        _storable(name_of(type(error))[:NAME]),
+        _storable(mask_and_shorten(message_of(error))[:MESSAGE]),
+        cause,
+        traceback=_storable(mask_and_shorten(format_error(error, _FRAMES))[-TRACEBACK:]),
+        attempt=attempt,
+    )
 
 
 def _storable(text: str) -> str:

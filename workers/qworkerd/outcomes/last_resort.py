@@ -1,13 +1,14 @@
 """The last resort for a job whose end the database always rejects: it fails instead, or is discarded."""
 
 import json
-from datetime import UTC, datetime
 
 import psycopg
 
 from qworker.claims import Claims
+from qworkerd.outcomes.record import error_record
 from qworkerd.outcomes.writes import Database, Write
 from qworkerd.process.reconnect import is_transient
+from qworkerd.shared.cause import Cause
 
 #: Time after which a write that the database rejects for its values is given up, and the job fails (seconds).
 LAST_RESORT = 60.0
@@ -48,7 +49,5 @@ def give_up(claims: Claims, database: Database, token: int, job: int, error: str
 
 def end_refused(write: str, error: Exception) -> str:
     """Return what is kept of the error of a job that is given up, as JSON."""
-    return json.dumps({
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "EndRefused", "cause": "refused",
-        "message": f"the database refuses the end of this job ({write}): {str(error)[:1000]}", "traceback": "",
-    })  # fmt: skip
+    message = f"the database refuses the end of this job ({write}): {str(error)[:1000]}"
+    return json.dumps(error_record("EndRefused", message, Cause.REFUSED))

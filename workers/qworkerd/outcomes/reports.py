@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from qworker import App
@@ -16,6 +15,7 @@ from qworker.job import Job, JobState, new_job
 from qworker.recovery import LostJob
 from qworkerd import log
 from qworkerd.log import jobs
+from qworkerd.outcomes.record import now
 
 #: Maximum number of reports that wait in a process. Further ones are dropped and counted.
 BACKLOG = 1000
@@ -64,7 +64,7 @@ class Reporter:
             self._reports.put_nowait(failure)
         except (queue.Full, RuntimeError) as error:  # no further thread can be started
             self._dropped += 1
-            if self._dropped & (self._dropped - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
+            if self._dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...
                 self._log.warning("report.dropped", job=failure.job, dropped_so_far=self._dropped,
                                   reason=str(error) or f"{BACKLOG} reports are waiting")  # fmt: skip
 
@@ -75,7 +75,9 @@ class Reporter:
             record = error | {"attempt": lost.attempt}
             if final := job.state == "failed":
                 jobs.failed(self._log, lost, record, duration=error.get("ran"))
-            self.submit(Failure(lost.id, lost.task, lost.queue, lost.attempt, record, final=final))
+            self.submit(
+                Failure(job=lost.id, task=lost.task, queue=lost.queue, attempt=lost.attempt, error=record, final=final)
+            )
 
     def close(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until all reports are sent."""
@@ -147,6 +149,6 @@ class Reporter:
             task=failure.task,
             args=json.loads(failure.args or "{}"),
             attempt=failure.attempt,
-            errors=({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **failure.error},),
+            errors=({"at": now(), **failure.error},),
             _actions=self._app.admin,
         )

@@ -1,20 +1,26 @@
 """Watch the other nodes' heartbeats, and free the jobs of nodes that are dead."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import psycopg
 
-from qworker.recovery import NODE_LOST, Recovery
+from qworker.recovery import Recovery
 from qworker.registry import NodeLease
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.scheduler.sparing import Sparing
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
+
+
+#: The error of a lost job; the statement adds the time and the attempt.
+NODE_LOST = {"type": "NodeLost", "cause": Cause.NODE_LOST, "message": "the node that ran this job was lost"}
 
 
 class Watched(NamedTuple):
@@ -79,6 +85,7 @@ class Rescue:
                     database,
                     dead,
                     self._node.settings.max_node_losses,
+                    json.dumps(NODE_LOST),
                     self._node.hooks,
                     limit=limit,
                     excluded=excluded,

@@ -1,7 +1,6 @@
 """Settle a dead worker's claim: by the outcomes in its slot, or by the cause of its death."""
 
 from collections.abc import Collection
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from qworkerd.config.policy import Policies
 from qworkerd.log import jobs
 from qworkerd.outcomes.decide import decide_crash
 from qworkerd.outcomes.outcome import Crashed, Failed, Lost, Terminated, load
+from qworkerd.outcomes.record import error_record
 from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.outcomes.writes import CrashWrite, Done, LossWrite, OutcomeWrite, ReleaseWrite, Write, group
 from qworkerd.process.reconnect import is_transient
@@ -149,12 +149,11 @@ class Settlement:
 
     def _record(self, slot: Slot, job: HeldJob, message: str) -> dict[str, Any]:
         """Return the error record for the death of the worker."""
-        return {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "attempt": job.attempt, "type": "WorkerDied",
-            "message": f"{message}: {slot.cause}", "traceback": slot.stacks.read(),
-            "cause": slot.cause, "phase": Phase(slot.phase).name.lower(), "ran": round(slot.ended - slot.started, 3),
-            "maxrss_mib": slot.maxrss, "cpu": round(slot.cpu, 3),
-        }  # fmt: skip
+        return error_record(
+            "WorkerDied", f"{message}: {slot.cause}", slot.cause, traceback=slot.stacks.read(), attempt=job.attempt,
+            phase=Phase(slot.phase).name.lower(), ran=round(slot.ended - slot.started, 3), maxrss_mib=slot.maxrss,
+            cpu=round(slot.cpu, 3),
+        )  # fmt: skip
 
     def _settle(self, database: Database, slot: Slot, claim: Claim, job: HeldJob, message: str) -> int:
         """Settle the job that may have caused the death; return 1 if it became available."""
@@ -196,6 +195,7 @@ class Settlement:
             jobs.failed(self._log, job, outcome.error, duration=ran)
         else:
             jobs.crashed(self._log, job, outcome.error, duration=ran, crashes=job.crashes + 1, retry_in=outcome.delay)
+        final = isinstance(outcome, Failed)
         self._reporter.submit(
-            Failure(job.id, job.task, job.queue, job.attempt, outcome.error, final=isinstance(outcome, Failed))
+            Failure(job=job.id, task=job.task, queue=job.queue, attempt=job.attempt, error=outcome.error, final=final)
         )

@@ -1,4 +1,4 @@
-"""Why a child died, and what that means for the job it was running."""
+"""Why an attempt did not end by itself, and what that means for its job."""
 
 from enum import StrEnum
 
@@ -23,6 +23,12 @@ class Cause(StrEnum):
     SIGNAL = "signal"
     #: The worker ended by itself: "exit:1".
     EXIT = "exit"
+    #: The node that ran the job was declared dead.
+    NODE_LOST = "node-lost"
+    #: The row of the job cannot be read.
+    UNREADABLE = "unreadable"
+    #: The database has rejected the outcome of the attempt.
+    REFUSED = "refused"
 
     @classmethod
     def of(cls, text: str) -> "Cause":

@@ -18,6 +18,8 @@ UNKNOWN_TASK = 0xFFFF
 OUTCOME_BYTES = 96 * 1024
 
 _WORD = 8
+#: The words of the head.
+_TOKEN, _COUNT = 0, 1
 #: Offset of the first outcome (0 means none), and the bytes of the size that precedes each outcome.
 _FIRST_OUTCOME, _SIZE = 8, 4
 #: Bytes of a claim: token and count; ids, attempts, tasks, statuses (padded), offsets of outcomes; the outcomes.
@@ -83,17 +85,17 @@ class Claim:
     @property
     def token(self) -> int:
         """The fencing token of this claim; 0 if the claim is free."""
-        return self._head[0]
+        return self._head[_TOKEN]
 
     @property
     def _count(self) -> int:
         # The cause of the worker's death may have damaged this memory before.
-        return min(max(self._head[1], 0), MAX_JOBS)
+        return min(max(self._head[_COUNT], 0), MAX_JOBS)
 
     def open(self, token: int) -> None:
         """Store the token; call this before the claim is sent."""
-        self._head[1] = 0
-        self._head[0] = token
+        self._head[_COUNT] = 0
+        self._head[_TOKEN] = token
 
     def fill(self, ids: Sequence[int], tasks: Sequence[int], attempts: Sequence[int]) -> None:
         """Store the jobs that were claimed."""
@@ -104,15 +106,15 @@ class Claim:
         self.tasks[:count] = array("H", tasks)
         self.clear_outcomes(count)
         self.unsettled = count
-        self._head[1] = count
+        self._head[_COUNT] = count
 
     def close(self) -> None:
         """Free the claim: all its jobs are settled, or it has none.
 
         The token is cleared last. From then on the worker's other thread may open the claim and fill it.
         """
-        self._head[1] = 0
-        self._head[0] = 0
+        self._head[_COUNT] = 0
+        self._head[_TOKEN] = 0
 
     def store_outcome(self, index: int, outcome: bytes) -> bool:
         """Store a job's outcome, before the status that ends the job; return False if there is not enough space."""
@@ -148,9 +150,7 @@ class Claim:
 
     def entries(self) -> list[Entry]:
         """Return the jobs; empty until the claim has been answered."""
-        return [
-            Entry(self.ids[i], self.tasks[i], self.attempts[i], Status(self.statuses[i])) for i in range(self._count)
-        ]
+        return [self._entry(index, Status(self.statuses[index])) for index in range(self._count)]
 
     def running_index(self) -> int | None:
         """Return the index of the job whose handler is running."""
@@ -160,6 +160,7 @@ class Claim:
     def current(self) -> Entry | None:
         """Return the job whose handler is running."""
         found = self.running_index()
-        if found is None:
-            return None
-        return Entry(self.ids[found], self.tasks[found], self.attempts[found], Status.RUNNING)
+        return None if found is None else self._entry(found, Status.RUNNING)
+
+    def _entry(self, index: int, status: Status) -> Entry:
+        return Entry(id=self.ids[index], task=self.tasks[index], attempt=self.attempts[index], status=status)

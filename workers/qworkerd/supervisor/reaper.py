@@ -40,7 +40,9 @@ def reap() -> Iterator[ChildExit]:
             return
         kill_group(info.si_pid)
         pid, status, usage = os.wait4(info.si_pid, 0)
-        yield ChildExit(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss // 1024, _cpu(usage))
+        yield ChildExit(
+            pid=pid, code=os.waitstatus_to_exitcode(status), maxrss=usage.ru_maxrss // 1024, cpu=_cpu(usage)
+        )
 
 
 def _cpu(usage: resource.struct_rusage) -> float:

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -11,8 +10,10 @@ import psycopg
 
 from qworker.claims import ClaimedJob, Claims, JobNames, LaneJob, WriteSuppressed
 from qworkerd import log
+from qworkerd.outcomes.record import error_record
 from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.process.reconnect import ReconnectingConnection, may_concern_one_row
+from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.paused import PAST_END
@@ -153,26 +154,21 @@ class SingleClaims:
                 rows += self._claims.read(database, claim.token, job)
             except TOO_MUCH as error:
                 self._log.error("job.unreadable", job=job, error=str(error).strip())
-                self._fail(database, claim, job, _unreadable(error))
+                self._fail(database, claim, job, f"the job cannot be read: {str(error).strip()[:1000]}")
         return rows
 
-    def _fail(self, database: psycopg.Connection[Any], claim: Claim, job: int, error: dict[str, Any]) -> None:
+    def _fail(self, database: psycopg.Connection[Any], claim: Claim, job: int, message: str) -> None:
         """Fail a job that cannot be read, and report it. Its failure hook would have to read it, and is not run."""
         try:
             names = self._claims.read_names(database, claim.token, job)
         except TOO_MUCH:
             names = JobNames()
-        error |= {"attempt": names.attempt}
+        error = error_record("PayloadTooLarge", message, Cause.UNREADABLE, attempt=names.attempt)
         if self._claims.fail(database, claim.token, job, error=json.dumps(error), hook=False):
-            self._reporter.submit(Failure(job, names.task, names.queue, names.attempt, error, final=True))
+            self._reporter.submit(
+                Failure(job=job, task=names.task, queue=names.queue, attempt=names.attempt, error=error, final=True)
+            )
 
     def close(self) -> None:
         """Send the reports that wait."""
         self._reporter.close(LAST_REPORTS)
-
-
-def _unreadable(error: Exception) -> dict[str, Any]:
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "type": "PayloadTooLarge", "cause": "unreadable",
-        "message": f"the job cannot be read: {str(error).strip()[:1000]}", "traceback": "",
-    }  # fmt: skip
