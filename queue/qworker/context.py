@@ -130,17 +130,70 @@ class CurrentJob:
 
     __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
-        job = running.get()
-        if job is None:
-            msg = f"current_job.{name}: no job is running in this context; use it inside a handler only"
-            raise QworkerError(msg)
-        return getattr(job, name)
-
     def __bool__(self) -> bool:
         """Return whether a job is running in this context."""
         return running.get() is not None
 
+    @property
+    def id(self) -> int:
+        """The job's id."""
+        return _running("id").id
 
-#: Typed as the job for which it is a proxy.
-current_job: RunningJob = CurrentJob()  # type: ignore[assignment]
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return _running("task").task
+
+    @property
+    def queue(self) -> str:
+        """The queue of the job."""
+        return _running("queue").queue
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return _running("attempt").attempt
+
+    @property
+    def max_attempts(self) -> int:
+        """The number of attempts after which the job fails permanently."""
+        return _running("max_attempts").max_attempts
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When the job was enqueued, by the database's clock (UTC)."""
+        return _running("enqueued_at").enqueued_at
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the timeout expires (UTC); None without a timeout."""
+        return _running("deadline").deadline
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """See `RunningJob.connection`."""
+        return _running("connection").connection
+
+    def time_left(self) -> float:
+        """Return the seconds until the timeout expires: 0 or more, infinity without a timeout."""
+        return _running("time_left").time_left()
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """See `RunningJob.progress`."""
+        _running("progress").progress(fraction, text)
+
+    def snooze(self, seconds: float) -> Never:
+        """See `RunningJob.snooze`."""
+        _running("snooze").snooze(seconds)
+
+
+def _running(name: str) -> RunningJob:
+    job = running.get()
+    if job is None:
+        msg = f"current_job.{name}: no job is running in this context; use it inside a handler only"
+        raise QworkerError(msg)
+    return job
+
+
+#: The job that runs in this context, for handlers.
+current_job = CurrentJob()
