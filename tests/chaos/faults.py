@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from qworker import App, QworkerError
 from tests.chaos.field import Field
 
 Heal = Callable[[], object]
@@ -116,6 +117,19 @@ def lag(field: Field) -> Heal:
     return field.proxy.flow
 
 
+def pause(field: Field) -> Heal:
+    """An operator pauses the queue, and resumes it. Either may fail; the storm resumes it in the end."""
+
+    def change(*, paused: bool) -> None:
+        app = App(field.cluster.database.dsn)
+        with suppress(psycopg.Error, QworkerError):
+            app.queue("default").pause() if paused else app.queue("default").resume()
+        app.close()
+
+    change(paused=True)
+    return lambda: change(paused=False)
+
+
 def unplug(field: Field) -> Heal | None:
     """One node's packets are lost, both ways."""
     if field.namespace is None:
@@ -142,4 +156,5 @@ FAULTS = [
     Fault("connections are forgotten", 1, 0.0, "proxy", forget),
     Fault("the network is slow", 1, 5.0, "proxy", lag),
     Fault("the cable is out", 2, 7.0, "cable", unplug),
+    Fault("the queue is paused", 2, 3.0, "pause", pause),
 ]

@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic, sleep
 
+import psycopg
+
 from tests.chaos.faults import FAULTS, Fault, Heal
 from tests.chaos.field import Field
+from tests.waiting import until
 
 
 class Storm:
@@ -44,6 +47,7 @@ class Storm:
             sleep(max(0.0, min(strikes_at, heals_at, end) - monotonic()))
             now = monotonic()
         self._mend(inf)
+        until(self._resume, 30.0, what="resuming the queues")
         self._revive()
         # Jobs that were put off while the clock was ahead are due by now.
         self.field.server.move(24 * 3600)
@@ -63,6 +67,15 @@ class Storm:
             if moment <= until:
                 del self._broken[kind]
                 heal()
+
+    def _resume(self) -> bool:
+        """Resume every queue, as a fault's own attempt may have failed; tell whether the server has done it."""
+        try:
+            self.field.cluster.query("UPDATE qworker.queue SET paused_at = NULL, paused_by = NULL, pause_reason = NULL")
+        except psycopg.Error:
+            self.field.cluster.hang_up()
+            return False
+        return True
 
     def _revive(self) -> None:
         """Replace nodes that have given up, as systemd would."""
