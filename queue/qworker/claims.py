@@ -229,7 +229,7 @@ class Claims:
             rows = database.execute(self._sql["fail"], parameters).fetchall()
             if not all(stored for _, stored in rows):
                 raise WriteSuppressed
-        return [row[0] for row in rows]
+        return [failed for failed, _ in rows]
 
     def give_up(self, database: Database, token: int, job: int, error: str) -> list[int]:
         """Mark a job as failed after the database rejected its outcome; store only an error and run no failure hook."""

@@ -222,8 +222,8 @@ def nested(depth: int) -> BaseException:
     [
         (ValueError("no"), "ValueError", "no"),
         (psycopg.errors.UniqueViolation("twice"), "psycopg.errors.UniqueViolation", "twice"),
-        (Mute(), f"{__name__}.Mute", "(its message could not be made: RuntimeError)"),
-        (Quits(), f"{__name__}.Quits", "(its message could not be made: SystemExit)"),
+        (Mute(), f"{__name__}.Mute", "(its __str__ raised RuntimeError)"),
+        (Quits(), f"{__name__}.Quits", "(its __str__ raised SystemExit)"),
         (Nameless("no"), "Nameless", "no"),
         (odd_syntax_error(), "SyntaxError", ANY),
         (

@@ -4,7 +4,7 @@ import pytest
 
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.slots import Phase, Role, Slot, SlotTable
-from qworkerd.supervisor.handle import STABLE_AFTER, ChildHandle
+from qworkerd.supervisor.handle import STABLE_AFTER, ChildHandle, Overdue
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_scheduler_that_was_up_is_replaced_at_once(slot: Slot) -> None:
 def test_nothing_of_the_last_child_concerns_the_next(worker: ChildHandle, slot: Slot) -> None:
     slot.assign(Role.WORKER, 3, deadline=0, now=0)
     worker.started(4711, slot, 0.0)
-    worker.kill_reason, worker.overdue = Cause.TIMEOUT, (Phase.RUNNING, 1.0)
+    worker.kill_reason, worker.overdue = Cause.TIMEOUT, Overdue(Phase.RUNNING, 1.0)
     worker.exited(1.0, blameless=True)
     worker.started(4712, slot, 2.0)
     assert not worker.kill_reason

@@ -185,8 +185,10 @@ class _ProcessConnections:
                 self._changed.notify()
         try:
             # There is no lock: another thread may remove any of them between two steps.
-            if self.idle[0][1] < now - MAX_IDLE:
-                self.drop(self.idle.pop(0)[0])
+            _, idle_since = self.idle[0]
+            if idle_since < now - MAX_IDLE:
+                oldest, _ = self.idle.pop(0)
+                self.drop(oldest)
         except IndexError:
             pass
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import qworker
 from qworker.app import App
@@ -58,20 +59,26 @@ def _import(name: str, spec: str) -> ModuleType:
         raise _broken(spec, error) from error
 
 
+class Line(NamedTuple):
+    """A line of a source file."""
+
+    file: str
+    number: int | None
+
+
 def _broken(spec: str, error: BaseException) -> ConfigurationError:
     """Return an error that describes in one line what an import raised, and where."""
     text = " ".join(str(error).split())
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    lines = [Line(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         text = error.msg
         message = f"{type(error).__name__}: {text}"
-        lines.append((error.filename, error.lineno))
-    outside = [line for line in lines if not line[0].startswith("<") and not _within(line[0], _INTERNAL)]
+        lines.append(Line(error.filename, error.lineno))
+    outside = [line for line in lines if not line.file.startswith("<") and not _within(line.file, _INTERNAL)]
     # The application's own code is more informative than the library that raised.
-    own = [line for line in outside if not _within(line[0], _LIBRARIES)]
-    last = (own or outside)[-1:]
-    where = f" ({last[0][0]}:{last[0][1]})" if last else ""
+    own = [line for line in outside if not _within(line.file, _LIBRARIES)]
+    where = next((f" ({line.file}:{line.number})" for line in reversed(own or outside)), "")
     return ConfigurationError(f"app {spec!r}: importing it raised {message}{where}")
 
 

@@ -29,7 +29,8 @@ def refuse_patches() -> None:
         if (library := _library(value)) is not None
     ]
     if found:
-        library, names = found[0][0], ", ".join(name for _, name in found[:3])
+        (library, _), *_ = found
+        names = ", ".join(name for _, name in found[:3])
         raise ConfigurationError(
             f"importing the application has patched the standard library for {library} ({names}): a worker needs the "
             f"threads of the operating system, and does not work with cooperative ones. Apply the patches of {library} "

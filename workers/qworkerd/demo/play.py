@@ -170,9 +170,10 @@ class Play:
     def _show(self, progress: Progress) -> None:
         now = monotonic()
         self._course.append((now, progress.done))
-        while now - self._course[0][0] > RATE_WINDOW:
-            self._course.popleft()
         since, done = self._course[0]
+        while now - since > RATE_WINDOW:
+            self._course.popleft()
+            since, done = self._course[0]
         rate = (progress.done - done) / (now - since) if now > since else 0.0
         facts = (
             f"{now - self._begun:6.1f} s {progress.done:>4} of {len(self._files)} files",

@@ -1,5 +1,8 @@
 """Identify processes by what proc(5) says of them."""
 
+#: The index of field 22 behind the state, which is field 3.
+_STARTTIME = 22 - 4
+
 
 def start_ticks(pid: int) -> int | None:
     """Return the start time of a process (clock ticks since boot, field 22); None if it is gone or a zombie.
@@ -8,10 +11,11 @@ def start_ticks(pid: int) -> int | None:
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - in every start of a child
-            fields = file.read().rpartition(b")")[2].split()
+            _, _, after_name = file.read().rpartition(b")")  # the name may contain blanks and parentheses
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in b"ZX" else int(fields[19])
+    state, *fields = after_name.split()
+    return None if state in b"ZX" else int(fields[_STARTTIME])
 
 
 def alive(pid: int, ticks: int) -> bool:

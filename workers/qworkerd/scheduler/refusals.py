@@ -60,8 +60,7 @@ class Refusals:
 
     def forget(self, token: int) -> None:
         """Forget a claim that is over."""
-        for key in [key for key in self._since if key[0] == token]:
-            del self._since[key]
+        self._since = {(of, job): since for (of, job), since in self._since.items() if of != token}
 
     def raise_last(self) -> None:
         """Raise the last error after which something has to be tried again, if there was one since the last call."""

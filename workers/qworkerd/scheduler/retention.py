@@ -73,7 +73,8 @@ class Retention:
 
     def delete_expired_keys(self, database: Database) -> object:
         """Delete unique keys whose period has ended."""
-        return _repeat(lambda: self._maintenance.delete_expired_keys(database))[1]
+        _, more = _repeat(lambda: self._maintenance.delete_expired_keys(database))
+        return more
 
     def delete_unheld_keys(self, database: Database) -> object:
         """Delete unique keys whose job has ended, where the end of the job had to skip the key."""

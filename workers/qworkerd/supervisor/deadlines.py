@@ -8,7 +8,7 @@ from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
 from qworkerd.shared.stacks import DUMP_SIGNAL
-from qworkerd.supervisor.handle import ChildHandle
+from qworkerd.supervisor.handle import ChildHandle, Overdue
 
 #: Time between the check that finds a child overdue and the one that confirms it (seconds).
 CONFIRM_AFTER = 0.1
@@ -58,26 +58,26 @@ class DeadlineEnforcer:
             return child.kill_at
         return child.overdue_since + CONFIRM_AFTER if child.overdue else slot.floats[Slot.DEADLINE]
 
-    def _mark_overdue(self, child: ChildHandle, slot: Slot, found: tuple[int, float], now: float) -> None:
-        phase, running = Phase(found[0]), slot.current()
+    def _mark_overdue(self, child: ChildHandle, slot: Slot, found: Overdue, now: float) -> None:
+        phase, running = Phase(found.phase), slot.current()
         child.kill_reason = Cause.TIMEOUT if phase is Phase.RUNNING and running else Cause.STALLED
         child.kill_at = now + STACK_DUMP_GRACE
         facts = {"job": running.id, "task": self._node.task_name(running.task)} if running else {}
         self._log.warning(
             "child.overdue", child=child.name, child_pid=child.pid, phase=phase.name.lower(),
-            overdue_by=round(now - found[1], 3), **facts,
+            overdue_by=round(now - found.deadline, 3), **facts,
         )  # fmt: skip
         child.signal(DUMP_SIGNAL)
 
 
-def expired(slot: Slot, now: float) -> tuple[int, float] | None:
+def expired(slot: Slot, now: float) -> Overdue | None:
     """Return the phase whose deadline has passed, and the deadline, also of the acknowledger thread; else None."""
     if slot.floats[Slot.DEADLINE] < now:
-        return slot.words[Slot.PHASE], slot.floats[Slot.DEADLINE]
+        return Overdue(slot.words[Slot.PHASE], slot.floats[Slot.DEADLINE])
     if slot.words[Slot.CANCEL] and slot.floats[Slot.CANCEL_DEADLINE] < now:
         # Cancelled and still running: a handler in C code does not return to Python to handle the signal.
         running = slot.current()
         if running is not None and running.id == slot.words[Slot.CANCEL]:
-            return slot.words[Slot.PHASE], slot.floats[Slot.CANCEL_DEADLINE]
+            return Overdue(slot.words[Slot.PHASE], slot.floats[Slot.CANCEL_DEADLINE])
     ack_deadline = slot.floats[Slot.ACK_DEADLINE]
-    return (Phase.SETTLING, ack_deadline) if 0 < ack_deadline < now else None
+    return Overdue(Phase.SETTLING, ack_deadline) if 0 < ack_deadline < now else None

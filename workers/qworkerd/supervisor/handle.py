@@ -4,6 +4,7 @@ import os
 import random
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from qworker.backoff import Backoff
 from qworkerd.shared.cause import Cause
@@ -15,6 +16,14 @@ STABLE_AFTER = 30.0
 #: A child that was killed but not reaped is killed again after this time (seconds).
 KILL_AGAIN = 1.0
 _RESPAWN = Backoff(0.5, 30.0)
+
+
+class Overdue(NamedTuple):
+    """A phase whose deadline has passed."""
+
+    phase: int
+    #: Monotonic.
+    deadline: float
 
 
 @dataclass(slots=True)
@@ -41,7 +50,7 @@ class ChildHandle:
     #: Signals that the supervisor has sent to the child.
     sent: set[int] = field(default_factory=set)
     #: The phase and deadline that the last check found overdue.
-    overdue: tuple[int, float] | None = None
+    overdue: Overdue | None = None
     #: When that was found (monotonic).
     overdue_since: float = 0.0
 

@@ -114,10 +114,11 @@ def verify_transaction(connection: psycopg.Connection[Any], roles: tuple[str, ..
 
     The end of the job is written with these roles. Raises TransactionEnded if the handler has sent COMMIT or ROLLBACK.
     """
-    now: tuple[Any, ...] = ()
+    found: tuple[Any, ...] = ()
     if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
-        now = psycopg.Cursor(connection, row_factory=tuple_row).execute(_LOOK, prepare=False).fetchone() or ()
-    if not now or now[0] != "yes":
+        found = psycopg.Cursor(connection, row_factory=tuple_row).execute(_LOOK, prepare=False).fetchone() or ()
+    mark, *current = found or (None,)
+    if mark != "yes":
         raise TransactionEnded(_ENDED)
-    if now[1:] != roles:
+    if tuple(current) != roles:
         psycopg.ClientCursor(connection).execute(_RESET_ROLE)

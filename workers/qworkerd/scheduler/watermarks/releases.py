@@ -1,6 +1,7 @@
 """The jobs that were released and kept their seq, by this node or by others: they may be below the watermarks."""
 
 from collections import deque
+from typing import NamedTuple
 
 from qworker.registry import PollResult
 from qworkerd.shared.watermarks import Watermarks
@@ -8,6 +9,13 @@ from qworkerd.shared.watermarks import Watermarks
 #: How long a release is announced to the other nodes, and the time between two polls after which a node may have missed
 #: an announcement (seconds).
 ANNOUNCE_RELEASE_FOR, RELEASE_MISSED_AFTER = 5.0, 4.0
+
+
+class Announced(NamedTuple):
+    """The lowest seq of some releases, and when a heartbeat announced it (monotonic)."""
+
+    at: float
+    seq: int
 
 
 class Releases:
@@ -27,7 +35,7 @@ class Releases:
         self._watermarks = watermarks
         #: The lowest seq released that no heartbeat has announced yet, and those announced, with the time.
         self._unannounced: int | None = None
-        self._announced: deque[tuple[float, int]] = deque()
+        self._announced: deque[Announced] = deque()
 
     def reset(self, now: float) -> None:
         """Start again: the server may be another one. What this node has released is announced nevertheless."""
@@ -39,7 +47,7 @@ class Releases:
         """Read the releases of this node that the next poll can see; call this before `Watermarks.scan_start`."""
         self._poll_started = now
         self._collect()
-        while self._announced and self._announced[0][0] < now - ANNOUNCE_RELEASE_FOR:
+        while self._announced and self._announced[0].at < now - ANNOUNCE_RELEASE_FOR:
             self._announced.popleft()
 
     def _collect(self) -> None:
@@ -53,13 +61,13 @@ class Releases:
     @property
     def lowest(self) -> int | None:
         """The lowest seq that this node has released recently, for its heartbeat."""
-        announced = [seq for _, seq in self._announced]
+        announced = [release.seq for release in self._announced]
         return min(announced if self._unannounced is None else [*announced, self._unannounced], default=None)
 
     def confirm(self, now: float) -> None:
         """Record that a heartbeat has announced `lowest`."""
         if self._unannounced is not None:
-            self._announced.append((now, self._unannounced))
+            self._announced.append(Announced(now, self._unannounced))
             self._unannounced = None
 
     def may_have_missed(self, result: PollResult, now: float) -> bool:
