@@ -74,7 +74,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a lane of refused jobs is searched to its end", f"{WORKER}/single.py",
-        "return [PAST_END if counts[lane] >= MAX_REFUSED else cursor for", "return [cursor for",
+        "return [PAST_END if counts[lane] >= MAX_REJECTED else cursor for", "return [cursor for",
         "tests/qworkerd/test_single.py",
     ),
     Mutation(
@@ -135,10 +135,10 @@ MUTATIONS = [
     ),
     Mutation(
         "the token is written after the claim", f"{WORKER}/claimer.py",
-        "claim.open(new_token())\n        try:\n            rows = self._single.take(claim, cursors) if single "
+        "claim.open(new_token())\n        try:\n            rows = self._single.claim_next(claim, cursors) if single "
         "else self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=claim.token,",
-        "token = new_token()\n        try:\n            rows = self._single.take(claim, cursors) if single "
+        "token = new_token()\n        try:\n            rows = self._single.claim_next(claim, cursors) if single "
         "else self._claims.claim(\n"
         "                database, node=self._node.table.header.node, token=token,",
         "tests/qworkerd/test_claimer.py",
@@ -215,7 +215,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an interrupt inside of another exception is not looked for", "workers/qworkerd/outcomes/decide.py",
-        "if isinstance(error, Interrupt) or not ours:", "if True:",
+        "if isinstance(error, Interrupt) or not by_worker:", "if True:",
         "tests/lifecycle/test_wrapped_interrupts.py",
     ),
     Mutation(

@@ -109,7 +109,7 @@ def test_it_does_what_it_promises_and_leaves_nothing_behind(start: Callable[...,
     assert list(reachable.glob("qworker-*")) == []
 
     found = json.loads(demo.out.read_text())
-    assert found["kept"] is True
+    assert found["passed"] is True
     assert found["processes"] == 4
     assert found["rows"] == found["files"] >= 500
     assert found["functions"] > found["classes"] > 500
@@ -221,7 +221,7 @@ def events(tmp_path: Path) -> Events:
 
 def test_all_is_as_promised_when_it_is(events: Events) -> None:
     report = Report(facts(), events)
-    assert report.kept, report.checks
+    assert report.passed, report.checks
     assert "100 jobs/s" in "\n".join(report.lines())
 
 
@@ -235,7 +235,7 @@ def test_an_attempt_that_ran_again_counts_once(tmp_path: Path) -> None:
     events = Events(log)
     events.read_new()
     report = Report(facts(), events)
-    assert report.kept, report.checks
+    assert report.passed, report.checks
     flaky = next(check for check in report.checks if check.name == "flaky")
     assert flaky.text == "failed 2 times, again after 0.5 s and 1 s, completed in run 3"
     assert report.retried == 3
@@ -260,8 +260,8 @@ def test_an_attempt_that_ran_again_counts_once(tmp_path: Path) -> None:
 )
 def test_each_broken_promise_is_told(broken: str, changed: dict[str, Any], events: Events) -> None:
     report = Report(facts(**changed), events)
-    assert not report.kept
-    assert [check.name for check in report.checks if not check.kept] == [broken]
+    assert not report.passed
+    assert [check.name for check in report.checks if not check.passed] == [broken]
     assert any("FAIL" in line and broken in line for line in report.lines())
 
 
@@ -279,7 +279,7 @@ def test_a_timeout_that_only_a_kill_enforced_is_told(tmp_path: Path) -> None:
     events = Events(log)
     events.read_new()
     report = Report(facts(), events)
-    assert [check.name for check in report.checks if not check.kept] == ["sleepy"]
+    assert [check.name for check in report.checks if not check.passed] == ["sleepy"]
 
 
 def test_a_tick_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_tick_that_is_missing_is_told(tmp_path: Path) -> None:
     gap = Events(log)
     gap.read_new()
     report = Report(facts(pulses=[job(n, JobState.COMPLETED) for n in (4, 5, 6)]), gap)
-    assert [check.name for check in report.checks if not check.kept] == ["pulse"]
+    assert [check.name for check in report.checks if not check.passed] == ["pulse"]
 
 
 def test_a_line_of_the_log_is_read_when_it_is_whole(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_node_that_ends_early_is_asked_why(lines: list[str], words: str, tmp_p
     log.write_text("\n".join(lines) + "\n")
     events = Events(log)
     events.read_new()
-    assert events.last_words() == words
+    assert events.end_reason() == words
 
 
 def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(empty_database: Database, tmp_path: Path) -> None:

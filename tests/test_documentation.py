@@ -170,6 +170,6 @@ def test_the_page_on_watermarks_has_the_values_of_the_constants() -> None:
         name: value
         for module in modules
         for name, value in vars(module).items()
-        if name.isupper() and isinstance(value, int | float) and name != "HIGHEST"
+        if name.isupper() and isinstance(value, int | float) and name != "MAX_POSITION"
     }
     assert shown == constants

@@ -57,7 +57,7 @@ def test_an_attempt_that_returns_work_undone_has_failed_and_a_hook_likewise(
     assert job.errors[-1]["type"] == "TypeError"
     what = kind.partition(" in ")[0]
     assert job.errors[-1]["message"].startswith(f"the handler returned a {what}")
-    assert "nothing of it ran" in job.errors[-1]["message"]
+    assert "which has not been run" in job.errors[-1]["message"]
     until(lambda: any(what in str(event) for event in node.events("job.hook_failed", task="undone")))
     assert module_cluster.notes("ran") == []
     assert "never awaited" not in node.tail(10_000)

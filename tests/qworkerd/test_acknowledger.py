@@ -98,7 +98,7 @@ def test_a_claim_stays_open_until_its_last_job_is_settled(desk: Desk) -> None:
 
 def test_what_waits_behind_a_long_job_is_handed_back_while_it_runs(desk: Desk) -> None:
     _, ids, batch = desk.claim(10)
-    until(lambda: desk.clerk._asleep)
+    until(lambda: desk.clerk._sleeping)
     batch.pending.popleft()
     desk.slot.floats[Slot.STARTED] = began = monotonic()
     desk.clerk.watch(batch)
@@ -109,11 +109,11 @@ def test_what_waits_behind_a_long_job_is_handed_back_while_it_runs(desk: Desk) -
 
 def test_what_is_finished_is_settled_while_the_next_job_runs(desk: Desk) -> None:
     claim, ids, batch = desk.claim(2)
-    until(lambda: desk.clerk._asleep)
+    until(lambda: desk.clerk._sleeping)
     desk.slot.floats[Slot.STARTED] = monotonic()
     batch.pending.clear()
     desk.clerk.watch(batch)
-    until(lambda: desk.clerk._rounds)
+    until(lambda: desk.clerk._iterations)
     desk.clerk.submit(claim, ids[0], None)  # and nobody rings
     until(lambda: desk.states(ids) == ["completed", "running"])
 

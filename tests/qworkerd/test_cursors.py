@@ -10,7 +10,7 @@ from qworker.claims import ClaimedJob
 from qworkerd.shared.slots import SlotTable
 from qworkerd.shared.watermarks import Watermarks
 from qworkerd.worker import cursors as module
-from qworkerd.worker.cursors import CHEAP_SWEEP, SWEEP_EVERY, SWEEP_SHARE, Cursors
+from qworkerd.worker.cursors import CHEAP_SWEEP, SWEEP_FACTOR, SWEEP_INTERVAL, Cursors
 from tests.qworkerd.clock import Clock
 
 
@@ -56,7 +56,7 @@ def test_a_claim_starts_behind_the_last_one_of_its_lane(clock: Clock, watermarks
     cursors.start(3, idle=True)
     cursors.advance([row(7, "a", 3), row(9, "a", 3), row(8, "b", 0)], 3, sweep=True, took=0)
     assert positions(cursors) == {3: 9, B0: 8}
-    cursors.forget()
+    cursors.reset()
     assert positions(cursors) == {}
 
 
@@ -131,7 +131,7 @@ def test_a_failed_claim_is_repeated_from_the_same_position(claiming: Cursors, sw
 
 def test_a_failed_sweep_changes_nothing(claiming: Cursors, swept: Watermarks, clock: Clock) -> None:
     claiming.advance(rows(11, 20), 10, sweep=False, took=0)
-    clock.now += SWEEP_EVERY
+    clock.now += SWEEP_INTERVAL
     assert claiming.start(10, idle=False)[1]
     claiming.fail(sweep=True)
     assert positions(claiming) == {A5: 20}
@@ -169,7 +169,7 @@ def test_a_worker_continues_alone_from_what_its_sweep_has_found(swept: Watermark
     first, second = (Cursors(swept, 2) for _ in range(2))
     positions(first)
     first.advance(rows(101, 110), 10, sweep=False, took=0)
-    clock.now += SWEEP_EVERY
+    clock.now += SWEEP_INTERVAL
     assert second.start(10, idle=False) == ([0] * 20, True)
     second.advance(rows(1, 10), 10, sweep=True, took=0)
     assert positions(second) == {A5: 10}
@@ -200,7 +200,7 @@ def test_a_worker_returns_to_the_shared_position_when_nothing_is_left_below_it(
 
 
 def test_a_worker_that_forgets_has_no_position_of_its_own(behind: Cursors, swept: Watermarks) -> None:
-    behind.forget()
+    behind.reset()
     assert positions(behind) == {}
     behind.advance(rows(1, 10), 10, sweep=False, took=0)
     assert positions(behind) == {A5: 10}
@@ -217,7 +217,7 @@ def test_a_sweep_without_a_job_of_a_lane_leaves_its_position(swept: Watermarks, 
     cursors = Cursors(swept, 2)
     positions(cursors)
     cursors.advance([row(50, "b", 0)], 1, sweep=False, took=0)
-    clock.now += SWEEP_EVERY
+    clock.now += SWEEP_INTERVAL
     assert cursors.start(1, idle=False)[1]
     cursors.advance([row(51, "a", 0)], 1, sweep=True, took=0)
     assert positions(cursors) == {A0: 51, B0: 50}
@@ -235,7 +235,7 @@ def test_an_idle_worker_sweeps_and_one_busy_worker_a_second(clock: Clock, waterm
     first.advance([row(5)], 1, sweep=True, took=0)
     assert not second.start(1, idle=False)[1]
     assert second.start(1, idle=True)[1]
-    clock.now += SWEEP_EVERY - 0.01
+    clock.now += SWEEP_INTERVAL - 0.01
     assert not first.start(1, idle=False)[1]
     clock.now += 0.01
     assert first.start(1, idle=False)[1]
@@ -265,7 +265,7 @@ def test_the_sweeps_of_all_workers_take_no_more_than_their_share(
         clock.now += took if sweep else 0.01
         swept += took if sweep else 0.0
         cursors.advance([], 1, sweep=sweep, took=took if sweep else 0.01)
-    assert (swept - took) * processes / (clock.now - started) <= 1 / SWEEP_SHARE
+    assert (swept - took) * processes / (clock.now - started) <= 1 / SWEEP_FACTOR
     assert swept > 0
 
 
@@ -274,10 +274,10 @@ def test_two_expensive_sweeps_in_a_row_delay_the_next(clock: Clock, watermarks: 
     for took in (CHEAP_SWEEP, CHEAP_SWEEP, 1.0, CHEAP_SWEEP, 1.0):
         cursors.start(1, idle=True)
         cursors.advance([], 1, sweep=True, took=took)
-        assert cursors.wait() == 0.0
+        assert cursors.next_sweep_in() == 0.0
     cursors.start(1, idle=True)
     cursors.advance([], 1, sweep=True, took=2.0)
-    assert cursors.wait() == SWEEP_SHARE * 8
+    assert cursors.next_sweep_in() == SWEEP_FACTOR * 8
     assert not cursors.start(1, idle=True)[1]
 
 
@@ -339,7 +339,7 @@ class Workers:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("workers", [2, 5])
 @pytest.mark.parametrize(
-    ("faults", "longest"), [(0.0, SWEEP_EVERY), (0.02, 10 * SWEEP_EVERY)], ids=["no faults", "faults"]
+    ("faults", "longest"), [(0.0, SWEEP_INTERVAL), (0.02, 10 * SWEEP_INTERVAL)], ids=["no faults", "faults"]
 )
 def test_a_job_that_was_passed_waits_for_a_second_at_most(
     clock: Clock, watermarks: Watermarks, seed: int, workers: int, faults: float, longest: float
@@ -369,7 +369,9 @@ def test_a_job_that_was_passed_waits_for_a_second_at_most(
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize(("faults", "longest"), [(0.0, 0.15), (0.02, SWEEP_EVERY + 0.1)], ids=["no faults", "faults"])
+@pytest.mark.parametrize(
+    ("faults", "longest"), [(0.0, 0.15), (0.02, SWEEP_INTERVAL + 0.1)], ids=["no faults", "faults"]
+)
 def test_no_job_waits_in_a_queue_that_is_often_empty(
     clock: Clock, watermarks: Watermarks, seed: int, faults: float, longest: float
 ) -> None:

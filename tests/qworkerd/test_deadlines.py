@@ -11,7 +11,7 @@ from qworkerd.run import make_node
 from qworkerd.shared.slots import Phase, Role, Slot
 from qworkerd.shared.stacks import DUMP_SIGNAL
 from qworkerd.supervisor.deadlines import CONFIRM_AFTER, STACK_DUMP_GRACE, DeadlineEnforcer
-from qworkerd.supervisor.handle import KILL_AGAIN, ChildHandle
+from qworkerd.supervisor.handle import KILL_INTERVAL, ChildHandle
 
 
 class Bench:
@@ -65,13 +65,13 @@ def test_a_child_is_killed_again_each_second_until_it_is_reaped(bench: Bench) ->
     for seconds in (0.6, CONFIRM_AFTER + 0.01, STACK_DUMP_GRACE + 0.01):
         bench.look(seconds)
     bench.run(1, deadline=inf)  # as if it had got over it: it was killed, and there is no way back
-    bench.look(KILL_AGAIN - 0.1)
+    bench.look(KILL_INTERVAL - 0.1)
     assert bench.killed == [4711]
     bench.look(0.2)
-    bench.look(KILL_AGAIN + 0.1)
+    bench.look(KILL_INTERVAL + 0.1)
     assert (bench.seat.kill_reason, bench.killed) == ("timeout", [4711] * 3)
     bench.seat.exited(bench.now, blameless=True)
-    bench.look(KILL_AGAIN + 0.1)
+    bench.look(KILL_INTERVAL + 0.1)
     assert len(bench.killed) == 3
 
 

@@ -13,7 +13,7 @@ from qworker import PermanentError, Retry, TransientError
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt
 from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
-from qworkerd.outcomes.decide import MESSAGE, NAME, TRACEBACK, decide, describe
+from qworkerd.outcomes.decide import MAX_MESSAGE, MAX_NAME, MAX_TRACEBACK, decide, describe
 from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
 from tests.database import Database
 
@@ -231,9 +231,9 @@ def nested(depth: int) -> BaseException:
             "m\N{REPLACEMENT CHARACTER}.a\N{REPLACEMENT CHARACTER}b?c",
             "",
         ),
-        (type("x" * 1000, (Exception,), {"__module__": "builtins"})(), "x" * NAME, ""),
+        (type("x" * 1000, (Exception,), {"__module__": "builtins"})(), "x" * MAX_NAME, ""),
         (ValueError("a\0b\ud800c"), "ValueError", "a\N{REPLACEMENT CHARACTER}b?c"),
-        (ValueError("x" * 10_000), "ValueError", "x" * MESSAGE),
+        (ValueError("x" * 10_000), "ValueError", "x" * MAX_MESSAGE),
         (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ExceptionGroup", "two (2 sub-exceptions)"),
         (KeyboardInterrupt(), "KeyboardInterrupt", ""),
     ],
@@ -243,14 +243,14 @@ def test_what_is_kept_of_an_error_can_be_stored_whatever_it_is(
 ) -> None:
     record = describe(error, 4, "timeout")
     assert (record["type"], record["message"], record["attempt"], record["cause"]) == (kind, message, 4, "timeout")
-    assert len(record["traceback"]) <= TRACEBACK
+    assert len(record["traceback"]) <= MAX_TRACEBACK
     stored = database.connect().execute("SELECT %s::jsonb", (json.dumps(record),)).fetchall()[0][0]
     assert stored == record
 
 
 def test_a_traceback_keeps_its_end() -> None:
     text = describe(nested(500), 1)["traceback"]
-    assert len(text) <= TRACEBACK
+    assert len(text) <= MAX_TRACEBACK
     assert text.rstrip().endswith("ValueError: at the bottom")
 
 
@@ -273,7 +273,7 @@ def test_what_is_huge_is_cut_before_it_is_made(error: Exception) -> None:
     record = describe(error, 1)
     assert process_time() - begun < 0.5
     assert type(error).__name__ in record["traceback"]
-    assert len(record["message"]) <= MESSAGE
+    assert len(record["message"]) <= MAX_MESSAGE
 
 
 def test_the_time_is_told_with_its_zone() -> None:

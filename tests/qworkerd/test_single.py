@@ -75,11 +75,11 @@ def test_a_job_that_was_refused_is_tried_again(
 def test_many_refused_jobs_of_one_queue_do_not_hold_up_another(
     database: Database, node: NodeContext, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single, "MAX_REFUSED", 15)
+    monkeypatch.setattr(single, "MAX_REJECTED", 15)
     insert(database, *[("refused", "first")] * 40, ("a", "first"), ("b", "second"))
     with refusing(database.connect(), "UPDATE", REFUSED):
         assert take(node, claimer, 4) == ["b"]
-        assert len(claimer._single._refused) == 15
+        assert len(claimer._single._rejected) == 15
 
 
 def test_an_error_that_is_no_rows_fault_makes_all_claims_wait(

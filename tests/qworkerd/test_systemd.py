@@ -80,7 +80,7 @@ def test_the_newest_status_is_shown_within_a_second_and_none_in_between(
 
     assert listener.heard() == "STATUS=one"
     until(third_heard)
-    assert monotonic() - started >= systemd.STATUS_EVERY * 0.9
+    assert monotonic() - started >= systemd.STATUS_INTERVAL * 0.9
 
 
 def test_subprocesses_of_jobs_cannot_speak_for_the_unit(environ: dict[str, str]) -> None:

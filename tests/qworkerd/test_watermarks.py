@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node_index=which, worker_index=one_worker)
     def reconnect_a_worker(self, node_index: int, worker_index: int) -> None:
         node = self.nodes[node_index]
-        node.workers[worker_index].cursors.forget()
+        node.workers[worker_index].cursors.reset()
         node.watermarks.report_release(node.workers[worker_index].slot)
 
     @rule(node_index=which)

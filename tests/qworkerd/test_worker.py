@@ -16,7 +16,7 @@ from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Role
 from qworkerd.worker.batch import Batch
-from qworkerd.worker.loop import RECHECK_PAUSE, Worker
+from qworkerd.worker.loop import RECHECK_INTERVAL, Worker
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_worker_whose_claims_are_all_held_open_does_not_run_in_circles(worker:
         claim.open(new_token())
     begun = monotonic()
     assert worker.claim() is None
-    assert monotonic() - begun >= RECHECK_PAUSE * 0.9
+    assert monotonic() - begun >= RECHECK_INTERVAL * 0.9
 
 
 def test_a_worker_that_sleeps_is_woken_by_a_ring_and_not_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_worker_that_sleeps_is_woken_by_a_ring_and_not_by_time(monkeypatch: py
             node.worker_wakeup.wake()
         return monotonic() + 1.0
 
-    monkeypatch.setattr(worker, "stall", stall)
+    monkeypatch.setattr(worker, "stall_deadline", stall)
     worker.wait_for_work()
     worker.poll.close()
     assert shown == 5
@@ -73,7 +73,7 @@ def test_a_worker_without_a_lease_claims_nothing(worker: Worker, monkeypatch: py
     monkeypatch.setattr(worker, "claim", take)
     header.node, header.lease_until = 1, boottime() - 0.001
     assert worker.run() == 0
-    assert waited == [RECHECK_PAUSE] * 3
+    assert waited == [RECHECK_INTERVAL] * 3
 
 
 def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,4 +92,6 @@ def test_a_lease_that_runs_out_in_the_midst_of_a_batch_ends_it(worker: Worker, m
     worker.header.lease_until = boottime() + 60
     worker.work(Batch(claim, rows))
     assert ran == [1, 2]
-    assert {job: type(outcome) for _, job, outcome in worker.acknowledger._done} == dict.fromkeys((3, 4, 5), Released)
+    assert {job: type(outcome) for _, job, outcome in worker.acknowledger._submitted} == dict.fromkeys(
+        (3, 4, 5), Released
+    )

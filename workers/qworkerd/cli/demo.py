@@ -34,4 +34,4 @@ def demo(context: click.Context, /, *, processes: int, log: Path | None, json_ou
         screen.echo(line)
     if json_output:
         as_json(report.as_dict())
-    context.exit(exits.OK if report.kept else exits.FAILURE)
+    context.exit(exits.OK if report.passed else exits.FAILURE)

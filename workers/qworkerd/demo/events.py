@@ -43,7 +43,7 @@ class Events:
         wanted = {"event": name, **facts}
         return (event for event in self.seen if wanted.items() <= event.items())
 
-    def last_words(self) -> str:
+    def end_reason(self) -> str:
         """Return the errors with which the node ended, or else the last lines of its log."""
         fatal = (event for event in self.seen if event.get("level") == "critical")
         reasons = [str(event.get("exception") or event.get("error") or event.get("event")) for event in fatal]

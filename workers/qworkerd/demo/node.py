@@ -68,7 +68,7 @@ class Node:
         code = self._process.poll()
         if code is not None:
             self.events.read_new()
-            raise NodeEnded(f"the node ended with exit code {code}:\n{self.events.last_words()}")
+            raise NodeEnded(f"the node ended with exit code {code}:\n{self.events.end_reason()}")
 
     def stop(self) -> int:
         """Stop the node after its running jobs; return the exit code."""

@@ -50,12 +50,12 @@ def play(processes: int, screen: Screen, log: Path | None) -> Report:
         here = server.folder / "node.log"
         with Node(processes, server.dsn, server.folder, log or here) as node:
             report = Play(node, screen).run(server.dsn, version)
-        if not report.kept:
-            screen.echo(f"the node's log is {log or keep(here)}")
+        if not report.passed:
+            screen.echo(f"the node's log is {log or copy_log(here)}")
         return report
 
 
-def keep(log: Path) -> Path:
+def copy_log(log: Path) -> Path:
     """Copy the log, whose folder is about to be removed."""
     descriptor, name = tempfile.mkstemp(prefix="qworker-demo-", suffix=".log")
     os.close(descriptor)
@@ -88,9 +88,9 @@ class Play:
         self._special: tuple[Job, ...] = ()
         self._begun = monotonic()
         #: When the last file was done (seconds after the start).
-        self._took = 0.0
+        self._duration = 0.0
         #: The number of files that were done, by time.
-        self._course: deque[tuple[float, int]] = deque([(self._begun, 0)])
+        self._history: deque[tuple[float, int]] = deque([(self._begun, 0)])
 
     def run(self, dsn: str, postgresql: str) -> Report:
         """Enqueue the jobs, watch them, stop the node, and report."""
@@ -99,14 +99,14 @@ class Play:
         self._enqueue()
         workers = self._watch().workers
         code = self._node.stop()
-        self._tell()
+        self._narrate()
         last = self._progress()
         with psycopg.connect(dsn) as conn:
             totals = jobs.totals(conn)
         pulses = jobs.app.admin.find(task=jobs.pulse.name, limit=10_000)
         flaky, sleepy, deadly = (job.refresh() for job in self._special)
         facts = Facts(
-            self._node.processes, postgresql, len(self._files), self._took, totals, flaky, sleepy, deadly, pulses,
+            self._node.processes, postgresql, len(self._files), self._duration, totals, flaky, sleepy, deadly, pulses,
             len(self._files) - last.done + last.over.count(False), last.failed, workers, code,
         )  # fmt: skip
         return Report(facts, self._node.events)
@@ -133,13 +133,13 @@ class Play:
         before, moved = self._progress(), monotonic()
         while monotonic() - moved < STALL_TIMEOUT:
             self._node.check()
-            self._tell()
+            self._narrate()
             now = self._progress()
             if now != before:
                 before, moved = now, monotonic()
             self._show(now)
             if now.done < len(self._files):
-                self._took = monotonic() - self._begun
+                self._duration = monotonic() - self._begun
             elif all(now.over) and now.ticked and now.workers == self._node.processes:
                 break
             sleep(POLL_INTERVAL)
@@ -153,27 +153,27 @@ class Play:
             failed=sum(states.get(JobState.FAILED, 0) for states in sizes.values()),
             over=tuple(job.refresh().finished for job in self._special),
             ticked=sum(1 for _ in self._node.events.find("cron.enqueued")) >= MIN_TICKS,
-            workers=len(self._alive()),
+            workers=len(self._live_workers()),
         )
 
-    def _alive(self) -> set[int]:
+    def _live_workers(self) -> set[int]:
         """Return the process ids of the workers in the node's last heartbeat, without those known to be dead."""
         dead = {event["child_pid"] for event in self._node.events.find("child.died")}
         named = (worker["pid"] for node in jobs.app.admin.nodes() for worker in node.state.get("workers", ()))
         return set(named) - dead
 
-    def _tell(self) -> None:
+    def _narrate(self) -> None:
         for event in self._node.events.read_new():
             if line := narrate(event):
                 self._screen.echo(f"{monotonic() - self._begun:6.1f} s {line}")
 
     def _show(self, progress: Progress) -> None:
         now = monotonic()
-        self._course.append((now, progress.done))
-        since, done = self._course[0]
+        self._history.append((now, progress.done))
+        since, done = self._history[0]
         while now - since > RATE_WINDOW:
-            self._course.popleft()
-            since, done = self._course[0]
+            self._history.popleft()
+            since, done = self._history[0]
         rate = (progress.done - done) / (now - since) if now > since else 0.0
         facts = (
             f"{now - self._begun:6.1f} s {progress.done:>4} of {len(self._files)} files",

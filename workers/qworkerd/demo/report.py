@@ -21,7 +21,7 @@ class Check(NamedTuple):
     """A promise, and whether it was kept."""
 
     name: str
-    kept: bool
+    passed: bool
     #: What happened.
     text: str
 
@@ -44,7 +44,7 @@ class Facts:
     #: The jobs that ticks have made.
     pulses: Sequence[Job]
     #: Unfinished jobs, without ticks: one may have been enqueued during the shutdown.
-    left: int
+    unfinished: int
     failed: int
     #: Workers that ran before the shutdown.
     workers: int
@@ -62,9 +62,9 @@ class Report:
         self.checks = (self._files(), self._flaky(), self._sleepy(), self._deadly(), self._pulse(), self._end())
 
     @property
-    def kept(self) -> bool:
+    def passed(self) -> bool:
         """Whether all checks passed."""
-        return all(check.kept for check in self.checks)
+        return all(check.passed for check in self.checks)
 
     @property
     def rate(self) -> float:
@@ -80,7 +80,7 @@ class Report:
             yield f"{totals.problems} are test data and not valid Python; their rows say so"
         yield ""
         for check in self.checks:
-            word = click.style("ok  ", fg="green") if check.kept else click.style("FAIL", fg="red")
+            word = click.style("ok  ", fg="green") if check.passed else click.style("FAIL", fg="red")
             yield f"  {word}  {click.style(f'{check.name:<7}', bold=True)} {check.text}"
         yield ""
 
@@ -88,7 +88,7 @@ class Report:
         """Return everything, for programs."""
         facts, totals = self.facts, self.facts.totals
         return {
-            "kept": self.kept,
+            "passed": self.passed,
             "checks": [check._asdict() for check in self.checks],
             "python": platform.python_version(),
             "postgresql": facts.postgresql,
@@ -147,7 +147,7 @@ class Report:
         return Check("pulse", each and found == len(ticks), f"{found} ticks of the clock, one every {PULSE} s")
 
     def _end(self) -> Check:
-        code, left, failed = self.facts.exit_code, self.facts.left, self.facts.failed
+        code, left, failed = self.facts.exit_code, self.facts.unfinished, self.facts.failed
         kept = (code, left, failed) == (0, 0, 2)
         return Check("node", kept, f"exit code {code}; {left} jobs left undone, {failed} failed ones kept")
 

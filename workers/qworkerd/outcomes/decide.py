@@ -15,40 +15,40 @@ from qworkerd.outcomes.record import error_record
 from qworkerd.shared.cause import Cause
 
 #: Maximum length of a stored message, traceback and class name (characters).
-MESSAGE, TRACEBACK, NAME = 2_000, 8_000, 200
+MAX_MESSAGE, MAX_TRACEBACK, MAX_NAME = 2_000, 8_000, 200
 #: The number of frames of each traceback that are kept, from its end.
 _FRAMES = -40
 #: Maximum number of exceptions that are searched for an interrupt.
-_SEARCHED = 1_000
+_MAX_EXCEPTIONS = 1_000
 
 
 def describe(error: BaseException, attempt: int, cause: str | None = None) -> dict[str, Any]:
-    """Return the stored record of an error: JSON that PostgreSQL accepts, bounded, without passwords. Never raises."""
+    """Return the record of an error that is stored: values of limited size without passwords. Never raises an error."""
     return error_record(
-        _storable(name_of(type(error))[:NAME]),
-        _storable(mask_and_shorten(message_of(error))[:MESSAGE]),
+        _storable(name_of(type(error))[:MAX_NAME]),
+        _storable(mask_and_shorten(message_of(error))[:MAX_MESSAGE]),
         cause,
-        traceback=_storable(mask_and_shorten(format_error(error, _FRAMES))[-TRACEBACK:]),
+        traceback=_storable(mask_and_shorten(format_error(error, _FRAMES))[-MAX_TRACEBACK:]),
         attempt=attempt,
     )
 
 
 def _storable(text: str) -> str:
-    """Replace what PostgreSQL's text type cannot hold: NUL and surrogates."""
+    """Replace the characters that PostgreSQL cannot store in text: NUL and surrogates."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def interrupt_of(error: BaseException, *, ours: bool) -> Interrupt | None:
+def interrupt_of(error: BaseException, *, by_worker: bool) -> Interrupt | None:
     """Return the interrupt that ended a handler, or None.
 
-    ours: whether the worker has interrupted this job. The interrupt is then also searched for in exception groups,
+    by_worker: whether the worker has interrupted this job. The interrupt is then also searched for in exception groups,
     causes and contexts: asyncio.TaskGroup wraps it, and `raise ... from` or a failing `finally` hides it. The outermost
     one is returned.
     """
-    if isinstance(error, Interrupt) or not ours:
+    if isinstance(error, Interrupt) or not by_worker:
         return error if isinstance(error, Interrupt) else None
     waiting, seen = deque([error]), {id(error)}
-    while waiting and len(seen) < _SEARCHED:
+    while waiting and len(seen) < _MAX_EXCEPTIONS:
         found = waiting.popleft()
         if isinstance(found, Interrupt):
             return found
@@ -61,7 +61,7 @@ def interrupt_of(error: BaseException, *, ours: bool) -> Interrupt | None:
 
 def _parts(error: BaseException) -> list[object]:
     try:
-        parts: list[object] = [*error.exceptions[:_SEARCHED]] if isinstance(error, BaseExceptionGroup) else []
+        parts: list[object] = [*error.exceptions[:_MAX_EXCEPTIONS]] if isinstance(error, BaseExceptionGroup) else []
         parts += error.__cause__, error.__context__
     except BaseException:  # noqa: BLE001 - an application's class may have redefined these attributes
         parts = []
@@ -78,7 +78,7 @@ def decide(
     """
     if (snooze := _snooze(error)) is not None:
         return Snoozed(min(snooze.seconds, MAX_BACKOFF))
-    interrupt = interrupt_of(error, ours=interrupted_by_us or timed_out)
+    interrupt = interrupt_of(error, by_worker=interrupted_by_us or timed_out)
     if isinstance(interrupt, ShutdownInterrupt) and interrupted_by_us:
         return Released()
     if isinstance(interrupt, CancelInterrupt):
@@ -89,16 +89,16 @@ def decide(
         record["message"] = f"still running after {policy.timeout:g} s"
     if attempt >= policy.max_attempts or not (interrupt is not None or _allows(policy, error)):
         return Failed(record, hook)
-    return Retried(_pause(error, attempt, policy), record)
+    return Retried(_retry_delay(error, attempt, policy), record)
 
 
 def decide_crash(
     job: HeldJob, policy: Policy, cause: Cause, error: dict[str, Any], *, ran: bool, hook: bool, max_crashes: int
 ) -> AfterDeath:
-    """Decide what follows for a job that may have caused the death of its worker; the cause counts something.
+    """Decide what follows for a job that may have caused the death of its worker, for a cause that is counted.
 
-    ran: its handler was running. Otherwise it had ended, and its outcome was not stored; such a job may also be what
-    stalled the worker.
+    ran: whether its handler was running. Otherwise the job had ended, and its outcome was not stored; such a job may
+    have stalled the worker, too.
     """
     stalled = cause is Cause.STALLED
     if job.cancelled and not (stalled and ran):
@@ -111,8 +111,8 @@ def decide_crash(
 
 
 def _snooze(error: BaseException) -> Snooze | None:
-    """Return the Snooze that ended a handler, also if it is the only exception of a group (asyncio.TaskGroup)."""
-    for _ in range(_SEARCHED):
+    """Return the Snooze that ended a handler, even if it is the only exception of a group (asyncio.TaskGroup)."""
+    for _ in range(_MAX_EXCEPTIONS):
         if not isinstance(error, BaseExceptionGroup) or len(error.exceptions) != 1:
             break
         error = error.exceptions[0]
@@ -120,19 +120,19 @@ def _snooze(error: BaseException) -> Snooze | None:
 
 
 def _allows(policy: Policy, error: BaseException) -> bool:
-    """Tell whether the policy allows another attempt after this error."""
+    """Return whether the policy allows another attempt after this error."""
     try:
         return policy.retry.allows(error)
     except BaseException:  # noqa: BLE001 - a metaclass of the application may raise in isinstance()
         return not policy.retry.only_on
 
 
-def _pause(error: BaseException, attempt: int, policy: Policy) -> float:
+def _retry_delay(error: BaseException, attempt: int, policy: Policy) -> float:
     """Return the delay that the handler has requested, if it is valid, or else the policy's."""
     requested: object = None
     if isinstance(error, TransientError):
         try:
-            # A subclass may have forgotten to call TransientError.__init__, or have made a property of it.
+            # A subclass may not call TransientError.__init__, or may define a property.
             requested = getattr(error, "retry_after", None)
         except BaseException:  # noqa: BLE001 - a property of the application
             requested = None

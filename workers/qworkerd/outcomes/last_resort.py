@@ -13,7 +13,7 @@ from qworkerd.shared.cause import Cause
 #: Time after which a write that the database rejects for its values is given up, and the job fails (seconds).
 LAST_RESORT = 60.0
 #: The hint for a job that cannot be failed either.
-ABANDONED = "the database rejects every change of this row: repair or delete it by hand"
+ABANDONED = "the database rejects every change of this row: repair or delete it manually"
 
 
 class GiveUp(Write):
@@ -34,7 +34,7 @@ class GiveUp(Write):
 def give_up(claims: Claims, database: Database, token: int, job: int, error: str) -> list[int]:
     """Fail a job whose end the database rejects; if that is rejected too, move it to the history as discarded.
 
-    Otherwise the job would be released and run again and again. Returns the ids changed.
+    Otherwise the job would be released and run repeatedly. Returns the ids changed.
     """
     try:
         with database.transaction():
@@ -48,6 +48,6 @@ def give_up(claims: Claims, database: Database, token: int, job: int, error: str
 
 
 def end_refused(write: str, error: Exception) -> str:
-    """Return what is kept of the error of a job that is given up, as JSON."""
+    """Return the error that is stored for a job that is given up, as JSON."""
     message = f"the database refuses the end of this job ({write}): {str(error)[:1000]}"
     return json.dumps(error_record("EndRefused", message, Cause.REFUSED))

@@ -50,7 +50,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The job runs again after `delay` seconds, not charged; unknown_task: this worker does not know its task."""
+    """The job runs again after `delay` seconds, and the attempt is not counted.
+
+    unknown_task: the reason is that this worker does not know its task.
+    """
 
     delay: float
     unknown_task: bool = False
@@ -58,7 +61,10 @@ class Snoozed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The job is released at once, not charged; seq is the lowest seq released with it (0: unknown)."""
+    """The job is released at once, and the attempt is not counted.
+
+    seq: the lowest seq released with it; 0 if it is unknown.
+    """
 
     seq: int = 0
 
@@ -74,7 +80,7 @@ class Terminated:
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """The worker died, and the job may be to blame: attempt and crash are counted, and it runs again after `delay`."""
+    """The worker died, possibly because of the job: attempt and crash are counted, and it runs again after `delay`."""
 
     delay: float
     error: dict[str, Any]
@@ -82,12 +88,12 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The job was lost and is not known to be to blame: the loss is counted; at `max_node_losses` the job fails."""
+    """The job was lost, and is not known to be the cause: the loss is counted, and at `max_node_losses` it fails."""
 
     error: dict[str, Any]
 
 
-#: What follows the death of a worker. It is never stored in the slot.
+#: The outcomes that may follow the death of a worker. They are never stored in the slot.
 AfterDeath = Failed | Terminated | Crashed | Lost
 
 Outcome = Completed | Committed | Retried | Failed | Snoozed | Released | Terminated

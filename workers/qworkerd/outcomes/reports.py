@@ -1,4 +1,4 @@
-"""Report failed attempts to `logging`, and so to error trackers, and to the application's hooks."""
+"""Reports failed attempts to `logging`, and so to error trackers, and to the application's hooks."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from qworkerd.log import jobs
 from qworkerd.outcomes.record import now
 
 #: Maximum number of reports that wait in a process. Further ones are dropped and counted.
-BACKLOG = 1000
+MAX_REPORTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,15 @@ class Failure:
 
 
 class Reporter:
-    """Reports from a separate thread, so that neither jobs nor the lease wait for an error tracker.
+    """Reports in a separate thread, so that neither jobs nor the lease wait for an error tracker.
 
-    Each attempt is reported at most once. Reports that wait when the process is killed are lost; the job's record is
-    not.
+    Each attempt is reported at most once. If the process is killed, waiting reports are lost; the errors that are
+    stored with the jobs are not.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._reports: queue.Queue[Failure | None] = queue.Queue(BACKLOG)
+        self._reports: queue.Queue[Failure | None] = queue.Queue(MAX_REPORTS)
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._log = log.get()
@@ -57,7 +57,7 @@ class Reporter:
         self._logger = logging.getLogger(log.ATTEMPTS)
 
     def submit(self, failure: Failure) -> None:
-        """Queue the report of a failed attempt; returns at once and raises nothing."""
+        """Queue the report of a failed attempt; returns at once, and raises no error."""
         try:
             if self._thread is None:
                 self._start()
@@ -66,7 +66,7 @@ class Reporter:
             self._dropped += 1
             if self._dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...
                 self._log.warning("report.dropped", job=failure.job, dropped_so_far=self._dropped,
-                                  reason=str(error) or f"{BACKLOG} reports are waiting")  # fmt: skip
+                                  reason=str(error) or f"{MAX_REPORTS} reports are waiting")  # fmt: skip
 
     def submit_losses(self, released: Iterable[LostJob], error: dict[str, Any]) -> None:
         """Report jobs that were lost with their node or worker. The attempt failed, although it is not counted."""

@@ -1,4 +1,4 @@
-"""The writes of the acknowledger: one statement each, repeated until the database has answered."""
+"""The writes of the acknowledger: each is one statement, which is repeated until the database has confirmed it."""
 
 import copy
 import json
@@ -46,7 +46,7 @@ class Write:
         #: Whether an earlier attempt may have been executed although its answer was lost.
         self.uncertain = False
         #: Since when the database rejects its values (monotonic); None if it does not.
-        self.refused: float | None = None
+        self.rejected_since: float | None = None
         self._postponed = 0
 
     def write(self, claims: Claims, database: Database) -> list[int]:
@@ -69,7 +69,7 @@ class Write:
 
 
 def raise_if_suppressed(claims: Claims, write: Write, database: Database) -> None:
-    """Raise WriteSuppressed if one of the write's jobs is not locked by others, and is left as it is all the same."""
+    """Raise WriteSuppressed if the write does not change one of its jobs although no other session has locked it."""
     with database.transaction(force_rollback=True):
         locked = claims.lock(database, write.token, write.ids)
         changed = write.write(claims, database) if locked else []
@@ -88,7 +88,7 @@ class CompleteWrite(Write):
         self._results: dict[int, str] = {}
 
     def add(self, job: int, outcome: Completed | None) -> None:
-        """Add a job; None if it took less than a millisecond and released None."""
+        """Add a job; None if it took less than a millisecond and returned None."""
         self.ids.append(job)
         if outcome is not None:
             self._durations[job] = outcome.duration
@@ -103,7 +103,7 @@ class CompleteWrite(Write):
         return claims.acknowledge(database, self.token, self.ids, durations=durations, results=f"{{{texts}}}")
 
     def drop_details(self) -> None:
-        """Give up the results."""
+        """Drop the results."""
         self._results = {}  # a new dict: the other half of a split may share it
 
 
@@ -146,22 +146,22 @@ class OutcomeWrite(Write):
         super().__init__(claim)
         self.ids.append(job)
         self._outcome = outcome
-        self._plain = False
+        self._details_dropped = False
         self._lost = outcome.lost if isinstance(outcome, Retried | Failed) else None
         self.uncertain = self._lost is not None
 
     def write(self, claims: Claims, database: Database) -> list[int]:
-        """Retry, fail, put off or end the job; a session that may still commit its work is ended first.
+        """Retry, fail, snooze or end the job; a session that may still commit its work is terminated first.
 
-        Until it is over the job is locked, and the write repeated; if it has committed, the job is no longer the
-        claim's.
+        Until that session has ended the job is locked, and the write is repeated. If it has committed, the job no
+        longer belongs to the claim.
         """
         (job,) = self.ids
         if self._lost is not None:
             claims.end_session(database, self._lost.pid, self._lost.role)
         match self._outcome:
-            case Snoozed(delay, bounced):
-                return claims.snooze(database, self.token, job, delay=delay, unknown_task=bounced)
+            case Snoozed(delay, unknown_task):
+                return claims.snooze(database, self.token, job, delay=delay, unknown_task=unknown_task)
             case Retried(delay, error):
                 return claims.retry(database, self.token, job, delay=delay, error=self._text(error))
             case Failed(error, hook, _, crashes):
@@ -170,11 +170,11 @@ class OutcomeWrite(Write):
                 return claims.end(database, self.token, job, state=state, error=self._text(error), duration=duration)
 
     def drop_details(self) -> None:
-        """Keep of the error no more than its name."""
-        self._plain = True
+        """Keep only the type of the error, without message and traceback."""
+        self._details_dropped = True
 
     def _text(self, error: dict[str, Any]) -> str:
-        return json.dumps({**error, "message": "", "traceback": ""} if self._plain else error)
+        return json.dumps({**error, "message": "", "traceback": ""} if self._details_dropped else error)
 
 
 class CrashWrite(Write):
@@ -196,7 +196,7 @@ class CrashWrite(Write):
 
 
 class LossWrite(Write):
-    """A job that was lost with its worker; the statement, which also frees lost nodes, fails it at the limit."""
+    """A job that was lost with its worker; at `max_losses` losses the statement fails it."""
 
     kind = "loss"
 

@@ -1,1 +1,1 @@
-"""The process that forks, watches, kills and replaces the others."""
+"""The process that forks, monitors, kills and replaces the other processes of a node."""

@@ -30,7 +30,7 @@ BLOCKED = HANDLED | {signal.SIGALRM, signal.SIGUSR1}
 def flush() -> None:
     """Flush Python's output buffers, which both processes would otherwise write after a fork."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # the application may have put anything in their place
+        with suppress(Exception):  # the application may have replaced them by any object
             stream.flush()
 
 
@@ -65,7 +65,7 @@ def fork(role: Role, slot: Slot, run: Callable[[Slot], int]) -> int:
 
 
 def _boot(role: Role, slot: Slot, parent: int) -> None:
-    """Set up the process as a child of the supervisor; signals that arrive meanwhile stay pending."""
+    """Set up the process as a child of the supervisor; signals that arrive meanwhile remain pending."""
     with suppress(PermissionError):
         os.setpgid(0, 0)
     if not set_pdeathsig(_DEATH_SIGNAL[role], parent):

@@ -35,11 +35,11 @@ def _counters() -> list[Path]:
 
 
 class OomCounter:
-    """Tells whether the kernel has killed a process of this cgroup for lack of memory since the last call."""
+    """Detects whether the kernel has killed a process of this cgroup for lack of memory since the last call."""
 
     def __init__(self) -> None:
         self._file = next((f for f in _counters() if self._read(f) != _UNKNOWN), None)
-        self._seen = self._count()
+        self._last_count = self._count()
 
     @staticmethod
     def _read(file: Path) -> int:
@@ -55,5 +55,5 @@ class OomCounter:
 
     def increased(self) -> bool:
         """Return whether the count has increased; False where no counter is available."""
-        before, self._seen = self._seen, self._count()
-        return self._seen > before
+        before, self._last_count = self._last_count, self._count()
+        return self._last_count > before

@@ -14,7 +14,7 @@ from qworkerd.supervisor.reaper import kill_group
 #: A child that has run for this long has proven to be stable (seconds).
 STABLE_AFTER = 30.0
 #: A child that was killed but not reaped is killed again after this time (seconds).
-KILL_AGAIN = 1.0
+KILL_INTERVAL = 1.0
 _RESPAWN = Backoff(0.5, 30.0)
 
 
@@ -71,11 +71,11 @@ class ChildHandle:
 
     def kill(self, reason: Cause, now: float) -> None:
         """Kill the child and its process group. `DeadlineEnforcer` repeats it until the child is reaped."""
-        self.kill_reason, self.killed, self.kill_at = reason, True, now + KILL_AGAIN
+        self.kill_reason, self.killed, self.kill_at = reason, True, now + KILL_INTERVAL
         kill_group(self.pid)
 
     def signal(self, signum: int) -> None:
-        """Signal the child but not its group: a job's subprocesses are not the node's to signal."""
+        """Signal the child but not its group, which contains the subprocesses of jobs."""
         if self.pid:
             self.sent.add(signum)
             with suppress(ProcessLookupError):
@@ -84,10 +84,10 @@ class ChildHandle:
     def exited(self, now: float, *, blameless: bool) -> float:
         """Record that the child has exited; return the delay before it is replaced (seconds).
 
-        A first exit after a stable run, and one that the child did not cause, is followed by a new child at once. After
-        further ones the delay doubles. The supervisor never gives up: an unavailable database must not cause an outage
-        of its own. All workers depend on the scheduler: if it exits before it has booted, the delay starts with the
-        first time.
+        After the first early exit, and after one that the child did not cause, the child is replaced at once. The delay
+        doubles after each further early exit. The supervisor never gives up, because an unavailable database must not
+        stop the node. All workers depend on the scheduler: if it exits before it has booted, the first exit is followed
+        by a delay.
         """
         up = self.ready
         early = not up or now - self.since < STABLE_AFTER

@@ -1,4 +1,4 @@
-"""The supervisor: one thread without database or signal handlers that forks, watches, kills and replaces children."""
+"""The supervisor: one thread, without database or signal handlers, that forks, monitors and replaces children."""
 
 from collections.abc import Callable, Mapping
 from signal import Signals
@@ -21,10 +21,10 @@ from qworkerd.supervisor.systemd import Notifier
 
 #: The longest sleep of the loop (seconds). A deadline that is set during the sleep is noticed after it.
 TICK = 0.5
-#: The same until the first worker is ready (seconds): a service manager may wait for it.
+#: The longest sleep until the first worker is ready (seconds), because a service manager may wait for it.
 BOOT_TICK = 0.05
-#: A dead worker that has counted more is not believed: what killed it may have written into its slot before.
-CREDIBLE = 1_000_000
+#: Maximum number that is accepted from a dead worker: the cause of its death may have damaged its slot.
+MAX_STALE_WRITES = 1_000_000
 
 
 class Supervisor:
@@ -84,7 +84,7 @@ class Supervisor:
     # Children
 
     def wanted(self, handle: ChildHandle) -> bool:
-        """Tell whether to keep this child running: the scheduler to the end, a worker while it may take work."""
+        """Return whether to keep this child running: the scheduler to the end, a worker while it may claim jobs."""
         if handle.role is Role.SCHEDULER:
             return self.shutdown.state is not State.CLOSING
         return self.shutdown.state is State.RUNNING and not self.node.budget.exhausted and self.leased
@@ -130,9 +130,9 @@ class Supervisor:
         expected = expected_exit(exited, running)
         jobs = [entry for claim in slot.open_claims() for entry in claim.entries()]
         self.node.budget.restore(sum(entry.status is Status.UNSTARTED for entry in jobs))
-        # A job may have broken the process, possibly one that has ended: do not delay the jobs that wait.
+        # A job may be the cause, possibly one that has ended: the jobs that wait must not be delayed.
         worked = any(entry.status is not Status.UNSTARTED for entry in jobs)
-        self.header.words[Header.STALE] += min(max(slot.words[Slot.STALE], 0), CREDIBLE)
+        self.header.words[Header.STALE] += min(max(slot.words[Slot.STALE], 0), MAX_STALE_WRITES)
         facts = {
             "child": handle.name, "child_pid": exited.pid, "cause": cause, "uptime": round(now - handle.since, 3),
             "jobs_done": slot.done, "maxrss_mib": exited.maxrss, "cpu": exited.cpu,
@@ -151,19 +151,19 @@ class Supervisor:
         report("child.ended" if expected else "child.died", **facts, respawn_in=round(delay, 3))
 
     def enforce_lease(self) -> None:
-        """Kill the workers once other nodes may take their jobs: no handler may run on two nodes at once."""
+        """Kill the workers once other nodes may release their jobs: no handler may run on two nodes at once."""
         if self.leased or self.shutdown.state is State.CLOSING:
             return
-        alive = [handle for handle in self.workers if handle.pid]
-        for handle in (handle for handle in alive if handle.kill_reason is not Cause.LEASE):
+        live = [handle for handle in self.workers if handle.pid]
+        for handle in (handle for handle in live if handle.kill_reason is not Cause.LEASE):
             self.log.error(
                 "worker.lease_lost",
                 child=handle.name,
                 child_pid=handle.pid,
-                hint="other nodes may take over its jobs",
+                hint="other nodes may release and run its jobs",
             )
             handle.kill(Cause.LEASE, monotonic())
-        if self.header.declared_dead and not alive:
+        if self.header.declared_dead and not live:
             self.header.node = 0  # other nodes own the jobs of the dead slots; the scheduler registers again
             self.header.declared_dead = False
             self.node.scheduler_wakeup.wake()
@@ -171,7 +171,7 @@ class Supervisor:
     # The node
 
     def finish(self) -> None:
-        """Stop the node with --burst or --max-jobs once its work is done."""
+        """Stop a node with --burst or --max-jobs when its work is done."""
         if self.settings.burst and self.header.queues_empty:
             self.shutdown.drain("the queues are empty")
             if self.header.words[Header.UNKNOWN_TASK] and self.exit_code == exits.OK:
@@ -180,7 +180,7 @@ class Supervisor:
             self.shutdown.drain("max-jobs is reached")  # not earlier: a worker may still release jobs that count
 
     def report(self) -> None:
-        """Report the node's state to systemd: ready once a worker is ready, and a watchdog message in each round."""
+        """Report the node's state to systemd: that it is ready, its status line, and the watchdog message."""
         ready = sum(handle.ready for handle in self.workers)
         registered = self.header.node != 0
         if ready and registered and not self.announced and self.shutdown.state is State.RUNNING:

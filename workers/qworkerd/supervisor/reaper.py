@@ -76,9 +76,9 @@ class CauseFinder:
     ) -> str:
         """Return the cause: the supervisor's reason to kill the child, "oom", "signal:SEGV", "exit:1" ...
 
-        sent are the signals that the supervisor has sent to the child. cancelled_another means that the scheduler has
-        signalled it to cancel a job other than the one that ran. If a handler has replaced the worker's signal handler
-        by SIG_DFL, that signal kills the worker; the job that ran is not charged for it.
+        sent: the signals that the supervisor has sent to the child. cancelled_another: the scheduler has signalled the
+        child to cancel a job other than the one that ran. If a handler has replaced the worker's signal handler by
+        SIG_DFL, that signal kills the worker, and no attempt of the job that ran is counted.
         """
         signum = -exited.code
         if kill_reason and (signum == signal.SIGKILL or signum in sent):
@@ -93,12 +93,12 @@ class CauseFinder:
 
 
 def expected_exit(exited: ChildExit, running: Entry | None) -> bool:
-    """Tell whether a child exited as requested or to be replaced, and not while a handler ran."""
+    """Return whether a child exited as requested or to be replaced, and not while a handler ran."""
     return running is None and exited.code in (exits.OK, exits.RECYCLE)
 
 
 def keep_or_free_slot(slot: Slot, cause: str, exited: ChildExit) -> bool:
-    """Mark the slot dead if the child has open claims, else free it; tell whether it was marked dead."""
+    """Mark the slot dead if the child has open claims, else free it; return whether it was marked dead."""
     if any(slot.open_claims()):
         slot.mark_dead(cause, exited.maxrss, exited.cpu)
         return True

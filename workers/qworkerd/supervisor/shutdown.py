@@ -1,4 +1,4 @@
-"""The shutdown of a node: drain, interrupt, kill, close; and what the operator's signals do."""
+"""The shutdown of a node: drain, interrupt, kill, close; and the effects of the operator's signals."""
 
 import enum
 import signal
@@ -13,7 +13,7 @@ from qworkerd.shared.context import NodeContext
 from qworkerd.supervisor.handle import ChildHandle
 from qworkerd.supervisor.systemd import Notifier
 
-#: How long the scheduler may take to settle the remaining dead slots (seconds).
+#: Time that the scheduler has to settle the remaining dead slots (seconds).
 CLOSING_TIMEOUT = 5.0
 
 
@@ -45,7 +45,7 @@ class Shutdown:
         self.until = inf
 
     def handle_signal(self, info: signal.struct_siginfo | None) -> None:
-        """Act on a signal."""
+        """Handle a signal; None and SIGCHLD have no effect."""
         if info is None or info.si_signo == Signals.SIGCHLD:
             return
         name = Signals(info.si_signo).name
@@ -53,7 +53,7 @@ class Shutdown:
         if info.si_signo == Signals.SIGTERM:
             self.drain(name)
         elif info.si_signo == Signals.SIGINT and self.state is State.RUNNING:
-            self.drain(name, hint="Ctrl-C again interrupts the running jobs, a third time kills them")
+            self.drain(name, hint="press Ctrl-C again to interrupt the running jobs, and a third time to kill them")
         elif info.si_signo in (Signals.SIGINT, Signals.SIGQUIT):
             if self.state in (State.RUNNING, State.DRAINING):
                 self.interrupt()
@@ -61,7 +61,7 @@ class Shutdown:
                 self.kill()
 
     def drain(self, reason: str, **hint: str) -> None:
-        """Take no new work, and let running jobs finish."""
+        """Claim no more jobs, and let running jobs finish."""
         if self.state is not State.RUNNING:
             return
         self._begin(State.DRAINING, self._settings.shutdown_timeout)
@@ -69,7 +69,7 @@ class Shutdown:
         self._signal(signal.SIGTERM)
 
     def interrupt(self) -> None:
-        """Interrupt the running handlers; their jobs are released without being charged."""
+        """Interrupt the running handlers; their jobs are released, and the attempts are not counted."""
         self._begin(State.INTERRUPTING, self._settings.interrupt_timeout)
         self._log.warning("supervisor.interrupting", workers=self._running(), timeout=self._settings.interrupt_timeout)
 
@@ -97,8 +97,8 @@ class Shutdown:
             case State.INTERRUPTING if over:
                 self.kill()
             case State.INTERRUPTING:
-                # Repeated in each round: a signal between two jobs interrupts no handler. A worker interrupts a job
-                # once.
+                # Sent repeatedly, because a signal between two jobs interrupts no handler. A worker interrupts a job
+                # only once.
                 self._signal(signal.SIGQUIT)
 
     def _begin(self, state: State, timeout: float) -> None:

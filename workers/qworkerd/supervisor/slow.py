@@ -1,4 +1,4 @@
-"""Report slow jobs while they run, including those that hold the GIL."""
+"""Reports slow jobs while they run, including those that hold the GIL."""
 
 from math import isfinite
 from time import monotonic

@@ -1,4 +1,4 @@
-"""Report the node's state to systemd as sd_notify(3) does; does nothing if systemd did not start the process."""
+"""Reports the node's state to systemd as sd_notify(3) does; does nothing if systemd did not start the process."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from typing import Final
 #: How long to wait for systemd to accept a message (seconds): the supervisor must not be delayed.
 SEND_TIMEOUT: Final = 0.2
 #: Minimum interval of status messages (seconds).
-STATUS_EVERY: Final = 1.0
+STATUS_INTERVAL: Final = 1.0
 
 
 class Notifier:
@@ -17,7 +17,7 @@ class Notifier:
 
     The constructor removes the variables from the environment, so that a job's subprocess cannot notify for the unit.
     Watchdog messages are sent after half of WatchdogSec, as sd_watchdog_enabled(3) recommends. Send them from the loop
-    that they vouch for, not from another thread.
+    that they monitor, not from another thread.
     """
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
@@ -35,7 +35,7 @@ class Notifier:
         self._status = ""
         self._status_at = 0.0
         self._sent: set[str] = set()
-        # Messages that the socket had no room for; they are sent with the next one.
+        # Messages that could not be sent because the socket was full; they are sent with the next one.
         self._unsent: list[str] = []
 
     def ready(self) -> None:
@@ -51,7 +51,7 @@ class Notifier:
         line = " ".join(text.split())
         now = monotonic()
         if line != self._status and now >= self._status_at and self._send(f"STATUS={line}"):
-            self._status, self._status_at = line, now + STATUS_EVERY
+            self._status, self._status_at = line, now + STATUS_INTERVAL
 
     def watchdog(self) -> None:
         """Send a watchdog message if it is due."""

@@ -39,7 +39,7 @@ class Acknowledger:
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
-        self._connection = ReconnectingConnection(node, name, self._pause, self._out_of_time)
+        self._connection = ReconnectingConnection(node, name, self._sleep, self._out_of_time)
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._writes = WriteQueue(node, slot, self._connection, self._extend_deadline)
         self._stop_deadline: float | None = None
@@ -47,11 +47,11 @@ class Acknowledger:
         self._log = log.get()
         self._thread = threading.Thread(target=self._serve, name="acknowledger", daemon=True)
         self._written = threading.Event()
-        self._rounds = 0
+        self._iterations = 0
         self._busy = False
-        self._asleep = False
+        self._sleeping = False
         # Finished jobs in the order in which they ended; the main thread appends.
-        self._done: deque[Done] = deque()
+        self._submitted: deque[Done] = deque()
         #: The batch that the main thread is running.
         self.batch: Batch | None = None
         #: The newest progress: claim, job, JSON.
@@ -66,19 +66,19 @@ class Acknowledger:
     def submit(self, claim: Claim, job: int, outcome: Outcome | None) -> None:
         """Settle a job that has ended; None: it completed in less than a millisecond and returned None.
 
-        Every outcome takes this way. The thread is not woken.
+        All outcomes are settled by this method. It does not wake the thread.
         """
-        self._done.append((claim, job, outcome))
+        self._submitted.append((claim, job, outcome))
 
     @property
     def backlog(self) -> int:
         """The number of outcomes that the thread has not collected."""
-        return len(self._done)
+        return len(self._submitted)
 
     def watch(self, batch: Batch) -> None:
         """Check a batch periodically while it runs."""
         self.batch = batch
-        if self._asleep:
+        if self._sleeping:
             self.wake()
 
     def wake(self) -> None:
@@ -87,13 +87,14 @@ class Acknowledger:
             self._wakeups.put(None)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything submitted has been tried once; return False after `timeout` seconds.
+        """Wait until each submitted outcome has been written or tried once; return False after `timeout` seconds.
 
-        Jobs that another session has locked are tried again later and not waited for.
+        Writes for jobs that another session has locked are repeated later, and are not waited for.
         """
-        until, started = monotonic() + timeout, self._rounds
-        # Two rounds: the current one may have started earlier, and the writes that it has taken are not visible here.
-        while (self._done or self._writes or self._busy) and self._rounds < started + 2:
+        until, started = monotonic() + timeout, self._iterations
+        # Two iterations: the current one may have begun earlier, and the outcomes that it collected are not visible
+        # here.
+        while (self._submitted or self._writes or self._busy) and self._iterations < started + 2:
             self._written.clear()
             self.wake()
             if not self._written.wait(max(0.0, until - monotonic())):
@@ -103,7 +104,7 @@ class Acknowledger:
     @property
     def is_done(self) -> bool:
         """Whether everything submitted is stored."""
-        return not (self._done or self._writes or self._busy)
+        return not (self._submitted or self._writes or self._busy)
 
     def release(self, batch: Batch) -> int:
         """Release the remaining jobs of a batch; return their number."""
@@ -119,7 +120,7 @@ class Acknowledger:
         self._stop_deadline = monotonic() + timeout
         self._wakeups.put(None)
         self._thread.join(timeout + 1.0)
-        return not (self._done or self._writes or self._thread.is_alive())
+        return not (self._submitted or self._writes or self._thread.is_alive())
 
     # The thread
 
@@ -139,30 +140,30 @@ class Acknowledger:
             self._write_due()
             self._write_progress()
             self._busy = False
-            self._rounds += 1
+            self._iterations += 1
             self._written.set()
-            if self._stop_deadline is not None and (not (self._done or self._writes) or self._out_of_time()):
+            if self._stop_deadline is not None and (not (self._submitted or self._writes) or self._out_of_time()):
                 break
         self._slot.floats[Slot.ACK_DEADLINE] = 0.0
         self._connection.drop()
 
     def _wait(self) -> None:
-        """Wait to be woken; while a batch runs or a write is left, no longer than the interval."""
+        """Wait for a wakeup; while a batch runs or a write is left, no longer than the interval."""
         self._slot.floats[Slot.ACK_DEADLINE] = 0.0
-        # Set this before the check: either this thread sees the batch, or `watch` sees that nobody watches it.
-        self._asleep = True
+        # Set before the check: either this thread sees the new batch, or `watch` sees that this thread sleeps.
+        self._sleeping = True
         waiting = self.batch is not None or self._writes or self._stop_deadline is not None
-        self._asleep = not waiting
+        self._sleeping = not waiting
         with suppress(queue.Empty):
             self._wakeups.get(timeout=WATCH_INTERVAL if waiting else None)
-        self._asleep = False
+        self._sleeping = False
         self._extend_deadline()
 
     def _extend_deadline(self) -> None:
-        """Show the supervisor that this thread is running."""
+        """Extend the deadline by which the supervisor expects the next sign of life of this thread."""
         self._slot.floats[Slot.ACK_DEADLINE] = monotonic() + 2 * self._node.settings.stall_timeout
 
-    def _pause(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         """Wait before the next attempt to connect."""
         self._extend_deadline()
         threading.Event().wait(seconds)
@@ -171,7 +172,7 @@ class Acknowledger:
         return self._stop_deadline is not None and monotonic() >= self._stop_deadline
 
     def _collect(self) -> None:
-        """Group finished jobs into writes, and release jobs that wait behind a long one or after a pause."""
+        """Group finished jobs into writes; release jobs that wait behind a long one, or whose queue may be paused."""
         batch = self.batch
         if (
             batch is not None
@@ -183,13 +184,13 @@ class Acknowledger:
             )
         ):
             self.release(batch)
-        if self._done:
+        if self._submitted:
             self._busy = True  # set before `done` is empty
             self._writes.add(group(self._pop_done()))
 
     def _pop_done(self) -> Iterator[Done]:
-        while self._done:
-            yield self._done.popleft()
+        while self._submitted:
+            yield self._submitted.popleft()
 
     def _write_due(self) -> None:
         """Run the writes that are due."""

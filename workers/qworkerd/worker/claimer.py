@@ -14,15 +14,15 @@ from qworkerd.shared.slots import Phase, Slot
 from qworkerd.worker.batch import Batch
 from qworkerd.worker.batch_size import BatchSize
 from qworkerd.worker.cursors import Cursors
-from qworkerd.worker.single import TOO_MUCH, SingleClaims, may_be_one_job
+from qworkerd.worker.single import UNREADABLE, SingleClaims, may_be_one_job
 
 _by_urgency = attrgetter("priority", "seq")
 
 #: Delay after a claim that the server has rejected, and after one in which the connection was lost (seconds).
-RETRY_AFTER_REFUSAL, RETRY_AFTER_LOSS = 1.0, 0.1
+RETRY_AFTER_REJECTION, RETRY_AFTER_LOSS = 1.0, 0.1
 
-#: After a claim that returned nothing, it is looked, at most this often, whether jobs were left (seconds).
-PROBE_EVERY = 1.0
+#: Minimum interval of the checks whether a trigger has suppressed a claim that returned no job (seconds).
+PROBE_INTERVAL = 1.0
 
 
 class Claimer:
@@ -44,7 +44,7 @@ class Claimer:
         self._generation = 1
         #: Whether the last claim found no more jobs.
         self.exhausted = True
-        #: When to look next whether a claim that returned nothing was suppressed (monotonic).
+        #: When the next of these checks may be made (monotonic).
         self._probe_at = 0.0
         self._changes = 0
         #: Delay before the next claim (seconds).
@@ -73,8 +73,8 @@ class Claimer:
     def _send(self, claim: Claim, size: int) -> list[ClaimedJob]:
         """Send one claim, after its token is stored in shared memory.
 
-        If the answer is lost, the claim may have been committed nevertheless. Its token is given up here, and the
-        scheduler releases jobs whose token no slot holds.
+        If the result is lost, the claim may nevertheless have been committed. Its token is not used any more, and the
+        scheduler releases jobs whose token is in no slot.
         """
         self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
         self.retry_in = 0.0
@@ -86,7 +86,7 @@ class Claimer:
             self._connection.generation != self._generation
         ):  # the server may be another one, and its sequence behind the old one's
             self._generation = self._connection.generation
-            self.cursors.forget()
+            self.cursors.reset()
             watermarks.report_release(self._slot)
         paused = self._node.paused
         self._changes = paused.changes  # read before the lanes: a later change releases the batch
@@ -100,14 +100,14 @@ class Claimer:
         cursors = paused.exclude(cursors)
         claim.open(new_token())
         try:
-            rows = self._single.take(claim, cursors) if single else self._claims.claim(
+            rows = self._single.claim_next(claim, cursors) if single else self._claims.claim(
                 database, node=self._node.table.header.node, token=claim.token, queues=watermarks.queues,
                 priorities=watermarks.priorities, cursors=cursors, limit=size,
             )  # fmt: skip
             if not (rows or single) and started >= self._probe_at:
-                self._probe_at = started + PROBE_EVERY
+                self._probe_at = started + PROBE_INTERVAL
                 if self._single.suppressed(database, claim, cursors):
-                    single, rows = True, self._single.take(claim, cursors)
+                    single, rows = True, self._single.claim_next(claim, cursors)
         except (psycopg.Error, UnicodeError, MemoryError) as error:
             self._log.warning("claim.error", error=str(error).strip(), jobs=size)
             self.cursors.fail(sweep=sweep)
@@ -127,17 +127,17 @@ class Claimer:
     def _recover(
         self, error: Exception, claim: Claim, cursors: list[int], size: int, *, single: bool
     ) -> list[ClaimedJob]:
-        """Continue after a claim that failed: with fewer jobs, with one if a row may be to blame, or later."""
+        """Continue after a failed claim: with fewer jobs, with a single job if one row may be the cause, or later."""
         usable = isinstance(error, psycopg.Error) and self._connection.usable_after(error)
         try:
             if not isinstance(error, psycopg.Error):
                 return self._single.read_claimed(claim, whole=isinstance(error, UnicodeError) or size == 1)
-            if isinstance(error, TOO_MUCH) and size > 1:
+            if isinstance(error, UNREADABLE) and size > 1:
                 return []
             if usable and not single and may_be_one_job(error):
-                return self._single.take(claim, cursors)
+                return self._single.claim_next(claim, cursors)
         except psycopg.Error as retry_error:  # the scheduler releases jobs that are claimed but in no slot
             self._log.warning("claim.error", error=str(retry_error).strip(), jobs=1)
             self._connection.usable_after(retry_error)
-        self.retry_in = RETRY_AFTER_LOSS if isinstance(error, LOST) and not usable else RETRY_AFTER_REFUSAL
+        self.retry_in = RETRY_AFTER_LOSS if isinstance(error, LOST) and not usable else RETRY_AFTER_REJECTION
         return []

@@ -1,4 +1,4 @@
-"""Conclude attempts: decide the outcome, and log and report a failure once the outcome is stored."""
+"""Concludes attempts: decides the outcome, and logs and reports a failure after the outcome is stored."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,8 +19,8 @@ from qworkerd.outcomes.reports import Failure, Reporter
 class Conclusions:
     """Decides the outcomes of attempts, and logs them.
 
-    The outcome of an attempt that raised is stored before it is logged. If the worker is killed in between, what was
-    logged is still what happens: the attempt is not charged as a crash, and the job does not run again at once.
+    The outcome of an attempt that raised an exception is stored before it is logged. If the worker is killed in
+    between, the job is still settled as the log says: no crash is counted, and the job does not run again at once.
     """
 
     def __init__(self, reporter: Reporter, store: Callable[[Outcome], None]) -> None:
@@ -45,7 +45,10 @@ class Conclusions:
         self, job: RunningJob, task: Task[..., Any], policy: Policy, error: BaseException, ended: float,
         row: ClaimedJob, *, interrupted: bool, interrupted_by_us: bool, timed_out: bool, lost: Session | None,
     ) -> Outcome:  # fmt: skip
-        """Return the outcome of an attempt whose handler raised; lost is a session whose commit was not confirmed."""
+        """Return the outcome of an attempt that raised an exception.
+
+        lost: the session of its connection, if the connection was lost before the commit was confirmed.
+        """
         duration, hook = ended - job.started, row.is_hook
         if hook and not interrupted:
             record = describe(error, job.attempt)

@@ -9,16 +9,17 @@ from qworkerd.shared.watermarks import Watermarks
 
 #: A sweep cheaper than this does not delay the next one (seconds).
 CHEAP_SWEEP = 0.02
-#: The sweeps of all workers of a node may take one tenth of the time.
-SWEEP_SHARE = 10
-#: Interval at which one worker of the node sweeps behind the claim positions, if that is affordable (seconds).
-SWEEP_EVERY = 1.0
+#: After expensive sweeps the next one follows after this multiple of their duration, for all workers of a node
+#: together.
+SWEEP_FACTOR = 10
+#: Interval at which one worker of the node sweeps, unless sweeps are expensive (seconds).
+SWEEP_INTERVAL = 1.0
 #: The highest position stored: a row with a larger seq was edited by hand, and a word of shared memory has 64 bits.
-HIGHEST = 2**63 - 1 - 1_000_000
+MAX_POSITION = 2**63 - 1 - 1_000_000
 
 
 class Cursors:
-    """Where this worker's next claim starts in each lane: usually at the node's claim position of the lane.
+    """Determines where this worker's next claim starts in each lane: usually at the node's claim position of the lane.
 
     A claim that starts at the beginning of the queue scans every dead index entry that some old snapshot keeps; one
     that starts behind the last claimed job does not. Rows being claimed are locked, so a second claim from the same
@@ -36,7 +37,7 @@ class Cursors:
 
     def __init__(self, watermarks: Watermarks, processes: int) -> None:
         self._watermarks = watermarks
-        self._sweeps = Throttle(SWEEP_SHARE * processes, cheap=CHEAP_SWEEP)
+        self._sweeps = Throttle(SWEEP_FACTOR * processes, cheap=CHEAP_SWEEP)
         #: Seqs behind the claim positions from which this worker continues, by lane.
         self._own: dict[int, int] = {}
         #: The only lane from which the last claim was filled.
@@ -45,7 +46,7 @@ class Cursors:
         self._starts: list[int] = []
         self._bounds: list[int] = []
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Start at the beginning of the queue again."""
         self._own.clear()
         self._only_lane = None
@@ -58,7 +59,7 @@ class Cursors:
         idle: the last claim found no more jobs.
         """
         now, watermarks = monotonic(), self._watermarks
-        sweep = now >= self._sweeps.due and (idle or now - watermarks.swept >= SWEEP_EVERY)
+        sweep = now >= self._sweeps.due and (idle or now - watermarks.swept >= SWEEP_INTERVAL)
         self._starts = low = watermarks.scan_start()
         self._bounds = positions = watermarks.claim_positions.tolist()
         if sweep:
@@ -70,11 +71,13 @@ class Cursors:
         self._starts = [max(self._own.get(lane, position), low[lane]) for lane, position in enumerate(positions)]
         only_lane = self._only_lane
         if only_lane is not None and only_lane not in self._own:
-            positions[only_lane] = watermarks.claim_positions[only_lane] = min(self._starts[only_lane], HIGHEST) + size
+            positions[only_lane] = watermarks.claim_positions[only_lane] = (
+                min(self._starts[only_lane], MAX_POSITION) + size
+            )
         return self._starts, False
 
-    def wait(self) -> float:
-        """Return the time until the next sweep is affordable (seconds)."""
+    def next_sweep_in(self) -> float:
+        """Return the time until the next sweep is allowed (seconds)."""
         return max(0.0, self._sweeps.due - monotonic())
 
     def advance(self, rows: Sequence[ClaimedJob], size: int, *, sweep: bool, took: float) -> None:
@@ -93,7 +96,7 @@ class Cursors:
             self._on_more(last, sweep=sweep)
 
     def fail(self, *, sweep: bool) -> None:
-        """Handle a failed claim: it may have taken any of the jobs in the range that it had announced."""
+        """Handle a failed claim: it may have claimed any of the jobs in the range that it has reserved."""
         self._on_more({}, sweep=sweep)
 
     def _on_exhausted(self, last: dict[int, int], *, sweep: bool) -> None:

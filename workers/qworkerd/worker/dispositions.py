@@ -12,18 +12,18 @@ from qworkerd.worker.interrupts import InterruptGate
 # The module below `signal`: the wrappers there take three microseconds to look for an enumeration.
 getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal
 
-#: After a job shorter than this the check is skipped; the one at the end of the batch follows (seconds).
-BRIEF = 0.0002
+#: After a job shorter than this the check is skipped until the end of the batch (seconds).
+MIN_CHECKED = 0.0002
 
 #: Signals that a node sends to its workers or receives from a terminal; they need the worker's handlers.
-OURS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGINT, signal.SIGHUP)
+WORKER_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGINT, signal.SIGHUP)
 #: A library may install a handler for these. With SIG_DFL a closed pipe would kill the next job; with SIG_IGN its
 #: subprocesses could not be waited for (wait(2)).
-SHARED = (signal.SIGPIPE, signal.SIGCHLD)
+LIBRARY_SIGNALS = (signal.SIGPIPE, signal.SIGCHLD)
 
 
 class Dispositions:
-    """The signal handlers, signal mask, wakeup descriptor and timer that every job must find.
+    """The signal handlers, signal mask, wakeup descriptor and timer that each job must find unchanged.
 
     Only the main thread may change signal handlers; the mask is the main thread's.
     """
@@ -39,25 +39,25 @@ class Dispositions:
     def install(self, handlers: Mapping[signal.Signals, Handler]) -> None:
         """Install the worker's handlers and unblock all signals. `restore` restores this state."""
         receive_signals(self._wakeup_fd, handlers)
-        self._handlers = tuple((signum, getsignal(signum)) for signum in OURS)
-        self._shared = tuple((signum, getsignal(signum)) for signum in SHARED)
+        self._handlers = tuple((signum, getsignal(signum)) for signum in WORKER_SIGNALS)
+        self._shared = tuple((signum, getsignal(signum)) for signum in LIBRARY_SIGNALS)
 
     def restore(self, job: int, task: str) -> bool:
-        """Restore what differs, and return whether anything did; call this while no handler runs.
+        """Undo changes, and return whether there were any; call this while no handler runs.
 
-        job and task ran last: they are logged the first time.
+        job, task: the job that ran last, which is logged with the first change.
         """
         changed = self._restore()
         if changed and task not in self._reported:
             self._reported.add(task)
             self._log.warning(
                 "signals.restored", job=job, task=task, changed=changed,
-                hint="left by this job or a brief one just before it; logged once for each task and worker",
+                hint="changed by this job or by a brief one before it; logged once for each task and worker",
             )  # fmt: skip
         return bool(changed)
 
     def _restore(self) -> list[str]:
-        """Restore and return what differs.
+        """Undo changes, and return a description of each.
 
         The handlers are restored before the mask, because a pending signal is delivered as soon as it is unblocked.
         """

@@ -1,4 +1,4 @@
-"""Execute one attempt of a job: decode, middleware, context, timeout, outcome. Knows neither node nor slot."""
+"""Executes one attempt of a job, without node or slot: decode, middleware, context, timeout, outcome."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from qworkerd.worker.forks import Forks
 from qworkerd.worker.frames import cut_frames
 from qworkerd.worker.hooks import hook_handler
 from qworkerd.worker.interrupts import InterruptGate
-from qworkerd.worker.returned import done
+from qworkerd.worker.returned import check_result
 from qworkerd.worker.session import TransactionEnded
 
 #: Duration below which a handler's run time is not recorded (seconds).
@@ -70,10 +70,10 @@ class Execution:
         store: Callable[[Outcome], None],
         verbose: bool = False,
     ) -> None:
-        """Take what an attempt is executed with.
+        """Create an execution for the tasks of an application.
 
         complete: writes the end of a transactional job in its transaction. progress: stores the progress of a job.
-        store: stores the outcome of an attempt that raised, before it is logged.
+        store: stores the outcome of an attempt that raised an exception, before it is logged.
         """
         self._app = app
         self._gate = gate
@@ -121,14 +121,14 @@ class Execution:
                 call = HandlerCall(job, handler, positional, arguments)
                 handler, positional, arguments = self._chain, (call,), {}
             returned = self._gate.call(copy_context().run, (handler, *positional), arguments, deadline)
-            result = None if returned is None else done(returned)
-        except BaseException as error:  # noqa: BLE001 - SystemExit and our interrupts end a job, not the worker
+            result = None if returned is None else check_result(returned)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and interrupts end a job, not the worker
             raised = error
         ended = monotonic()
         if self._forks.in_forked_child:
-            os._exit(1)  # the handler has forked, and its child came back here
+            os._exit(1)  # the handler has forked, and this is its child
         if call is not None:
-            raised = self._kept_from(call, raised)
+            raised = self._raised_inside(call, raised)
         if job.borrowed_connection is not None:
             raised = self._finish(job, job.borrowed_connection, raised, ended, result, transactional=transactional)
         outcome: Outcome | None = None
@@ -146,28 +146,30 @@ class Execution:
         self, job: RunningJob, connection: psycopg.Connection[Any], raised: BaseException | None, ended: float,
         result: Any, *, transactional: bool,
     ) -> BaseException | None:  # fmt: skip
-        """Commit or roll back the work on `current_job.connection`; return what ended the attempt."""
+        """Commit or roll back the work on `current_job.connection`; return the exception of the attempt, if any."""
         before_commit = partial(self._end, job, ended, result) if transactional else None
         error = self._connections.finish(connection, commit=raised is None, before_commit=before_commit)
         if raised is None or (isinstance(error, TransactionEnded) and isinstance(raised, Exception)):
             return error
         return raised
 
-    def _kept_from(self, call: HandlerCall, raised: BaseException | None) -> BaseException | None:
-        """Return what ended the attempt, even if a middleware has swallowed it.
+    def _raised_inside(self, call: HandlerCall, raised: BaseException | None) -> BaseException | None:
+        """Return the exception of the attempt, even if a middleware has caught it.
 
         A job that was interrupted or snoozed has not done its work. If it were completed, that work would be lost.
         """
-        kept = call.raised
-        if kept is None and raised is None and not call.returned and self._interrupted(call.job):
-            kept = (self._gate.interrupted or TimeoutInterrupt)()  # it struck in the middleware itself
-        if kept is None or raised is kept or (raised is not None and interrupt_of(raised, ours=True) is not None):
+        inner = call.raised
+        if inner is None and raised is None and not call.returned and self._interrupted(call.job):
+            inner = (self._gate.interrupted or TimeoutInterrupt)()  # it was raised in the middleware itself
+        if inner is None or raised is inner:
+            return raised
+        if raised is not None and interrupt_of(raised, by_worker=True) is not None:
             return raised
         self._log.warning(
-            "middleware.swallowed", error=type(kept).__name__,
-            hint="a middleware has caught what has to pass through it; catch Exception, not BaseException",
+            "middleware.swallowed", error=type(inner).__name__,
+            hint="a middleware has caught an exception that must pass through it; catch Exception, not BaseException",
         )  # fmt: skip
-        return kept
+        return inner
 
     def _interrupted(self, job: RunningJob) -> bool:
         return self._gate.interrupted is not None or self._gate.fired == job.deadline_at
@@ -176,9 +178,12 @@ class Execution:
         self, job: RunningJob, task: Task[..., Any], policy: Policy, raised: BaseException, ended: float,
         row: ClaimedJob,
     ) -> Outcome:  # fmt: skip
-        """Return the outcome of an attempt that raised; after an interrupt the state of the process is unknown."""
+        """Return the outcome of an attempt that raised an exception.
+
+        After an interrupt the state of the process is unknown, and `tainted` is set.
+        """
         interrupted_by_us, timed_out = self._gate.interrupted is not None, self._gate.fired == job.deadline_at
-        interrupted = interrupt_of(raised, ours=interrupted_by_us or timed_out) is not None
+        interrupted = interrupt_of(raised, by_worker=interrupted_by_us or timed_out) is not None
         if interrupted:
             self.tainted = True
         cut_frames(raised)

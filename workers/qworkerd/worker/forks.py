@@ -1,4 +1,4 @@
-"""Processes that handlers fork (os.fork, multiprocessing): they belong to the job and are not a second worker."""
+"""Handles processes that handlers fork (os.fork, multiprocessing), which must not act as a second worker."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from qworkerd.shared import stacks
 class Forks:
     """Hooks around fork, registered once in a worker for the life of the process.
 
-    In the child, signals get their default action, so that terminating it does end it. The worker's handlers would make
-    it finish a job of another process. Signals are blocked across the fork: an earlier one would be handled by the
-    worker's handler in the child, or be lost, because CPython drops pending signals in a new child.
+    In the child, signals get their default action, so that SIGTERM ends it. With the worker's handlers it would instead
+    continue a job of another process. Signals are blocked during the fork: one that arrives then would be handled by
+    the worker's handler in the child, or be lost, because CPython drops pending signals in a new child.
     """
 
     def __init__(self) -> None:

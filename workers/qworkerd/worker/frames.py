@@ -1,4 +1,4 @@
-"""Cut the frames of qworker out of the tracebacks of handlers, so that they show the application's code only."""
+"""Removes the frames of qworker from the tracebacks of handlers, so that they show only the application's code."""
 
 from collections import deque
 from pathlib import Path
@@ -7,8 +7,8 @@ from types import TracebackType
 import qworker
 
 _WORKER, _QUEUE = Path(__file__).parent, Path(qworker.__file__).parent
-#: The files whose frames stand between the worker and a handler, or between a signal and the handler it interrupts.
-OURS = frozenset(
+#: The files whose frames are between the worker and a handler, or between a signal and the handler that it interrupts.
+INTERNAL_FILES = frozenset(
     str(path)
     for path in (
         *(_WORKER / f"{name}.py" for name in ("execution", "hooks", "interrupts", "returned", "signal_handlers")),
@@ -16,22 +16,22 @@ OURS = frozenset(
     )
 )
 #: Maximum number of exceptions whose tracebacks are cut.
-_SEARCHED = 100
+_MAX_EXCEPTIONS = 100
 
 
 def cut_frames(error: BaseException) -> None:
-    """Remove our frames from the tracebacks of an error, its causes, contexts and groups; never raises.
+    """Remove internal frames from the tracebacks of an error, its causes, contexts and groups; never raises an error.
 
-    If nothing remains, the last frame is kept: the error is ours, or arguments do not match the handler.
+    If no other frame remains, the last one is kept: qworker has raised the error, or the arguments do not match.
     """
     waiting, seen = deque([error]), {id(error)}
     try:
-        while waiting and len(seen) <= _SEARCHED:
+        while waiting and len(seen) <= _MAX_EXCEPTIONS:
             found = waiting.popleft()
-            found.__traceback__ = _without_ours(found.__traceback__)
+            found.__traceback__ = _without_internal(found.__traceback__)
             parts = [found.__cause__, found.__context__]
             if isinstance(found, BaseExceptionGroup):
-                parts += found.exceptions[:_SEARCHED]
+                parts += found.exceptions[:_MAX_EXCEPTIONS]
             for part in parts:
                 if part is not None and id(part) not in seen:
                     seen.add(id(part))
@@ -40,12 +40,12 @@ def cut_frames(error: BaseException) -> None:
         pass
 
 
-def _without_ours(first: TracebackType | None) -> TracebackType | None:
+def _without_internal(first: TracebackType | None) -> TracebackType | None:
     kept: TracebackType | None = None
     last = entry = first
     frames: list[TracebackType] = []
     while entry is not None:
-        if entry.tb_frame.f_code.co_filename not in OURS:
+        if entry.tb_frame.f_code.co_filename not in INTERNAL_FILES:
             frames.append(entry)
         last, entry = entry, entry.tb_next
     # New objects: the old ones may be in use by a logger of the application.

@@ -1,4 +1,4 @@
-"""Failure hooks: jobs that call what a task has registered for its jobs that have failed."""
+"""Failure hooks: jobs that call the function registered with `Task.on_failure` for a job that has failed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 from qworker import App, Task
 from qworker.errors import JobFailed
 from qworker.job import Job
-from qworkerd.worker.returned import done
+from qworkerd.worker.returned import check_result
 
 
 def hook_handler(app: App, task: Task[..., Any], own: int) -> Callable[..., Any]:
-    """Return what runs a task's failure hook for a job that has failed; own is the id of the hook's job.
+    """Return the handler that runs a task's failure hook for a job that has failed; own is the id of the hook's job.
 
-    The failure itself names the job of its hook. What somebody else has enqueued as a hook is refused.
+    The stored error of the failed job contains the id of its hook's job. The handler raises LookupError if it does not:
+    the hook was then enqueued by a client, and not by a failure.
     """
 
     def call(job_id: int) -> None:
@@ -20,9 +21,9 @@ def hook_handler(app: App, task: Task[..., Any], own: int) -> Callable[..., Any]
         error = next((error for error in job.errors if error.get("hook") == own), None)
         if job.task != task.name or error is None:
             raise LookupError(
-                f"no failure of job {job_id} ({job.task}) has enqueued this hook of {task.name}: it is not called"
+                f"job {job_id} ({job.task}) has no error that enqueued this failure hook of {task.name}: it is not run"
             )
         if task.hook is not None:
-            done(task.hook(job, JobFailed(job_id, error)))
+            check_result(task.hook(job, JobFailed(job_id, error)))
 
     return call

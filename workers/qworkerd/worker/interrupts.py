@@ -1,4 +1,4 @@
-"""The interrupt gate: signals interrupt the handler and nothing else. A job's timeout is set here."""
+"""The interrupt gate: allows signals to interrupt the handler only. It also arms the timeout of a job."""
 
 from collections.abc import Callable
 from math import inf
@@ -30,7 +30,7 @@ class InterruptGate:
         #: Interval at which an interrupt is repeated if it was swallowed, in __del__ or by `except BaseException`
         #: (seconds).
         self._repeat = repeat
-        #: The deadline of the last handler that was interrupted, by which a job can tell that it was.
+        #: The deadline of the last handler that has timed out. If it is that of a job, the job has timed out.
         self.fired = 0.0
         #: The interrupt that a signal has raised in the current or last handler.
         self.interrupted: type[Interrupt] | None = None
@@ -38,8 +38,8 @@ class InterruptGate:
     def call(self, handler: Callable[..., Any], args: Any, kwargs: Any, deadline: float) -> Any:
         """Call the handler; raise TimeoutInterrupt in it once monotonic() passes the deadline.
 
-        The deadline is set, the gate opened, and the timer compared, in this order. An alarm comes either before the
-        gate is open, and is recorded as spent, or after, and the timer is set again for the right deadline.
+        The deadline is set, the gate opened, and the timer compared, in this order. If an alarm arrives before the gate
+        is open, it is recorded as expired. If it arrives afterwards, the timer is set again for the current deadline.
         """
         try:
             self._deadline = deadline
@@ -60,10 +60,10 @@ class InterruptGate:
         if not self._open or self._deadline == inf:
             self._armed = inf
             return
-        left = self._deadline - monotonic()
-        if left > 0:
+        remaining = self._deadline - monotonic()
+        if remaining > 0:
             self._armed = self._deadline
-            setitimer(ITIMER_REAL, left)
+            setitimer(ITIMER_REAL, remaining)
             return
         # Record the repeat as the pending timer, so that the next job compares its deadline with it.
         self._armed = monotonic() + self._repeat
@@ -88,12 +88,12 @@ class InterruptGate:
         An alarm during the check changes the recorded state and is not reported.
         """
         armed = self._armed
-        left, interval = getitimer(ITIMER_REAL)
+        remaining, interval = getitimer(ITIMER_REAL)
         if self._armed != armed:
             return False
         due = 0.0 if armed == inf else max(armed - monotonic(), 0.0)
-        if abs(left - due) < _TIMER_TOLERANCE and not interval:
-            if not left:
+        if abs(remaining - due) < _TIMER_TOLERANCE and not interval:
+            if not remaining:
                 self._armed = inf  # the alarm may have been ignored: no timer is pending
             return False
         setitimer(ITIMER_REAL, 0)

@@ -32,26 +32,26 @@ COMMIT_TIMEOUT, ROLLBACK_TIMEOUT = 300.0, 10.0
 
 Transaction = AbstractContextManager[psycopg.Transaction]
 
-#: What is known of the work of a connection that was closed in one of these: it was committed before, or is undone.
-_KNOWN = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+#: If the handler closes the connection in one of these states, it is known whether its work was committed.
+_COMMIT_KNOWN = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _CLOSED = (
-    "the handler has closed current_job.connection in its transaction, which undoes it: leave it open, it is committed "
-    "when the handler returns"
+    "the handler has closed current_job.connection inside its transaction, which rolls back its work: leave the "
+    "connection open; its transaction is committed when the handler returns"
 )
 
 
 class ClaimLost(QworkerError):
-    """The job was taken from this worker before its work was committed; the work was rolled back."""
+    """The worker lost its claim on the job before the work was committed; the work was rolled back."""
 
 
 class HandlersConnection(DeadlineConnection):
-    """A connection that remembers in which state it was closed by its handler."""
+    """A connection that records the state in which a handler has closed it."""
 
-    #: The state of its transaction then; None: it was not closed, or was lost.
+    #: The state of the transaction when the handler closed the connection; None if the handler did not close it.
     closed_in: TransactionStatus | None = None
 
     def close(self) -> None:
-        """Close the connection; what is not committed is undone."""
+        """Close the connection, which rolls back its transaction."""
         if not self.closed:
             self.closed_in = TransactionStatus(self.pgconn.transaction_status)
         super().close()
@@ -60,8 +60,8 @@ class HandlersConnection(DeadlineConnection):
 class JobConnection:
     """Provides a single connection, opened on first use; its transaction ends with the handler.
 
-    It is an ordinary session with the server's settings. The framework does not use it for its own statements, except
-    to end a transactional job.
+    It is an ordinary session with the server's settings. Of qworker's own statements, only the end of a transactional
+    job is executed on it.
     """
 
     def __init__(self, node: NodeContext, slot: Slot) -> None:
@@ -120,14 +120,14 @@ class JobConnection:
                 ended = self._ended(connection, transaction)
                 self._roll_back(connection, transaction)
                 return ended
-            if connection.closed and (state := getattr(connection, "closed_in", None)) in _KNOWN:
+            if connection.closed and (state := getattr(connection, "closed_in", None)) in _COMMIT_KNOWN:
                 committed = state == TransactionStatus.IDLE and transaction is None
                 return None if committed else psycopg.InterfaceError(_CLOSED)
             with answer_timeout_set(connection, COMMIT_TIMEOUT):
                 _check(connection)
                 if transaction is not None:
                     verify_transaction(connection, self._roles)
-                _finish(before_commit)
+                _call_before_commit(before_commit)
                 reset_before_commit(connection)
                 if transaction is None:
                     connection.commit()
@@ -161,7 +161,7 @@ class JobConnection:
         """Roll back the handler's work. If that fails, the pool closes the connection, which rolls back as well."""
         if connection.closed:
             return
-        if _is_busy(connection):  # it would wait for what nobody sends
+        if _is_busy(connection):  # a rollback would wait for data that nobody sends
             connection.close()
             return
         with suppress(psycopg.Error), answer_timeout_set(connection, ROLLBACK_TIMEOUT):
@@ -173,7 +173,7 @@ class JobConnection:
     def _return(self, connection: psycopg.Connection[Any]) -> None:
         if self._pool is not None:
             if threading.active_count() > self._threads:
-                # A thread that the handler has left behind may go on using it, in the transactions of the next job.
+                # A thread that the handler has not joined may continue to use it, in the transactions of the next job.
                 connection.close()
             reset(connection)
             self._pool.putconn(connection)
@@ -188,19 +188,21 @@ def _check(connection: psycopg.Connection[Any]) -> None:
     """Raise if the server would roll back instead of committing."""
     if connection.pgconn.transaction_status == TransactionStatus.INERROR:
         raise psycopg.errors.InFailedSqlTransaction(
-            "the handler has caught a database error and returned: the server rolls back the transaction"
+            "the handler has caught a database error and returned, but after an error the server only rolls back"
         )
     if _is_busy(connection):
-        raise psycopg.ProgrammingError("the handler has returned in the middle of a COPY or query: its work is undone")
+        raise psycopg.ProgrammingError(
+            "the handler has returned in the middle of a COPY or query: its work is rolled back"
+        )
 
 
 def _is_busy(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether a statement is under way that ends only when the client goes on."""
+    """Return whether a statement is in progress that waits for the client."""
     pgconn = connection.pgconn
     return pgconn.transaction_status == TransactionStatus.ACTIVE and pgconn.pipeline_status == PipelineStatus.OFF
 
 
-def _finish(last: Callable[[], bool] | None) -> None:
+def _call_before_commit(last: Callable[[], bool] | None) -> None:
     """Call the function that precedes the commit."""
     if last is not None and not last():
         raise ClaimLost("the job is no longer claimed by this worker; its work was rolled back")

@@ -18,7 +18,7 @@ from qworkerd.shared.wakeup import WakeupPipe, wait
 from qworkerd.worker.acknowledger import Acknowledger
 from qworkerd.worker.batch import Batch
 from qworkerd.worker.claimer import Claimer
-from qworkerd.worker.dispositions import BRIEF, Dispositions
+from qworkerd.worker.dispositions import MIN_CHECKED, Dispositions
 from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.process_hooks import ProcessHooks
 from qworkerd.worker.process_state import ProcessState
@@ -28,11 +28,11 @@ from qworkerd.worker.runner import Runner
 from qworkerd.worker.signal_handlers import SignalHandlers
 
 #: Number of unsettled jobs above which the main thread waits for the acknowledger.
-BACKLOG = 512
+MAX_BACKLOG = 512
 #: If the last run of a task took longer, finished jobs are settled before its next run (seconds).
 SLOW_TASK = 0.05
 #: Interval between checks of a lost lease, or of claims that all remain open (seconds).
-RECHECK_PAUSE = 0.05
+RECHECK_INTERVAL = 0.05
 #: Time allowed for settling the last jobs when the process ends (seconds).
 FINAL_FLUSH_TIMEOUT = 5.0
 
@@ -87,11 +87,11 @@ class Worker:
         if self.node.app.start_hooks:
             self.dispositions.restore(0, "on_worker_start")
         self.connection.get()  # a worker is ready once it has connected to the database
-        self.slot.enter(Phase.IDLE, self.stall())
+        self.slot.enter(Phase.IDLE, self.stall_deadline())
         return True
 
     def run(self) -> int:
-        """Work until the worker is stopped or recycled."""
+        """Claim and run jobs until the worker is stopped or recycled; return the exit code."""
         if not self.boot():
             self.acknowledger.stop(FINAL_FLUSH_TIMEOUT)
             return exits.SOFTWARE
@@ -100,8 +100,8 @@ class Worker:
             if os.getppid() != self.parent or self.header.queues_empty or self.header.draining:
                 break
             if self.header.node == 0 or self.clock() >= self.header.lease_until:
-                self.slot.enter(Phase.IDLE, self.stall())
-                self.interruptible_sleep(RECHECK_PAUSE)
+                self.slot.enter(Phase.IDLE, self.stall_deadline())
+                self.interruptible_sleep(RECHECK_INTERVAL)
                 continue
             batch = self.claim()
             if batch is not None:
@@ -111,7 +111,7 @@ class Worker:
                     self.flush()
                     break
             elif self.node.budget.exhausted:
-                self.node.worker_wakeup.wake()  # the next idle worker has nothing to wait for either
+                self.node.worker_wakeup.wake()  # the next idle worker can stop, too
                 self.flush()
                 break
             elif self.claimer.exhausted and not self.signals.stopping:
@@ -133,25 +133,25 @@ class Worker:
         return code
 
     def flush(self) -> None:
-        """Wait until the database has all outcomes: a process that exits loses reports of failures.
+        """Wait until all outcomes are stored in the database, because a process that exits loses reports of failures.
 
-        If this takes long, the database is unavailable, and a replacement could not claim jobs either.
+        If this takes long, the database is unavailable, and another worker could not claim jobs either.
         """
         while not self.signals.stopping and not self.acknowledger.flush(1.0):
-            self.slot.enter(Phase.SETTLING, self.stall())
+            self.slot.enter(Phase.SETTLING, self.stall_deadline())
 
     # Claiming
 
     def claim(self) -> Batch | None:
         """Claim jobs; return None if there are none or the claim failed. Waits while too many jobs are unsettled."""
-        while self.acknowledger.backlog > BACKLOG and not self.signals.stopping:
-            self.slot.enter(Phase.SETTLING, self.stall())
+        while self.acknowledger.backlog > MAX_BACKLOG and not self.signals.stopping:
+            self.slot.enter(Phase.SETTLING, self.stall_deadline())
             self.acknowledger.flush(1.0)
         claim = next((claim for claim in self.slot.claims if not claim.token), None)
-        if claim is None:  # all are kept open by rows that other sessions have locked
-            self.slot.enter(Phase.SETTLING, self.stall())
+        if claim is None:  # all claims are open, because other sessions have locked some of their rows
+            self.slot.enter(Phase.SETTLING, self.stall_deadline())
             self.acknowledger.flush(1.0)
-            self.interruptible_sleep(RECHECK_PAUSE)  # flush() does not wait for locked rows
+            self.interruptible_sleep(RECHECK_INTERVAL)  # flush() does not wait for locked rows
             return None
         batch = self.claimer.claim(claim)
         if self.claimer.retry_in:
@@ -159,14 +159,14 @@ class Worker:
         return batch
 
     def wait_for_work(self) -> None:
-        """Wait until another process wakes this one, or a sweep is affordable that may find jobs."""
+        """Wait until another process wakes this one, or until the next sweep is allowed, which may find jobs."""
         self.gate.disarm()
-        self.slot.enter(Phase.IDLE, self.stall())
+        self.slot.enter(Phase.IDLE, self.stall_deadline())
         self.node.scheduler_wakeup.wake()
         interval = self.node.settings.stall_timeout / 2
         while not self.signals.stopping and os.getppid() == self.parent:
-            self.slot.enter(Phase.IDLE, self.stall())
-            sweep_in = self.claimer.cursors.wait()
+            self.slot.enter(Phase.IDLE, self.stall_deadline())
+            sweep_in = self.claimer.cursors.next_sweep_in()
             woken = self.poll.poll(sweep_in if 0 < sweep_in < interval else interval)
             for fd, _ in woken:
                 (self.node.worker_wakeup if fd == self.node.worker_wakeup.fd else self.wakeup).clear()
@@ -175,7 +175,7 @@ class Worker:
 
     def interruptible_sleep(self, seconds: float) -> None:
         """Sleep; a signal ends it."""
-        self.slot.floats[Slot.DEADLINE] = self.stall() + seconds
+        self.slot.floats[Slot.DEADLINE] = self.stall_deadline() + seconds
         wait([self.wakeup], seconds)
 
     # Work
@@ -188,7 +188,7 @@ class Worker:
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
         self.acknowledger.watch(batch)
-        place, row, slow_task = 0, None, self.slow_task
+        index, row, slow_task = 0, None, self.slow_task
         while pending and not signals.stopping and not self.runner.tainted:
             if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
                 break
@@ -202,35 +202,35 @@ class Worker:
             elif slow_task and row.task == slow_task:
                 self.acknowledger.flush(0.1)
                 now = monotonic()
-            ended = run(claim, place, row, now)
-            if ended - now > BRIEF:
+            ended = run(claim, index, row, now)
+            if ended - now > MIN_CHECKED:
                 self.restore_state(row)
                 if ended - now > SLOW_TASK:
                     slow_task = row.task
             if slow_task and ended - now <= SLOW_TASK and row.task == slow_task:
                 slow_task = ""
             now = ended
-            place += 1
+            index += 1
         self.acknowledger.batch, self.slow_task = None, slow_task
-        self.slot.enter(Phase.SETTLING, self.stall())
+        self.slot.enter(Phase.SETTLING, self.stall_deadline())
         self.acknowledger.release(batch)
         self.acknowledger.wake()
         if row is not None:
             self.restore_state(row)
-        words[Slot.DONE] += place
-        self.claimer.batch_size.note(place, now - started)
+        words[Slot.DONE] += index
+        self.claimer.batch_size.record(index, now - started)
 
     def restore_state(self, row: ClaimedJob) -> None:
-        """Restore what a job may have changed; a signal to stop may have been lost."""
+        """Undo changes that a job has made to its process, one of which may have been to ignore a signal to stop."""
         if self.state.restore(row) and self.header.draining:
             self.signals.stopping = True
 
     def isolate(self, batch: Batch) -> None:
-        """Release the other jobs of the batch before a job that once killed its worker or node."""
+        """Release the other jobs of the batch before running a job whose worker or node has died before."""
         self.acknowledger.release(batch)
         self.acknowledger.flush(1.0)
 
-    # Small things
+    # Helpers
 
     def pooled_dsn(self) -> str:
         """Return the DSN for connections of the application's pool, which handlers use to enqueue jobs."""
@@ -239,7 +239,7 @@ class Worker:
 
     clock = staticmethod(lambda: clock_gettime(CLOCK_BOOTTIME))
 
-    def stall(self) -> float:
+    def stall_deadline(self) -> float:
         """Return the deadline of a step of the worker itself (monotonic)."""
         return monotonic() + self.node.settings.stall_timeout
 

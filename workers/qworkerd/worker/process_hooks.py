@@ -1,4 +1,4 @@
-"""Call the hooks of an application when a worker process starts, and when it stops."""
+"""Calls the hooks of an application when a worker process starts, and when it stops."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from qworkerd import log
 
 
 class ProcessHooks:
-    """The hooks of `App.on_worker_start` and `App.on_worker_stop`. None of their exceptions leaves this class."""
+    """The hooks of `App.on_worker_start` and `App.on_worker_stop`. Their exceptions are logged and not raised."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -32,10 +32,10 @@ class ProcessHooks:
 
 
 def _raised_by(hook: Callable[[], object]) -> BaseException | None:
-    """Call a hook; return what it raised."""
+    """Call a hook; return the exception that it raised, or None."""
     try:
         hook()
-    except BaseException as error:  # noqa: BLE001 - also SystemExit: what is still to be done must be done
+    except BaseException as error:  # noqa: BLE001 - even SystemExit must not skip the steps that follow
         return error
     return None
 

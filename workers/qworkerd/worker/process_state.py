@@ -1,4 +1,4 @@
-"""What every job must find in its process, whatever the jobs before it have changed."""
+"""Undoes changes that handlers have made to their process."""
 
 from qworker.claims import ClaimedJob
 from qworkerd import log
@@ -8,7 +8,7 @@ from qworkerd.worker.dispositions import Dispositions
 
 
 class ProcessState:
-    """The standard descriptors, the variables of libpq, and how the process answers signals."""
+    """The standard descriptors, the variables of libpq, and the signal handlers of a worker."""
 
     def __init__(self, environment: Environment, dispositions: Dispositions) -> None:
         self._environment = environment
@@ -16,9 +16,9 @@ class ProcessState:
         self._log = log.get()
 
     def restore(self, job: ClaimedJob) -> bool:
-        """Restore what differs after a job; return whether a signal may have been lost."""
+        """Undo the changes of a job; return whether a signal may have been lost."""
         fill_standard()
         if changed := self._environment.restore():
             self._log.warning("environment.restored", job=job.id, task=job.task, changed=changed,
-                              hint="qworker's connections would follow these variables")  # fmt: skip
+                              hint="these variables would apply to qworker's connections, too")  # fmt: skip
         return self._dispositions.restore(job.id, job.task)

@@ -1,4 +1,4 @@
-"""Register the worker's interrupts with psycopg."""
+"""Registers the worker's interrupts with psycopg."""
 
 import psycopg
 

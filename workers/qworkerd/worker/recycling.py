@@ -10,7 +10,7 @@ from qworkerd.shared.slots import Slot
 
 
 class RecycleLimits:
-    """Limits the number of jobs and the memory of a worker; both are off unless set."""
+    """The limits on the number of jobs and the memory of a worker; both are disabled by default."""
 
     def __init__(self, settings: Settings, slot: Slot) -> None:
         self._slot = slot
@@ -21,7 +21,7 @@ class RecycleLimits:
         self._log = log.get()
 
     def reached(self) -> bool:
-        """Tell whether a limit is reached, and log which."""
+        """Return whether a limit is reached, and log it."""
         limit = self._reached()
         if limit is not None:
             self._log.info("worker.recycled", limit=limit, jobs_done=self._slot.done, rss_mib=resident())

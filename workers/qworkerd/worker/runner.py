@@ -1,4 +1,4 @@
-"""Run the jobs of a claim: show each in the slot, execute it, store and submit its outcome."""
+"""Runs the jobs of a claim: records each in the slot, executes it, stores and submits its outcome."""
 
 from math import inf
 from time import monotonic
@@ -27,7 +27,7 @@ _UNKNOWN_TASK = Backoff(5.0, 3600.0)
 BOOKKEEPING_TIMEOUT = 10.0
 
 #: How long a job waits for space for its outcome in the slot (seconds).
-_ROOM_TIMEOUT = 1.0
+_SPACE_TIMEOUT = 1.0
 
 # A memoryview takes a plain integer at once, and an enumeration's member in 0.1 us.
 _RUNNING, _SUCCEEDED, _DONE = int(Status.RUNNING), int(Status.SUCCEEDED), int(Status.DONE)
@@ -103,27 +103,28 @@ class Runner:
         if not isinstance(outcome, Committed):
             record = dump(outcome)
             if not claim.store_outcome(index, record):
-                self._make_room(claim, index, record)
+                self._free_space(claim, index, record)
         claim.statuses[index] = _DONE
 
-    def _make_room(self, claim: Claim, index: int, record: bytes) -> None:
-        """Have earlier outcomes stored in the database first, if possible, to free their space."""
+    def _free_space(self, claim: Claim, index: int, record: bytes) -> None:
+        """Free the space of earlier outcomes by writing them to the database, if possible; then store the record."""
         floats = self._slot.floats
-        floats[Slot.DEADLINE] = max(floats[Slot.DEADLINE], monotonic() + _ROOM_TIMEOUT + self._grace)
-        self._acknowledger.flush(_ROOM_TIMEOUT)
+        floats[Slot.DEADLINE] = max(floats[Slot.DEADLINE], monotonic() + _SPACE_TIMEOUT + self._grace)
+        self._acknowledger.flush(_SPACE_TIMEOUT)
         if self._acknowledger.is_done:
             claim.clear_outcomes(index)
             claim.store_outcome(index, record)
 
     def _complete(self, job: RunningJob, duration: float, result: str | None) -> bool:
-        """Write the end of a job in its transaction; return False if the job was taken from this worker."""
+        """Write the end of a job in its transaction; return False if the claim no longer holds the job."""
         token = self._claim.token if self._claim is not None else 0
         return self._claims.complete(job.connection, token, job.id, duration=duration, result=result)
 
     def _begin_bookkeeping(self, claim: Claim, index: int, job_id: int) -> None:
-        """Enter a job as running before its handler runs, where the content of its row takes part in what is done.
+        """Record a job as running before its handler runs, for a step that depends on the contents of its row.
 
-        If this process does not survive that, the job is charged like a running one; it must not kill every worker.
+        If the step kills this process, a crash of the job is counted. Otherwise the job would kill one worker after
+        another.
         """
         self.current = job_id
         floats = self._slot.floats

@@ -34,7 +34,7 @@ SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP
 """
 # Not a query, which would prevent the handler from setting the isolation level of its transaction.
 _MARK: Final = b"SET LOCAL qworker.in_transaction = 'yes'; SHOW role; SHOW session_authorization"
-_LOOK: Final = (
+_VERIFY: Final = (
     "SELECT pg_catalog.current_setting('qworker.in_transaction', true),"
     " pg_catalog.current_setting('role'), pg_catalog.current_setting('session_authorization')"
 )
@@ -42,8 +42,8 @@ _LOOK: Final = (
 _RESET_ROLE: Final = b"SET CONSTRAINTS ALL IMMEDIATE; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE"
 
 _ENDED: Final = (
-    "the handler of a transactional task has sent COMMIT, ROLLBACK or RESET ALL itself: what it has committed stays, "
-    "and the job is not run again. Leave the end of the transaction to the worker, use savepoints "
+    "the handler of a transactional task has sent COMMIT, ROLLBACK or RESET ALL itself: the work that it has committed "
+    "is kept, and the job is not run again. Let the worker end the transaction, use savepoints "
     "(connection.transaction()), or declare the task without transactional=True"
 )
 
@@ -51,7 +51,7 @@ _ENDED: Final = (
 class TransactionEnded(PermanentError):
     """A transactional handler has ended the transaction that was to end with its job.
 
-    Whatever it has committed is kept. The job fails without a further attempt, which would do that work again.
+    The work that it has committed is kept. The job fails without another attempt, which would repeat that work.
     """
 
 
@@ -94,7 +94,7 @@ def reset(connection: psycopg.Connection[Any]) -> None:
             connection.autocommit = True
             psycopg.ClientCursor(connection).execute(_RESET_POOLED if is_pooled(connection) else _RESET)
     except psycopg.Error:
-        # For instance because of a statement_timeout set by the handler. The next job gets another session.
+        # For example because of a statement_timeout set by the handler. The next job gets another session.
         with suppress(psycopg.Error):
             connection.close()
 
@@ -116,7 +116,7 @@ def verify_transaction(connection: psycopg.Connection[Any], roles: tuple[str, ..
     """
     found: tuple[Any, ...] = ()
     if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
-        found = psycopg.Cursor(connection, row_factory=tuple_row).execute(_LOOK, prepare=False).fetchone() or ()
+        found = psycopg.Cursor(connection, row_factory=tuple_row).execute(_VERIFY, prepare=False).fetchone() or ()
     mark, *current = found or (None,)
     if mark != "yes":
         raise TransactionEnded(_ENDED)

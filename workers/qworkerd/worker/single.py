@@ -1,4 +1,4 @@
-"""Claim single jobs after a claim of several was rejected, to find the row to blame and skip it."""
+"""Claims single jobs after a claim of several was rejected, to find the row that causes the error and skip it."""
 
 import json
 from collections import Counter
@@ -19,8 +19,8 @@ from qworkerd.shared.context import NodeContext
 from qworkerd.shared.paused import PAST_END
 from qworkerd.shared.slots import Phase, Slot
 
-#: The answer is too large or cannot be decoded. A claim for fewer jobs may succeed; one for a single job finds the row.
-TOO_MUCH = (
+#: The result is too large or cannot be decoded. A claim of fewer jobs may succeed; one of a single job finds the row.
+UNREADABLE = (
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.OutOfMemory,
     psycopg.errors.DataError,
@@ -29,23 +29,23 @@ TOO_MUCH = (
     UnicodeError,
     MemoryError,
 )
-#: How long a job whose claim is rejected is skipped (seconds), and how many such jobs one call skips.
+#: Time for which a job whose claim is rejected is skipped (seconds), and maximum number of jobs skipped by one call.
 SKIP_FOR, MAX_SKIPS = 60.0, 10
 #: If this many jobs of a lane are rejected, nothing is claimed from the lane until the first is tried again.
-MAX_REFUSED = 100
+MAX_REJECTED = 100
 #: Time allowed for unsent reports when the process ends (seconds).
 LAST_REPORTS = 1.0
 
 
 def may_be_one_job(error: Exception) -> bool:
-    """Tell whether one of the jobs may have caused the claim to fail."""
-    return isinstance(error, TOO_MUCH) or (isinstance(error, psycopg.Error) and may_concern_one_row(error))
+    """Return whether one of the jobs may have caused the claim to fail."""
+    return isinstance(error, UNREADABLE) or (isinstance(error, psycopg.Error) and may_concern_one_row(error))
 
 
 class SingleClaims:
-    """Claims one job at a time, and remembers which jobs cannot be claimed because a trigger on the table rejects them.
+    """Claims one job at a time, and skips jobs that cannot be claimed because a trigger on the table rejects them.
 
-    True while there are such jobs, as a larger claim would fail for each of them.
+    True while there are such jobs, because each of them would make a larger claim fail.
     """
 
     def __init__(self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, claims: Claims) -> None:
@@ -55,25 +55,25 @@ class SingleClaims:
         self._connection = connection
         self._claims = claims
         #: Until when a job is skipped (monotonic), and its lane; the oldest first.
-        self._refused: dict[int, tuple[float, int]] = {}
+        self._rejected: dict[int, tuple[float, int]] = {}
         self._reporter = Reporter(node.app)
         self._log = log.get()
         #: Whether the last call has tried all available jobs.
         self.complete = True
 
     def __bool__(self) -> bool:
-        while self._refused:
-            job, (until, _) = next(iter(self._refused.items()))
+        while self._rejected:
+            job, (until, _) = next(iter(self._rejected.items()))
             if monotonic() < until:
                 return True
-            del self._refused[job]
+            del self._rejected[job]
         return False
 
-    def take(self, claim: Claim, cursors: Sequence[int]) -> list[ClaimedJob]:
+    def claim_next(self, claim: Claim, cursors: Sequence[int]) -> list[ClaimedJob]:
         """Claim the next job without reading it, then read it; return one row or none.
 
         A job that cannot be read fails; one that cannot be claimed is skipped for a minute. Raises the database's error
-        if no row is to blame for it.
+        if no row is the cause.
         """
         self.complete = False
         for _ in range(MAX_SKIPS):
@@ -114,27 +114,30 @@ class SingleClaims:
             return None if self._claims.claim_one(database, node=node, token=claim.token, **parameters) else found
 
     def _skip(self, job: LaneJob, error: psycopg.Error) -> None:
-        self._refused[job.id] = monotonic() + SKIP_FOR, self._node.watermarks.index[job.queue, job.priority]
+        self._rejected[job.id] = monotonic() + SKIP_FOR, self._node.watermarks.index[job.queue, job.priority]
         self._log.error(
             "job.claim_refused", job=job.id, queue=job.queue, error=str(error).strip(), retry_in=SKIP_FOR,
-            hint="does a trigger on the job table cause it? The job waits, and the jobs behind it continue",
+            hint="check the triggers on the table job; this job is skipped for now, the jobs behind it are not",
         )  # fmt: skip
 
     def _parameters(self, cursors: Sequence[int]) -> dict[str, Any]:
-        """Return what selects the next job: the lanes, where the search starts in each, and the jobs to skip."""
+        """Return the parameters that select the next job: the lanes, their cursors, and the jobs to skip."""
         watermarks = self._node.watermarks
         return {
             "queues": watermarks.queues, "priorities": watermarks.priorities, "cursors": self._limit(cursors),
-            "excluded": list(self._refused),
+            "excluded": list(self._rejected),
         }  # fmt: skip
 
     def _limit(self, cursors: Sequence[int]) -> list[int]:
-        """Return where the search starts in each lane: behind all jobs for lanes with too many rejected jobs."""
-        counts = Counter(lane for _, lane in self._refused.values())
-        return [PAST_END if counts[lane] >= MAX_REFUSED else cursor for lane, cursor in enumerate(cursors)]
+        """Return the cursors, which for lanes with too many rejected jobs are above the seq of every job."""
+        counts = Counter(lane for _, lane in self._rejected.values())
+        return [PAST_END if counts[lane] >= MAX_REJECTED else cursor for lane, cursor in enumerate(cursors)]
 
     def read_claimed(self, claim: Claim, *, whole: bool) -> list[ClaimedJob]:
-        """Read the jobs of a claim one by one if the answer was too large for this process, or release them."""
+        """Read the jobs of a claim whose result was too large for this process one by one, or release them.
+
+        whole: read the whole claim; otherwise release all of its jobs.
+        """
         database = self._connection.get()
         if database is None:
             return []
@@ -152,7 +155,7 @@ class SingleClaims:
             self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
             try:
                 rows += self._claims.read(database, claim.token, job)
-            except TOO_MUCH as error:
+            except UNREADABLE as error:
                 self._log.error("job.unreadable", job=job, error=str(error).strip())
                 self._fail(database, claim, job, f"the job cannot be read: {str(error).strip()[:1000]}")
         return rows
@@ -161,7 +164,7 @@ class SingleClaims:
         """Fail a job that cannot be read, and report it. Its failure hook would have to read it, and is not run."""
         try:
             names = self._claims.read_names(database, claim.token, job)
-        except TOO_MUCH:
+        except UNREADABLE:
             names = JobNames()
         error = error_record("PayloadTooLarge", message, Cause.UNREADABLE, attempt=names.attempt)
         if self._claims.fail(database, claim.token, job, error=json.dumps(error), hook=False):
@@ -170,5 +173,5 @@ class SingleClaims:
             )
 
     def close(self) -> None:
-        """Send the reports that wait."""
+        """Send the remaining reports."""
         self._reporter.close(LAST_REPORTS)

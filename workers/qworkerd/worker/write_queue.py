@@ -1,4 +1,4 @@
-"""The writes of a worker that the database has not confirmed, repeated until it has."""
+"""The writes of a worker that the database has not confirmed; each is repeated until it is confirmed."""
 
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -16,8 +16,8 @@ from qworkerd.shared.claim import Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
 
-#: A constraint or a user's trigger rejects the row, possibly temporarily. No value is to blame, so none is dropped.
-REFUSED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
+#: A constraint or a user's trigger rejects the row, possibly temporarily. No value is the cause, so none is dropped.
+REJECTED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
 
 
 class WriteQueue:
@@ -73,13 +73,13 @@ class WriteQueue:
         if is_transient(error) and not too_long:
             write.postpone(0.0 if lost else monotonic())
             return [write]
-        if len(write.ids) > 1:  # a single job may be to blame, or the statement takes too long for all of them
+        if len(write.ids) > 1:  # a single job may be the cause, or the statement takes too long for all of them
             return [write, write.split()]
         now = monotonic()
-        write.refused = write.refused or now
-        if now - write.refused > LAST_RESORT:
+        write.rejected_since = write.rejected_since or now
+        if now - write.rejected_since > LAST_RESORT:
             return self._give_up(write, error)
-        if not isinstance(error, REFUSED_ROW):
+        if not isinstance(error, REJECTED_ROW):
             write.drop_details()
         write.postpone(now)
         return [write]
@@ -121,7 +121,7 @@ class WriteQueue:
         return not write.ids
 
     def _announce_release(self, write: ReleaseWrite, changed: list[int]) -> None:
-        """Tell the node's other processes that jobs were released, possibly by an earlier attempt."""
+        """Notify the node's other processes that jobs were released, possibly by an earlier attempt."""
         self._node.watermarks.report_release(self._slot, write.seq)
         if changed:
             # Before the budget is restored: if this process dies in between, the jobs must not be counted twice.
@@ -130,10 +130,10 @@ class WriteQueue:
             self._node.worker_wakeup.wake()
 
     def _on_lost_claim(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
-        """Handle jobs that no longer have this claim's token: an earlier attempt settled them, or others took them."""
+        """Handle jobs that no longer have this claim's token: an earlier attempt or another process settled them."""
         if write.uncertain:
             lost = lost - self._claims.already_archived(database, write.token, lost)
-        if write.uncertain and isinstance(write, OutcomeWrite):  # a retry that was executed leaves no trace to tell by
+        if write.uncertain and isinstance(write, OutcomeWrite):  # an executed retry cannot be distinguished
             self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
         elif lost and self._has_archived(write, database, lost):
             self._log.error("job.history_suppressed", jobs=sorted(lost)[:20], count=len(lost),
@@ -141,10 +141,10 @@ class WriteQueue:
         elif lost:
             self._slot.words[Slot.STALE] += len(lost)
             self._log.warning("job.stale_write", write=write.kind, jobs=sorted(lost)[:20],
-                              count=len(lost), hint="the claim was over; nothing was changed")  # fmt: skip
+                              count=len(lost), hint="the claim had ended; nothing was changed")  # fmt: skip
 
     def _has_archived(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> bool:
-        """Tell whether this write has deleted the jobs, and a trigger has suppressed their rows in the history."""
+        """Return whether this write has deleted the jobs, and a trigger has suppressed their rows in the history."""
         return (
             not isinstance(write, ReleaseWrite)
             and not self._claims.existing(database, lost)
