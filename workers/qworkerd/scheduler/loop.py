@@ -170,7 +170,8 @@ class Scheduler:
     def begin_session(self, database: Database) -> None:
         """Assume nothing of what an earlier connection has found: it may have led to another server."""
         self.lease.check_database(database)
-        self.pauses.read(database)
+        if self.header.node == 0:  # the lease of a registered node must not depend on further statements
+            self.pauses.read(database)
         self.generation = self.connection.generation
         self.rescue.forget()
         self.watermarks.reset()

@@ -21,25 +21,33 @@ class Pauses:
         self._queues = queues
         self._notifications = notifications
         self._log = log.get()
+        #: The set that this scheduler has applied. An earlier scheduler may have been killed while it applied one: the
+        #: set is in memory then, and the workers have not been told that it has changed.
+        self._applied: frozenset[str] | None = None
 
     def read(self, database: Database) -> None:
         """Read the paused queues. Call this before the node registers, as its workers claim from then on."""
         self.apply(database, [pause.queue for pause in self._queues.paused(database, self._node.settings.queues)])
 
     def apply(self, database: Database, names: Collection[str] | None) -> None:
-        """Make a changed set known to the workers, to enqueuers, and to the log; None if it could not be read."""
-        before = self._node.paused.names
+        """Make a changed set known to the workers, to enqueuers, and to the log; None if it could not be read.
+
+        If that fails, the next poll tries it again.
+        """
+        before = self._node.paused.names if self._applied is None else self._applied
         now = before if names is None else frozenset(names)
-        if now == before:
+        if now == self._applied:
             return
         self._node.paused.set(now)
         if before - now:
             # The claim positions may have passed jobs of the queue; an idle worker's next claim is a sweep.
             self._node.worker_wakeup.wake()
         self._notifications.update_idle_queues(database)
+        paused = self._queues.paused(database, now - before) if now - before else ()
+        self._applied = now
         for queue in sorted(before - now):
             self._log.info("queue.resumed", queue=queue)
-        for pause in self._queues.paused(database, now - before) if now - before else ():
+        for pause in paused:
             self._log.info(
                 "queue.paused", queue=pause.queue, since=pause.at.isoformat(), by=pause.by, reason=pause.reason,
                 hint=resume_command(pause.queue),

@@ -1,0 +1,67 @@
+"""How a scheduler brings the paused queues to its workers, if it is interrupted or the database refuses."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from qworker import App
+from qworker.admin import Queue
+from qworkerd.scheduler.loop import Scheduler
+from qworkerd.shared.header import boottime
+from qworkerd.shared.slots import Phase, Role
+from tests.database import Database
+from tests.qworkerd.test_scheduler import Office
+from tests.qworkerd.test_scheduler import office as office_fixture
+
+office = office_fixture
+
+
+@pytest.fixture
+def queue(database: Database) -> Iterator[Queue]:
+    app = App(database.dsn)
+    yield app.queue("default")
+    app.close()
+
+
+def test_a_change_that_a_killed_scheduler_had_not_counted_reaches_the_workers(office: Office, queue: Queue) -> None:
+    paused = office.node.paused
+    assert paused.lanes == []
+    queue.pause()
+    paused._flags[0] = True  # the scheduler was killed before it counted the change
+    assert paused.lanes == []
+    office.scheduler.connection.drop()
+    office.scheduler = Scheduler(office.node, office.node.table.slots[0])
+    office.round()
+    assert paused.lanes == [*range(10)]
+
+
+def test_a_lock_on_the_settings_of_queues_does_not_cost_the_lease_after_a_reconnect(
+    office: Office, database: Database
+) -> None:
+    office.scheduler.connection.drop()
+    office.scheduler.header.lease_until = 0.0
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE qworker.queue")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            office.round()
+    assert office.scheduler.header.lease_until > boottime()
+
+
+def test_the_queues_for_which_a_node_is_woken_are_stored_again_if_that_failed(
+    office: Office, database: Database, queue: Queue
+) -> None:
+    def idle_queues() -> list[tuple[list[str]]]:
+        return office.conn.execute("SELECT queues FROM qworker.idle_node").fetchall()
+
+    queue.pause()
+    office.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+    office.slot.enter(Phase.IDLE, 0.0)
+    office.round()
+    assert idle_queues() == []
+    queue.resume()
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE qworker.idle_node")
+        office.round()
+    office.round()
+    assert idle_queues() == [(["default"],)]
