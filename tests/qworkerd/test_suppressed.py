@@ -197,3 +197,21 @@ def test_a_dead_node_that_cannot_be_deleted_is_said_and_holds_up_no_other(
         later += 31.0
     office.round()
     assert office.state(jobs[0]) == "available"
+
+
+def test_a_dead_node_whose_row_was_locked_is_deleted_as_soon_as_it_is_not(
+    office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Registry().register(
+        office.conn, name="gone", version="1", queues=["default"], worker_count=1, lease_seconds=30.0
+    )
+    job = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()")
+    office.round()
+    later = boottime() + 31.0
+    monkeypatch.setattr("qworkerd.scheduler.rescue.boottime", lambda: later)
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT FROM qworker.node WHERE name = 'gone' FOR UPDATE")
+        office.round()
+        assert office.state(job) == "running"
+    office.round()
+    assert office.state(job) == "available"

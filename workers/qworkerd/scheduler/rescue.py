@@ -10,6 +10,7 @@ from qworker.recovery import Recovery
 from qworker.registry import NodeLease
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
+from qworkerd.process.reconnect import is_transient
 from qworkerd.scheduler.sparing import Sparing
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
@@ -68,7 +69,8 @@ class Rescue:
                 if database.closed:
                     raise
                 self._log.error("rescue.failed", node=other, error=str(error).strip())
-                self._watch[other] = Watched(heartbeat, now)
+                if not is_transient(error):  # otherwise the next poll tries it again
+                    self._watch[other] = Watched(heartbeat, now)
                 continue
             self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
             del self._watch[other]
