@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from math import inf
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import psycopg
@@ -14,7 +14,7 @@ from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler import retention
+from qworkerd.scheduler import reconciliation, retention
 from qworkerd.scheduler.lease import RENEW_EVERY
 from qworkerd.scheduler.loop import Scheduler
 from qworkerd.scheduler.maintenance import MORE_AFTER
@@ -236,6 +236,25 @@ def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_ar
     assert [asked(500.0), asked(1000.0)] == [499.0, 499.0]
     burials.release(office.conn, NO_RESULT)
     assert asked(1000.0) == 999.0
+
+
+def test_a_claim_that_no_poll_has_seen_is_released_although_the_next_poll_failed(
+    office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "CONFIRM_AFTER", 0.0)
+    reconciled = office.scheduler.reconciliation
+    assert not office.scheduler.poller.result.has_running
+    node = office.node.table.header.node
+    job = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now() - interval '9 s'")
+    office.scheduler.watermarks._settled.at = time()  # the claim was committed after the last poll
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE qworker.queue")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            office.round()
+        reconciled.release(office.conn, office.scheduler.poller.result)
+    office.round()
+    reconciled.release(office.conn, office.scheduler.poller.result)
+    assert office.state(job) == "available"
 
 
 def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(

@@ -113,6 +113,8 @@ class Poller:
             if renew and not database.closed:
                 lease.renew(database, tracker.released_seq)
             if database.closed or isinstance(error, psycopg.errors.LockNotAvailable):
+                # The earlier result does not cover the claims up to the time that `since` was called with.
+                self.result = replace(self.result, has_running=True)
                 raise
             self._log_failure(error)
             self.result = self._poll_separately(database, renew=renew)
