@@ -232,6 +232,20 @@ def test_a_worker_needs_no_more_than_the_page_grants(
             conn.execute(forbidden.encode())
 
 
+def test_a_handler_needs_two_more_privileges_to_pause_a_queue(
+    guarded: Database, session: Callable[[str], psycopg.Connection[Any]]
+) -> None:
+    owner, conn, queues = guarded.connect(), session("worker"), Queues()
+    with pytest.raises(DENIED):
+        queues.pause(conn, ["mail"], None, None)
+    owner.execute("GRANT INSERT, UPDATE ON qworker.queue TO worker")
+    try:
+        for _ in range(2):  # the second time, the row exists
+            assert queues.pause(conn, ["mail"], None, None) == queues.resume(conn, ["mail"]) == ["mail"]
+    finally:
+        owner.execute("REVOKE INSERT, UPDATE ON qworker.queue FROM worker")
+
+
 def test_a_viewer_sees_everything_and_changes_nothing(dsn: Callable[[str], str], owner: App) -> None:
     job = owner.get_task("send").enqueue(7)
     viewer = application(dsn("viewer"))
