@@ -1,6 +1,7 @@
 """More of the application under test: handlers that have ended when what they have left behind ends their worker."""
 
 import ctypes
+import json
 import os
 import resource
 import signal
@@ -46,6 +47,7 @@ WAYS: dict[str, Callable[[], object]] = {
     "stack overflow": _overflow,
     "processor time": _use_up_the_processor,
     "descriptors closed": lambda: os.closerange(3, 1024),
+    "json replaced": lambda: vars(json).update(dumps=None),
 }
 
 

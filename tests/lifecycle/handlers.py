@@ -509,3 +509,12 @@ def standard_descriptors() -> list[str]:
     sys.stdout.write("into nowhere\n")
     sys.stdout.flush()
     return [str(Path(f"/proc/self/fd/{number}").readlink()) for number in range(3)]
+
+
+@app.task(name="orders_itself", retry=Retry(1))
+def orders_itself(number: int) -> str:
+    """Send a signal to its own worker, as the supervisor does in a shutdown."""
+    with alone():
+        os.kill(os.getpid(), number)
+        time.sleep(0.05)
+        return "done"

@@ -105,3 +105,12 @@ def test_a_job_that_dies_of_the_signal_that_cancels_it_is_cancelled(
     after = reached(job, timeout=SOON)
     assert (after.state, after.crashes) == (JobState.CANCELLED, 0)
     assert node.events("child.died", cause="signal:USR1", job=job.id)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1])
+def test_a_handler_that_orders_its_own_worker_to_stop_runs_once(node: Node, number: signal.Signals) -> None:
+    """Released as in a shutdown, it would run again without end, and no other job would."""
+    job, behind = handlers.orders_itself.enqueue(number), shop.quick.enqueue()
+    done = reached(job)
+    assert (done.state, done.attempt, done.result) == (JobState.COMPLETED, 1, "done")
+    assert reached(behind).state is JobState.COMPLETED

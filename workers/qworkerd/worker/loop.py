@@ -56,7 +56,7 @@ class Worker:
         self.state = ProcessState(node.environment, self.dispositions)
         self.hooks = ProcessHooks(node.app)
         self.runner = Runner(node, slot, self.gate, self.acknowledger)
-        self.signals = SignalHandlers(slot, self.gate, self.runner, settings.kill_grace)
+        self.signals = SignalHandlers(self.header, slot, self.gate, self.runner, settings.kill_grace)
         self.slow_task = ""  # the task whose last run was slow
         self.limits = RecycleLimits(settings, slot)
         self.poll = select.epoll()

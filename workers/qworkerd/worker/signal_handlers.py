@@ -4,6 +4,7 @@ from time import monotonic
 from types import FrameType
 
 from qworker.errors import CancelInterrupt, ShutdownInterrupt
+from qworkerd.shared.header import Header
 from qworkerd.shared.slots import Slot
 from qworkerd.worker.interrupts import InterruptGate
 from qworkerd.worker.runner import Runner
@@ -12,7 +13,8 @@ from qworkerd.worker.runner import Runner
 class SignalHandlers:
     """Sets `stopping`, and interrupts the running handler."""
 
-    def __init__(self, slot: Slot, gate: InterruptGate, runner: Runner, kill_grace: float) -> None:
+    def __init__(self, header: Header, slot: Slot, gate: InterruptGate, runner: Runner, kill_grace: float) -> None:
+        self._header = header
         self._slot = slot
         self._gate = gate
         self._runner = runner
@@ -25,9 +27,14 @@ class SignalHandlers:
         self.stopping = True
 
     def on_quit(self, _signum: int, _frame: FrameType | None) -> None:
-        """Stop now: interrupt the running job."""
+        """Stop now: interrupt the running job. If the node is not shutting down, stop after it.
+
+        A handler that sends the signal to its own worker would otherwise be released uncounted, and run again without
+        end.
+        """
         self.stopping = True
-        self._gate.interrupt(ShutdownInterrupt)
+        if self._header.draining:
+            self._gate.interrupt(ShutdownInterrupt)
 
     def on_cancel(self, _signum: int, _frame: FrameType | None) -> None:
         """Interrupt the running job if it is the one that was cancelled."""

@@ -18,6 +18,8 @@ from qworkerd.shared.slots import Slot
 
 #: A constraint or a user's trigger rejects the row, possibly temporarily. No value is the cause, so none is dropped.
 REJECTED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
+#: If a write fails for so long with an error that is not the database's, a handler has broken the process (seconds).
+BROKEN_AFTER = 3.0
 
 
 class WriteQueue:
@@ -62,7 +64,10 @@ class WriteQueue:
         self._writes = left + self._writes
 
     def _on_error(self, write: Write, error: Exception) -> list[Write]:
-        """Decide how to continue after an error; a write is never dropped."""
+        """Decide how to continue after an error; a write is never dropped.
+
+        Raises the error if the process is broken: it ends then, and the scheduler settles its jobs by their outcomes.
+        """
         self._log.warning(
             "acknowledge.error", write=write.kind, jobs=len(write.ids), error=str(error).strip(),
             type=type(error).__name__,
@@ -77,6 +82,8 @@ class WriteQueue:
             return [write, write.split()]
         now = monotonic()
         write.rejected_since = write.rejected_since or now
+        if not isinstance(error, psycopg.Error) and now - write.rejected_since > BROKEN_AFTER:
+            raise error
         if now - write.rejected_since > LAST_RESORT:
             return self._give_up(write, error)
         if not isinstance(error, REJECTED_ROW):
