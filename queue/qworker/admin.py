@@ -7,12 +7,13 @@ from time import monotonic, sleep
 from typing import Any, Never
 
 import psycopg
-from psycopg.rows import dict_row, namedtuple_row
 
 from qworker.ambient import Ambient
 from qworker.backoff import Backoff
 from qworker.context import running
+from qworker.db.drivers import Caller, raw, rows
 from qworker.db.pool import Pool
+from qworker.db.sessions import reference
 from qworker.db.statements import load
 from qworker.decoding import decode, decode_errors, decode_object
 from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
@@ -74,7 +75,8 @@ class Admin:
         joined = self._ambient.joined(conn)
         for transaction in [joined, None] if joined is not None else [None]:  # the snapshot may be older than the job
             for row in self._query("show", {"id": job_id}, transaction):
-                return job_from_row(row._asdict(), self, conn=transaction)
+                reader = None if transaction is None else reference(transaction)
+                return job_from_row(row._asdict(), self, conn=reader)
         raise _not_found(job_id)
 
     def find(
@@ -209,26 +211,19 @@ class Admin:
             polls += 1
             sleep(min(WAIT_POLL.delay(polls), left))
 
-    def holder(self, conn: psycopg.Connection[Any], job_id: int, spec: JobSpec) -> Job:
+    def holder(self, conn: Caller, job_id: int, spec: JobSpec) -> Job:
         """Return the job that holds a unique key, read on the connection that tried to take the key."""
-        row = psycopg.Cursor(conn, row_factory=dict_row).execute(self._sql["show"], {"id": job_id}).fetchone()
-        if row is not None:
-            return job_from_row(row, self, duplicate=True)
+        for row in rows(conn, self._sql["show"], {"id": job_id}):
+            return job_from_row(row._asdict(), self, duplicate=True)
         return Job(
             id=job_id, state=JobState.FORGOTTEN, queue=spec.queue, priority=spec.priority, task=spec.task, args={},
             duplicate=True, _actions=self,
         )  # fmt: skip
 
-    def _query(
-        self, name: str, parameters: Mapping[str, Any] | None = None, joined: psycopg.Connection[Any] | None = None
-    ) -> list[Any]:
+    def _query(self, name: str, parameters: Mapping[str, Any] | None = None, joined: Caller | None = None) -> list[Any]:
         """Return the rows as named tuples."""
         with self._pool.connection(joined) as conn:
-            if joined is None:
-                cursor = conn.cursor(row_factory=namedtuple_row)
-            else:
-                cursor = psycopg.Cursor(conn, row_factory=namedtuple_row)
-            return cursor.execute(self._sql[name], parameters).fetchall()
+            return rows(conn, self._sql[name], parameters)
 
     def _pause_hint(self, job_id: int) -> str:
         """Return what holds up a job whose queue is paused, for an error message."""
@@ -239,9 +234,9 @@ class Admin:
                 return ""
         return "" if pause is None else f": queue {pause.queue!r} is paused {pause}; {resume_command(pause.queue)}"
 
-    def _explain_absence(self, job_id: int, conn: psycopg.Connection[Any] | None) -> Never:
+    def _explain_absence(self, job_id: int, conn: Any) -> Never:
         joined = self._ambient.joined(conn)
-        if joined is not None and (joined is conn or self._query("outcome", {"id": job_id}, joined)):
+        if joined is not None and (raw(joined) is conn or self._query("outcome", {"id": job_id}, joined)):
             raise InvalidOperation(
                 f"wait() for job {job_id} inside the transaction that enqueued it would never return, because no "
                 "worker sees the job before the commit: commit first"

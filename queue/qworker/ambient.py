@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, LiteralString
 
@@ -12,8 +13,11 @@ from psycopg.rows import tuple_row
 
 from qworker.db.adapters import Connection, below_django, refuse_bytes, unwrap
 from qworker.db.connection import resolve_dsn
+from qworker.db.drivers import Caller, in_transaction, rows
 from qworker.db.dsn import parse
 from qworker.db.pool import Pool
+from qworker.db.sessions import is_two_phase
+from qworker.db.statements import load
 from qworker.options import UNSET
 
 #: Seconds after which two connections to different servers are compared again: a failover may have joined them.
@@ -32,31 +36,58 @@ _Target = tuple[str, bytes, bytes, bytes]
 class Ambient:
     """Finds the caller's open transaction, if it is in the application's database."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, session: Callable[[], Any] | None = None) -> None:
+        """Take the application's pool, and what returns its SQLAlchemy session."""
         self._pool = pool
+        self._get_session = session
+        self._sql = load("enqueue", pool.schema)
         #: For each pair of DSN and address: whether both are the same database, and until when the answer is valid.
         self._same: dict[_Target, tuple[bool, float]] = {}
 
-    def caller(self, conn: Any = UNSET) -> Connection | None:
+    def caller(self, conn: Any = UNSET) -> Caller | None:
         """Return the connection that carries the caller's transaction, or None.
 
-        If `conn` is not given, this is the connection of a Django transaction that is open in this thread.
+        If `conn` is not given, this is the connection of the application's session, if it is in a transaction, or of a
+        Django transaction that is open in this thread.
         """
         if conn is None:
             return None
-        caller = self._django(must_join=True) if conn is UNSET else unwrap(conn)
+        caller = self._found(must_join=True) if conn is UNSET else unwrap(conn)
         if caller is not None:
             refuse_bytes(caller)
+            if is_two_phase(caller):
+                rows(caller, self._sql["without_wakeup"])
         return caller
 
-    def joined(self, conn: Connection | None) -> Connection | None:
+    def joined(self, conn: Any) -> Caller | None:
         """Return the connection on which a job enqueued on `conn` is visible; None for a connection of the pool."""
-        if conn is not None and not conn.closed and conn.pgconn.transaction_status != TransactionStatus.IDLE:
-            return conn
-        caller = self._django(must_join=False)
-        if caller is not None:
-            refuse_bytes(caller)
-        return caller
+        if conn is not None and in_transaction(caller := unwrap(conn)):
+            return caller
+        caller_or_none = self._found(must_join=False)
+        if caller_or_none is not None:
+            refuse_bytes(caller_or_none)
+        return caller_or_none
+
+    def _found(self, *, must_join: bool) -> Caller | None:
+        session = None if self._get_session is None else self._session(self._get_session)
+        return session or self._django(must_join=must_join)
+
+    def _session(self, get_session: Callable[[], Any]) -> Caller | None:
+        """Return the connection of the application's session; None if it is not in a transaction.
+
+        Flask has no session outside of its application contexts.
+        """
+        try:
+            session = get_session()
+            if hasattr(session, "registry"):
+                session = session()  # a scoped_session does not tell whether it is in a transaction
+            if session is None or not session.in_transaction():
+                return None
+        except RuntimeError as error:
+            if not str(error).startswith("Working outside of application context"):
+                raise
+            return None
+        return unwrap(session)
 
     def _django(self, *, must_join: bool) -> Connection | None:
         """Return the connection of the Django transaction that is running in the application's database.

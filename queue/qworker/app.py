@@ -36,9 +36,18 @@ class App:
     dsn is a connection string, or a function that returns one and is called at each connect. The default is
     $QWORKER_DSN, then $DATABASE_URL, then libpq's PG* variables. No connection is opened before the first job is
     enqueued.
+
+    session is a function that returns the SQLAlchemy session of the caller's request or thread, or None. A job that is
+    enqueued while this session is in a transaction joins it.
     """
 
-    def __init__(self, dsn: str | Callable[[], str] | None = None, *, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(
+        self,
+        dsn: str | Callable[[], str] | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        session: Callable[[], Any] | None = None,
+    ) -> None:
         qualify("", schema)
         #: The connection string or function, as given.
         self.dsn = dsn
@@ -58,7 +67,7 @@ class App:
         #: Connections for enqueueing and reading jobs.
         self.pool = Pool(dsn, schema)
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
-        ambient = Ambient(self.pool)
+        ambient = Ambient(self.pool, session)
         self.admin = Admin(self.pool, ambient)
         self._enqueuer = Enqueuer(self.pool, self.admin, ambient)
         self._declared: dict[str, Declared] = {}

@@ -2,22 +2,22 @@
 
 import hashlib
 import json
-import weakref
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from qworker.admin import Admin
 from qworker.ambient import Ambient
 from qworker.bulk import Bulk
 from qworker.db.adapters import Connection, json_in
+from qworker.db.drivers import Caller, in_transaction
 from qworker.db.errors import suppressed
 from qworker.db.pool import Pool
 from qworker.db.prepared import PreparedStatement
+from qworker.db.sessions import reference
 from qworker.db.statements import load
 from qworker.errors import QworkerError
 from qworker.functions import Functions
@@ -69,11 +69,13 @@ class Enqueuer:
             return self._new_job(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
 
     def _enqueue_by_function(
-        self, database: Connection, spec: JobSpec, args: Mapping[str, Any], text: str, caller: Connection | None
+        self, database: Caller, spec: JobSpec, args: Mapping[str, Any], text: str, caller: Caller | None
     ) -> Job:
-        """Enqueue a job through the SQL function. Its caller may see only the id and state of a key's holder."""
+        """Enqueue a job through the SQL function. A role that may not read jobs gets id and state of a key's holder."""
         key = fingerprint(args) if spec.unique is True else spec.unique or None
         stored = self._functions.one(database, spec, json_in(database, text), key)
+        if stored.is_holder and self._functions.may_read(database):
+            return self._admin.holder(database, stored.id, spec)
         if stored.is_holder:
             return Job(
                 id=stored.id, state=JobState(stored.state), queue=spec.queue, priority=spec.priority, task=spec.task,
@@ -82,9 +84,9 @@ class Enqueuer:
         row = stored.id, stored.state, stored.enqueued_at, stored.run_at
         return self._new_job(spec, args, text, row, caller)
 
-    def _new_job(self, spec: JobSpec, args: Mapping[str, Any], text: str, row: Row, caller: Connection | None) -> Job:
+    def _new_job(self, spec: JobSpec, args: Mapping[str, Any], text: str, row: Row, caller: Caller | None) -> Job:
         job_id, state, enqueued_at, run_at = row
-        pending = caller is not None and caller.pgconn.transaction_status != TransactionStatus.IDLE
+        pending = caller is not None and in_transaction(caller)
         return new_job(
             id=job_id,
             state=JobState(state or JobState.AVAILABLE),
@@ -96,7 +98,7 @@ class Enqueuer:
             run_at=to_datetime(run_at),
             tags=spec.tags or (),
             _actions=self._admin,
-            _conn=weakref.ref(caller) if pending and caller is not None else None,
+            _conn=reference(caller) if pending and caller is not None else None,
         )
 
     def many(

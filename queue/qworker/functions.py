@@ -1,4 +1,4 @@
-"""Enqueues jobs for a role without privileges on the tables, by a function that runs with its owner's privileges."""
+"""Enqueues jobs by an SQL function: for roles without privileges on the tables, and for drivers other than psycopg."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg.rows import class_row, tuple_row
+from psycopg.rows import tuple_row
 
 from qworker.copy_lines import CopyLines
+from qworker.db.adapters import json_in
+from qworker.db.drivers import Caller, DriverConnection
+from qworker.db.drivers import rows as fetch
 from qworker.db.statements import DEFAULT_SCHEMA, load
 from qworker.payload import Parameters, Row
 from qworker.spec import JobSpec
-
-Connection = psycopg.Connection[Any]
 
 #: Maximum number of jobs, and of characters in their arguments, in one call.
 MAX_JOBS, MAX_CHARACTERS = 500, 1 << 20
@@ -36,17 +37,19 @@ class Functions:
 
     def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
         self._sql = load("functions", schema)
-        self._needed: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
+        self._needed: WeakKeyDictionary[Caller, bool] = WeakKeyDictionary()
         #: Keyed by user, host, port and database, because a web process may open a connection for each request.
         self._roles: dict[tuple[str, str, int, str], bool] = {}
 
-    def needed(self, conn: Connection) -> bool:
-        """Return whether the connection's role may call the function but may not INSERT.
+    def needed(self, conn: Caller) -> bool:
+        """Return whether the connection's role may call the function but may not INSERT, or its driver is not psycopg.
 
         A process queries this once for each role and database. It does not notice privileges that are granted later.
         """
         needed = self._needed.get(conn)
         if needed is None:
+            if isinstance(conn, DriverConnection):
+                return True
             role = conn.info.user, conn.info.host, conn.info.port, conn.info.dbname
             needed = self._roles.get(role)
             if needed is None:
@@ -54,28 +57,32 @@ class Functions:
             self._needed[conn] = needed
         return needed
 
-    def _query_needed(self, conn: Connection) -> bool:
+    def _query_needed(self, conn: psycopg.Connection[Any]) -> bool:
         row = psycopg.Cursor(conn, row_factory=tuple_row).execute(self._sql["needed"], prepare=False).fetchone()
         return row == (True,)
 
-    def one(self, conn: Connection, spec: JobSpec, text: str, key: str | None) -> Stored:
+    def may_read(self, conn: Caller) -> bool:
+        """Return whether the connection's role may read jobs."""
+        return fetch(conn, self._sql["may_read"]) == [(True,)]
+
+    def one(self, conn: Caller, spec: JobSpec, text: str, key: str | None) -> Stored:
         """Enqueue one job, or find the one that holds the key."""
         (stored,) = self._call(conn, spec, [text], key)
         return stored
 
-    def many(self, conn: Connection, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
+    def many(self, conn: Caller, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
         """Enqueue a job for each row, all or none; return their ids."""
         ids: list[int] = []
         source, lines = iter(rows), CopyLines(spec, parameters, 0.0)
         with conn.transaction():
             while block := list(islice(source, MAX_JOBS)):
-                for texts in _parts(lines.decode_args(line) for line in lines.encode(block, len(ids))):
+                for texts in _parts(json_in(conn, lines.decode_args(line)) for line in lines.encode(block, len(ids))):
                     ids += [stored.id for stored in self._call(conn, spec, texts, None)]
         return ids
 
-    def _call(self, conn: Connection, spec: JobSpec, texts: Sequence[str], key: str | None) -> list[Stored]:
-        cursor = psycopg.Cursor(conn, row_factory=class_row(Stored))
-        return cursor.execute(self._sql["enqueue"], {**spec.parameters, "args": list(texts), "key": key}).fetchall()
+    def _call(self, conn: Caller, spec: JobSpec, texts: Sequence[str], key: str | None) -> list[Stored]:
+        found = fetch(conn, self._sql["enqueue"], {**spec.parameters, "args": list(texts), "key": key})
+        return [Stored(**row._asdict()) for row in found]
 
 
 def _parts(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -1,6 +1,5 @@
 """A snapshot of a job, with the operations on it."""
 
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -107,7 +106,7 @@ class Job:
     #: True if enqueueing returned this job instead of a new one because it holds the unique key.
     duplicate: bool = False
     _actions: JobActions | None = field(default=None, repr=False, compare=False)
-    #: Weak reference to the caller's connection in whose open transaction the job was enqueued or read.
+    #: Returns the caller's connection in whose open transaction the job was enqueued or read, or None after that.
     _conn: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -174,7 +173,11 @@ def new_job(**values: Any) -> Job:
 
 
 def job_from_row(
-    row: Mapping[str, Any], actions: JobActions | None = None, *, duplicate: bool = False, conn: Any = None
+    row: Mapping[str, Any],
+    actions: JobActions | None = None,
+    *,
+    duplicate: bool = False,
+    conn: Callable[[], Any] | None = None,
 ) -> Job:
     """Return the job of a row: columns named as the fields, times in seconds since 1970, JSON as text.
 
@@ -190,7 +193,7 @@ def job_from_row(
     values["errors"] = decode_errors(values["errors"])
     values["tags"] = tuple(map(str, values["tags"] or ()))
     values["state"] = JobState(values["state"])
-    return Job(**values, duplicate=duplicate, _actions=actions, _conn=None if conn is None else weakref.ref(conn))
+    return Job(**values, duplicate=duplicate, _actions=actions, _conn=conn)
 
 
 def to_datetime(epoch: float | None) -> datetime | None:

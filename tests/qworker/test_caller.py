@@ -118,7 +118,7 @@ def imitation(module: str, **attributes: Any) -> Any:
     [
         (3, r"takes a psycopg Connection, a SQLAlchemy .*, not 3"),
         (object(), "not builtins.object"),
-        (imitation("psycopg2.extensions"), "move to psycopg 3, or call the SQL function"),
+        (imitation("psycopg2.extensions"), r"not psycopg2\.extensions\.Connection"),
         (imitation("asyncpg.connection"), r"asyncio\.to_thread"),
         (
             imitation("sqlalchemy.ext.asyncio.session", run_sync=None),

@@ -1,4 +1,4 @@
-"""Finds the psycopg connection below the caller's SQLAlchemy or Django object: a job joins the caller's transaction.
+"""Finds the connection below the caller's SQLAlchemy or Django object: a job joins the caller's transaction.
 
 SQLAlchemy and Django are recognized by the modules of their classes. This module never imports them.
 """
@@ -10,6 +10,9 @@ from typing import Any
 
 import psycopg
 
+from qworker.db.drivers import Caller, DriverConnection, driver_connection
+from qworker.db.sessions import below_session
+
 Connection = psycopg.Connection[Any]
 
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -17,8 +20,8 @@ _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _WANTED = "a psycopg Connection, a SQLAlchemy Session or Connection, or the alias of a Django database"
 
 
-def unwrap(conn: Any) -> Connection:
-    """Return the psycopg connection that carries the caller's transaction.
+def unwrap(conn: Any) -> Caller:
+    """Return the connection of psycopg, psycopg2 or pg8000 that carries the caller's transaction.
 
     Raises TypeError for any other object. The message says what to pass instead.
     """
@@ -27,8 +30,11 @@ def unwrap(conn: Any) -> Connection:
     if isinstance(conn, str):
         return _django(conn)
     origins = {kind.__module__.partition(".")[0] for kind in type(conn).__mro__}
+    if "flask_sqlalchemy" in origins and hasattr(conn, "session") and not hasattr(conn, "get_bind"):
+        conn = conn.session  # the extension object
+        origins.add("sqlalchemy")
     if "sqlalchemy" in origins:
-        return _sqlalchemy(conn)
+        return below_session(conn, _WANTED)
     if "django" in origins and hasattr(conn, "ensure_connection"):
         return below_django(conn)
     if isinstance(conn, psycopg.AsyncConnection) or "asyncpg" in origins:
@@ -36,11 +42,10 @@ def unwrap(conn: Any) -> Connection:
             f"using() takes {_WANTED}, not the asynchronous {_type_name(conn)}; enqueue from a thread, on a connection "
             "used by that thread only (asyncio.to_thread(task.enqueue, ...)), or call the SQL function enqueue"
         )
-    if "psycopg2" in origins or "psycopg2cffi" in origins:
-        raise TypeError(
-            f"using() takes {_WANTED}, not psycopg2's {_type_name(conn)}; move to psycopg 3, or call the SQL function: "
-            "SELECT qworker.enqueue('task', '{\"key\": 1}')"
-        )
+    if isinstance(conn, DriverConnection):
+        return conn
+    if (driver := driver_connection(conn)) is not None:
+        return driver
     if isinstance(conn, int | float):
         raise TypeError(f"using() takes {_WANTED}, not {conn!r}")
     raise TypeError(f"using() takes {_WANTED}, not {_type_name(conn)}")
@@ -63,51 +68,29 @@ def below_django(wrapper: Any) -> Connection:
     wrapper.ensure_connection()
     # Django refuses further statements in a block that has to roll back, and explains why.
     wrapper.validate_no_broken_transaction()
-    return _driver(wrapper.connection, "Django")
+    return _driver(wrapper.connection)
 
 
-def _sqlalchemy(conn: Any) -> Connection:
-    if hasattr(conn, "run_sync"):
-        raise TypeError(
-            f"using() takes {_WANTED}, not SQLAlchemy's asynchronous {_type_name(conn)}; enqueue from a thread, on a "
-            "connection used by that thread only: asyncio.to_thread(task.enqueue, ...)"
-        )
-    if hasattr(conn, "get_bind"):
-        conn = conn.connection()  # a Session; begins its transaction
-    if not hasattr(conn, "in_transaction"):
-        raise TypeError(
-            f"using() takes {_WANTED}, not SQLAlchemy's {_type_name(conn)}; pass engine.connect() or a Session"
-        )
-    if not conn.in_transaction():
-        # SQLAlchemy's own execute() does the same. Otherwise it would not know of the transaction and never commit it.
-        conn.begin()
-    return _driver(conn.connection.driver_connection, "SQLAlchemy")
-
-
-def _driver(conn: Any, layer: str) -> Connection:
+def _driver(conn: Any) -> Connection:
     if isinstance(conn, psycopg.Connection):
         return conn
-    remedy = (
-        "use Django 4.2 or newer with psycopg 3 installed, or enqueue in transaction.on_commit()"
-        if layer == "Django"
-        else "install psycopg and write the URL as postgresql+psycopg://..."
-    )
     raise TypeError(
-        f"{layer} uses {type(conn).__module__.partition('.')[0]} here, but jobs join transactions of psycopg 3 only: "
-        f"{remedy}, or pass conn=None to enqueue on a separate connection, committed at once"
+        f"Django uses {type(conn).__module__.partition('.')[0]} here, but jobs join its transactions with psycopg 3 "
+        "only: use Django 4.2 or newer with psycopg 3 installed, or enqueue in transaction.on_commit(), or pass "
+        "conn=None to enqueue on a separate connection, committed at once"
     )
 
 
-def json_in(conn: Connection, text: str) -> str:
+def json_in(conn: Caller, text: str) -> str:
     """Return JSON text that the caller's client_encoding can represent; other characters become JSON escapes."""
-    if text.isascii() or conn.info.encoding == "utf-8":
+    if text.isascii() or (not isinstance(conn, DriverConnection) and conn.info.encoding == "utf-8"):
         return text
     return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def refuse_bytes(conn: Connection) -> None:
+def refuse_bytes(conn: Caller) -> None:
     """Raise TypeError if client_encoding is SQL_ASCII, because psycopg then returns strings as bytes."""
-    if conn.pgconn.parameter_status(b"client_encoding") == b"SQL_ASCII":
+    if not isinstance(conn, DriverConnection) and conn.pgconn.parameter_status(b"client_encoding") == b"SQL_ASCII":
         raise TypeError(
             "the connection's client_encoding is SQL_ASCII, with which psycopg returns strings as bytes: "
             "SET client_encoding TO 'UTF8' there, or pass conn=None to enqueue on a separate connection"

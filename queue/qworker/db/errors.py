@@ -1,17 +1,21 @@
 """Translates psycopg's errors into qworker's, in the one place where they leave this library."""
 
 import re
-from typing import Any
 
 import psycopg
 from psycopg.pq import DiagnosticField
 
+from qworker.db.drivers import Caller, DriverConnection
 from qworker.db.dsn import ambiguity, display
 from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.errors import DatabaseUnavailable, InvalidOperation, QworkerError, SchemaError
 from qworker.redaction import shorten
 
 _MISSING = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction)
+#: The same, and undefined_column, by SQLSTATE.
+_MISSING_CODES = ("3F000", "42P01", "42883", "42703")
+#: raise_exception and lock_not_available, with which the SQL function enqueue_jobs raises errors that begin with this.
+_RAISED, _BUSY, _OURS = "P0001", "55P03", "qworker: "
 #: Classes of SQLSTATE: data exception, integrity constraint violation.
 _ABOUT_VALUES = ("22", "23")
 #: The fields of a server error that are kept when DETAIL and CONTEXT are removed.
@@ -29,27 +33,45 @@ _KEPT_FIELDS = {
 }
 
 
-def translate(
-    error: BaseException, conn: psycopg.Connection[Any], schema: str, *, own: bool
-) -> QworkerError | psycopg.Error | None:
-    """Return the error to raise instead, or None to leave psycopg's error as it is.
+def translate(error: BaseException, conn: Caller, schema: str, *, own: bool) -> BaseException | None:
+    """Return the error to raise instead, or None to leave the driver's error as it is.
 
-    own: the connection belongs to qworker's pool, not to the caller. If the result is a psycopg error, it is a copy
-    without the values of the rejected job. Raise it without its cause, which still contains them.
+    own: the connection belongs to qworker's pool, not to the caller. If the result is not a QworkerError, it is a copy
+    of the driver's error without the values of the rejected job. Raise it without its cause, which still contains them.
     """
+    if isinstance(conn, DriverConnection):
+        return _translate_driver(error, conn, schema)
     if isinstance(error, psycopg.errors.UndefinedColumn) or (
         # An object missing in a user's trigger is not ours; "operator does not exist" has the SQLSTATE of a function.
         isinstance(error, _MISSING) and re.search(rf'"{schema}"|\b{schema}\.', error.diag.message_primary or "")
     ):
-        return SchemaError(
-            f"schema {schema!r} in database {conn.info.dbname!r} is missing or older than this code "
-            f"({error.diag.message_primary}): run `{command('migrate', schema)}`"
-        )
+        return _outdated(f"{schema!r} in database {conn.info.dbname!r}", error.diag.message_primary, schema)
     if own and isinstance(error, psycopg.OperationalError) and conn.closed:
         return DatabaseUnavailable(f"the database closed the connection: {reason(error)}")
     if isinstance(error, psycopg.Error) and _shows_values(error, schema, own=own):
         return _without_values(error)
     return None
+
+
+def _translate_driver(error: BaseException, conn: DriverConnection, schema: str) -> BaseException | None:
+    """Do the same for an error of psycopg2 or pg8000, where jobs are stored by the SQL function."""
+    fields = conn.diagnostics(error)
+    code, message = fields.get("C", ""), fields.get("M", "")
+    if code in _MISSING_CODES and re.search(rf'"{schema}"|\b{schema}\.', message):
+        return _outdated(repr(schema), message, schema)
+    if code == _RAISED and message.startswith(_OURS):
+        return InvalidOperation(message.removeprefix(_OURS))
+    if code == _BUSY and message.startswith(_OURS):
+        return QworkerError(message.removeprefix(_OURS))
+    if code[:2] in _ABOUT_VALUES and fields.get("s") == schema:
+        return conn.without_details(error)
+    return None
+
+
+def _outdated(where: str, message: str | None, schema: str) -> SchemaError:
+    return SchemaError(
+        f"schema {where} is missing or older than this code ({message}): run `{command('migrate', schema)}`"
+    )
 
 
 def _shows_values(error: psycopg.Error, schema: str, *, own: bool) -> bool:

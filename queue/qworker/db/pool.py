@@ -16,7 +16,7 @@ from qworker.db.connection import connect, resolve_dsn
 from qworker.db.deadline import DeadlineConnection
 from qworker.db.errors import translate, unreachable
 from qworker.db.statements import DEFAULT_SCHEMA
-from qworker.errors import DatabaseUnavailable
+from qworker.errors import DatabaseUnavailable, QworkerError
 
 #: Maximum number of connections of one process. Further threads wait.
 MAX_SIZE = 20
@@ -33,15 +33,16 @@ class Borrowed:
 
     __slots__ = ("_conn", "_own", "_pool")
 
-    def __init__(self, pool: "Pool", conn: Connection | None) -> None:
+    def __init__(self, pool: "Pool", conn: Any) -> None:
         self._pool = pool
         self._own = conn is None
         self._conn = conn
 
     def __enter__(self) -> Connection:
-        if self._conn is None:
-            self._conn = self._pool.getconn()
-        return self._conn
+        conn: Connection | None = self._conn
+        if conn is None:
+            self._conn = conn = self._pool.getconn()
+        return conn
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -53,8 +54,8 @@ class Borrowed:
         if self._own:
             self._pool.putconn(conn, read_only=isinstance(error, psycopg.errors.ReadOnlySqlTransaction))
         if translated:
-            # A copy of a psycopg error lacks the values of the job; its cause would still show them.
-            raise translated from None if isinstance(translated, psycopg.Error) else error
+            # A copy of a driver's error lacks the values of the job; its cause would still show them.
+            raise translated from error if isinstance(translated, QworkerError) else None
 
 
 class Pool:
@@ -83,8 +84,11 @@ class Pool:
         self._per_process: dict[int, _ProcessConnections] = {}
         weakref.finalize(self, _close_idle, self._per_process)
 
-    def connection(self, conn: Connection | None = None) -> Borrowed:
-        """Borrow an autocommit connection for a `with` block, or wrap the given one, which remains the caller's."""
+    def connection(self, conn: Any = None) -> Borrowed:
+        """Borrow an autocommit connection for a `with` block, or wrap the given one, which remains the caller's.
+
+        The block gets the given object, which is a connection of psycopg, or a DriverConnection.
+        """
         return Borrowed(self, conn)
 
     def getconn(self) -> Connection:

@@ -225,7 +225,7 @@ CREATE VIEW {schema}.jobs AS
       FROM {schema}.job_history;
 
 -- Wakes idle nodes. If all nodes are busy it sends nothing: a NOTIFY in every enqueueing transaction would serialize
--- their commits.
+-- their commits. A transaction with qworker.wakeup = 'off' sends nothing, so that it can be prepared (PREPARE TRANSACTION).
 CREATE FUNCTION {schema}.wake(queues text[]) RETURNS void
 LANGUAGE plpgsql -- caches its plan; before PostgreSQL 18 an SQL function is planned at each call
 SET search_path = pg_catalog, pg_temp
@@ -233,7 +233,8 @@ AS $$
 BEGIN
     PERFORM pg_notify('{schema}', q)
        FROM unnest(queues) AS q
-      WHERE EXISTS (SELECT FROM {schema}.idle_node AS i WHERE q = ANY (i.queues));
+      WHERE EXISTS (SELECT FROM {schema}.idle_node AS i WHERE q = ANY (i.queues))
+       AND current_setting('qworker.wakeup', true) IS DISTINCT FROM 'off';
 END
 $$;
 

@@ -90,3 +90,8 @@ COPY {schema}.job (id, args, task, queue, priority, state, run_at, expires_at, o
 
 -- name: wake
 SELECT {schema}.wake(ARRAY[%(queue)s::text]);
+
+-- name: without_wakeup
+-- For a transaction that is going to be prepared: PostgreSQL refuses PREPARE TRANSACTION after a NOTIFY. An idle node finds
+-- the jobs by its next poll.
+SELECT pg_catalog.set_config('qworker.wakeup', 'off', true);
