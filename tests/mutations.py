@@ -171,9 +171,7 @@ MUTATIONS = [
     ),
     Mutation(
         "no reconciliation", f"{SCHEDULER}/loop.py",
-        'add("reconcile", RECONCILE, '
-        "lambda d: self.wake_if_any(self.reconciliation.release(d, self.poller.result)))",
-        "pass",
+        'add("reconcile", RECONCILE_INTERVAL, self.reconcile)', "pass",
         "tests/lifecycle/test_crash.py",
     ),
     Mutation(
@@ -231,7 +229,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a job that breaks its worker after its end is not charged", f"{SCHEDULER}/settlement.py",
-        "freed += self._settle(database, slot, claim, held[job], UNSTORED)", "return 0",
+        "released += self._settle(database, slot, claim, held[job], UNSTORED)", "return 0",
         "tests/qworkerd/test_settlement.py",
     ),
     Mutation(
@@ -336,13 +334,13 @@ MUTATIONS = [
         "tests/lifecycle/test_suppressing_triggers.py",
     ),
     Mutation(
-        "a suppressed settlement keeps the slot of a dead worker", "workers/qworkerd/scheduler/refusals.py",
+        "a suppressed settlement keeps the slot of a dead worker", "workers/qworkerd/scheduler/rejections.py",
         "if self._claims.lock(database, token, [job]):", "if False:",
         "tests/lifecycle/test_suppressing_triggers.py",
     ),
     Mutation(
-        "a suppressed promotion goes unreported", "workers/qworkerd/scheduler/sparing.py",
-        "                    self._spare(job, WriteSuppressed())\n                    continue\n",
+        "a suppressed promotion goes unreported", "workers/qworkerd/scheduler/batched_write.py",
+        "                    self._exclude(job, WriteSuppressed())\n                    continue\n",
         "                    return rows\n",
         "tests/lifecycle/test_suppressing_triggers.py",
     ),

@@ -71,7 +71,7 @@ class PollResult:
     paused: list[str] | None
     #: The database's clock (seconds since 1970), and the duration of the statement without its commit (seconds).
     at: float
-    took: float
+    duration: float
 
     @property
     def renewed(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from qworker import Retry, current_job
 from qworker.db.deadline import DeadlineConnection
-from qworkerd.scheduler import refusals
+from qworkerd.scheduler import rejections
 from qworkerd.shared.slots import Slot
 from qworkerd.worker import write_queue
 from qworkerd.worker.runner import Runner
@@ -161,7 +161,7 @@ def answers_in_transaction() -> int:
 
 
 if os.environ.get("QWORKER_TEST_LAST_RESORT"):
-    patched: Any = (write_queue, refusals)
+    patched: Any = (write_queue, rejections)
     for module in patched:
         module.LAST_RESORT = float(os.environ["QWORKER_TEST_LAST_RESORT"])
 

@@ -46,7 +46,7 @@ def test_a_poll_returns_what_there_is_to_do(claimer: Claimer) -> None:
     assert (found.waiting(), found.cancels) == (True, running)
     assert found.due_in == pytest.approx(NOW.timestamp() + 60 - found.at, abs=5)
     assert not poll(claimer, here, "nothing").waiting()
-    assert 0.0 < found.took < 5.0
+    assert 0.0 < found.duration < 5.0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from qworker.maintenance import Maintenance
 from qworkerd.scheduler import sequences
-from qworkerd.scheduler.retention import LOWEST
+from qworkerd.scheduler.retention import MIN_ID
 from tests.database import Database
 from tests.qworkerd.test_scheduler import Office
 from tests.qworkerd.test_scheduler import office as office_fixture
@@ -174,7 +174,7 @@ def test_all_keys_are_looked_through_a_part_at_a_time(office: Office, monkeypatc
         retention.delete_unheld_keys(office.conn)
         left += office.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchall()
     assert left == [(2600,), (2600,), (2500,), (2500,)]
-    assert retention._keys_from == LOWEST
+    assert retention._keys_from == MIN_ID
 
 
 def test_a_key_that_is_taken_over_meanwhile_stays(
@@ -189,7 +189,7 @@ def test_a_key_that_is_taken_over_meanwhile_stays(
         "FROM checked AS s", "FROM checked AS s CROSS JOIN (SELECT pg_advisory_xact_lock(77)) AS pause"
     )
     monkeypatch.setitem(maintenance._sql, "delete_unheld_keys", paused)
-    thread = threading.Thread(target=maintenance.delete_unheld_keys, args=(office.conn, LOWEST))
+    thread = threading.Thread(target=maintenance.delete_unheld_keys, args=(office.conn, MIN_ID))
     thread.start()
     waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     until(lambda: producer.execute(waiting).fetchall())

@@ -11,7 +11,7 @@ from qworker.registry import Registry
 from qworker.schedules import StoredSchedules
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler.schedules import REDECLARE_EVERY, RETRY_AFTER_ERROR, RETRY_LOCKED_KEY, Schedules
+from qworkerd.scheduler.schedules import REDECLARE_INTERVAL, RETRY_AFTER_ERROR, RETRY_LOCKED_KEY, Schedules
 from tests.database import Database
 from tests.refusing import refusing
 
@@ -84,7 +84,7 @@ def test_a_release_that_is_withdrawn_leaves_its_schedule_to_the_old_one(
     new = release("0 10 * * *")
     old.enqueue(conn)
     (now,) = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-    assert old.due_at <= now + REDECLARE_EVERY
+    assert old.due_at <= now + REDECLARE_INTERVAL
     Registry().deregister(conn, new._node.table.header.node)
     old.enqueue(conn)
     assert declared(conn) == ["0 9 * * *"]

@@ -15,10 +15,10 @@ from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
 from qworkerd.scheduler import reconciliation, retention
-from qworkerd.scheduler.lease import RENEW_EVERY
+from qworkerd.scheduler.lease import RENEW_INTERVAL
 from qworkerd.scheduler.loop import Scheduler
-from qworkerd.scheduler.maintenance import MORE_AFTER
-from qworkerd.scheduler.poller import NO_RESULT, OVERDUE_POLL
+from qworkerd.scheduler.maintenance import MORE_INTERVAL
+from qworkerd.scheduler.poller import NO_RESULT, OVERDUE_POLL_INTERVAL
 from qworkerd.scheduler.watermarks import settled
 from qworkerd.shared.claim import Status, new_token
 from qworkerd.shared.header import Header, boottime
@@ -136,7 +136,7 @@ def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(office:
         other.execute("SELECT FROM qworker.job FOR UPDATE")
         begun = monotonic()
         office.round()
-        assert office.scheduler.poller.clock.due >= begun + OVERDUE_POLL
+        assert office.scheduler.poller.clock.due >= begun + OVERDUE_POLL_INTERVAL
     office.round()
     assert office.conn.execute("SELECT state FROM qworker.job").fetchall() == [("available",)]
 
@@ -215,12 +215,12 @@ def test_one_who_writes_for_long_is_looked_for_twice_a_second(
         return scheduler.poller.clock.due - began
 
     until(lambda: scheduler.watermarks.has_lingering_writer or not next_look())
-    assert next_look() < 0.75 * RENEW_EVERY
+    assert next_look() < 0.75 * RENEW_INTERVAL
     writer.rollback()
     next_look()
     assert not scheduler.watermarks.has_lingering_writer
     next_look()
-    assert next_look() > 0.75 * RENEW_EVERY
+    assert next_look() > 0.75 * RENEW_INTERVAL
 
 
 def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_are_reconciled(office: Office) -> None:
@@ -307,10 +307,10 @@ def test_a_duty_that_is_not_done_with_is_due_again_soon(office: Office, monkeypa
     (duty,) = [duty for duty in office.scheduler.maintenance._tasks if duty.name == "keys"]
     duty.due = 0.0
     office.round()
-    assert monotonic() < duty.due <= monotonic() + MORE_AFTER
+    assert monotonic() < duty.due <= monotonic() + MORE_INTERVAL
     duty.due = 0.0
     office.round()
     duty.due = 0.0
     office.round()
-    assert duty.due > monotonic() + MORE_AFTER
+    assert duty.due > monotonic() + MORE_INTERVAL
     assert office.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchone() == (0,)

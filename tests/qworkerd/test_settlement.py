@@ -16,7 +16,7 @@ from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.run import make_node
-from qworkerd.scheduler import refusals
+from qworkerd.scheduler import rejections
 from qworkerd.scheduler.poller import NO_RESULT
 from qworkerd.scheduler.reconciliation import Reconciliation
 from qworkerd.scheduler.recovery import DeadWorkers
@@ -222,7 +222,7 @@ def test_a_job_whose_row_takes_no_change_holds_up_no_other_and_is_abandoned_in_t
         morgue.bury()
         assert morgue.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
         assert morgue.slot.words[Slot.STATE] == SlotState.DEAD
-        monkeypatch.setattr(refusals, "LAST_RESORT", 0.0)
+        monkeypatch.setattr(rejections, "LAST_RESORT", 0.0)
         morgue.burials.recover(morgue.conn)
     assert morgue.slot.words[Slot.STATE] == SlotState.FREE
     assert morgue.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
@@ -231,7 +231,7 @@ def test_a_job_whose_row_takes_no_change_holds_up_no_other_and_is_abandoned_in_t
 def test_a_job_whose_end_is_refused_for_good_fails_with_the_reason(
     morgue: Morgue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refusals, "LAST_RESORT", 0.0)
+    monkeypatch.setattr(rejections, "LAST_RESORT", 0.0)
     claim, ids = morgue.claim(2)
     morgue.end(claim, [Completed(1.0, "1"), Retried(60.0, ERROR)])
     with refused(morgue, f"OLD.id = {ids[0]}", "DELETE"):
@@ -268,7 +268,7 @@ def test_a_claim_of_nobody_that_cannot_be_released_holds_up_no_other(
             morgue.reconciliation.release(morgue.conn, sight)
         states = [("running", 1, 0, 0), ("available", 0, 0, 0), ("available", 0, 0, 0)]
         assert morgue.rows([bad, good, other]) == states
-        monkeypatch.setattr(refusals, "LAST_RESORT", 0.0)
+        monkeypatch.setattr(rejections, "LAST_RESORT", 0.0)
         for _ in range(3):  # once it is abandoned, it is not tried again
             morgue.reconciliation.release(morgue.conn, sight)
 

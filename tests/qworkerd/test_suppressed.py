@@ -150,7 +150,7 @@ def test_a_lost_job_whose_failure_hook_is_suppressed_holds_up_no_other(office: O
     )  # fmt: skip
     rescue = Rescue(cast("NodeContext", node), Recovery(), office.slot, Reporter(App()))
     with suppressing(office.conn, "INSERT", "NEW.is_hook"):
-        rescue.free_nodes(office.conn, [424242])
+        rescue.rescue_nodes(office.conn, [424242])
         assert [office.state(job) for job in jobs] == ["running", "failed"]
         assert ("maintenance.row_refused", jobs[0]) in [(event, facts.get("job")) for event, facts in said]
 

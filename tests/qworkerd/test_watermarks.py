@@ -29,7 +29,7 @@ from qworker.registry import NO_CTID, PREPARED, Heartbeat, NodeLease, PollResult
 from qworkerd.scheduler.watermarks import scrub as scrub_module
 from qworkerd.scheduler.watermarks import tracker as tracker_module
 from qworkerd.scheduler.watermarks.releases import RELEASE_MISSED_AFTER
-from qworkerd.scheduler.watermarks.scrub import EXPENSIVE_SCRUB, SCRUB_EVERY, SLICE_FIRST, SLICE_MAX, Scrub
+from qworkerd.scheduler.watermarks.scrub import EXPENSIVE_SCRUB, SCRUB_INTERVAL, SLICE_INITIAL, SLICE_MAX, Scrub
 from qworkerd.scheduler.watermarks.settled import LINGERING_AFTER
 from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.claim import new_token
@@ -343,7 +343,7 @@ class Machine(RuleBasedStateMachine):
                 node.polling = node.polling if at == "begun" else None
                 return node.polling is not None
 
-    @rule(seconds=st.sampled_from([RELEASE_MISSED_AFTER + 1.0, SCRUB_EVERY]))
+    @rule(seconds=st.sampled_from([RELEASE_MISSED_AFTER + 1.0, SCRUB_INTERVAL]))
     def pause(self, seconds: float) -> None:
         self.clock.now += seconds
 
@@ -673,7 +673,7 @@ def test_an_unannounced_release_is_found_and_lowers_the_watermark(polls: Polls) 
     while not any(polls.slice):
         polls.poll()
     assert polls.watermark == 10
-    for _ in range(int(SCRUB_EVERY)):
+    for _ in range(int(SCRUB_INTERVAL)):
         polls.poll()
     polls.poll(first_available=[7] * 10)
     assert polls.watermark == 6
@@ -718,26 +718,26 @@ def test_no_poll_takes_long_for_dead_entries_below_the_watermarks(clock: Clock) 
 def test_the_leap_is_as_long_as_the_cheap_part(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
     leaps = [rounds.round()[0][1] for _ in range(20)]
-    assert leaps[0] == SLICE_FIRST
+    assert leaps[0] == SLICE_INITIAL
     assert leaps[1] > 300_000
     assert all(abs(leap - DEAD.start) <= SLICE_MAX for leap in leaps[-10:])
 
 
 def test_the_range_of_a_cheap_first_poll_is_scanned_in_one_leap(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
-    rounds.scrub.trust(2_000_000)
-    assert rounds.round()[:2] == [(0, 2_000_000), (2_000_000, 2_000_000 + SLICE_FIRST)]
+    rounds.scrub.mark_cheap(2_000_000)
+    assert rounds.round()[:2] == [(0, 2_000_000), (2_000_000, 2_000_000 + SLICE_INITIAL)]
 
 
 def test_an_expensive_leap_is_halved(clock: Clock) -> None:
     rounds = Rounds(clock, 5_000_000, DEAD)
-    rounds.scrub.trust(5_000_000)
+    rounds.scrub.mark_cheap(5_000_000)
     assert [rounds.round()[0][1] for _ in range(2)] == [5_000_000, 2_500_000]
 
 
 def test_a_failed_poll_shortens_the_slice(clock: Clock) -> None:
     scrub, slices = Scrub(), []
-    clock.now += SCRUB_EVERY
+    clock.now += SCRUB_INTERVAL
     for _ in range(5):
         slices.append(scrub.begin([1_000_000], free=True))
         scrub.poll_failed()
@@ -746,7 +746,7 @@ def test_a_failed_poll_shortens_the_slice(clock: Clock) -> None:
 
 def test_a_poll_that_may_be_expensive_has_no_slice(clock: Clock) -> None:
     scrub = Scrub()
-    clock.now += SCRUB_EVERY
+    clock.now += SCRUB_INTERVAL
     assert scrub.begin([1_000_000], free=False) == (0, 0)
     scrub.advance(1.0)
-    assert scrub.begin([1_000_000], free=True) == (0, SLICE_FIRST)
+    assert scrub.begin([1_000_000], free=True) == (0, SLICE_INITIAL)

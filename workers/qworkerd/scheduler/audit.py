@@ -1,4 +1,4 @@
-"""The audit: correct rows that no statement writes, because they were edited manually or forged."""
+"""The audit: corrects rows that no statement of qworker writes, because somebody has edited or forged them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +13,12 @@ from qworkerd.shared.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: Polls search for newer claims only (seconds); the token of a job that still runs stands in a slot.
-OLD = 60.0
+#: Age of a claim that polls no longer search for (seconds). The token of a job that is still running is in a slot.
+OLD_CLAIM_AGE = 60.0
 
 
 class Audit:
-    """Lets every job end, whatever its row contains: a job that no worker holds is run, an invalid one is discarded."""
+    """Ensures that each job ends, whatever its row contains: releases jobs that no worker has, and discards others."""
 
     def __init__(self, node: NodeContext, recovery: Recovery, maintenance: Maintenance, slot: Slot) -> None:
         self._node = node
@@ -28,9 +28,9 @@ class Audit:
         self._log = log.get()
 
     def run(self, database: Database) -> int:
-        """Correct up to 1,000 rows of each kind; return how many jobs became available.
+        """Correct up to 1,000 rows of each kind; return the number of jobs that became available.
 
-        Each kind is a statement, which fails if a trigger refuses one of its rows. The others run all the same.
+        Each kind has its own statement. If a trigger rejects one of its rows, the others are executed nevertheless.
         """
         watermarks, recovery, maintenance = self._node.watermarks, self._recovery, self._maintenance
         restarted = self._correct(
@@ -57,13 +57,13 @@ class Audit:
         return len(jobs)
 
     def _release(self, database: Database) -> int:
-        """Release old claims of this node that no slot holds."""
-        node, freed = self._node.table.header.node, 0
-        claims = self._recovery.old_claims(database, node, OLD)
-        # Slots are read after the database: a token stands in its slot before the claim is sent.
+        """Release old claims of this node that are in no slot."""
+        node, released = self._node.table.header.node, 0
+        claims = self._recovery.old_claims(database, node, OLD_CLAIM_AGE)
+        # Slots are read after the database, because a token is written to its slot before the claim is sent.
         for token in claims - self._node.table.tokens():
-            freed += self._recovery.release_claim(database, node, token)
-        if freed:
+            released += self._recovery.release_claim(database, node, token)
+        if released:
             self._node.watermarks.report_release(self._slot)
-            self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, held by no worker")
-        return freed
+            self._log.warning("jobs.reconciled", jobs=released, hint="claimed for this node, held by no worker")
+        return released

@@ -1,4 +1,4 @@
-"""End a node with --burst once its queues are empty."""
+"""Ends a node with --burst when its queues are empty."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ SKIPPED_HINT = "the node ends although the paused queues may hold jobs; resume t
 
 
 class Burst:
-    """Counts the polls that find no work."""
+    """Counts consecutive polls that find no work."""
 
     def __init__(self, node: NodeContext, registry: Registry) -> None:
         self._node = node

@@ -1,4 +1,4 @@
-"""Signal the workers whose running jobs have been cancelled."""
+"""Signals the workers whose running jobs have been cancelled."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from qworkerd.shared.slots import Role, Slot
 
 
 def signal_cancelled(node: NodeContext, jobs: Iterable[int]) -> None:
-    """Interrupt these jobs where they run; one that has not ended after the grace period is killed with its worker."""
+    """Interrupt these jobs if they are running. If one does not end within the grace period, its worker is killed."""
     cancelled = set(jobs)
     if not cancelled:
         return

@@ -1,4 +1,4 @@
-"""Deregister a node that stops, once its dead workers' jobs are recovered."""
+"""Deregisters a node that stops, after the jobs of its dead workers are recovered."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -11,7 +11,7 @@ from qworkerd.scheduler.lease import Lease
 from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.shared.context import NodeContext
 
-#: Time allowed for the attempt (seconds). Other nodes recover whatever is left.
+#: Time allowed for the attempt (seconds). Other nodes recover the remaining jobs.
 RECOVERY_TIMEOUT = 4.0
 
 

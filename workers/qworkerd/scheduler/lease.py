@@ -1,4 +1,4 @@
-"""The lease: register the node, renew it, and tell whether it is still valid."""
+"""The lease: registers the node, renews its lease, and knows whether the lease is still valid."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ from qworkerd.shared.slots import Phase, Role, Slot
 Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Interval between two renewals (seconds).
-RENEW_EVERY = 1.0
+RENEW_INTERVAL = 1.0
 
 
 class Lease:
@@ -32,12 +32,12 @@ class Lease:
         self._registry = registry
         self._version = version
         self._header = node.table.header
-        #: Other nodes wait for a full lease after the last heartbeat that they saw. This node stops earlier, by this
-        #: many seconds.
+        #: Other nodes wait for a full lease after the last heartbeat that they have seen. This node stops this many
+        #: seconds earlier.
         self._margin = min(2.0, node.settings.lease_timeout / 5)
         self._log = log.get()
         #: When to renew.
-        self.clock = Periodic(RENEW_EVERY)
+        self.clock = Periodic(RENEW_INTERVAL)
         #: The idle state that the database knows; None if it is unknown and must be written again.
         self.idle: bool | None = None
         self._ctid = NO_CTID
@@ -62,16 +62,16 @@ class Lease:
     def renew(self, database: Database, released_seq: int | None) -> None:
         """Renew the lease. Register the node if it is new, or again if other nodes have declared it dead.
 
-        Every worker must have been killed before the node registers again: other nodes now own the jobs that they ran.
+        All workers must have been killed before the node registers again, because other nodes have released their jobs.
         """
         if self.held:
             sent, number = boottime(), self._header.node
             ctid = self._registry.renew(database, number, self.heartbeat(released_seq))
-            if ctid is None:  # the first renewal, or the row was moved by something else than a renewal
+            if ctid is None:  # the first renewal, or another statement than a renewal has moved the row
                 self._ctid = self._registry.find_ctid(database, number) or NO_CTID
                 ctid = self._registry.renew(database, number, self.heartbeat(released_seq))
             if ctid is None and self._registry.find_ctid(database, number) is not None:
-                raise WriteSuppressed  # no other node has declared this one dead: the lease goes on, and may end
+                raise WriteSuppressed  # no other node has declared this one dead, but the lease is not renewed
             self.confirm(sent, ctid)
         elif not self._header.declared_dead:
             self._register(database)
@@ -86,7 +86,7 @@ class Lease:
             self._ctid = ctid
             self._header.lease_until = sent + self._node.settings.lease_timeout - self._margin
         else:
-            self._log.error("node.declared_dead", node=self._header.node, hint="other nodes have taken over its jobs")
+            self._log.error("node.declared_dead", node=self._header.node, hint="other nodes have released its jobs")
             self._header.declared_dead = True
             self._header.lease_until = 0.0
 
@@ -97,8 +97,8 @@ class Lease:
             worker_count=settings.processes, lease_seconds=settings.lease_timeout,
         )  # fmt: skip
         self.idle = False
-        # Set the lease first: the workers of a node without one are killed, and no worker claims before there is a
-        # node.
+        # The lease is set first: the workers of a node without a lease are killed, and no worker claims before the node
+        # is set.
         self._header.lease_until = sent + settings.lease_timeout - self._margin
         self._header.node = number
         self._log.info("node.registered", node=number)
@@ -134,6 +134,6 @@ class Lease:
             return {}
         return {"ran": round(now - started, 3)} | ({"left": round(left, 3)} if isfinite(left) else {})
 
-    def any_idle(self) -> bool:
-        """Tell whether a worker is waiting for work."""
+    def has_idle_worker(self) -> bool:
+        """Return whether a worker is waiting for work."""
         return any(s.words[Slot.PHASE] == Phase.IDLE for s in self._node.table.live(Role.WORKER))

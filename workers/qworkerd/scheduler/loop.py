@@ -48,9 +48,9 @@ Database = psycopg.Connection[tuple[Any, ...]]
 LAST_REPORTS = 1.0
 #: Limits of a statement (seconds): it must not delay the renewal of the lease.
 STATEMENT_TIMEOUT, LOCK_TIMEOUT = 5.0, 0.3
-#: Intervals of maintenance tasks (seconds). A node with --burst ends when no work is left, so the audit must not hold
-#: up rows that only it repairs.
-RECONCILE, AUDIT, AUDIT_IN_BURST, REPORT = 2.0, 60.0, 5.0, 600.0
+#: Intervals of maintenance tasks (seconds). A node with --burst ends when no work is left; jobs that only the audit
+#: repairs must not delay that for long.
+RECONCILE_INTERVAL, AUDIT_INTERVAL, BURST_AUDIT_INTERVAL, REPORT_INTERVAL = 2.0, 60.0, 5.0, 600.0
 
 
 class Scheduler:
@@ -91,12 +91,13 @@ class Scheduler:
         self.add_maintenance()
 
     def add_maintenance(self) -> None:
-        """Add what is done at fixed intervals."""
+        """Add the tasks that run at fixed intervals."""
         add, settings = self.maintenance.add, self.node.settings
-        add("reconcile", RECONCILE, lambda d: self.wake_if_any(self.reconciliation.release(d, self.poller.result)))
-        add("audit", AUDIT_IN_BURST if settings.burst else AUDIT, lambda d: self.wake_if_any(self.audit.run(d)))
-        add("sequences", REPORT, lambda d: sequences.report(d, settings.schema))
-        add("schedules", REPORT, self.schedules.delete_unused)
+        audit_interval = BURST_AUDIT_INTERVAL if settings.burst else AUDIT_INTERVAL
+        add("reconcile", RECONCILE_INTERVAL, self.reconcile)
+        add("audit", audit_interval, lambda d: self.wake_if_any(self.audit.run(d)))
+        add("sequences", REPORT_INTERVAL, lambda d: sequences.report(d, settings.schema))
+        add("schedules", REPORT_INTERVAL, self.schedules.delete_unused)
         self.retention.add_to(self.maintenance)
 
     # Lifecycle
@@ -127,10 +128,10 @@ class Scheduler:
         return self.close()
 
     def close(self) -> int:
-        """Recover what is left and deregister the node. An orphaned scheduler kills the workers first."""
+        """Recover the remaining jobs and deregister the node. An orphaned scheduler kills the workers first."""
         self.slot.enter(Phase.CLOSING, monotonic() + self.node.settings.stall_timeout)
         if self.supervisor.lost:
-            self.supervisor.replace()
+            self.supervisor.end_workers()
         self.stopping = False
         if self.header.node:
             deregister(self.node, self.lease, self.dead_workers, self.interruptible_sleep)
@@ -139,7 +140,7 @@ class Scheduler:
         return exits.OK
 
     def should_stop(self) -> bool:
-        """Tell whether the supervisor has stopped the scheduler, or is lost."""
+        """Return whether the supervisor has stopped the scheduler, or is lost."""
         return self.stopping or self.supervisor.lost
 
     def stop(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
@@ -148,7 +149,7 @@ class Scheduler:
         self.wakeup.wake()
 
     def extend_deadline(self, phase: Phase = Phase.IDLE) -> None:
-        """Show the supervisor that the loop is running. It replaces a scheduler whose deadline passes."""
+        """Extend the deadline by which the supervisor expects the next sign of life; it replaces a hung scheduler."""
         self.slot.enter(phase, monotonic() + max(2 * STATEMENT_TIMEOUT, self.node.settings.lease_timeout / 2))
 
     # One iteration
@@ -168,12 +169,12 @@ class Scheduler:
         self.notifications.receive(database)
 
     def begin_session(self, database: Database) -> None:
-        """Assume nothing of what an earlier connection has found: it may have led to another server."""
+        """Discard what was read from an earlier connection, which may have led to another server."""
         self.lease.check_database(database)
         if self.header.node == 0:  # the lease of a registered node must not depend on further statements
             self.pauses.read(database)
         self.generation = self.connection.generation
-        self.rescue.forget()
+        self.rescue.reset()
         self.watermarks.reset()
         self.lease.idle = None
         self.notifications.listen(database)
@@ -191,18 +192,18 @@ class Scheduler:
         self.lease.clock.restart(began)
 
     def receive(self, database: Database) -> None:
-        """Wake a worker if a job was announced; if the node has become idle, have jobs announced from now on."""
+        """Wake a worker if a notification has arrived; if the node has become idle, request notifications."""
         self.notifications.receive(database)
         self.maintenance.attempt(database, "idle", self.notifications.update_idle)
         self.notifications.poll_after_idle()
 
     def poll(self, database: Database, *, renew: bool = False) -> None:
-        """Find out what there is to do, and do it."""
+        """Poll, and process the result."""
         self.notifications.queues_changed = False
         result = self.poller.poll(database, renew=renew)
         attempt = partial(self.maintenance.attempt, database)
         if result.dead_nodes:
-            attempt("rescue", lambda d: self.wake_if_any(self.rescue.free_nodes(d, result.dead_nodes)))
+            attempt("rescue", lambda d: self.wake_if_any(self.rescue.rescue_nodes(d, result.dead_nodes)))
         if result.expired:
             attempt("expire", self.retention.expire)
         attempt("pauses", lambda d: self.pauses.apply(d, result.paused))
@@ -223,6 +224,10 @@ class Scheduler:
         if self.promotion.promote(database, self.poller.result.due_in):
             self.node.worker_wakeup.wake()
             self.poller.clock.hasten()
+
+    def reconcile(self, database: Database) -> None:
+        """Release jobs that no worker of the node has, and wake a worker for them."""
+        self.wake_if_any(self.reconciliation.release(database, self.poller.result))
 
     def wake_if_any(self, jobs: int) -> None:
         """Wake a worker if jobs have become available."""

@@ -1,4 +1,4 @@
-"""Wake idle workers when a notification arrives, and tell enqueuers whether this node needs one."""
+"""Wakes idle workers when a notification arrives, and marks the node idle or busy for processes that enqueue."""
 
 from time import monotonic
 from typing import Any
@@ -18,13 +18,13 @@ Database = psycopg.Connection[tuple[Any, ...]]
 POLLS_AFTER_IDLE = (0.002, 0.01, 0.05, 0.25)
 
 POOLER_HINT = (
-    "the DSN leads through a pooler, which does not pass on notifications: jobs are found by polling only; "
-    "see QWORKER_DIRECT_DSN"
+    "the DSN leads through a pooler, which does not forward notifications: jobs are found by polling only; "
+    "set QWORKER_DIRECT_DSN to avoid this"
 )
 
 
 class Notifications:
-    """Maintains this node's row in the table of idle nodes, which tells enqueuers whether to notify."""
+    """Receives notifications, and maintains this node's row in the table of idle nodes, which are notified."""
 
     def __init__(self, node: NodeContext, registry: Registry, lease: Lease) -> None:
         self._node = node
@@ -39,7 +39,7 @@ class Notifications:
         self._log = log.get()
 
     def listen(self, database: Database) -> None:
-        """Listen for notifications. A pooler does not pass them on; jobs are then found by polling."""
+        """Subscribe to notifications. A pooler does not forward them; jobs are then found by polling."""
         self._unavailable = is_pooled(database)
         if self._unavailable:
             self._log.warning(
@@ -50,9 +50,9 @@ class Notifications:
         self._registry.listen(database)
 
     def _on_notify(self, notification: psycopg.Notify) -> None:
-        self._note(notification.payload.encode())
+        self._record(notification.payload.encode())
 
-    def _note(self, payload: bytes) -> None:
+    def _record(self, payload: bytes) -> None:
         """Record a notification: the name of a queue that has a job, or nothing if a queue was paused or resumed."""
         if payload:
             self._notified = True
@@ -70,21 +70,21 @@ class Notifications:
         """Process the notifications that have arrived, and wake a worker if there are any.
 
         This reads from libpq directly, which takes a tenth of the time of `Connection.notifies`. The notify handler has
-        already recorded those that arrived with the answer to a statement.
+        already recorded those that arrived with the result of a statement.
         """
         database.pgconn.consume_input()
         while (notification := database.pgconn.notifies()) is not None:
-            self._note(notification.extra)
+            self._record(notification.extra)
         if not self._notified:
             return
         self._notified = False
         self._node.worker_wakeup.wake()
-        if not self._lease.any_idle():
+        if not self._lease.has_idle_worker():
             self.update_idle(database)
 
     def update_idle(self, database: Database) -> None:
-        """Update the table: idle at once, busy with delay, as an unneeded notification does no harm."""
-        idle = self._lease.any_idle()
+        """Update the table: idle at once, busy with a delay, because an unneeded notification does no harm."""
+        idle = self._lease.has_idle_worker()
         if idle == self._lease.idle or self._unavailable or self._node.table.header.draining:
             return
         self._registry.set_idle(database, self._node.table.header.node, idle=idle, paused=self._node.paused.names)

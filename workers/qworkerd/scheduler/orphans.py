@@ -1,4 +1,4 @@
-"""Tell whether the supervisor is gone, and end the workers that it has left."""
+"""Detects that the supervisor is gone, and ends the workers that it has left behind."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Role, SlotState, SlotTable
 
 #: Time to wait for killed processes to disappear (seconds).
-KILL_WAIT = 2.0
-#: If the lease is over and the supervisor has not been seen for this long, it does not kill the workers (seconds).
-SUPERVISOR_SILENT = 2.0
+KILL_TIMEOUT = 2.0
+#: Time without a sign of life of the supervisor after which, if the lease has ended, it is considered lost (seconds).
+SUPERVISOR_TIMEOUT = 2.0
 
 
 class SupervisorWatch:
-    """Watches the supervisor, which enforces timeouts and the lease."""
+    """Monitors the supervisor, which enforces timeouts and the lease."""
 
     def __init__(self, node: NodeContext) -> None:
         self._table = node.table
@@ -34,12 +34,12 @@ class SupervisorWatch:
             return True
         now, lease_until = boottime(), self._header.lease_until
         silent = now - self._header.supervisor_seen_at
-        return silent >= self._lease_timeout or (silent >= SUPERVISOR_SILENT and 0 < lease_until < now)
+        return silent >= self._lease_timeout or (silent >= SUPERVISOR_TIMEOUT and 0 < lease_until < now)
 
-    def replace(self) -> None:
-        """End the workers in place of the supervisor."""
+    def end_workers(self) -> None:
+        """Kill the workers in place of the supervisor."""
         log.get().error("supervisor.lost", hint="its workers are killed and their jobs released")
-        # If the supervisor continues after all, it must not start new workers: the lease is about to end.
+        # A supervisor that was only stopped may continue. Without a lease it starts no new workers.
         self._header.lease_until = 0.0
         end_workers(self._table)
 
@@ -59,7 +59,7 @@ def end_workers(table: SlotTable) -> None:
             # Its handler may have moved it to another group (setpgid(2)).
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-    until = monotonic() + KILL_WAIT
+    until = monotonic() + KILL_TIMEOUT
     while any(alive(pid, start_ticks) for _, pid, start_ticks in workers) and monotonic() < until:
         sleep(0.005)
     for slot, pid, _ in workers:

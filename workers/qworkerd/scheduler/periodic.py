@@ -1,4 +1,4 @@
-"""A clock: when something that the scheduler repeats is due."""
+"""A clock for an operation that the scheduler repeats at an interval."""
 
 from time import monotonic
 
@@ -6,9 +6,9 @@ from time import monotonic
 class Periodic:
     """Due at once, and then one interval after each `restart`."""
 
-    def __init__(self, every: float) -> None:
+    def __init__(self, interval: float) -> None:
         #: The interval (seconds).
-        self.every = every
+        self.interval = interval
         #: When it is due (monotonic).
         self.due = 0.0
 
@@ -19,8 +19,8 @@ class Periodic:
 
     def restart(self, since: float | None = None) -> None:
         """Start the interval again, now or as of `since` (monotonic)."""
-        self.due = (monotonic() if since is None else since) + self.every
+        self.due = (monotonic() if since is None else since) + self.interval
 
     def hasten(self, seconds: float = 0.0) -> None:
-        """Be due in this many seconds, unless it is due before."""
+        """Make it due after at most `seconds` from now."""
         self.due = min(self.due, monotonic() + seconds)

@@ -1,4 +1,4 @@
-"""Poll: find out in one statement what there is to do, and renew the lease with it."""
+"""Polls: one statement reads all work that is waiting, and renews the lease."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from qworker.queues import Queues
 from qworker.registry import PollResult, Registry
 from qworkerd import log
 from qworkerd.process.throttle import Throttle
-from qworkerd.scheduler.lease import RENEW_EVERY, Lease
+from qworkerd.scheduler.lease import RENEW_INTERVAL, Lease
 from qworkerd.scheduler.periodic import Periodic
 from qworkerd.scheduler.promotion import Promotion
 from qworkerd.scheduler.reconciliation import Reconciliation
@@ -22,24 +22,24 @@ from qworkerd.shared.header import boottime
 Database = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
-SEPARATE_STATEMENTS_HINT = "its parts are queried by separate statements meanwhile; new jobs are found more slowly"
+SEPARATE_STATEMENTS_HINT = "until it succeeds, its parts are queried by separate statements; jobs are found more slowly"
 
-#: Interval between polls while a job or tick is due but locked by others, and the shortest (seconds).
-OVERDUE_POLL, SHORTEST_POLL = 0.25, 0.005
+#: Interval between polls while a due job or tick is locked by another session, and the minimum interval (seconds).
+OVERDUE_POLL_INTERVAL, MIN_POLL_INTERVAL = 0.25, 0.005
 #: Interval between thorough polls (seconds). One longer than EXPENSIVE_POLL scans the dead entries that an old
 #: snapshot keeps. No worker is woken during it, so these polls may take only one part in THOROUGH_SHARE of the time.
-THOROUGH_EVERY, EXPENSIVE_POLL, THOROUGH_SHARE = 5.0, 0.05, 1000
+THOROUGH_INTERVAL, EXPENSIVE_POLL, THOROUGH_FACTOR = 5.0, 0.05, 1000
 
 #: The result before the first poll.
 NO_RESULT = PollResult(
     ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[],
     has_running=False,
-    dead_nodes=[], expired=False, paused=None, at=0.0, took=0.0,
+    dead_nodes=[], expired=False, paused=None, at=0.0, duration=0.0,
 )  # fmt: skip
 
 
 class Poller:
-    """Knows when to poll, and holds the result of the last poll.
+    """Determines when to poll, and keeps the result of the last poll.
 
     Every few seconds a poll is thorough: it also runs the queries for rare cases.
     """
@@ -59,11 +59,11 @@ class Poller:
         self._tracker = tracker
         self._promotion = promotion
         self._reconciliation = reconciliation
-        self._thorough = Throttle(THOROUGH_SHARE, interval=THOROUGH_EVERY, cheap=EXPENSIVE_POLL)
+        self._thorough = Throttle(THOROUGH_FACTOR, interval=THOROUGH_INTERVAL, cheap=EXPENSIVE_POLL)
         self._queues = Queues(node.settings.schema)
         self._log = log.get()
         #: When to poll: at least as often as to renew, as one statement can do both.
-        self.clock = Periodic(min(RENEW_EVERY, node.settings.poll_interval))
+        self.clock = Periodic(min(RENEW_INTERVAL, node.settings.poll_interval))
         self.result = NO_RESULT
         #: Whether the last poll succeeded. Only then is the next renewal combined with a poll.
         self.succeeded = False
@@ -71,12 +71,12 @@ class Poller:
         self.failure = ""
 
     def poll(self, database: Database, *, renew: bool) -> PollResult:
-        """Poll, renew the lease if `renew` is set, and raise the watermarks to what the poll has shown."""
+        """Poll, renew the lease if `renew` is set, and set the watermarks according to the result."""
         began = monotonic()
         thorough = began >= self._thorough.due
         self.clock.restart(began)
         if self._tracker.has_lingering_writer:
-            self.clock.hasten(RENEW_EVERY / 2)
+            self.clock.hasten(RENEW_INTERVAL / 2)
         result = self._poll(database, renew=renew, thorough=thorough)
         if self.succeeded and self._tracker.advance(result):
             self.clock.hasten()
@@ -86,16 +86,16 @@ class Poller:
 
     def schedule_next(self, tick_at: float) -> None:
         """Poll again when the next job or tick is due, if that is sooner; tick_at is the time of the next tick."""
-        due_in = RENEW_EVERY if self.result.due_in is None else self.result.due_in
+        due_in = RENEW_INTERVAL if self.result.due_in is None else self.result.due_in
         soon = min(due_in, tick_at - self.result.at)
         # A job that is due but was not promoted is locked, or another node is taking it.
-        self.clock.hasten(max(soon, SHORTEST_POLL) if soon > 0 else OVERDUE_POLL)
+        self.clock.hasten(max(soon, MIN_POLL_INTERVAL) if soon > 0 else OVERDUE_POLL_INTERVAL)
 
     def _poll(self, database: Database, *, renew: bool, thorough: bool) -> PollResult:
         """Execute the statement.
 
-        If it fails, each part that other tasks depend on is queried by a statement of its own. Raises if the
-        connection is lost or a table is locked: those statements would fail as well.
+        If it fails, each part that other tasks depend on is queried by a separate statement. Raises psycopg.Error if
+        the connection is lost or a table is locked, because these statements would fail as well.
         """
         sent, watermarks, tracker, lease = boottime(), self._node.watermarks, self._tracker, self._lease
         scan_start, scrub = tracker.begin(thorough=thorough)
@@ -128,7 +128,7 @@ class Poller:
         return result
 
     def _log_failure(self, error: psycopg.Error) -> None:
-        if str(error) != self.failure:  # the same error comes back with each poll
+        if str(error) != self.failure:  # the same error is raised by each poll
             self.failure = str(error)
             self._log.error("scheduler.poll_failed", error=self.failure.strip(), hint=SEPARATE_STATEMENTS_HINT)
 
@@ -136,7 +136,7 @@ class Poller:
         return [pause.queue for pause in self._queues.paused(database, self._node.settings.queues)]
 
     def _poll_separately(self, database: Database, *, renew: bool) -> PollResult:
-        """Query each part separately. A part that cannot be queried counts as "there may be something"."""
+        """Query each part separately. If a part cannot be queried, its value is one that hides no work."""
         node, registry = self._node.table.header.node, self._registry
 
         def query(part: str, run: Callable[[], T], default: T) -> T:

@@ -1,4 +1,4 @@
-"""Release jobs that run on this node according to the database, and that no process of it has."""
+"""Releases jobs that this node runs according to the database, but that none of its processes has."""
 
 from math import inf
 from time import monotonic
@@ -15,14 +15,14 @@ from qworkerd.shared.slots import Slot
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-#: A token that no slot holds is released once it has been seen for this long (seconds).
+#: Time for which a token must be in no slot before its jobs are released (seconds).
 CONFIRM_AFTER = 5.0
 
 
 class Reconciliation:
     """Compares the claims in the database with those in the slots.
 
-    A claim that no slot holds was committed after its worker had died, or its answer was lost.
+    A claim that is in no slot was committed after its worker had died, or its result was lost.
     """
 
     def __init__(self, node: NodeContext, recovery: Recovery, slot: Slot, settlement: Settlement) -> None:
@@ -50,7 +50,7 @@ class Reconciliation:
         return self._queried_since
 
     def release(self, database: Database, result: PollResult) -> int:
-        """Release the jobs of claims that no slot holds; return their number.
+        """Release the jobs of claims that are in no slot; return their number.
 
         If the poll has seen no claims at all, the query for them is skipped.
         """
@@ -63,16 +63,17 @@ class Reconciliation:
         self._earliest_since = inf
         # Read the slots after the database: a token is written to its slot before the claim is sent.
         known = self._node.table.tokens()
-        # Not before 1970: a hand-edited row may contain an earlier time, and PostgreSQL's calendar starts in 4714 BC.
+        # Not before 1970: a row edited by hand may contain an earlier time, and PostgreSQL's calendar starts in 4714
+        # BC.
         self._since = max(0.0, min([self._settled_at, *(job.claimed_at for job in running)]) - 1.0)
         seen = {job.token for job in running} - known
         self._unknown_tokens = {token: self._unknown_tokens.get(token, now) for token in seen}
-        freed = 0
+        released = 0
         for token in [t for t, first in self._unknown_tokens.items() if now - first >= CONFIRM_AFTER]:
-            freed += self._settlement.release(database, token)
+            released += self._settlement.release(database, token)
             del self._unknown_tokens[token]
-        if freed:
+        if released:
             self._node.watermarks.report_release(self._slot)
-            self._log.warning("jobs.reconciled", jobs=freed, hint="claimed for this node, held by no worker")
-        self._settlement.raise_refusal()
-        return freed
+            self._log.warning("jobs.reconciled", jobs=released, hint="claimed for this node, held by no worker")
+        self._settlement.raise_last()
+        return released

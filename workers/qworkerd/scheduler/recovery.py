@@ -1,4 +1,4 @@
-"""Recover the jobs of dead workers."""
+"""Recovers the jobs of dead workers."""
 
 from typing import Any
 
@@ -26,34 +26,38 @@ class DeadWorkers:
     def recover(self, database: Database) -> int:
         """Recover the jobs of every dead slot; return the number of jobs that became available.
 
-        A slot whose jobs cannot be recovered is tried again in the next round, and delays neither other slots nor the
-        round.
+        A slot whose jobs cannot be recovered is tried again in the next iteration of the loop, and delays no other
+        work.
         """
-        freed = 0
+        released = 0
         for slot in self._node.table.dead():
             try:
-                freed += self._recover_slot(database, slot)
-            except Exception as error:  # for instance a row that a user's trigger or its own contents make unwritable
+                released += self._recover_slot(database, slot)
+            except Exception as error:  # for example, a user's trigger or the contents of a row prevent the update
                 if database.closed:
                     raise
                 self._log.warning(
                     "worker.recovery_failed", worker=slot.child, worker_pid=slot.pid, error=str(error).strip()
                 )
-        return freed
+        return released
 
     def _recover_slot(self, database: Database, slot: Slot) -> int:
         self._recovery.end_sessions(database, slot.session_tag)
-        freed = 0
+        released = 0
         try:
             for claim in list(slot.open_claims()):
-                freed += self._settlement.recover_claim(database, slot, claim)
+                released += self._settlement.recover_claim(database, slot, claim)
                 if self._settlement.is_over(database, claim.token):
                     claim.close()
         finally:
             self._node.watermarks.report_release(self._slot)  # covers what the worker released but did not report
         if not any(slot.open_claims()):
             self._log.info(
-                "worker.jobs_recovered", worker=slot.child, worker_pid=slot.pid, cause=slot.cause, jobs_freed=freed
+                "worker.jobs_recovered",
+                worker=slot.child,
+                worker_pid=slot.pid,
+                cause=slot.cause,
+                jobs_released=released,
             )
             slot.free()
-        return freed
+        return released

@@ -1,7 +1,8 @@
-"""Watch the other nodes' heartbeats, and free the jobs of nodes that are dead."""
+"""Monitors the heartbeats of the other nodes, and releases the jobs of dead nodes."""
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -11,7 +12,7 @@ from qworker.registry import NodeLease
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.process.reconnect import is_transient
-from qworkerd.scheduler.sparing import Sparing
+from qworkerd.scheduler.batched_write import BatchedWrite
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
@@ -42,16 +43,16 @@ class Rescue:
         self._slot = slot
         self._reporter = reporter
         self._recovery = recovery
-        self._sparing = Sparing("rescue")
+        self._releasing = BatchedWrite("rescue")
         self._watch: dict[int, Watched] = {}
         self._log = log.get()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Start all measurements again: the connection was lost meanwhile."""
         self._watch.clear()
 
     def check_heartbeats(self, database: Database, nodes: Mapping[int, NodeLease]) -> int:
-        """Process what is known of the other nodes; return the number of jobs freed."""
+        """Process the heartbeats of the other nodes; return the number of jobs released."""
         now, dead = boottime(), []
         self._watch = {
             other: seen
@@ -75,41 +76,32 @@ class Rescue:
             self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
             del self._watch[other]
             dead.append(other)
-        return self.free_nodes(database, dead)
+        return self.rescue_nodes(database, dead)
 
-    def free_node(self, database: Database, dead: int) -> int:
-        """Free the jobs of a node that is gone; return their number."""
+    def rescue_node(self, database: Database, dead: int) -> int:
+        """Release the jobs of a dead node; return their number."""
         total = 0
+        settings, hooks = self._node.settings, self._node.hooks
+        write = partial(self._recovery.rescue, database, dead, settings.max_node_losses, json.dumps(NODE_LOST), hooks)
+        first = partial(self._recovery.first_lost, database, dead)
         try:
-            while freed := self._sparing.run(
-                database,
-                lambda limit, excluded: self._recovery.rescue(
-                    database,
-                    dead,
-                    self._node.settings.max_node_losses,
-                    json.dumps(NODE_LOST),
-                    self._node.hooks,
-                    limit=limit,
-                    excluded=excluded,
-                ),
-                lambda excluded: self._recovery.first_lost(database, dead, excluded),
-            ):
-                total += len(freed)
-                self._reporter.submit_losses(freed, NODE_LOST)
+            while released := self._releasing.run(database, write, first):
+                total += len(released)
+                self._reporter.submit_losses(released, NODE_LOST)
         finally:
             self._node.watermarks.report_release(self._slot)
         if total:
             self._log.warning("jobs.rescued", node=dead, jobs=total)
         return total
 
-    def free_nodes(self, database: Database, dead: Iterable[int]) -> int:
-        """Free the jobs of several nodes; return their number. A thorough poll finds the node again if one fails."""
-        freed = 0
+    def rescue_nodes(self, database: Database, dead: Iterable[int]) -> int:
+        """Release the jobs of dead nodes; return their number. A thorough poll finds a node again if this fails."""
+        released = 0
         for node in dead:
             try:
-                freed += self.free_node(database, node)
+                released += self.rescue_node(database, node)
             except psycopg.Error as error:
                 if database.closed:
                     raise
                 self._log.error("rescue.failed", node=node, error=str(error).strip())
-        return freed
+        return released

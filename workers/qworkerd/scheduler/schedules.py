@@ -1,4 +1,4 @@
-"""Enqueue the ticks of schedules, each exactly once however many schedulers run."""
+"""Enqueues the ticks of schedules, each exactly once, whatever the number of schedulers."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ from qworkerd.shared.context import NodeContext
 Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Interval at which a node whose declaration was replaced checks whether the newer node is still alive (seconds).
-REDECLARE_EVERY = 60.0
+REDECLARE_INTERVAL = 60.0
 #: Interval at which a tick is retried while an open transaction holds its unique key (seconds).
 RETRY_LOCKED_KEY = 1.0
-#: When a schedule is declared, or its tick enqueued, again after an error of the database (seconds).
+#: Time after which a declaration or a tick is tried again after an error of the database (seconds).
 RETRY_AFTER_ERROR = 5.0
 
 
@@ -79,14 +79,15 @@ class Schedules:
             missing.discard(name)
             schedule = self._schedules[name]
             if (schedule.expression, schedule.timezone) != (stored.expression, stored.timezone):
-                # A newer release has declared it differently. If all its nodes go away, this node must take over.
+                # A newer release has declared it differently. When none of its nodes is left, this node must take over.
                 self._declared_for = 0
-                next_ticks.append(at + REDECLARE_EVERY)
+                next_ticks.append(at + REDECLARE_INTERVAL)
                 continue
             try:
                 enqueued += sum(self._tick(database, name, tick) for tick in schedule.due(stored.last_tick, at))
             except psycopg.errors.LockNotAvailable:
-                # Another transaction holds the unique key and has not committed. The tick is decided once it ends.
+                # A transaction that has not committed holds the unique key. The tick is enqueued or skipped when it
+                # ends.
                 next_ticks.append(at + RETRY_LOCKED_KEY)
                 continue
             except psycopg.Error as error:

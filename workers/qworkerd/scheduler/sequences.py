@@ -1,4 +1,4 @@
-"""Report sequences that are behind the ids in use: they would assign those ids again."""
+"""Reports sequences that are behind the numbers in use, and would assign them again."""
 
 from typing import Any
 
@@ -14,5 +14,5 @@ def report(database: psycopg.Connection[tuple[Any, ...]], schema: str) -> None:
     for sequence in stale_sequences(database, schema):
         log.get().error(
             "sequence.behind", sequence=sequence.sequence, at=sequence.at, highest=sequence.highest,
-            hint=f"ids would be assigned a second time: run `{command('repair', schema)}`",
+            hint=f"numbers in use would be assigned again: run `{command('repair', schema)}`",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Settle a dead worker's claim: by the outcomes in its slot, or by the cause of its death."""
+"""Settles a dead worker's claim according to the outcomes in its slot, or to the cause of its death."""
 
 from collections.abc import Collection
 from functools import partial
@@ -17,7 +17,7 @@ from qworkerd.outcomes.record import error_record
 from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.outcomes.writes import CrashWrite, Done, LossWrite, OutcomeWrite, ReleaseWrite, Write, group
 from qworkerd.process.reconnect import is_transient
-from qworkerd.scheduler.refusals import Refusals
+from qworkerd.scheduler.rejections import Rejections
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
@@ -38,7 +38,7 @@ class Settlement:
         self._recovery = recovery
         self._reporter = reporter
         self._claims = Claims(node.settings.schema)
-        self._refusals = Refusals(self._claims)
+        self._rejections = Rejections(self._claims)
         self._policies = Policies(node.settings)
         self._tasks = node.app.tasks
         self._log = log.get()
@@ -46,63 +46,63 @@ class Settlement:
     def recover_claim(self, database: Database, slot: Slot, claim: Claim) -> int:
         """Settle one claim; return the number of jobs that became available.
 
-        A job whose outcome is stored in the slot is settled with it. Of the others, the one that may have caused the
-        death is charged, and those that were not started are released. Locked jobs are left for the next round.
+        A job whose outcome is stored in the slot is settled with it. Of the others, a crash is counted for the one that
+        may have caused the death, and those that were not started are released. Locked jobs are left for the next call.
         """
         token, node = claim.token, self._node.table.header.node
-        abandoned = self._refusals.abandoned(token)
+        abandoned = self._rejections.abandoned(token)
         held = {job.id: job for job in self._recovery.claim_jobs(database, node, token) if job.id not in abandoned}
         done, unknown = self._read(claim, held)
-        excluded, freed = {job for _, job, _ in done}, 0
+        excluded, released = {job for _, job, _ in done}, 0
         for write in group(done):
             changed = self._write(write, database)
-            freed += len(changed) if isinstance(write, ReleaseWrite) else 0
+            released += len(changed) if isinstance(write, ReleaseWrite) else 0
 
         cause, running = Cause.of(slot.cause), slot.current()
         if cause.counts_attempt or cause.counts_loss:
             if running is not None:
                 if running.id in held and running.id not in excluded:
                     excluded.add(running.id)
-                    freed += self._settle(database, slot, claim, held[running.id], RUNNING)
+                    released += self._settle(database, slot, claim, held[running.id], RUNNING)
             elif unknown:
                 job = unknown.pop()
                 excluded.add(job)
-                freed += self._settle(database, slot, claim, held[job], UNSTORED)
+                released += self._settle(database, slot, claim, held[job], UNSTORED)
             for job in unknown:
                 excluded.add(job)
-                freed += self._write_loss(database, claim, job, Lost(self._record(slot, held[job], UNSTORED)))
-        # If one of them is locked, it is released in the next round, as it is not the last one that finished.
+                released += self._write_loss(database, claim, job, Lost(self._record(slot, held[job], UNSTORED)))
+        # If one of them is locked, the next call releases it, because it is not the last one that finished.
         claim.mark(unknown, Status.UNSTARTED)
-        freed += self.release(database, token, excluded)
-        self._refusals.raise_last()
-        return freed
+        released += self.release(database, token, excluded)
+        self._rejections.raise_last()
+        return released
 
     def release(self, database: Database, token: int, excluded: Collection[int] = ()) -> int:
-        """Release all but some jobs of a claim; return their number. A rejected one does not hold up the others."""
-        node, excluded = self._node.table.header.node, {*excluded, *self._refusals.abandoned(token)}
+        """Release the jobs of a claim except `excluded`; return their number. A rejected job does not delay others."""
+        node, excluded = self._node.table.header.node, {*excluded, *self._rejections.abandoned(token)}
         try:
-            freed = self._recovery.release_claim(database, node, token, excluded)
+            released = self._recovery.release_claim(database, node, token, excluded)
         except psycopg.Error as error:
-            self._refusals.note(database, error)
+            self._rejections.record(database, error)
             if is_transient(error):
                 return 0
-            freed = 0
+            released = 0
         for job in self._recovery.claim_jobs(database, node, token):
             if job.id not in excluded:
                 statement = partial(self._claims.release, database, token, [job.id])
-                freed += len(self._refusals.attempt(database, token, job.id, statement, list[int]()))
-        return freed
+                released += len(self._rejections.attempt(database, token, job.id, statement, list[int]()))
+        return released
 
-    def raise_refusal(self) -> None:
-        """Raise the last error that requires another round, if there was one."""
-        self._refusals.raise_last()
+    def raise_last(self) -> None:
+        """Raise the last error after which a write has to be repeated, if there was one."""
+        self._rejections.raise_last()
 
     def is_over(self, database: Database, token: int) -> bool:
-        """Tell whether no job of a claim has to be tried again."""
+        """Return whether all jobs of a claim are settled or abandoned."""
         held = self._recovery.claim_jobs(database, self._node.table.header.node, token)
-        finished = {job.id for job in held} <= self._refusals.abandoned(token)
+        finished = {job.id for job in held} <= self._rejections.abandoned(token)
         if finished:
-            self._refusals.forget(token)
+            self._rejections.discard(token)
         return finished
 
     def _read(self, claim: Claim, held: dict[int, HeldJob]) -> tuple[list[Done], list[int]]:
@@ -137,7 +137,7 @@ class Settlement:
             if database.closed:
                 raise
             if is_transient(error):
-                self._refusals.note(database, error)
+                self._rejections.record(database, error)
                 return []
             if len(write.ids) == 1:
                 write.drop_details()
@@ -145,7 +145,7 @@ class Settlement:
             other = write.split()
             return changed + self._write(write, database) + self._write(other, database)
         statement = partial(write.write, self._claims, database)
-        return changed + self._refusals.attempt(database, write.token, write.ids[0], statement, list[int]())
+        return changed + self._rejections.attempt(database, write.token, write.ids[0], statement, list[int]())
 
     def _record(self, slot: Slot, job: HeldJob, message: str) -> dict[str, Any]:
         """Return the error record for the death of the worker."""
@@ -186,7 +186,7 @@ class Settlement:
         return len(changed)
 
     def _log_death(self, slot: Slot, job: HeldJob, outcome: Failed | Terminated | Crashed) -> None:
-        """Log and report what follows the death of the worker."""
+        """Log and report the outcome of a job whose worker died."""
         ran = slot.ended - slot.started
         if isinstance(outcome, Terminated):
             jobs.cancelled(self._log, job, outcome.error, duration=ran)

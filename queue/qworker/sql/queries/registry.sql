@@ -91,7 +91,7 @@ SELECT
     ) ELSE false END AS expired,
     ARRAY (SELECT p.name FROM {schema}.queue AS p WHERE p.name = ANY (%(queues)s::text[]) AND p.paused_at IS NOT NULL) AS paused,
     extract(epoch FROM clock_timestamp())::float8 AS at,
-    extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS took
+    extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS duration
   FROM {schema}.job_seq AS seq
  CROSS JOIN (
         SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_object('heartbeat', n.heartbeat, 'lease_seconds', {lease})), '{}') AS heartbeats,

@@ -1,4 +1,4 @@
-"""The jobs that were released and kept their seq, by this node or by others: they may be below the watermarks."""
+"""Tracks released jobs, of this node and of others, which keep their seq and may be below the watermarks."""
 
 from collections import deque
 from typing import NamedTuple
@@ -6,8 +6,8 @@ from typing import NamedTuple
 from qworker.registry import PollResult
 from qworkerd.shared.watermarks import Watermarks
 
-#: How long a release is announced to the other nodes, and the time between two polls after which a node may have missed
-#: an announcement (seconds).
+#: Time for which a release is announced to the other nodes, and time between two polls after which a node may have
+#: missed an announcement (seconds).
 ANNOUNCE_RELEASE_FOR, RELEASE_MISSED_AFTER = 5.0, 4.0
 
 
@@ -71,9 +71,9 @@ class Releases:
             self._unannounced = None
 
     def may_have_missed(self, result: PollResult, now: float) -> bool:
-        """Tell whether another node may have released jobs that no poll of this node has learned of.
+        """Return whether another node may have released jobs without a poll of this node reading its announcement.
 
-        Its announcement has ended if the polls were too far apart. A node that is gone may have announced nothing.
+        An announcement may have ended if the polls were too far apart, and a node that is gone may have made none.
         """
         before, self._previous_poll_started = self._previous_poll_started, self._poll_started
         nodes, self._nodes = self._nodes, frozenset(result.heartbeats)

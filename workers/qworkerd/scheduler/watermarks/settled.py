@@ -7,14 +7,14 @@ LINGERING_AFTER = 3.0
 
 
 class Settled:
-    """Determines from consecutive polls which transactions have ended, and which seqs are settled by that.
+    """Determines from consecutive polls which transactions have ended, and which seqs are therefore settled.
 
-    A transaction draws a seq before its job becomes visible, and holds a lock on the table from before it draws until
-    it ends. Once every transaction that held the lock at some time has ended, each seq drawn before that time is
-    visible or will never be: it is settled.
+    A transaction gets a seq before its job becomes visible. It holds a lock on the table from before it gets the seq
+    until it ends. When all transactions that held the lock at some time have ended, the job of each seq assigned before
+    that time is visible or never will be: the seq is settled.
 
-    A transaction that lingers is left out, because its rows are not visible before it ends. When it has ended, the seq
-    returns to the one that was settled when the transaction began to linger.
+    A transaction that lingers is ignored, because its rows are not visible before it ends. When it has ended, the
+    settled seq returns to the one at the time when the transaction began to linger.
     """
 
     __slots__ = ("_lingering", "_pending", "_polled_at", "_reverted", "at", "needs_writers", "seq")
@@ -30,8 +30,8 @@ class Settled:
         self.at = 0.0
         #: Whether the next poll has to list the writing transactions.
         self.needs_writers = True
-        #: The last seq drawn at an earlier poll, the time of the poll before, the transactions that were writing and
-        #: have not ended, and since when they are waited for (monotonic).
+        #: The last seq assigned at an earlier poll, the time of the poll before it, the transactions that were writing
+        #: then and have not ended, and since when they are waited for (monotonic).
         self._pending: tuple[int, float, set[str], float] | None = None
         #: The lingering transactions, with the seq and the time that were settled when they began to linger.
         self._lingering: dict[str, tuple[int, float]] = {}
@@ -50,7 +50,7 @@ class Settled:
         return min((seq for seq, _ in self._lingering.values()), default=None)
 
     def revert(self, result: PollResult) -> bool:
-        """Return to what was settled before the lingering transactions that have ended; tell if there were any."""
+        """Return to the seq settled before the lingering transactions that have ended; true if there were any."""
         gone = self._lingering.keys() - set(result.writers)
         for writer in gone:
             seq, at = self._lingering.pop(writer)
@@ -59,13 +59,13 @@ class Settled:
         return self._reverted
 
     def advance(self, result: PollResult, started: float) -> bool:
-        """Find out up to which seq everything is settled, and tell whether that is further than before.
+        """Determine the seq up to which all seqs are settled; return whether it has increased.
 
-        The result is for the next poll: this one may have read the table before it was settled. `started` is when the
-        poll was started (monotonic).
+        It is valid for the next poll, because this one may have read the table before it was settled. `started` is when
+        the poll was started (monotonic).
         """
         before, reverted_at, writers = self.seq, self.at, set(result.writers) - self._lingering.keys()
-        if self._pending is not None and PREPARED not in writers:  # a prepared transaction goes on under another id
+        if self._pending is not None and PREPARED not in writers:  # a prepared transaction continues under another id
             seq, at, remaining, since = self._pending
             remaining &= writers
             if started - since > LINGERING_AFTER:

@@ -1,4 +1,4 @@
-"""Track the low watermarks: the seq of each lane up to which no job can be claimed, determined from each poll."""
+"""Tracks the low watermarks: for each lane the seq up to which no job can be claimed, determined from each poll."""
 
 from operator import lt
 from time import monotonic
@@ -13,10 +13,10 @@ from qworkerd.shared.watermarks import Watermarks
 class WatermarkTracker:
     """Sets the low watermarks after each poll, as far as no new job can appear below them.
 
-    A watermark rises to just below the first available job of its lane, and at most to the last settled seq
-    (`Settled`). Three events lower it: a transaction that was left out as lingering has ended, jobs were released by
-    this node (`Watermarks.report_release`), or they were released by another one (`Releases`). The scrub finds whatever
-    no node has announced.
+    A watermark rises to just below the first available job of its lane, but at most to the last settled seq
+    (`Settled`). Three events lower it: a lingering transaction that was ignored has ended, this node has released jobs
+    (`Watermarks.report_release`), or another node has (`Releases`). The scrub finds jobs whose release no node has
+    announced.
     """
 
     def __init__(self, watermarks: Watermarks) -> None:
@@ -45,7 +45,7 @@ class WatermarkTracker:
 
     @property
     def has_lingering_writer(self) -> bool:
-        """Whether the end of a lingering transaction has to be found soon: its jobs wait for it."""
+        """Whether the end of a lingering transaction must be detected soon, because its jobs wait for that."""
         return self._settled.has_lingering
 
     @property
@@ -61,7 +61,7 @@ class WatermarkTracker:
     def begin(self, *, thorough: bool = False) -> tuple[list[int], tuple[int, int]]:
         """Return where the next poll starts in each lane, and the slice of the scrub.
 
-        thorough: the poll also runs the queries for rare cases, and may take long for that.
+        thorough: the poll also runs the queries for rare cases, which may take long.
         """
         self._poll_started = monotonic()
         self._releases.begin(self._poll_started)
@@ -69,8 +69,8 @@ class WatermarkTracker:
         return start, self._scrub.begin(start, free=not thorough)
 
     def advance(self, result: PollResult) -> bool:
-        """Set the watermarks to what a poll has shown; return whether to poll again at once."""
-        now, expensive = monotonic(), result.took > EXPENSIVE_SCRUB
+        """Set the watermarks according to a poll; return whether to poll again at once."""
+        now, expensive = monotonic(), result.duration > EXPENSIVE_SCRUB
         first_poll, self._first_poll = self._first_poll, False
         if result.renewed:
             self._releases.confirm(now)
@@ -80,8 +80,8 @@ class WatermarkTracker:
         advanced = self._settled.advance(result, self._poll_started)
         poll_again = self._lowered or (advanced and expensive and first_poll)
         if first_poll and not expensive:
-            self._scrub.trust(min(result.last_seq if seq is None else seq - 1 for seq in result.first_available))
-        self._scrub.advance(result.took)
+            self._scrub.mark_cheap(min(result.last_seq if seq is None else seq - 1 for seq in result.first_available))
+        self._scrub.advance(result.duration)
         if self._releases.may_have_missed(result, now):
             low, poll_again = [0] * len(low), True
         elif result.released_seq is not None:

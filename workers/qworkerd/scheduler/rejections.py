@@ -1,4 +1,4 @@
-"""Writes about single jobs that the database refuses: repeated for a while, then the job is given up."""
+"""Handles writes for single jobs that the database rejects: each is repeated for a while, then the job is given up."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -15,11 +15,11 @@ Database = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
 
-class Refusals:
-    """Runs such writes, so that none holds up another, and remembers which jobs the database refuses since when.
+class Rejections:
+    """Runs such writes, so that none delays another, and records since when the database rejects which job.
 
-    The last resort is the acknowledger's: the job is failed with the little that is known. Where even that is refused
-    it is abandoned: its row stays as it is, and no slot waits for it.
+    The last resort is the same as the acknowledger's: the job fails, with this error alone. If even that is rejected,
+    the job is abandoned: its row remains unchanged, and no slot waits for it.
     """
 
     def __init__(self, claims: Claims) -> None:
@@ -30,45 +30,45 @@ class Refusals:
         self._log = log.get()
 
     def attempt(self, database: Database, token: int, job: int, write: Callable[[], T], otherwise: T) -> T:
-        """Run a write about one job of a claim; return `otherwise` if the database refuses it.
+        """Run a write for one job of a claim; return `otherwise` if the database rejects it.
 
-        A row that is still the claim's afterwards, and that no other session has locked, counts as refused: a session
-        that had locked it only during the write does not do so in each attempt for a minute. Raises when the connection
-        is lost.
+        If the row still belongs to the claim afterwards, and no other session has locked it, the write counts as
+        rejected: a session that has locked it only during the write does not do so in each attempt for a minute. Raises
+        psycopg.Error if the connection is lost.
         """
         try:
             result = write()
             if self._claims.lock(database, token, [job]):
                 raise WriteSuppressed
         except psycopg.Error as error:
-            self.note(database, error)
+            self.record(database, error)
             if not is_transient(error):
-                self._refuse(database, token, job, error)
+                self._on_rejected(database, token, job, error)
             return otherwise
         self._since.pop((token, job), None)
         return result
 
-    def note(self, database: Database, error: psycopg.Error) -> None:
-        """Remember that something has to be tried again; raises when the connection is lost."""
+    def record(self, database: Database, error: psycopg.Error) -> None:
+        """Record an error after which a write has to be repeated; raises it if the connection is lost."""
         if database.closed:
             raise error
         self._last = error
 
     def abandoned(self, token: int) -> set[int]:
-        """Return the jobs of a claim that are never tried again."""
+        """Return the jobs of a claim that were abandoned."""
         return {job for of, job in self._abandoned if of == token}
 
-    def forget(self, token: int) -> None:
-        """Forget a claim that is over."""
+    def discard(self, token: int) -> None:
+        """Discard what is recorded of a claim that has ended."""
         self._since = {(of, job): since for (of, job), since in self._since.items() if of != token}
 
     def raise_last(self) -> None:
-        """Raise the last error after which something has to be tried again, if there was one since the last call."""
+        """Raise the last error after which a write has to be repeated, if there was one since the last call."""
         last, self._last = self._last, None
         if last is not None:
             raise last
 
-    def _refuse(self, database: Database, token: int, job: int, error: psycopg.Error) -> None:
+    def _on_rejected(self, database: Database, token: int, job: int, error: psycopg.Error) -> None:
         now = monotonic()
         if now - self._since.setdefault((token, job), now) < LAST_RESORT:
             return
@@ -77,7 +77,7 @@ class Refusals:
             if not give_up(self._claims, database, token, job, end_refused("recovery", error)):
                 raise_if_claimed(self._claims, database, token, job)
         except psycopg.Error as again:
-            self.note(database, again)
+            self.record(database, again)
             if is_transient(again):
                 return
             self._log.critical("job.abandoned", jobs=[job], error=text, hint=ABANDONED)
@@ -89,6 +89,6 @@ class Refusals:
 
 
 def raise_if_claimed(claims: Claims, database: Database, token: int, job: int) -> None:
-    """Raise WriteSuppressed if a job is still the claim's after the last write about it."""
+    """Raise WriteSuppressed if a job still belongs to the claim after the last write for it."""
     if claims.still_claimed(database, token, [job]):
         raise WriteSuppressed

@@ -1,6 +1,6 @@
 """A row that the database refuses keeps no duty of a scheduler from the other rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -13,11 +13,11 @@ from qworker.recovery import Recovery
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.run import make_node
-from qworkerd.scheduler import sparing
+from qworkerd.scheduler import batched_write
+from qworkerd.scheduler.batched_write import BatchedWrite
 from qworkerd.scheduler.promotion import Promotion
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
-from qworkerd.scheduler.sparing import Sparing
 from qworkerd.shared.context import NodeContext
 from tests.database import Database
 from tests.refusing import refusing
@@ -47,7 +47,7 @@ def promote(conn: Conn, node: NodeContext) -> Callable[[], object]:
 
 def rescue(conn: Conn, node: NodeContext) -> Callable[[], object]:
     found = Rescue(node, Recovery(), node.table.slots[0], Reporter(node.app))
-    return lambda: found.free_node(conn, DEAD)
+    return lambda: found.rescue_node(conn, DEAD)
 
 
 def expire(conn: Conn, node: NodeContext) -> Callable[[], object]:
@@ -76,7 +76,7 @@ def test_a_duty_is_done_for_all_rows_but_those_that_a_trigger_refuses(
     conn: Conn, node: NodeContext, database: Database, monkeypatch: pytest.MonkeyPatch, duty: str, *, deferred: bool
 ) -> None:
     make, columns, event, outcome = DUTIES[duty]
-    monkeypatch.setattr(sparing, "TIME_LIMIT", 30.0)
+    monkeypatch.setattr(batched_write, "TIME_LIMIT", 30.0)
     conn.execute(
         "INSERT INTO qworker.job (task)"
         " SELECT CASE WHEN n % 50 = 0 THEN 'refused' ELSE 'noop' END FROM generate_series(0, 149) AS n"
@@ -99,7 +99,7 @@ def test_a_row_that_was_refused_is_tried_again(
         run()
     run()
     assert conn.execute("SELECT state::text FROM qworker.job").fetchall() == [("scheduled",)], "not at once"
-    monkeypatch.setattr(sparing, "monotonic", lambda: float("inf"))
+    monkeypatch.setattr(batched_write, "monotonic", lambda: float("inf"))
     run()
     assert conn.execute("SELECT state::text FROM qworker.job").fetchall() == [("available",)]
 
@@ -114,7 +114,7 @@ def test_rows_that_take_too_long_together_are_written_in_parts(conn: Conn, datab
     )
     try:
         conn.execute("SET statement_timeout = '400ms'")
-        maintenance, duty = Maintenance(), Sparing("expire")
+        maintenance, duty = Maintenance(), BatchedWrite("expire")
         ended = 0
         while part := duty.run(
             conn,
@@ -128,8 +128,8 @@ def test_rows_that_take_too_long_together_are_written_in_parts(conn: Conn, datab
 
 
 def test_an_error_that_is_no_rows_fault_is_raised(conn: Conn) -> None:
-    def refuse(_limit: int, _spared: object) -> list[int]:
+    def reject(*, limit: int, excluded: Sequence[int]) -> list[int]:
         raise psycopg.errors.UndefinedTable("gone")
 
     with pytest.raises(psycopg.errors.UndefinedTable):
-        Sparing("expire").run(conn, refuse, lambda _: None)
+        BatchedWrite("expire").run(conn, reject, lambda *, excluded: None)  # noqa: ARG005 - as above
