@@ -10,6 +10,7 @@ from qworker.admin import Queue
 from qworkerd.scheduler.loop import Scheduler
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Phase, Role
+from qworkerd.shared.wakeup import WakeupPipe
 from tests.database import Database
 from tests.qworkerd.test_scheduler import Office
 from tests.qworkerd.test_scheduler import office as office_fixture
@@ -46,6 +47,21 @@ def test_a_lock_on_the_settings_of_queues_does_not_cost_the_lease_after_a_reconn
         with pytest.raises(psycopg.errors.LockNotAvailable):
             office.round()
     assert office.scheduler.header.lease_until > boottime()
+
+
+def test_a_pause_is_applied_before_a_new_session_wakes_a_worker(
+    office: Office, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.pause()
+    office.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+    office.slot.enter(Phase.IDLE, 0.0)
+    office.scheduler.connection.drop()
+    office.scheduler.poller.succeeded = False  # as in the process that replaces a killed scheduler
+    woken: list[bool] = []
+    monkeypatch.setattr(WakeupPipe, "wake", lambda _: woken.append(office.node.paused.all))
+    office.round()
+    assert woken
+    assert all(woken)
 
 
 def test_the_queues_for_which_a_node_is_woken_are_stored_again_if_that_failed(

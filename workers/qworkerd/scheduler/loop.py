@@ -171,8 +171,10 @@ class Scheduler:
     def begin_session(self, database: Database) -> None:
         """Discard what was read from an earlier connection, which may have led to another server."""
         self.lease.check_database(database)
-        if self.header.node == 0:  # the lease of a registered node must not depend on further statements
+        if self.header.node == 0:
             self.pauses.read(database)
+        else:  # an error must not cost a registered node its lease
+            self.maintenance.attempt(database, "pauses", self.pauses.read)
         self.generation = self.connection.generation
         self.rescue.reset()
         self.watermarks.reset()
