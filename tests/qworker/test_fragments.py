@@ -60,3 +60,20 @@ def test_the_columns_that_are_read_are_the_fields_by_name_and_of_a_claim_in_orde
         claimed = conn.execute(load("claims")["read"], {"id": 0, "token": 0}).description or []
     assert {column.name for column in shown} | {"duplicate", "_actions", "_conn"} == {each.name for each in fields(Job)}
     assert tuple(column.name for column in claimed) == ClaimedJob._fields
+
+
+def columns(database: Database, relation: str) -> set[str]:
+    """Return the columns of a table or a view."""
+    with database.connect() as conn:
+        return {column.name for column in conn.execute(f"TABLE qworker.{relation} LIMIT 0".encode()).description or ()}
+
+
+def test_a_column_of_a_finished_job_is_archived_shown_and_a_field(database: Database) -> None:
+    """A column that one of these places lacks would be lost, or kept and shown to nobody."""
+    inserted = re.search(r"INSERT INTO qworker\.job_history \((.*?)\)", load("fragments")["archive"], re.DOTALL)
+    assert inserted is not None
+    history, shown = columns(database, "job_history"), columns(database, "jobs")
+    assert set(re.split(r",\s+", inserted[1].strip())) == history
+    assert history - shown == {"token", "ring_day"}, "a fence and a partition, of which no user has to know"
+    names = {"is_hook": "hook"}
+    assert {names.get(name, name) for name in shown} - {each.name for each in fields(Job)} == {"node"}
