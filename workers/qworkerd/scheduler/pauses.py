@@ -22,7 +22,7 @@ class Pauses:
         self._notifications = notifications
         self._log = log.get()
         #: The set that this scheduler has applied. An earlier scheduler may have been killed while it applied one: the
-        #: set is in memory then, and the workers have not been told that it has changed.
+        #: set is in memory then, and the workers do not know yet that it has changed.
         self._applied: frozenset[str] | None = None
 
     def read(self, database: Database) -> None:

@@ -18,7 +18,7 @@ from qworkerd.shared.slots import Slot
 
 #: A constraint or a user's trigger rejects the row, possibly temporarily. No value is the cause, so none is dropped.
 REJECTED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
-#: If a write fails for so long with an error that is not the database's, a handler has broken the process (seconds).
+#: If a write fails for this long with an error that is not the database's, a handler has broken the process (seconds).
 BROKEN_AFTER = 3.0
 
 
