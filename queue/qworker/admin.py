@@ -226,7 +226,7 @@ class Admin:
             return rows(conn, self._sql[name], parameters)
 
     def _pause_hint(self, job_id: int) -> str:
-        """Return what holds up a job whose queue is paused, for an error message."""
+        """Return the reason why a job in a paused queue waits, for an error message."""
         with self._pool.connection(None) as conn:
             try:
                 pause = self._queues.holding(conn, job_id)

@@ -80,7 +80,7 @@ class Ambient:
         try:
             session = get_session()
             if hasattr(session, "registry"):
-                session = session()  # a scoped_session does not tell whether it is in a transaction
+                session = session()  # a scoped_session cannot be asked whether it is in a transaction
             if session is None or not session.in_transaction():
                 return None
         except RuntimeError as error:

@@ -18,7 +18,7 @@ Database = Connection[tuple[Any, ...]]
 
 
 class WriteSuppressed(psycopg.IntegrityError):
-    """A trigger or a rule of the user suppresses a change, without an error: the row stays as it is."""
+    """A trigger or a rule of the user suppresses a change, without an error: the row does not change."""
 
     #: As if the trigger had raised an error: integrity_constraint_violation.
     sqlstate = "23000"
@@ -182,7 +182,7 @@ class Claims:
         """Move one finished job to the history, in a transaction that the caller commits.
 
         Returns False if the job no longer belongs to this claim. Waits for a session that has locked the row. Raises
-        WriteSuppressed if the row stays as it is.
+        WriteSuppressed if the row does not change.
         """
         cursor = Cursor(database, row_factory=tuple_row)
         if cursor.execute(self._sql["lock_claimed"], {"id": job, "token": token}).fetchone() is None:
@@ -219,7 +219,7 @@ class Claims:
     def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
         """Mark a job as failed, add `crashes` to its count, and enqueue its failure hook.
 
-        Raises WriteSuppressed, and leaves the job as it is, if a trigger suppresses the hook.
+        Raises WriteSuppressed, and does not change the job, if a trigger suppresses the hook.
         """
         error = escape_unstorable(database, error)
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}

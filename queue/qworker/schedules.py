@@ -46,7 +46,7 @@ class StoredSchedules(Statements):
         super().__init__("schedules", schema)
 
     def declare(self, database: Database, node: int, *, name: str, task: str, expression: str, timezone: str) -> None:
-        """Declare a schedule, unless a newer node has; raise WriteSuppressed if its row stays as it is all the same."""
+        """Declare a schedule, unless a newer node has; raise WriteSuppressed if a trigger suppresses the change."""
         declared = self._count(
             database, "declare", node=node, name=name, task=task, expression=expression, timezone=timezone
         )
@@ -86,7 +86,7 @@ class StoredSchedules(Statements):
         return next((Tick(job=job_id, holder=holder) for job_id, holder, *_ in rows), None)
 
     def _is_pending(self, database: Database, name: str, tick: float, expression: str, timezone: str) -> bool:
-        """Tell whether neither this node nor another one has recorded a tick, and the schedule is still the same."""
+        """Return whether no node has recorded a tick, and the schedule is still the same."""
         return any(
             (stored.expression, stored.timezone) == (expression, timezone) and stored.last_tick < tick
             for stored in self.find(database, [name])

@@ -54,7 +54,7 @@ def positions(cursors: Cursors, size: int = 10) -> dict[int, int]:
 def test_a_claim_starts_behind_the_last_one_of_its_lane(clock: Clock, watermarks: Watermarks) -> None:
     cursors = Cursors(watermarks, 1)
     cursors.start(3, idle=True)
-    cursors.advance([row(7, "a", 3), row(9, "a", 3), row(8, "b", 0)], 3, sweep=True, took=0)
+    cursors.advance([row(7, "a", 3), row(9, "a", 3), row(8, "b", 0)], 3, sweep=True, duration=0)
     assert positions(cursors) == {3: 9, B0: 8}
     cursors.reset()
     assert positions(cursors) == {}
@@ -63,7 +63,7 @@ def test_a_claim_starts_behind_the_last_one_of_its_lane(clock: Clock, watermarks
 def test_a_claim_starts_behind_those_of_other_workers(swept: Watermarks) -> None:
     first, second = (Cursors(swept, 2) for _ in range(2))
     positions(first)
-    first.advance(rows(1, 10), 10, sweep=False, took=0)
+    first.advance(rows(1, 10), 10, sweep=False, duration=0)
     assert positions(second) == {A5: 10}
     assert positions(second) == {A5: 10}  # no claim has advanced the position
 
@@ -71,7 +71,7 @@ def test_a_claim_starts_behind_those_of_other_workers(swept: Watermarks) -> None
 def test_no_claim_starts_below_the_watermarks(swept: Watermarks) -> None:
     cursors = Cursors(swept, 2)
     positions(cursors)
-    cursors.advance(rows(1, 10), 10, sweep=False, took=0)
+    cursors.advance(rows(1, 10), 10, sweep=False, duration=0)
     swept.set([30] * 20, swept.release_counts())
     assert positions(cursors)[A5] == 30
 
@@ -80,7 +80,7 @@ def test_a_claim_position_rises_to_the_watermark(swept: Watermarks) -> None:
     swept.set([30] * 20, swept.release_counts())
     cursors = Cursors(swept, 2)
     assert positions(cursors)[A5] == 30
-    cursors.advance(rows(31, 40), 10, sweep=False, took=0)
+    cursors.advance(rows(31, 40), 10, sweep=False, duration=0)
     assert positions(Cursors(swept, 2))[A5] == 40
 
 
@@ -88,10 +88,10 @@ def test_concurrent_claims_do_not_overlap(swept: Watermarks) -> None:
     workers = [Cursors(swept, 3) for _ in range(3)]
     for number, cursors in enumerate(workers):
         positions(cursors)
-        cursors.advance(rows(10 * number + 1, 10 * number + 10), 10, sweep=False, took=0)
+        cursors.advance(rows(10 * number + 1, 10 * number + 10), 10, sweep=False, duration=0)
     assert [positions(cursors)[A5] for cursors in workers] == [30, 40, 50]
     for number in (2, 0, 1):
-        workers[number].advance(rows(10 * number + 31, 10 * number + 40), 10, sweep=False, took=0)
+        workers[number].advance(rows(10 * number + 31, 10 * number + 40), 10, sweep=False, duration=0)
     assert [positions(cursors)[A5] for cursors in workers] == [60, 70, 80]
 
 
@@ -100,23 +100,23 @@ def claiming(swept: Watermarks) -> Cursors:
     """The cursors of a worker whose claim is in progress, from 10 to 20."""
     cursors = Cursors(swept, 2)
     positions(cursors)
-    cursors.advance(rows(1, 10), 10, sweep=False, took=0)
+    cursors.advance(rows(1, 10), 10, sweep=False, duration=0)
     assert positions(cursors) == {A5: 10}
     assert swept.claim_positions[A5] == 20
     return cursors
 
 
 def test_a_worker_claims_the_rest_of_its_range_itself(claiming: Cursors, swept: Watermarks) -> None:
-    claiming.advance([*rows(21, 24, "a", 0), *rows(11, 16)], 10, sweep=False, took=0)
+    claiming.advance([*rows(21, 24, "a", 0), *rows(11, 16)], 10, sweep=False, duration=0)
     assert positions(Cursors(swept, 2)) == {A0: 24, A5: 20}
     assert positions(claiming) == {A0: 24, A5: 16}
-    claiming.advance(rows(17, 29), 13, sweep=False, took=0)
+    claiming.advance(rows(17, 29), 13, sweep=False, duration=0)
     assert positions(claiming)[A5] == 29
     assert swept.claim_positions[A5] == 39
 
 
 def test_a_worker_claims_a_range_that_its_claim_did_not_reach_itself(claiming: Cursors, swept: Watermarks) -> None:
-    claiming.advance(rows(21, 30, "a", 0), 10, sweep=False, took=0)
+    claiming.advance(rows(21, 30, "a", 0), 10, sweep=False, duration=0)
     assert positions(Cursors(swept, 2)) == {A0: 30, A5: 20}
     assert positions(claiming) == {A0: 30, A5: 10}
 
@@ -130,7 +130,7 @@ def test_a_failed_claim_is_repeated_from_the_same_position(claiming: Cursors, sw
 
 
 def test_a_failed_sweep_changes_nothing(claiming: Cursors, swept: Watermarks, clock: Clock) -> None:
-    claiming.advance(rows(11, 20), 10, sweep=False, took=0)
+    claiming.advance(rows(11, 20), 10, sweep=False, duration=0)
     clock.now += SWEEP_INTERVAL
     assert claiming.start(10, idle=False)[1]
     claiming.fail(sweep=True)
@@ -141,8 +141,8 @@ def test_a_failed_sweep_changes_nothing(claiming: Cursors, swept: Watermarks, cl
 def test_a_position_that_was_advanced_too_far_is_moved_back(claiming: Cursors, swept: Watermarks, last: int) -> None:
     other = Cursors(swept, 2)
     positions(other)
-    claiming.advance(rows(11, last), 10, sweep=False, took=0)
-    other.advance([], 10, sweep=False, took=0)
+    claiming.advance(rows(11, last), 10, sweep=False, duration=0)
+    other.advance([], 10, sweep=False, duration=0)
     assert positions(other) == positions(claiming) == {A5: last}
 
 
@@ -151,39 +151,39 @@ def test_jobs_between_a_position_that_was_moved_back_and_earlier_claims_are_not_
 ) -> None:
     other = Cursors(swept, 2)
     positions(other)
-    other.advance(rows(21, 30), 10, sweep=False, took=0)
+    other.advance(rows(21, 30), 10, sweep=False, duration=0)
     assert positions(other) == {A5: 30}
-    claiming.advance(rows(11, 13), 10, sweep=False, took=0)  # then a hundred more are committed
-    other.advance(rows(31, 40), 10, sweep=False, took=0)
+    claiming.advance(rows(11, 13), 10, sweep=False, duration=0)  # then a hundred more are committed
+    other.advance(rows(31, 40), 10, sweep=False, duration=0)
     assert positions(claiming) == {A5: 13}
 
 
 def test_a_sweep_moves_back_the_position_of_a_dead_worker(claiming: Cursors, swept: Watermarks) -> None:
     other = Cursors(swept, 2)
     assert other.start(10, idle=True)[1]
-    other.advance([row(12)], 10, sweep=True, took=0)
+    other.advance([row(12)], 10, sweep=True, duration=0)
     assert positions(other) == {A5: 12}
 
 
 def test_a_worker_continues_alone_from_what_its_sweep_has_found(swept: Watermarks, clock: Clock) -> None:
     first, second = (Cursors(swept, 2) for _ in range(2))
     positions(first)
-    first.advance(rows(101, 110), 10, sweep=False, took=0)
+    first.advance(rows(101, 110), 10, sweep=False, duration=0)
     clock.now += SWEEP_INTERVAL
     assert second.start(10, idle=False) == ([0] * 20, True)
-    second.advance(rows(1, 10), 10, sweep=True, took=0)
+    second.advance(rows(1, 10), 10, sweep=True, duration=0)
     assert positions(second) == {A5: 10}
     assert positions(first) == {A5: 110}
-    second.advance(rows(11, 20), 10, sweep=False, took=0)
+    second.advance(rows(11, 20), 10, sweep=False, duration=0)
     assert positions(second) == {A5: 20}
-    second.advance([*rows(21, 22), *rows(121, 128)], 10, sweep=False, took=0)
+    second.advance([*rows(21, 22), *rows(121, 128)], 10, sweep=False, duration=0)
     assert positions(second) == {A5: 128}
 
 
 @pytest.fixture
 def behind(claiming: Cursors, swept: Watermarks) -> Cursors:
     """The cursors of a worker that continues alone from 16 while the claim position is 20."""
-    claiming.advance([*rows(21, 24, "a", 0), *rows(11, 16)], 10, sweep=False, took=0)
+    claiming.advance([*rows(21, 24, "a", 0), *rows(11, 16)], 10, sweep=False, duration=0)
     assert positions(claiming) == {A0: 24, A5: 16}
     return claiming
 
@@ -192,34 +192,34 @@ def behind(claiming: Cursors, swept: Watermarks) -> Cursors:
 def test_a_worker_returns_to_the_shared_position_when_nothing_is_left_below_it(
     behind: Cursors, swept: Watermarks, found: list[ClaimedJob]
 ) -> None:
-    behind.advance(found, 10, sweep=False, took=0)
+    behind.advance(found, 10, sweep=False, duration=0)
     other = Cursors(swept, 2)
     assert positions(behind) == positions(other) == {A0: 24, A5: found[0][0] if found else 20}
-    other.advance(rows(21, 30), 10, sweep=False, took=0)
+    other.advance(rows(21, 30), 10, sweep=False, duration=0)
     assert positions(behind) == {A0: 24, A5: 30}
 
 
 def test_a_worker_that_forgets_has_no_position_of_its_own(behind: Cursors, swept: Watermarks) -> None:
     behind.reset()
     assert positions(behind) == {}
-    behind.advance(rows(1, 10), 10, sweep=False, took=0)
+    behind.advance(rows(1, 10), 10, sweep=False, duration=0)
     assert positions(behind) == {A5: 10}
 
 
 def test_a_claim_filled_from_two_lanes_is_followed_by_one_that_advances_nothing(swept: Watermarks) -> None:
     cursors = Cursors(swept, 2)
     positions(cursors)
-    cursors.advance([*rows(11, 12, "a", 0), *rows(1, 8)], 10, sweep=False, took=0)
+    cursors.advance([*rows(11, 12, "a", 0), *rows(1, 8)], 10, sweep=False, duration=0)
     assert positions(cursors) == positions(Cursors(swept, 2)) == {A0: 12, A5: 8}
 
 
 def test_a_sweep_without_a_job_of_a_lane_leaves_its_position(swept: Watermarks, clock: Clock) -> None:
     cursors = Cursors(swept, 2)
     positions(cursors)
-    cursors.advance([row(50, "b", 0)], 1, sweep=False, took=0)
+    cursors.advance([row(50, "b", 0)], 1, sweep=False, duration=0)
     clock.now += SWEEP_INTERVAL
     assert cursors.start(1, idle=False)[1]
-    cursors.advance([row(51, "a", 0)], 1, sweep=True, took=0)
+    cursors.advance([row(51, "a", 0)], 1, sweep=True, duration=0)
     assert positions(cursors) == {A0: 51, B0: 50}
 
 
@@ -232,7 +232,7 @@ def test_a_sweep_starts_at_the_watermarks(clock: Clock, watermarks: Watermarks) 
 def test_an_idle_worker_sweeps_and_one_busy_worker_a_second(clock: Clock, watermarks: Watermarks) -> None:
     first, second = (Cursors(watermarks, 2) for _ in range(2))
     assert first.start(1, idle=False)[1]
-    first.advance([row(5)], 1, sweep=True, took=0)
+    first.advance([row(5)], 1, sweep=True, duration=0)
     assert not second.start(1, idle=False)[1]
     assert second.start(1, idle=True)[1]
     clock.now += SWEEP_INTERVAL - 0.01
@@ -264,7 +264,7 @@ def test_the_sweeps_of_all_workers_take_no_more_than_their_share(
         _, sweep = cursors.start(1, idle=True)
         clock.now += took if sweep else 0.01
         swept += took if sweep else 0.0
-        cursors.advance([], 1, sweep=sweep, took=took if sweep else 0.01)
+        cursors.advance([], 1, sweep=sweep, duration=took if sweep else 0.01)
     assert (swept - took) * processes / (clock.now - started) <= 1 / SWEEP_FACTOR
     assert swept > 0
 
@@ -273,10 +273,10 @@ def test_two_expensive_sweeps_in_a_row_delay_the_next(clock: Clock, watermarks: 
     cursors = Cursors(watermarks, 8)
     for took in (CHEAP_SWEEP, CHEAP_SWEEP, 1.0, CHEAP_SWEEP, 1.0):
         cursors.start(1, idle=True)
-        cursors.advance([], 1, sweep=True, took=took)
+        cursors.advance([], 1, sweep=True, duration=took)
         assert cursors.next_sweep_in() == 0.0
     cursors.start(1, idle=True)
-    cursors.advance([], 1, sweep=True, took=2.0)
+    cursors.advance([], 1, sweep=True, duration=2.0)
     assert cursors.next_sweep_in() == SWEEP_FACTOR * 8
     assert not cursors.start(1, idle=True)[1]
 
@@ -315,7 +315,7 @@ class Workers:
                 continue
             taken = self.take(starts, size)
             yield  # locked or committed: other claims skip the rows either way
-            cursors.advance(taken, size, sweep=sweep, took=0.0)
+            cursors.advance(taken, size, sweep=sweep, duration=0.0)
             exhausted = len(taken) < size
 
     def take(self, starts: list[int], size: int) -> list[ClaimedJob]:

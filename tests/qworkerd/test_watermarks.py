@@ -117,7 +117,7 @@ class NodeModel:
             self.conn, node=self.number, token=worker.token, queues=self.watermarks.queues,
             priorities=self.watermarks.priorities, cursors=starts, limit=limit,
         )  # fmt: skip
-        worker.cursors.advance(worker.rows, limit, sweep=sweep, took=0.0)
+        worker.cursors.advance(worker.rows, limit, sweep=sweep, duration=0.0)
         worker.exhausted = len(worker.rows) < limit
 
 

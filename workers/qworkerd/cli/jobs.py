@@ -42,7 +42,7 @@ IDS = JobId()
 STATES = click.Choice([state.value for state in JobState if state is not JobState.FORGOTTEN])
 #: Options that filter the list.
 FILTERS = ("state", "queue", "task", "tag", "below")
-#: The states of jobs that a pause of their queue holds up.
+#: The states of jobs that wait while their queue is paused.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED)
 #: Maximum number of jobs changed by one statement.
 PAGE = 500

@@ -68,7 +68,7 @@ class Progress(NamedTuple):
 
     #: Files whose job is over.
     done: int
-    #: Jobs that have failed for good.
+    #: Jobs that have failed, with no attempt left.
     failed: int
     #: Which of the three special jobs are over.
     over: tuple[bool, ...]

@@ -104,7 +104,7 @@ _SUCCEEDED = struct.Struct("<Bd")
 
 
 def dump(outcome: Outcome) -> bytes:
-    """Encode an outcome for the slot: its type and its fields; a success stores its result as it is."""
+    """Encode an outcome for the slot: its type and its fields; a success stores its result without encoding it."""
     if isinstance(outcome, Completed):
         return _SUCCEEDED.pack(0, outcome.duration) + (outcome.result or "").encode()
     fields = json.dumps(asdict(outcome), ensure_ascii=False, separators=(",", ":"))

@@ -17,7 +17,7 @@ USAGE: Final = 2
 #: A bug in qworker. A worker is replaced with backoff; the service manager restarts a supervisor.
 SOFTWARE: Final = EX_SOFTWARE  # 70
 
-#: Temporarily unable to start, for instance without a database. A child is replaced with backoff, without limit.
+#: Temporarily unable to start, for example without a database. A child is replaced with backoff, without limit.
 TEMPFAIL: Final = EX_TEMPFAIL  # 75
 
 #: Unable to run with these settings, application or schema. If a child exits with it before the node is ready, the node

@@ -19,5 +19,5 @@ def start_ticks(pid: int) -> int | None:
 
 
 def alive(pid: int, ticks: int) -> bool:
-    """Tell whether the process that started at this time still runs."""
+    """Return whether the process that started at this time is still running."""
     return start_ticks(pid) == ticks

@@ -1,4 +1,4 @@
-"""The audit: corrects rows that no statement of qworker writes, because somebody has edited or forged them."""
+"""The audit: corrects rows that no statement of qworker writes, because they were edited or forged."""
 
 from collections.abc import Callable
 from typing import Any

@@ -184,7 +184,7 @@ class Scheduler:
         self.poller.clock.hasten()
 
     def renew(self, database: Database) -> None:
-        """Renew the lease, together with a poll, or by a statement of its own while polls fail."""
+        """Renew the lease, together with a poll, or by a separate statement while polls fail."""
         began = monotonic()
         if self.poller.succeeded and self.lease.held:
             self.poll(database, renew=True)

@@ -118,7 +118,7 @@ class Claimer:
             self.cursors.fail(sweep=sweep)
             self.exhausted = False
             return []
-        self.cursors.advance(rows, size, sweep=sweep, took=monotonic() - started)
+        self.cursors.advance(rows, size, sweep=sweep, duration=monotonic() - started)
         self.exhausted = len(rows) < size
         if not self.exhausted:
             self._node.worker_wakeup.wake()  # there may be more: one worker wakes the next

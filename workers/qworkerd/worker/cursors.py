@@ -80,10 +80,10 @@ class Cursors:
         """Return the time until the next sweep is allowed (seconds)."""
         return max(0.0, self._sweeps.due - monotonic())
 
-    def advance(self, rows: Sequence[ClaimedJob], size: int, *, sweep: bool, took: float) -> None:
+    def advance(self, rows: Sequence[ClaimedJob], size: int, *, sweep: bool, duration: float) -> None:
         """Process the result of a claim and its duration (seconds)."""
         if sweep:
-            self._sweeps.record(monotonic(), took)
+            self._sweeps.record(monotonic(), duration)
         last: dict[int, int] = {}
         index = self._watermarks.index
         for row in rows:
@@ -125,7 +125,7 @@ class Cursors:
         self._only_lane = next(iter(last)) if len(last) == 1 else None
 
     def _lanes_without_job(self, last: dict[int, int], *, sweep: bool) -> set[int]:
-        """Return the lanes in which the claim had a range of its own but found no job."""
+        """Return the lanes in which the claim had a separate range but found no job."""
         if sweep:
             return set()
         return {lane for lane, start in enumerate(self._starts) if start < self._bounds[lane] and lane not in last}

@@ -38,7 +38,7 @@ FINAL_FLUSH_TIMEOUT = 5.0
 
 
 class Worker:
-    """Runs handlers in the main thread of a process of its own; `run` returns the exit code."""
+    """Runs handlers in the main thread of a worker process; `run` returns the exit code."""
 
     def __init__(self, node: NodeContext, slot: Slot) -> None:
         settings = node.settings

@@ -104,7 +104,7 @@ class SingleClaims:
         return []
 
     def suppressed(self, database: psycopg.Connection[Any], claim: Claim, cursors: Sequence[int]) -> LaneJob | None:
-        """Return an available job that a claim leaves as it is, if there is one."""
+        """Return an available job that a claim does not change, or None."""
         parameters = self._parameters(cursors)
         with database.transaction(force_rollback=True):
             found = self._claims.first(database, **parameters)

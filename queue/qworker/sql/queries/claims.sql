@@ -126,7 +126,7 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: claim_one
--- Claims jobs without reading them, except those in `excluded`: the error of a claim does not tell which row caused it.
+-- Claims jobs without reading them, except those in `excluded`: the error of a claim does not name the row that caused it.
 UPDATE {schema}.job AS j
    SET {begin_claim}
  WHERE j.id = ANY (ARRAY (
