@@ -59,6 +59,10 @@ def _interrupt_handler(worker: Worker) -> Callable[[int, FrameType | None], None
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
         signals = worker.signals
-        (signals.on_quit if signals.stopping else signals.on_term)(signum, frame)
+        if signals.stopping:
+            worker.header.draining = True  # only a node that shuts down interrupts jobs; here, no supervisor says so
+            signals.on_quit(signum, frame)
+        else:
+            signals.on_term(signum, frame)
 
     return on_interrupt
