@@ -206,7 +206,7 @@ class Admin:
                 case JobState.CANCELLED:
                     raise JobCancelled(job_id, _last(found.error))
             left = float("inf") if timeout is None else begun + timeout - monotonic()
-            if left <= 0:
+            if not left > 0:  # also if it is NaN
                 raise TimeoutError(f"job {job_id} is still {found.state} after {timeout:g} s{self._pause_hint(job_id)}")
             polls += 1
             sleep(min(WAIT_POLL.delay(polls), left))
