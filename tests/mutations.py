@@ -100,9 +100,9 @@ MUTATIONS = [
         "tests/qworker/test_fence.py",
     ),
     Mutation(
-        "retry without the token", f"{QUERIES}/claims.sql",
-        "WHERE l.id = %(id)s AND l.token = %(token)s\n       FOR UPDATE SKIP LOCKED\n), retried AS (",
-        "WHERE l.id = %(id)s\n       FOR UPDATE SKIP LOCKED\n), retried AS (",
+        "an outcome without the token", f"{QUERIES}/fragments.sql",
+        "WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint\n",
+        "WHERE l.id = %(id)s::bigint\n",
         "tests/qworker/test_fence.py",
     ),
     Mutation(

@@ -215,8 +215,12 @@ class Admin:
         """Return the job that holds a unique key, read on the connection that tried to take the key."""
         for row in rows(conn, self._sql["show"], {"id": job_id}):
             return job_from_row(row._asdict(), self, duplicate=True)
+        return self.unseen_holder(job_id, JobState.FORGOTTEN, spec)
+
+    def unseen_holder(self, job_id: int, state: str, spec: JobSpec) -> Job:
+        """Return the job that holds a unique key, if no more is known of it than its id and its state."""
         return Job(
-            id=job_id, state=JobState.FORGOTTEN, queue=spec.queue, priority=spec.priority, task=spec.task, args={},
+            id=job_id, state=JobState(state), queue=spec.queue, priority=spec.priority, task=spec.task, args={},
             duplicate=True, _actions=self,
         )  # fmt: skip
 

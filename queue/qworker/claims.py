@@ -78,6 +78,16 @@ def _lane_arrays(queues: tuple[str, ...], priorities: tuple[int, ...]) -> tuple[
     return text_array(queues), integer_array(priorities)
 
 
+def _next_job(
+    queues: Sequence[str], priorities: Sequence[int], cursors: Sequence[int], excluded: Iterable[int]
+) -> dict[str, Any]:
+    """Return the parameters of the statements about the next single job."""
+    return {
+        "queues": text_array(queues), "priorities": integer_array(priorities), "cursors": integer_array(cursors),
+        "excluded": integer_array(excluded), "limit": 1,
+    }  # fmt: skip
+
+
 class Claims:
     """The statements for one schema; each method takes the connection to use.
 
@@ -130,10 +140,7 @@ class Claims:
         excluded: Iterable[int] = (),
     ) -> int | None:
         """Claim the next job that is not in `excluded`, without reading it; return its id."""
-        parameters = {
-            "node": node, "token": token, "queues": text_array(queues), "priorities": integer_array(priorities),
-            "cursors": integer_array(cursors), "excluded": integer_array(excluded), "limit": 1,
-        }  # fmt: skip
+        parameters = {"node": node, "token": token} | _next_job(queues, priorities, cursors, excluded)
         return next(iter(self._ids(database, "claim_one", parameters)), None)
 
     def claimed(self, database: Database, node: int, token: int) -> list[int]:
@@ -150,10 +157,7 @@ class Claims:
         excluded: Iterable[int] = (),
     ) -> LaneJob | None:
         """Return the job that `claim_one` would claim."""
-        parameters = {
-            "queues": text_array(queues), "priorities": integer_array(priorities), "cursors": integer_array(cursors),
-            "excluded": integer_array(excluded), "limit": 1,
-        }  # fmt: skip
+        parameters = _next_job(queues, priorities, cursors, excluded)
         return database.cursor(row_factory=class_row(LaneJob)).execute(self._sql["first"], parameters).fetchone()
 
     def read(self, database: Database, token: int, job: int) -> list[ClaimedJob]:

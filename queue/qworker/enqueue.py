@@ -77,10 +77,7 @@ class Enqueuer:
         if stored.is_holder and self._functions.may_read(database):
             return self._admin.holder(database, stored.id, spec)
         if stored.is_holder:
-            return Job(
-                id=stored.id, state=JobState(stored.state), queue=spec.queue, priority=spec.priority, task=spec.task,
-                args={}, duplicate=True, _actions=self._admin,
-            )  # fmt: skip
+            return self._admin.unseen_holder(stored.id, stored.state, spec)
         row = stored.id, stored.state, stored.enqueued_at, stored.run_at
         return self._new_job(spec, args, text, row, caller)
 

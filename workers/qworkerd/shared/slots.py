@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from time import monotonic
 
 from qworkerd.shared.claim import CLAIM_SIZE, MAX_CLAIMS, Claim, Entry
+from qworkerd.shared.fields import FloatField, IntField
 from qworkerd.shared.header import Header
 from qworkerd.shared.stacks import StackDump, Stacks
 
@@ -53,32 +54,6 @@ class Phase(enum.IntEnum):
     def _missing_(cls, value: object) -> "Phase":  # noqa: ARG003 - the signature is Enum's
         """Read any other value as RUNNING, the phase in which the code of handlers may damage the memory."""
         return cls.RUNNING
-
-
-class IntField:
-    """A 64-bit integer of a slot, read by name; the hot path indexes `Slot.words` itself."""
-
-    __slots__ = ("_number",)
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __get__(self, slot: "Slot", owner: type["Slot"] | None = None) -> int:
-        """Read the field."""
-        return slot.words[self._number]
-
-
-class FloatField:
-    """A float of a slot (seconds, monotonic unless the field says otherwise), read by name."""
-
-    __slots__ = ("_number",)
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __get__(self, slot: "Slot", owner: type["Slot"] | None = None) -> float:
-        """Read the field."""
-        return slot.floats[self._number]
 
 
 class Slot:

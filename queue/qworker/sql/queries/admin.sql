@@ -18,29 +18,20 @@ SELECT {job_columns}
         SELECT found.id FROM (
             (SELECT f.id FROM {schema}.job AS f
               WHERE %(state)s::text = 'failed' AND f.state OPERATOR(pg_catalog.=) 'failed'
-                AND (%(queue)s::text IS NULL OR f.queue = %(queue)s)
-                AND (%(task)s::text IS NULL OR f.task = %(task)s)
-                AND (%(tag)s::text IS NULL OR %(tag)s = ANY (f.tags))
-                AND (%(below)s::bigint IS NULL OR f.id < %(below)s)
+                AND {matching: f}
             )
             UNION ALL
             (SELECT u.id FROM {schema}.job AS u
               WHERE (%(state)s::text IS NULL OR %(state)s IN ('scheduled', 'blocked', 'available', 'running'))
                 AND (%(state)s::text IS NULL OR u.state::text = %(state)s)
-                AND (%(queue)s::text IS NULL OR u.queue = %(queue)s)
-                AND (%(task)s::text IS NULL OR u.task = %(task)s)
-                AND (%(tag)s::text IS NULL OR %(tag)s = ANY (u.tags))
-                AND (%(below)s::bigint IS NULL OR u.id < %(below)s)
+                AND {matching: u}
               ORDER BY u.id DESC
               LIMIT %(limit)s)
             UNION ALL
             (SELECT h.id FROM {schema}.job_history AS h
               WHERE (%(state)s::text IS NULL OR %(state)s IN ('completed', 'cancelled', 'discarded'))
                 AND (%(state)s::text IS NULL OR h.state::text = %(state)s)
-                AND (%(queue)s::text IS NULL OR h.queue = %(queue)s)
-                AND (%(task)s::text IS NULL OR h.task = %(task)s)
-                AND (%(tag)s::text IS NULL OR %(tag)s = ANY (h.tags))
-                AND (%(below)s::bigint IS NULL OR h.id < %(below)s)
+                AND {matching: h}
               ORDER BY h.id DESC
               LIMIT %(limit)s)
             ) AS found

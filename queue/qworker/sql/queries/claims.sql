@@ -46,9 +46,7 @@ SELECT pg_terminate_backend(a.pid)
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
-            SELECT j.id FROM {schema}.job AS j
-             WHERE j.id = %(id)s AND j.token = %(token)s
-               FOR UPDATE SKIP LOCKED))
+        {claimed_job: l.id}))
     RETURNING *
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
@@ -58,19 +56,13 @@ WITH done AS (
 -- name: retry
 -- Schedules the next attempt after `delay` seconds; the job gets a new seq when it is due. If its cancellation was
 -- requested too late to interrupt the handler, the job is cancelled instead.
-WITH locked AS MATERIALIZED (
-    SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
-     WHERE l.id = %(id)s AND l.token = %(token)s
-       FOR UPDATE SKIP LOCKED
-), retried AS (
+WITH {unless_cancelled}, retried AS (
     UPDATE {schema}.job AS j
        SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
            {undo_claim}, progress = NULL,
            errors = {schema}.append_error(j.errors, %(error)s::jsonb)
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
     RETURNING j.id
-), done AS (
-    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM locked WHERE cancelled) RETURNING *
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
 ), archived AS (
@@ -85,27 +77,19 @@ UPDATE {schema}.job AS j
        {uncounted}, unknown_task_count = least(j.unknown_task_count + %(unknown_task)s::int, 32000),
        {undo_claim}, progress = NULL
  WHERE j.id = ANY (ARRAY (
-        SELECT l.id FROM {schema}.job AS l
-         WHERE l.id = %(id)s AND l.token = %(token)s
-           FOR UPDATE SKIP LOCKED))
+        {claimed_job: l.id}))
 RETURNING j.id;
 
 -- name: fail
 -- Marks a job as failed, frees its key, and enqueues its failure hook; returns the id, and false if a trigger suppresses
 -- the hook. If the cancellation of the job was requested meanwhile, it ends as cancelled, without its hook.
-WITH locked AS MATERIALIZED (
-    SELECT l.cancel_requested_at IS NOT NULL AS cancelled FROM {schema}.job AS l
-     WHERE l.id = %(id)s AND l.token = %(token)s
-       FOR UPDATE SKIP LOCKED
-), failed AS (
+WITH {unless_cancelled}, failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
            {end_claim}, holds_key = false,
            errors = {schema}.append_error(j.errors, %(error)s::jsonb || {hook_id: %(hook)s})
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
     RETURNING j.id, j.queue, j.task, j.priority, j.state, (j.errors -> -1 ->> 'hook')::bigint AS hook
-), done AS (
-    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM locked WHERE cancelled) RETURNING *
 ), freed AS (
     {free_keys: SELECT id FROM failed UNION ALL SELECT id FROM done WHERE holds_key}
 ), archived AS (
@@ -183,5 +167,5 @@ SELECT id FROM {schema}.jobs WHERE id = ANY (%(ids)s::bigint[]);
 -- name: progress
 UPDATE {schema}.job SET progress = %(progress)s::jsonb
  WHERE id = ANY (ARRAY (
-        SELECT j.id FROM {schema}.job AS j WHERE j.id = %(id)s AND j.token = %(token)s FOR UPDATE SKIP LOCKED))
+        {claimed_job: l.id}))
 RETURNING id;

@@ -1,6 +1,21 @@
 -- Parts that several statements share. A statement contains {name}, or {name: argument} if the part has an {argument}.
 -- They also run on callers' connections: all functions and operators are qualified as in enqueue.sql.
 
+-- name: claimed_job
+-- A job that still belongs to the claim, locked; no row if another session has locked it.
+SELECT {argument} FROM {schema}.job AS l
+         WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
+           FOR UPDATE SKIP LOCKED
+
+-- name: unless_cancelled
+-- CTEs of a statement that changes a job whose cancellation was not requested: `locked` is the job of the claim. If it is
+-- to be cancelled, `done` has its row.
+locked AS MATERIALIZED (
+        {claimed_job: l.cancel_requested_at IS NOT NULL AS cancelled}
+), done AS (
+    DELETE FROM {schema}.job WHERE id = %(id)s AND EXISTS (SELECT FROM locked WHERE cancelled) RETURNING *
+)
+
 -- name: archive
 -- Moves the rows of the CTE `done` to the history. The argument is the values that depend on how the job ended: crashes,
 -- state, duration, result and errors.
@@ -141,6 +156,13 @@ j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, 
 -- name: pause_columns
 -- The arguments of qworker.queues.pause_of.
 q.name AS queue, extract(epoch FROM q.paused_at)::float8 AS paused_at, q.paused_by, q.pause_reason
+
+-- name: matching
+-- The jobs that a user searches for.
+(%(queue)s::text IS NULL OR {argument}.queue = %(queue)s)
+                AND (%(task)s::text IS NULL OR {argument}.task = %(task)s)
+                AND (%(tag)s::text IS NULL OR %(tag)s = ANY ({argument}.tags))
+                AND (%(below)s::bigint IS NULL OR {argument}.id < %(below)s)
 
 -- name: due
 -- Scheduled jobs whose time has come, oldest first.

@@ -35,9 +35,7 @@ UPDATE {schema}.job AS j
        crashes = least(j.crashes + 1, 32000), {undo_claim},
        errors = {schema}.append_error(j.errors, %(error)s::jsonb)
  WHERE j.id = ANY (ARRAY (
-        SELECT l.id FROM {schema}.job AS l
-         WHERE l.id = %(id)s AND l.token = %(token)s
-           FOR UPDATE SKIP LOCKED))
+        {claimed_job: l.id}))
 RETURNING j.id;
 
 -- name: release_claim
@@ -66,9 +64,7 @@ WITH lost AS (
                'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || {hook_id:
                j.node_losses + 1 >= %(max_losses)s AND NOT j.is_hook AND j.task = ANY (%(hooks)s::text[])})
      WHERE j.id = ANY (ARRAY ({lost: %(limit)s::bigint}) || ARRAY (
-            SELECT l.id FROM {schema}.job AS l
-             WHERE l.id = %(id)s::bigint AND l.token = %(token)s::bigint
-               FOR UPDATE SKIP LOCKED))
+        {claimed_job: l.id}))
     RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), freed AS (
     {free_keys: SELECT id FROM lost WHERE state = 'failed'}
