@@ -6,15 +6,13 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import Connection, Cursor
+from psycopg import Cursor
 from psycopg.rows import class_row, scalar_row, tuple_row
 
 from qworker.db.arrays import integer_array, text_array
 from qworker.db.encoding import escape_unstorable
 from qworker.db.prepared import PreparedStatement
-from qworker.db.statements import DEFAULT_SCHEMA, load
-
-Database = Connection[tuple[Any, ...]]
+from qworker.db.statements import DEFAULT_SCHEMA, Database, load
 
 
 class WriteSuppressed(psycopg.IntegrityError):

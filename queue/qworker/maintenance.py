@@ -1,14 +1,9 @@
 """The work for the whole cluster that any node may do."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from psycopg import Connection
 
 from qworker.db.arrays import integer_array, text_array
-from qworker.db.statements import DEFAULT_SCHEMA, Statements
-
-Database = Connection[tuple[Any, ...]]
+from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 
 
 class Maintenance(Statements):

@@ -7,15 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from shlex import quote
-from typing import Any
 
-from psycopg import Connection
-
-from qworker.db.statements import DEFAULT_SCHEMA, Statements
+from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 from qworker.job import JobState, to_datetime
 from qworker.options import check_name, check_queue
-
-Database = Connection[Any]
 
 #: Characters of a reason, and of who has paused a queue.
 MAX_REASON, MAX_BY = 1000, 200

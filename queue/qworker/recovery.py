@@ -2,16 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from psycopg import Connection
+from typing import NamedTuple
 
 from qworker.claims import WriteSuppressed
 from qworker.db.arrays import integer_array
 from qworker.db.encoding import escape_unstorable
-from qworker.db.statements import DEFAULT_SCHEMA, Statements
-
-Database = Connection[tuple[Any, ...]]
+from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 
 
 class LostJob(NamedTuple):

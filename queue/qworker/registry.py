@@ -4,14 +4,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from qworker.claims import WriteSuppressed
 from qworker.db.arrays import integer_array, text_array
-from qworker.db.statements import DEFAULT_SCHEMA, Statements
-
-Database = Connection[tuple[Any, ...]]
+from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 
 #: A ctid that no row has.
 NO_CTID = "(0,0)"

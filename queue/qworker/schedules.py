@@ -4,15 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-from psycopg import Connection
 
 from qworker.claims import WriteSuppressed
-from qworker.db.statements import DEFAULT_SCHEMA, Statements
+from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 from qworker.spec import JobSpec
-
-Database = Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from psycopg.rows import RowFactory, kwargs_row, scalar_row
 from qworker.errors import ConfigurationError
 
 T = TypeVar("T")
+#: A connection of qworker, see `qworker.db.connection.connect`.
 Database = Connection[tuple[Any, ...]]
 
 DEFAULT_SCHEMA = "qworker"

@@ -5,8 +5,9 @@ import json
 import psycopg
 
 from qworker.claims import Claims
+from qworker.db.statements import Database
 from qworkerd.outcomes.record import error_record
-from qworkerd.outcomes.writes import Database, Write
+from qworkerd.outcomes.writes import Write
 from qworkerd.process.reconnect import is_transient
 from qworkerd.shared.cause import Cause
 

@@ -5,10 +5,9 @@ import json
 from collections.abc import Iterable
 from typing import Any, Self
 
-from psycopg import Connection
-
 from qworker.backoff import Backoff
 from qworker.claims import Claims, WriteSuppressed
+from qworker.db.statements import Database
 from qworker.recovery import LostJob, Recovery
 from qworkerd.outcomes.outcome import (
     Committed,
@@ -24,7 +23,6 @@ from qworkerd.outcomes.outcome import (
 )
 from qworkerd.shared.claim import Claim
 
-Database = Connection[tuple[Any, ...]]
 Done = tuple[Claim, int, Outcome | None]
 
 #: The delay between two attempts to execute a write.

@@ -1,17 +1,15 @@
 """The audit: corrects rows that no statement of qworker writes, because they were edited or forged."""
 
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
 
+from qworker.db.statements import Database
 from qworker.maintenance import Maintenance
 from qworker.recovery import Recovery
 from qworkerd import log
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Age of a claim that polls no longer search for (seconds). The token of a job that is still running is in a slot.
 OLD_CLAIM_AGE = 60.0

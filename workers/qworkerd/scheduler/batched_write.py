@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import psycopg
 
 from qworker.claims import WriteSuppressed
+from qworker.db.statements import Database
 from qworkerd import log
 from qworkerd.process.reconnect import may_concern_one_row
 
 T = TypeVar("T")
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Maximum number of rows that one statement writes.
 MAX_ROWS = 1000

@@ -1,14 +1,9 @@
 """Ends a node with --burst when its queues are empty."""
 
-from typing import Any
-
-import psycopg
-
+from qworker.db.statements import Database
 from qworker.registry import PollResult, Registry
 from qworkerd import log
 from qworkerd.shared.context import NodeContext
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Number of consecutive polls that must find no work.
 EMPTY_POLLS = 2

@@ -6,19 +6,17 @@ from math import isfinite
 from time import monotonic
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from qworker import migrations, rights
 from qworker.claims import WriteSuppressed
+from qworker.db.statements import Database
 from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworkerd import log
 from qworkerd.scheduler.periodic import Periodic
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header, boottime
 from qworkerd.shared.slots import Phase, Role, Slot
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Interval between two renewals (seconds).
 RENEW_INTERVAL = 1.0

@@ -4,10 +4,10 @@ import signal
 from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import Any
 
 import psycopg
 
+from qworker.db.statements import Database
 from qworker.errors import SchemaError
 from qworker.maintenance import Maintenance
 from qworker.queues import Queues
@@ -41,8 +41,6 @@ from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
 from qworkerd.shared.wakeup import WakeupPipe, wait
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Time the process waits for unsent error reports when it ends (seconds).
 LAST_REPORTS = 1.0

@@ -1,14 +1,13 @@
 """Runs the scheduler's maintenance tasks at their intervals, and isolates each from the errors of the others."""
 
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
 
+from qworker.db.statements import Database
 from qworkerd import log
 from qworkerd.scheduler.periodic import Periodic
 
-Database = psycopg.Connection[tuple[Any, ...]]
 Run = Callable[[Database], object]
 
 #: Returned by a task that stopped before all its work was done.

@@ -1,17 +1,15 @@
 """Wakes idle workers when a notification arrives, and marks the node idle or busy for processes that enqueue."""
 
 from time import monotonic
-from typing import Any
 
 import psycopg
 
 from qworker.db.pgbouncer import is_pooled
+from qworker.db.statements import Database
 from qworker.registry import Registry
 from qworkerd import log
 from qworkerd.scheduler.lease import Lease
 from qworkerd.shared.context import NodeContext
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Polls after the node has marked itself idle (seconds). A transaction may have checked for idle nodes before that and
 #: committed afterwards, without a notification.

@@ -1,16 +1,12 @@
 """Bring the paused queues into shared memory, where the workers of the node see them."""
 
 from collections.abc import Collection
-from typing import Any
 
-import psycopg
-
+from qworker.db.statements import Database
 from qworker.queues import Queues, resume_command
 from qworkerd import log
 from qworkerd.scheduler.notifications import Notifications
 from qworkerd.shared.context import NodeContext
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 
 class Pauses:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 
+from qworker.db.statements import Database
 from qworker.queues import Queues
 from qworker.registry import PollResult, Registry
 from qworkerd import log
@@ -19,7 +20,6 @@ from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
 
-Database = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
 SEPARATE_STATEMENTS_HINT = "until it succeeds, its parts are queried by separate statements; jobs are found more slowly"

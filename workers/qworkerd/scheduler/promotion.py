@@ -2,15 +2,11 @@
 
 from functools import partial
 from math import inf
-from typing import Any
 
-import psycopg
-
+from qworker.db.statements import Database
 from qworker.maintenance import Maintenance
 from qworkerd.scheduler.batched_write import MAX_ROWS, BatchedWrite
 from qworkerd.scheduler.periodic import Periodic
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Time before now at which a scan starts (seconds): a job may be committed after it was due.
 SCAN_BEHIND = 60.0

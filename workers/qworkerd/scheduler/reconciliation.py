@@ -2,18 +2,14 @@
 
 from math import inf
 from time import monotonic
-from typing import Any
 
-import psycopg
-
+from qworker.db.statements import Database
 from qworker.recovery import Recovery
 from qworker.registry import PollResult
 from qworkerd import log
 from qworkerd.scheduler.settlement import Settlement
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Time for which a token must be in no slot before its jobs are released (seconds).
 CONFIRM_AFTER = 5.0

@@ -1,16 +1,11 @@
 """Recovers the jobs of dead workers."""
 
-from typing import Any
-
-import psycopg
-
+from qworker.db.statements import Database
 from qworker.recovery import Recovery
 from qworkerd import log
 from qworkerd.scheduler.settlement import Settlement
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 
 class DeadWorkers:

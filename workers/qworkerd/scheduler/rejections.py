@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 
 from qworker.claims import Claims, WriteSuppressed
+from qworker.db.statements import Database
 from qworkerd import log
 from qworkerd.outcomes.last_resort import ABANDONED, LAST_RESORT, end_refused, give_up
 from qworkerd.process.reconnect import is_transient
 
-Database = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
 

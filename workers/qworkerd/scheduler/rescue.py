@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 
+from qworker.db.statements import Database
 from qworker.recovery import Recovery
 from qworker.registry import NodeLease
 from qworkerd import log
@@ -17,9 +18,6 @@ from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Slot
-
-Database = psycopg.Connection[tuple[Any, ...]]
-
 
 #: The error of a lost job; the statement adds the time and the attempt.
 NODE_LOST = {"type": "NodeLost", "cause": Cause.NODE_LOST, "message": "the node that ran this job was lost"}

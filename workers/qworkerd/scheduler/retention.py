@@ -3,17 +3,15 @@
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
 
 import psycopg
 
+from qworker.db.statements import Database
 from qworker.maintenance import Maintenance
 from qworkerd import log
 from qworkerd.config.settings import Settings
 from qworkerd.scheduler.batched_write import BatchedWrite
 from qworkerd.scheduler.maintenance import MORE, MaintenanceTasks
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Interval of the tasks (seconds).
 RETENTION_INTERVAL = 600.0

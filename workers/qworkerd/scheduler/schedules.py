@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 
+from qworker.db.statements import Database
 from qworker.enqueue import fingerprint
 from qworker.options import Options
 from qworker.schedules import StoredSchedules
@@ -12,8 +13,6 @@ from qworker.task import Task
 from qworkerd import log
 from qworkerd.scheduler.periodic import Periodic
 from qworkerd.shared.context import NodeContext
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: Interval at which a node whose declaration was replaced checks whether the newer node is still alive (seconds).
 REDECLARE_INTERVAL = 60.0

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from qworker.claims import Claims
+from qworker.db.statements import Database
 from qworker.recovery import HeldJob, Recovery
 from qworkerd import log
 from qworkerd.config.policy import Policies
@@ -22,8 +23,6 @@ from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
-
-Database = psycopg.Connection[tuple[Any, ...]]
 
 #: The messages for a job that ran, and for one that had ended.
 RUNNING = "the worker died while it ran this job"
