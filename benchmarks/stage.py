@@ -23,12 +23,12 @@ HERE = Path(__file__).parent
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def until(condition: Callable[[], object], pause: float = 0.005, patience: float = 600.0) -> None:
-    """Wait for a condition; give up after `patience` seconds."""
-    end = time.monotonic() + patience
+def until(condition: Callable[[], object], pause: float = 0.005, timeout: float = 600.0) -> None:
+    """Wait for a condition; give up after `timeout` seconds."""
+    end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit(f"nothing came of it within {patience:g} s")
+            raise SystemExit(f"nothing came of it within {timeout:g} s")
         time.sleep(pause)
 
 

@@ -27,8 +27,8 @@ def apart(function: Callable[[], T]) -> T:
             os._exit(code)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
+        message = pipe.read()
     os.waitpid(pid, 0)
-    what, value = pickle.loads(said)  # noqa: S301 - our own process wrote it
+    what, value = pickle.loads(message)  # noqa: S301 - our own process wrote it
     assert what == "returned", value
     return cast("T", value)

@@ -180,7 +180,7 @@ MUTATIONS = [
         "tests/lifecycle/test_lease.py",
     ),
     Mutation(
-        "a node is buried although it has beaten", f"{QUERIES}/recovery.sql",
+        "a node is deleted although it has renewed its lease", f"{QUERIES}/recovery.sql",
         "DELETE FROM {schema}.node WHERE id = %(dead)s AND heartbeat = %(heartbeat)s RETURNING id;",
         "DELETE FROM {schema}.node WHERE id = %(dead)s RETURNING id;",
         "tests/qworker/test_registry.py",

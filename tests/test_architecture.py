@@ -36,13 +36,13 @@ def test_every_file_that_the_page_sends_a_reader_to_exists() -> None:
     section = PAGE.partition("## Where to find\n")[2].partition("\n## ")[0]
     named = re.findall(r"`([\w/.]+)`", section)
     assert len(named) > 25
-    places = ("workers/qworkerd/{}.py", "queue/{}.py", "queue/qworker/sql/{}")
-    missing = [name for name in named if not any((ROOT / place.format(name)).exists() for place in places)]
+    rooms = ("workers/qworkerd/{}.py", "queue/{}.py", "queue/qworker/sql/{}")
+    missing = [name for name in named if not any((ROOT / position.format(name)).exists() for position in rooms)]
     assert missing == ["wake"]  # a function, in the file beside it
 
 
 def test_every_state_a_job_can_reach_is_in_the_diagram() -> None:
-    drawn = re.search(r"stateDiagram-v2\n(.*?)```", PAGE, re.DOTALL)
-    assert drawn
-    states = {word for line in drawn[1].splitlines() for word in re.findall(r"\w+", line.partition(":")[0])}
+    listed = re.search(r"stateDiagram-v2\n(.*?)```", PAGE, re.DOTALL)
+    assert listed
+    states = {word for line in listed[1].splitlines() for word in re.findall(r"\w+", line.partition(":")[0])}
     assert states == {state.value for state in JobState} - {"forgotten", "blocked"}

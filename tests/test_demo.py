@@ -28,7 +28,7 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 #: As a shell starts what goes into the background.
-DEAF = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
+IGNORES_INTERRUPT = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
 
 
 class Demo:
@@ -50,8 +50,12 @@ class Demo:
             )
 
     def await_line(self, text: str) -> None:
-        until(lambda: text in self.told() or self.process.poll() is not None, 60, lambda: f"{text!r} in {self.told()}")
-        assert text in self.told(), self.told()
+        until(
+            lambda: text in self.printed() or self.process.poll() is not None,
+            60,
+            lambda: f"{text!r} in {self.printed()}",
+        )
+        assert text in self.printed(), self.printed()
 
     def left(self, seconds: float) -> dict[int, str]:
         return leftovers.wait(self.mark, seconds)
@@ -71,7 +75,7 @@ class Demo:
                     parents[int(process.name)] = int(status[status.rindex(")") + 1 :].split()[1])
         return [pid for pid, parent in parents.items() if parent not in parents]
 
-    def told(self) -> str:
+    def printed(self) -> str:
         return self.out.read_text() + self.err.read_text()
 
 
@@ -104,7 +108,7 @@ def start(reachable: Path) -> Iterator[Callable[..., Demo]]:
 
 def test_it_does_what_it_promises_and_leaves_nothing_behind(start: Callable[..., Demo], reachable: Path) -> None:
     demo = start("--json", "--log", str(reachable / "node.log"))
-    assert demo.process.wait(110) == 0, demo.told()
+    assert demo.process.wait(110) == 0, demo.printed()
     assert demo.left(0) == {}
     assert list(reachable.glob("qworker-*")) == []
 
@@ -122,16 +126,16 @@ def test_it_does_what_it_promises_and_leaves_nothing_behind(start: Callable[...,
     assert (jobs["deadly"]["state"], jobs["deadly"]["causes"]) == ("failed", ["signal:SEGV"] * 3)
     assert {check["name"] for check in found["checks"]} == {"files", "flaky", "sleepy", "deadly", "pulse", "node"}
 
-    told = demo.err.read_text()
-    assert "\x1b" not in told, "no terminal, no colours and no moving lines"
-    assert f" of {found['files']} files, " in told
+    printed = demo.err.read_text()
+    assert "\x1b" not in printed, "no terminal, no colours and no moving lines"
+    assert f" of {found['files']} files, " in printed
     events = [json.loads(line)["event"] for line in (reachable / "node.log").read_text().splitlines()]
     assert events[0] == "supervisor.started"
     assert events[-1] == "supervisor.stopped"
 
 
 def test_killed_it_takes_server_and_node_along(start: Callable[..., Demo]) -> None:
-    demo = start(starter=DEAF)
+    demo = start(starter=IGNORES_INTERRUPT)
     demo.await_line("run 1 of 3")
     commands = " ".join(leftovers.wait(demo.mark, 0).values())
     assert "--processes 4" in commands
@@ -149,7 +153,7 @@ def test_stopped_early_it_ends_at_once_and_in_order(
     demo.await_line("run 1 of 3")
     demo.process.send_signal(number)
     assert demo.process.wait(20) == 130
-    assert "stopped before the end" in demo.told()
+    assert "stopped before the end" in demo.printed()
     assert demo.left(0) == {}
     assert list(reachable.glob("qworker-*")) == []
 
@@ -258,14 +262,14 @@ def test_an_attempt_that_ran_again_counts_once(tmp_path: Path) -> None:
         ("node", {"failed": 3}),
     ],
 )
-def test_each_broken_promise_is_told(broken: str, changed: dict[str, Any], events: Events) -> None:
+def test_each_broken_promise_is_reported(broken: str, changed: dict[str, Any], events: Events) -> None:
     report = Report(facts(**changed), events)
     assert not report.passed
     assert [check.name for check in report.checks if not check.passed] == [broken]
     assert any("FAIL" in line and broken in line for line in report.lines())
 
 
-def test_a_timeout_that_only_a_kill_enforced_is_told(tmp_path: Path) -> None:
+def test_a_timeout_that_only_a_kill_enforced_is_reported(tmp_path: Path) -> None:
     log = tmp_path / "log"
     killed = {
         "event": "job.failed",
@@ -282,7 +286,7 @@ def test_a_timeout_that_only_a_kill_enforced_is_told(tmp_path: Path) -> None:
     assert [check.name for check in report.checks if not check.passed] == ["sleepy"]
 
 
-def test_a_tick_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_tick_that_is_missing_is_reported(tmp_path: Path) -> None:
     log = tmp_path / "log"
     late = {"event": "cron.enqueued", "task": "demo.pulse", "tick": 309.0}
     log.write_text("\n".join(json.dumps(event) for event in (*LOG, late)) + "\n")
@@ -330,11 +334,11 @@ def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(empty_database: 
         node.await_ready()
 
 
-def test_unexpected_warnings_are_told_and_usual_events_are_not() -> None:
+def test_unexpected_warnings_are_reported_and_usual_events_are_not() -> None:
     assert narrate({"level": "info", "event": "node.deregistered", "node": 1}) is None
-    told = narrate({"level": "error", "event": "maintenance.error", "timestamp": "t", "action": "cron"})
-    assert told is not None
-    assert "maintenance.error action=cron" in told
+    printed = narrate({"level": "error", "event": "maintenance.error", "timestamp": "t", "action": "cron"})
+    assert printed is not None
+    assert "maintenance.error action=cron" in printed
 
 
 class Terminal(StringIO):

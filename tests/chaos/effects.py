@@ -40,9 +40,9 @@ NODES = "SELECT id, name, heartbeat_at FROM qworker.node"
 COUNTED = "SELECT (SELECT sum(number) FROM counter), (SELECT count(*) FROM expected WHERE task LIKE '%counts')"
 
 
-def settle(cluster: Cluster, patience: float = 60.0) -> None:
+def settle(cluster: Cluster, timeout: float = 60.0) -> None:
     """Wait until nothing is left to do."""
-    until(lambda: ask(cluster, LEFT) == [(0,)], patience, what=lambda: f"jobs are left: {ask(cluster, LEFT)}")
+    until(lambda: ask(cluster, LEFT) == [(0,)], timeout, what=lambda: f"jobs are left: {ask(cluster, LEFT)}")
 
 
 def await_dead_nodes(cluster: Cluster, nodes: int, seconds: float) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 #: Where the folders are made: beside the tests unless $CHAOS_EVIDENCE names another place. Git ignores it.
-PLACE = Path(os.environ.get("CHAOS_EVIDENCE") or Path(__file__).parents[2] / "chaos-evidence")
+FOLDER = Path(os.environ.get("CHAOS_EVIDENCE") or Path(__file__).parents[2] / "chaos-evidence")
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def kept(run: Path, faults: Sequence[str], *, seed: int, seconds: float) -> Iter
     try:
         yield
     except Exception as error:
-        folder = PLACE / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-seed-{seed}"
+        folder = FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-seed-{seed}"
         shutil.copytree(run, folder / "run", ignore=_no_locks)
         (folder / "faults").write_text("".join(f"{line}\n" for line in faults))
         (folder / "error").write_text("".join(traceback.format_exception(error)))

@@ -204,7 +204,7 @@ def hooked(hook_fails: bool = False) -> None:
 
 
 @hooked.on_failure
-def told(job: Any, error: Any) -> None:
+def reported(job: Any, error: Any) -> None:
     note("hook", job=job.id, error=error.type, message=error.message)
     if job.args.get("hook_fails"):
         raise RuntimeError("the hook is broken too")
@@ -216,7 +216,7 @@ def hooked_crash() -> None:
 
 
 @hooked_crash.on_failure
-def told_of_crash(job: Any, error: Any) -> None:
+def report_crash(job: Any, error: Any) -> None:
     note("hook", job=job.id, cause=error.cause)
 
 

@@ -154,7 +154,7 @@ def hooked_poison() -> None:
 
 
 @hooked_poison.on_failure
-def mourn(job: Job, error: JobFailed) -> None:
+def write_failure_row(job: Job, error: JobFailed) -> None:
     note("hook", job=job.id, cause=error.cause, state=job.state)
 
 

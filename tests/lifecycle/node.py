@@ -124,8 +124,8 @@ def _role(pid: int) -> str | None:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    _, qworker, place = name.rpartition("qworker-")
-    return ("scheduler" if place == "sched" else "worker") if qworker else None
+    _, qworker, position = name.rpartition("qworker-")
+    return ("scheduler" if position == "sched" else "worker") if qworker else None
 
 
 def leads(pid: int) -> bool:

@@ -28,7 +28,7 @@ suicide = app.get_task("suicide")
 def claims_held_up(cluster: Cluster, *, name: str | None = None) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """Have every claim wait in the server, its rows locked, until the yielded connection ends its transaction.
 
-    With a name the session loses its own, and is not found when its client is buried.
+    With a name the session loses its own, and is not found when its client is recovered.
     """
     rename = f"PERFORM set_config('application_name', '{name}', true);" if name else ""
     cluster.query(f"""
@@ -62,7 +62,7 @@ class Unknown(NamedTuple):
 
 @pytest.fixture(scope="module", autouse=True)
 def unknown(module_cluster: Cluster) -> Unknown:
-    """One claim commits after its worker has been buried; the answer to another one was lost on its way.
+    """One claim commits after its worker has been recovered; the answer to another one was lost on its way.
 
     It begins first and is looked at last: two looks that are five seconds apart have to find such claims.
     """
@@ -137,7 +137,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belo
         before = quick.using(conn).enqueue_many([()] * 99, ids=True)
         fatal = suicide.using(conn).enqueue()
         after = quick.using(conn).enqueue_many([()] * 100, ids=True)
-    places = dict(cluster.query("SELECT id, seq FROM qworker.job"))
+    positions = dict(cluster.query("SELECT id, seq FROM qworker.job"))
     node.await_event("worker.jobs_recovered")
     cluster.await_notes("boot", order="hang")
 
@@ -147,10 +147,10 @@ def test_a_worker_killed_in_the_middle_of_a_batch_leaves_every_job_where_it_belo
         "SELECT id, seq, state::text, attempt, crashes, token IS NULL FROM qworker.job WHERE id <> %s ORDER BY seq",
         fatal.id,
     )
-    assert left == [(job, places[job], "available", 0, 0, True) for job in after]
+    assert left == [(job, positions[job], "available", 0, 0, True) for job in after]
     assert cluster.query("SELECT id FROM qworker.job_history ORDER BY id") == [(job,) for job in sorted(before)]
     assert cluster.query("SELECT seq, state::text, attempt, crashes FROM qworker.job WHERE id = %s", fatal.id) == [
-        (places[fatal.id], "available", 1, 1)
+        (positions[fatal.id], "available", 1, 1)
     ]
 
     orders.recall()

@@ -110,7 +110,7 @@ def test_what_passed_while_no_node_ran_is_made_up_for_as_the_schedule_says(
 def test_a_schedule_that_is_none_ends_the_node_at_once_and_says_why(cluster: Cluster) -> None:
     node = start(cluster, "61 * * * *")
     assert node.wait() == 78
-    said = node.log.read_text()
-    assert "61 * * * *" in said
-    assert "ticker" in said
-    assert "[61 * * * *] is not acceptable, out of range" in said
+    message = node.log.read_text()
+    assert "61 * * * *" in message
+    assert "ticker" in message
+    assert "[61 * * * *] is not acceptable, out of range" in message

@@ -215,7 +215,7 @@ def test_a_connection_that_a_thread_opens_later_is_cut_in_workers_that_are_forke
     assert imported(cluster) == 1
 
 
-def test_in_the_foreground_nothing_is_shared_and_the_connection_is_only_told_of(cluster: Cluster) -> None:
+def test_in_the_foreground_nothing_is_shared_and_the_connection_is_only_reported(cluster: Cluster) -> None:
     write(cluster.folder, "import psycopg; conn = psycopg.connect(dsn, autocommit=True)\n" + ECHO)
     node = start(cluster, "--inline")
     jobs = enqueue(20)
@@ -223,7 +223,7 @@ def test_in_the_foreground_nothing_is_shared_and_the_connection_is_only_told_of(
     assert len(node.events("app.connection_open", server="PostgreSQL")) == 1
 
 
-def test_a_connection_to_something_else_is_told_of_and_no_more(cluster: Cluster, server: socket.socket) -> None:
+def test_a_connection_to_something_else_is_reported_of_and_no_more(cluster: Cluster, server: socket.socket) -> None:
     host, port = server.getsockname()
     line = write(cluster.folder, f"import socket; conn = socket.create_connection(({host!r}, {port}))")
     node = start(cluster, "--processes", "1").await_ready()

@@ -156,15 +156,15 @@ def test_a_job_of_an_unknown_task_comes_again_ever_later_uncharged(node: Node, m
         module_cluster.query(
             "UPDATE qworker.job SET run_at = clock_timestamp() WHERE id = %s AND unknown_task_count < 3", job_id
         )
-    told = node.await_event("job.unknown_task", count=3, job=job_id)
-    assert (told["level"], told["task"], told["retry_in"]) == ("warning", "nobody.knows", 20)
+    reported = node.await_event("job.unknown_task", count=3, job=job_id)
+    assert (reported["level"], reported["task"], reported["retry_in"]) == ("warning", "nobody.knows", 20)
 
 
 def test_a_job_can_be_enqueued_from_sql(node: Node, module_cluster: Cluster) -> None:
     by_name = module_cluster.value("""SELECT qworker.enqueue('answer', '{"value": "named"}')""")
-    by_place = module_cluster.value("""SELECT qworker.enqueue('answer', '["placed"]', queue => 'other')""")
+    by_position = module_cluster.value("""SELECT qworker.enqueue('answer', '["placed"]', queue => 'other')""")
     assert shop.app.job(by_name).wait(SOON) == "named"
-    assert shop.app.job(by_place).wait(SOON) == "placed"
+    assert shop.app.job(by_position).wait(SOON) == "placed"
 
 
 def test_a_job_that_nobody_started_in_time_never_starts(cluster: Cluster) -> None:
@@ -183,12 +183,12 @@ def test_a_job_that_nobody_started_in_time_never_starts(cluster: Cluster) -> Non
 
 def test_a_handler_knows_its_job(node: Node) -> None:
     job = handlers.facts.options(queue="other").enqueue()
-    told = job.wait(SOON)
-    assert (told["id"], told["task"], told["queue"]) == (job.id, "facts", "other")
-    assert (told["attempt"], told["max_attempts"]) == (1, 3)
-    assert 25 < told["time_left"] <= 30
+    reported = job.wait(SOON)
+    assert (reported["id"], reported["task"], reported["queue"]) == (job.id, "facts", "other")
+    assert (reported["attempt"], reported["max_attempts"]) == (1, 3)
+    assert 25 < reported["time_left"] <= 30
     assert job.enqueued_at is not None
-    assert told["enqueued_at"] == job.enqueued_at.isoformat()
+    assert reported["enqueued_at"] == job.enqueued_at.isoformat()
 
 
 def test_progress_is_seen_while_the_job_runs(node: Node, tmp_path: Path) -> None:

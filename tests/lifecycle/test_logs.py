@@ -35,7 +35,7 @@ def test_lines_outside_of_jobs_name_none(node: Node) -> None:
         assert "job" not in node.await_event(name)
 
 
-def test_ends_that_somebody_should_know_of_are_told_and_others_only_when_debugging(
+def test_ends_that_somebody_should_know_of_are_reported_and_others_only_when_debugging(
     node: Node, cluster: Cluster
 ) -> None:
     quiet = cluster.start("--processes", "1", QWORKER_LOG_LEVEL="info").await_ready()

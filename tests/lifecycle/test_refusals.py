@@ -32,7 +32,7 @@ class Refusal:
 
     begin: tuple[str, ...]
     end: tuple[str, ...]
-    said: str
+    message: str
     #: The event that says it. A session that takes no writes is left at once, and counts as disconnected.
     event: str = "acknowledge.error"
 
@@ -44,9 +44,9 @@ def trigger(body: str, event: str = "DELETE", when: str = "") -> str:
 READ_ONLY = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I %s', current_database()); END $$"
 
 
-def failing(said: str, code: str) -> Refusal:
+def failing(message: str, code: str) -> Refusal:
     """Refuse by a trigger on every write to jobs."""
-    return Refusal((trigger(f"RAISE '{said}' USING ERRCODE = '{code}'", "DELETE OR UPDATE"),), (RELENT,), said)
+    return Refusal((trigger(f"RAISE '{message}' USING ERRCODE = '{code}'", "DELETE OR UPDATE"),), (RELENT,), message)
 
 
 EVERYTHING = {
@@ -89,7 +89,7 @@ def test_what_has_ended_while_the_database_refuses_is_written_when_it_takes_it(
     with refused(cluster, refusal):
         (cluster.folder / "go").touch()
         until(
-            lambda: any(refusal.said in event["error"] for event in node.events(refusal.event)),
+            lambda: any(refusal.message in event["error"] for event in node.events(refusal.event)),
             10,
             what=node.tail,
         )

@@ -46,12 +46,12 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 def test_systemd_hears_of_start_life_and_end(cluster: Cluster, manager: Manager, tmp_path: Path) -> None:
     node = cluster.start("--processes", "2", NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
-    manager.hear(lambda said: said == "READY=1")
-    manager.hear(lambda said: said.startswith("STATUS=") and "2/2 workers" in said)
-    manager.hear(lambda said: said == "WATCHDOG=1", manager.heard.count("WATCHDOG=1") + 3)
+    manager.hear(lambda message: message == "READY=1")
+    manager.hear(lambda message: message.startswith("STATUS=") and "2/2 workers" in message)
+    manager.hear(lambda message: message == "WATCHDOG=1", manager.heard.count("WATCHDOG=1") + 3)
     assert "STOPPING=1" not in manager.heard
     node.signal(signal.SIGTERM)
-    manager.hear(lambda said: said == "STOPPING=1")
+    manager.hear(lambda message: message == "STOPPING=1")
     assert node.wait() == 0
     assert manager.heard.count("READY=1") == 1
 

@@ -68,7 +68,7 @@ def test_an_idle_worker_hears_of_a_deploy_at_once(cluster: Cluster) -> None:
     assert ended(node, 5) == 0
 
 
-def test_a_pipe_that_breaks_and_the_exit_code_of_a_subprocess_are_told_to_the_next_job(node: Node) -> None:
+def test_a_pipe_that_breaks_and_the_exit_code_of_a_subprocess_are_reported_to_the_next_job(node: Node) -> None:
     for way, task, result in (("pipe", handlers.breaks_a_pipe, "told"), ("children", handlers.exit_code, 1)):
         reached(handlers.meddles.enqueue(way))
         after = reached(task.enqueue())

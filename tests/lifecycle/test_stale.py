@@ -47,7 +47,7 @@ def stranger(module_cluster: Cluster) -> Iterator[psycopg.Connection[tuple[objec
 
 
 @pytest.mark.parametrize("end", ["acknowledge", "retry", "fail", "snooze", "finish"])
-def test_the_end_of_a_claim_that_is_over_changes_nothing_and_is_told(
+def test_the_end_of_a_claim_that_is_over_changes_nothing_and_is_reported(
     node: Node, module_cluster: Cluster, elsewhere: int, tmp_path: Path, end: str
 ) -> None:
     job = handlers.ends.enqueue(end, str(tmp_path / "go"))
@@ -55,9 +55,9 @@ def test_the_end_of_a_claim_that_is_over_changes_nothing_and_is_told(
     module_cluster.query("UPDATE qworker.job SET token = %s, node = %s WHERE id = %s", OTHER, elsewhere, job.id)
     before = module_cluster.query(ROW, job.id)
     (tmp_path / "go").touch()
-    told = node.await_event("job.stale_write", jobs=[job.id])
-    assert (told["level"], told["count"]) == ("warning", 1)
-    assert told["write"] == ("complete" if end == "acknowledge" else "outcome")
+    reported = node.await_event("job.stale_write", jobs=[job.id])
+    assert (reported["level"], reported["count"]) == ("warning", 1)
+    assert reported["write"] == ("complete" if end == "acknowledge" else "outcome")
     assert module_cluster.query(ROW, job.id) == before == [("running", OTHER, elsewhere, 1, 0, 0, None, None)]
     assert module_cluster.value("SELECT count(*) FROM qworker.job_history WHERE id = %s", job.id) == 0
     assert shop.answer.enqueue("next").wait(SOON) == "next"
@@ -97,9 +97,9 @@ def test_every_refused_write_is_counted_also_those_of_workers_that_are_gone(
         module_cluster.query("UPDATE qworker.job SET token = %s, node = %s WHERE id = %s", OTHER, elsewhere, job.id)
         (tmp_path / end).touch()
         node.await_event("job.stale_write", jobs=[job.id])
-    told = sum(event["count"] for event in node.events("job.stale_write"))
-    assert told >= 2
-    until(lambda: sum(shown.state.get("stale_writes", 0) for shown in shop.app.admin.nodes()) == told, SOON)
+    reported = sum(event["count"] for event in node.events("job.stale_write"))
+    assert reported >= 2
+    until(lambda: sum(shown.state.get("stale_writes", 0) for shown in shop.app.admin.nodes()) == reported, SOON)
 
 
 def test_a_row_that_somebody_has_locked_holds_up_nothing_but_itself(

@@ -64,7 +64,7 @@ def test_a_stuck_handler_is_ended_and_its_job_run_again(node: Node, module_clust
         died = node.await_event("child.died", cause="timeout", job=job.id)
         assert died["attempt"] == 1
         (overdue,) = node.events("child.overdue", job=job.id, phase="running")
-        assert overdue["overdue_by"] + (told_at(died) - told_at(overdue)).total_seconds() < LATE
+        assert overdue["overdue_by"] + (logged_at(died) - logged_at(overdue)).total_seconds() < LATE
         assert "handlers.py" in node.log.read_text()  # the stacks
 
     after = job.refresh()
@@ -120,7 +120,7 @@ def test_the_nodes_own_default_holds_for_tasks_that_say_nothing(cluster: Cluster
     assert node.stop() == 0
 
 
-def told_at(event: dict[str, Any]) -> datetime:
+def logged_at(event: dict[str, Any]) -> datetime:
     """Return when an event was logged."""
     return datetime.fromisoformat(event["timestamp"])
 

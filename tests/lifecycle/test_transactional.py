@@ -129,7 +129,7 @@ def test_a_job_that_has_taken_another_role_completes(module_cluster: Cluster) ->
     assert effects(module_cluster, job) == [1]
 
 
-def test_that_a_transactional_handler_worked_on_another_connection_is_said_once(node: Node) -> None:
+def test_that_a_transactional_handler_worked_on_another_connection_is_reported_once(node: Node) -> None:
     for job in [handlers.works_elsewhere.enqueue() for _ in range(2)]:
         reached(job)
     (event,) = node.events("job.not_transactional")

@@ -72,7 +72,7 @@ def wraps(way: str) -> None:
 
 
 @wraps.on_failure
-def told_of_wraps(job: Any, _error: JobFailed) -> None:
+def report_wraps(job: Any, _error: JobFailed) -> None:
     note("hook", job=job.id)
 
 

@@ -26,7 +26,7 @@ def claimer(database: Database) -> Iterator[Claimer]:
         yield claimer
 
 
-class Hand:
+class FakeWorker:
     """Claims jobs and settles them, statement by statement."""
 
     def __init__(self, database: Database) -> None:
@@ -65,8 +65,8 @@ class Hand:
 
 
 @pytest.fixture
-def hand(database: Database) -> Hand:
-    return Hand(database)
+def fake_worker(database: Database) -> FakeWorker:
+    return FakeWorker(database)
 
 
 #: Run a query on the test's database and return its rows.

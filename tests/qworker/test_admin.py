@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from qworker import App, JobState, Task
-from tests.qworker.conftest import Hand, Query
+from tests.qworker.conftest import FakeWorker, Query
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def ids(jobs: list[Any]) -> list[int]:
     return [job.id for job in jobs]
 
 
-def test_jobs_are_found_newest_first_by_what_they_are(app: App, send: Task[..., None], hand: Hand) -> None:
+def test_jobs_are_found_newest_first_by_what_they_are(app: App, send: Task[..., None], fake_worker: FakeWorker) -> None:
     done = send.options(tags=["x", "y"]).enqueue()
-    assert hand.claim() == done.id
-    hand.complete(done.id)
+    assert fake_worker.claim() == done.id
+    fake_worker.complete(done.id)
     failed = send.enqueue()
-    assert hand.claim() == failed.id
-    hand.fail(failed.id)
+    assert fake_worker.claim() == failed.id
+    fake_worker.fail(failed.id)
     mail = send.options(queue="emails").enqueue()
     late = send.options(delay=60, tags=["x"]).enqueue()
     other = app.task(name="other")(lambda: None).enqueue()
@@ -73,18 +73,18 @@ def test_a_few_failed_jobs_are_found_without_walking_over_all_others(
             assert rows_looked_at(plans[0]["Plan"]) < 100, state
 
 
-def test_sizes_count_what_is_not_over(app: App, send: Task[..., None], hand: Hand) -> None:
+def test_sizes_count_what_is_not_over(app: App, send: Task[..., None], fake_worker: FakeWorker) -> None:
     for n in range(4):
         send.enqueue(n)
     send.options(delay=60).enqueue()
     send.options(queue="emails").enqueue_many([(1,), (2,)])
-    job_id = hand.claim()
+    job_id = fake_worker.claim()
     assert job_id is not None
-    hand.complete(job_id)
-    failed = hand.claim()
+    fake_worker.complete(job_id)
+    failed = fake_worker.claim()
     assert failed is not None
-    hand.fail(failed)
-    hand.claim()
+    fake_worker.fail(failed)
+    fake_worker.claim()
     assert app.admin.sizes() == {
         "default": {
             JobState.SCHEDULED: 1,
@@ -99,12 +99,12 @@ def test_sizes_count_what_is_not_over(app: App, send: Task[..., None], hand: Han
     assert app.queue("nobody").size() == 0
 
 
-def test_many_jobs_are_changed_in_one_statement(app: App, send: Task[..., None], hand: Hand) -> None:
+def test_many_jobs_are_changed_in_one_statement(app: App, send: Task[..., None], fake_worker: FakeWorker) -> None:
     jobs = [send.enqueue(n) for n in range(4)]
-    running = hand.claim()
-    failed = hand.claim()
+    running = fake_worker.claim()
+    failed = fake_worker.claim()
     assert (running, failed) == (jobs[0].id, jobs[1].id)
-    hand.fail(failed)  # type: ignore[arg-type]
+    fake_worker.fail(failed)  # type: ignore[arg-type]
     everybody = [job.id for job in jobs] + [987654]
     assert app.admin.cancel(*everybody) == {
         jobs[0].id: JobState.RUNNING,

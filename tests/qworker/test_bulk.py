@@ -112,7 +112,7 @@ def test_delayed_jobs_are_scheduled_by_the_databases_clock(send: Task[..., None]
 
 
 @pytest.mark.parametrize(
-    ("row", "error", "said"),
+    ("row", "error", "message"),
     [
         ((), TypeError, "row 700: send(user_id: object, text: str = 'hi') -> None: missing a required argument"),
         ((1, 2, 3), TypeError, "row 700: send(user_id: object, text: str = 'hi') -> None: too many positional"),
@@ -127,12 +127,12 @@ def test_delayed_jobs_are_scheduled_by_the_databases_clock(send: Task[..., None]
 )
 @pytest.mark.parametrize("ids", [False, True])
 def test_a_row_that_cannot_be_a_job_is_named_and_leaves_nothing(
-    send: Task[..., None], query: Query, row: Any, error: type[Exception], said: str, ids: bool
+    send: Task[..., None], query: Query, row: Any, error: type[Exception], message: str, ids: bool
 ) -> None:
     rows: list[Any] = [(n,) for n in range(700)] + [row] + [(1,)] * 10
     with pytest.raises(error) as caught:
         send.enqueue_many(rows, ids=ids)  # type: ignore[call-overload]
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert query(COUNT) == [(0,)]
     assert send.enqueue_many([(1,)]) == 1, "the connection is as good as before"
 

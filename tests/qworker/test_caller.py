@@ -114,7 +114,7 @@ def imitation(module: str, **attributes: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("conn", "said"),
+    ("conn", "message"),
     [
         (3, r"takes a psycopg Connection, a SQLAlchemy .*, not 3"),
         (object(), "not builtins.object"),
@@ -126,8 +126,10 @@ def imitation(module: str, **attributes: Any) -> Any:
         ),
     ],
 )
-def test_what_carries_no_transaction_is_refused_with_the_way_out(send: Task[..., None], conn: Any, said: str) -> None:
-    with pytest.raises(TypeError, match=said):
+def test_what_carries_no_transaction_is_refused_with_the_way_out(
+    send: Task[..., None], conn: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
         send.using(conn).enqueue(1)
 
 

@@ -59,10 +59,10 @@ def test_many_workers_claim_every_job_exactly_once(database: Database, claimer: 
 
 def test_a_cursor_passes_over_what_lies_before_it(claimer: Claimer) -> None:
     before = claimer.insert(3)
-    place = claimer.row(before[-1])["seq"]
+    position = claimer.row(before[-1])["seq"]
     behind = claimer.insert(3)
-    assert [job.id for job in claimer.claim(10, cursor=place)] == behind
-    assert claimer.claim(10, cursor=place) == []
+    assert [job.id for job in claimer.claim(10, cursor=position)] == behind
+    assert claimer.claim(10, cursor=position) == []
     assert [job.id for job in claimer.claim(10)] == before
 
 
@@ -105,25 +105,29 @@ def test_a_plan_made_for_an_empty_queue_serves_a_full_one(claimer: Claimer, caps
 
 
 def test_an_acknowledgement_moves_jobs_to_the_day_of_the_ring_on_which_they_ended(claimer: Claimer) -> None:
-    plain, told = claimer.insert(2)
+    plain, detailed = claimer.insert(2)
     claimer.claim(2)
     settled = claimer.statements.acknowledge(
-        claimer.conn, TOKEN, [plain, told], durations=json.dumps({told: 1.5}), results=json.dumps({told: {"a": [None]}})
+        claimer.conn,
+        TOKEN,
+        [plain, detailed],
+        durations=json.dumps({detailed: 1.5}),
+        results=json.dumps({detailed: {"a": [None]}}),
     )
-    assert sorted(settled) == [plain, told]
+    assert sorted(settled) == [plain, detailed]
     rows = claimer.conn.execute(
         "SELECT id, state::text, attempt, duration, result, token, tableoid::regclass::text,"
         "       'qworker.job_history_'"
         "           || lpad(((extract(epoch FROM finished_at)::bigint / 86400) %% 32)::text, 2, '0'),"
         "       claimed_at <= finished_at AND finished_at <= clock_timestamp()"
         "  FROM qworker.job_history WHERE id = ANY (%s) ORDER BY id",
-        ([plain, told],),
+        ([plain, detailed],),
     ).fetchall()
     assert [row[:6] for row in rows] == [
         (plain, "completed", 1, 0.0, None, TOKEN),
-        (told, "completed", 1, 1.5, {"a": [None]}, TOKEN),
+        (detailed, "completed", 1, 1.5, {"a": [None]}, TOKEN),
     ]
-    assert all(place == expected and ordered for *_, place, expected, ordered in rows)
+    assert all(position == expected and ordered for *_, position, expected, ordered in rows)
     assert claimer.conn.execute("SELECT count(*) FROM qworker.job").fetchone() == (0,)
 
 

@@ -18,7 +18,7 @@ from qworker import App, InvalidOperation, JobNotFound, Task, ambient
 from qworker.migrations import migrate
 from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
-from tests.qworker.conftest import Hand, Query
+from tests.qworker.conftest import FakeWorker, Query
 
 COUNT = "SELECT count(*) FROM qworker.job"
 
@@ -218,11 +218,11 @@ def test_what_is_done_to_a_job_inside_a_block_belongs_to_the_block(
 
 @pytest.mark.parametrize(("verb", "ends"), [("retry", "available"), ("discard", "discarded")])
 def test_failed_jobs_are_settled_with_the_block(
-    send: Task[..., None], query: Query, hand: Hand, verb: str, ends: str
+    send: Task[..., None], query: Query, fake_worker: FakeWorker, verb: str, ends: str
 ) -> None:
     job = send.enqueue(1)
-    hand.claim()
-    hand.fail(job.id)
+    fake_worker.claim()
+    fake_worker.fail(job.id)
     with transaction.atomic():
         assert getattr(job, verb)()
         transaction.set_rollback(True)
@@ -285,9 +285,9 @@ def test_a_database_of_the_same_name_on_another_server_is_another(
     send: Task[..., None], connections: Any, query: Query, other_server: str
 ) -> None:
     with on(connections, other_server):
-        with pytest.warns(RuntimeWarning, match="'replica' is on another server") as told:
+        with pytest.warns(RuntimeWarning, match="'replica' is on another server") as reported:
             send.enqueue(1)
-        assert told[0].filename == __file__
+        assert reported[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             send.enqueue(2)
@@ -318,7 +318,9 @@ def test_one_server_under_two_names_is_one_and_asked_once(
     assert asked == 2, "once on each of the two"
 
 
-def test_a_broken_transaction_of_the_caller_is_said_as_ever(send: Task[..., None], app: App, connections: Any) -> None:
+def test_a_broken_transaction_of_the_caller_is_reported_as_ever(
+    send: Task[..., None], app: App, connections: Any
+) -> None:
     app.pool.dsn = make_conninfo(str(app.dsn), host="localhost")
     connections["default"].ensure_connection()
     with transaction.atomic():

@@ -53,8 +53,8 @@ shapes = pytest.mark.parametrize("dsn", SHAPES.values(), ids=SHAPES)
 def test_an_exception_holds_no_piece_of_it(dsn: str) -> None:
     with pytest.raises((DatabaseUnavailable, ConfigurationError)) as raised:
         App(dsn).queue("default").size()
-    said = "".join(traceback.format_exception(raised.value))
-    assert S not in said
+    message = "".join(traceback.format_exception(raised.value))
+    assert S not in message
 
 
 @shapes
@@ -63,13 +63,13 @@ def test_what_is_displayed_holds_no_piece_of_it(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name not in WELL_FORMED])
-def test_what_is_wrong_is_said_with_what_to_do(name: str) -> None:
+def test_what_is_wrong_is_reported_with_what_to_do(name: str) -> None:
     try:
-        said = ambiguity(SHAPES[name])
+        message = ambiguity(SHAPES[name])
     except ConfigurationError as error:
-        said = str(error)
-    assert said
-    assert any(word in said for word in ("percent-encode", "single quotes", "remove ", "begin with postgresql://"))
+        message = str(error)
+    assert message
+    assert any(word in message for word in ("percent-encode", "single quotes", "remove ", "begin with postgresql://"))
 
 
 @pytest.mark.parametrize("name", WELL_FORMED)

@@ -167,7 +167,7 @@ def test_enqueueing_takes_one_round_trip(send: Task[..., None], app: App, monkey
     assert trips.call_count == 1
 
 
-def test_a_missing_schema_is_said_with_the_command(empty_database: Database) -> None:
+def test_a_missing_schema_is_reported_with_the_command(empty_database: Database) -> None:
     for schema, command in [("qworker", "`qworker db migrate`"), ("jobs", "`qworker db migrate --schema jobs`")]:
         app = App(empty_database.dsn, schema=schema)
         task: Task[[], None] = app.task(name="t")(lambda: None)
@@ -178,7 +178,7 @@ def test_a_missing_schema_is_said_with_the_command(empty_database: Database) -> 
         app.close()
 
 
-def test_on_the_callers_connection_a_missing_schema_is_said_too(empty_database: Database) -> None:
+def test_on_the_callers_connection_a_missing_schema_is_reported_too(empty_database: Database) -> None:
     app = App("postgresql://nobody@127.0.0.1:1/nowhere")
     task: Task[[], None] = app.task(name="t")(lambda: None)
     with pytest.raises(SchemaError, match="qworker db migrate"):

@@ -56,7 +56,7 @@ def test_what_an_order_says_beyond_that_is_not_lost(app: App, database: Database
     assert rows == [({"timeout": 7.0}, None), (None, ["a,b", '{"'])]
 
 
-def test_a_server_that_has_forgotten_the_statement_is_told_in_full(app: App) -> None:
+def test_a_server_that_has_forgotten_the_statement_is_sent_in_full(app: App) -> None:
     """A pooler gives each transaction to another server."""
 
     @app.task(name="t")

@@ -110,26 +110,26 @@ def test_deep_nesting_is_kept_or_refused(app: App, levels: int) -> None:
 
 
 @ENOUGH
-@given(said=options)
-@example(said={"delay": 10**400})
-@example(said={"timeout": 10**400})
-@example(said={"retry": 10**400})
-@example(said={"run_at": datetime.max})  # noqa: DTZ901
-@example(said={"expires": datetime.max.replace(tzinfo=UTC)})
-@example(said={"expires": datetime(1, 1, 2, tzinfo=UTC)})
-@example(said={"expires": datetime(1, 1, 2, tzinfo=UTC), "unique": True})
-@example(said={"run_at": datetime(1, 1, 2, tzinfo=UTC), "expires": datetime(1969, 12, 31, tzinfo=UTC)})
-def test_options_mean_what_they_say_or_are_refused(app: App, said: dict[str, Any]) -> None:
+@given(message=options)
+@example(message={"delay": 10**400})
+@example(message={"timeout": 10**400})
+@example(message={"retry": 10**400})
+@example(message={"run_at": datetime.max})  # noqa: DTZ901
+@example(message={"expires": datetime.max.replace(tzinfo=UTC)})
+@example(message={"expires": datetime(1, 1, 2, tzinfo=UTC)})
+@example(message={"expires": datetime(1, 1, 2, tzinfo=UTC), "unique": True})
+@example(message={"run_at": datetime(1, 1, 2, tzinfo=UTC), "expires": datetime(1969, 12, 31, tzinfo=UTC)})
+def test_options_mean_what_they_say_or_are_refused(app: App, message: dict[str, Any]) -> None:
     try:
-        job = app.get_task("take").options(**said).enqueue(1)
+        job = app.get_task("take").options(**message).enqueue(1)
     except (TypeError, ValueError, QworkerError) as error:
         explained(error)
         return
     if job.duplicate:  # of one that an earlier example has made, in its own words
         return
     now = job.refresh()
-    assert now.queue == said.get("queue", "default")
-    assert now.priority == said.get("priority", 5)
+    assert now.queue == message.get("queue", "default")
+    assert now.priority == message.get("priority", 5)
     assert now.state in {"available", "scheduled"}
 
 

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from qworker import App, InvalidOperation, JobCancelled, JobFailed, JobNotFound, JobState, Task
 from qworker.context import RunningJob, running
 from tests.database import Database
-from tests.qworker.conftest import Hand, Query
+from tests.qworker.conftest import FakeWorker, Query
 from tests.waiting import until
 
 
@@ -21,8 +21,8 @@ def add(app: App) -> Task[..., None]:
     return add
 
 
-def claimed(hand: Hand) -> int:
-    job_id = hand.claim()
+def claimed(fake_worker: FakeWorker) -> int:
+    job_id = fake_worker.claim()
     assert job_id is not None
     return job_id
 
@@ -38,26 +38,30 @@ def test_waiting_for_no_number_of_seconds_is_over_at_once(add: Task[..., None]) 
 
 
 @pytest.mark.parametrize("result", [None, 0, 3.5, "text", [1, {"a": None}], False])
-def test_waiting_returns_the_result(add: Task[..., None], hand: Hand, result: object) -> None:
+def test_waiting_returns_the_result(add: Task[..., None], fake_worker: FakeWorker, result: object) -> None:
     job = add.enqueue(1, 2)
-    hand.complete(claimed(hand), result)
+    fake_worker.complete(claimed(fake_worker), result)
     assert job.wait(1) == result
     assert job.refresh().result == result
 
 
-def test_waiting_sees_an_end_that_comes_later(add: Task[..., None], hand: Hand) -> None:
+def test_waiting_sees_an_end_that_comes_later(add: Task[..., None], fake_worker: FakeWorker) -> None:
     job = add.enqueue(1, 2)
     found: list[object] = []
     thread = threading.Thread(target=lambda: found.append(job.wait(10)))
     thread.start()
-    hand.complete(claimed(hand), "late")
+    fake_worker.complete(claimed(fake_worker), "late")
     thread.join()
     assert found == ["late"]
 
 
-def test_waiting_for_a_failed_job_raises_what_its_last_attempt_left(add: Task[..., None], hand: Hand) -> None:
+def test_waiting_for_a_failed_job_raises_what_its_last_attempt_left(
+    add: Task[..., None], fake_worker: FakeWorker
+) -> None:
     job = add.enqueue()
-    hand.fail(claimed(hand), type="ZeroDivisionError", message="division by zero", attempt=3, cause="timeout")
+    fake_worker.fail(
+        claimed(fake_worker), type="ZeroDivisionError", message="division by zero", attempt=3, cause="timeout"
+    )
     with pytest.raises(JobFailed, match=rf"job {job.id} failed: ZeroDivisionError: division by zero") as caught:
         job.wait(1)
     error = caught.value
@@ -76,11 +80,11 @@ def test_waiting_for_a_cancelled_job_raises(add: Task[..., None]) -> None:
         job.wait(1)
 
 
-def test_patience_ends(add: Task[..., None], hand: Hand) -> None:
+def test_a_wait_times_out(add: Task[..., None], fake_worker: FakeWorker) -> None:
     job = add.enqueue()
     with pytest.raises(TimeoutError, match=rf"job {job.id} is still available after 0\.05 s"):
         job.wait(0.05)
-    claimed(hand)
+    claimed(fake_worker)
     with pytest.raises(TimeoutError, match="is still running after 0 s"):
         job.wait(0)
 
@@ -96,14 +100,14 @@ def test_waiting_for_a_job_that_never_was_raises(app: App, add: Task[..., None],
 
 
 def test_waiting_inside_the_transaction_that_enqueued_is_refused(
-    add: Task[..., None], database: Database, hand: Hand
+    add: Task[..., None], database: Database, fake_worker: FakeWorker
 ) -> None:
     conn = database.connect(autocommit=False)
     job = add.using(conn).enqueue()
     with pytest.raises(InvalidOperation, match="commit first"):
         job.wait(1)
     conn.commit()
-    hand.complete(claimed(hand), "done")
+    fake_worker.complete(claimed(fake_worker), "done")
     conn.execute("SELECT 1")  # the next transaction is another one
     assert job.wait(1) == "done"
 
@@ -122,23 +126,23 @@ def test_waiting_inside_a_handler_is_refused(add: Task[..., None], database: Dat
         running.reset(token)
 
 
-def test_a_job_found_by_its_number_can_be_waited_for(app: App, add: Task[..., None], hand: Hand) -> None:
+def test_a_job_found_by_its_number_can_be_waited_for(app: App, add: Task[..., None], fake_worker: FakeWorker) -> None:
     job_id = add.enqueue().id
-    hand.complete(claimed(hand), 5)
+    fake_worker.complete(claimed(fake_worker), 5)
     assert app.job(job_id).wait(1) == 5
 
 
 # --- looking
 
 
-def test_a_look_shows_the_whole_life(app: App, add: Task[..., None], hand: Hand) -> None:
+def test_a_look_shows_the_whole_life(app: App, add: Task[..., None], fake_worker: FakeWorker) -> None:
     job = add.options(tags=["x"], priority=2).enqueue(1, b=2)
     assert not job.finished
-    claimed(hand)
+    claimed(fake_worker)
     seen = job.refresh()
     assert (seen.state, seen.attempt, seen.finished) == (JobState.RUNNING, 1, False)
     assert seen.claimed_at is not None
-    hand.complete(job.id, 3)
+    fake_worker.complete(job.id, 3)
     seen = app.job(job.id)
     assert (seen.state, seen.result, seen.duration, seen.args, seen.tags, seen.finished) == (
         JobState.COMPLETED, 3, 0.5, {"a": 1, "b": 2}, ("x",), True,
@@ -150,9 +154,9 @@ def test_a_look_shows_the_whole_life(app: App, add: Task[..., None], hand: Hand)
     assert seen.enqueued_at <= seen.claimed_at <= seen.finished_at <= datetime.now(UTC)
 
 
-def test_a_failed_job_shows_its_errors(add: Task[..., None], hand: Hand) -> None:
+def test_a_failed_job_shows_its_errors(add: Task[..., None], fake_worker: FakeWorker) -> None:
     job = add.enqueue()
-    hand.fail(claimed(hand), message="no luck")
+    fake_worker.fail(claimed(fake_worker), message="no luck")
     seen = job.refresh()
     assert seen.state is JobState.FAILED
     assert [error["message"] for error in seen.errors] == ["no luck"]
@@ -173,17 +177,17 @@ def test_there_is_no_job_of_an_unknown_number(app: App) -> None:
 # --- cancelling, retrying, discarding
 
 
-def test_a_waiting_job_is_cancelled_at_once(add: Task[..., None], hand: Hand) -> None:
+def test_a_waiting_job_is_cancelled_at_once(add: Task[..., None], fake_worker: FakeWorker) -> None:
     for job in (add.enqueue(), add.options(delay=60).enqueue()):
         assert job.cancel()
         assert job.refresh().state is JobState.CANCELLED
         assert not job.cancel()
-    assert hand.claim() is None
+    assert fake_worker.claim() is None
 
 
-def test_a_running_job_is_asked_to_stop(add: Task[..., None], hand: Hand) -> None:
+def test_a_running_job_is_asked_to_stop(add: Task[..., None], fake_worker: FakeWorker) -> None:
     job = add.enqueue()
-    claimed(hand)
+    claimed(fake_worker)
     assert job.cancel()
     seen = job.refresh()
     assert (seen.state, seen.cancel_requested_at is not None) == (JobState.RUNNING, True)
@@ -208,10 +212,10 @@ def test_cancelling_waits_for_a_claim_in_flight_and_sees_it(
     assert (seen.state, seen.cancel_requested_at is not None) == (JobState.RUNNING, True)
 
 
-def test_a_failed_job_runs_again_as_if_it_were_new(add: Task[..., None], hand: Hand, query: Query) -> None:
+def test_a_failed_job_runs_again_as_if_it_were_new(add: Task[..., None], fake_worker: FakeWorker, query: Query) -> None:
     job = add.enqueue()
     assert not job.retry()
-    hand.fail(claimed(hand), message="no luck")
+    fake_worker.fail(claimed(fake_worker), message="no luck")
     query("UPDATE qworker.job SET crashes = 3, node_losses = 2, attempt = 3 RETURNING 1")
     assert job.retry()
     seen = job.refresh()
@@ -223,22 +227,22 @@ def test_a_failed_job_runs_again_as_if_it_were_new(add: Task[..., None], hand: H
         None,
     )
     assert [error["message"] for error in seen.errors] == ["no luck"]
-    assert hand.claim() == job.id
+    assert fake_worker.claim() == job.id
 
 
-def test_a_retried_job_queues_up_behind_those_that_wait(add: Task[..., None], hand: Hand) -> None:
+def test_a_retried_job_queues_up_behind_those_that_wait(add: Task[..., None], fake_worker: FakeWorker) -> None:
     first = add.enqueue()
-    hand.fail(claimed(hand))
+    fake_worker.fail(claimed(fake_worker))
     second = add.enqueue()
     assert first.retry()
-    assert [hand.claim(), hand.claim()] == [second.id, first.id]
+    assert [fake_worker.claim(), fake_worker.claim()] == [second.id, first.id]
 
 
-def test_only_failed_jobs_are_discarded(add: Task[..., None], hand: Hand) -> None:
+def test_only_failed_jobs_are_discarded(add: Task[..., None], fake_worker: FakeWorker) -> None:
     job = add.enqueue()
     assert not job.discard()
     assert not add.enqueue().retry()
-    hand.fail(claimed(hand))
+    fake_worker.fail(claimed(fake_worker))
     assert not job.cancel()
     assert job.discard()
     assert job.refresh().state is JobState.DISCARDED

@@ -68,7 +68,7 @@ class Known:
     #: Whether somebody wants it cancelled.
     cancelled: bool = False
     #: Its place in the queue; None: it has drawn a new one that the database is yet to tell.
-    place: int | None = None
+    order: int | None = None
     #: Scheduled: whether that is over.
     due: bool = False
     key: str | None = None
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
         self.conn.execute("TRUNCATE qworker.job, qworker.job_history, qworker.unique_key, qworker.cron")
         self.jobs: dict[int, Known] = {}
         self.claims: list[Claim] = []
-        self.last_place = 0
+        self.last_order = 0
         self.last_tick = 0
         self.began = float(int(time()))  # a tick is a whole second
 
@@ -239,7 +239,7 @@ class Machine(RuleBasedStateMachine):
             self.conn, node=node, token=token, queues=["default"] * 10, priorities=range(10), cursors=[0] * 10,
             limit=limit,
         )  # fmt: skip
-        ready = sorted(self.of("available"), key=lambda job: (job.priority, job.place))
+        ready = sorted(self.of("available"), key=lambda job: (job.priority, job.order))
         assert {row[0] for row in rows} == {job.id for job in ready[:limit]}
         for row in rows:
             job = self.jobs[row[0]]
@@ -292,12 +292,12 @@ class Machine(RuleBasedStateMachine):
 
     @some
     @rule(chance=one)
-    def bury(self, chance: Random) -> None:
+    def recover_dead(self, chance: Random) -> None:
         """What a dead worker's claim holds goes back, but for what is excluded."""
         claim = chance.choice(self.claims)
         held = [job for job in self.of("running") if job.token == claim.token]
-        told = recovery.claim_jobs(self.conn, claim.node, claim.token)
-        assert {job.id for job in told} == {job.id for job in held}
+        reported = recovery.claim_jobs(self.conn, claim.node, claim.token)
+        assert {job.id for job in reported} == {job.id for job in held}
         excluded = chance.sample(held, chance.randint(0, len(held)))
         freed = recovery.release_claim(self.conn, claim.node, claim.token, [job.id for job in excluded])
         assert freed == len(held) - len(excluded)
@@ -305,14 +305,14 @@ class Machine(RuleBasedStateMachine):
             if job not in excluded:
                 job.release()
 
-    @rule(node=st.sampled_from(NODES), tells=st.booleans())
-    def lose_a_node(self, node: int, *, tells: bool) -> None:
+    @rule(node=st.sampled_from(NODES), reports=st.booleans())
+    def lose_a_node(self, node: int, *, reports: bool) -> None:
         mine = [job for job in self.of("running") if job.node == node]
-        assert len(recovery.rescue(self.conn, node, MAX_LOSSES, ERROR, ["noop"] if tells else [])) == len(mine)
+        assert len(recovery.rescue(self.conn, node, MAX_LOSSES, ERROR, ["noop"] if reports else [])) == len(mine)
         for job in mine:
             job.lose()
         given_up = [job for job in mine if job.state == "failed" and not job.is_hook]
-        for priority in {job.priority for job in given_up} if tells else ():
+        for priority in {job.priority for job in given_up} if reports else ():
             self.find_hooks(sum(job.priority == priority for job in given_up), priority)
 
     def find_hooks(self, count: int, priority: int) -> None:
@@ -326,15 +326,15 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES))
     def reconcile(self, node: int) -> None:
         """What a node is told that it runs is what it runs."""
-        told = {(job.id, job.token) for job in recovery.running(self.conn, node, 0.0)}
-        assert told == {(job.id, job.token) for job in self.of("running") if job.node == node}
+        reported = {(job.id, job.token) for job in recovery.running(self.conn, node, 0.0)}
+        assert reported == {(job.id, job.token) for job in self.of("running") if job.node == node}
 
     @rule(far=st.booleans())
     def promote(self, *, far: bool) -> None:
         ready = [job for job in self.of("scheduled") if job.due or far]
         assert len(maintenance.promote(self.conn, 0.0, at=time() + 2 * LATER if far else None)) == len(ready)
         for job in ready:
-            job.state, job.place = "available", None
+            job.state, job.order = "available", None
 
     @rule()
     def expire(self) -> None:
@@ -367,7 +367,7 @@ class Machine(RuleBasedStateMachine):
         else:
             job.free("available")
             job.attempt = job.crashes = job.node_losses = 0
-            job.place = None
+            job.order = None
 
     # What is always so
 
@@ -381,7 +381,7 @@ class Machine(RuleBasedStateMachine):
             " SELECT id, state::text, attempt, crashes, node_losses, NULL, NULL, NULL, NULL FROM qworker.job_history"
         ).fetchall()
         assert sorted(row[0] for row in rows) == sorted(self.jobs)
-        drawn = self.last_place
+        assigned = self.last_order
         for id_, state, attempt, crashes, node_losses, token, node, cancelled, seq in rows:
             job = self.jobs[id_]
             assert (state, attempt, crashes, node_losses) == (job.state, job.attempt, job.crashes, job.node_losses)
@@ -389,11 +389,11 @@ class Machine(RuleBasedStateMachine):
             if state in {"available", "scheduled", "running"}:
                 assert cancelled == job.cancelled
             if state in {"available", "running"}:
-                if job.place is None:
-                    job.place = seq
-                    assert seq > drawn
-                    self.last_place = max(seq, self.last_place)
-                assert seq == job.place
+                if job.order is None:
+                    job.order = seq
+                    assert seq > assigned
+                    self.last_order = max(seq, self.last_order)
+                assert seq == job.order
 
     @invariant()
     def keys_are_held_by_jobs_that_are_not_over(self) -> None:

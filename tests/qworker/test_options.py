@@ -16,7 +16,7 @@ def test_an_unknown_option_is_refused_with_those_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "error", "said"),
+    ("named", "error", "message"),
     [
         ({"queue": ""}, ValueError, "queue must have 1 to 200 printable characters, not ''"),
         ({"queue": "a\0b"}, ValueError, r"'a\x00b'"),
@@ -57,11 +57,11 @@ def test_an_unknown_option_is_refused_with_those_that_exist() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_value(
-    named: dict[str, Any], error: type[Exception], said: str
+    named: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
         Options.of(named)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_way_out_of_a_naive_datetime_is_named() -> None:
@@ -92,7 +92,7 @@ def test_a_job_of_a_unique_task_may_be_none() -> None:
     assert (order.unique, order.unique_seconds) == (False, None)
 
 
-def test_an_explicit_none_is_something_said() -> None:
+def test_an_explicit_none_is_something_given() -> None:
     order = JobSpec.of("t", Options.of({"timeout": 30}), Options.of({"timeout": None}))
     assert order.overrides == '{"timeout": "none"}'
 

@@ -72,7 +72,7 @@ def test_what_is_stored_calls_the_handler_with_the_same_arguments(call: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs", "said"),
+    ("args", "kwargs", "message"),
     [
         ((), {}, "t(a: int, b: int = 2) -> None: missing a required argument: 'a'"),
         ((1, 2, 3), {}, "too many positional arguments"),
@@ -81,11 +81,11 @@ def test_what_is_stored_calls_the_handler_with_the_same_arguments(call: Any) -> 
     ],
 )
 def test_wrong_arguments_are_refused_with_the_signature(
-    args: tuple[Any, ...], kwargs: dict[str, Any], said: str
+    args: tuple[Any, ...], kwargs: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TypeError) as caught:
         Parameters(plain, "t").bind(args, kwargs)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_key_of_positional_arguments_is_no_name() -> None:
@@ -105,7 +105,7 @@ def test_tuples_and_number_enums_are_stored_as_lists_and_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         ({"user": {"tags": [1, 2, {3}]}}, "args.user.tags[2]: set is not JSON serializable; pass sorted(value)"),
         ({"*": (1, b"x")}, "args[1]: bytes is not JSON serializable"),
@@ -122,14 +122,14 @@ def test_tuples_and_number_enums_are_stored_as_lists_and_numbers() -> None:
         ({"d": {(1, 2): 3}}, "args.d: the key (1, 2) is tuple"),
     ],
 )
-def test_what_is_no_json_is_refused_with_its_path(args: dict[str, Any], said: str) -> None:
+def test_what_is_no_json_is_refused_with_its_path(args: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError) as caught:
         encode(args)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         ({"x": [1.0, float("nan")]}, "args.x[1]: nan is not JSON serializable"),
         ({"x": float("-inf")}, "args.x: -inf is not JSON serializable"),
@@ -140,10 +140,10 @@ def test_what_is_no_json_is_refused_with_its_path(args: dict[str, Any], said: st
         ({"x": 10**5000}, "args.x: the number has too many digits"),
     ],
 )
-def test_what_postgresql_cannot_store_is_refused_with_its_path(args: dict[str, Any], said: str) -> None:
+def test_what_postgresql_cannot_store_is_refused_with_its_path(args: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         encode(args)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_backslash_before_u0000_is_only_text() -> None:

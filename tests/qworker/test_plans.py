@@ -39,7 +39,7 @@ claims, express = Claims(), PreparedStatement(load("enqueue")["prepared"])
 maintenance, recovery, registry = Maintenance(), Recovery(), Registry()
 
 #: Where the living node's row stands, in each database.
-places: dict[str, str] = {}
+positions: dict[str, str] = {}
 
 
 def recently() -> float:
@@ -56,10 +56,10 @@ def claim(conn: Connection, cursor: int) -> int:
 
 def beat(conn: Connection) -> Heartbeat:
     """Return what the node says, once there is one; all that is watched is undone, so its row never moves."""
-    place = places.get(conn.info.dbname) or registry.find_ctid(conn, LIVE) or NO_CTID
-    if place != NO_CTID:
-        places[conn.info.dbname] = place
-    return Heartbeat(Jsonb({}), None, place)
+    position = positions.get(conn.info.dbname) or registry.find_ctid(conn, LIVE) or NO_CTID
+    if position != NO_CTID:
+        positions[conn.info.dbname] = position
+    return Heartbeat(Jsonb({}), None, position)
 
 
 def renew(conn: Connection) -> int:

@@ -144,7 +144,7 @@ def test_a_server_that_hung_up_in_between_is_not_noticed(send: Task[..., None], 
     assert senders(query) == ["before", "after"]
 
 
-def test_a_server_that_hangs_up_meanwhile_is_said_and_got_over(app: App, query: Query) -> None:
+def test_a_server_that_hangs_up_meanwhile_is_reported_and_got_over(app: App, query: Query) -> None:
     def work() -> None:
         with app.pool.connection() as conn:
             query("SELECT pg_terminate_backend(%s, 5000)", conn.info.backend_pid)
@@ -203,7 +203,7 @@ def test_an_app_that_is_forgotten_closes_its_connections(database: Database, que
     until(lambda: query(MINE) == [(0,)])
 
 
-def test_a_server_that_is_away_is_said_at_once_without_the_password(database: Database) -> None:
+def test_a_server_that_is_away_is_reported_at_once_without_the_password(database: Database) -> None:
     gone = make_conninfo(database.dsn, port=1, password="hush")
     app = App(gone)
     task: Task[[], None] = app.task(name="t")(lambda: None)
@@ -214,7 +214,7 @@ def test_a_server_that_is_away_is_said_at_once_without_the_password(database: Da
         assert isinstance(caught.value.__cause__, psycopg.OperationalError)
 
 
-def test_a_wrong_password_is_said_at_once(database: Database) -> None:
+def test_a_wrong_password_is_reported_at_once(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="password authentication failed"):
         Pool(make_conninfo(database.dsn, password="wrong")).getconn()
 

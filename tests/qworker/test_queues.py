@@ -11,7 +11,7 @@ from qworker import App
 from qworker.queues import MAX_REASON, QueuePause
 from qworker.registry import Registry
 from tests.database import Database
-from tests.qworker.conftest import Hand, Query
+from tests.qworker.conftest import FakeWorker, Query
 
 
 def test_a_pause_is_stored_once_with_its_time_author_and_reason(app: App) -> None:
@@ -65,18 +65,18 @@ def test_a_queue_that_is_paused_is_listed_without_jobs_and_one_that_was_resumed_
     assert found.paused.reason == "no reason"
 
 
-def test_wait_says_that_the_queue_of_the_job_is_paused(app: App, hand: Hand) -> None:
+def test_wait_says_that_the_queue_of_the_job_is_paused(app: App, fake_worker: FakeWorker) -> None:
     task = app.task(name="send", queue="emails")(lambda: None)
     first, second = task.enqueue(), task.options(delay=60).enqueue()
-    hand.claim("emails")
+    fake_worker.claim("emails")
     app.queue("emails").pause(reason="upstream down", by="alice")
     with pytest.raises(TimeoutError, match=f"^job {first.id} is still running after 0 s$"):
         first.wait(timeout=0)
     with pytest.raises(TimeoutError) as caught:
         second.wait(timeout=0)
-    said = str(caught.value)
-    assert said.startswith(f"job {second.id} is still scheduled after 0 s: queue 'emails' is paused since ")
-    assert said.endswith("by alice: upstream down; resume it with `qworker queues resume emails`")
+    message = str(caught.value)
+    assert message.startswith(f"job {second.id} is still scheduled after 0 s: queue 'emails' is paused since ")
+    assert message.endswith("by alice: upstream down; resume it with `qworker queues resume emails`")
 
 
 def test_wait_does_not_fail_if_the_role_may_not_read_the_settings_of_queues(app: App, database: Database) -> None:
@@ -105,16 +105,18 @@ def test_an_idle_node_is_not_woken_for_paused_queues(app: App, database: Databas
         registry.set_idle(conn, node, idle=False)
 
 
-def test_in_a_paused_queue_only_a_running_job_is_work_for_burst(app: App, hand: Hand, database: Database) -> None:
+def test_in_a_paused_queue_only_a_running_job_is_work_for_burst(
+    app: App, fake_worker: FakeWorker, database: Database
+) -> None:
     registry, conn = Registry(), database.connect()
     task = app.task(name="send", queue="a")(lambda: None)
     task.enqueue()
     task.enqueue()
     assert registry.unfinished(conn, ["a"])
     assert not registry.unfinished(conn, ["a", "b"], ["a"])
-    running = hand.claim("a")
+    running = fake_worker.claim("a")
     assert running is not None
     assert registry.unfinished(conn, ["a", "b"], ["a"])
-    hand.retry(running, delay=60)
+    fake_worker.retry(running, delay=60)
     assert registry.unfinished(conn, ["a"])
     assert not registry.unfinished(conn, ["a"], ["a"])

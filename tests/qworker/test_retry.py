@@ -85,7 +85,7 @@ def test_a_policy_can_be_given_short(given: Any, attempts: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "error", "said"),
+    ("fields", "error", "message"),
     [
         ({"attempts": 0}, ValueError, "from 1 (no retry) to 1,000,000, not 0"),
         ({"attempts": -3}, ValueError, "-3"),
@@ -103,11 +103,11 @@ def test_a_policy_can_be_given_short(given: Any, attempts: int) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_value(
-    fields: dict[str, Any], error: type[Exception], said: str
+    fields: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
         Retry(**fields)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [True, None, "5", 2.0])

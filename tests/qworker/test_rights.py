@@ -186,7 +186,7 @@ GOOD: list[Any] = ["t", ["{}"], "q", 5, None, None, None, None, None, None, None
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("position", "value"),
     [
         (0, ""), (0, None), (0, "x" * 201), (1, []), (1, None), (1, ["[]"]), (1, ["{}", None]), (2, ""), (2, "x" * 201),
         (0, "a\nb"), (2, "a,b"), (2, " a"), (2, "a\t"), (2, "a\u00a0"), (5, ["a\x1b"]), (10, "a\r"),
@@ -198,9 +198,9 @@ GOOD: list[Any] = ["t", ["{}"], "q", 5, None, None, None, None, None, None, None
     ],
 )  # fmt: skip
 def test_the_function_refuses_what_python_would_not_send(
-    session: Callable[[str], psycopg.Connection[Any]], place: int, value: Any
+    session: Callable[[str], psycopg.Connection[Any]], position: int, value: Any
 ) -> None:
-    values = [*GOOD[:place], value, *GOOD[place + 1 :]]
+    values = [*GOOD[:position], value, *GOOD[position + 1 :]]
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="qworker: "):
         session("producer").execute(CALL, values)
 

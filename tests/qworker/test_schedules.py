@@ -11,7 +11,7 @@ from qworker.options import Options
 from qworker.schedules import StoredSchedules
 from qworker.spec import JobSpec
 from tests.qworker.claimer import NOW, Claimer
-from tests.qworker.conftest import Hand, Query
+from tests.qworker.conftest import FakeWorker, Query
 
 schedules = StoredSchedules()
 
@@ -48,7 +48,9 @@ def test_each_tick_is_enqueued_once_and_none_before_the_last(claimer: Claimer) -
     assert row["meta"] == {"cron": "minutely", "tick": datetime.fromtimestamp(TICK, UTC).isoformat()}
 
 
-def test_a_job_tells_its_tick_before_and_after_its_end(claimer: Claimer, app: App, hand: Hand, query: Query) -> None:
+def test_a_job_tells_its_tick_before_and_after_its_end(
+    claimer: Claimer, app: App, fake_worker: FakeWorker, query: Query
+) -> None:
     declare(claimer, 1)
     job, _ = tick(claimer)
     assert job is not None
@@ -59,8 +61,8 @@ def test_a_job_tells_its_tick_before_and_after_its_end(claimer: Claimer, app: Ap
     assert other.meta is None
     assert other.refresh().meta is None
     for id_, queue in ((job, "default"), (other.id, "other")):
-        assert hand.claim(queue) == id_
-        hand.complete(id_)
+        assert fake_worker.claim(queue) == id_
+        fake_worker.complete(id_)
     assert query("SELECT count(*) FROM qworker.job") == [(0,)]
     assert app.job(job).meta == expected
     assert app.job(other.id).meta is None

@@ -12,12 +12,12 @@ from tests.qworker.conftest import Query
 ROW = "SELECT task, args, queue, priority, state::text, run_at, tags, holds_key, attempt FROM qworker.job"
 
 
-def test_only_the_task_must_be_said(query: Query) -> None:
+def test_only_the_task_must_be_given(query: Query) -> None:
     ((job_id,),) = query("SELECT qworker.enqueue('send')")
     assert query(ROW + " WHERE id = %s", job_id) == [("send", {}, "default", 5, "available", None, None, False, 0)]
 
 
-def test_everything_can_be_said_by_name(app: App, query: Query) -> None:
+def test_everything_can_be_given_by_name(app: App, query: Query) -> None:
     ((job_id,),) = query(
         "SELECT qworker.enqueue(task => 'send', args => '{\"user_id\": 7}', queue => 'emails', priority => 0,"
         " run_at => clock_timestamp() + interval '1 hour', tags => '{a,b}')"
@@ -46,7 +46,7 @@ def test_an_array_holds_positional_arguments(app: App, query: Query) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         ("NULL", "task must be the name of a task"),
         ("''", "task must be the name of a task"),
@@ -73,12 +73,12 @@ def test_an_array_holds_positional_arguments(app: App, query: Query) -> None:
         ("'t', tags => '{{a},{b}}'", "tags must be at most 50 strings"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_the_value(query: Query, call: str, said: str) -> None:
+def test_what_makes_no_sense_is_refused_with_the_value(query: Query, call: str, message: str) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
         query(f"SELECT qworker.enqueue({call})")
     assert caught.value.diag.message_primary is not None
     assert caught.value.diag.message_primary.startswith("qworker: ")
-    assert said in caught.value.diag.message_primary
+    assert message in caught.value.diag.message_primary
 
 
 def test_the_limit_of_arguments_holds_here_too(query: Query) -> None:
@@ -130,7 +130,7 @@ def test_triggers_can_call_it(database: Database, query: Query) -> None:
 
 
 @pytest.mark.parametrize("queue", ["a,b", " a", "a ", ","])
-def test_a_queue_that_no_node_could_be_told_of_is_refused(query: Query, queue: str) -> None:
+def test_a_queue_that_no_node_could_be_notified_of_is_refused(query: Query, queue: str) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="queue must not contain a comma"):
         query("SELECT qworker.enqueue('send', queue => %s)", queue)
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from qworker import App, InvalidOperation, JobState, QworkerError, SchemaError, Task
 from qworker.retry import Retry
 from tests.database import Database
-from tests.qworker.conftest import Hand, Query
+from tests.qworker.conftest import FakeWorker, Query
 from tests.qworker.drivers import DRIVERS, url
 
 COUNT = "SELECT count(*) FROM qworker.job"
@@ -201,7 +201,7 @@ def test_isolation_levels(send: Task[..., None], engine: Engine, query: Query, l
 
 
 def test_the_job_belongs_to_the_open_transaction(
-    send: Task[..., None], work: Session, app: App, query: Query, hand: Hand
+    send: Task[..., None], work: Session, app: App, query: Query, fake_worker: FakeWorker
 ) -> None:
     job = send.using(work).enqueue(1)
     assert job.refresh() == job
@@ -234,7 +234,7 @@ def test_a_job_does_not_join_a_later_transaction_on_the_same_connection(
 # --- the same errors
 
 
-def test_an_unmigrated_database_is_said(empty_database: Database) -> None:
+def test_an_unmigrated_database_is_reported(empty_database: Database) -> None:
     task = App(empty_database.dsn).task(name="t")(print)
     for driver in DRIVERS:
         engine = sqlalchemy.create_engine(url(empty_database.dsn, driver))
@@ -243,7 +243,7 @@ def test_an_unmigrated_database_is_said(empty_database: Database) -> None:
         engine.dispose()
 
 
-def test_a_trigger_that_suppresses_jobs_is_said(send: Task[..., None], work: Session) -> None:
+def test_a_trigger_that_suppresses_jobs_is_reported(send: Task[..., None], work: Session) -> None:
     work.execute(
         sqlalchemy.text("CREATE FUNCTION pg_temp.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     )

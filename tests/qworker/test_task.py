@@ -41,7 +41,7 @@ def test_a_task_is_named_after_its_module_and_function(app: App) -> None:
     assert (send.queue, send.priority, send.timeout, send.retry, send.slow_after) == ("emails", 2, 30.0, Retry(5), None)
 
 
-def test_what_is_not_said_is_left_to_the_worker(app: App) -> None:
+def test_what_is_not_given_is_left_to_the_worker(app: App) -> None:
     @app.task(name="short")
     def send() -> None: ...
 
@@ -204,17 +204,17 @@ def test_types_follow_the_function(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "said"),
+    ("named", "message"),
     [
         ({"conn": None}, "conn applies to one job"),
         ({"run_at": datetime.now().astimezone()}, "run_at applies to one job"),
         ({"depends_on": []}, "unknown option 'depends_on'; expected one of queue"),
     ],
 )
-def test_what_is_no_default_is_refused(app: App, named: dict[str, Any], said: str) -> None:
+def test_what_is_no_default_is_refused(app: App, named: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError) as caught:
         app.task(**named)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_using_takes_a_connection_and_nothing_else(app: App) -> None:
@@ -308,13 +308,13 @@ def test_a_class_that_cannot_be_rebuilt_is_refused(app: App) -> None:
     class Asynchronous:
         async def handle(self) -> None: ...
 
-    for kind, said in [
+    for kind, message in [
         (NoHandle, "method handle"),
         (NoDataclass, "above @dataclass"),
         (Lost, "b would be lost"),
         (Asynchronous, "asynchronous"),
     ]:
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(ConfigurationError, match=message):
             app.task(name="task")(kind)
 
 

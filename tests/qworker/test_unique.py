@@ -8,7 +8,7 @@ import pytest
 
 from qworker import App, JobState, Task
 from tests.database import Database
-from tests.qworker.conftest import Hand, Query
+from tests.qworker.conftest import FakeWorker, Query
 
 
 @pytest.fixture
@@ -50,24 +50,24 @@ def test_a_task_may_be_unique_by_itself_and_one_job_not(app: App) -> None:
     assert not task.options(unique=False).enqueue().duplicate
 
 
-def test_a_running_job_holds_its_key_and_the_end_frees_it(sync: Task[..., None], hand: Hand) -> None:
+def test_a_running_job_holds_its_key_and_the_end_frees_it(sync: Task[..., None], fake_worker: FakeWorker) -> None:
     unique = sync.options(unique="k")
     first = unique.enqueue(1)
-    assert hand.claim() == first.id
+    assert fake_worker.claim() == first.id
     assert unique.enqueue(1).duplicate
-    hand.complete(first.id)
+    fake_worker.complete(first.id)
     assert not unique.enqueue(1).duplicate
 
 
 @pytest.mark.parametrize("end", ["fail", "cancel", "cancel by hand"])
-def test_every_end_frees_the_key(sync: Task[..., None], hand: Hand, end: str) -> None:
+def test_every_end_frees_the_key(sync: Task[..., None], fake_worker: FakeWorker, end: str) -> None:
     unique = sync.options(unique="k")
     first = unique.enqueue(1)
     if end == "cancel by hand":
         assert first.cancel()
     else:
-        assert hand.claim() == first.id
-        getattr(hand, end)(first.id)
+        assert fake_worker.claim() == first.id
+        getattr(fake_worker, end)(first.id)
     again = unique.enqueue(1)
     assert not again.duplicate
     assert unique.enqueue(1).id == again.id
@@ -82,11 +82,11 @@ def test_a_key_whose_job_was_deleted_by_hand_is_taken_over(sync: Task[..., None]
     assert query("SELECT job_id FROM qworker.unique_key") == [(again.id,)]
 
 
-def test_a_period_outlasts_the_job_and_then_ends(sync: Task[..., None], hand: Hand, query: Query) -> None:
+def test_a_period_outlasts_the_job_and_then_ends(sync: Task[..., None], fake_worker: FakeWorker, query: Query) -> None:
     hourly = sync.options(unique_for=3600)
     first = hourly.enqueue(1)
-    assert hand.claim() == first.id
-    hand.complete(first.id, result="done")
+    assert fake_worker.claim() == first.id
+    fake_worker.complete(first.id, result="done")
     duplicate = hourly.enqueue(1)
     assert (duplicate.id, duplicate.duplicate, duplicate.state) == (first.id, True, JobState.COMPLETED)
     assert duplicate.wait(1) == "done"
@@ -143,15 +143,15 @@ def test_of_many_at_once_one_takes_over_what_has_run_out(sync: Task[..., None], 
 
 
 def test_an_open_transaction_that_found_a_duplicate_does_not_hold_up_the_jobs_end(
-    sync: Task[..., None], hand: Hand, database: Database
+    sync: Task[..., None], fake_worker: FakeWorker, database: Database
 ) -> None:
     first = sync.options(unique="k").enqueue(1)
-    assert hand.claim() == first.id
+    assert fake_worker.claim() == first.id
     conn = database.connect(autocommit=False)
     assert sync.using(conn).options(unique="k").enqueue(1).duplicate
     other = database.connect(options="-c lock_timeout=2s")
     other.execute("DELETE FROM qworker.unique_key WHERE job_id = %s", [first.id])
-    hand.complete(first.id)
+    fake_worker.complete(first.id)
 
 
 def test_within_one_transaction_the_second_is_a_duplicate_of_the_first(

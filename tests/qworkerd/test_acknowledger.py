@@ -1,4 +1,4 @@
-"""The clerk settles what is finished while the main thread goes on, and waits for nobody who may take for ever."""
+"""The acknowledger settles finished jobs while the main thread runs the next, and waits for no session for ever."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,8 @@ from tests.suppressing import suppressing
 from tests.waiting import until
 
 
-class Desk:
-    """A clerk, and jobs it is to settle."""
+class Harness:
+    """An acknowledger with a database, and jobs for it to settle."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -37,8 +37,8 @@ class Desk:
         self.slot: Slot = self.node.table.slots[0]
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         self.conn = connect(database.dsn, "test")
-        self.clerk = Acknowledger(self.node, self.slot, "test")
-        self.clerk.start()
+        self.acknowledging = Acknowledger(self.node, self.slot, "test")
+        self.acknowledging.start()
 
     def claim(self, jobs: int, number: int = 0) -> tuple[Claim, list[int], Batch]:
         """Make and claim so many jobs."""
@@ -56,7 +56,7 @@ class Desk:
     def submit(self, done: Iterable[tuple[Claim, int, Outcome | None]]) -> None:
         """Submit several outcomes."""
         for claim, job, outcome in done:
-            self.clerk.submit(claim, job, outcome)
+            self.acknowledging.submit(claim, job, outcome)
 
     def states(self, ids: list[int]) -> list[str]:
         """Return the jobs' states."""
@@ -65,135 +65,135 @@ class Desk:
 
 
 @pytest.fixture
-def desk(database: Database) -> Iterator[Desk]:
-    desk = Desk(database)
-    yield desk
-    desk.clerk.stop(1.0)
-    desk.conn.close()
+def harness(database: Database) -> Iterator[Harness]:
+    harness = Harness(database)
+    yield harness
+    harness.acknowledging.stop(1.0)
+    harness.conn.close()
 
 
 def error(kind: str) -> dict[str, Any]:
     return {"type": kind, "message": "", "traceback": "", "attempt": 1}
 
 
-def test_each_outcome_becomes_what_it_says(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(5)
+def test_each_outcome_becomes_what_it_says(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(5)
     outcomes = [None, Completed(0.5, '"yes"'), Retried(60.0, error("A")), Failed(error("B"), hook=False), Snoozed(60.0)]
-    desk.submit(zip([claim] * 5, ids, outcomes, strict=True))
-    assert desk.clerk.flush(5.0)
-    assert desk.states(ids) == ["completed", "completed", "scheduled", "failed", "scheduled"]
-    assert desk.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall() == [(None,), ("yes",)]
+    harness.submit(zip([claim] * 5, ids, outcomes, strict=True))
+    assert harness.acknowledging.flush(5.0)
+    assert harness.states(ids) == ["completed", "completed", "scheduled", "failed", "scheduled"]
+    assert harness.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall() == [(None,), ("yes",)]
     assert claim.token == 0
 
 
-def test_a_claim_stays_open_until_its_last_job_is_settled(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(2)
-    desk.clerk.submit(claim, ids[0], None)
-    assert desk.clerk.flush(5.0)
+def test_a_claim_stays_open_until_its_last_job_is_settled(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(2)
+    harness.acknowledging.submit(claim, ids[0], None)
+    assert harness.acknowledging.flush(5.0)
     assert claim.token != 0
-    desk.clerk.submit(claim, ids[1], None)
-    assert desk.clerk.flush(5.0)
+    harness.acknowledging.submit(claim, ids[1], None)
+    assert harness.acknowledging.flush(5.0)
     assert claim.token == 0
 
 
-def test_what_waits_behind_a_long_job_is_handed_back_while_it_runs(desk: Desk) -> None:
-    _, ids, batch = desk.claim(10)
-    until(lambda: desk.clerk._sleeping)
+def test_what_waits_behind_a_long_job_is_handed_back_while_it_runs(harness: Harness) -> None:
+    _, ids, batch = harness.claim(10)
+    until(lambda: harness.acknowledging._sleeping)
     batch.pending.popleft()
-    desk.slot.floats[Slot.STARTED] = began = monotonic()
-    desk.clerk.watch(batch)
-    until(lambda: desk.states(ids) == ["running"] + ["available"] * 9)
+    harness.slot.floats[Slot.STARTED] = began = monotonic()
+    harness.acknowledging.watch(batch)
+    until(lambda: harness.states(ids) == ["running"] + ["available"] * 9)
     assert monotonic() - began >= 0.1
     assert not batch.pending
 
 
-def test_what_is_finished_is_settled_while_the_next_job_runs(desk: Desk) -> None:
-    claim, ids, batch = desk.claim(2)
-    until(lambda: desk.clerk._sleeping)
-    desk.slot.floats[Slot.STARTED] = monotonic()
+def test_what_is_finished_is_settled_while_the_next_job_runs(harness: Harness) -> None:
+    claim, ids, batch = harness.claim(2)
+    until(lambda: harness.acknowledging._sleeping)
+    harness.slot.floats[Slot.STARTED] = monotonic()
     batch.pending.clear()
-    desk.clerk.watch(batch)
-    until(lambda: desk.clerk._iterations)
-    desk.clerk.submit(claim, ids[0], None)  # and nobody rings
-    until(lambda: desk.states(ids) == ["completed", "running"])
+    harness.acknowledging.watch(batch)
+    until(lambda: harness.acknowledging._iterations)
+    harness.acknowledging.submit(claim, ids[0], None)  # and nobody rings
+    until(lambda: harness.states(ids) == ["completed", "running"])
 
 
-def test_a_row_that_somebody_has_locked_is_not_waited_for(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(20)
-    with desk.database.connect(autocommit=False) as stranger:
+def test_a_row_that_somebody_has_locked_is_not_waited_for(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(20)
+    with harness.database.connect(autocommit=False) as stranger:
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[7],))
-        desk.submit((claim, job, None) for job in ids)
+        harness.submit((claim, job, None) for job in ids)
         began = monotonic()
-        assert desk.clerk.flush(10.0)
+        assert harness.acknowledging.flush(10.0)
         assert monotonic() - began < 5.0
-        assert desk.states(ids) == ["completed"] * 7 + ["running"] + ["completed"] * 12
+        assert harness.states(ids) == ["completed"] * 7 + ["running"] + ["completed"] * 12
         assert claim.token != 0
-    until(lambda: desk.states(ids) == ["completed"] * 20)
+    until(lambda: harness.states(ids) == ["completed"] * 20)
     until(lambda: claim.token == 0)
 
 
-def test_flushing_waits_for_a_statement_that_is_out(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(1)
-    stranger = desk.database.connect(autocommit=False)
+def test_flushing_waits_for_a_statement_that_is_out(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(1)
+    stranger = harness.database.connect(autocommit=False)
     stranger.execute("LOCK TABLE qworker.job IN SHARE MODE")
-    desk.clerk.submit(claim, ids[0], None)
+    harness.acknowledging.submit(claim, ids[0], None)
     flushed: list[bool] = []
-    thread = threading.Thread(target=lambda: flushed.append(desk.clerk.flush(10.0)))
+    thread = threading.Thread(target=lambda: flushed.append(harness.acknowledging.flush(10.0)))
     thread.start()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    until(lambda: desk.conn.execute(waiting, prepare=False).fetchone() == (1,))
+    until(lambda: harness.conn.execute(waiting, prepare=False).fetchone() == (1,))
     thread.join(0.2)
     assert thread.is_alive()
     stranger.rollback()
     thread.join(10)
     assert flushed == [True]
-    assert desk.states(ids) == ["completed"]
+    assert harness.states(ids) == ["completed"]
 
 
-def test_a_job_that_is_no_longer_ours_is_counted_and_left_alone(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(3)
-    desk.conn.execute("UPDATE qworker.job SET token = 42 WHERE id = %s", (ids[1],))
-    desk.submit((claim, job, None) for job in ids)
-    assert desk.clerk.flush(5.0)
-    assert desk.states(ids) == ["completed", "running", "completed"]
-    assert (desk.slot.stale, claim.token) == (1, 0)
+def test_a_job_that_is_no_longer_ours_is_counted_and_left_alone(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(3)
+    harness.conn.execute("UPDATE qworker.job SET token = 42 WHERE id = %s", (ids[1],))
+    harness.submit((claim, job, None) for job in ids)
+    assert harness.acknowledging.flush(5.0)
+    assert harness.states(ids) == ["completed", "running", "completed"]
+    assert (harness.slot.stale, claim.token) == (1, 0)
 
 
-def test_a_lost_connection_is_made_again_and_nothing_is_lost(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(3)
-    desk.clerk.submit(claim, ids[0], None)
-    assert desk.clerk.flush(5.0)
-    desk.conn.execute(
+def test_a_lost_connection_is_made_again_and_nothing_is_lost(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(3)
+    harness.acknowledging.submit(claim, ids[0], None)
+    assert harness.acknowledging.flush(5.0)
+    harness.conn.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    desk.submit((claim, job, None) for job in ids[1:])
-    assert desk.clerk.flush(5.0)
-    assert desk.states(ids) == ["completed"] * 3
-    assert desk.slot.stale == 0
+    harness.submit((claim, job, None) for job in ids[1:])
+    assert harness.acknowledging.flush(5.0)
+    assert harness.states(ids) == ["completed"] * 3
+    assert harness.slot.stale == 0
 
 
-def test_stopping_settles_everything_first(desk: Desk) -> None:
-    claim, ids, batch = desk.claim(4)
-    desk.clerk.submit(claim, ids[0], None)
+def test_stopping_settles_everything_first(harness: Harness) -> None:
+    claim, ids, batch = harness.claim(4)
+    harness.acknowledging.submit(claim, ids[0], None)
     batch.pending.popleft()
-    assert desk.clerk.release(batch) == 3
-    assert desk.clerk.stop(5.0)
-    assert desk.states(ids) == ["completed"] + ["available"] * 3
+    assert harness.acknowledging.release(batch) == 3
+    assert harness.acknowledging.stop(5.0)
+    assert harness.states(ids) == ["completed"] + ["available"] * 3
 
 
-def test_stopping_does_not_wait_for_a_locked_row_for_ever(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(1)
-    with desk.database.connect(autocommit=False) as stranger:
+def test_stopping_does_not_wait_for_a_locked_row_for_ever(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(1)
+    with harness.database.connect(autocommit=False) as stranger:
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[0],))
-        desk.clerk.submit(claim, ids[0], None)
-        assert not desk.clerk.stop(0.3)
+        harness.acknowledging.submit(claim, ids[0], None)
+        assert not harness.acknowledging.stop(0.3)
         assert claim.token != 0  # the scheduler finds it in the slot
 
 
-def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) -> None:
-    claim, ids, _ = desk.claim(9)
-    desk.conn.execute(
+def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(9)
+    harness.conn.execute(
         "CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
         f"CREATE TRIGGER choke BEFORE DELETE ON qworker.job FOR EACH ROW WHEN (OLD.id = {ids[4]})"
         " EXECUTE FUNCTION choke()",
@@ -201,23 +201,23 @@ def test_a_job_the_database_chokes_on_does_not_hold_up_the_others(desk: Desk) ->
     )
     try:
         outcome = Completed(0.5, '"yes"')
-        desk.submit((claim, job, outcome) for job in ids)
-        desk.clerk.wake()
+        harness.submit((claim, job, outcome) for job in ids)
+        harness.acknowledging.wake()
         until(lambda: claim.unsettled == 1)
-        assert desk.states(ids) == ["completed"] * 4 + ["running"] + ["completed"] * 4
+        assert harness.states(ids) == ["completed"] * 4 + ["running"] + ["completed"] * 4
     finally:
-        desk.conn.execute("DROP FUNCTION choke() CASCADE")
+        harness.conn.execute("DROP FUNCTION choke() CASCADE")
     until(lambda: claim.token == 0)
-    assert desk.states([ids[4]]) == ["completed"]
-    results = [row[0] for row in desk.conn.execute("SELECT result FROM qworker.job_history ORDER BY id")]
+    assert harness.states([ids[4]]) == ["completed"]
+    results = [row[0] for row in harness.conn.execute("SELECT result FROM qworker.job_history ORDER BY id")]
     assert results == ["yes"] * 9, "a row that was refused for a while keeps its result"
 
 
 def test_an_error_that_is_not_the_databases_does_not_end_the_thread(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Out of descriptors, psycopg raises OSError; a worker without its clerk would run jobs that nobody settles."""
-    claim, ids, _ = desk.claim(2)
+    """Out of descriptors, psycopg raises OSError. Without its acknowledger a worker would settle no job it has run."""
+    claim, ids, _ = harness.claim(2)
     errors = [OSError(24, "Too many open files")] * 2
 
     def short(dsn: str, role: str, **options: Any) -> Any:
@@ -235,24 +235,24 @@ def test_an_error_that_is_not_the_databases_does_not_end_the_thread(
         return original(self, *words, **named)
 
     monkeypatch.setattr(Claims, "acknowledge", once)
-    desk.submit((claim, job, None) for job in ids)
-    desk.clerk.wake()
-    until(lambda: desk.states(ids) == ["completed"] * 2)
+    harness.submit((claim, job, None) for job in ids)
+    harness.acknowledging.wake()
+    until(lambda: harness.states(ids) == ["completed"] * 2)
 
 
-def test_what_was_handed_back_is_not_counted_as_left_should_the_worker_die(desk: Desk) -> None:
+def test_what_was_handed_back_is_not_counted_as_left_should_the_worker_die(harness: Harness) -> None:
     """The supervisor gives the unstarted jobs of a dead worker back to the budget: these are there already."""
-    claim, ids, batch = desk.claim(4)
+    claim, ids, batch = harness.claim(4)
     batch.pending.popleft()
     claim.statuses[0] = Status.RUNNING
-    desk.clerk.release(batch)
-    assert desk.clerk.flush(5.0)
-    assert desk.states(ids) == ["running", "available", "available", "available"]
+    harness.acknowledging.release(batch)
+    assert harness.acknowledging.flush(5.0)
+    assert harness.states(ids) == ["running", "available", "available", "available"]
     assert [entry.status for entry in claim.entries()] == [Status.RUNNING] + [Status.DONE] * 3
 
 
 def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each stands there until it is stored: should the process die, none is forgotten."""
     # What a runner registers holds as long as the process: forks of later tests would be taken for a handler's.
@@ -260,28 +260,28 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
     large = "x" * 60_000
     app = App()
     app.task(name="large")(lambda: large)
-    desk.conn.execute("INSERT INTO qworker.job (task) SELECT 'large' FROM generate_series(1, 5)")
-    claim = desk.slot.claims[0]
+    harness.conn.execute("INSERT INTO qworker.job (task) SELECT 'large' FROM generate_series(1, 5)")
+    claim = harness.slot.claims[0]
     claim.open(new_token())
     rows = Claims().claim(
-        desk.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=5
+        harness.conn, node=1, token=claim.token, queues=["default"], priorities=[5], cursors=[0], limit=5
     )
     claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
-    node = make_node(app, Settings(dsn=desk.database.dsn, processes=1))
+    node = make_node(app, Settings(dsn=harness.database.dsn, processes=1))
     gate = InterruptGate()
-    runner = Runner(node, desk.slot, gate, desk.clerk)
-    for place, row in enumerate(rows):
-        runner.run(claim, place, row, monotonic())
-        outcome = load(claim.read_outcome(place))
+    runner = Runner(node, harness.slot, gate, harness.acknowledging)
+    for position, row in enumerate(rows):
+        runner.run(claim, position, row, monotonic())
+        outcome = load(claim.read_outcome(position))
         assert isinstance(outcome, Completed)
         assert outcome.result == f'"{large}"'
     gate.disarm()
-    assert desk.clerk.flush(5.0)
-    assert desk.conn.execute("SELECT DISTINCT result FROM qworker.job_history").fetchall() == [(large,)]
+    assert harness.acknowledging.flush(5.0)
+    assert harness.conn.execute("SELECT DISTINCT result FROM qworker.job_history").fetchall() == [(large,)]
 
 
 def test_a_worker_ends_with_its_acknowledger_also_where_that_cannot_be_logged(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when there is no memory left: what goes on alone would run jobs whose outcomes nobody stores."""
 
@@ -294,13 +294,13 @@ def test_a_worker_ends_with_its_acknowledger_also_where_that_cannot_be_logged(
     codes: list[int] = []
     monkeypatch.setattr("qworkerd.worker.acknowledger.os._exit", codes.append)
     monkeypatch.setattr("threading.excepthook", lambda _: None)
-    monkeypatch.setattr(desk.clerk, "_log", NoLog())
-    monkeypatch.setattr(desk.clerk, "_collect", fail)
-    desk.clerk.wake()
+    monkeypatch.setattr(harness.acknowledging, "_log", NoLog())
+    monkeypatch.setattr(harness.acknowledging, "_collect", fail)
+    harness.acknowledging.wake()
     until(lambda: codes == [exits.SOFTWARE])
 
 
-def test_a_row_that_is_too_large_for_the_server_is_no_outage(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_is_too_large_for_the_server_is_no_outage(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """To psycopg it is an operational error, as those are that may pass."""
 
     def refuse(*_: Any, **__: Any) -> list[int]:
@@ -308,52 +308,52 @@ def test_a_row_that_is_too_large_for_the_server_is_no_outage(desk: Desk, monkeyp
 
     monkeypatch.setattr("qworkerd.worker.write_queue.LAST_RESORT", 0.0)
     monkeypatch.setattr(Claims, "acknowledge", refuse)
-    claim, ids, _ = desk.claim(1)
-    desk.clerk.submit(claim, ids[0], None)
-    desk.clerk.wake()
-    until(lambda: desk.states(ids) == ["failed"])
+    claim, ids, _ = harness.claim(1)
+    harness.acknowledging.submit(claim, ids[0], None)
+    harness.acknowledging.wake()
+    until(lambda: harness.states(ids) == ["failed"])
 
 
 def test_jobs_whose_end_takes_too_long_together_are_settled_in_parts(database: Database) -> None:
     """A trigger of the user's, or a slow disk: a statement that is cancelled for all may pass for some."""
-    desk, admin = Desk(database), database.connect()
-    desk.clerk._connection._options["statement_timeout"] = 0.5
+    harness, admin = Harness(database), database.connect()
+    harness.acknowledging._connection._options["statement_timeout"] = 0.5
     admin.execute(
         "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;"
         "CREATE TRIGGER slow AFTER INSERT ON qworker.job_history FOR EACH ROW EXECUTE FUNCTION public.slow()"
     )
     try:
-        claim, ids, _ = desk.claim(24)
-        desk.submit((claim, job, None) for job in ids)
-        desk.clerk.wake()
-        until(lambda: desk.states(ids) == ["completed"] * 24)
+        claim, ids, _ = harness.claim(24)
+        harness.submit((claim, job, None) for job in ids)
+        harness.acknowledging.wake()
+        until(lambda: harness.states(ids) == ["completed"] * 24)
         until(lambda: claim.token == 0)
     finally:
-        desk.clerk.stop(1.0)
-        desk.conn.close()
+        harness.acknowledging.stop(1.0)
+        harness.conn.close()
         admin.execute("DROP FUNCTION public.slow CASCADE")
 
 
-def test_ended_jobs_whose_history_is_suppressed_are_said_and_not_taken_for_stale(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_ended_jobs_whose_history_is_suppressed_are_reported_and_not_taken_for_stale(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[tuple[str, dict[str, Any]]] = []
+    message: list[tuple[str, dict[str, Any]]] = []
     record = SimpleNamespace(
-        error=lambda event, **facts: said.append((event, facts)),
-        warning=lambda event, **facts: said.append((event, facts)),
+        error=lambda event, **facts: message.append((event, facts)),
+        warning=lambda event, **facts: message.append((event, facts)),
     )
-    monkeypatch.setattr(desk.clerk._writes, "_log", record)
-    claim, ids, _ = desk.claim(2)
-    with suppressing(desk.conn, "INSERT", table="job_history"):
-        desk.submit((claim, job, None) for job in ids)
-        assert desk.clerk.flush(5.0)
-    ((event, facts),) = said
+    monkeypatch.setattr(harness.acknowledging._writes, "_log", record)
+    claim, ids, _ = harness.claim(2)
+    with suppressing(harness.conn, "INSERT", table="job_history"):
+        harness.submit((claim, job, None) for job in ids)
+        assert harness.acknowledging.flush(5.0)
+    ((event, facts),) = message
     assert (event, facts["jobs"]) == ("job.history_suppressed", ids)
-    assert desk.slot.words[Slot.STALE] == 0
-    said.clear()
-    claim, ids, _ = desk.claim(1)
-    desk.conn.execute("DELETE FROM qworker.job")
-    desk.submit([(claim, ids[0], None)])
-    assert desk.clerk.flush(5.0)
-    assert [event for event, _ in said] == ["job.stale_write"]
+    assert harness.slot.words[Slot.STALE] == 0
+    message.clear()
+    claim, ids, _ = harness.claim(1)
+    harness.conn.execute("DELETE FROM qworker.job")
+    harness.submit([(claim, ids[0], None)])
+    assert harness.acknowledging.flush(5.0)
+    assert [event for event, _ in message] == ["job.stale_write"]

@@ -44,10 +44,10 @@ def test_processes_that_draw_at_once_get_no_more_than_there_is(header: Header) -
         pid = os.fork()
         if pid == 0:
             luck, started = random.Random(number), 0
-            while drawn := budget.reserve(luck.randint(1, 20)):
-                unused = luck.randint(0, drawn - 1)
+            while reserved := budget.reserve(luck.randint(1, 20)):
+                unused = luck.randint(0, reserved - 1)
                 budget.restore(unused)
-                started += drawn - unused
+                started += reserved - unused
             os.write(writing, str(started).encode())
             os._exit(0)
         os.close(writing)
@@ -64,7 +64,7 @@ def test_processes_that_draw_at_once_get_no_more_than_there_is(header: Header) -
 def test_a_process_that_dies_while_it_draws_does_not_stop_the_others(header: Header) -> None:
     budget = Budget(header, 10)
 
-    def draw_beside_a_dying_process() -> int:
+    def reserve_beside_a_dying_process() -> int:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -76,19 +76,19 @@ def test_a_process_that_dies_while_it_draws_does_not_stop_the_others(header: Hea
         os.waitpid(pid, 0)
         return budget.reserve(4)
 
-    assert apart(draw_beside_a_dying_process) == 4
+    assert apart(reserve_beside_a_dying_process) == 4
 
 
 def test_the_threads_of_one_process_wait_for_each_other_too(header: Header) -> None:
-    """A worker draws while its clerk gives back; a record lock is the process's, and keeps no thread out."""
+    """A worker reserves while its acknowledger restores; a record lock is the process's, and excludes no thread."""
     budget, order = Budget(header, 3), []
 
-    def draw() -> None:
+    def reserve_jobs() -> None:
         budget.reserve(1)
         order.append("drawn")
 
     with budget._locked():
-        thread = threading.Thread(target=draw)
+        thread = threading.Thread(target=reserve_jobs)
         thread.start()
         thread.join(0.1)
         order.append("unlocked")

@@ -63,7 +63,7 @@ def test_the_script_does_what_migrate_does(command: Command, empty_database: Dat
     migrations.check(conn)
 
 
-def test_who_may_not_create_a_schema_is_told_what_to_do(command: Command, empty_database: Database) -> None:
+def test_who_may_not_create_a_schema_is_reported_what_to_do(command: Command, empty_database: Database) -> None:
     conn = empty_database.connect()
     conn.execute("DROP ROLE IF EXISTS cli_poor")
     conn.execute("CREATE ROLE cli_poor LOGIN PASSWORD 'poor-password'")
@@ -76,7 +76,7 @@ def test_who_may_not_create_a_schema_is_told_what_to_do(command: Command, empty_
 
 
 @pytest.mark.parametrize(
-    ("dsn", "code", "said"),
+    ("dsn", "code", "message"),
     [
         (
             "postgresql://shop:hunter2@127.0.0.1:1/shop",
@@ -88,11 +88,11 @@ def test_who_may_not_create_a_schema_is_told_what_to_do(command: Command, empty_
     ],
 )
 def test_a_database_that_is_not_there_is_one_line_without_the_password(
-    command: Command, dsn: str, code: int, said: str
+    command: Command, dsn: str, code: int, message: str
 ) -> None:
     refused = command("db", "status", env={"QWORKER_DSN": dsn})
     assert refused.exit_code == code
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert "hunter2" not in refused.output
 
@@ -100,13 +100,13 @@ def test_a_database_that_is_not_there_is_one_line_without_the_password(
 def test_repair_moves_sequences_forward_and_says_which(command: Command, database: Database) -> None:
     conn = database.connect()
     conn.execute("INSERT INTO qworker.job (task) SELECT 'noop' FROM generate_series(1, 3)")
-    ((highest, place),) = conn.execute("SELECT max(id), max(seq) FROM qworker.job").fetchall()
+    ((highest, position),) = conn.execute("SELECT max(id), max(seq) FROM qworker.job").fetchall()
     conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
     conn.execute("ALTER SEQUENCE qworker.job_seq RESTART")
     first = command("db", "repair")
     assert first.exit_code == 0
     assert f"job_id_seq is at 0, but {highest} is in use: advanced\n" in first.stdout
-    assert f"job_seq is at 0, but {place} is in use: advanced\n" in first.stdout
+    assert f"job_seq is at 0, but {position} is in use: advanced\n" in first.stdout
     ((job,),) = conn.execute("INSERT INTO qworker.job (task) VALUES ('noop') RETURNING id").fetchall()
     assert job > highest
     second = command("db", "repair")

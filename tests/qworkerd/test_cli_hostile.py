@@ -57,10 +57,10 @@ STATES: dict[str, dict[str, Any]] = {
 def insert(database: Database, state: str, **changed: str) -> int | None:
     """Put the job into the table; None where the table refuses it, which is another way to be safe from it."""
     columns = {"state": state, "task": "t", "queue": "q", "args": "{}"} | STATES[state] | changed
-    names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
+    names, positions = ", ".join(columns), ", ".join(["%s"] * len(columns))
     conn = database.connect()
     try:
-        statement = f"INSERT INTO qworker.job ({names}) VALUES ({places}) RETURNING id"  # noqa: S608
+        statement = f"INSERT INTO qworker.job ({names}) VALUES ({positions}) RETURNING id"  # noqa: S608
         row = conn.execute(statement, list(columns.values())).fetchone()
     except Exception:  # noqa: BLE001
         return None

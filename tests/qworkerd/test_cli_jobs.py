@@ -35,9 +35,9 @@ def make(database: Database) -> Any:
             values |= {"token": 1, "node": 1, "claimed_at": "2026-01-01T10:00:00+00:00", "attempt": 1}
         values |= columns
         names = ", ".join(values)
-        places = ", ".join(["%s"] * len(values))
+        positions = ", ".join(["%s"] * len(values))
         row = conn.execute(
-            f"INSERT INTO qworker.job ({names}) VALUES ({places}) RETURNING id",  # noqa: S608
+            f"INSERT INTO qworker.job ({names}) VALUES ({positions}) RETURNING id",  # noqa: S608
             list(values.values()),
         ).fetchone()
         assert row is not None
@@ -109,7 +109,9 @@ def test_passwords_in_errors_are_not_shown(command: Command, make: Any) -> None:
         assert "hunter2" not in command("jobs", *words).output
 
 
-def test_a_failed_job_can_be_retried_and_others_are_told_apart(command: Command, make: Any, database: Database) -> None:
+def test_a_failed_job_can_be_retried_and_others_are_distinguished(
+    command: Command, make: Any, database: Database
+) -> None:
     failed, waiting = make("failed"), make()
     done = command("jobs", "retry", failed, waiting, 999_999)
     assert done.exit_code == 1

@@ -75,16 +75,16 @@ def test_a_queue_without_jobs_can_be_paused_and_a_misspelt_name_is_noticed(comma
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [(("pause",), "pass the names of queues, or --all"), (("resume",), "pass the names of queues, or --all"),
      (("pause", "a", "--all"), "pass the names of queues, or --all"), (("pause", "a,b"), "'a,b'"),
      (("pause", "a", "--reason", "x" * 1001), "reason must have 1 to 1000 printable characters"),
      (("--json", "pause", "a"), "qworker queues pause --json")],
 )  # fmt: skip
-def test_wrong_use_is_explained(command: Command, words: tuple[str, ...], said: str) -> None:
+def test_wrong_use_is_explained(command: Command, words: tuple[str, ...], message: str) -> None:
     done = command("queues", *words)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_check_warns_of_paused_queues_with_jobs_that_are_due(command: Command, app: App, shop: Any) -> None:

@@ -26,7 +26,9 @@ def stranger(database: Database) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
-def test_a_role_without_rights_is_told_so_in_one_line(command: Command, stranger: str, words: tuple[str, ...]) -> None:
+def test_a_role_without_rights_is_reported_so_in_one_line(
+    command: Command, stranger: str, words: tuple[str, ...]
+) -> None:
     done = command(*words, env={"QWORKER_DSN": stranger})
     assert done.exit_code == 78
     assert done.stderr == (
@@ -36,7 +38,7 @@ def test_a_role_without_rights_is_told_so_in_one_line(command: Command, stranger
 
 
 @pytest.mark.parametrize("verb", ["retry", "cancel", "discard"])
-def test_a_database_that_takes_no_writes_is_said_and_is_worth_another_try(
+def test_a_database_that_takes_no_writes_is_reported_and_is_worth_another_try(
     command: Command, database: Database, verb: str
 ) -> None:
     dsn = make_conninfo(database.dsn, options="-c default_transaction_read_only=on")
@@ -62,7 +64,7 @@ def test_an_error_of_the_server_comes_without_our_sql(command: Command, database
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("jobs list", "no jobs"),
         ("jobs list --state failed", "no matching jobs"),
@@ -71,9 +73,11 @@ def test_an_error_of_the_server_comes_without_our_sql(command: Command, database
         ("cron", "no schedules"),
     ],
 )
-def test_an_empty_table_says_what_there_is_none_of(command: Command, database: Database, words: str, said: str) -> None:
+def test_an_empty_table_says_what_there_is_none_of(
+    command: Command, database: Database, words: str, message: str
+) -> None:
     done = command(*words.split())
-    assert (done.exit_code, done.stderr) == (0, f"{said}\n")
+    assert (done.exit_code, done.stderr) == (0, f"{message}\n")
     assert len(done.stdout.splitlines()) == 1
 
 

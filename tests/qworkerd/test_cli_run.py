@@ -70,7 +70,7 @@ def test_a_wrong_value_of_an_option_is_a_usage_error(
     assert f"from {words[0]}: must be " in done.stderr + done.stdout
 
 
-def test_a_misspelt_variable_is_said_with_the_one_that_was_meant(shop: Path) -> None:
+def test_a_misspelt_variable_is_reported_with_the_one_that_was_meant(shop: Path) -> None:
     done = run("jobs", "list", QWORKER_DNS="postgresql://u:hunter2@h/db", PGHOST="/nowhere")
     assert "qworker: $QWORKER_DNS is set, but is not a setting; did you mean $QWORKER_DSN?" in done.stderr
     done = run("--app", "shop:app", QWORKER_DNS="x", QWORKER_DSN="nonsense=")

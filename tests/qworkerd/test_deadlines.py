@@ -32,10 +32,10 @@ class Bench:
         monkeypatch.setattr("qworkerd.supervisor.handle.kill_group", self.killed.append)
         monkeypatch.setattr(os, "kill", lambda _, signum: self.dumped.append(signum))
 
-    def run(self, place: int, deadline: float) -> None:
-        for other in range(place):
+    def run(self, position: int, deadline: float) -> None:
+        for other in range(position):
             self.claim.statuses[other] = 3
-        self.claim.statuses[place] = 1
+        self.claim.statuses[position] = 1
         self.slot.floats[Slot.DEADLINE] = deadline
         self.slot.words[Slot.PHASE] = Phase.RUNNING
 

@@ -23,13 +23,13 @@ def judged(
     attempt: int = 1,
     *,
     hook: bool = False,
-    told: bool = False,
+    by_us: bool = False,
     timed_out: bool = False,
     **retry: Any,
 ) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
     return decide(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25,
-                  interrupted_by_us=told, timed_out=timed_out)  # fmt: skip
+                  interrupted_by_us=by_us, timed_out=timed_out)  # fmt: skip
 
 
 def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
@@ -103,7 +103,7 @@ def test_a_snooze_is_no_failure() -> None:
 
 
 def test_an_interrupted_job_is_handed_back() -> None:
-    assert judged(ShutdownInterrupt(), attempt=99, told=True) == Released()
+    assert judged(ShutdownInterrupt(), attempt=99, by_us=True) == Released()
 
 
 def test_a_handler_that_raises_our_interrupt_itself_pays_for_the_attempt() -> None:
@@ -139,9 +139,9 @@ def wrapped(interrupt: BaseException) -> list[BaseException]:
 
 def test_an_interrupt_of_ours_decides_whatever_was_made_of_it() -> None:
     for error in wrapped(ShutdownInterrupt()):
-        assert judged(error, attempt=3, told=True) == Released()
+        assert judged(error, attempt=3, by_us=True) == Released()
     for error in wrapped(CancelInterrupt()):
-        ended = judged(error, attempt=3, told=True)
+        ended = judged(error, attempt=3, by_us=True)
         assert isinstance(ended, Terminated)
         assert ended.state == "cancelled"
     for error in wrapped(TimeoutInterrupt()):
@@ -157,13 +157,13 @@ def test_an_interrupt_that_is_not_ours_decides_nothing_from_inside_of_another_er
 
 def test_an_error_that_has_nothing_to_do_with_our_interrupt_counts() -> None:
     """The handler has dealt with the interrupt, and failed afterwards."""
-    assert isinstance(judged(ValueError(), attempt=3, told=True, timed_out=True), Failed)
+    assert isinstance(judged(ValueError(), attempt=3, by_us=True, timed_out=True), Failed)
 
 
 def test_causes_that_lead_in_a_circle_are_searched_once() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
-    assert isinstance(judged(first, attempt=3, told=True), Failed)
+    assert isinstance(judged(first, attempt=3, by_us=True), Failed)
 
 
 @pytest.mark.parametrize("hook", [True, False])
@@ -276,7 +276,7 @@ def test_what_is_huge_is_cut_before_it_is_made(error: Exception) -> None:
     assert len(record["message"]) <= MAX_MESSAGE
 
 
-def test_the_time_is_told_with_its_zone() -> None:
+def test_the_time_is_reported_with_its_zone() -> None:
     assert describe(ValueError(), 1)["at"].endswith("+00:00")
 
 

@@ -25,7 +25,7 @@ from qworkerd.embedded.binaries import Account, EmbeddedError
 from qworkerd.process import spawn
 from tests.waiting import until
 
-NOBODY = Account("nobody", 65534, 65534)
+ABSENT = Account("nobody", 65534, 65534)
 START_AND_WAIT = """
 import json, signal
 from qworkerd.embedded import EmbeddedPostgres
@@ -125,12 +125,12 @@ def starters() -> list[Any]:
         recent = "import sys; sys.exit(sys.version_info < (3, 11))"
         for python in (sys.executable, "/usr/bin/python3"):
             try:
-                ids = NOBODY.uid, NOBODY.gid
+                ids = ABSENT.uid, ABSENT.gid
                 done = subprocess.run(spawn.command([python, "-c", recent], account=ids), cwd="/", check=False)
             except OSError:
                 continue
             if done.returncode == 0:
-                found.append(pytest.param((python, NOBODY), id="nobody"))
+                found.append(pytest.param((python, ABSENT), id="nobody"))
                 break
     return found
 

@@ -40,11 +40,11 @@ def test_a_kill_counts_once(events: Path) -> None:
 
 
 def test_a_kill_for_memory_is_named_so_and_another_is_not(events: Path) -> None:
-    coroner, killed = CauseFinder(), ChildExit(1, -signal.SIGKILL, 100, 1.0)
-    assert coroner.cause_of(killed, None) == "signal:KILL"
+    finder, killed = CauseFinder(), ChildExit(1, -signal.SIGKILL, 100, 1.0)
+    assert finder.cause_of(killed, None) == "signal:KILL"
     count(events, 5)
-    assert coroner.cause_of(killed, None) == "oom"
-    assert coroner.cause_of(killed, None) == "signal:KILL"
+    assert finder.cause_of(killed, None) == "oom"
+    assert finder.cause_of(killed, None) == "signal:KILL"
 
 
 def test_the_old_control_groups_count_too(events: Path) -> None:

@@ -92,12 +92,12 @@ def test_what_a_dsn_does_not_say_or_libpq_cannot_read_names_no_port() -> None:
 
 
 def test_what_is_replaced_for_the_import_is_put_back() -> None:
-    places = [(psycopg.BaseConnection, "__init__"), (socket.socket, "connect"), (socket.socket, "connect_ex")]
-    before = [getattr(owner, name) for owner, name in places]
+    locations = [(psycopg.BaseConnection, "__init__"), (socket.socket, "connect"), (socket.socket, "connect_ex")]
+    before = [getattr(owner, name) for owner, name in locations]
     finders = list(sys.meta_path)
     with Openings():
-        assert all(getattr(owner, name) is not old for (owner, name), old in zip(places, before, strict=True))
-    assert [getattr(owner, name) for owner, name in places] == before
+        assert all(getattr(owner, name) is not old for (owner, name), old in zip(locations, before, strict=True))
+    assert [getattr(owner, name) for owner, name in locations] == before
     assert "connect" not in vars(socket.socket)
     assert sys.meta_path == finders
 

@@ -21,7 +21,7 @@ STORM = Path(__file__).parent / "scripts" / "storm.py"
 
 
 @pytest.fixture
-def clerk() -> Iterator[None]:
+def acknowledger() -> Iterator[None]:
     """Have a thread that looks round every 50 ms, as in a worker: a signal that CPython has overlooked is seen then."""
     over = threading.Event()
 
@@ -61,7 +61,7 @@ def test_a_storm_of_alarms_never_escapes(deadline: str, timeouts: bool) -> None:
     assert result["ok"] > 0
 
 
-@pytest.mark.usefixtures("clerk")
+@pytest.mark.usefixtures("acknowledger")
 def test_a_handler_that_ends_at_its_deadline_has_one_outcome(gate: InterruptGate) -> None:
     outcomes = {"ok": 0, "timeout": 0}
     for number in range(10_000):
@@ -114,7 +114,9 @@ def test_a_swallowed_interrupt_comes_again(gate: InterruptGate) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 60])
-def test_a_handler_that_used_the_timer_itself_does_not_leave_the_gate_deaf(gate: InterruptGate, left: float) -> None:
+def test_a_handler_that_used_the_timer_itself_does_not_leave_the_gate_without_its_timer(
+    gate: InterruptGate, left: float
+) -> None:
     gate.call(signal.setitimer, (signal.ITIMER_REAL, left), {}, time.monotonic() + 10)
     assert gate.reclaim_timer()
     with pytest.raises(TimeoutInterrupt):

@@ -166,7 +166,7 @@ def test_a_transaction_that_ends_with_the_job_is_not_the_handlers_to_end(lending
 
 
 @pytest.mark.parametrize("begin", ["open_transaction", "open"])
-def test_what_cannot_be_committed_is_told_and_the_connection_goes_on(lending: JobConnection, begin: str) -> None:
+def test_what_cannot_be_committed_is_reported_and_the_connection_goes_on(lending: JobConnection, begin: str) -> None:
     """The server answers COMMIT with a rollback where a statement has failed before, and the driver says nothing."""
     connection = getattr(lending, begin)()
     with suppress(psycopg.Error):

@@ -34,7 +34,7 @@ def test_an_app_is_found_in_the_current_directory(spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "expected"),
     [
         ("good", "use package.module:attribute"),
         ("good:", "use package.module:attribute"),
@@ -52,12 +52,12 @@ def test_an_app_is_found_in_the_current_directory(spec: str) -> None:
         ("broken:app", "importing it raised SyntaxError"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(spec: str, said: str) -> None:
+def test_what_is_wrong_is_reported_in_one_line(spec: str, expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_app(spec)
     message = str(caught.value)
     assert message.startswith(f"app {spec!r}")
-    assert said in message
+    assert expected in message
     assert "\n" not in message
 
 

@@ -1,4 +1,4 @@
-"""What an orphaned scheduler does with the workers: kill them, and dig their graves, but nobody else's."""
+"""What an orphaned scheduler does with the workers: kill them and mark their slots dead, and no others."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def test_workers_die_with_all_they_have_started_and_leave_graves(table: SlotTable) -> None:
+def test_workers_die_with_all_they_have_started_and_leave_dead_slots(table: SlotTable) -> None:
     workers = [work(table.slots[0]), work(table.slots[1])]
     scheduler, _ = work(table.slots[2], Role.SCHEDULER)
     end_workers(table)

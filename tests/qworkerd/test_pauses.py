@@ -12,10 +12,10 @@ from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Phase, Role
 from qworkerd.shared.wakeup import WakeupPipe
 from tests.database import Database
-from tests.qworkerd.test_scheduler import Office
-from tests.qworkerd.test_scheduler import office as office_fixture
+from tests.qworkerd.test_scheduler import Harness
+from tests.qworkerd.test_scheduler import harness as harness_fixture
 
-office = office_fixture
+harness = harness_fixture
 
 
 @pytest.fixture
@@ -25,59 +25,59 @@ def queue(database: Database) -> Iterator[Queue]:
     app.close()
 
 
-def test_a_change_that_a_killed_scheduler_had_not_counted_reaches_the_workers(office: Office, queue: Queue) -> None:
-    paused = office.node.paused
+def test_a_change_that_a_killed_scheduler_had_not_counted_reaches_the_workers(harness: Harness, queue: Queue) -> None:
+    paused = harness.node.paused
     assert paused.lanes == []
     queue.pause()
     paused._flags[0] = True  # the scheduler was killed before it counted the change
     assert paused.lanes == []
-    office.scheduler.connection.drop()
-    office.scheduler = Scheduler(office.node, office.node.table.slots[0])
-    office.round()
+    harness.scheduler.connection.drop()
+    harness.scheduler = Scheduler(harness.node, harness.node.table.slots[0])
+    harness.round()
     assert paused.lanes == [*range(10)]
 
 
 def test_a_lock_on_the_settings_of_queues_does_not_cost_the_lease_after_a_reconnect(
-    office: Office, database: Database
+    harness: Harness, database: Database
 ) -> None:
-    office.scheduler.connection.drop()
-    office.scheduler.header.lease_until = 0.0
+    harness.scheduler.connection.drop()
+    harness.scheduler.header.lease_until = 0.0
     with database.connect() as other, other.transaction():
         other.execute("LOCK TABLE qworker.queue")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            office.round()
-    assert office.scheduler.header.lease_until > boottime()
+            harness.round()
+    assert harness.scheduler.header.lease_until > boottime()
 
 
 def test_a_pause_is_applied_before_a_new_session_wakes_a_worker(
-    office: Office, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.pause()
-    office.slot.assign(Role.WORKER, 1, 0.0, 0.0)
-    office.slot.enter(Phase.IDLE, 0.0)
-    office.scheduler.connection.drop()
-    office.scheduler.poller.succeeded = False  # as in the process that replaces a killed scheduler
+    harness.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+    harness.slot.enter(Phase.IDLE, 0.0)
+    harness.scheduler.connection.drop()
+    harness.scheduler.poller.succeeded = False  # as in the process that replaces a killed scheduler
     woken: list[bool] = []
-    monkeypatch.setattr(WakeupPipe, "wake", lambda _: woken.append(office.node.paused.all))
-    office.round()
+    monkeypatch.setattr(WakeupPipe, "wake", lambda _: woken.append(harness.node.paused.all))
+    harness.round()
     assert woken
     assert all(woken)
 
 
 def test_the_queues_for_which_a_node_is_woken_are_stored_again_if_that_failed(
-    office: Office, database: Database, queue: Queue
+    harness: Harness, database: Database, queue: Queue
 ) -> None:
     def idle_queues() -> list[tuple[list[str]]]:
-        return office.conn.execute("SELECT queues FROM qworker.idle_node").fetchall()
+        return harness.conn.execute("SELECT queues FROM qworker.idle_node").fetchall()
 
     queue.pause()
-    office.slot.assign(Role.WORKER, 1, 0.0, 0.0)
-    office.slot.enter(Phase.IDLE, 0.0)
-    office.round()
+    harness.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+    harness.slot.enter(Phase.IDLE, 0.0)
+    harness.round()
     assert idle_queues() == []
     queue.resume()
     with database.connect() as other, other.transaction():
         other.execute("LOCK TABLE qworker.idle_node")
-        office.round()
-    office.round()
+        harness.round()
+    harness.round()
     assert idle_queues() == [(["default"],)]

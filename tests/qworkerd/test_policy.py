@@ -31,7 +31,7 @@ def test_what_a_task_says_wins_over_the_node() -> None:
     assert policy.retry == Retry(9, backoff=1)
 
 
-def test_what_a_job_says_wins_over_its_task_and_is_said_for_it_alone() -> None:
+def test_what_a_job_says_wins_over_its_task_and_is_reported_for_it_alone() -> None:
     policies, limited = Policies(Settings()), task(timeout=1.5, retry=2)
     overrides = json.dumps({"timeout": 60, "retry": Retry(7, never_on=(ValueError,)).to_json()})
     policy = policies.find(limited, overrides)

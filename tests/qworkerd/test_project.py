@@ -62,13 +62,13 @@ def test_nothing_counts_in_or_above_a_directory_that_everybody_may_write(inner: 
 
 @root
 def test_a_file_or_directory_of_somebody_else_is_ignored(inner: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
+    absent = pwd.getpwnam("nobody")
     path = put(inner)
-    os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    (said,) = find(inner).ignored
-    assert "belongs to nobody (user" in said
+    os.chown(path, absent.pw_uid, absent.pw_gid)
+    (message,) = find(inner).ignored
+    assert "belongs to nobody (user" in message
     os.chown(path, 0, 0)
-    os.chown(inner, nobody.pw_uid, nobody.pw_gid)
+    os.chown(inner, absent.pw_uid, absent.pw_gid)
     assert find(inner).table == {}
 
 

@@ -105,7 +105,7 @@ def test_killing_a_group_that_is_gone_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence", "cause"),
+    ("code", "kill_reason", "cause"),
     [
         (-signal.SIGKILL, "timeout", "timeout"),
         (-signal.SIGKILL, "", "signal:KILL"),
@@ -114,8 +114,8 @@ def test_killing_a_group_that_is_gone_is_no_error() -> None:
         (1, "", "exit:1"),
     ],
 )
-def test_our_own_kill_is_told_from_others(code: int, sentence: str, cause: str) -> None:
-    assert CauseFinder().cause_of(ChildExit(1, code, 0, 0.0), Cause(sentence) if sentence else None) == cause
+def test_our_own_kill_is_reported_from_others(code: int, kill_reason: str, cause: str) -> None:
+    assert CauseFinder().cause_of(ChildExit(1, code, 0, 0.0), Cause(kill_reason) if kill_reason else None) == cause
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def slot() -> Slot:
     return slot
 
 
-def test_a_child_without_claims_leaves_no_grave(slot: Slot) -> None:
+def test_a_child_without_claims_leaves_no_dead_slot(slot: Slot) -> None:
     assert not keep_or_free_slot(slot, "exit:0", ChildExit(1, 0, 0, 0.0))
     assert slot.state is SlotState.FREE
 
 
-def test_a_child_with_a_claim_leaves_a_grave_even_if_the_claim_has_no_answer_yet(slot: Slot) -> None:
+def test_a_child_with_a_claim_leaves_a_dead_slot_even_if_the_claim_has_no_answer_yet(slot: Slot) -> None:
     slot.claims[0].open(99)
     assert keep_or_free_slot(slot, "signal:KILL", ChildExit(1, -9, 33, 0.5))
     assert slot.state is SlotState.DEAD

@@ -29,7 +29,7 @@ from tests.qworkerd.test_wakeup import rings
 from tests.waiting import until
 
 
-class Office:
+class Harness:
     """A scheduler that goes round when it is told to, and a worker's slot."""
 
     def __init__(self, database: Database) -> None:
@@ -75,11 +75,11 @@ class Office:
 
 
 @pytest.fixture
-def office(database: Database) -> Iterator[Office]:
-    office = Office(database)
-    yield office
-    office.scheduler.connection.drop()
-    office.conn.close()
+def harness(database: Database) -> Iterator[Harness]:
+    harness = Harness(database)
+    yield harness
+    harness.scheduler.connection.drop()
+    harness.conn.close()
 
 
 def rung(bell: WakeupPipe) -> bool:
@@ -89,56 +89,56 @@ def rung(bell: WakeupPipe) -> bool:
     return rang
 
 
-def test_a_grave_that_cannot_be_settled_holds_up_nothing_else(office: Office) -> None:
-    job = office.run()
-    office.slot.mark_dead("signal:SEGV")
-    due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
+def test_a_dead_slot_that_cannot_be_settled_holds_up_nothing_else(harness: Harness) -> None:
+    job = harness.run()
+    harness.slot.mark_dead("signal:SEGV")
+    due = harness.insert("task, state, run_at", "'noop', 'scheduled', now()")
     for statement in (
         "CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
         f"CREATE TRIGGER t BEFORE UPDATE ON qworker.job FOR EACH ROW WHEN (OLD.id = {job}) EXECUTE FUNCTION choke()",
     ):
-        office.conn.execute(statement.encode())
+        harness.conn.execute(statement.encode())
     try:
-        office.round()
-        assert (office.state(due), office.state(job)) == ("available", "running")
-        assert office.slot.words[Slot.STATE] == SlotState.DEAD
+        harness.round()
+        assert (harness.state(due), harness.state(job)) == ("available", "running")
+        assert harness.slot.words[Slot.STATE] == SlotState.DEAD
     finally:
-        office.conn.execute("DROP FUNCTION choke() CASCADE")
-    office.round()
-    assert office.state(job) == "available"
-    assert office.slot.words[Slot.STATE] == SlotState.FREE
+        harness.conn.execute("DROP FUNCTION choke() CASCADE")
+    harness.round()
+    assert harness.state(job) == "available"
+    assert harness.slot.words[Slot.STATE] == SlotState.FREE
 
 
-def test_a_duty_that_breaks_does_not_end_the_round(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
-    monkeypatch.setattr(office.scheduler.schedules, "due_at", 0.0)
-    monkeypatch.setattr(office.scheduler.schedules, "enqueue", lambda _: 1 / 0)
-    office.round()
-    assert office.state(due) == "available"
+def test_a_duty_that_breaks_does_not_end_the_round(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = harness.insert("task, state, run_at", "'noop', 'scheduled', now()")
+    monkeypatch.setattr(harness.scheduler.schedules, "due_at", 0.0)
+    monkeypatch.setattr(harness.scheduler.schedules, "enqueue", lambda _: 1 / 0)
+    harness.round()
+    assert harness.state(due) == "available"
 
 
 def test_a_notification_that_comes_during_a_statement_is_heard_in_the_same_round(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look(database: Any, *, renew: bool = False) -> None:
-        rung(office.node.worker_wakeup)
-        office.conn.execute("NOTIFY qworker, 'default'")
+        rung(harness.node.worker_wakeup)
+        harness.conn.execute("NOTIFY qworker, 'default'")
         database.execute("SELECT 1")
 
-    monkeypatch.setattr(office.scheduler, "poll", look)
-    office.round()
-    assert rung(office.node.worker_wakeup)
+    monkeypatch.setattr(harness.scheduler, "poll", look)
+    harness.round()
+    assert rung(harness.node.worker_wakeup)
 
 
-def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(office: Office, database: Database) -> None:
-    office.insert("task, state, run_at", "'noop', 'scheduled', now()")
+def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(harness: Harness, database: Database) -> None:
+    harness.insert("task, state, run_at", "'noop', 'scheduled', now()")
     with database.connect() as other, other.transaction():
         other.execute("SELECT FROM qworker.job FOR UPDATE")
         begun = monotonic()
-        office.round()
-        assert office.scheduler.poller.clock.due >= begun + OVERDUE_POLL_INTERVAL
-    office.round()
-    assert office.conn.execute("SELECT state FROM qworker.job").fetchall() == [("available",)]
+        harness.round()
+        assert harness.scheduler.poller.clock.due >= begun + OVERDUE_POLL_INTERVAL
+    harness.round()
+    assert harness.conn.execute("SELECT state FROM qworker.job").fetchall() == [("available",)]
 
 
 def test_a_node_has_its_lease_before_its_number(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,67 +151,67 @@ def test_a_node_has_its_lease_before_its_number(database: Database, monkeypatch:
         node.__set__(header, number)
 
     monkeypatch.setattr(Header, "node", property(node.__get__, register), raising=False)
-    office = Office(database)
-    office.scheduler.connection.drop()
-    office.conn.close()
+    harness = Harness(database)
+    harness.scheduler.connection.drop()
+    harness.conn.close()
     assert leases
     assert leases[0] > 20
 
 
-def test_the_worker_of_a_cancelled_job_may_be_dead(office: Office) -> None:
-    job = office.run()
-    office.conn.execute("UPDATE qworker.job SET cancel_requested_at = now() WHERE id = %s", (job,))
+def test_the_worker_of_a_cancelled_job_may_be_dead(harness: Harness) -> None:
+    job = harness.run()
+    harness.conn.execute("UPDATE qworker.job SET cancel_requested_at = now() WHERE id = %s", (job,))
     pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    office.slot.words[Slot.PID] = pid
-    office.round()
-    assert office.slot.words[Slot.CANCEL] == job
-    until(lambda: office.scheduler.poller.result.cancels == [job])
+    harness.slot.words[Slot.PID] = pid
+    harness.round()
+    assert harness.slot.words[Slot.CANCEL] == job
+    until(lambda: harness.scheduler.poller.result.cancels == [job])
 
 
-def test_a_look_that_cannot_be_had_does_not_cost_the_lease(office: Office, database: Database) -> None:
+def test_a_look_that_cannot_be_had_does_not_cost_the_lease(harness: Harness, database: Database) -> None:
     """Somebody alters the table: looks wait for the lock in vain, renewals do not wait."""
-    office.round()
+    harness.round()
     with database.connect() as other, other.transaction():
         other.execute("LOCK TABLE qworker.job")
         for _ in range(2):  # together, and then alone
-            office.scheduler.header.lease_until = 0.0
+            harness.scheduler.header.lease_until = 0.0
             with pytest.raises(psycopg.errors.LockNotAvailable):
-                office.round()
-            assert office.scheduler.header.lease_until > boottime()
-    office.round()
-    assert office.scheduler.poller.succeeded
+                harness.round()
+            assert harness.scheduler.header.lease_until > boottime()
+    harness.round()
+    assert harness.scheduler.poller.succeeded
 
 
 @pytest.mark.parametrize("sees", [True, False], ids=["with a look", "alone"])
-def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(office: Office, *, sees: bool) -> None:
+def test_a_lease_is_prolonged_wherever_the_row_of_the_node_stands(harness: Harness, *, sees: bool) -> None:
     """It is looked for where the last renewal has left it; somebody may have written the table anew."""
-    header = office.scheduler.header
-    office.round()
-    office.conn.execute("VACUUM FULL qworker.node")
-    office.conn.execute("UPDATE qworker.node SET name = 'moved'")
-    office.scheduler.poller.succeeded, header.lease_until = sees, 0.0
-    office.round()
+    header = harness.scheduler.header
+    harness.round()
+    harness.conn.execute("VACUUM FULL qworker.node")
+    harness.conn.execute("UPDATE qworker.node SET name = 'moved'")
+    harness.scheduler.poller.succeeded, header.lease_until = sees, 0.0
+    harness.round()
     assert header.lease_until > boottime()
-    office.conn.execute("DELETE FROM qworker.node")
-    office.scheduler.poller.succeeded = sees
-    office.round()
+    harness.conn.execute("DELETE FROM qworker.node")
+    harness.scheduler.poller.succeeded = sees
+    harness.round()
     assert header.declared_dead
     assert header.lease_until == 0.0
 
 
 def test_one_who_writes_for_long_is_looked_for_twice_a_second(
-    office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settled, "LINGERING_AFTER", 0.0)
-    scheduler, writer = office.scheduler, database.connect(autocommit=False)
+    scheduler, writer = harness.scheduler, database.connect(autocommit=False)
     writer.execute("INSERT INTO qworker.job (task) VALUES ('t')")
 
     def next_look() -> float:
         began = monotonic()
-        office.round()
+        harness.round()
         return scheduler.poller.clock.due - began
 
     until(lambda: scheduler.watermarks.has_lingering_writer or not next_look())
@@ -223,44 +223,46 @@ def test_one_who_writes_for_long_is_looked_for_twice_a_second(
     assert next_look() > 0.75 * RENEW_INTERVAL
 
 
-def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_are_reconciled(office: Office) -> None:
+def test_claims_as_old_as_a_look_once_had_to_ask_for_are_asked_for_until_they_are_reconciled(harness: Harness) -> None:
     """Somebody who lingered is gone: the time that is settled falls, and has risen again before `release` is due."""
-    burials = office.scheduler.reconciliation
+    burials = harness.scheduler.reconciliation
 
     def asked(settled_at: float) -> float:
         return burials.since(settled_at)
 
     burials.since(1000.0)
-    burials.release(office.conn, NO_RESULT)
+    burials.release(harness.conn, NO_RESULT)
     assert asked(1000.0) == 999.0
     assert [asked(500.0), asked(1000.0)] == [499.0, 499.0]
-    burials.release(office.conn, NO_RESULT)
+    burials.release(harness.conn, NO_RESULT)
     assert asked(1000.0) == 999.0
 
 
 def test_a_claim_that_no_poll_has_seen_is_released_although_the_next_poll_failed(
-    office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciliation, "CONFIRM_AFTER", 0.0)
-    reconciled = office.scheduler.reconciliation
-    assert not office.scheduler.poller.result.has_running
-    node = office.node.table.header.node
-    job = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now() - interval '9 s'")
-    office.scheduler.watermarks._settled.at = time()  # the claim was committed after the last poll
+    reconciled = harness.scheduler.reconciliation
+    assert not harness.scheduler.poller.result.has_running
+    node = harness.node.table.header.node
+    job = harness.insert(
+        "task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now() - interval '9 s'"
+    )
+    harness.scheduler.watermarks._settled.at = time()  # the claim was committed after the last poll
     with database.connect() as other, other.transaction():
         other.execute("LOCK TABLE qworker.queue")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            office.round()
-        reconciled.release(office.conn, office.scheduler.poller.result)
-    office.round()
-    reconciled.release(office.conn, office.scheduler.poller.result)
-    assert office.state(job) == "available"
+            harness.round()
+        reconciled.release(harness.conn, harness.scheduler.poller.result)
+    harness.round()
+    reconciled.release(harness.conn, harness.scheduler.poller.result)
+    assert harness.state(job) == "available"
 
 
 def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office.round()
+    harness.round()
     sent: list[object] = []
     execute = psycopg.Cursor.execute
 
@@ -269,48 +271,48 @@ def test_a_round_of_a_node_that_has_nothing_to_do_is_one_statement(
         return execute(cursor, query, *arguments, **options)
 
     monkeypatch.setattr(psycopg.Cursor, "execute", counting)
-    office.round()
+    harness.round()
     assert len(sent) == 1
 
 
-def test_after_a_reconnect_it_is_said_anew_that_the_node_sleeps(office: Office) -> None:
-    office.slot.assign(Role.WORKER, 1, 0.0, 0.0)
-    office.slot.enter(Phase.IDLE, inf)
+def test_after_a_reconnect_it_is_reported_anew_that_the_node_sleeps(harness: Harness) -> None:
+    harness.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+    harness.slot.enter(Phase.IDLE, inf)
     for _ in range(2):
-        office.scheduler.generation = 0
-        office.round()
-        assert office.conn.execute("DELETE FROM qworker.idle_node RETURNING 1").fetchall() == [(1,)]
+        harness.scheduler.generation = 0
+        harness.round()
+        assert harness.conn.execute("DELETE FROM qworker.idle_node RETURNING 1").fetchall() == [(1,)]
 
 
-def test_keys_whose_period_is_over_are_deleted_as_fast_as_they_come(office: Office) -> None:
-    office.conn.execute(
+def test_keys_whose_period_is_over_are_deleted_as_fast_as_they_come(harness: Harness) -> None:
+    harness.conn.execute(
         "INSERT INTO qworker.unique_key (task, key, job_id, expires_at) SELECT 't', n::text, n, now()"
         "  FROM generate_series(1, 5000) AS n"
     )
-    office.conn.execute(
+    harness.conn.execute(
         "INSERT INTO qworker.job (task, state, failed_at) SELECT 't', 'failed', now() - interval '90 days'"
         "  FROM generate_series(1, 2500)"
     )
-    for duty in office.scheduler.maintenance._tasks:
+    for duty in harness.scheduler.maintenance._tasks:
         duty.due = 0.0
-    office.round()
+    harness.round()
     left = "SELECT (SELECT count(*) FROM qworker.unique_key) + (SELECT count(*) FROM qworker.job)"
-    assert office.conn.execute(left).fetchone() == (0,)
+    assert harness.conn.execute(left).fetchone() == (0,)
 
 
-def test_a_duty_that_is_not_done_with_is_due_again_soon(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_duty_that_is_not_done_with_is_due_again_soon(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "TIME_LIMIT", 0.0)
-    office.conn.execute(
+    harness.conn.execute(
         "INSERT INTO qworker.unique_key (task, key, job_id, expires_at) SELECT 't', n::text, n, now()"
         "  FROM generate_series(1, 1500) AS n"
     )
-    (duty,) = [duty for duty in office.scheduler.maintenance._tasks if duty.name == "keys"]
+    (duty,) = [duty for duty in harness.scheduler.maintenance._tasks if duty.name == "keys"]
     duty.due = 0.0
-    office.round()
+    harness.round()
     assert monotonic() < duty.due <= monotonic() + MORE_INTERVAL
     duty.due = 0.0
-    office.round()
+    harness.round()
     duty.due = 0.0
-    office.round()
+    harness.round()
     assert duty.due > monotonic() + MORE_INTERVAL
-    assert office.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchone() == (0,)
+    assert harness.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchone() == (0,)

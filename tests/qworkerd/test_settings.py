@@ -106,7 +106,7 @@ def test_an_unknown_name_in_the_project_file_is_refused_with_a_guess() -> None:
     assert refused() == f"'proceses' in [tool.qworker] in {path} is not a setting; did you mean processes?"
 
 
-def test_all_bad_values_are_told_at_once_with_origin_and_what_is_allowed() -> None:
+def test_all_bad_values_are_reported_at_once_with_origin_and_what_is_allowed() -> None:
     message = refused({"processes": "0", "timeout": "soon"}, QWORKER_LEASE_TIMEOUT="1", QWORKER_LOG_LEVEL="loud")
     assert message.splitlines() == [
         "processes = '0' from --processes: must be a whole number from 1 to 1024",

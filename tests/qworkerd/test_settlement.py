@@ -30,7 +30,7 @@ ERROR: dict[str, Any] = {"type": "ValueError", "message": "no", "traceback": "",
 UNREADABLE = b"\xff"
 
 
-class Morgue:
+class DeadWorker:
     """A worker's slot, to be filled and settled."""
 
     def __init__(self, database: Database) -> None:
@@ -60,15 +60,15 @@ class Morgue:
 
     def end(self, claim: Claim, outcomes: Sequence[Outcome | bytes | None]) -> None:
         """Have the first jobs of a claim ended, with an outcome, or bytes that are none; None: with no trace of it."""
-        for place, outcome in enumerate(outcomes):
+        for position, outcome in enumerate(outcomes):
             if isinstance(outcome, Completed) and outcome.result is None:
-                claim.statuses[place] = Status.SUCCEEDED
+                claim.statuses[position] = Status.SUCCEEDED
                 continue
             if outcome is not None:
-                assert claim.store_outcome(place, outcome if isinstance(outcome, bytes) else dump(outcome))
-            claim.statuses[place] = Status.DONE
+                assert claim.store_outcome(position, outcome if isinstance(outcome, bytes) else dump(outcome))
+            claim.statuses[position] = Status.DONE
 
-    def bury(self, cause: str = "signal:SEGV") -> None:
+    def mark_slot_dead(self, cause: str = "signal:SEGV") -> None:
         self.slot.mark_dead(cause)
         self.burials.recover(self.conn)
 
@@ -81,28 +81,28 @@ class Morgue:
 
 
 @pytest.fixture
-def morgue(database: Database) -> Iterator[Morgue]:
-    morgue = Morgue(database)
-    yield morgue
-    morgue.conn.close()
+def dead_worker(database: Database) -> Iterator[DeadWorker]:
+    dead_worker = DeadWorker(database)
+    yield dead_worker
+    dead_worker.conn.close()
 
 
-def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_have(morgue: Morgue) -> None:
-    claim, ids = morgue.claim(8)
-    morgue.end(claim, [
+def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_have(dead_worker: DeadWorker) -> None:
+    claim, ids = dead_worker.claim(8)
+    dead_worker.end(claim, [
         Completed(0.5, None), Completed(2.5, '{"a":1e2}'), Retried(60.0, ERROR), Failed(ERROR, hook=True),
         Snoozed(60.0), Snoozed(60.0, unknown_task=True), Released(), Terminated("cancelled", 1.0, ERROR),
     ])  # fmt: skip
-    morgue.bury()
-    assert morgue.rows(ids) == [
+    dead_worker.mark_slot_dead()
+    assert dead_worker.rows(ids) == [
         ("completed", 1, 0, 0), ("completed", 1, 0, 0), ("scheduled", 1, 0, 0), ("failed", 1, 0, 0),
         ("scheduled", 0, 0, 0), ("scheduled", 0, 0, 0), ("available", 0, 0, 0), ("cancelled", 1, 0, 0),
     ]  # fmt: skip
     rows = "SELECT duration, result FROM qworker.job_history WHERE id = %s"
-    assert morgue.conn.execute(rows, (ids[1],)).fetchall() == [(2.5, {"a": 100})]
-    (hook,) = morgue.conn.execute("SELECT args FROM qworker.job WHERE id <> ALL (%s)", (ids,)).fetchall()
+    assert dead_worker.conn.execute(rows, (ids[1],)).fetchall() == [(2.5, {"a": 100})]
+    (hook,) = dead_worker.conn.execute("SELECT args FROM qworker.job WHERE id <> ALL (%s)", (ids,)).fetchall()
     assert hook == ({"job": ids[3]},)
-    assert morgue.slot.state is SlotState.FREE
+    assert dead_worker.slot.state is SlotState.FREE
 
 
 @pytest.mark.parametrize(
@@ -111,75 +111,77 @@ def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_hav
      (UNREADABLE, ("available", 1, 1, 0))],
 )  # fmt: skip
 def test_a_job_whose_outcome_is_stored_has_ended_though_it_is_marked_as_running(
-    morgue: Morgue, outcome: Outcome | bytes, row: tuple[Any, ...]
+    dead_worker: DeadWorker, outcome: Outcome | bytes, row: tuple[Any, ...]
 ) -> None:
-    claim, ids = morgue.claim(3)
-    morgue.end(claim, [Completed(0.5, None), outcome])
+    claim, ids = dead_worker.claim(3)
+    dead_worker.end(claim, [Completed(0.5, None), outcome])
     claim.statuses[1] = Status.RUNNING
-    morgue.bury()
-    assert morgue.rows(ids) == [("completed", 1, 0, 0), row, ("available", 0, 0, 0)]
+    dead_worker.mark_slot_dead()
+    assert dead_worker.rows(ids) == [("completed", 1, 0, 0), row, ("available", 0, 0, 0)]
 
 
-def test_of_jobs_that_left_no_outcome_the_last_is_charged_and_the_others_are_counted_as_lost(morgue: Morgue) -> None:
-    claim, ids = morgue.claim(5)
-    morgue.end(claim, [None, UNREADABLE, Completed(1.0, "1"), None])
-    morgue.bury()
-    assert morgue.rows(ids) == [
+def test_of_jobs_that_left_no_outcome_the_last_is_charged_and_the_others_are_counted_as_lost(
+    dead_worker: DeadWorker,
+) -> None:
+    claim, ids = dead_worker.claim(5)
+    dead_worker.end(claim, [None, UNREADABLE, Completed(1.0, "1"), None])
+    dead_worker.mark_slot_dead()
+    assert dead_worker.rows(ids) == [
         ("available", 0, 0, 1), ("available", 0, 0, 1), ("completed", 1, 0, 0), ("available", 1, 1, 0),
         ("available", 0, 0, 0),
     ]  # fmt: skip
 
 
-def test_beside_a_job_that_ran_no_other_is_charged(morgue: Morgue) -> None:
-    claim, ids = morgue.claim(3)
-    morgue.end(claim, [None])
+def test_beside_a_job_that_ran_no_other_is_charged(dead_worker: DeadWorker) -> None:
+    claim, ids = dead_worker.claim(3)
+    dead_worker.end(claim, [None])
     claim.statuses[1] = Status.RUNNING
-    morgue.bury()
-    assert morgue.rows(ids) == [("available", 0, 0, 1), ("available", 1, 1, 0), ("available", 0, 0, 0)]
+    dead_worker.mark_slot_dead()
+    assert dead_worker.rows(ids) == [("available", 0, 0, 1), ("available", 1, 1, 0), ("available", 0, 0, 0)]
 
 
 @pytest.mark.parametrize("cause", ["signal:SEGV", "stalled"])
-def test_a_job_that_leaves_no_outcome_each_time_fails(morgue: Morgue, cause: str) -> None:
-    claim, ids = morgue.claim(1, crashes=2)
-    morgue.end(claim, [None])
-    morgue.bury(cause)
-    assert morgue.rows(ids) == [("failed", 1, 3, 0)]
+def test_a_job_that_leaves_no_outcome_each_time_fails(dead_worker: DeadWorker, cause: str) -> None:
+    claim, ids = dead_worker.claim(1, crashes=2)
+    dead_worker.end(claim, [None])
+    dead_worker.mark_slot_dead(cause)
+    assert dead_worker.rows(ids) == [("failed", 1, 3, 0)]
 
 
 @pytest.mark.parametrize(("cause", "node_losses"), [("shutdown", 0), ("lease", 1)])
-def test_a_death_that_is_nobodys_fault_charges_nobody(morgue: Morgue, cause: str, node_losses: int) -> None:
-    claim, ids = morgue.claim(1)
-    morgue.end(claim, [None])
-    morgue.bury(cause)
-    assert morgue.rows(ids) == [("available", 0, 0, node_losses)]
+def test_a_death_that_is_nobodys_fault_charges_nobody(dead_worker: DeadWorker, cause: str, node_losses: int) -> None:
+    claim, ids = dead_worker.claim(1)
+    dead_worker.end(claim, [None])
+    dead_worker.mark_slot_dead(cause)
+    assert dead_worker.rows(ids) == [("available", 0, 0, node_losses)]
 
 
-def test_what_the_clerk_has_stored_already_blames_nobody(morgue: Morgue) -> None:
-    claim, ids = morgue.claim(2)
-    morgue.end(claim, [None, None])
-    Claims().acknowledge(morgue.conn, claim.token, ids)
-    morgue.bury()
-    assert morgue.rows(ids) == [("completed", 1, 0, 0)] * 2
+def test_what_the_acknowledger_has_stored_already_blames_nobody(dead_worker: DeadWorker) -> None:
+    claim, ids = dead_worker.claim(2)
+    dead_worker.end(claim, [None, None])
+    Claims().acknowledge(dead_worker.conn, claim.token, ids)
+    dead_worker.mark_slot_dead()
+    assert dead_worker.rows(ids) == [("completed", 1, 0, 0)] * 2
 
 
-def test_a_locked_job_is_settled_as_what_it_was_once_it_is_free(morgue: Morgue, database: Database) -> None:
-    claim, ids = morgue.claim(3)
-    morgue.end(claim, [Completed(1.0, "1"), None, None])
+def test_a_locked_job_is_settled_as_what_it_was_once_it_is_free(dead_worker: DeadWorker, database: Database) -> None:
+    claim, ids = dead_worker.claim(3)
+    dead_worker.end(claim, [Completed(1.0, "1"), None, None])
     with database.connect(autocommit=False) as other:
         other.execute("SELECT FROM qworker.job WHERE id = ANY (%s) FOR UPDATE", (ids,))
-        morgue.bury()
-        assert morgue.rows(ids) == [("running", 1, 0, 0)] * 3
-        assert morgue.slot.words[Slot.STATE] == SlotState.DEAD
-    morgue.burials.recover(morgue.conn)
-    assert morgue.rows(ids) == [("completed", 1, 0, 0), ("available", 0, 0, 0), ("available", 1, 1, 0)]
-    assert morgue.slot.words[Slot.STATE] == SlotState.FREE
+        dead_worker.mark_slot_dead()
+        assert dead_worker.rows(ids) == [("running", 1, 0, 0)] * 3
+        assert dead_worker.slot.words[Slot.STATE] == SlotState.DEAD
+    dead_worker.burials.recover(dead_worker.conn)
+    assert dead_worker.rows(ids) == [("completed", 1, 0, 0), ("available", 0, 0, 0), ("available", 1, 1, 0)]
+    assert dead_worker.slot.words[Slot.STATE] == SlotState.FREE
 
 
 def test_a_result_that_the_database_refuses_is_left_out_and_holds_up_no_other(
-    morgue: Morgue, monkeypatch: pytest.MonkeyPatch
+    dead_worker: DeadWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim, ids = morgue.claim(3)
-    morgue.end(claim, [Completed(1.0, '"bad"'), Completed(1.0, "2"), Retried(60.0, ERROR)])
+    claim, ids = dead_worker.claim(3)
+    dead_worker.end(claim, [Completed(1.0, '"bad"'), Completed(1.0, "2"), Retried(60.0, ERROR)])
     acknowledge = Claims.acknowledge
 
     def refuse(self: Claims, *words: Any, **named: Any) -> list[int]:
@@ -188,9 +190,9 @@ def test_a_result_that_the_database_refuses_is_left_out_and_holds_up_no_other(
         return acknowledge(self, *words, **named)
 
     monkeypatch.setattr(Claims, "acknowledge", refuse)
-    morgue.bury()
-    assert morgue.rows(ids) == [("completed", 1, 0, 0), ("completed", 1, 0, 0), ("scheduled", 1, 0, 0)]
-    results = morgue.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall()
+    dead_worker.mark_slot_dead()
+    assert dead_worker.rows(ids) == [("completed", 1, 0, 0), ("completed", 1, 0, 0), ("scheduled", 1, 0, 0)]
+    results = dead_worker.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall()
     assert results == [(None,), (2,)]
 
 
@@ -201,9 +203,9 @@ CREATE TRIGGER refuse BEFORE {} ON qworker.job FOR EACH ROW WHEN ({}) EXECUTE FU
 
 
 @contextmanager
-def refused(morgue: Morgue, rows: str, changes: str = "UPDATE OR DELETE") -> Iterator[None]:
+def refused(dead_worker: DeadWorker, rows: str, changes: str = "UPDATE OR DELETE") -> Iterator[None]:
     """Have the database refuse changes of these rows."""
-    cursor = psycopg.ClientCursor(morgue.conn)
+    cursor = psycopg.ClientCursor(dead_worker.conn)
     cursor.execute(REFUSE.format(changes, rows).encode())
     try:
         yield
@@ -213,68 +215,68 @@ def refused(morgue: Morgue, rows: str, changes: str = "UPDATE OR DELETE") -> Ite
 
 @pytest.mark.parametrize("status", [Status.UNSTARTED, Status.RUNNING, Status.SUCCEEDED, Status.DONE])
 def test_a_job_whose_row_takes_no_change_holds_up_no_other_and_is_abandoned_in_the_end(
-    morgue: Morgue, monkeypatch: pytest.MonkeyPatch, status: Status
+    dead_worker: DeadWorker, monkeypatch: pytest.MonkeyPatch, status: Status
 ) -> None:
-    claim, ids = morgue.claim(3)
-    morgue.end(claim, [Completed(1.0, "1")])
+    claim, ids = dead_worker.claim(3)
+    dead_worker.end(claim, [Completed(1.0, "1")])
     claim.statuses[1] = status
-    with refused(morgue, f"OLD.id = {ids[1]}"):
-        morgue.bury()
-        assert morgue.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
-        assert morgue.slot.words[Slot.STATE] == SlotState.DEAD
+    with refused(dead_worker, f"OLD.id = {ids[1]}"):
+        dead_worker.mark_slot_dead()
+        assert dead_worker.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
+        assert dead_worker.slot.words[Slot.STATE] == SlotState.DEAD
         monkeypatch.setattr(rejections, "LAST_RESORT", 0.0)
-        morgue.burials.recover(morgue.conn)
-    assert morgue.slot.words[Slot.STATE] == SlotState.FREE
-    assert morgue.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
+        dead_worker.burials.recover(dead_worker.conn)
+    assert dead_worker.slot.words[Slot.STATE] == SlotState.FREE
+    assert dead_worker.rows(ids) == [("completed", 1, 0, 0), ("running", 1, 0, 0), ("available", 0, 0, 0)]
 
 
 def test_a_job_whose_end_is_refused_for_good_fails_with_the_reason(
-    morgue: Morgue, monkeypatch: pytest.MonkeyPatch
+    dead_worker: DeadWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejections, "LAST_RESORT", 0.0)
-    claim, ids = morgue.claim(2)
-    morgue.end(claim, [Completed(1.0, "1"), Retried(60.0, ERROR)])
-    with refused(morgue, f"OLD.id = {ids[0]}", "DELETE"):
-        morgue.bury()
-    assert morgue.rows(ids) == [("failed", 1, 0, 0), ("scheduled", 1, 0, 0)]
-    ((errors,),) = morgue.conn.execute("SELECT errors FROM qworker.job WHERE id = %s", (ids[0],)).fetchall()
+    claim, ids = dead_worker.claim(2)
+    dead_worker.end(claim, [Completed(1.0, "1"), Retried(60.0, ERROR)])
+    with refused(dead_worker, f"OLD.id = {ids[0]}", "DELETE"):
+        dead_worker.mark_slot_dead()
+    assert dead_worker.rows(ids) == [("failed", 1, 0, 0), ("scheduled", 1, 0, 0)]
+    ((errors,),) = dead_worker.conn.execute("SELECT errors FROM qworker.job WHERE id = %s", (ids[0],)).fetchall()
     assert [error["type"] for error in errors] == ["EndRefused"]
-    assert morgue.slot.state is SlotState.FREE
+    assert dead_worker.slot.state is SlotState.FREE
 
 
-def test_a_refusal_that_ends_in_time_has_cost_nothing(morgue: Morgue) -> None:
-    claim, ids = morgue.claim(1)
-    morgue.end(claim, [Completed(1.0, "1")])
-    with refused(morgue, "true"):
-        morgue.bury()
-        assert morgue.rows(ids) == [("running", 1, 0, 0)]
-    morgue.burials.recover(morgue.conn)
-    assert morgue.rows(ids) == [("completed", 1, 0, 0)]
-    assert morgue.slot.state is SlotState.FREE
+def test_a_refusal_that_ends_in_time_has_cost_nothing(dead_worker: DeadWorker) -> None:
+    claim, ids = dead_worker.claim(1)
+    dead_worker.end(claim, [Completed(1.0, "1")])
+    with refused(dead_worker, "true"):
+        dead_worker.mark_slot_dead()
+        assert dead_worker.rows(ids) == [("running", 1, 0, 0)]
+    dead_worker.burials.recover(dead_worker.conn)
+    assert dead_worker.rows(ids) == [("completed", 1, 0, 0)]
+    assert dead_worker.slot.state is SlotState.FREE
 
 
 def test_a_claim_of_nobody_that_cannot_be_released_holds_up_no_other(
-    morgue: Morgue, monkeypatch: pytest.MonkeyPatch
+    dead_worker: DeadWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qworkerd.scheduler.reconciliation.CONFIRM_AFTER", 0.0)
-    first, (bad, good) = morgue.claim(2)
-    second, (other,) = morgue.claim(1)
+    first, (bad, good) = dead_worker.claim(2)
+    second, (other,) = dead_worker.claim(1)
     for claim in (first, second):
         claim.close()
     sight = replace(NO_RESULT, has_running=True)
-    morgue.reconciliation.since(0.0)
-    with refused(morgue, f"OLD.id = {bad}"):
+    dead_worker.reconciliation.since(0.0)
+    with refused(dead_worker, f"OLD.id = {bad}"):
         with pytest.raises(psycopg.errors.RaiseException):
-            morgue.reconciliation.release(morgue.conn, sight)
+            dead_worker.reconciliation.release(dead_worker.conn, sight)
         states = [("running", 1, 0, 0), ("available", 0, 0, 0), ("available", 0, 0, 0)]
-        assert morgue.rows([bad, good, other]) == states
+        assert dead_worker.rows([bad, good, other]) == states
         monkeypatch.setattr(rejections, "LAST_RESORT", 0.0)
         for _ in range(3):  # once it is abandoned, it is not tried again
-            morgue.reconciliation.release(morgue.conn, sight)
+            dead_worker.reconciliation.release(dead_worker.conn, sight)
 
 
-def test_the_job_that_ran_in_a_stalled_worker_is_counted_as_lost(morgue: Morgue) -> None:
-    claim, ids = morgue.claim(2)
+def test_the_job_that_ran_in_a_stalled_worker_is_counted_as_lost(dead_worker: DeadWorker) -> None:
+    claim, ids = dead_worker.claim(2)
     claim.statuses[0] = Status.RUNNING
-    morgue.bury("stalled")
-    assert morgue.rows(ids) == [("available", 0, 0, 1), ("available", 0, 0, 0)]
+    dead_worker.mark_slot_dead("stalled")
+    assert dead_worker.rows(ids) == [("available", 0, 0, 1), ("available", 0, 0, 0)]

@@ -64,9 +64,9 @@ def test_a_process_that_was_frozen_when_its_time_was_over_has_taken_nothing() ->
             until(passed(time.monotonic() + 0.05))
             os.kill(pid, signal.SIGCONT)
             os.write(going, b"g")
-        said = os.read(reading, 1000).decode()
+        message = os.read(reading, 1000).decode()
         os.waitpid(pid, 0)
-        return cast("list[tuple[int, int] | None]", literal_eval(said))
+        return cast("list[tuple[int, int] | None]", literal_eval(message))
 
     assert apart(freeze) == [None] * 5
 

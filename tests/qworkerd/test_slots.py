@@ -54,7 +54,7 @@ def test_a_claim_that_is_used_again_shows_nothing_of_its_past(table: SlotTable) 
     assert [(e.id, e.status) for e in claim.entries()] == [(9, Status.UNSTARTED)]
 
 
-def test_a_grave_keeps_its_claims_until_it_is_freed(table: SlotTable) -> None:
+def test_a_dead_slot_keeps_its_claims_until_it_is_freed(table: SlotTable) -> None:
     slot = table.slots[1]
     slot.assign(Role.WORKER, 1, 0, 0)
     for number, claim in enumerate(slot.claims):
@@ -70,6 +70,6 @@ def test_a_grave_keeps_its_claims_until_it_is_freed(table: SlotTable) -> None:
 
 
 def test_tokens_are_never_the_same_and_fit_a_bigint() -> None:
-    drawn = {new_token() for _ in range(10_000)}
-    assert len(drawn) == 10_000
-    assert all(0 < token < 2**63 for token in drawn)
+    assigned = {new_token() for _ in range(10_000)}
+    assert len(assigned) == 10_000
+    assert all(0 < token < 2**63 for token in assigned)

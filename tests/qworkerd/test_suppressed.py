@@ -20,13 +20,13 @@ from qworkerd.scheduler.schedules import RETRY_AFTER_ERROR, Schedules
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
 from tests.database import Database
-from tests.qworkerd.test_scheduler import Office
-from tests.qworkerd.test_scheduler import office as office_fixture
+from tests.qworkerd.test_scheduler import Harness
+from tests.qworkerd.test_scheduler import harness as harness_fixture
 from tests.suppressing import suppressing
 
-office = office_fixture
+harness = harness_fixture
 
-Said = list[tuple[str, dict[str, Any]]]
+LogRecorder = list[tuple[str, dict[str, Any]]]
 
 
 @pytest.fixture
@@ -36,16 +36,16 @@ def conn(database: Database) -> Iterator[Any]:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+def logged(monkeypatch: pytest.MonkeyPatch) -> LogRecorder:
     """The events of the parts of a scheduler that are made after this."""
-    said: Said = []
+    logged: LogRecorder = []
 
     def say(event: str, **facts: Any) -> None:
-        said.append((event, facts))
+        logged.append((event, facts))
 
     logger = SimpleNamespace(info=say, warning=say, error=say, debug=say)
     monkeypatch.setattr("qworkerd.log.get", lambda: logger)
-    return said
+    return logged
 
 
 def scheduled(conn: Any, database: Database, **options: Any) -> Schedules:
@@ -74,14 +74,14 @@ def now(conn: Any) -> float:
     ("event", "table", "row"), [("INSERT", "job", "NULL"), ("UPDATE", "cron", "NULL"), ("UPDATE", "cron", "OLD")]
 )
 def test_a_suppressed_tick_is_an_error_and_comes_once_the_trigger_is_gone(
-    conn: Any, database: Database, said: Said, event: str, table: str, row: str, options: dict[str, Any]
+    conn: Any, database: Database, logged: LogRecorder, event: str, table: str, row: str, options: dict[str, Any]
 ) -> None:
     schedules = scheduled(conn, database, **options)
     schedules.declare(conn)
     a_day_later(conn)
     with suppressing(database.connect(), event, table=table, row=row):
         assert schedules.enqueue(conn) == 0
-        ((name, facts),) = said
+        ((name, facts),) = logged
         assert (name, facts["schedule"]) == ("cron.error", "report")
         assert "suppresses" in facts["error"]
         assert schedules.due_at <= now(conn) + RETRY_AFTER_ERROR
@@ -90,7 +90,7 @@ def test_a_suppressed_tick_is_an_error_and_comes_once_the_trigger_is_gone(
     assert schedules.enqueue(conn) == 1
 
 
-def test_a_tick_of_another_node_is_not_suppressed(conn: Any, database: Database, said: Said) -> None:
+def test_a_tick_of_another_node_is_not_suppressed(conn: Any, database: Database, logged: LogRecorder) -> None:
     first, second = scheduled(conn, database), scheduled(conn, database)
     first.declare(conn)
     second.declare(conn)
@@ -98,33 +98,33 @@ def test_a_tick_of_another_node_is_not_suppressed(conn: Any, database: Database,
     (at,) = conn.execute("SELECT extract(epoch FROM date_trunc('minute', clock_timestamp()))::float8").fetchone()
     assert first._tick(conn, "report", at)
     assert not second._tick(conn, "report", at)
-    assert [event for event, _ in said] == ["cron.enqueued"]
+    assert [event for event, _ in logged] == ["cron.enqueued"]
 
 
-def test_a_suppressed_declaration_is_an_error(conn: Any, database: Database, said: Said) -> None:
+def test_a_suppressed_declaration_is_an_error(conn: Any, database: Database, logged: LogRecorder) -> None:
     schedules = scheduled(conn, database)
     with suppressing(database.connect(), "INSERT", table="cron"):
         schedules.declare(conn)
-    assert [(event, facts["schedule"]) for event, facts in said] == [("cron.error", "report")]
+    assert [(event, facts["schedule"]) for event, facts in logged] == [("cron.error", "report")]
 
 
-def test_a_suppressed_change_of_a_declaration_is_an_error(conn: Any, database: Database, said: Said) -> None:
+def test_a_suppressed_change_of_a_declaration_is_an_error(conn: Any, database: Database, logged: LogRecorder) -> None:
     schedules = scheduled(conn, database)
     conn.execute(
         "INSERT INTO qworker.cron (name, task, expression, timezone, declared_by) VALUES ('report', 'x', 'x', 'x', 0)"
     )
     with suppressing(database.connect(), "UPDATE", table="cron"):
         schedules.declare(conn)
-    assert [event for event, _ in said] == ["cron.error"]
+    assert [event for event, _ in logged] == ["cron.error"]
 
 
 def test_a_declaration_that_a_newer_node_has_replaced_is_not_suppressed(
-    conn: Any, database: Database, said: Said
+    conn: Any, database: Database, logged: LogRecorder
 ) -> None:
     old, new = scheduled(conn, database), scheduled(conn, database)
     new.declare(conn)
     old.declare(conn)
-    assert said == []
+    assert logged == []
 
 
 def test_a_job_whose_failure_hook_is_suppressed_has_not_failed_yet(conn: Any, database: Database) -> None:
@@ -139,30 +139,30 @@ def test_a_job_whose_failure_hook_is_suppressed_has_not_failed_yet(conn: Any, da
     assert conn.execute("SELECT count(*) FROM qworker.job WHERE is_hook").fetchone() == (1,)
 
 
-def test_a_lost_job_whose_failure_hook_is_suppressed_holds_up_no_other(office: Office, said: Said) -> None:
+def test_a_lost_job_whose_failure_hook_is_suppressed_holds_up_no_other(harness: Harness, logged: LogRecorder) -> None:
     jobs = [
-        office.insert("task, state, node, token, claimed_at", f"'{task}', 'running', 424242, 7, now()")
+        harness.insert("task, state, node, token, claimed_at", f"'{task}', 'running', 424242, 7, now()")
         for task in ("hooked", "plain")
     ]
     node = SimpleNamespace(
         app=App(), settings=SimpleNamespace(max_node_losses=1), hooks=["hooked"],
         watermarks=SimpleNamespace(report_release=lambda _: None),
     )  # fmt: skip
-    rescue = Rescue(cast("NodeContext", node), Recovery(), office.slot, Reporter(App()))
-    with suppressing(office.conn, "INSERT", "NEW.is_hook"):
-        rescue.rescue_nodes(office.conn, [424242])
-        assert [office.state(job) for job in jobs] == ["running", "failed"]
-        assert ("maintenance.row_refused", jobs[0]) in [(event, facts.get("job")) for event, facts in said]
+    rescue = Rescue(cast("NodeContext", node), Recovery(), harness.slot, Reporter(App()))
+    with suppressing(harness.conn, "INSERT", "NEW.is_hook"):
+        rescue.rescue_nodes(harness.conn, [424242])
+        assert [harness.state(job) for job in jobs] == ["running", "failed"]
+        assert ("maintenance.row_refused", jobs[0]) in [(event, facts.get("job")) for event, facts in logged]
 
 
-def test_a_node_whose_heartbeat_is_suppressed_is_not_taken_for_dead(office: Office) -> None:
-    before = office.scheduler.header.lease_until
-    with suppressing(office.conn, "UPDATE", table="node"), pytest.raises(WriteSuppressed):
-        office.round()
-    assert not office.scheduler.header.declared_dead
-    assert office.scheduler.header.lease_until == before
-    office.round()
-    assert office.scheduler.header.lease_until > before
+def test_a_node_whose_heartbeat_is_suppressed_is_not_taken_for_dead(harness: Harness) -> None:
+    before = harness.scheduler.header.lease_until
+    with suppressing(harness.conn, "UPDATE", table="node"), pytest.raises(WriteSuppressed):
+        harness.round()
+    assert not harness.scheduler.header.declared_dead
+    assert harness.scheduler.header.lease_until == before
+    harness.round()
+    assert harness.scheduler.header.lease_until > before
 
 
 def test_a_node_whose_registration_is_suppressed_says_so(conn: Any, database: Database) -> None:
@@ -170,48 +170,50 @@ def test_a_node_whose_registration_is_suppressed_says_so(conn: Any, database: Da
         Registry().register(conn, name="n", version="1", queues=["default"], worker_count=1, lease_seconds=30.0)
 
 
-def test_a_dead_node_that_cannot_be_deleted_is_said_and_holds_up_no_other(
-    office: Office, monkeypatch: pytest.MonkeyPatch, said: Said
+def test_a_dead_node_that_cannot_be_deleted_is_reported_and_holds_up_no_other(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, logged: LogRecorder
 ) -> None:
     nodes = [
-        Registry().register(office.conn, name=name, version="1", queues=["default"], worker_count=1, lease_seconds=30.0)
+        Registry().register(
+            harness.conn, name=name, version="1", queues=["default"], worker_count=1, lease_seconds=30.0
+        )
         for name in ("kept", "gone")
     ]
     jobs = [
-        office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()") for node in nodes
+        harness.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()") for node in nodes
     ]
-    office.round()
+    harness.round()
     later = boottime() + 31.0
     monkeypatch.setattr("qworkerd.scheduler.rescue.boottime", lambda: later)
-    monkeypatch.setattr(office.scheduler.rescue, "_log", SimpleNamespace(
-        error=lambda event, **facts: said.append((event, facts)), warning=lambda *_, **__: None
+    monkeypatch.setattr(harness.scheduler.rescue, "_log", SimpleNamespace(
+        error=lambda event, **facts: logged.append((event, facts)), warning=lambda *_, **__: None
     ))  # fmt: skip
-    with suppressing(office.conn, "DELETE", "OLD.name = 'kept'", table="node"):
-        office.round()
-        office.round()
-        assert [office.state(job) for job in jobs] == ["running", "available"]
-        assert [(event, facts["node"]) for event, facts in said] == [
+    with suppressing(harness.conn, "DELETE", "OLD.name = 'kept'", table="node"):
+        harness.round()
+        harness.round()
+        assert [harness.state(job) for job in jobs] == ["running", "available"]
+        assert [(event, facts["node"]) for event, facts in logged] == [
             ("rescue.failed", nodes[0]),
             ("node.dead", nodes[1]),
         ]
         later += 31.0
-    office.round()
-    assert office.state(jobs[0]) == "available"
+    harness.round()
+    assert harness.state(jobs[0]) == "available"
 
 
 def test_a_dead_node_whose_row_was_locked_is_deleted_as_soon_as_it_is_not(
-    office: Office, database: Database, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = Registry().register(
-        office.conn, name="gone", version="1", queues=["default"], worker_count=1, lease_seconds=30.0
+        harness.conn, name="gone", version="1", queues=["default"], worker_count=1, lease_seconds=30.0
     )
-    job = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()")
-    office.round()
+    job = harness.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()")
+    harness.round()
     later = boottime() + 31.0
     monkeypatch.setattr("qworkerd.scheduler.rescue.boottime", lambda: later)
     with database.connect() as other, other.transaction():
         other.execute("SELECT FROM qworker.node WHERE name = 'gone' FOR UPDATE")
-        office.round()
-        assert office.state(job) == "running"
-    office.round()
-    assert office.state(job) == "available"
+        harness.round()
+        assert harness.state(job) == "running"
+    harness.round()
+    assert harness.state(job) == "available"

@@ -54,7 +54,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000", "HOME": "/"}
 
 
-def test_ready_stopping_and_status_are_said_once(listener: Listener, environ: dict[str, str]) -> None:
+def test_ready_stopping_and_status_are_reported_once(listener: Listener, environ: dict[str, str]) -> None:
     notifier = Notifier(environ)
     notifier.ready()
     notifier.ready()

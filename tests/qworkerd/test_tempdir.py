@@ -22,11 +22,11 @@ def abandoned(base: Path) -> Path:
 
 def test_a_folder_nobody_uses_is_swept(tmp_path: Path) -> None:
     folder = abandoned(tmp_path)
-    fresh = TempDir(tmp_path)
+    new_folder = TempDir(tmp_path)
     assert not folder.exists()
-    assert fresh.path.is_dir()
-    fresh.remove()
-    fresh.remove()
+    assert new_folder.path.is_dir()
+    new_folder.remove()
+    new_folder.remove()
     assert list(tmp_path.iterdir()) == []
 
 

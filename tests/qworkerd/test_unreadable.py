@@ -98,17 +98,17 @@ def pit(postgres_server: EmbeddedPostgres) -> Iterator[Pit]:
 
 
 @pytest.fixture
-def said(pit: Pit, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    said: list[Any] = []
+def message(pit: Pit, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    message: list[Any] = []
     record = SimpleNamespace(
-        warning=lambda *_, **__: None, error=lambda event, **facts: said.append((event, facts["job"]))
+        warning=lambda *_, **__: None, error=lambda event, **facts: message.append((event, facts["job"]))
     )
     monkeypatch.setattr(pit.claimer._single, "_log", record)
-    return said
+    return message
 
 
 @pytest.mark.parametrize("size", [1, 4])
-def test_arguments_that_no_answer_can_hold_fail_their_job_alone(pit: Pit, said: list[Any], size: int) -> None:
+def test_arguments_that_no_answer_can_hold_fail_their_job_alone(pit: Pit, message: list[Any], size: int) -> None:
     before, (bad,), after, others = (
         pit.insert(count=2),
         pit.insert(args=HUGE),
@@ -121,27 +121,27 @@ def test_arguments_that_no_answer_can_hold_fail_their_job_alone(pit: Pit, said: 
     assert pit.states()[bad] == "failed"
     ((error,),) = pit.conn.execute("SELECT errors -> -1 FROM qworker.job WHERE id = %s", (bad,)).fetchall()
     assert (error["type"], error["cause"], error["attempt"]) == ("PayloadTooLarge", "unreadable", 1)
-    assert said == [("job.unreadable", bad)]
+    assert message == [("job.unreadable", bad)]
     until(lambda: pit.reported)
     assert pit.reported == [(bad, "PayloadTooLarge")]
 
 
 @pytest.mark.parametrize("column", ["task", "args"])
 @pytest.mark.parametrize("size", [1, 4, 64])
-def test_text_that_cannot_be_decoded_fails_its_job_alone(pit: Pit, said: list[Any], column: str, size: int) -> None:
+def test_text_that_cannot_be_decoded_fails_its_job_alone(pit: Pit, message: list[Any], column: str, size: int) -> None:
     before, (bad,), after = pit.insert(count=2), pit.insert(), pit.insert("second", count=3)
     pit.damage(bad, column)
     pit.claimer.batch_size.size = size
     taken, _ = pit.take_all()
     assert sorted(taken) == before + after
     assert pit.states()[bad] == "failed"
-    assert said == [("job.unreadable", bad)]
+    assert message == [("job.unreadable", bad)]
     until(lambda: pit.reported)
     assert [job for job, _ in pit.reported] == [bad]
 
 
 def test_a_claim_too_large_for_the_workers_memory_goes_back_and_is_halved(
-    pit: Pit, said: list[Any], monkeypatch: pytest.MonkeyPatch
+    pit: Pit, message: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = pit.insert(count=8)
     original = pit.claimer._claims.claim
@@ -157,7 +157,7 @@ def test_a_claim_too_large_for_the_workers_memory_goes_back_and_is_halved(
     taken, sizes = pit.take_all()
     assert sorted(taken) == jobs
     assert max(sizes) == 2
-    assert said == []
+    assert message == []
 
 
 class Wrapped:

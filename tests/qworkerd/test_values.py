@@ -23,11 +23,11 @@ from qworkerd.embedded import EmbeddedPostgres
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Slot
 from tests.database import Database
-from tests.qworkerd.test_scheduler import Office
-from tests.qworkerd.test_scheduler import office as office_fixture
+from tests.qworkerd.test_scheduler import Harness
+from tests.qworkerd.test_scheduler import harness as harness_fixture
 from tests.qworkerd.unconstrained import drop_constraints
 
-office = office_fixture
+harness = harness_fixture
 
 EXTREMES = {
     "bigint": ["-9223372036854775808", "-1", "0", "9223372036854775807"],
@@ -45,7 +45,7 @@ DEAD = 424_242
 
 
 @pytest.fixture(autouse=True)
-def deaf() -> Iterator[None]:
+def without_notifications() -> Iterator[None]:
     """The slot's worker is this very process: let it survive what a cancelled job is sent."""
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     yield
@@ -139,49 +139,57 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
 ) -> None:
     conn = connect(edited.dsn, "test")
     assert fill(conn) > 300
-    bureau = Office(edited)
-    scheduler = bureau.scheduler
+    second_harness = Harness(edited)
+    scheduler = second_harness.scheduler
     try:
-        due = bureau.insert("task, state, run_at", "'noop', 'scheduled', now()")
-        stray = bureau.insert("task, state, node, token, claimed_at", f"'noop', 'running', {DEAD + 1}, 5, now()")
-        mine = bureau.run()
-        bureau.slot.words[Slot.PID] = os.getpid()
+        due = second_harness.insert("task, state, run_at", "'noop', 'scheduled', now()")
+        orphan = second_harness.insert(
+            "task, state, node, token, claimed_at", f"'noop', 'running', {DEAD + 1}, 5, now()"
+        )
+        mine = second_harness.run()
+        second_harness.slot.words[Slot.PID] = os.getpid()
         conn.execute(
             "UPDATE qworker.job SET state = 'running', node = %s, token = %s, claimed_at = now(),"
             " cancel_requested_at = now()"
             " WHERE id = %s",
-            (bureau.node.table.header.node, bureau.slot.claims[0].token, mine),
+            (second_harness.node.table.header.node, second_harness.slot.claims[0].token, mine),
         )
-        gone = bureau.insert("task, expires_at", "'noop', now() - interval '1 hour'")
-        old = bureau.insert("task, state, failed_at", "'noop', 'failed', now() - interval '1 year'")
-        said: list[tuple[str, object]] = []
+        gone = second_harness.insert("task, expires_at", "'noop', now() - interval '1 hour'")
+        old = second_harness.insert("task, state, failed_at", "'noop', 'failed', now() - interval '1 year'")
+        message: list[tuple[str, object]] = []
         record = SimpleNamespace(
-            warning=lambda event, **facts: said.append((event, facts)),
-            error=lambda event, **facts: said.append((event, facts)),
+            warning=lambda event, **facts: message.append((event, facts)),
+            error=lambda event, **facts: message.append((event, facts)),
         )
         for part in (scheduler.maintenance, scheduler.poller, scheduler.schedules):
             monkeypatch.setattr(part, "_log", record)
         for duty in scheduler.maintenance._tasks:
             duty.due = 0.0
         scheduler.poller._thorough.due = 0.0
-        bureau.round()
+        second_harness.round()
         assert scheduler.poller.succeeded
-        assert bureau.slot.words[Slot.CANCEL] == mine
-        states = [bureau.state(job) for job in (due, stray, gone, old)]
+        assert second_harness.slot.words[Slot.CANCEL] == mine
+        states = [second_harness.state(job) for job in (due, orphan, gone, old)]
         assert states == ["available", "available", "cancelled", "discarded"]
-        assert said == []
+        assert message == []
         taken = Claims().claim(
-            bureau.conn, node=1, token=3, queues=["default"] * 10, priorities=range(10), cursors=[0] * 10, limit=10_000
+            second_harness.conn,
+            node=1,
+            token=3,
+            queues=["default"] * 10,
+            priorities=range(10),
+            cursors=[0] * 10,
+            limit=10_000,
         )
         assert due in [row[0] for row in taken]
     finally:
         scheduler.connection.drop()
-        bureau.conn.close()
+        second_harness.conn.close()
         conn.close()
     with closing(Pool(edited.dsn)) as pool:
         admin = Admin(pool)
         jobs = admin.find(limit=10_000)
-        assert {due, stray, gone, old} <= {job.id for job in jobs}
+        assert {due, orphan, gone, old} <= {job.id for job in jobs}
         assert all(isinstance(admin.show(job.id), Job) for job in jobs[:50])
         admin.nodes()
         admin.schedules()
@@ -197,46 +205,50 @@ def test_whatever_stands_in_a_row_the_work_on_the_others_goes_on(
 def test_whatever_a_node_says_of_itself_the_jobs_of_others_are_rescued(
     unconstrained: Database, monkeypatch: pytest.MonkeyPatch, column: str, value: str, *, sees: bool
 ) -> None:
-    bureau = Office(unconstrained)
+    second_harness = Harness(unconstrained)
     try:
         if not sees:
-            monkeypatch.setitem(bureau.scheduler.registry._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
+            monkeypatch.setitem(second_harness.scheduler.registry._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
         nodes = [
-            bureau.scheduler.registry.register(
-                bureau.conn, name=name, version="1", queues=["default"], worker_count=1, lease_seconds=30.0
+            second_harness.scheduler.registry.register(
+                second_harness.conn, name=name, version="1", queues=["default"], worker_count=1, lease_seconds=30.0
             )
             for name in ("strange", "lost")
         ]
         strange = nodes[0]
-        assert edit(bureau.conn, "node", column, value, f"id = {strange}")
-        said: list[str] = []
+        assert edit(second_harness.conn, "node", column, value, f"id = {strange}")
+        message: list[str] = []
         record = SimpleNamespace(
-            warning=lambda event, **_: said.append(event), error=lambda event, **_: said.append(event)
+            warning=lambda event, **_: message.append(event), error=lambda event, **_: message.append(event)
         )
-        monkeypatch.setattr(bureau.scheduler.maintenance, "_log", record)
+        monkeypatch.setattr(second_harness.scheduler.maintenance, "_log", record)
         jobs = [
-            bureau.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()")
+            second_harness.insert("task, state, node, token, claimed_at", f"'noop', 'running', {node}, 5, now()")
             for node in nodes
         ]
-        bureau.round()
-        bureau.round()
-        assert [bureau.state(job) for job in jobs] == ["running", "running"]
+        second_harness.round()
+        second_harness.round()
+        assert [second_harness.state(job) for job in jobs] == ["running", "running"]
         later = boottime() + 31.0
         monkeypatch.setattr("qworkerd.scheduler.rescue.boottime", lambda: later)
-        bureau.scheduler.registry.renew(
-            bureau.conn,
+        second_harness.scheduler.registry.renew(
+            second_harness.conn,
             strange,
-            Heartbeat(Jsonb({}), None, bureau.scheduler.registry.find_ctid(bureau.conn, strange) or NO_CTID),
+            Heartbeat(
+                Jsonb({}), None, second_harness.scheduler.registry.find_ctid(second_harness.conn, strange) or NO_CTID
+            ),
         )
-        bureau.round()
-        assert [bureau.state(job) for job in jobs] == ["running", "available"]
+        second_harness.round()
+        assert [second_harness.state(job) for job in jobs] == ["running", "available"]
         later += 86_401.0
-        bureau.round()
-        assert bureau.state(jobs[0]) == "available", "a node whose lease says nothing is not waited for for ever"
-        assert said == []
+        second_harness.round()
+        assert second_harness.state(jobs[0]) == "available", (
+            "a node whose lease says nothing is not waited for for ever"
+        )
+        assert message == []
     finally:
-        bureau.scheduler.connection.drop()
-        bureau.conn.close()
+        second_harness.scheduler.connection.drop()
+        second_harness.conn.close()
 
 
 @pytest.mark.parametrize("seconds", ["infinity", "-infinity"])
@@ -265,22 +277,24 @@ def test_a_producer_cannot_write_what_no_worker_could_read(database: Database, c
         conn.execute(f"INSERT INTO qworker.job (task, {columns}) VALUES ('t', {values})".encode())  # noqa: S608
 
 
-def test_a_look_that_fails_takes_no_duty_with_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(office.scheduler.poller, "_log", SimpleNamespace(error=lambda event, **_: said.append(event)))
-    monkeypatch.setitem(office.scheduler.registry._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
+def test_a_look_that_fails_takes_no_duty_with_it(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    message: list[str] = []
+    monkeypatch.setattr(
+        harness.scheduler.poller, "_log", SimpleNamespace(error=lambda event, **_: message.append(event))
+    )
+    monkeypatch.setitem(harness.scheduler.registry._sql, "poll", "SELECT 1 / (%(node)s::bigint * 0)")
     ticks = count()
-    monkeypatch.setattr(office.scheduler.schedules, "enqueue", lambda _: 0 * next(ticks))
-    due = office.insert("task, state, run_at", "'noop', 'scheduled', now()")
-    stray = office.insert("task, state, node, token, claimed_at", f"'noop', 'running', {DEAD}, 5, now()")
-    mine = office.run()
-    office.slot.words[Slot.PID] = os.getpid()
-    office.conn.execute("UPDATE qworker.job SET cancel_requested_at = now() WHERE id = %s", (mine,))
+    monkeypatch.setattr(harness.scheduler.schedules, "enqueue", lambda _: 0 * next(ticks))
+    due = harness.insert("task, state, run_at", "'noop', 'scheduled', now()")
+    orphan = harness.insert("task, state, node, token, claimed_at", f"'noop', 'running', {DEAD}, 5, now()")
+    mine = harness.run()
+    harness.slot.words[Slot.PID] = os.getpid()
+    harness.conn.execute("UPDATE qworker.job SET cancel_requested_at = now() WHERE id = %s", (mine,))
     for _ in range(2):
-        office.scheduler.header.lease_until = 0.0
-        office.round()
-        assert office.scheduler.header.lease_until > 0.0
-    assert (office.state(due), office.state(stray)) == ("available", "available")
-    assert office.slot.words[office.slot.CANCEL] == mine
+        harness.scheduler.header.lease_until = 0.0
+        harness.round()
+        assert harness.scheduler.header.lease_until > 0.0
+    assert (harness.state(due), harness.state(orphan)) == ("available", "available")
+    assert harness.slot.words[harness.slot.CANCEL] == mine
     assert next(ticks) >= 2
-    assert said == ["scheduler.poll_failed"]  # the same again is not news
+    assert message == ["scheduler.poll_failed"]  # the same again is not news

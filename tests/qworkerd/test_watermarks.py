@@ -126,7 +126,7 @@ class Producer:
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        self.drawn: int | None = None
+        self.assigned: int | None = None
         self.seqs: set[int] = set()
         self.writing_since = 0.0
 
@@ -194,16 +194,16 @@ class Machine(RuleBasedStateMachine):
     def draw(self, number: int) -> None:
         """Stop in the middle of an INSERT: the table is locked and the seq drawn, but there is no transaction id."""
         producer = self.write(number)
-        if producer.drawn is None:
+        if producer.assigned is None:
             producer.conn.execute("LOCK TABLE qworker.job IN ROW EXCLUSIVE MODE")
-            ((producer.drawn,),) = producer.conn.execute("SELECT nextval('qworker.job_seq')").fetchall()
+            ((producer.assigned,),) = producer.conn.execute("SELECT nextval('qworker.job_seq')").fetchall()
 
     @rule(number=number, where=where)
     def insert_drawn(self, number: int, where: tuple[str, int]) -> None:
         producer = self.producers[number]
-        if producer.drawn is not None:
-            producer.seqs.add(self.insert(producer.conn, *where, producer.drawn))
-            producer.drawn = None
+        if producer.assigned is not None:
+            producer.seqs.add(self.insert(producer.conn, *where, producer.assigned))
+            producer.assigned = None
 
     @rule(number=number, commit=st.booleans())
     def end(self, number: int, *, commit: bool) -> None:

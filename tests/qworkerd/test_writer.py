@@ -22,7 +22,7 @@ def full() -> Iterator[int]:
 
 
 def test_threads_may_wait_for_the_reader_at_the_same_time(full: int) -> None:
-    """A worker's main thread and its clerk both log when the database goes away."""
+    """A worker's main thread and its acknowledger both log when the database goes away."""
     sink, errors, start = Writer(full), [], threading.Barrier(4)
 
     def write() -> None:
