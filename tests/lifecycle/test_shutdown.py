@@ -76,7 +76,7 @@ def test_a_drain_lets_running_jobs_end_and_takes_no_other(cluster: Cluster, node
 def test_the_first_ctrl_c_drains(cluster: Cluster, node: Node, tmp_path: Path) -> None:
     job = running(cluster, held.enqueue(str(tmp_path / "go")))
     node.signal(signal.SIGINT)
-    assert "again interrupts" in node.await_event("supervisor.draining")["hint"]
+    assert "again to interrupt" in node.await_event("supervisor.draining")["hint"]
     (tmp_path / "go").touch()
     assert ended(node) == 0
     assert stands(job) == DONE
