@@ -206,7 +206,7 @@ def facts(**changed: Any) -> Facts:
         "sleepy": job(2, JobState.FAILED, 1, 0, "timeout"),
         "deadly": job(3, JobState.FAILED, 3, 3, *["signal:SEGV"] * 3),
         "pulses": [job(4, JobState.COMPLETED), job(5, JobState.COMPLETED)],
-        "left": 0,
+        "unfinished": 0,
         "failed": 2,
         "workers": 4,
         "exit_code": 0,
@@ -258,7 +258,7 @@ def test_an_attempt_that_ran_again_counts_once(tmp_path: Path) -> None:
         ("deadly", {"workers": 3}),
         ("pulse", {"pulses": [job(n, JobState.COMPLETED) for n in (4, 5, 6)]}),
         ("node", {"exit_code": 70}),
-        ("node", {"left": 1}),
+        ("node", {"unfinished": 1}),
         ("node", {"failed": 3}),
     ],
 )

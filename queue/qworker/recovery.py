@@ -66,13 +66,13 @@ class Recovery(Statements):
         return bool(self._rows(database, "record_crash", id=job, token=token, delay=delay, error=error))
 
     def record_node_loss(
-        self, database: Database, token: int, job: int, max_losses: int, error: str, hooks: Iterable[str] = ()
+        self, database: Database, token: int, job: int, max_node_losses: int, error: str, hooks: Iterable[str] = ()
     ) -> list[LostJob]:
         """Release the job that ran when its node had to stop; return it if it still belonged to the claim.
 
-        After `max_losses` losses the job fails. hooks are the tasks that have a failure hook.
+        After `max_node_losses` losses the job fails. hooks are the tasks that have a failure hook.
         """
-        return self._record_node_loss(database, max_losses, error, hooks, job=job, token=token)
+        return self._record_node_loss(database, max_node_losses, error, hooks, job=job, token=token)
 
     def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
         """Release the jobs of a claim except `excluded`, without counting the attempts; return their number."""
@@ -106,11 +106,13 @@ class Recovery(Statements):
         return False
 
     def rescue(
-        self, database: Database, dead: int, max_losses: int, error: str, hooks: Iterable[str] = (), *,
+        self, database: Database, dead: int, max_node_losses: int, error: str, hooks: Iterable[str] = (), *,
         limit: int = 1000, excluded: Iterable[int] = (),
     ) -> list[LostJob]:  # fmt: skip
         """Release jobs of a dead node; return them. hooks: see `record_node_loss`."""
-        return self._record_node_loss(database, max_losses, error, hooks, dead=dead, limit=limit, excluded=excluded)
+        return self._record_node_loss(
+            database, max_node_losses, error, hooks, dead=dead, limit=limit, excluded=excluded
+        )
 
     def first_lost(self, database: Database, dead: int, excluded: Iterable[int] = ()) -> int | None:
         """Return the job that `rescue` would release first."""
@@ -119,7 +121,7 @@ class Recovery(Statements):
     def _record_node_loss(
         self,
         database: Database,
-        max_losses: int,
+        max_node_losses: int,
         error: str,
         hooks: Iterable[str],
         *,
@@ -132,7 +134,7 @@ class Recovery(Statements):
         error = escape_unstorable(database, error)
         with database.transaction():
             lost = self._records(
-                database, "record_node_loss", LostJob, dead=dead, id=job, token=token, max_losses=max_losses,
+                database, "record_node_loss", LostJob, dead=dead, id=job, token=token, max_node_losses=max_node_losses,
                 error=error, hooks=list(hooks), limit=limit, excluded=integer_array(excluded),
             )  # fmt: skip
             if not all(each.hook_stored for each in lost):

@@ -1,1 +1,1 @@
-"""The demo: a database, a node and an application that show what the rest is for. `jobs` is examples/stdlib_index."""
+"""The demo: a database, a node, and the application examples/stdlib_index as `jobs`."""

@@ -1,4 +1,4 @@
-"""Read the events of a node's log while it is written."""
+"""Reads the events of a node's log while the log is written."""
 
 import json
 from collections import deque
@@ -39,7 +39,7 @@ class Events:
         return self.seen[before:]
 
     def find(self, name: str, **facts: object) -> Iterator[Event]:
-        """Yield the events with this name and these facts."""
+        """Yield the events with this name and these fields."""
         wanted = {"event": name, **facts}
         return (event for event in self.seen if wanted.items() <= event.items())
 

@@ -25,7 +25,7 @@ FOREIGN = ("QWORKER_", "PG", "DATABASE_URL", "MAX_CONCURRENT_JOBS", "JOB_TIMEOUT
 
 
 class NodeEnded(QworkerError):
-    """The node ended before it was asked to."""
+    """The node ended before the demo stopped it."""
 
 
 class Node:
@@ -83,7 +83,7 @@ class Node:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The node has ended, unless something went wrong; its jobs need not finish then.
+        # The node has ended, unless there was an error; its jobs need not finish then.
         with suppress(subprocess.TimeoutExpired):
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(15)

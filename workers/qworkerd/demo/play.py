@@ -1,4 +1,4 @@
-"""Run the demo: start a database and a node, enqueue jobs, and watch until all have ended."""
+"""Runs the demo: starts a database and a node, enqueues jobs, and waits until all have ended."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ STALL_TIMEOUT = 30.0
 
 
 def play(processes: int, screen: Screen, log: Path | None) -> Report:
-    """Run the demo; return the report. The node's log is kept in `log`, if given."""
+    """Run the demo and return the report. The node's log is written to `log`, if given."""
     # These signals end the demo as Ctrl-C does, which stops everything in order.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -56,7 +56,7 @@ def play(processes: int, screen: Screen, log: Path | None) -> Report:
 
 
 def copy_log(log: Path) -> Path:
-    """Copy the log, whose folder is about to be removed."""
+    """Copy the log, whose folder will be deleted, to a temporary file; return its path."""
     descriptor, name = tempfile.mkstemp(prefix="qworker-demo-", suffix=".log")
     os.close(descriptor)
     shutil.copyfile(log, name)
@@ -66,15 +66,15 @@ def copy_log(log: Path) -> Path:
 class Progress(NamedTuple):
     """The progress of the jobs."""
 
-    #: Files whose job is over.
+    #: Number of files whose job has ended.
     done: int
     #: Jobs that have failed, with no attempt left.
     failed: int
-    #: Which of the three special jobs are over.
+    #: For each of the three special jobs, whether it has ended.
     over: tuple[bool, ...]
-    #: Whether the clock has ticked often enough.
+    #: Whether the schedule has ticked often enough.
     ticked: bool
-    #: Workers that live.
+    #: Number of live workers.
     workers: int
 
 
@@ -120,7 +120,7 @@ class Play:
 
     def _enqueue(self) -> None:
         self._begun = monotonic()
-        # The crash comes a second later: it could lose the outcome of flaky's last attempt, which would run again.
+        # The crash comes a second later. Otherwise it could lose the outcome of flaky's last attempt, and repeat it.
         self._special = (
             jobs.flaky.enqueue(),
             jobs.sleepy.enqueue(),
@@ -129,7 +129,7 @@ class Play:
         jobs.index.enqueue_many((name,) for name in self._files)
 
     def _watch(self) -> Progress:
-        """Show the progress until all jobs have ended or nothing changes any more; return the last state."""
+        """Show the progress until all jobs have ended, or until there is none; return the last state."""
         before, moved = self._progress(), monotonic()
         while monotonic() - moved < STALL_TIMEOUT:
             self._node.check()

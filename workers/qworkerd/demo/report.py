@@ -1,4 +1,4 @@
-"""Compare the results of the demo with what was promised."""
+"""Compares the results of the demo with the guarantees."""
 
 import math
 import platform
@@ -13,16 +13,16 @@ from qworkerd.demo.events import Events
 from qworkerd.demo.jobs import PULSE, Totals
 from qworkerd.demo.story import WORKER_DIED, pauses, retries
 
-#: How many dead workers the node charges a job with before it fails: the settings' own default.
+#: The number of crashes after which the job fails: the default of max_crashes.
 CRASHES = 3
 
 
 class Check(NamedTuple):
-    """A promise, and whether it was kept."""
+    """A guarantee, and whether the run has met it."""
 
     name: str
     passed: bool
-    #: What happened.
+    #: A description of the result.
     text: str
 
 
@@ -34,16 +34,16 @@ class Facts:
     postgresql: str
     #: Files that were enqueued.
     files: int
-    #: From the first enqueued to the last finished (seconds).
+    #: Time from the first enqueued to the last finished job (seconds).
     seconds: float
-    #: What the application's table says.
+    #: The totals of the application's table.
     totals: Totals
     flaky: Job
     sleepy: Job
     deadly: Job
-    #: The jobs that ticks have made.
+    #: The jobs that were enqueued by ticks.
     pulses: Sequence[Job]
-    #: Unfinished jobs, without ticks: one may have been enqueued during the shutdown.
+    #: Number of unfinished jobs, without ticks, one of which may have been enqueued during the shutdown.
     unfinished: int
     failed: int
     #: Workers that ran before the shutdown.
@@ -58,7 +58,7 @@ class Report:
     def __init__(self, facts: Facts, events: Events) -> None:
         self.facts = facts
         self._events = events
-        #: What was promised.
+        #: One check for each guarantee.
         self.checks = (self._files(), self._flaky(), self._sleepy(), self._deadly(), self._pulse(), self._end())
 
     @property
@@ -72,7 +72,7 @@ class Report:
         return self.facts.files / self.facts.seconds
 
     def lines(self) -> Iterator[str]:
-        """Yield everything, for people."""
+        """Yield the lines of the report for people."""
         facts, totals = self.facts, self.facts.totals
         yield f"\n{facts.files} files in {facts.seconds:.1f} s, {self.rate:.0f} jobs/s, by {facts.processes} processes"
         yield f"{totals.functions:,} functions, {totals.classes:,} classes and {totals.lines:,} lines are in them"
@@ -85,7 +85,7 @@ class Report:
         yield ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for programs."""
+        """Return the report for programs."""
         facts, totals = self.facts, self.facts.totals
         return {
             "passed": self.passed,
@@ -110,7 +110,7 @@ class Report:
 
     @property
     def retried(self) -> int:
-        """Number of attempts that were followed by another."""
+        """The number of attempts that were followed by another one."""
         return retries(self._events)
 
     def _files(self) -> Check:
@@ -149,7 +149,7 @@ class Report:
     def _end(self) -> Check:
         code, left, failed = self.facts.exit_code, self.facts.unfinished, self.facts.failed
         kept = (code, left, failed) == (0, 0, 2)
-        return Check("node", kept, f"exit code {code}; {left} jobs left undone, {failed} failed ones kept")
+        return Check("node", kept, f"exit code {code}; {left} jobs left undone, {failed} failed jobs kept")
 
 
 def _causes(job: Job) -> list[str | None]:

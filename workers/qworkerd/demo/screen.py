@@ -1,4 +1,4 @@
-"""Print lines and, below them, a progress line: in place on a terminal, repeated at intervals elsewhere."""
+"""Prints lines and, below them, a progress line: overwritten on a terminal, repeated at intervals elsewhere."""
 
 import os
 import shutil

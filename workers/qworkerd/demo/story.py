@@ -1,4 +1,4 @@
-"""Describe the notable events of a node in words."""
+"""Describes the notable events of a node in words."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ import click
 from qworkerd.demo.events import Event, Events
 
 _HIDDEN = frozenset({"timestamp", "exception"})
-#: How the error of a job begins that did not outlive its worker.
+#: The beginning of the error of a job whose worker died.
 WORKER_DIED = "WorkerDied:"
 
 
@@ -22,10 +22,10 @@ def narrate(event: Event) -> str | None:
         case {"event": "child.died", "task": who, "child": child, "child_pid": pid, "cause": cause}:
             text, colour = f"{child} (pid {pid}) died of {cause} and is replaced", "red"
         case {"event": "job.failed", "task": who, "cause": cause, "error": error} if error.startswith(WORKER_DIED):
-            text, colour = f"failed, its worker died of {cause}; kept for a look", "red"
+            text, colour = f"failed, its worker died of {cause}; kept for inspection", "red"
         case {"event": "job.failed", "task": who, "duration": seconds, "error": error}:
             reason = error.partition(":")[0].rpartition(".")[2]
-            text, colour = f"failed after {seconds:.1f} s ({reason}); kept for a look", "red"
+            text, colour = f"failed after {seconds:.1f} s ({reason}); kept for inspection", "red"
         case {"level": "warning" | "error" | "critical" as level, "event": name, **facts} if name != "job.crashed":
             who, colour = "node", "yellow" if level == "warning" else "red"
             text = " ".join([name, *(f"{key}={value}" for key, value in facts.items() if key not in _HIDDEN)])
@@ -35,7 +35,7 @@ def narrate(event: Event) -> str | None:
 
 
 def retries(events: Events) -> int:
-    """Return how many attempts were followed by another.
+    """Return the number of attempts that were followed by another one.
 
     An attempt whose outcome was lost with its worker runs again under the same number, and counts once.
     """

@@ -194,12 +194,12 @@ class CrashWrite(Write):
 
 
 class LossWrite(Write):
-    """A job that was lost with its worker; at `max_losses` losses the statement fails it."""
+    """A job that was lost with its worker; at `max_node_losses` losses the statement fails it."""
 
     kind = "loss"
 
     def __init__(
-        self, claim: Claim, job: int, outcome: Lost, recovery: Recovery, max_losses: int, hooks: list[str]
+        self, claim: Claim, job: int, outcome: Lost, recovery: Recovery, max_node_losses: int, hooks: list[str]
     ) -> None:
         super().__init__(claim)
         self.ids.append(job)
@@ -207,7 +207,7 @@ class LossWrite(Write):
         self.lost: list[LostJob] = []
         self._outcome = outcome
         self._recovery = recovery
-        self._max_losses = max_losses
+        self._max_losses = max_node_losses
         self._hooks = hooks
 
     def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002

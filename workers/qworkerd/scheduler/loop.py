@@ -217,7 +217,7 @@ class Scheduler:
                 self.poller.schedule_next(self.schedules.due_at)
         attempt("watch", lambda d: self.wake_if_any(self.rescue.check_heartbeats(d, result.heartbeats)))
         if self.node.settings.burst:
-            attempt("drain", lambda d: self.burst.check(d, result))
+            attempt("burst", lambda d: self.burst.check(d, result))
 
     def promote(self, database: Database) -> None:
         """Make due jobs available, and wake a worker for them."""

@@ -52,17 +52,17 @@ RETURNING j.queue;
 -- name: record_node_loss
 -- Releases up to `limit` jobs of a dead node, except those in `excluded`, or the one job of a claim that was running when
 -- this node had to stop its workers. The job is not known to be the cause: the loss is counted, the attempt is not. At
--- `max_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`.
+-- `max_node_losses` the job fails: its key is freed, and its failure hook is enqueued if the task is in `hooks`.
 WITH lost AS (
     UPDATE {schema}.job AS j
-       SET state = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
-           failed_at = CASE WHEN j.node_losses + 1 >= %(max_losses)s THEN clock_timestamp() END,
+       SET state = CASE WHEN j.node_losses + 1 >= %(max_node_losses)s THEN 'failed'::{schema}.job_state ELSE 'available' END,
+           failed_at = CASE WHEN j.node_losses + 1 >= %(max_node_losses)s THEN clock_timestamp() END,
            {uncounted}, node_losses = least(j.node_losses + 1, 32000),
-           holds_key = j.holds_key AND j.node_losses + 1 < %(max_losses)s,
+           holds_key = j.holds_key AND j.node_losses + 1 < %(max_node_losses)s,
            {undo_claim},
            errors = {schema}.append_error(j.errors, jsonb_build_object(
                'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || {hook_id:
-               j.node_losses + 1 >= %(max_losses)s AND NOT j.is_hook AND j.task = ANY (%(hooks)s::text[])})
+               j.node_losses + 1 >= %(max_node_losses)s AND NOT j.is_hook AND j.task = ANY (%(hooks)s::text[])})
      WHERE j.id = ANY (ARRAY ({lost: %(limit)s::bigint}) || ARRAY (
         {claimed_job: l.id}))
     RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, (j.errors -> -1 ->> 'hook')::bigint AS hook
