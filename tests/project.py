@@ -85,8 +85,13 @@ class Project:
         program, *words = shlex.split(line, comments=True)
         if program == "export":
             return ""
-        start = {"python": [sys.executable], "qworker": [sys.executable, "-m", "qworkerd"]}[program]
-        if program == "qworker" and words[0] in OPTIONS and "--burst" not in words:
+        start = {
+            "python": [sys.executable],
+            "qworker": [sys.executable, "-m", "qworkerd"],
+            "flask": [sys.executable, "-m", "flask"],
+        }[program]
+        runs = program == "qworker" and words[0] in OPTIONS
+        if (runs or (program == "flask" and {"qworker", "run"} <= set(words))) and "--burst" not in words:
             self._start([*start, *words])
             return ""
         done = subprocess.run(

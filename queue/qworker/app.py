@@ -65,13 +65,16 @@ class App:
         self.start_hooks: list[ProcessHook] = []
         self.stop_hooks: list[ProcessHook] = []
         #: Connections for enqueueing and reading jobs.
-        self.pool = Pool(dsn, schema)
+        self.pool = self._make_pool()
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
         ambient = Ambient(self.pool, session)
         self.admin = Admin(self.pool, ambient)
         self._enqueuer = Enqueuer(self.pool, self.admin, ambient)
         self._declared: dict[str, Declared] = {}
         self._classes: dict[type, Task[..., Any]] = {}
+
+    def _make_pool(self) -> Pool:
+        return Pool(self.dsn, self.schema)
 
     @overload
     def task(self, call: C, /) -> C: ...  # type: ignore[overload-overlap] # as above
@@ -197,6 +200,9 @@ class App:
     def queue(self, name: str) -> Queue:
         """Return a queue by name. A queue need not be declared: it exists as soon as a job names it."""
         return Queue(name, self.admin)
+
+    def load(self) -> None:
+        """Complete the application after a command has imported it. Integrations override this."""
 
     def close(self) -> None:
         """Close unused connections; the next use opens new ones."""

@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-HEAVY = {"click", "structlog", "croniter", "psycopg_pool", "django", "sqlalchemy", "qworkerd", "asyncio.runners"}
+HEAVY = {
+    "click",
+    "structlog",
+    "croniter",
+    "psycopg_pool",
+    "django",
+    "flask",
+    "sqlalchemy",
+    "qworkerd",
+    "asyncio.runners",
+}
 
 
 def loaded_by(program: str) -> set[str]:

@@ -1,6 +1,8 @@
 """The command `qworker`: without a subcommand it runs a node; the subcommands inspect and change jobs."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NoReturn
@@ -44,26 +46,33 @@ class Root(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and translate its errors."""
-        try:
+        with exit_on_error():
             return super().invoke(ctx)
-        except ConfigurationError as error:
-            _exit(error, exit_code(error))
-        except psycopg.errors.InsufficientPrivilege as error:
-            _exit(f"{_message(error)}: grant the role what docs/security.md lists, or use another one", exits.CONFIG)
-        except psycopg.errors.ReadOnlySqlTransaction as error:
-            _exit(
-                f"the database is read-only ({_message(error)}): it is a standby, or default_transaction_read_only is "
-                "on; connect to the primary, or try again later",
-                exits.TEMPFAIL,
-            )
-        except (DatabaseUnavailable, psycopg.OperationalError) as error:
-            _exit(error, exits.TEMPFAIL)
-        except psycopg.Error as error:
-            _exit(_message(error), exits.FAILURE)
-        except QworkerError as error:
-            _exit(error, exits.FAILURE)
-        except UnicodeEncodeError as error:
-            _exit(f"an argument is not valid in this locale's encoding: {error}", exits.USAGE)
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Print an error of a command as one line, and exit with its code."""
+    try:
+        yield
+    except ConfigurationError as error:
+        _exit(error, exit_code(error))
+    except psycopg.errors.InsufficientPrivilege as error:
+        _exit(f"{_message(error)}: grant the role what docs/security.md lists, or use another one", exits.CONFIG)
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        _exit(
+            f"the database is read-only ({_message(error)}): it is a standby, or default_transaction_read_only is "
+            "on; connect to the primary, or try again later",
+            exits.TEMPFAIL,
+        )
+    except (DatabaseUnavailable, psycopg.OperationalError) as error:
+        _exit(error, exits.TEMPFAIL)
+    except psycopg.Error as error:
+        _exit(_message(error), exits.FAILURE)
+    except QworkerError as error:
+        _exit(error, exits.FAILURE)
+    except UnicodeEncodeError as error:
+        _exit(f"an argument is not valid in this locale's encoding: {error}", exits.USAGE)
 
 
 def _message(error: psycopg.Error) -> str:

@@ -4,7 +4,8 @@ import importlib
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from qworker.errors import ConfigurationError
 
 #: The folders of qworker and of the import system, whose frames are skipped in the location of an import error.
 _INTERNAL = (Path(__file__).parent, Path(qworker.__file__).parent, Path(importlib.__file__).parent)
+_MISSING = object()
 #: The directories of Python and of installed packages, even if an environment is inside the project's directory.
 _LIBRARIES = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -32,13 +34,15 @@ def load_app(spec: str) -> App:
         )
     found: object = _import(module_name, spec)
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        # A module may have a __getattr__ that loads the application.
+        found = _run(partial(getattr, found, part, _MISSING), spec)
+        if found is _MISSING:
             others = _list_apps(sys.modules[module_name])
             raise ConfigurationError(f"app {spec!r}: module {module_name} has no attribute {attribute!r}{others}")
-        found = getattr(found, part)
     if not isinstance(found, App):
         kind = "a class" if isinstance(found, type) else f"a {type(found).__name__}"
         raise ConfigurationError(f"app {spec!r} is {kind}, not a qworker.App{_list_apps(sys.modules[module_name])}")
+    _run(found.load, spec)
     return found
 
 
@@ -64,6 +68,16 @@ class Line(NamedTuple):
 
     file: str
     number: int | None
+
+
+def _run(function: Callable[[], object], spec: str) -> object:
+    """Call code of the application; raises ConfigurationError for whatever it raises."""
+    try:
+        return function()
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _broken(spec, error) from error
 
 
 def _broken(spec: str, error: BaseException) -> ConfigurationError:
