@@ -15,23 +15,23 @@ def narrate(event: Event) -> str | None:
     """Return an event as a line for people; None for routine events."""
     colour = None
     match event:
-        case {"event": "cron.enqueued", "task": who, "tick": tick}:
+        case {"event": "cron.enqueued", "task": task, "tick": tick}:
             text = f"enqueued for {datetime.fromtimestamp(tick).astimezone():%H:%M:%S}"
-        case {"event": "job.retried", "task": who, "attempt": n, "max_attempts": most, "error": e, "retry_in": pause}:
+        case {"event": "job.retried", "task": task, "attempt": n, "max_attempts": most, "error": e, "retry_in": pause}:
             text, colour = f"run {n} of {most}: {e}; again in {pause:g} s", "yellow"
-        case {"event": "child.died", "task": who, "child": child, "child_pid": pid, "cause": cause}:
+        case {"event": "child.died", "task": task, "child": child, "child_pid": pid, "cause": cause}:
             text, colour = f"{child} (pid {pid}) died of {cause} and is replaced", "red"
-        case {"event": "job.failed", "task": who, "cause": cause, "error": error} if error.startswith(WORKER_DIED):
+        case {"event": "job.failed", "task": task, "cause": cause, "error": error} if error.startswith(WORKER_DIED):
             text, colour = f"failed, its worker died of {cause}; kept for inspection", "red"
-        case {"event": "job.failed", "task": who, "duration": seconds, "error": error}:
+        case {"event": "job.failed", "task": task, "duration": seconds, "error": error}:
             reason = error.partition(":")[0].rpartition(".")[2]
             text, colour = f"failed after {seconds:.1f} s ({reason}); kept for inspection", "red"
         case {"level": "warning" | "error" | "critical" as level, "event": name, **facts} if name != "job.crashed":
-            who, colour = "node", "yellow" if level == "warning" else "red"
+            task, colour = "node", "yellow" if level == "warning" else "red"
             text = " ".join([name, *(f"{key}={value}" for key, value in facts.items() if key not in _HIDDEN)])
         case _:
             return None
-    return f"{click.style(f'{short(who):<7}', fg=colour, bold=True)} {text}"
+    return f"{click.style(f'{short(task):<7}', fg=colour, bold=True)} {text}"
 
 
 def retries(events: Events) -> int:

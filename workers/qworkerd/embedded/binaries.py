@@ -102,22 +102,24 @@ def server_account() -> Account | None:
     )
 
 
-def temporary_folder(who: Account | None) -> Path:
+def temporary_folder(account: Account | None) -> Path:
     """Return a folder for temporary files that the account can access, preferably $TMPDIR."""
     for folder in map(Path, (tempfile.gettempdir(), "/var/tmp", "/tmp")):  # noqa: S108 - used with mkdtemp only
-        if who is None or all(part.stat().st_mode & 0o001 for part in (folder.resolve(), *folder.resolve().parents)):
+        if account is None or all(
+            part.stat().st_mode & 0o001 for part in (folder.resolve(), *folder.resolve().parents)
+        ):
             return folder
     raise EmbeddedError(
-        f"account `{who.name if who else '?'}` can access neither {tempfile.gettempdir()} nor /var/tmp nor /tmp"
+        f"account `{account.name if account else '?'}` can access neither {tempfile.gettempdir()} nor /var/tmp nor /tmp"
     )
 
 
-def make_accessible(folder: Path, who: Account | None, scratch: Path) -> Path:
+def make_accessible(folder: Path, account: Account | None, scratch: Path) -> Path:
     """Return a folder with the same programs that the account can run: `folder`, or a copy of it under `scratch`.
 
     A copy is needed if, for example, the virtual environment is in root's home directory (mode 0700).
     """
-    if who is None or can_run(folder, who):
+    if account is None or can_run(folder, account):
         return folder
     # The programs find their libraries and files relative to their own path, so a copy of these trees works.
     if (folder.parent / _ARCHIVE).is_file():
@@ -125,7 +127,7 @@ def make_accessible(folder: Path, who: Account | None, scratch: Path) -> Path:
         return scratch / "programs" / folder.name
     if folder not in wheel_folders():
         raise EmbeddedError(
-            f"account `{who.name}` cannot run {folder}/postgres, and PostgreSQL refuses to run as root:"
+            f"account `{account.name}` cannot run {folder}/postgres, and PostgreSQL refuses to run as root:"
             f" set {VARIABLE} to a folder that every user can access"
         )
     package = folder.parent.parent
@@ -135,13 +137,13 @@ def make_accessible(folder: Path, who: Account | None, scratch: Path) -> Path:
     return scratch / package.name / "pginstall" / "bin"
 
 
-def can_run(folder: Path, who: Account) -> bool:
+def can_run(folder: Path, account: Account) -> bool:
     """Try whether the account can run the programs of a folder."""
     try:
         done = subprocess.run(
             [folder / "postgres", "--version"],
-            user=who.uid,
-            group=who.gid,
+            user=account.uid,
+            group=account.gid,
             extra_groups=[],
             cwd="/",
             capture_output=True,

@@ -155,16 +155,16 @@ class EmbeddedPostgres:
     def _create(self) -> None:
         """Create the folder and initialize the database cluster in it."""
         found = binaries.find_binaries()
-        who = self._account = binaries.server_account()
-        self._tempdir = TempDir(binaries.temporary_folder(who), shared=who is not None)
-        self.bindir = binaries.make_accessible(found, who, self.folder)
+        account = self._account = binaries.server_account()
+        self._tempdir = TempDir(binaries.temporary_folder(account), shared=account is not None)
+        self.bindir = binaries.make_accessible(found, account, self.folder)
         data, secret = self.folder / "data", self.folder / "password"
         data.mkdir(mode=0o700)
         secret.touch(mode=0o600)
         secret.write_text(self.password, encoding="ascii")
-        if who:
-            os.chown(data, who.uid, who.gid)
-            os.chown(secret, who.uid, who.gid)
+        if account:
+            os.chown(data, account.uid, account.gid)
+            os.chown(secret, account.uid, account.gid)
         # C is the only locale that exists everywhere. No sync: after a power failure the folder is not used again.
         options = ("--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--no-sync", "--no-instructions")
         done = subprocess.run(
