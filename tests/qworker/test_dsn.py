@@ -17,6 +17,7 @@ SHAPES = {
     "a slash": f"postgresql://u:p/{S}@127.0.0.1:1/db",
     "a slash behind it": f"postgresql://u:{S}/p@127.0.0.1:1/db",
     "a colon": f"postgresql://u:p:{S}@127.0.0.1:1/db",
+    "an encoded colon": f"postgresql://u%3A{S}@127.0.0.1:1/db",
     "a hash": f"postgresql://u:p#{S}@127.0.0.1:1/db",
     "a question mark": f"postgresql://u:p?{S}@127.0.0.1:1/db",
     "a slash and a question mark": f"postgresql://u:p/{S}?user=x@127.0.0.1:1/db",

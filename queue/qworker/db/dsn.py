@@ -48,6 +48,10 @@ def ambiguity(dsn: str) -> str | None:
         return f"the DSN contains more than one @: {_ENCODE}"
     if url and "@" in str(parts.get("dbname", "")) + str(parts.get("host", "")):
         return f"the DSN contains an @ after a /: {_ENCODE}"
+    if _password_in_user(parts):
+        return (
+            "the user in the DSN contains a colon and no password follows: encode user and password, not the : between"
+        )
     if re.search("[=;]", str(parts.get("host", ""))):
         return _advice(dsn)
     if not _PORTS.fullmatch(str(parts.get("port") or "")):
@@ -76,9 +80,15 @@ def secrets(dsn: str) -> set[str]:
     except ConfigurationError:
         parts, ambiguous = {}, True
     found = {str(parts[name]) for name in _SECRET if parts.get(name)}
-    found |= {secret.strip() for secret in found}
+    found |= {secret.strip() for secret in found} | _password_in_user(parts)
     names = {str(parts.get(name)) for name in ("user", "host", "dbname")}
     return (found - names) | (_pieces(dsn) if ambiguous else set())
+
+
+def _password_in_user(parts: dict[str, Any]) -> set[str]:
+    """Return what follows a colon in the user if there is no password: u:p may have been encoded as a whole, u%3Ap."""
+    _, colon, rest = str(parts.get("user") or "").partition(":")
+    return {rest} if colon and not parts.get("password") else set()
 
 
 def _pieces(dsn: str) -> set[str]:
