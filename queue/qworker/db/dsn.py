@@ -48,14 +48,12 @@ def ambiguity(dsn: str) -> str | None:
         return f"the DSN contains more than one @: {_ENCODE}"
     if url and "@" in str(parts.get("dbname", "")) + str(parts.get("host", "")):
         return f"the DSN contains an @ after a /: {_ENCODE}"
-    if _password_in_user(parts):
-        return (
-            "the user in the DSN contains a colon and no password follows: encode user and password, not the : between"
-        )
     if re.search("[=;]", str(parts.get("host", ""))):
         return _advice(dsn)
     if not _PORTS.fullmatch(str(parts.get("port") or "")):
         return f"the port in the DSN is not a number: {_ENCODE}" if url else _advice(dsn)
+    if _password_in_user(parts):
+        return "the user in the DSN contains a colon, but there is no password: percent-encode both, not the : between"
     return None
 
 
