@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from qworker.db.arrays import text_array
 from qworker.errors import PayloadTooLarge
+from qworker.job import JobState
 from qworker.payload import Parameters, Row, encode, encode_plain, truncate
 from qworker.spec import JobSpec
 
@@ -74,5 +75,5 @@ class CopyLines:
         )
         self.optional = any(option is not None for option in options)
         if self.optional:
-            fields += ["scheduled" if start else "available", *options]
+            fields += [JobState.SCHEDULED if start else JobState.AVAILABLE, *options]
         return "".join("\t" + ("\\N" if field is None else field.translate(_ESCAPES)) for field in fields) + "\n"

@@ -20,7 +20,7 @@ from qworker.job import to_datetime
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _NEEDS = re.compile(r"^-- needs code: (\d+)$", re.MULTILINE)
 #: First half of the advisory lock's key; the second is the schema's name.
-_LOCK = 0x71776B72
+_LOCK = int.from_bytes(b"qwkr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,7 @@ def encoding_warning(conn: psycopg.Connection[Any]) -> str | None:
 
 def lock_key(schema: str) -> tuple[int, int]:
     """Return the two 32-bit keys of the advisory lock for migrations of one schema."""
-    crc = zlib.crc32(schema.encode())
-    return _LOCK, crc - (1 << 32) if crc >= 1 << 31 else crc
+    return _LOCK, int.from_bytes(zlib.crc32(schema.encode()).to_bytes(4), signed=True)
 
 
 def _prepare(cursor: psycopg.Cursor[Any], schema: str) -> None:

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from qworker import Retry
+from qworker.job import JobState
 from qworker.recovery import HeldJob
 from qworkerd.config.policy import Policy
 from qworkerd.outcomes.decide import decide_crash
@@ -48,4 +49,4 @@ def test_at_either_limit_the_job_fails_but_not_by_a_loss(attempt: int, crashes: 
 
 @pytest.mark.parametrize("cause", [Cause.SIGNAL, Cause.TIMEOUT, Cause.LEASE])
 def test_a_job_to_be_cancelled_ends_with_its_worker(cause: Cause) -> None:
-    assert after(cause, cancelled=True) == Terminated("cancelled", 0.0, ERROR)
+    assert after(cause, cancelled=True) == Terminated(JobState.CANCELLED, 0.0, ERROR)

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from qworker.job import JobState
 from qworker.payload import MAX_RESULT
 from qworkerd.outcomes.decide import describe
 from qworkerd.outcomes.outcome import (
@@ -28,7 +29,7 @@ OUTCOMES_OF_EVERY_KIND: list[Outcome] = [
     Failed(ERROR, hook=True),
     Snoozed(3.0, unknown_task=True),
     Released(99),
-    Terminated("discarded", 0.5, ERROR),
+    Terminated(JobState.DISCARDED, 0.5, ERROR),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworker.db.connection import connect
+from qworker.job import JobState
 from qworker.recovery import Recovery
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
@@ -91,7 +92,7 @@ def test_each_outcome_that_stands_in_the_slot_is_written_as_the_worker_would_hav
     claim, ids = dead_worker.claim(8)
     dead_worker.end(claim, [
         Completed(0.5, None), Completed(2.5, '{"a":1e2}'), Retried(60.0, ERROR), Failed(ERROR, hook=True),
-        Snoozed(60.0), Snoozed(60.0, unknown_task=True), Released(), Terminated("cancelled", 1.0, ERROR),
+        Snoozed(60.0), Snoozed(60.0, unknown_task=True), Released(), Terminated(JobState.CANCELLED, 1.0, ERROR),
     ])  # fmt: skip
     dead_worker.mark_slot_dead()
     assert dead_worker.rows(ids) == [

@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ def temporary_folder(account: Account | None) -> Path:
     """Return a folder for temporary files that the account can access, preferably $TMPDIR."""
     for folder in map(Path, (tempfile.gettempdir(), "/var/tmp", "/tmp")):  # noqa: S108 - used with mkdtemp only
         if account is None or all(
-            part.stat().st_mode & 0o001 for part in (folder.resolve(), *folder.resolve().parents)
+            part.stat().st_mode & stat.S_IXOTH for part in (folder.resolve(), *folder.resolve().parents)
         ):
             return folder
     raise EmbeddedError(
@@ -159,7 +160,7 @@ def copy_readable(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("include", "__pycache__"))
     for path in (target, *target.rglob("*")):
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
 
 
 def reason(output: str) -> str:

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any
 
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
+from qworker.job import JobState
 from qworker.recovery import HeldJob
 from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
@@ -82,7 +83,7 @@ def decide(
     if isinstance(interrupt, ShutdownInterrupt) and interrupted_by_us:
         return Released()
     if isinstance(interrupt, CancelInterrupt):
-        return Terminated("cancelled", duration, describe(error, attempt, Cause.CANCELLED))
+        return Terminated(JobState.CANCELLED, duration, describe(error, attempt, Cause.CANCELLED))
     record = describe(error, attempt, Cause.TIMEOUT if isinstance(interrupt, TimeoutInterrupt) else None)
     if isinstance(interrupt, TimeoutInterrupt):
         record["type"] = name_of(type(interrupt))
@@ -102,7 +103,7 @@ def decide_crash(
     """
     stalled = cause is Cause.STALLED
     if job.cancelled and not (stalled and ran):
-        return Terminated("cancelled", 0.0, error)
+        return Terminated(JobState.CANCELLED, 0.0, error)
     if cause.counts_loss and (ran or not stalled):
         return Lost(error)
     if job.crashes + 1 >= max_crashes or job.attempt >= policy.max_attempts:

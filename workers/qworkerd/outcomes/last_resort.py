@@ -6,6 +6,7 @@ import psycopg
 
 from qworker.claims import Claims
 from qworker.db.statements import Database
+from qworker.job import JobState
 from qworkerd.outcomes.record import error_record
 from qworkerd.outcomes.writes import Write
 from qworkerd.process.reconnect import is_transient
@@ -45,7 +46,7 @@ def give_up(claims: Claims, database: Database, token: int, job: int, error: str
     except psycopg.Error as refused:
         if database.closed or is_transient(refused):
             raise
-    return claims.end(database, token, job, state="discarded", error=error, duration=0.0)
+    return claims.end(database, token, job, state=JobState.DISCARDED, error=error, duration=0.0)
 
 
 def end_refused(write: str, error: Exception) -> str:

@@ -5,6 +5,8 @@ import struct
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qworker.job import JobState
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -71,9 +73,10 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Terminated:
-    """The job ended without success: "cancelled" or "discarded"."""
+    """The job ended without success."""
 
-    state: str
+    #: CANCELLED or DISCARDED.
+    state: JobState
     duration: float
     error: dict[str, Any]
 
@@ -100,13 +103,15 @@ Outcome = Completed | Committed | Retried | Failed | Snoozed | Released | Termin
 
 #: The types, by their number in memory.
 _KINDS = (Completed, Committed, Retried, Failed, Snoozed, Released, Terminated)
+_COMPLETED = _KINDS.index(Completed)
+#: A completed job: its type and its duration, followed by its result.
 _SUCCEEDED = struct.Struct("<Bd")
 
 
 def dump(outcome: Outcome) -> bytes:
     """Encode an outcome for the slot: its type and its fields; a success stores its result without encoding it."""
     if isinstance(outcome, Completed):
-        return _SUCCEEDED.pack(0, outcome.duration) + (outcome.result or "").encode()
+        return _SUCCEEDED.pack(_COMPLETED, outcome.duration) + (outcome.result or "").encode()
     fields = json.dumps(asdict(outcome), ensure_ascii=False, separators=(",", ":"))
     return bytes([_KINDS.index(type(outcome))]) + fields.encode(errors="replace")
 
@@ -118,7 +123,8 @@ def load(record: bytes | None) -> Outcome | None:
     try:
         kind = _KINDS[record[0]]
         if kind is Completed:
-            duration, result = _SUCCEEDED.unpack_from(record)[1], record[_SUCCEEDED.size :].decode()
+            _, duration = _SUCCEEDED.unpack_from(record)
+            result = record[_SUCCEEDED.size :].decode()
             if result:
                 json.loads(result)
             return Completed(duration, result or None)
@@ -127,6 +133,8 @@ def load(record: bytes | None) -> Outcome | None:
             return None
         if fields.get("lost"):
             fields["lost"] = Session(**fields["lost"])
+        if "state" in fields:
+            fields["state"] = JobState(fields["state"])
         return kind(**fields)
     except (struct.error, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None

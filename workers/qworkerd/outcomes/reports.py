@@ -73,7 +73,7 @@ class Reporter:
         for job in released:
             lost = job._replace(attempt=job.attempt + 1)
             record = error | {"attempt": lost.attempt}
-            if final := job.state == "failed":
+            if final := job.state == JobState.FAILED:
                 jobs.failed(self._log, lost, record, duration=error.get("ran"))
             self.submit(
                 Failure(job=lost.id, task=lost.task, queue=lost.queue, attempt=lost.attempt, error=record, final=final)

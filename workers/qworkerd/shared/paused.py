@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from qworkerd.shared.watermarks import PRIORITIES
 
 _WORD = 8
+#: The word of the counter; the flags follow.
+_CHANGES = 0
 #: A seq above that of every job: a claim that starts there finds no job in the lane.
 PAST_END = 2**63 - 1
 
@@ -22,14 +24,14 @@ class PausedQueues:
     def __init__(self, queues: Sequence[str]) -> None:
         self._queues = tuple(queues)
         self._words = memoryview(mmap.mmap(-1, _WORD * (1 + len(queues)))).cast("q")
-        self._flags = self._words[1:]
+        self._flags = self._words[_CHANGES + 1 :]
         #: A count of changes, and the lanes of the paused queues then: one attribute, as two threads may replace it.
         self._known: tuple[int, list[int]] = 0, []
 
     @property
     def changes(self) -> int:
         """How often the set of paused queues has changed."""
-        return self._words[0]
+        return self._words[_CHANGES]
 
     @property
     def names(self) -> frozenset[str]:
@@ -40,12 +42,12 @@ class PausedQueues:
         """Replace the set of paused queues."""
         for number, queue in enumerate(self._queues):
             self._flags[number] = queue in names
-        self._words[0] += 1
+        self._words[_CHANGES] += 1
 
     @property
     def lanes(self) -> list[int]:
         """The numbers of the lanes of paused queues, from which no job may be claimed."""
-        changes, (known, lanes) = self._words[0], self._known
+        changes, (known, lanes) = self._words[_CHANGES], self._known
         if changes != known:
             lanes = [
                 number * PRIORITIES + priority

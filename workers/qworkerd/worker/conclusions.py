@@ -7,6 +7,7 @@ from typing import Any
 from qworker import PayloadTooLarge, Task
 from qworker.claims import ClaimedJob
 from qworker.context import RunningJob
+from qworker.job import JobState
 from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.config.policy import Policy
@@ -52,7 +53,7 @@ class Conclusions:
         duration, hook = ended - job.started, row.is_hook
         if hook and not interrupted:
             record = describe(error, job.attempt)
-            discarded = Terminated("discarded", duration, record)
+            discarded = Terminated(JobState.DISCARDED, duration, record)
             self._store(discarded)
             self._log.error("job.hook_failed", error=jobs.summary(record), exc_info=error)
             self._report(discarded, row, error)
