@@ -60,7 +60,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_what_a_page_shows_is_what_happens(page: Path, empty_database: Database, tmp_path: Path) -> None:
-    if page.name == "django.md":
+    if page.name in ("django.md", "coming-from-django-tasks.md"):
         shutil.copytree(SHOP, tmp_path, dirs_exist_ok=True)
     dsn = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**conninfo_to_dict(empty_database.dsn))
     with Project(tmp_path, dsn, DJANGO_SETTINGS_MODULE="shop.settings") as project:
