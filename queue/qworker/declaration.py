@@ -1,4 +1,4 @@
-"""The decorators that declare tasks and schedules: what `App.task(...)` and `App.cron(...)` return."""
+"""The decorators that `App.task(...)` and `App.cron(...)` return, which declare tasks and schedules."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What can be read of nodes and schedules."""
+"""The status of nodes and schedules, as stored in the database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
