@@ -329,6 +329,31 @@ MUTATIONS = [
         "tests/qworkerd/test_last_resort.py",
     ),
     Mutation(
+        "a tick whose job is suppressed is recorded", "queue/qworker/schedules.py",
+        "if any(suppressed for _, _, suppressed, _ in rows):", "if False:",
+        "tests/qworkerd/test_suppressed.py",
+    ),
+    Mutation(
+        "a job fails although its failure hook is suppressed", "queue/qworker/claims.py",
+        "if not all(stored for _, stored in rows):", "if False:",
+        "tests/qworkerd/test_suppressed.py",
+    ),
+    Mutation(
+        "a node whose heartbeat is suppressed takes itself for dead", "workers/qworkerd/scheduler/lease.py",
+        "if ctid is None and self._registry.find_ctid(database, number) is not None:", "if False:",
+        "tests/qworkerd/test_suppressed.py",
+    ),
+    Mutation(
+        "a worker that cannot store outcomes goes on", f"{WORKER}/write_queue.py",
+        "BROKEN_AFTER = 3.0", "BROKEN_AFTER = 300.0",
+        "tests/lifecycle/test_aftermaths.py",
+    ),
+    Mutation(
+        "a handler orders its own worker to release it", f"{WORKER}/signal_handlers.py",
+        "        if self._header.draining:\n", "        if True:\n",
+        "tests/lifecycle/test_signals.py",
+    ),
+    Mutation(
         "a claim that a trigger suppresses starves the jobs behind", f"{WORKER}/claimer.py",
         "if self._single.suppressed(database, claim, cursors):", "if False:",
         "tests/lifecycle/test_suppressing_triggers.py",
