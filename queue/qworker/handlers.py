@@ -66,6 +66,14 @@ def code_of(call: Any) -> CodeType | None:
     return code if isinstance(code, CodeType) else None
 
 
+def is_asynchronous(call: Callable[..., Any]) -> bool:
+    """Return whether a callable is a coroutine function: declared with `async def`, or marked as one."""
+    if isinstance(call, type):
+        return False
+    method = None if code_of(call) is not None else getattr(type(call), "__call__", None)  # noqa: B004
+    return iscoroutinefunction(call) or iscoroutinefunction(method)
+
+
 def refuse_asynchronous(call: Callable[..., Any]) -> None:
     """Raise ConfigurationError if the callable is a coroutine function or a generator function.
 
@@ -78,7 +86,8 @@ def refuse_asynchronous(call: Callable[..., Any]) -> None:
                 "; a decorator that runs it is recognized by await, run or sync in a name that it uses"
             )  # fmt: skip
             raise ConfigurationError(
-                f"{location(layer)} is asynchronous; use a plain function that calls asyncio.run(...){below}"
+                f"{location(layer)} is asynchronous; use a plain function that calls asyncio.run(...), or for a "
+                f"handler async def without a plain decorator{below}"
             )
         if isgeneratorfunction(layer):
             raise ConfigurationError(

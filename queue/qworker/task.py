@@ -6,8 +6,9 @@ from functools import update_wrapper
 from inspect import signature
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from qworker.coroutines import CoroutineHandler
 from qworker.errors import ConfigurationError, JobFailed
-from qworker.handlers import default_name, location, refuse_asynchronous
+from qworker.handlers import default_name, is_asynchronous, location, refuse_asynchronous
 from qworker.job import Job
 from qworker.options import UNSET, OptionKwargs, Options, Unset, check_name
 from qworker.payload import POSITIONAL, Parameters, Row
@@ -47,7 +48,9 @@ class Task(Generic[P, R]):
         slow_after: float | Unset | None = UNSET,
         transactional: bool = False,
     ) -> None:
-        refuse_asynchronous(call)
+        asynchronous = is_asynchronous(call)
+        if not asynchronous:
+            refuse_asynchronous(call)
         #: The name stored with jobs; "module.qualname" by default.
         self.name = check_name("name", name if name is not None else default_name(call))
         #: The default queue of its jobs.
@@ -63,7 +66,7 @@ class Task(Generic[P, R]):
         #: Whether work on `current_job.connection` is committed in the same transaction as the job's completion.
         self.transactional = transactional
         #: The callable that the worker calls.
-        self.handler: Callable[..., Any] = call
+        self.handler: Callable[..., Any] = CoroutineHandler(call) if asynchronous else call
         #: The callable that the worker calls when a job has failed, after its last attempt.
         self.hook: Hook | None = None
         #: Where the function is defined, for messages.
@@ -135,9 +138,12 @@ class Task(Generic[P, R]):
             )
         if lost := signature(kind).parameters.keys() - {field.name for field in fields(kind)}:
             raise ConfigurationError(f"{self.name}: {', '.join(sorted(lost))} would be lost: a job stores only fields")
-        refuse_asynchronous(handle)
         build: Callable[..., Any] = kind
-        self.handler = lambda *args, **kwargs: build(*args, **kwargs).handle()
+        if is_asynchronous(handle):
+            self.handler = CoroutineHandler(lambda *args, **kwargs: build(*args, **kwargs).handle())
+        else:
+            refuse_asynchronous(handle)
+            self.handler = lambda *args, **kwargs: build(*args, **kwargs).handle()
         if callable(failed := getattr(kind, "failed", None)):
             refuse_asynchronous(failed)
             self.hook = lambda job, error: _rebuild(kind, job).failed(error)

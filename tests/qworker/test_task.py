@@ -81,12 +81,14 @@ def test_an_unknown_task_is_named_beside_those_that_exist(app: App) -> None:
 
 
 def test_what_would_not_run_as_a_plain_call_is_refused(app: App) -> None:
-    async def coroutine() -> None: ...
+    async def asynchronous() -> Any:
+        yield 1
+
     def generator() -> Any:
         yield 1
 
     with pytest.raises(ConfigurationError, match=r"asynchronous.*asyncio\.run"):
-        app.task(coroutine)
+        app.task(asynchronous)
     with pytest.raises(ConfigurationError, match="generator"):
         app.task(generator)
 
@@ -130,9 +132,9 @@ class Method:
 @pytest.mark.parametrize(
     "call",
     [
-        traced(coroutine), traced(traced(coroutine)), traced(asynchronous_generator), partial(coroutine, 1),
-        partial(partial(traced(coroutine)), n=1), traced(partial(coroutine)), Instance(), partial(Instance()),
-        Method().method, traced(Method().method),
+        traced(coroutine), traced(traced(coroutine)), traced(asynchronous_generator),
+        partial(partial(traced(coroutine)), n=1), traced(partial(coroutine)), partial(Instance()),
+        traced(Method().method),
     ],
 )  # fmt: skip
 def test_a_coroutine_is_refused_behind_what_stands_before_it(app: App, call: Any) -> None:
@@ -140,6 +142,17 @@ def test_a_coroutine_is_refused_behind_what_stands_before_it(app: App, call: Any
         app.task(name="send")(call)
     task = app.task(name="other")(lambda: None)
     with pytest.raises(ConfigurationError, match="asynchronous"):
+        task.on_failure(call)
+
+
+@pytest.mark.parametrize("call", [coroutine, partial(coroutine, 1), Instance(), Method().method])
+def test_a_coroutine_function_is_a_handler_and_not_a_hook(app: App, call: Any) -> None:
+    task = app.task(name="send")(call)
+    assert task.handler() in (1, None)
+    result = task()
+    assert asyncio.iscoroutine(result)
+    result.close()
+    with pytest.raises(ConfigurationError, match=r"asynchronous.*asyncio\.run"):
         task.on_failure(call)
 
 
@@ -304,18 +317,26 @@ def test_a_class_that_cannot_be_rebuilt_is_refused(app: App) -> None:
 
         def handle(self) -> None: ...
 
-    @dataclass
-    class Asynchronous:
-        async def handle(self) -> None: ...
-
     for kind, message in [
         (NoHandle, "method handle"),
         (NoDataclass, "above @dataclass"),
         (Lost, "b would be lost"),
-        (Asynchronous, "asynchronous"),
     ]:
         with pytest.raises(ConfigurationError, match=message):
             app.task(name="task")(kind)
+
+
+def test_a_class_may_have_an_asynchronous_method(app: App) -> None:
+    @app.task(name="count")
+    @dataclass
+    class Count:
+        n: int
+
+        async def handle(self) -> int:
+            await asyncio.sleep(0)
+            return self.n + 1
+
+    assert app.get_task("count").handler(n=2) == 3
 
 
 def test_only_instances_of_tasks_can_be_enqueued_by_the_app(app: App) -> None:

@@ -1,5 +1,6 @@
 """Removes the frames of qworker from the tracebacks of handlers, so that they show only the application's code."""
 
+import os
 from collections import deque
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,8 @@ INTERNAL_FILES = frozenset(
     str(path)
     for path in (
         *(_WORKER / f"{name}.py" for name in ("execution", "hooks", "interrupts", "returned", "signal_handlers")),
-        *(_QUEUE / f"{name}.py" for name in ("middleware", "task")),
+        *(_QUEUE / f"{name}.py" for name in ("coroutines", "middleware", "task")),
+        Path(os.__file__).parent / "asyncio" / "base_events.py",
     )
 )
 #: Maximum number of exceptions whose tracebacks are cut.

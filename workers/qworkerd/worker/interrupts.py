@@ -7,6 +7,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
+from qworker.coroutines import STUCK_AFTER, cancel_running
 from qworker.errors import Interrupt, TimeoutInterrupt
 
 #: Tolerance between the timer and the clock, which are read one after the other (seconds).
@@ -20,7 +21,7 @@ class InterruptGate:
     until their deadline, so few jobs need a system call.
     """
 
-    __slots__ = ("_armed", "_deadline", "_open", "_repeat", "fired", "interrupted")
+    __slots__ = ("_armed", "_deadline", "_open", "_repeat", "_stuck_at", "fired", "interrupted")
 
     def __init__(self, repeat: float = 5.0) -> None:
         self._open = False
@@ -30,6 +31,8 @@ class InterruptGate:
         #: Interval at which an interrupt is repeated if it was swallowed, in __del__ or by `except BaseException`
         #: (seconds).
         self._repeat = repeat
+        #: When an interrupt that has cancelled a coroutine is raised, unless the handler has ended.
+        self._stuck_at = inf
         #: The deadline of the last handler that has timed out. If it is that of a job, the job has timed out.
         self.fired = 0.0
         #: The interrupt that a signal has raised in the current or last handler.
@@ -57,6 +60,10 @@ class InterruptGate:
 
     def fire(self, _signum: int = SIGALRM, _frame: FrameType | None = None) -> None:
         """Handle SIGALRM from any sender: raise if the deadline of the running handler has passed."""
+        if self._open and self.interrupted is not None and monotonic() >= self._stuck_at:
+            # A coroutine was cancelled and has not ended.
+            self._armed = self._stuck_at = inf
+            raise self.interrupted
         if not self._open or self._deadline == inf:
             self._armed = inf
             return
@@ -65,10 +72,11 @@ class InterruptGate:
             self._armed = self._deadline
             setitimer(ITIMER_REAL, remaining)
             return
-        # Record the repeat as the pending timer, so that the next job compares its deadline with it.
-        self._armed = monotonic() + self._repeat
-        setitimer(ITIMER_REAL, self._repeat)
         self.fired = self._deadline
+        if cancel_running(TimeoutInterrupt):
+            self._arm(STUCK_AFTER)
+            return
+        self._arm(self._repeat)
         raise TimeoutInterrupt
 
     @property
@@ -79,8 +87,17 @@ class InterruptGate:
     def interrupt(self, error: type[Interrupt]) -> None:
         """Raise an interrupt in the handler if one is running, once: a repeated signal must not disturb its cleanup."""
         if self._open and self.interrupted is None:
-            self.interrupted = error
-            raise error
+            self.interrupted, self._stuck_at = error, inf
+            if not cancel_running(error):
+                raise error
+            self._stuck_at = monotonic() + STUCK_AFTER
+            if self._stuck_at < self._armed:
+                self._arm(STUCK_AFTER)
+
+    def _arm(self, seconds: float) -> None:
+        """Set the timer, and record it as pending, so that the next job compares its deadline with it."""
+        self._armed = monotonic() + seconds
+        setitimer(ITIMER_REAL, seconds)
 
     def reclaim_timer(self) -> bool:
         """Reset a timer that a handler has used; return whether it differs from what the gate has set.
