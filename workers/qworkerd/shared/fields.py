@@ -10,13 +10,19 @@ class Shared(Protocol):
     floats: "memoryview[float]"
 
 
-class IntField:
-    """A 64-bit integer."""
+class Field:
+    """A field by its number."""
 
     __slots__ = ("_number",)
 
     def __init__(self, number: int) -> None:
         self._number = number
+
+
+class IntField(Field):
+    """A 64-bit integer."""
+
+    __slots__ = ()
 
     def __get__(self, shared: Shared, owner: type[Shared] | None = None) -> int:
         """Read the field."""
@@ -27,13 +33,10 @@ class IntField:
         shared.words[self._number] = value
 
 
-class BoolField:
+class BoolField(Field):
     """A flag."""
 
-    __slots__ = ("_number",)
-
-    def __init__(self, number: int) -> None:
-        self._number = number
+    __slots__ = ()
 
     def __get__(self, shared: Shared, owner: type[Shared] | None = None) -> bool:
         """Read the field."""
@@ -44,13 +47,10 @@ class BoolField:
         shared.words[self._number] = value
 
 
-class FloatField:
+class FloatField(Field):
     """A float: seconds, monotonic unless the field says otherwise."""
 
-    __slots__ = ("_number",)
-
-    def __init__(self, number: int) -> None:
-        self._number = number
+    __slots__ = ()
 
     def __get__(self, shared: Shared, owner: type[Shared] | None = None) -> float:
         """Read the field."""
