@@ -439,16 +439,16 @@ class Polls:
             "first_available": [None] * len(self.watermarks.queues),
             "last_seq": last_seq,
             "writers": list(writers), "due_in": None, "cancels": [], "has_running": False, "dead_nodes": [],
-            "expired": False, "paused": [], "at": 0.0, "took": 0.0,
+            "expired": False, "paused": [], "at": 0.0, "duration": 0.0,
         }  # fmt: skip
         return PollResult(**defaults | values)
 
-    def poll(self, last_seq: int = 10, writers: Sequence[str] = (), took: float = 0.0, **values: Any) -> bool:
+    def poll(self, last_seq: int = 10, writers: Sequence[str] = (), duration: float = 0.0, **values: Any) -> bool:
         """Poll a second later; tell whether the tracker requests another poll at once."""
         self.clock.now += POLL_EVERY
         _, self.slice = self.tracker.begin()
-        self.clock.now += took
-        return self.tracker.advance(self.result(last_seq, writers, took=took, **values))
+        self.clock.now += duration
+        return self.tracker.advance(self.result(last_seq, writers, duration=duration, **values))
 
     @property
     def watermark(self) -> int:
@@ -637,7 +637,7 @@ def test_after_some_seconds_without_a_poll_a_node_starts_again(polls: Polls, lat
     polls.poll()
     if late == "between polls":
         polls.clock.now += RELEASE_MISSED_AFTER
-    assert polls.poll(took=0.0 if late == "between polls" else RELEASE_MISSED_AFTER)
+    assert polls.poll(duration=0.0 if late == "between polls" else RELEASE_MISSED_AFTER)
     assert polls.watermark == 0
     assert polls.tracker.begin()[0] == [0] * 10
 
@@ -652,8 +652,8 @@ def test_a_new_connection_may_lead_to_another_server(polls: Polls) -> None:
 
 def test_an_expensive_first_poll_is_followed_by_one_from_the_watermarks(clock: Clock) -> None:
     polls = Polls(clock)
-    assert polls.poll(took=0.5)
-    assert not polls.poll(took=0.5)
+    assert polls.poll(duration=0.5)
+    assert not polls.poll(duration=0.5)
     assert polls.watermark == 10
 
 
