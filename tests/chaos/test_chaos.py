@@ -59,7 +59,7 @@ def test_nothing_is_lost_and_nothing_is_doubled_whatever_strikes(tmp_path: Path)
 
 
 def test_a_failed_run_leaves_its_error_seed_faults_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "PLACE", tmp_path / "evidence")
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path / "evidence")
     run = tmp_path / "run"
     run.mkdir()
     (run / "log-1").write_text("what the node said\n")

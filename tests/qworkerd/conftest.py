@@ -1,9 +1,11 @@
 """The command, run in this process, with a small shop as its application."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +34,16 @@ Command = Callable[..., Result]
 
 #: Before click 8.2 the two outputs were one unless asked for.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+
+
+@pytest.fixture(autouse=True)
+def no_worker_left() -> Iterator[None]:
+    """Keep later tests from what a worker sets for the life of its process: hooks around forks, a wakeup descriptor."""
+    # Not the test's own monkeypatch, which would then be undone after its other fixtures.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qworkerd.worker.forks.os", SimpleNamespace(register_at_fork=lambda **_: None))
+        yield
+    signal.set_wakeup_fd(-1)
 
 
 @pytest.fixture

@@ -255,8 +255,6 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each stands there until it is stored: should the process die, none is forgotten."""
-    # What a runner registers holds as long as the process: forks of later tests would be taken for a handler's.
-    monkeypatch.setattr("os.register_at_fork", lambda **_: None)
     large = "x" * 60_000
     app = App()
     app.task(name="large")(lambda: large)
