@@ -86,8 +86,8 @@ def refuse_asynchronous(call: Callable[..., Any]) -> None:
                 "; a decorator that runs it is recognized by await, run or sync in a name that it uses"
             )  # fmt: skip
             raise ConfigurationError(
-                f"{location(layer)} is asynchronous; use a plain function that calls asyncio.run(...), or for a "
-                f"handler async def without a plain decorator{below}"
+                f"{location(layer)} is asynchronous, and here nothing awaits it: call asyncio.run(...) in a plain "
+                f"function; only the handler of a task may be async def, without a plain decorator above it{below}"
             )
         if isgeneratorfunction(layer):
             raise ConfigurationError(
