@@ -21,7 +21,8 @@ class CoroutineHandler:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the coroutine to its end in a new event loop."""
-        return LoopRun().run(self._call(*args, **kwargs))
+        coroutine = self._call(*args, **kwargs)  # first: if the arguments do not fit, no loop is left open
+        return LoopRun().run(coroutine)
 
 
 class LoopRun:
