@@ -72,7 +72,7 @@ class DriverConnection:
         self._execute(begin)
         try:
             yield
-        except BaseException:
+        except BaseException:  # also KeyboardInterrupt: the caller's transaction must go on without the block
             self._execute(rollback)
             raise
         self._execute(commit)
