@@ -27,7 +27,7 @@ SEPARATE_STATEMENTS_HINT = "until it succeeds, its parts are queried by separate
 #: Interval between polls while a due job or tick is locked by another session, and the minimum interval (seconds).
 OVERDUE_POLL_INTERVAL, MIN_POLL_INTERVAL = 0.25, 0.005
 #: Interval between thorough polls (seconds). One longer than EXPENSIVE_POLL scans the dead entries that an old
-#: snapshot keeps. No worker is woken during it, so these polls may take only one part in THOROUGH_SHARE of the time.
+#: snapshot keeps. No worker is woken during it, so these polls may take only one part in THOROUGH_FACTOR of the time.
 THOROUGH_INTERVAL, EXPENSIVE_POLL, THOROUGH_FACTOR = 5.0, 0.05, 1000
 
 #: The result before the first poll.
