@@ -1,6 +1,6 @@
 """Reads jobs, queues and nodes, and cancels, retries or discards jobs: for the command line and the methods of Job."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic, sleep
@@ -24,6 +24,8 @@ from qworker.status import NodeStatus, ScheduleStatus
 
 #: The delay between two queries of `wait`.
 WAIT_POLL = Backoff(0.01, 0.25)
+#: Maximum number of jobs that `iterate` reads at once.
+PAGE = 500
 #: The states of jobs that wait to be run.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.BLOCKED)
 
@@ -86,13 +88,36 @@ class Admin:
         queue: str | None = None,
         task: str | None = None,
         tag: str | None = None,
+        unique: str | None = None,
         below: int | None = None,
         limit: int = 50,
+        conn: Any = None,
     ) -> list[Job]:
-        """Return jobs, newest first; `below` is the last id of the page before."""
+        """Return jobs, newest first; unique is a key that they hold, `below` the last id of the page before."""
         wanted = None if state is None else JobState(state).value
-        parameters = {"state": wanted, "queue": queue, "task": task, "tag": tag, "below": below, "limit": limit}
-        return [job_from_row(row._asdict(), self) for row in self._query("find", parameters)]
+        parameters = {
+            "state": wanted, "queue": queue, "task": task, "tag": tag, "key": unique, "below": below, "limit": limit
+        }  # fmt: skip
+        joined = self._ambient.joined(conn)
+        name = "find" if unique is None else "find_holders"
+        return [job_from_row(row._asdict(), self, conn=joined) for row in self._query(name, parameters, joined)]
+
+    def iterate(self, *, limit: int | None = None, conn: Any = None, **wanted: Any) -> Iterator[Job]:
+        """Yield jobs, newest first, read page by page; see `find` for what can be wanted."""
+        JobState(wanted.get("state") or JobState.AVAILABLE)  # an invalid state raises here and not at the first job
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be 0 or more, or None for all jobs, not {limit!r}")
+        return self._pages(limit, conn, wanted)
+
+    def _pages(self, limit: int | None, conn: Any, wanted: Mapping[str, Any]) -> Iterator[Job]:
+        left, below = float("inf") if limit is None else limit, None
+        while left > 0:
+            size = int(min(left, PAGE))
+            page = self.find(below=below, limit=size, conn=conn, **wanted)
+            yield from page
+            if len(page) < size:
+                return
+            left, below = left - size, page[-1].id
 
     def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
         """Cancel jobs. Return those that had not ended: `cancelled` now, or `running` and asked to stop."""

@@ -1,6 +1,6 @@
 """The application: a registry of tasks and schedules, and the connection to its database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -8,12 +8,12 @@ from qworker.admin import Admin, Queue
 from qworker.ambient import Ambient
 from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA, qualify
-from qworker.declaration import Declaration, ScheduleDeclaration
+from qworker.declaration import ClassTask, Declaration, ScheduleDeclaration
 from qworker.enqueue import Enqueuer
 from qworker.errors import ConfigurationError, UnknownTask
 from qworker.handlers import refuse_asynchronous
 from qworker.identity import Declared
-from qworker.job import Job
+from qworker.job import Job, JobState
 from qworker.middleware import Middleware, ProcessHook
 from qworker.options import UNSET, OptionKwargs, Options, Unset
 from qworker.task import Hook, Task, instance_args
@@ -172,7 +172,7 @@ class App:
         self.stop_hooks.append(_checked("on_worker_stop", "()", hook))
         return hook
 
-    def enqueue(self, instance: Any, **options: Unpack[OptionKwargs]) -> Job:
+    def enqueue(self, instance: ClassTask[R], **options: Unpack[OptionKwargs]) -> Job[R]:
         """Store a job that rebuilds the instance of a class task from its fields and calls `handle`.
 
         The current values of the fields are stored. The worker passes them to the class, so `__post_init__` runs again.
@@ -196,6 +196,48 @@ class App:
     def job(self, job_id: int) -> Job:
         """Return a job, read in the open Django transaction if there is one; raises JobNotFound."""
         return self.admin.show(job_id)
+
+    @overload
+    def jobs(
+        self,
+        *,
+        task: Task[..., R],
+        state: JobState | str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        unique: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job[R]]: ...
+    @overload
+    def jobs(
+        self,
+        *,
+        task: str | None = None,
+        state: JobState | str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        unique: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]: ...
+    def jobs(
+        self,
+        *,
+        task: Task[..., Any] | str | None = None,
+        state: JobState | str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        unique: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Iterate over jobs, newest first, at most `limit`; without arguments over all, those of the history included.
+
+        unique: only jobs that hold this key now. Jobs are read page by page, in the open Django transaction if there is
+        one: a job that changes its state meanwhile is returned once or not at all, and new jobs are not returned.
+        """
+        return self.admin.iterate(
+            state=state, queue=queue, task=task.name if isinstance(task, Task) else task, tag=tag, unique=unique,
+            limit=limit,
+        )  # fmt: skip
 
     def queue(self, name: str) -> Queue:
         """Return a queue by name. A queue need not be declared: it exists as soon as a job names it."""

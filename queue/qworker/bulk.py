@@ -54,15 +54,14 @@ class Bulk:
     """
 
     def __init__(self, spec: JobSpec, parameters: Parameters, sql: Mapping[str, LiteralString]) -> None:
-        if spec.unique:
-            raise TypeError("enqueue_many does not support unique keys: enqueue such jobs one at a time")
-        self._spec = spec
+        #: What is stored with each job besides its arguments; the statements.
+        self.spec = spec
+        self.sql = sql
         self._parameters = parameters
-        self._sql = sql
 
     def count(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> int:
         """Enqueue a job for each row and return their number; own: the connection is from the pool, commit on it."""
-        with self._begin(conn, rows, own=own) as work:
+        with self.begin(conn, rows, own=own) as work:
             if own:
                 # No other code uses this connection, so one COPY can stay open while rows are read.
                 self._copy(work, work.statement(), work.lines.encode(rows))
@@ -74,14 +73,14 @@ class Bulk:
     def ids(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> list[int]:
         """Enqueue a job for each row and return their ids, reserved before the jobs are written; own: see `count`."""
         ids: list[int] = []
-        with self._begin(conn, rows, own=own) as work:
+        with self.begin(conn, rows, own=own) as work:
             for block in _blocks(rows, work):
-                reserved = [number for (number,) in work.cursor.execute(self._sql["reserve"], {"count": len(block)})]
+                reserved = [number for (number,) in work.cursor.execute(self.sql["reserve"], {"count": len(block)})]
                 self._write(work, work.statement(ids=True), block, reserved)
                 ids += reserved
         return ids
 
-    def _begin(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> AbstractContextManager[BulkTransaction]:
+    def begin(self, conn: Connection, rows: Iterable[Row], *, own: bool) -> AbstractContextManager[BulkTransaction]:
         """Return a context manager for the transaction; at its end it wakes idle nodes."""
         if conn.pgconn.pipeline_status != PipelineStatus.OFF:
             raise InvalidOperation(
@@ -93,7 +92,7 @@ class Bulk:
     def _savepoint(self, conn: Connection, rows: Iterable[Row]) -> Iterator[BulkTransaction]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if necessary; transaction() below is then a savepoint and does not commit.
-        ((now,),) = cursor.execute(self._sql["clock"], {"at": None})
+        ((now,),) = cursor.execute(self.sql["clock"], {"at": None})
         with conn.transaction():
             work = self._transaction(cursor, now)
             try:
@@ -103,7 +102,7 @@ class Bulk:
                     rows.close()  # it may be inside a savepoint that must end before this one
                 raise
             if self._needs_wakeup(work):
-                cursor.execute(self._sql["wake"], {"queue": self._spec.queue})
+                cursor.execute(self.sql["wake"], {"queue": self.spec.queue})
 
     @contextmanager
     def _own_transaction(self, conn: Connection) -> Iterator[BulkTransaction]:
@@ -111,21 +110,21 @@ class Bulk:
         around = psycopg.ClientCursor(conn, row_factory=tuple_row)
         try:
             with answer_timeout_set(conn, inf):  # the statement "begin" disables the server's timeouts too
-                around.execute(self._sql["begin"]).nextset()
+                around.execute(self.sql["begin"]).nextset()
                 ((now, *_),) = around
                 work = self._transaction(psycopg.Cursor(conn, row_factory=tuple_row), now)
                 yield work
                 if self._needs_wakeup(work):
-                    around.execute(self._sql["wake_and_commit"], {"queue": self._spec.queue})
+                    around.execute(self.sql["wake_and_commit"], {"queue": self.spec.queue})
                 else:
-                    around.execute(self._sql["commit"])
+                    around.execute(self.sql["commit"])
         except BaseException:  # interrupts must roll back too
             with suppress(psycopg.Error):  # a broken connection has nothing to roll back
                 conn.rollback()
             raise
 
     def _transaction(self, cursor: psycopg.Cursor[Any], now: float) -> BulkTransaction:
-        return BulkTransaction(cursor, CopyLines(self._spec, self._parameters, now))
+        return BulkTransaction(cursor, CopyLines(self.spec, self._parameters, now))
 
     def _write(self, work: BulkTransaction, statement: str, block: Sequence[Row], ids: Sequence[int] = ()) -> None:
         """Write a block of rows without calling the caller's code while the connection is in COPY mode."""
@@ -139,7 +138,7 @@ class Bulk:
     def _copy(self, work: BulkTransaction, statement: str, lines: Iterator[str]) -> None:
         count, wanted = 0, FIRST_ROWS
         failure: BaseException | None = None
-        with suppress(_Abandoned), work.cursor.copy(self._sql[statement]) as copy:
+        with suppress(_Abandoned), work.cursor.copy(self.sql[statement]) as copy:
             try:
                 while batch := list(islice(lines, wanted)):
                     text = "".join(batch).encode()
@@ -153,7 +152,7 @@ class Bulk:
         if failure is not None:
             raise failure
         if work.cursor.rowcount != count:
-            raise suppressed(self._spec.task, count - work.cursor.rowcount)
+            raise suppressed(self.spec.task, count - work.cursor.rowcount)
         work.count += count
 
     def _needs_wakeup(self, work: BulkTransaction) -> bool:

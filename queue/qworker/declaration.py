@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from qworker.errors import ConfigurationError
 from qworker.options import UNSET, Options, Unset, check_timeout
@@ -13,8 +13,16 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 C = TypeVar("C", bound=type)
 T = TypeVar("T", bound=Task[..., Any])
+
+
+class ClassTask(Protocol[R_co]):
+    """An instance of a class that is a task."""
+
+    def handle(self) -> R_co:
+        """Do the work of the job."""
 
 
 class Declaration:

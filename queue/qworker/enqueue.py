@@ -1,6 +1,5 @@
 """Enqueues jobs on the caller's connection if there is one, or else on one from the application's pool."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from qworker.options import UNSET
 from qworker.payload import Parameters, encode
 from qworker.payload import Row as Arguments
 from qworker.spec import JobSpec
+from qworker.unique import UniqueBulk
 
 #: Id, state (None if another job holds the key), enqueued_at and run_at in seconds since 1970.
 Row = tuple[int, str | None, float | None, float | None]
@@ -72,8 +72,7 @@ class Enqueuer:
         self, database: Caller, spec: JobSpec, args: Mapping[str, Any], text: str, caller: Caller | None
     ) -> Job:
         """Enqueue a job through the SQL function. A role that may not read jobs gets id and state of a key's holder."""
-        key = fingerprint(args) if spec.unique is True else spec.unique or None
-        stored = self._functions.one(database, spec, json_in(database, text), key)
+        stored = self._functions.one(database, spec, json_in(database, text), spec.key_of(args))
         if stored.is_holder and self._functions.may_read(database):
             return self._admin.holder(database, stored.id, spec)
         if stored.is_holder:
@@ -101,8 +100,11 @@ class Enqueuer:
     def many(
         self, spec: JobSpec, parameters: Parameters, rows: Iterable[Arguments], conn: Any = UNSET, *, ids: bool = False
     ) -> int | list[int]:
-        """Enqueue a job for each row, all or none; return their number or their ids."""
-        bulk = Bulk(spec, parameters, self._sql)
+        """Enqueue a job for each row, all or none; return their number or their ids.
+
+        With unique keys, that is the number or the ids of the jobs that are new.
+        """
+        bulk = (UniqueBulk if spec.unique else Bulk)(spec, parameters, self._sql)
         write = bulk.ids if ids else bulk.count
         caller = self._ambient.caller(conn)
         with self._pool.connection(caller) as database:
@@ -127,8 +129,8 @@ class Enqueuer:
         """Enqueue a job with any options by a cursor."""
         cursor = psycopg.Cursor(database, row_factory=tuple_row)
         text = json_in(database, text)
-        if spec.unique:
-            return self._enqueue_unique(cursor, spec, text, fingerprint(args) if spec.unique is True else spec.unique)
+        if (key := spec.key_of(args)) is not None:
+            return self._enqueue_unique(cursor, spec, text, key)
         statement = self._sql["enqueue_later" if spec.timed else "enqueue"]
         row = cursor.execute(statement, {**spec.parameters, "args": text}).fetchone()
         if row is None:
@@ -153,9 +155,3 @@ class Enqueuer:
 
 def _integer(value: bytes | None) -> int:
     return int.from_bytes(value or b"", signed=True)
-
-
-def fingerprint(args: Mapping[str, Any]) -> str:
-    """Return the unique key that is derived from the arguments, independent of their order."""
-    text = json.dumps(args, sort_keys=True, separators=(",", ":"))
-    return "args:" + hashlib.sha256(text.encode()).hexdigest()

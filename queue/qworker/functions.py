@@ -1,5 +1,6 @@
 """Enqueues jobs by an SQL function: for roles without privileges on the tables, and for drivers other than psycopg."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from qworker.db.drivers import rows as fetch
 from qworker.db.statements import DEFAULT_SCHEMA, load
 from qworker.payload import Parameters, Row
 from qworker.spec import JobSpec
+from qworker.unique import refuse_one_key
 
 #: Maximum number of jobs, and of characters in their arguments, in one call.
 MAX_JOBS, MAX_CHARACTERS = 500, 1 << 20
@@ -71,13 +73,19 @@ class Functions:
         return stored
 
     def many(self, conn: Caller, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:
-        """Enqueue a job for each row, all or none; return their ids."""
+        """Enqueue a job for each row, all or none; return the ids of those that are new."""
         ids: list[int] = []
-        source, lines = iter(rows), CopyLines(spec, parameters, 0.0)
+        refuse_one_key(spec)
+        source, lines, read = iter(rows), CopyLines(spec, parameters, 0.0), 0
         with conn.transaction():
             while block := list(islice(source, MAX_JOBS)):
-                for texts in _parts(json_in(conn, lines.decode_args(line)) for line in lines.encode(block, len(ids))):
-                    ids += [stored.id for stored in self._call(conn, spec, texts, None)]
+                for texts in _parts(json_in(conn, lines.decode_args(line)) for line in lines.encode(block, read)):
+                    # The function takes one key, and so one job with a key, in a call.
+                    calls = [[text] for text in texts] if spec.unique else [texts]
+                    for call in calls:
+                        key = spec.key_of(json.loads(call[0])) if spec.unique else None
+                        ids += [stored.id for stored in self._call(conn, spec, call, key) if not stored.is_holder]
+                read += len(block)
         return ids
 
     def _call(self, conn: Caller, spec: JobSpec, texts: Sequence[str], key: str | None) -> list[Stored]:

@@ -4,9 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from qworker.decoding import decode, decode_errors, decode_object
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # `Job` alone means Job[Any]. Python itself has such defaults from 3.13 on.
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
 
 
 class JobState(StrEnum):
@@ -56,8 +66,8 @@ class JobActions(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A snapshot of a job; `refresh` returns a newer one."""
+class Job(Generic[R_co]):
+    """A snapshot of a job; `refresh` returns a newer one. R_co is the type of what its handler returns."""
 
     #: The id, unique in the schema.
     id: int
@@ -114,16 +124,17 @@ class Job:
         """Whether the job has ended; a failed one may still be retried."""
         return self.state not in UNFINISHED
 
-    def wait(self, timeout: float | None = None) -> Any:
-        """Wait for the job to end and return its result.
+    def wait(self, timeout: float | None = None) -> R_co:
+        """Wait for the job to end and return its result; that of a typed task has the type of its annotation.
 
         Polls the database after 10 ms, then at growing intervals of up to 250 ms. Raises JobFailed, JobCancelled,
         JobNotFound, and TimeoutError after `timeout` seconds (None: no timeout). Raises InvalidOperation inside a
         handler and inside the transaction that enqueues the job, where waiting could never end.
         """
-        return self._bound_actions.wait(self.id, timeout, self._transaction)
+        result: R_co = self._bound_actions.wait(self.id, timeout, self._transaction)
+        return result
 
-    def refresh(self) -> "Job":
+    def refresh(self) -> "Job[R_co]":
         """Read the job again; raises JobNotFound if its history has expired.
 
         Like `cancel`, `retry` and `discard`, it joins the transaction that enqueued the job while that is open, or else

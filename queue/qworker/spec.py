@@ -1,6 +1,8 @@
 """The specification of a job: everything that is stored besides its arguments and its key."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -57,6 +59,12 @@ class JobSpec:
         """Whether the job has a start time or an expiry time."""
         return not (self.delay is None and self.run_at is None and self.expires is None)
 
+    def key_of(self, args: Mapping[str, Any]) -> str | None:
+        """Return the unique key of a job with these arguments, or None."""
+        if not self.unique:
+            return None
+        return _fingerprint(args) if self.unique is True else self.unique
+
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """Return the parameters for the statements; times are seconds since 1970."""
@@ -82,6 +90,12 @@ class JobSpec:
             return None
         overrides = None if self.overrides is None else self.overrides.encode()
         return self.task.encode(), self.queue.encode(), str(self.priority).encode(), overrides
+
+
+def _fingerprint(args: Mapping[str, Any]) -> str:
+    """Return the unique key that is derived from the arguments, independent of their order."""
+    text = json.dumps(args, sort_keys=True, separators=(",", ":"))
+    return "args:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import update_wrapper
 from inspect import signature
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from qworker.coroutines import CoroutineHandler
 from qworker.errors import ConfigurationError, JobFailed
@@ -20,6 +20,16 @@ __all__ = ["UNSET", "ConfiguredTask", "Task", "Unset"]
 P = ParamSpec("P")
 R = TypeVar("R")
 Hook = Callable[[Job, JobFailed], Any]
+
+#: What tasks of other libraries call these methods.
+_ELSEWHERE = {
+    "delay": "enqueue(...)",
+    "apply_async": "options(delay=..., queue=...).enqueue(...)",
+    "send": "enqueue(...)",
+    "send_with_options": "options(...).enqueue(...)",
+    "defer": "enqueue(...)",
+    "configure": "options(...)",
+}
 
 
 class Enqueuing(Protocol):
@@ -87,7 +97,12 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+    if not TYPE_CHECKING:  # a type checker would take any attribute for defined
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(_no_attribute("Task", name), name=name, obj=self)
+
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job that calls the function with these arguments.
 
         Raises TypeError if they do not match the signature or are not JSON serializable, ValueError for values such as
@@ -107,11 +122,11 @@ class Task(Generic[P, R]):
         """
         return self._plain.many(rows, ids=ids)
 
-    def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P]":
+    def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P, R]":
         """Return the task with options for the jobs it enqueues; see `qworker.options.Options`."""
         return self._plain.options(**named)
 
-    def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P]":
+    def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P, R]":
         """Return the task for enqueueing on the caller's connection: jobs commit or roll back with the caller's work.
 
         conn is a psycopg Connection, a SQLAlchemy Session or Connection, a Django alias, or None for the
@@ -149,12 +164,12 @@ class Task(Generic[P, R]):
             self.hook = lambda job, error: _rebuild(kind, job).failed(error)
 
 
-class ConfiguredTask(Generic[P]):
+class ConfiguredTask(Generic[P, R]):
     """A task together with options; made by `Task.options` and `Task.using`."""
 
     __slots__ = ("_options", "_spec", "_task")
 
-    def __init__(self, task: Task[P, Any], options: Options) -> None:
+    def __init__(self, task: Task[P, R], options: Options) -> None:
         self._task = task
         self._options = options
         self._spec = JobSpec.of(task.name, task.defaults, options)
@@ -162,7 +177,12 @@ class ConfiguredTask(Generic[P]):
     def __repr__(self) -> str:
         return f"<{self._task!r} with {self._options!r}>"
 
-    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(_no_attribute("ConfiguredTask", name), name=name, obj=self)
+
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job with these options; see `Task.enqueue`."""
         task = self._task
         return task.enqueuing.one(self._spec, task.parameters.bind(args, kwargs), self._options.conn)
@@ -180,11 +200,11 @@ class ConfiguredTask(Generic[P]):
         task = self._task
         return task.enqueuing.many(self._spec, task.parameters, rows, self._options.conn, ids=ids)
 
-    def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P]":
+    def options(self, **named: Unpack[OptionKwargs]) -> "ConfiguredTask[P, R]":
         """Return the task with further options; these override earlier ones."""
         return ConfiguredTask(self._task, self._options.merge(Options.of(dict(named))))
 
-    def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P]":
+    def using(self, conn: Any = UNSET, **others: Any) -> "ConfiguredTask[P, R]":
         """Return the task with these options and the caller's connection; see `Task.using`."""
         if others or conn is UNSET:
             rest = f"; pass {', '.join(others)} to .options({next(iter(others))}=...)" if others else ""
@@ -195,6 +215,11 @@ class ConfiguredTask(Generic[P]):
 def instance_args(instance: Any) -> dict[str, Any]:
     """Return the arguments that rebuild a dataclass instance."""
     return {field.name: getattr(instance, field.name) for field in fields(instance) if field.init}
+
+
+def _no_attribute(kind: str, name: str) -> str:
+    found = f"{kind!r} object has no attribute {name!r}"
+    return f"{found}: call .{_ELSEWHERE[name]}" if name in _ELSEWHERE else found
 
 
 def _rebuild(kind: type, job: Job) -> Any:

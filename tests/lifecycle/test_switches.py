@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from qworker import JobState, Retry
+from qworker import Job, JobState, Retry
 from tests.lifecycle import application as shop
 from tests.lifecycle import handlers
 from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
@@ -31,7 +31,7 @@ def test_jobs_that_are_tried_again_count_each_time(cluster: Cluster) -> None:
 
 
 def test_drain_ends_the_node_when_the_queues_are_empty(cluster: Cluster) -> None:
-    jobs = [shop.quick.enqueue() for _ in range(50)]
+    jobs: list[Job] = [shop.quick.enqueue() for _ in range(50)]
     jobs += [shop.flaky.enqueue(1), shop.nap.enqueue(0.5)]
     delayed, elsewhere = shop.quick.options(delay=60).enqueue(), shop.quick.options(queue="elsewhere").enqueue()
     assert cluster.start("--processes", "2", "--burst", *SOONER).wait() == 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from qworker import App, JobState, Task
+from qworker import App, JobState, Task, admin
 from tests.qworker.conftest import FakeWorker, Query
 
 
@@ -41,6 +41,55 @@ def test_jobs_are_found_newest_first_by_what_they_are(app: App, send: Task[..., 
     assert ids(find(limit=2)) == [other.id, late.id]
     assert ids(find(limit=2, below=late.id)) == [mail.id, failed.id]
     assert find()[-1] == app.job(done.id)
+
+
+def test_jobs_are_iterated_newest_first_page_by_page(
+    app: App, send: Task[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "PAGE", 3)
+    made = send.enqueue_many([(n,) for n in range(8)], ids=True)
+    assert ids([*app.jobs()]) == made[::-1]
+    assert ids([*app.jobs(limit=5)]) == made[:2:-1]
+    assert ids([*app.jobs(limit=0)]) == []
+    assert ids([*app.jobs(limit=100, task=send, state="available", queue="default")]) == made[::-1]
+    assert [*app.jobs(state=JobState.COMPLETED)] == []
+
+
+def test_jobs_enqueued_while_others_are_iterated_are_left_out(
+    app: App, send: Task[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "PAGE", 2)
+    made = send.enqueue_many([(n,) for n in range(4)], ids=True)
+    found = app.jobs()
+    first = next(found)
+    send.enqueue(5)
+    assert [first.id, *ids([*found])] == made[::-1]
+
+
+def test_jobs_are_found_by_the_key_that_they_hold(app: App, send: Task[..., None], fake_worker: FakeWorker) -> None:
+    other: Task[[], None] = app.task(name="other")(lambda: None)
+    mine, others = send.options(unique="k").enqueue(), other.options(unique="k").enqueue()
+    send.options(unique="m").enqueue()
+    assert ids([*app.jobs(unique="k")]) == [others.id, mine.id]
+    assert ids([*app.jobs(unique="k", task="other", state="available")]) == [others.id]
+    assert ids([*app.jobs(unique="k", limit=1)]) == [others.id]
+    assert ids([*app.jobs(unique="k", queue="emails")]) == ids([*app.jobs(unique="k", tag="x")]) == []
+    assert fake_worker.claim() == mine.id
+    assert ids([*app.jobs(unique="k", state="running")]) == [mine.id]
+    fake_worker.complete(mine.id)
+    assert ids([*app.jobs(unique="k")]) == [others.id]
+    kept = send.options(unique="k", unique_for=60).enqueue()
+    while fake_worker.claim() != kept.id:
+        pass
+    fake_worker.complete(kept.id)
+    assert ids([*app.jobs(unique="k", task=send)]) == [kept.id]
+
+
+def test_what_jobs_takes_is_checked_at_once(app: App) -> None:
+    with pytest.raises(ValueError, match="'lost' is not a valid JobState"):
+        app.jobs(state="lost")
+    with pytest.raises(ValueError, match="limit must be 0 or more"):
+        app.jobs(limit=-1)
 
 
 def test_an_unknown_state_is_refused(app: App) -> None:

@@ -113,6 +113,7 @@ def test_producers_call_nothing_of_it(app: App, planted: Database, own: bool) ->
             assert keyed.enqueue(1).id == first.id
         assert to.enqueue_many([(1,)] * 3) == 3
         assert len(to.enqueue_many([(1,)] * 3, ids=True)) == 3
+        assert to.options(unique=True, unique_for=60).enqueue_many([(1,)] * 3) in (0, 1)
         conn.execute("SELECT qworker.enqueue('send', args => '[1]', run_at => pg_catalog.clock_timestamp())")
 
 
@@ -126,6 +127,7 @@ def test_operators_call_nothing_of_it(app: App, planted: Database) -> None:
         failed.wait(1)
     assert [job.id for job in app.admin.find(state="failed", queue="admin", task="send")] == [failed.id]
     app.admin.find(tag="a", below=10**6)
+    assert list(app.jobs(unique="k", state="available", queue="admin", tag="a")) == []
     assert failed.retry()
     assert app.queue("admin").size() == 1
     with connect(planted.dsn, "test") as conn:

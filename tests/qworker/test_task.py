@@ -7,7 +7,7 @@ from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 
@@ -341,7 +341,56 @@ def test_a_class_may_have_an_asynchronous_method(app: App) -> None:
 
 def test_only_instances_of_tasks_can_be_enqueued_by_the_app(app: App) -> None:
     with pytest.raises(TypeError, match=r"instance of a class decorated with @app\.task\(\), not 5"):
-        app.enqueue(5)
+        app.enqueue(5)  # type: ignore[arg-type] # what this is about
+
+
+# --- words of other libraries
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("delay", r"call \.enqueue\("),
+        ("apply_async", r"call \.options\(.*\)\.enqueue\("),
+        ("defer", r"call \.enqueue\("),
+    ],
+)
+def test_a_method_of_another_library_names_ours(app: App, name: str, word: str) -> None:
+    task: Task[[], None] = app.task(name="send")(lambda: None)
+    for found in (task, task.options(queue="emails")):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}': {word}"):
+            getattr(found, name)
+    with pytest.raises(AttributeError, match=r"has no attribute 'dlay'$"):
+        task.dlay  # type: ignore[attr-defined] # noqa: B018
+    assert not hasattr(task, "delay")
+
+
+# --- what type checkers see
+
+
+def test_the_result_of_a_job_has_the_type_of_its_handlers(app: App) -> None:
+    @app.task(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    @app.task(name="order")
+    @dataclass
+    class Order:
+        number: int
+
+        def handle(self) -> str:
+            return ""
+
+    if TYPE_CHECKING:
+        assert_type(double.enqueue(1), Job[int])
+        assert_type(double.enqueue(1).wait(), int)
+        assert_type(double.enqueue(1).refresh().wait(timeout=1), int)
+        assert_type(double.options(delay=5).using(None).enqueue(1).wait(), int)
+        assert_type(app.enqueue(Order(1)).wait(), str)
+        assert_type(app.job(1), Job[Any])
+        assert_type(next(app.jobs(task=double)), Job[int])
+        assert_type(next(app.jobs(task="double")), Job[Any])
+        double.delay(1)  # type: ignore[attr-defined]
 
 
 # --- schedules

@@ -196,6 +196,76 @@ def test_a_snapshot_that_cannot_see_the_key_is_a_serialization_failure(
     conn.rollback()
 
 
-def test_many_jobs_cannot_have_keys(sync: Task[..., None]) -> None:
-    with pytest.raises(TypeError, match="unique keys"):
-        sync.options(unique=True).enqueue_many([(1,)])
+# --- many at once
+
+
+def test_many_jobs_with_keys_are_those_that_are_new(sync: Task[..., None], query: Query) -> None:
+    unique = sync.options(unique=True)
+    unique.enqueue(2)
+    assert unique.enqueue_many([(1,), (2,), {"user_id": 3}, (1,)]) == 2
+    assert unique.enqueue_many([(n,) for n in range(5)]) == 2  # 0 and 4
+    found = query("SELECT args ->> 'user_id', holds_key FROM qworker.job ORDER BY seq")
+    assert found == [("2", True), ("1", True), ("3", True), ("0", True), ("4", True)]
+
+
+def test_their_ids_are_those_of_the_new_jobs_in_their_order(app: App, sync: Task[..., None]) -> None:
+    unique = sync.options(unique=True)
+    unique.enqueue(500)
+    ids = unique.enqueue_many(((n,) for n in range(1_000)), ids=True)
+    assert len(ids) == 999
+    assert [app.job(job).args["user_id"] for job in ids[498:502]] == [498, 499, 501, 502]
+
+
+def test_their_keys_are_those_of_single_jobs(sync: Task[..., None], fake_worker: FakeWorker) -> None:
+    unique = sync.options(unique=True)
+    (job,) = unique.enqueue_many([{"full": True, "user_id": 7}], ids=True)
+    assert unique.enqueue(7, full=True).id == job
+    assert fake_worker.claim() == job
+    fake_worker.complete(job)
+    assert unique.enqueue_many([(7, True)]) == 1
+
+
+def test_many_keys_may_be_held_for_a_period(sync: Task[..., None], fake_worker: FakeWorker, query: Query) -> None:
+    unique = sync.options(unique_for=60, delay=5, tags=["x"], expires=90)
+    assert unique.enqueue_many([(1,), (1,)]) == 1
+    ((state, tags, flag, left),) = query(
+        "SELECT state, tags, holds_key, extract(epoch FROM expires_at - now()) FROM qworker.job"
+    )
+    assert (state, tags, flag) == ("scheduled", ["x"], False)
+    assert 80 < left <= 90
+    query("UPDATE qworker.unique_key SET expires_at = now() - interval '1 s' RETURNING key")
+    assert unique.enqueue_many([(1,)]) == 1
+
+
+def test_a_key_whose_job_is_gone_is_taken_over_by_one_of_many(sync: Task[..., None], query: Query) -> None:
+    unique = sync.options(unique=True)
+    unique.enqueue(1)
+    query("DELETE FROM qworker.job RETURNING id")
+    assert unique.enqueue_many([(1,), (2,)]) == 2
+
+
+def test_many_with_keys_are_all_or_none(sync: Task[..., None], query: Query) -> None:
+    with pytest.raises(TypeError, match=r"row 15: args\.user_id: object is not JSON"):
+        sync.options(unique=True).enqueue_many([(n,) for n in range(15)] + [(object(),)])
+    assert query("SELECT count(*) FROM qworker.job") == query("SELECT count(*) FROM qworker.unique_key") == [(0,)]
+
+
+def test_one_key_for_many_rows_is_refused(sync: Task[..., None]) -> None:
+    with pytest.raises(TypeError, match="all rows would be one job; pass unique=True"):
+        sync.options(unique="k").enqueue_many([(1,), (2,)])
+
+
+def test_many_with_keys_commit_with_the_caller(sync: Task[..., None], database: Database, query: Query) -> None:
+    with database.connect(autocommit=False) as conn:
+        assert sync.using(conn).options(unique=True).enqueue_many([(1,), (2,)]) == 2
+        conn.rollback()
+    assert query("SELECT count(*) FROM qworker.job") == [(0,)]
+    assert sync.options(unique=True).enqueue_many([(1,), (2,)]) == 2
+
+
+def test_two_bulks_at_once_make_each_job_once(app: App, sync: Task[..., None], query: Query) -> None:
+    unique = sync.options(unique=True)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(unique.enqueue_many, [[(n,) for n in range(200)], [(n,) for n in range(199, -1, -1)]] * 4))
+    assert sum(made) == 200
+    assert query("SELECT count(*), count(DISTINCT args) FROM qworker.job") == [(200, 200)]

@@ -5,7 +5,6 @@ from typing import Any
 import psycopg
 
 from qworker.db.statements import Database
-from qworker.enqueue import fingerprint
 from qworker.options import Options
 from qworker.schedules import StoredSchedules
 from qworker.spec import JobSpec
@@ -122,4 +121,4 @@ class Schedules:
 
 def _spec(task: Task[..., Any]) -> tuple[JobSpec, str | None]:
     spec = JobSpec.of(task.name, task.defaults, Options())
-    return spec, fingerprint({}) if spec.unique is True else spec.unique or None
+    return spec, spec.key_of({})

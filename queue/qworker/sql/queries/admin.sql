@@ -39,6 +39,23 @@ SELECT {job_columns}
          LIMIT %(limit)s))
  ORDER BY j.id DESC;
 
+-- name: find_holders
+-- The jobs that hold a unique key, newest first: one for each task. A row of unique_key without an expiry time counts only
+-- while its job has the flag that it holds a key.
+SELECT {job_columns}
+  FROM {schema}.jobs AS j
+ WHERE j.id = ANY (ARRAY (
+        SELECT k.job_id FROM {schema}.unique_key AS k
+         WHERE k.key = %(key)s AND (%(task)s::text IS NULL OR k.task = %(task)s)
+           AND (k.expires_at > pg_catalog.clock_timestamp()
+                OR k.expires_at IS NULL AND EXISTS (SELECT FROM {schema}.job AS h WHERE h.id = k.job_id AND h.holds_key))
+           AND (%(below)s::bigint IS NULL OR k.job_id < %(below)s)))
+   AND (%(state)s::text IS NULL OR j.state = %(state)s)
+   AND (%(queue)s::text IS NULL OR j.queue = %(queue)s)
+   AND (%(tag)s::text IS NULL OR %(tag)s = ANY (j.tags))
+ ORDER BY j.id DESC
+ LIMIT %(limit)s;
+
 -- name: outcome
 -- The state, result and last error of a job. LIMIT ends the scan before the history if the job has not ended.
 SELECT state::text, NULL AS result, (errors -> -1)::text AS error FROM {schema}.job WHERE id = %(id)s

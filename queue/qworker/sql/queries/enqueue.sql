@@ -26,7 +26,7 @@ WITH clock AS MATERIALIZED (
     {clock}
 ), enqueued AS (
     INSERT INTO {schema}.job ({timed_columns})
-    SELECT {timed_values}
+    SELECT {timed_values: %(args)s}
       FROM {start} AS t
     RETURNING id, state, queue, enqueued_at, run_at
 )
@@ -38,9 +38,9 @@ WITH clock AS MATERIALIZED (
 -- the key while this statement ran; try again.
 WITH clock AS MATERIALIZED (
     {clock}
-), {take_key}, enqueued AS (
+), {take_key: ARRAY[%(key)s::text]}, enqueued AS (
     INSERT INTO {schema}.job ({timed_columns}, id, holds_key)
-    SELECT {timed_values}, taken.job_id, %(period)s::float8 IS NULL
+    SELECT {timed_values: %(args)s}, taken.job_id, %(period)s::float8 IS NULL
       FROM taken, {start} AS t
     RETURNING id, state, queue, enqueued_at, run_at
 )
@@ -49,6 +49,26 @@ WITH clock AS MATERIALIZED (
 SELECT found.job_id, NULL, NULL, NULL, NULL FROM found WHERE NOT found.free
  UNION ALL
 SELECT taken.job_id, '', NULL, NULL, NULL FROM taken WHERE NOT EXISTS (SELECT FROM enqueued);
+
+-- name: enqueue_unique_many
+-- Enqueues a job for each key that is free, of equal keys the first; returns the id of each, and whether the job was stored.
+WITH clock AS MATERIALIZED (
+    {clock}
+), {take_key: %(keys)s::text[]}, wanted AS (
+    SELECT DISTINCT ON (g.key) g.key, g.args, g.position
+      FROM (SELECT pg_catalog.unnest(%(keys)s::text[]) AS key, pg_catalog.unnest(%(texts)s::text[]) AS args,
+                   pg_catalog.generate_series(1, pg_catalog.cardinality(%(keys)s::text[])) AS position) AS g
+     ORDER BY g.key, g.position
+), new AS (
+    SELECT w.position, w.args, taken.job_id FROM wanted AS w JOIN taken ON taken.key = w.key
+), enqueued AS (
+    INSERT INTO {schema}.job ({timed_columns}, id, holds_key)
+    SELECT {timed_values: new.args}, new.job_id, %(period)s::float8 IS NULL
+      FROM new, {start} AS t
+     ORDER BY new.position
+    RETURNING id
+)
+SELECT new.job_id, EXISTS (SELECT FROM enqueued AS e WHERE e.id = new.job_id) FROM new ORDER BY new.position;
 
 -- name: free_key
 -- Frees the key of a job that was not stored.

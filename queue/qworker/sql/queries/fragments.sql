@@ -39,11 +39,12 @@ SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timest
            FROM clock)
 
 -- name: timed_columns
--- What is stored for a job that may have a start time or an expiry time; `timed_values` has the values, from `start` AS t.
+-- What is stored for a job that may have a start time or an expiry time; `timed_values` has the values, from `start` AS t
+-- and the arguments given to it.
 task, args, queue, priority, overrides, tags, state, run_at, expires_at
 
 -- name: timed_values
-%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
+%(task)s, {argument}::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
            CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
            CASE WHEN t.start > t.now THEN t.start END,
            coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
@@ -56,34 +57,36 @@ SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(e
   FROM enqueued AS e
 
 -- name: take_key
--- CTEs that take a unique key at the time of the CTE `clock`. `taken` has the id of the new job, if the key was free;
--- `found` has the job that held it. A key is taken over if its job is gone or no longer has the flag that it holds a key.
--- The row of a held key is never locked: the acknowledgement of its job deletes it, and must not wait for the caller's
--- transaction. If job_id has changed when the row is locked, a concurrent session has taken the key over.
+-- CTEs that take unique keys, an array, at the time of the CTE `clock`. `taken` has the ids of the new jobs for the keys that
+-- were free; `found` has the jobs that held keys. A key is taken over if its job is gone or no longer has the flag that it
+-- holds a key. The row of a held key is never locked: the acknowledgement of its job deletes it, and must not wait for the
+-- caller's transaction. If job_id has changed when the row is locked, a concurrent session has taken the key over. Keys are
+-- inserted in their order, so that two statements do not wait for each other.
 found AS MATERIALIZED (
-    SELECT k.job_id,
+    SELECT k.key, k.job_id,
            CASE WHEN k.expires_at IS NULL
                 THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
                 ELSE k.expires_at <= clock.now END AS free
       FROM {schema}.unique_key AS k, clock
-     WHERE k.task = %(task)s AND k.key = %(key)s
+     WHERE k.task = %(task)s AND k.key = ANY ({argument})
 ), taken_over AS (
     UPDATE {schema}.unique_key AS k
        SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
            expires_at = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
-      FROM clock
-     WHERE k.task = %(task)s AND k.key = %(key)s AND k.job_id = (SELECT found.job_id FROM found WHERE found.free)
-    RETURNING k.job_id
+      FROM clock, found
+     WHERE found.free AND k.task = %(task)s AND k.key = found.key AND k.job_id = found.job_id
+    RETURNING k.key, k.job_id
 ), inserted AS (
     INSERT INTO {schema}.unique_key (task, key, job_id, expires_at)
-    SELECT %(task)s, %(key)s, pg_catalog.nextval('{schema}.job_id_seq'::regclass),
+    SELECT %(task)s, w.key, pg_catalog.nextval('{schema}.job_id_seq'::regclass),
            clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
-      FROM clock
-     WHERE %(key)s::text IS NOT NULL AND NOT EXISTS (SELECT FROM found)
+      FROM clock, (SELECT pg_catalog.unnest({argument}) AS key) AS w
+     WHERE w.key IS NOT NULL AND NOT EXISTS (SELECT FROM found WHERE found.key = w.key)
+     ORDER BY w.key
         ON CONFLICT DO NOTHING
-    RETURNING job_id
+    RETURNING key, job_id
 ), taken AS (
-    SELECT job_id FROM taken_over UNION ALL SELECT job_id FROM inserted
+    SELECT key, job_id FROM taken_over UNION ALL SELECT key, job_id FROM inserted
 )
 
 -- name: free_keys

@@ -36,13 +36,13 @@ WITH recorded AS (
     RETURNING last_tick
 ), clock AS MATERIALIZED (
     {clock} FROM recorded
-), {take_key}, numbered AS (
+), {take_key: ARRAY[%(key)s::text]}, numbered AS (
     SELECT taken.job_id FROM taken
      UNION ALL
     SELECT nextval('{schema}.job_id_seq') FROM clock WHERE %(key)s::text IS NULL
 ), enqueued AS (
     INSERT INTO {schema}.job ({timed_columns}, id, holds_key, meta)
-    SELECT {timed_values}, numbered.job_id, %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL, %(meta)s::jsonb
+    SELECT {timed_values: %(args)s}, numbered.job_id, %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL, %(meta)s::jsonb
       FROM numbered, {start} AS t
     RETURNING id, state, queue
 )
