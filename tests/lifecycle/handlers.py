@@ -43,6 +43,11 @@ def hold(path: str) -> None:
         time.sleep(0.005)
 
 
+@app.task(name="impatient", retry=Retry(3, backoff=3600, delays=lambda job, _error: 0.01 * job.attempt))
+def impatient() -> None:
+    raise ConnectionResetError("once more")
+
+
 @app.task(name="hold")
 def held(path: str) -> None:
     with alone():

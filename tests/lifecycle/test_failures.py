@@ -48,6 +48,24 @@ def test_the_policy_decides_how_often_a_job_is_tried(node: Node, error: str, ret
     assert [event["attempt"] for event in node.events("job.failed", job=job.id)] == [attempts]
 
 
+def test_the_kind_of_error_decides_how_long_is_waited(node: Node) -> None:
+    slowly = Retry(2, backoff=3600, jitter=0, delays={LookupError: 0.05})
+    soon, late = (handlers.raises.options(retry=slowly).enqueue(error) for error in ("KeyError", "ValueError"))
+    after = reached(soon)
+    assert (after.state, after.attempt, {past["type"] for past in after.errors}) == (JobState.FAILED, 2, {"KeyError"})
+    assert [event["retry_in"] for event in node.events("job.retried", job=soon.id)] == [0.05]
+    until(lambda: node.events("job.retried", job=late.id))
+    assert [event["retry_in"] for event in node.events("job.retried", job=late.id)] == [3600]
+    assert late.cancel()
+
+
+def test_a_function_of_job_and_error_decides_how_long_is_waited(node: Node) -> None:
+    after = reached(handlers.impatient.enqueue())
+    assert (after.state, after.attempt) == (JobState.FAILED, 3)
+    assert [event["retry_in"] for event in node.events("job.retried", job=after.id)] == [0.01, 0.02]
+    assert [past["type"] for past in after.errors] == ["ConnectionResetError"] * 3
+
+
 @pytest.mark.parametrize("kind", handlers.UNDONE)
 def test_an_attempt_that_returns_work_undone_has_failed_and_a_hook_likewise(
     node: Node, module_cluster: Cluster, kind: str

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from qworker import PermanentError, Retry, TransientError
+from qworker import App, PermanentError, Retry, TransientError
+from qworker.context import RunningJob
 from qworker.errors import QworkerError
 
 
@@ -114,3 +115,44 @@ def test_what_makes_no_sense_is_refused_with_the_value(
 def test_a_short_policy_is_a_number_or_false(given: Any) -> None:
     with pytest.raises(TypeError, match="retry takes"):
         Retry.of(given)
+
+
+# --- delays by error
+
+
+def attempt(number: int = 1) -> RunningJob:
+    def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    return RunningJob(7, "send", "default", number, 3, 0.0, 0.0, 60.0, nothing, nothing)
+
+
+def test_the_most_specific_error_of_a_mapping_counts() -> None:
+    retry = Retry(delays={ShopError: 60, SoldOut: 600.0, "ConnectionError": 5})
+    assert retry.delay_after(attempt(), SoldOut(), middle) == 600
+    assert retry.delay_after(attempt(), ShopError(), middle) == 60
+    assert retry.delay_after(attempt(), ConnectionResetError(), middle) == 5
+    assert retry.delay_after(attempt(2), KeyError(), middle) == 30  # the backoff
+    assert retry.delay_after(attempt(), ShopError(), lambda: 1.0) == pytest.approx(66)  # with jitter
+
+
+def test_a_mapping_is_stored_with_a_job_and_a_function_is_refused() -> None:
+    retry = Retry(delays={SoldOut: 600.0, ConnectionError: 5})
+    assert Retry.from_json(json.loads(json.dumps(retry.to_json()))) == retry
+    assert {retry: 1}[retry] == 1
+    with pytest.raises(TypeError, match="delays is a function, which cannot be stored"):
+        App("").task(name="send")(lambda: None).options(retry=Retry(delays=lambda _job, _error: 5.0))
+
+
+@pytest.mark.parametrize(
+    ("delays", "said"),
+    [
+        (5, "takes a mapping of errors to seconds or a function"),
+        ({5: 5}, "exception classes or their dotted names"),
+        ({ValueError: "5"}, r"delays\[ValueError\] must be a number"),
+        ({ValueError: -1}, r"delays\[ValueError\] must be from 0"),
+    ],
+)
+def test_invalid_delays_are_refused(delays: Any, said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        Retry(delays=delays)

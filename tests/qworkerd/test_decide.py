@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from qworker import PermanentError, Retry, TransientError
+from qworker.context import RunningJob
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt
 from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
@@ -28,8 +29,17 @@ def judged(
     **retry: Any,
 ) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
-    return decide(error, attempt, Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25,
+    return decide(error, running(attempt), Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25,
                   interrupted_by_us=by_us, timed_out=timed_out)  # fmt: skip
+
+
+def running(attempt: int) -> RunningJob:
+    """An attempt that needs neither a connection nor a place for its progress."""
+
+    def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    return RunningJob(7, "send", "default", attempt, 3, 0.0, 0.0, inf, nothing, nothing)
 
 
 def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
@@ -42,8 +52,37 @@ def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
 
 
 def test_the_nodes_cap_counts_as_the_policys() -> None:
-    outcome = decide(ValueError(), 1, Policy(Retry(5), 5.0, 1, inf), hook=False, duration=0)
+    outcome = decide(ValueError(), running(1), Policy(Retry(5), 5.0, 1, inf), hook=False, duration=0)
     assert isinstance(outcome, Failed)
+
+
+def test_a_function_decides_the_delay_from_the_job_and_the_error() -> None:
+    def delays(job: RunningJob, error: BaseException) -> float | None:
+        return 60.0 * job.attempt if isinstance(error, ConnectionError) else None
+
+    refused, other = (judged(error, 2, delays=delays) for error in (ConnectionRefusedError("busy"), ValueError("no")))
+    assert isinstance(refused, Retried)
+    assert isinstance(other, Retried)
+    assert (refused.delay, refused.error["type"]) == (120.0, "ConnectionRefusedError")
+    assert other.delay == 20.0
+
+
+def test_what_the_handler_asks_for_comes_before_the_delays() -> None:
+    outcome = judged(TransientError(retry_after=7), delays={TransientError: 99.0})
+    assert isinstance(outcome, Retried)
+    assert outcome.delay == 7.0
+
+
+@pytest.mark.parametrize("answer", [-1.0, nan, inf, "5", True, LookupError("broken"), SystemExit(1)])
+def test_a_function_that_fails_leaves_the_backoff(answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def delays(job: RunningJob, error: BaseException) -> Any:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    outcome = judged(ValueError("no"), delays=delays)
+    assert isinstance(outcome, Retried)
+    assert (outcome.delay, outcome.error["type"]) == (10.0, "ValueError")
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import math
 from collections import deque
 from typing import Any
 
+from qworker.context import RunningJob
 from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
 from qworker.job import JobState
 from qworker.recovery import HeldJob
 from qworker.retry import MAX_BACKOFF
+from qworkerd import log
 from qworkerd.config.policy import Policy
 from qworkerd.log.redaction import mask_and_shorten
 from qworkerd.log.tracebacks import format_error, message_of, name_of
@@ -70,13 +72,14 @@ def _parts(error: BaseException) -> list[object]:
 
 
 def decide(
-    error: BaseException, attempt: int, policy: Policy, *, hook: bool, duration: float, interrupted_by_us: bool = False,
-    timed_out: bool = False,
+    error: BaseException, job: RunningJob, policy: Policy, *, hook: bool, duration: float,
+    interrupted_by_us: bool = False, timed_out: bool = False,
 ) -> Outcome:  # fmt: skip
     """Decide the outcome of an attempt that raised an exception.
 
     interrupted_by_us: the worker has interrupted it; timed_out: its timeout has passed.
     """
+    attempt = job.attempt
     if (snooze := _snooze(error)) is not None:
         return Snoozed(min(snooze.seconds, MAX_BACKOFF))
     interrupt = interrupt_of(error, by_worker=interrupted_by_us or timed_out)
@@ -90,7 +93,7 @@ def decide(
         record["message"] = f"still running after {policy.timeout:g} s"
     if attempt >= policy.max_attempts or not (interrupt is not None or _allows(policy, error)):
         return Failed(record, hook)
-    return Retried(_retry_delay(error, attempt, policy), record)
+    return Retried(_retry_delay(error, job, policy), record)
 
 
 def decide_crash(
@@ -128,7 +131,7 @@ def _allows(policy: Policy, error: BaseException) -> bool:
         return not policy.retry.only_on
 
 
-def _retry_delay(error: BaseException, attempt: int, policy: Policy) -> float:
+def _retry_delay(error: BaseException, job: RunningJob, policy: Policy) -> float:
     """Return the delay that the handler has requested, if it is valid, or else the policy's."""
     requested: object = None
     if isinstance(error, TransientError):
@@ -139,4 +142,9 @@ def _retry_delay(error: BaseException, attempt: int, policy: Policy) -> float:
             requested = None
     if isinstance(requested, int) or (isinstance(requested, float) and math.isfinite(requested)):
         return min(max(0.0, requested), MAX_BACKOFF)
-    return policy.retry.delay(attempt)
+    try:
+        return policy.retry.delay_after(job, error)
+    except BaseException as broken:  # noqa: BLE001 - `delays` is a function of the application
+        log.get().warning("job.bad_delay", task=job.task, error=f"{name_of(type(broken))}: {message_of(broken)}",
+                          hint="the backoff applies: correct the function that Retry(delays=...) names")  # fmt: skip
+        return policy.retry.delay(job.attempt)

@@ -59,7 +59,7 @@ class Conclusions:
             self._report(discarded, row, error)
             return discarded
         outcome = decide(
-            error, job.attempt, policy, interrupted_by_us=interrupted_by_us, timed_out=timed_out, duration=duration,
+            error, job, policy, interrupted_by_us=interrupted_by_us, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not hook,
         )  # fmt: skip
         if isinstance(outcome, Retried | Failed):
