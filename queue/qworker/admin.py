@@ -1,6 +1,6 @@
 """Reads jobs, queues and nodes, and cancels, retries or discards jobs: for the command line and the methods of Job."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic, sleep
@@ -66,9 +66,16 @@ class Admin:
     commit at once.
     """
 
-    def __init__(self, pool: Pool, ambient: Ambient | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        ambient: Ambient | None = None,
+        load_result: Callable[[str, Any], Any] = lambda _task, result: result,
+    ) -> None:
+        """load_result converts a result that was decoded from JSON, given the name of the task."""
         self._pool = pool
         self._ambient = ambient or Ambient(pool)
+        self._load_result = load_result
         self._sql = load("admin", pool.schema)
         self._queues = Queues(pool.schema)
 
@@ -225,7 +232,7 @@ class Admin:
                 self._explain_absence(job_id, conn)
             match found.state:
                 case JobState.COMPLETED:
-                    return decode(found.result)
+                    return self._load_result(found.task, decode(found.result))
                 case JobState.FAILED | JobState.DISCARDED:
                     raise JobFailed(job_id, _last(found.error))
                 case JobState.CANCELLED:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from qworker.admin import Admin, Queue
 from qworker.ambient import Ambient
+from qworker.codec import CodecFactory
 from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA, qualify
 from qworker.declaration import ClassTask, Declaration, ScheduleDeclaration
@@ -35,7 +36,7 @@ class App:
 
     dsn is a connection string, or a function that returns one and is called at each connect. The default is
     $QWORKER_DSN, then $DATABASE_URL, then libpq's PG* variables. No connection is opened before the first job is
-    enqueued.
+    enqueued. typed: whether tasks are typed by default, see `task`.
 
     session is a function that returns the SQLAlchemy session of the caller's request or thread, or None. A job that is
     enqueued while this session is in a transaction joins it.
@@ -47,12 +48,15 @@ class App:
         *,
         schema: str = DEFAULT_SCHEMA,
         session: Callable[[], Any] | None = None,
+        typed: bool | CodecFactory = False,
     ) -> None:
         qualify("", schema)
         #: The connection string or function, as given.
         self.dsn = dsn
         #: The schema that holds the tables.
         self.schema = schema
+        #: Whether tasks are typed by default, or the factory of their codecs.
+        self.typed = typed
         #: The tasks by name.
         self.tasks: dict[str, Task[..., Any]] = {}
         #: The schedules by name.
@@ -68,7 +72,7 @@ class App:
         self.pool = self._make_pool()
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
         ambient = Ambient(self.pool, session)
-        self.admin = Admin(self.pool, ambient)
+        self.admin = Admin(self.pool, ambient, self._load_result)
         self._enqueuer = Enqueuer(self.pool, self.admin, ambient)
         self._declared: dict[str, Declared] = {}
         self._classes: dict[type, Task[..., Any]] = {}
@@ -87,6 +91,7 @@ class App:
         name: str | None = None,
         slow_after: float | timedelta | Unset | None = UNSET,
         transactional: bool = False,
+        typed: bool | CodecFactory | Unset = UNSET,
         **defaults: Unpack[OptionKwargs],
     ) -> Declaration: ...
     def task(  # type: ignore[misc] # mypy takes the unpacked names for more than Any
@@ -97,18 +102,22 @@ class App:
         name: str | None = None,
         slow_after: float | timedelta | Unset | None = UNSET,
         transactional: bool = False,
+        typed: bool | CodecFactory | Unset = UNSET,
         **defaults: Any,
     ) -> Any:
         """Turn a function, or a dataclass with a method `handle`, into a task.
 
         name: the task's name in the database; "module.qualname" by default. slow_after: seconds after which a running
         job is reported as slow; None disables the report. transactional: the handler's work on `current_job.connection`
-        is committed in the same transaction as the job's completion, or not at all. The other options are defaults for
-        the task's jobs, see `qworker.options.Options`; conn and run_at cannot have a default.
+        is committed in the same transaction as the job's completion, or not at all. typed: arguments and result are
+        validated and converted by the annotations of the function, by pydantic (True) or by a codec of your own (see
+        `qworker.codec`); the default is that of the App. The other options are defaults for the task's jobs, see
+        `qworker.options.Options`; conn and run_at cannot have a default.
         """
         declaration = Declaration(
-            self.register, name=name, slow_after=slow_after, transactional=transactional, defaults=defaults
-        )
+            self.register, name=name, slow_after=slow_after, transactional=transactional,
+            typed=self.typed if typed is UNSET else typed, defaults=defaults,
+        )  # fmt: skip
         if call is None:
             return declaration
         if not callable(call):
@@ -246,6 +255,12 @@ class App:
     def load(self) -> None:
         """Complete the application after a command has imported it. Integrations override this."""
 
+    def prepare(self) -> None:
+        """Build the codecs of all typed tasks; raises ConfigurationError. A node does this before its first fork."""
+        for task in self.tasks.values():
+            if task.conversion is not None:
+                task.conversion.codec  # noqa: B018 - builds it
+
     def close(self) -> None:
         """Close unused connections; the next use opens new ones."""
         self.pool.close()
@@ -268,6 +283,10 @@ class App:
         if isinstance(call, type):
             self._classes[call] = task
         return task
+
+    def _load_result(self, task_name: str, result: Any) -> Any:
+        task = self.tasks.get(task_name)
+        return result if task is None or task.conversion is None else task.conversion.load_result(result)
 
 
 def _checked(name: str, parameters: str, function: Any) -> Any:

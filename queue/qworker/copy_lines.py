@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from qworker.db.arrays import text_array
-from qworker.errors import PayloadTooLarge
+from qworker.errors import InvalidPayload, PayloadTooLarge
 from qworker.job import JobState
 from qworker.payload import Parameters, Row, encode, encode_plain, truncate
 from qworker.spec import JobSpec
@@ -40,6 +40,8 @@ class CopyLines:
                     text = encode(bind((), row))
                 else:
                     raise TypeError(f"a row must be a tuple, a list or a dict, not {truncate(repr(row))}")  # noqa: TRY301
+            except InvalidPayload as error:
+                raise InvalidPayload(f"row {at}: {error.what}", error.problems) from None
             except (TypeError, ValueError) as error:
                 kind = next(kind for kind in (PayloadTooLarge, TypeError, ValueError) if isinstance(error, kind))
                 raise kind(truncate(f"row {at}: {error}", MAX_MESSAGE)) from None

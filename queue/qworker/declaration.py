@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
+from qworker.codec import CodecFactory
 from qworker.errors import ConfigurationError
 from qworker.options import UNSET, Options, Unset, check_timeout
 from qworker.task import Task
@@ -35,6 +36,7 @@ class Declaration:
         name: str | None,
         slow_after: float | timedelta | Unset | None,
         transactional: bool,
+        typed: bool | CodecFactory,
         defaults: dict[str, Any],
     ) -> None:
         for option in ("conn", "run_at"):
@@ -48,7 +50,7 @@ class Declaration:
             )
         self._register = register
         self._defaults = Options.of(defaults)
-        self._own = {"name": name, "slow_after": slow, "transactional": transactional}
+        self._own = {"name": name, "slow_after": slow, "transactional": transactional, "typed": typed}
 
     # A class is callable too; the first overload must win.
     @overload
@@ -81,7 +83,7 @@ class ScheduleDeclaration:
         if not isinstance(task, Task):
             raise ConfigurationError(f"@app.cron({self._expression!r}) must be above @app.task(), not above {task!r}")
         try:
-            task.parameters.bind((), {})
+            task.parameters.check_call_without_arguments()
         except TypeError as error:
             raise ConfigurationError(
                 f"@app.cron({self._expression!r}) calls the task without arguments: {error}"

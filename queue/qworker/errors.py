@@ -1,6 +1,6 @@
 """Exceptions that qworker raises, and interrupts of a handler."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -20,6 +20,30 @@ class PayloadTooLarge(QworkerError, ValueError):
     """The arguments or the result of a job exceed the size limit."""
 
 
+class InvalidPayload(QworkerError, ValueError):
+    """The arguments or the result of a typed task do not fit its annotations.
+
+    `problems` has the path and the description of each.
+    """
+
+    #: Maximum length of the message before only paths are added (characters).
+    _LIMIT = 1_500
+
+    def __init__(self, what: str, problems: Iterable[tuple[str, str]]) -> None:
+        self.what = what
+        self.problems = tuple(problems)
+        super().__init__(what, self.problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        text = f"{self.what}: " + (f"{count} problems: " if count > 1 else "")
+        for at, (path, problem) in enumerate(self.problems):
+            if at and len(text) > self._LIMIT:
+                return f"{text}; also at {', '.join(path for path, _ in self.problems[at:])}"
+            text += f"{'; ' if at else ''}{path}: {problem}"
+        return text
+
+
 class UnknownTask(QworkerError, LookupError):
     """No task with this name is registered with the application."""
 
@@ -30,6 +54,10 @@ class JobNotFound(QworkerError, LookupError):
 
 class PermanentError(QworkerError):
     """Raise this in a handler if another attempt cannot succeed: the job fails at once."""
+
+
+class StoredPayloadInvalid(InvalidPayload, PermanentError):
+    """The stored arguments of a job do not fit the annotations of its task: it fails without a further attempt."""
 
 
 class TransientError(QworkerError):

@@ -1,10 +1,10 @@
 """A snapshot of a job, with the operations on it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 from qworker.decoding import decode, decode_errors, decode_object
 
@@ -17,6 +17,9 @@ else:
     from typing import TypeVar
 
     R_co = TypeVar("R_co", covariant=True)
+
+#: What the coroutine of an asynchronous handler returns.
+A = TypeVar("A")
 
 
 class JobState(StrEnum):
@@ -124,15 +127,18 @@ class Job(Generic[R_co]):
         """Whether the job has ended; a failed one may still be retried."""
         return self.state not in UNFINISHED
 
-    def wait(self, timeout: float | None = None) -> R_co:
+    @overload
+    def wait(self: "Job[Coroutine[Any, Any, A]]", timeout: float | None = None) -> A: ...
+    @overload
+    def wait(self, timeout: float | None = None) -> R_co: ...
+    def wait(self, timeout: float | None = None) -> Any:
         """Wait for the job to end and return its result; that of a typed task has the type of its annotation.
 
         Polls the database after 10 ms, then at growing intervals of up to 250 ms. Raises JobFailed, JobCancelled,
         JobNotFound, and TimeoutError after `timeout` seconds (None: no timeout). Raises InvalidOperation inside a
         handler and inside the transaction that enqueues the job, where waiting could never end.
         """
-        result: R_co = self._bound_actions.wait(self.id, timeout, self._transaction)
-        return result
+        return self._bound_actions.wait(self.id, timeout, self._transaction)
 
     def refresh(self) -> "Job[R_co]":
         """Read the job again; raises JobNotFound if its history has expired.

@@ -62,7 +62,18 @@ class Parameters:
         self._simple = kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD}
         self._names = tuple(self._signature.parameters)
         self._known = frozenset(self._names)
+        #: The names of the parameters that can be passed by position.
+        self.positional = tuple(
+            p.name for p in self._signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+        )
         self._required = frozenset(n for n, p in self._signature.parameters.items() if p.default is p.empty)
+
+    def check_call_without_arguments(self) -> None:
+        """Raise TypeError if the signature requires arguments."""
+        try:
+            self._signature.bind()
+        except TypeError as error:
+            raise TypeError(f"{self._name}{self._signature}: {error}") from None
 
     def bind_plain(self, row: Row) -> dict[str, Any] | None:
         """Return the arguments of a row as they are stored; None if `bind` is needed.

@@ -1,11 +1,13 @@
 """A task: a named function or class whose calls are stored as jobs."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import update_wrapper
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from qworker.codec import CodecFactory, Conversion, TypedParameters, Upgrade
 from qworker.coroutines import CoroutineHandler
 from qworker.errors import ConfigurationError, JobFailed
 from qworker.handlers import default_name, is_asynchronous, location, refuse_asynchronous
@@ -19,6 +21,7 @@ __all__ = ["UNSET", "ConfiguredTask", "Task", "Unset"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+U = TypeVar("U", bound=Upgrade)
 Hook = Callable[[Job, JobFailed], Any]
 
 #: What tasks of other libraries call these methods.
@@ -57,6 +60,7 @@ class Task(Generic[P, R]):
         name: str | None = None,
         slow_after: float | Unset | None = UNSET,
         transactional: bool = False,
+        typed: bool | CodecFactory = False,
     ) -> None:
         asynchronous = is_asynchronous(call)
         if not asynchronous:
@@ -86,7 +90,12 @@ class Task(Generic[P, R]):
         self._call = call
         if isinstance(call, type):
             self._use_class(call)
-        self.parameters = Parameters(call, self.name)
+        #: The conversion of what is stored, if the task is typed or has an upgrade; None: arguments are plain JSON.
+        self.conversion = Conversion(call, self.name, typed) if typed else None
+        #: The parameters of the function.
+        self.parameters = (
+            TypedParameters(call, self.name, self.conversion) if self.conversion else Parameters(call, self.name)
+        )
         self._plain = ConfiguredTask(self, Options())
         update_wrapper(self, call, updated=())
 
@@ -134,6 +143,32 @@ class Task(Generic[P, R]):
         """
         return self._plain.using(conn, **others)
 
+    def upgrade(self, function: U) -> U:
+        """Register `function(args)`, which adapts the stored arguments of jobs that older code has enqueued.
+
+        It is called for every job before its arguments are validated, with a dict of JSON values by name, and returns
+        the dict that this code takes. It has to leave arguments unchanged that are up to date.
+        """
+        if self.conversion is None:
+            self.conversion = Conversion(self._call, self.name, typed=False)
+        if self.conversion.upgrade is not None:
+            raise ConfigurationError(
+                f"task {self.name} has an upgrade already: {location(self.conversion.upgrade)}; extend it"
+            )
+        refuse_asynchronous(function)
+        self.conversion.upgrade = function
+        return function
+
+    def load(self, text: str) -> dict[str, Any]:
+        """Return the arguments of the handler for the JSON text that is stored; raises StoredPayloadInvalid."""
+        args: dict[str, Any] = json.loads(text) if self.conversion is None else self.conversion.load(text)
+        return args
+
+    def run(self, text: str) -> Any:
+        """Call the handler with stored arguments; a worker does this for typed tasks and tasks with an upgrade."""
+        args = self.load(text)
+        return self.handler(*args.pop(POSITIONAL, ()), **args)
+
     def on_failure(self, hook: Hook) -> Hook:
         """Register `hook(job, error)`, which a worker calls once when a job has failed after its last attempt."""
         if self.hook is not None:
@@ -161,7 +196,11 @@ class Task(Generic[P, R]):
             self.handler = lambda *args, **kwargs: build(*args, **kwargs).handle()
         if callable(failed := getattr(kind, "failed", None)):
             refuse_asynchronous(failed)
-            self.hook = lambda job, error: _rebuild(kind, job).failed(error)
+            self.hook = lambda job, error: self._rebuild(build, job).failed(error)
+
+    def _rebuild(self, build: Callable[..., Any], job: Job) -> Any:
+        args = self.load(json.dumps(job.args))
+        return build(*args.pop(POSITIONAL, ()), **args)
 
 
 class ConfiguredTask(Generic[P, R]):
@@ -220,8 +259,3 @@ def instance_args(instance: Any) -> dict[str, Any]:
 def _no_attribute(kind: str, name: str) -> str:
     found = f"{kind!r} object has no attribute {name!r}"
     return f"{found}: call .{_ELSEWHERE[name]}" if name in _ELSEWHERE else found
-
-
-def _rebuild(kind: type, job: Job) -> Any:
-    args = dict(job.args)
-    return kind(*args.pop(POSITIONAL, ()), **args)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from qworker import App, PermanentError, Retry, TransientError
-from qworker.context import RunningJob
 from qworker.errors import QworkerError
+from tests.attempts import attempt
 
 
 class ShopError(Exception):
@@ -118,13 +118,6 @@ def test_a_short_policy_is_a_number_or_false(given: Any) -> None:
 
 
 # --- delays by error
-
-
-def attempt(number: int = 1) -> RunningJob:
-    def nothing(*_: Any) -> Any:
-        raise AssertionError
-
-    return RunningJob(7, "send", "default", number, 3, 0.0, 0.0, 60.0, nothing, nothing)
 
 
 def test_the_most_specific_error_of_a_mapping_counts() -> None:

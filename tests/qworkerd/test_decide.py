@@ -16,6 +16,7 @@ from qworker.retry import MAX_BACKOFF
 from qworkerd.config.policy import Policy
 from qworkerd.outcomes.decide import MAX_MESSAGE, MAX_NAME, MAX_TRACEBACK, decide, describe
 from qworkerd.outcomes.outcome import Failed, Outcome, Released, Retried, Snoozed, Terminated
+from tests.attempts import attempt as attempt_of
 from tests.database import Database
 
 
@@ -29,17 +30,8 @@ def judged(
     **retry: Any,
 ) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
-    return decide(error, running(attempt), Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25,
+    return decide(error, attempt_of(attempt), Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25,
                   interrupted_by_us=by_us, timed_out=timed_out)  # fmt: skip
-
-
-def running(attempt: int) -> RunningJob:
-    """An attempt that needs neither a connection nor a place for its progress."""
-
-    def nothing(*_: Any) -> Any:
-        raise AssertionError
-
-    return RunningJob(7, "send", "default", attempt, 3, 0.0, 0.0, inf, nothing, nothing)
 
 
 def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
@@ -52,7 +44,7 @@ def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
 
 
 def test_the_nodes_cap_counts_as_the_policys() -> None:
-    outcome = decide(ValueError(), running(1), Policy(Retry(5), 5.0, 1, inf), hook=False, duration=0)
+    outcome = decide(ValueError(), attempt_of(1), Policy(Retry(5), 5.0, 1, inf), hook=False, duration=0)
     assert isinstance(outcome, Failed)
 
 

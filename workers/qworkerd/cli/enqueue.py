@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from qworker.payload import POSITIONAL
 from qworkerd.cli.options import Duration, targeted
 from qworkerd.cli.tables import as_json, job_as_dict, safe_echo
 from qworkerd.config.target import Target
@@ -36,6 +37,8 @@ def enqueue(target: Target, *, task: str, arguments: str, json_output: bool, **o
     named: dict[str, Any] = {name: value for name, value in options.items() if value not in (None, ())}
     try:
         prepared = known.options(**named)
+        if known.conversion is not None:
+            given = known.load(json.dumps({POSITIONAL: given} if isinstance(given, list) else given))
         job = prepared.enqueue(*given) if isinstance(given, list) else prepared.enqueue(**given)
     except (TypeError, ValueError) as error:
         raise click.UsageError(visible(mask(str(error)))) from None

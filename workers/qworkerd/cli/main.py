@@ -26,6 +26,7 @@ COMMANDS = {
     "enqueue": "qworkerd.cli.enqueue",
     "jobs": "qworkerd.cli.jobs",
     "queues": "qworkerd.cli.queues",
+    "tasks": "qworkerd.cli.tasks",
     "workers": "qworkerd.cli.workers",
 }
 

@@ -71,11 +71,19 @@ def app_optional(command: Callable[..., None]) -> Callable[..., None]:
     return _targeted(command, app_optional=True)
 
 
-def _targeted(command: Callable[..., None], *, app_optional: bool) -> Callable[..., None]:
-    @options("app", "schema")
+def of_application(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the same for a command that needs the application but no database."""
+    return _targeted(command, app_optional=False, named=("app",))
+
+
+def _targeted(
+    command: Callable[..., None], *, app_optional: bool, named: tuple[str, ...] = ("app", "schema")
+) -> Callable[..., None]:
+    @options(*named)
     @click.pass_context
     @wraps(command)
-    def with_target(context: click.Context, /, *, app: str | None, schema: str | None, **rest: Any) -> None:  # noqa: ARG001
+    def with_target(context: click.Context, /, **given_here: Any) -> None:
+        rest = {name: value for name, value in given_here.items() if name not in named}
         for name, meant in misspelt().items():
             click.echo(f"qworker: ${name} is set, but is not a setting; did you mean ${meant}?", err=True)
         command(resolve(given(context), app_optional=app_optional), **rest)

@@ -32,6 +32,7 @@ def run(options: Mapping[str, object]) -> int:
         with Inheritance() as inheritance:
             target = load(settings, origins)
         app = target.application()
+        app.prepare()
         refuse_patches()
         # Again: importing the application may have changed it.
         log.configure(settings.log_format, settings.log_level)

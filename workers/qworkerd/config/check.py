@@ -99,6 +99,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
         with inheritance:
             target = load(settings, origins)
         _application(report, target.application(), settings)
+        target.application().prepare()
         refuse_patches()
     except ConfigurationError as error:
         report.add_error(error)

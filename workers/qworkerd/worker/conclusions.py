@@ -40,7 +40,7 @@ class Conclusions:
             self._warn_of_other_connections(task.name)
         if ended > job.deadline_at:
             self._log.warning("job.finished_late", duration=round(duration, 3), timeout=policy.timeout)
-        return Committed() if committed else Completed(duration, self.encode(result))
+        return Committed() if committed else Completed(duration, self.encode(None if hook else task, result))
 
     def raised(
         self, job: RunningJob, task: Task[..., Any], policy: Policy, error: BaseException, ended: float,
@@ -70,9 +70,11 @@ class Conclusions:
             self._report(outcome, row, error)
         return outcome
 
-    def encode(self, result: Any) -> str | None:
+    def encode(self, task: Task[..., Any] | None, result: Any) -> str | None:
         """Encode the result. If it cannot be stored, it is dropped: the work is done and must not be repeated."""
         try:
+            if task is not None and task.conversion is not None:
+                result = task.conversion.dump_result(result)
             return encode_result(result)
         except (TypeError, ValueError, PayloadTooLarge) as error:
             self._log.warning("job.result_dropped", error=str(error))

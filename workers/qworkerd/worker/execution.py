@@ -111,12 +111,14 @@ class Execution:
         result: Any = None
         raised: BaseException | None = None
         call: HandlerCall | None = None
+        handler: Callable[..., Any]
+        positional: Any
         try:
-            arguments, _ = _scan(row.args, 0)
-            handler = task.handler
-            if hook:
-                handler, arguments = hook_handler(self._app, task, job.id), {"job_id": arguments["job"]}
-            positional = arguments.pop("*", ())
+            if hook or task.conversion is not None:
+                handler, positional, arguments = self._special_call(task, row)
+            else:
+                arguments, _ = _scan(row.args, 0)
+                handler, positional = task.handler, arguments.pop("*", ())
             if self._chain is not None:
                 call = HandlerCall(job, handler, positional, arguments)
                 handler, positional, arguments = self._chain, (call,), {}
@@ -130,7 +132,9 @@ class Execution:
         if call is not None:
             raised = self._raised_inside(call, raised)
         if job.borrowed_connection is not None:
-            raised = self._finish(job, job.borrowed_connection, raised, ended, result, transactional=transactional)
+            raised = self._finish(
+                job, task, job.borrowed_connection, raised, ended, result, transactional=transactional
+            )
         outcome: Outcome | None = None
         if raised is not None:
             outcome = self._conclude(job, task, policy, raised, ended, row)
@@ -142,12 +146,18 @@ class Execution:
         running.reset(context_token)
         return outcome, ended
 
+    def _special_call(self, task: Task[..., Any], row: ClaimedJob) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
+        """Return what is called for a failure hook, or for a task whose arguments are converted: within its timeout."""
+        if row.is_hook:
+            return hook_handler(self._app, task, row.id), (), {"job_id": _scan(row.args, 0)[0]["job"]}
+        return task.run, (row.args,), {}
+
     def _finish(
-        self, job: RunningJob, connection: psycopg.Connection[Any], raised: BaseException | None, ended: float,
-        result: Any, *, transactional: bool,
+        self, job: RunningJob, task: Task[..., Any], connection: psycopg.Connection[Any],
+        raised: BaseException | None, ended: float, result: Any, *, transactional: bool,
     ) -> BaseException | None:  # fmt: skip
         """Commit or roll back the work on `current_job.connection`; return the exception of the attempt, if any."""
-        before_commit = partial(self._end, job, ended, result) if transactional else None
+        before_commit = partial(self._end, job, task, ended, result) if transactional else None
         error = self._connections.finish(connection, commit=raised is None, before_commit=before_commit)
         if raised is None or (isinstance(error, TransactionEnded) and isinstance(raised, Exception)):
             return error
@@ -193,6 +203,6 @@ class Execution:
             lost=self._connections.lost if job.borrowed_connection is not None else None,
         )  # fmt: skip
 
-    def _end(self, job: RunningJob, ended: float, result: Any) -> bool:
+    def _end(self, job: RunningJob, task: Task[..., Any], ended: float, result: Any) -> bool:
         """Write the end of the job in the transaction of its work."""
-        return self._complete(job, ended - job.started, self._conclusions.encode(result))
+        return self._complete(job, ended - job.started, self._conclusions.encode(task, result))

@@ -13,7 +13,7 @@ INTERNAL_FILES = frozenset(
     str(path)
     for path in (
         *(_WORKER / f"{name}.py" for name in ("execution", "hooks", "interrupts", "returned", "signal_handlers")),
-        *(_QUEUE / f"{name}.py" for name in ("coroutines", "middleware", "task")),
+        *(_QUEUE / f"{name}.py" for name in ("codec", "coroutines", "middleware", "task", "typed")),
         Path(os.__file__).parent / "asyncio" / "base_events.py",
     )
 )

@@ -9,6 +9,7 @@ from weakref import WeakSet
 import flask
 
 from qworker.app import App
+from qworker.codec import CodecFactory
 from qworker.context import RunningJob
 from qworker.contrib.flask.database import FlaskPool, dsn
 from qworker.contrib.flask.loading import load_flask
@@ -41,7 +42,7 @@ class Qworker(App):
 
     Call `init_app` for each Flask application, or pass one. Jobs are enqueued into the database of the current one: see
     `qworker.contrib.flask.database.dsn`. Handlers and hooks run in a new application context each, and so have a new
-    session of Flask-SQLAlchemy. session: see App, for example `lambda: db.session`.
+    session of Flask-SQLAlchemy. session and typed: see App; session is, for example, `lambda: db.session`.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Qworker(App):
         *,
         schema: str = DEFAULT_SCHEMA,
         session: Callable[[], Any] | None = None,
+        typed: bool | CodecFactory = False,
     ) -> None:
         self._apps: WeakSet[flask.Flask] = WeakSet()
         self._loaded: flask.Flask | None = None
-        super().__init__(self._resolve_dsn, schema=schema, session=session)
+        super().__init__(self._resolve_dsn, schema=schema, session=session, typed=typed)
         self.middleware(self._in_context)
         if app is not None:
             self.init_app(app)

@@ -58,9 +58,9 @@ SELECT {job_columns}
 
 -- name: outcome
 -- The state, result and last error of a job. LIMIT ends the scan before the history if the job has not ended.
-SELECT state::text, NULL AS result, (errors -> -1)::text AS error FROM {schema}.job WHERE id = %(id)s
+SELECT state::text, NULL AS result, (errors -> -1)::text AS error, task FROM {schema}.job WHERE id = %(id)s
  UNION ALL
-(SELECT state::text, result::text, (errors -> -1)::text FROM {schema}.job_history WHERE id = %(id)s
+(SELECT state::text, result::text, (errors -> -1)::text, task FROM {schema}.job_history WHERE id = %(id)s
   ORDER BY finished_at DESC LIMIT 1)
  LIMIT 1;
 
