@@ -55,7 +55,7 @@ test-matrix: $(VENV)/test.stamp $(foreach version,$(VERSIONS),$(SERVERS)-$(versi
 	done
 
 # The oldest releases of what applications and we have in common, in an environment of its own.
-FLOORS = psycopg psycopg-pool croniter structlog click django sqlalchemy flask psycopg2-binary pg8000
+FLOORS = psycopg psycopg-pool croniter structlog click pydantic django sqlalchemy flask psycopg2-binary pg8000
 
 test-floors: export PIP_CONSTRAINT = $(abspath $(VENV))-floors.txt
 test-floors:

@@ -378,6 +378,29 @@ MUTATIONS = [
         "return plain or code_of(value) is not None", "return code_of(value) is not None",
         "tests/qworker/test_identity.py",
     ),
+    Mutation(
+        "a stored payload that does not fit is tried again", "queue/qworker/errors.py",
+        "class StoredPayloadInvalid(InvalidPayload, PermanentError):", "class StoredPayloadInvalid(InvalidPayload):",
+        "tests/qworker/test_typed.py",
+    ),
+    Mutation(
+        "a typed value is stored whatever it is read as", "queue/qworker/typed.py",
+        "        if again != valid and (changed", "        if False and (changed", "tests/qworker/test_typed.py",
+    ),
+    Mutation(
+        "the function for delays decides whether an attempt has failed", "workers/qworkerd/outcomes/decide.py",
+        "    except BaseException as broken:  # noqa: BLE001 - `delays`",
+        "    except ZeroDivisionError as broken:  # `delays`",
+        "tests/qworkerd/test_decide.py",
+    ),
+    Mutation(
+        "a test keeps what a failed attempt has written", "queue/qworker/testing/drain.py",
+        "savepoint.undone = not isinstance(", "savepoint.undone = False and isinstance(", "tests/testing/test_drain.py",
+    ),
+    Mutation(
+        "a test is left without the timer of its watchdog", "queue/qworker/testing/attempts.py",
+        "            if left:  # a watchdog of the test runner", "            if False:", "tests/testing/test_drain.py",
+    ),
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ ALL_PAGES = sorted({*PAGES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), 
 SHOP = ROOT / "examples" / "django_shop"
 RUN = [page for page in PAGES if "```python" in page.read_text()]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"# (\w[\w/]*\.py)\n")
+_FILE = re.compile(r"# (\w[\w/]*\.(?:py|ini))\n")
 _LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
 
 #: The names of all files and functions with tests.

@@ -107,7 +107,8 @@ class Admin:
         }  # fmt: skip
         joined = self._ambient.joined(conn)
         name = "find" if unique is None else "find_holders"
-        return [job_from_row(row._asdict(), self, conn=joined) for row in self._query(name, parameters, joined)]
+        reader = None if joined is None else reference(joined)
+        return [job_from_row(row._asdict(), self, conn=reader) for row in self._query(name, parameters, joined)]
 
     def iterate(self, *, limit: int | None = None, conn: Any = None, **wanted: Any) -> Iterator[Job]:
         """Yield jobs, newest first, read page by page; see `find` for what can be wanted."""

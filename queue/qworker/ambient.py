@@ -41,6 +41,8 @@ class Ambient:
         self._pool = pool
         self._get_session = session
         self._sql = load("enqueue", pool.schema)
+        #: The connection of a test that is the caller's by default (`qworker.testing.join`).
+        self.bound: Caller | None = None
         #: For each pair of DSN and address: whether both are the same database, and until when the answer is valid.
         self._same: dict[_Target, tuple[bool, float]] = {}
 
@@ -69,16 +71,20 @@ class Ambient:
         return caller_or_none
 
     def _found(self, *, must_join: bool) -> Caller | None:
-        session = None if self._get_session is None else self._session(self._get_session)
-        return session or self._django(must_join=must_join)
+        if self.bound is not None:
+            return self.bound
+        session = self.open_session()
+        return unwrap(session) if session is not None else self._django(must_join=must_join)
 
-    def _session(self, get_session: Callable[[], Any]) -> Caller | None:
-        """Return the connection of the application's session; None if it is not in a transaction.
+    def open_session(self) -> Any:
+        """Return the application's session; None if there is none, or it is not in a transaction.
 
         Flask has no session outside of its application contexts.
         """
+        if self._get_session is None:
+            return None
         try:
-            session = get_session()
+            session = self._get_session()
             if hasattr(session, "registry"):
                 session = session()  # a scoped_session cannot be asked whether it is in a transaction
             if session is None or not session.in_transaction():
@@ -87,7 +93,7 @@ class Ambient:
             if not str(error).startswith("Working outside of application context"):
                 raise
             return None
-        return unwrap(session)
+        return session
 
     def _django(self, *, must_join: bool) -> Connection | None:
         """Return the connection of the Django transaction that is running in the application's database.

@@ -17,7 +17,7 @@ from qworker.identity import Declared
 from qworker.job import Job, JobState
 from qworker.middleware import Middleware, ProcessHook
 from qworker.options import UNSET, OptionKwargs, Options, Unset
-from qworker.task import Hook, Task, instance_args
+from qworker.task import Enqueuing, Hook, Task, instance_args
 
 if TYPE_CHECKING:
     from qworker.schedule import Misfire, Schedule
@@ -70,10 +70,11 @@ class App:
         self.stop_hooks: list[ProcessHook] = []
         #: Connections for enqueueing and reading jobs.
         self.pool = self._make_pool()
+        #: Finds the transaction that jobs join.
+        self.ambient = ambient = Ambient(self.pool, session)
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
-        ambient = Ambient(self.pool, session)
         self.admin = Admin(self.pool, ambient, self._load_result)
-        self._enqueuer = Enqueuer(self.pool, self.admin, ambient)
+        self._enqueuing: Enqueuing = Enqueuer(self.pool, self.admin, ambient)
         self._declared: dict[str, Declared] = {}
         self._classes: dict[type, Task[..., Any]] = {}
 
@@ -255,6 +256,13 @@ class App:
     def load(self) -> None:
         """Complete the application after a command has imported it. Integrations override this."""
 
+    def replace_enqueuing(self, enqueuing: Enqueuing) -> Enqueuing:
+        """Let tasks enqueue elsewhere (`qworker.testing.MockQueue`); return where they have enqueued so far."""
+        before, self._enqueuing = self._enqueuing, enqueuing
+        for task in self.tasks.values():
+            task.enqueuing = enqueuing
+        return before
+
     def prepare(self) -> None:
         """Build the codecs of all typed tasks; raises ConfigurationError. A node does this before its first fork."""
         for task in self.tasks.values():
@@ -270,7 +278,8 @@ class App:
 
         Raises ConfigurationError if another task has the same name.
         """
-        task: Task[..., Any] = Task(call, self._enqueuer, defaults, **own)
+        task: Task[..., Any] = Task(call, self._enqueuing, defaults, **own)
+        task.app = self
         known, declared = self.tasks.get(task.name), Declared(call)
         if known is not None:
             if not declared.redeclares(self._declared[task.name]):

@@ -10,6 +10,7 @@ import psycopg
 from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 
+from qworker import clock
 from qworker.copy_lines import CopyLines
 from qworker.db.adapters import Connection
 from qworker.db.deadline import answer_timeout_set
@@ -92,7 +93,7 @@ class Bulk:
     def _savepoint(self, conn: Connection, rows: Iterable[Row]) -> Iterator[BulkTransaction]:
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
         # Begins the caller's transaction if necessary; transaction() below is then a savepoint and does not commit.
-        ((now,),) = cursor.execute(self.sql["clock"], {"at": None})
+        ((now,),) = cursor.execute(self.sql["clock"], {"at": clock.at()})
         with conn.transaction():
             work = self._transaction(cursor, now)
             try:
@@ -112,6 +113,7 @@ class Bulk:
             with answer_timeout_set(conn, inf):  # the statement "begin" disables the server's timeouts too
                 around.execute(self.sql["begin"]).nextset()
                 ((now, *_),) = around
+                now = clock.at() or now
                 work = self._transaction(psycopg.Cursor(conn, row_factory=tuple_row), now)
                 yield work
                 if self._needs_wakeup(work):

@@ -95,10 +95,11 @@ class Claims:
 
     __slots__ = ("_acknowledge", "_claim", "_sql")
 
-    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(self, schema: str = DEFAULT_SCHEMA, *, exclusive: bool = True) -> None:
+        """exclusive: whether the connections are used by qworker alone, so that statements can be prepared there."""
         self._sql = load("claims", schema)
-        self._claim = PreparedStatement(self._sql["claim"])
-        self._acknowledge = PreparedStatement(self._sql["acknowledge"])
+        self._claim = PreparedStatement(self._sql["claim"], exclusive=exclusive)
+        self._acknowledge = PreparedStatement(self._sql["acknowledge"], exclusive=exclusive)
 
     def claim(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
+from qworker import clock
 from qworker.admin import Admin
 from qworker.ambient import Ambient
 from qworker.bulk import Bulk
@@ -45,7 +46,8 @@ class Enqueuer:
 
     def __init__(self, pool: Pool, admin: Admin, ambient: Ambient) -> None:
         self._pool = pool
-        self._admin = admin
+        #: Reads the jobs of the same schema.
+        self.admin = admin
         self._ambient = ambient
         self._sql = load("enqueue", pool.schema)
         self._prepared = PreparedStatement(self._sql["prepared"])
@@ -65,7 +67,7 @@ class Enqueuer:
                 caller is None and self._enqueue_prepared(database, spec, text)
             ) or self._enqueue_any(database, spec, args, text)
             if state is None:
-                return self._admin.holder(database, job_id, spec)
+                return self.admin.holder(database, job_id, spec)
             return self._new_job(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
 
     def _enqueue_by_function(
@@ -74,9 +76,9 @@ class Enqueuer:
         """Enqueue a job through the SQL function. A role that may not read jobs gets id and state of a key's holder."""
         stored = self._functions.one(database, spec, json_in(database, text), spec.key_of(args))
         if stored.is_holder and self._functions.may_read(database):
-            return self._admin.holder(database, stored.id, spec)
+            return self.admin.holder(database, stored.id, spec)
         if stored.is_holder:
-            return self._admin.unseen_holder(stored.id, stored.state, spec)
+            return self.admin.unseen_holder(stored.id, stored.state, spec)
         row = stored.id, stored.state, stored.enqueued_at, stored.run_at
         return self._new_job(spec, args, text, row, caller)
 
@@ -93,7 +95,7 @@ class Enqueuer:
             enqueued_at=to_datetime(enqueued_at),
             run_at=to_datetime(run_at),
             tags=spec.tags or (),
-            _actions=self._admin,
+            _actions=self.admin,
             _conn=reference(caller) if pending and caller is not None else None,
         )
 
@@ -132,14 +134,14 @@ class Enqueuer:
         if (key := spec.key_of(args)) is not None:
             return self._enqueue_unique(cursor, spec, text, key)
         statement = self._sql["enqueue_later" if spec.timed else "enqueue"]
-        row = cursor.execute(statement, {**spec.parameters, "args": text}).fetchone()
+        row = cursor.execute(statement, {**spec.parameters, "args": text, "at": clock.at()}).fetchone()
         if row is None:
             raise suppressed(spec.task)
         job_id, state, enqueued_at, run_at, _ = row
         return job_id, state, enqueued_at, run_at
 
     def _enqueue_unique(self, cursor: psycopg.Cursor[Any], spec: JobSpec, text: str, key: str) -> Row:
-        parameters = {**spec.parameters, "args": text, "key": key}
+        parameters = {**spec.parameters, "args": text, "key": key, "at": clock.at()}
         for _ in range(UNIQUE_ATTEMPTS):
             if row := cursor.execute(self._sql["enqueue_unique"], parameters).fetchone():
                 job_id, state, enqueued_at, run_at, _ = row

@@ -83,6 +83,8 @@ class Task(Generic[P, R]):
         self.handler: Callable[..., Any] = CoroutineHandler(call) if asynchronous else call
         #: The callable that the worker calls when a job has failed, after its last attempt.
         self.hook: Hook | None = None
+        #: The application that has registered the task.
+        self.app: Any = None
         #: Where the function is defined, for messages.
         self.location = location(call)
         self.defaults = defaults

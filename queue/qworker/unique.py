@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import LiteralString
 
+from qworker import clock
 from qworker.bulk import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bulk, BulkTransaction
 from qworker.db.adapters import Connection, json_in
 from qworker.db.errors import suppressed
@@ -47,6 +48,7 @@ class UniqueBulk(Bulk):
         work.count += len(texts)
         parameters = {
             **self.spec.parameters,
+            "at": clock.at(),
             "texts": [json_in(conn, text) for text in texts],
             "keys": [self.spec.key_of(json.loads(text)) for text in texts],
         }

@@ -6,16 +6,9 @@ import sys
 import pytest
 
 HEAVY = {
-    "click",
-    "structlog",
-    "croniter",
-    "psycopg_pool",
-    "django",
-    "flask",
-    "sqlalchemy",
-    "qworkerd",
-    "asyncio.runners",
-}
+    "asyncio.runners", "click", "croniter", "django", "flask", "psycopg_pool", "pydantic", "pytest", "qworkerd",
+    "sqlalchemy", "structlog",
+}  # fmt: skip
 
 
 def loaded_by(program: str) -> set[str]:

@@ -160,6 +160,14 @@ def test_a_unique_key_is_held_by_the_job_in_the_same_transaction(
     assert query(COUNT) == [(1,)]
 
 
+def test_many_jobs_with_unique_keys(send: Task[..., None], work: Session, query: Query) -> None:
+    unique = send.using(work).options(unique=True)
+    assert unique.enqueue_many([(1,), (2,), (1,)]) == 2
+    assert unique.enqueue_many([(2,), (3,)]) == 1
+    work.rollback()
+    assert query("SELECT count(*) FROM qworker.job") == [(0,)]
+
+
 def test_many_jobs_with_ids_and_tags(send: Task[..., None], work: Session, query: Query) -> None:
     ids = send.using(work).options(tags=["x"], delay=5).enqueue_many([(n,) for n in range(700)], ids=True)
     assert len(set(ids)) == 700

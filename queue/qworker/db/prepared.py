@@ -32,8 +32,10 @@ Row = list[bytes | None]
 class PreparedStatement:
     """A statement that returns rows, for connections that are used by qworker alone."""
 
-    def __init__(self, statement: LiteralString) -> None:
+    def __init__(self, statement: LiteralString, *, exclusive: bool = True) -> None:
+        """exclusive: False for connections of others, where a cursor executes the statement."""
         self._statement = statement
+        self._exclusive = exclusive
         text, self._names = numbered(statement)
         self._text = text.encode()
         # The name is a hash of the text: a statement prepared under this name has this text.
@@ -93,7 +95,7 @@ class PreparedStatement:
         raise error_from_result(result)
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> bool:
-        if is_pooled(connection):
+        if not self._exclusive or is_pooled(connection):
             return False
         if connection.pgconn.parameter_status(b"client_encoding") != b"UTF8":
             return False

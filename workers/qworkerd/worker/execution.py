@@ -55,6 +55,15 @@ class Connections(Protocol):
         ...
 
 
+class ForkDetector(Protocol):
+    """Detects that this process was forked by a handler."""
+
+    @property
+    def in_forked_child(self) -> bool:
+        """Whether this process is such a child, which must not go on as a worker."""
+        ...
+
+
 class Execution:
     """Calls handlers in the thread of its caller, which has to be the main thread if they have timeouts."""
 
@@ -68,12 +77,14 @@ class Execution:
         complete: Callable[[RunningJob, float, str | None], bool],
         progress: Callable[[int, str], None],
         store: Callable[[Outcome], None],
+        forks: ForkDetector | None = None,
         verbose: bool = False,
     ) -> None:
         """Create an execution for the tasks of an application.
 
         complete: writes the end of a transactional job in its transaction. progress: stores the progress of a job.
-        store: stores the outcome of an attempt that raised an exception, before it is logged.
+        store: stores the outcome of an attempt that raised an exception, before it is logged. forks: detects that a
+        handler has forked; by default by hooks around fork, which stay until the process ends.
         """
         self._app = app
         self._gate = gate
@@ -88,7 +99,7 @@ class Execution:
         self._progress = progress
         self._chain = compose(app.middlewares) if app.middlewares else None
         self._conclusions = Conclusions(reporter, store)
-        self._forks = Forks()
+        self._forks = forks or Forks()
         self._verbose = verbose
         self._log = log.get()
         #: Whether a handler was interrupted: the state of the process is unknown, and it has to be replaced.

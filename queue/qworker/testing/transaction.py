@@ -1,0 +1,166 @@
+"""The transaction of a test: jobs are enqueued, run and looked at in it, and are gone when it is rolled back."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib import import_module
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from qworker import App
+from qworker.db.adapters import Connection, unwrap
+from qworkerd.outcomes.outcome import Session
+
+
+@contextmanager
+def join(app: App, conn: Any) -> Iterator[None]:
+    """Let the application enqueue and look at jobs on this connection by default, as in Django's atomic().
+
+    conn is what `Task.using` takes: a psycopg Connection, a SQLAlchemy Session or Connection, or a Django alias.
+    """
+    before, app.ambient.bound = app.ambient.bound, unwrap(conn)
+    try:
+        yield
+    finally:
+        app.ambient.bound = before
+
+
+class _Undo(Exception):
+    """Rolls back a savepoint."""
+
+
+class Savepoint:
+    """The savepoint of one job."""
+
+    def __init__(self) -> None:
+        #: Set it to roll back at the end.
+        self.undone = False
+
+    def check(self, database: Connection) -> None:
+        """Raise what rolls back, if the attempt has failed, or the server would refuse to go on."""
+        if self.undone or database.pgconn.transaction_status == TransactionStatus.INERROR:
+            raise _Undo
+
+
+class TestTransaction:
+    """The connection on which jobs are run, and savepoints around them."""
+
+    __test__ = False  # not a test class
+
+    def __init__(self, using: Any, database: Connection) -> None:
+        self.database = database
+        self._using = using
+
+    @contextmanager
+    def savepoint(self) -> Iterator[Savepoint]:
+        """Open a savepoint, or a transaction if there is none."""
+        savepoint = Savepoint()
+        with suppress(_Undo), self._layer():
+            yield savepoint
+            savepoint.check(self.database)
+
+    def _layer(self) -> AbstractContextManager[Any]:
+        """Return a savepoint of the library that manages the transaction, so that it knows of it."""
+        using = self._using
+        if hasattr(using, "begin_nested"):
+            return _nested(using)
+        alias = using if isinstance(using, str) else _alias(self.database)
+        return self.database.transaction() if alias is None else _atomic(alias)
+
+    @contextmanager
+    def plain(self) -> Iterator[Connection]:
+        """Return the connection with rows as tuples, which its user may have changed."""
+        conn = self.database
+        before = conn.row_factory, conn.cursor_factory
+        conn.row_factory, conn.cursor_factory = tuple_row, psycopg.Cursor
+        try:
+            yield conn
+        finally:
+            conn.row_factory, conn.cursor_factory = before
+
+
+class JobConnections:
+    """Gives handlers the test's own connection as `current_job.connection`; its savepoint belongs to the job."""
+
+    def __init__(self, database: Connection) -> None:
+        self._database = database
+        self.lost: Session | None = None
+
+    def open(self) -> Connection:
+        """Return the connection."""
+        return self._database
+
+    def open_transaction(self) -> Connection:
+        """Return the same; its end is that of the savepoint."""
+        return self._database
+
+    def finish(
+        self, connection: Connection, *, commit: bool, before_commit: Callable[[], bool] | None = None
+    ) -> Exception | None:
+        """Write the end of a transactional job; return the error, if any."""
+        if not commit:
+            return None
+        if connection.pgconn.transaction_status == TransactionStatus.INERROR:
+            return psycopg.errors.InFailedSqlTransaction(
+                "the handler has caught a database error and returned: the server rolls back the transaction"
+            )
+        try:
+            if before_commit is not None:
+                before_commit()
+        except psycopg.Error as error:
+            return error
+        return None
+
+
+@contextmanager
+def _nested(using: Any) -> Iterator[None]:
+    """Open a savepoint of SQLAlchemy; a handler may have ended it by a commit of its own."""
+    nested = using.begin_nested()
+    try:
+        yield
+    except BaseException:
+        if nested.is_active:
+            nested.rollback()
+        raise
+    if nested.is_active:
+        nested.commit()
+
+
+@contextmanager
+def _atomic(alias: str) -> Iterator[None]:
+    """Open a savepoint of Django, and then call what the handler has left for the commit, which a test never sees."""
+    django: Any = import_module("django.db")
+    waiting = django.connections[alias].run_on_commit
+    count = len(waiting)
+    with django.transaction.atomic(using=alias):
+        yield
+    waiting = django.connections[alias].run_on_commit
+    while len(waiting) > count:
+        waiting.pop(count)[1]()
+
+
+def _alias(database: Connection) -> str | None:
+    """Return the alias of the Django database whose transaction this is."""
+    django = sys.modules.get("django.db")
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    if django is None or settings is None or not settings.configured:
+        return None
+    for wrapper in django.connections.all(initialized_only=True):
+        if wrapper.connection is database and wrapper.in_atomic_block:
+            return str(wrapper.alias)
+    return None
+
+
+def connection(app: App, using: Any) -> AbstractContextManager[Connection]:
+    """Return the connection of a test: the one that it names, that of its transaction, or one of the pool."""
+    caller = unwrap(using) if using is not None else app.ambient.caller()
+    if caller is None:
+        return app.pool.connection()
+    if isinstance(caller, psycopg.Connection):
+        return nullcontext(caller)
+    raise TypeError(
+        "drain() needs a connection of psycopg 3, as a worker does: in tests, write the URL as postgresql+psycopg://..."
+    )
