@@ -1,0 +1,14 @@
+"""The API reference says what the docstrings say."""
+
+import qworker
+from qworker import testing
+from tests.reference import PAGE, page
+
+
+def test_the_page_is_made_from_the_docstrings() -> None:
+    assert PAGE.read_text() == page(), "run `python -m tests.reference`"
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    text = PAGE.read_text()
+    assert {name for name in (*qworker.__all__, *testing.__all__) if f"### {name}\n" not in text} == set()
