@@ -11,13 +11,12 @@ from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA, qualify
 from qworker.declaration import ClassTask, Declaration, ScheduleDeclaration
 from qworker.enqueue import Enqueuer
-from qworker.errors import ConfigurationError, UnknownTask
 from qworker.handlers import refuse_asynchronous
-from qworker.identity import Declared
 from qworker.job import Job, JobState
 from qworker.middleware import Middleware, ProcessHook
 from qworker.options import UNSET, OptionKwargs, Options, Unset
 from qworker.task import Enqueuing, Hook, Task, instance_args
+from qworker.tasks import Tasks
 
 if TYPE_CHECKING:
     from qworker.schedule import Misfire, Schedule
@@ -57,10 +56,11 @@ class App:
         self.schema = schema
         #: Whether tasks are typed by default, or the factory of their codecs.
         self.typed = typed
-        #: The tasks by name.
-        self.tasks: dict[str, Task[..., Any]] = {}
         #: The schedules by name.
         self.schedules: dict[str, Schedule] = {}
+        self._tasks = Tasks(self.schedules)
+        #: The tasks by name.
+        self.tasks: dict[str, Task[..., Any]] = self._tasks.by_name
         #: The functions called for every failed attempt, see `on_error`.
         self.error_hooks: list[Hook] = []
         #: The functions that run around every handler, the outermost first, see `middleware`.
@@ -73,10 +73,8 @@ class App:
         #: Finds the transaction that jobs join.
         self.ambient = ambient = Ambient(self.pool, session)
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
-        self.admin = Admin(self.pool, ambient, self._load_result)
+        self.admin = Admin(self.pool, ambient, self._tasks.load_result)
         self._enqueuing: Enqueuing = Enqueuer(self.pool, self.admin, ambient)
-        self._declared: dict[str, Declared] = {}
-        self._classes: dict[type, Task[..., Any]] = {}
 
     def _make_pool(self) -> Pool:
         return Pool(self.dsn, self.schema)
@@ -187,21 +185,12 @@ class App:
 
         The current values of the fields are stored. The worker passes them to the class, so `__post_init__` runs again.
         """
-        task = self._classes.get(type(instance))
-        if task is None:
-            raise TypeError(
-                f"app.enqueue takes an instance of a class decorated with @app.task(), not {instance!r}; "
-                "call .enqueue(...) of a function task instead"
-            )
+        task = self._tasks.of_instance(instance)
         return task.options(**options).enqueue(**instance_args(instance))
 
     def get_task(self, name: str) -> Task[..., Any]:
         """Return the task with this name; raises UnknownTask."""
-        try:
-            return self.tasks[name]
-        except KeyError:
-            known = ", ".join(sorted(self.tasks)) or "no tasks: are their modules imported?"
-            raise UnknownTask(f"unknown task {name!r}; the application has {known}") from None
+        return self._tasks.get(name)
 
     def job(self, job_id: int) -> Job:
         """Return a job, read in the open Django transaction if there is one; raises JobNotFound."""
@@ -259,15 +248,12 @@ class App:
     def replace_enqueuing(self, enqueuing: Enqueuing) -> Enqueuing:
         """Let tasks enqueue elsewhere (`qworker.testing.MockQueue`); return where they have enqueued so far."""
         before, self._enqueuing = self._enqueuing, enqueuing
-        for task in self.tasks.values():
-            task.enqueuing = enqueuing
+        self._tasks.enqueue_by(enqueuing)
         return before
 
     def prepare(self) -> None:
         """Build the codecs of all typed tasks; raises ConfigurationError. A node does this before its first fork."""
-        for task in self.tasks.values():
-            if task.conversion is not None:
-                task.conversion.codec  # noqa: B018 - builds it
+        self._tasks.prepare()
 
     def close(self) -> None:
         """Close unused connections; the next use opens new ones."""
@@ -280,22 +266,8 @@ class App:
         """
         task: Task[..., Any] = Task(call, self._enqueuing, defaults, **own)
         task.app = self
-        known, declared = self.tasks.get(task.name), Declared(call)
-        if known is not None:
-            if not declared.redeclares(self._declared[task.name]):
-                raise ConfigurationError(
-                    f"two tasks are named {task.name!r}: {known.location} and {task.location}; give one of them a name="
-                )
-            for schedule in [s for s in self.schedules.values() if s.task == task.name]:
-                del self.schedules[schedule.name]  # the module will declare it again
-        self.tasks[task.name], self._declared[task.name] = task, declared
-        if isinstance(call, type):
-            self._classes[call] = task
+        self._tasks.add(call, task)
         return task
-
-    def _load_result(self, task_name: str, result: Any) -> Any:
-        task = self.tasks.get(task_name)
-        return result if task is None or task.conversion is None else task.conversion.load_result(result)
 
 
 def _checked(name: str, parameters: str, function: Any) -> Any:
