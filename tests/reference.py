@@ -24,7 +24,8 @@ SECTIONS: list[tuple[str, list[tuple[str, list[str] | None]]]] = [
         ("qworker/retry.py", ["Retry"]),
     ]),
     ("Jobs", [
-        ("qworker/job.py", ["Job", "JobState"]), ("qworker/admin.py", ["Admin", "Queue"]), ("qworker/status.py", None)
+        ("qworker/job.py", ["Job", "JobState"]), ("qworker/admin.py", ["Admin", "Queue"]), ("qworker/status.py", None),
+        ("qworker/queues.py", ["QueueStatus", "QueuePause"]),
     ]),
     ("Inside a handler", [("qworker/context.py", ["RunningJob"])]),
     ("Typed payloads", [("qworker/codec.py", ["Codec"])]),
@@ -42,7 +43,7 @@ INTERNAL = {
         "ambient", "error_hooks", "middlewares", "pool", "prepare", "register", "replace_enqueuing", "start_hooks",
         "stop_hooks",
     },
-    "Admin": {"holder", "iterate", "wait"},
+    "Admin": {"holder", "iterate", "unseen_holder", "wait"},
     "Task": {"run", "load", "app", "conversion", "parameters", "handler", "hook", "location", "defaults", "enqueuing"},
     "ConfiguredTask": {"many"},
     "Options": {"of", "merge"},

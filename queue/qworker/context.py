@@ -14,7 +14,10 @@ from qworker.errors import QworkerError, Snooze
 
 
 class RunningJob:
-    """One attempt, as the handler sees it. The worker creates it; access it through `current_job`."""
+    """One attempt, as the handler sees it. The worker creates it; access it through `current_job`.
+
+    Outside of a handler, each attribute of `current_job` raises QworkerError.
+    """
 
     __slots__ = (
         "_connect", "_connection", "_enqueued_at", "_report", "attempt", "deadline_at", "id", "max_attempts", "queue",
@@ -91,7 +94,8 @@ class RunningJob:
     def progress(self, fraction: float, text: str = "") -> None:
         """Report the progress of the job (0 to 1), for `qworker jobs show` and `app.job(id).progress`.
 
-        Returns at once. The worker writes the latest report at most once a second.
+        Returns at once. The worker writes the latest report at most once a second. Raises ValueError for a fraction
+        below 0 or above 1.
         """
         if not 0 <= fraction <= 1:
             msg = f"progress takes a fraction from 0 to 1, not {fraction!r}"
@@ -114,7 +118,10 @@ class RunningJob:
         return self._connection
 
     def snooze(self, seconds: float) -> Never:
-        """Leave the handler now and run the job again after `seconds`; the attempt is not counted."""
+        """Leave the handler now and run the job again after `seconds`; the attempt is not counted.
+
+        Raises ValueError if `seconds` is negative or not finite.
+        """
         if not (math.isfinite(seconds) and seconds >= 0):
             msg = f"snooze takes a number of seconds, not {seconds!r}"
             raise ValueError(msg)

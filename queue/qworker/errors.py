@@ -17,7 +17,7 @@ class SchemaError(ConfigurationError):
 
 
 class PayloadTooLarge(QworkerError, ValueError):
-    """The arguments or the result of a job exceed the size limit."""
+    """The arguments of a job have more than 256 KiB of JSON, or its result more than 64 KiB."""
 
 
 class InvalidPayload(QworkerError, ValueError):
@@ -71,7 +71,9 @@ class TransientError(QworkerError):
 class JobFailed(QworkerError):
     """A job has failed; carries the error of its last attempt.
 
-    `type` is the class name of the exception. `cause` is set if the worker died: "signal:SEGV", "timeout", "exit:1" ...
+    `job_id`. `type`: the dotted name of the exception; that of a built-in one has no module. `message` and `traceback`,
+    shortened. `cause`: why the attempt ended without an exception of the handler ("timeout", "signal:SEGV", "exit:1",
+    ...), or None. `attempt`: the number of the attempt, from 1; 0 if it is unknown.
     """
 
     def __init__(self, job_id: int, error: Mapping[str, Any] | None = None) -> None:
@@ -88,7 +90,10 @@ class JobFailed(QworkerError):
 
 
 class JobCancelled(QworkerError):
-    """Raised by `Job.wait` if the job was cancelled, or expired before it was started."""
+    """Raised by `Job.wait` if the job was cancelled, or expired before it was started.
+
+    `job_id`; `message`: what was recorded, or "".
+    """
 
     def __init__(self, job_id: int, error: Mapping[str, Any] | None = None) -> None:
         self.job_id = job_id

@@ -54,7 +54,7 @@ class OptionKwargs(TypedDict, total=False):
 class Options:
     """The validated options of a job. Durations are seconds after enqueueing; times are aware datetimes."""
 
-    #: Name of the queue.
+    #: Name of the queue: 1 to 200 printable characters without a comma.
     queue: str | Unset = UNSET
     #: 0 (first) to 9.
     priority: int | Unset = UNSET
@@ -64,15 +64,17 @@ class Options:
     run_at: datetime | Unset = UNSET
     #: When the job is cancelled if it was not started: seconds, timedelta, or an aware datetime.
     expires: float | timedelta | datetime | Unset = UNSET
-    #: Seconds that a handler may run; None disables the timeout.
+    #: Seconds or timedelta that a handler may run; None disables the timeout.
     timeout: float | timedelta | Unset | None = UNSET
     #: Retry(...), a number of attempts, or False for one attempt.
     retry: Retry | int | bool | Unset = UNSET
-    #: A key that only one unfinished job of the task may hold; True derives it from the arguments.
+    #: A key (up to 400 characters) that only one unfinished job of the task may hold; True derives it from the
+    #: arguments.
     unique: str | bool | Unset = UNSET
-    #: Seconds for which the key is taken, whatever the job's state. Without `unique` it is derived from the arguments.
+    #: Seconds or timedelta for which the key is taken, whatever the job's state. Without `unique` it is derived from
+    #: the arguments.
     unique_for: float | timedelta | Unset = UNSET
-    #: Tags by which the job can be found.
+    #: Tags by which the job can be found, at most 50.
     tags: Iterable[str] | Unset = UNSET
     #: The connection on which the job is enqueued; None: one from the pool, even inside Django's atomic().
     conn: Any = UNSET

@@ -128,8 +128,8 @@ class Task(Generic[P, R]):
     def enqueue_many(self, rows: Iterable[Row], *, ids: bool = False) -> int | list[int]:
         """Store a job for each row, all or none: a tuple or list of positional arguments, or a dict of named ones.
 
-        Rows may be a generator of any length. Returns their number, or their ids if `ids` is true. An error names the
-        index of the row.
+        Rows may be a generator of any length. Returns their number, or their ids in the order of the rows if `ids` is
+        true. Raises what `enqueue` raises; the error names the index of the row.
         """
         return self._plain.many(rows, ids=ids)
 
@@ -141,7 +141,8 @@ class Task(Generic[P, R]):
         """Return the task for enqueueing on the caller's connection: jobs commit or roll back with the caller's work.
 
         conn is a psycopg Connection, a SQLAlchemy Session or Connection, a Django alias, or None for the
-        application's own connections.
+        application's own connections. Enqueueing raises TypeError for anything else, also for a connection whose driver
+        cannot enqueue, and ValueError for an unknown alias.
         """
         return self._plain.using(conn, **others)
 
@@ -172,7 +173,11 @@ class Task(Generic[P, R]):
         return self.handler(*args.pop(POSITIONAL, ()), **args)
 
     def on_failure(self, hook: Hook) -> Hook:
-        """Register `hook(job, error)`, which a worker calls once when a job has failed after its last attempt."""
+        """Register `hook(job, error)`, which a worker calls once when a job has failed after its last attempt.
+
+        job is the failed Job, error a JobFailed. The hook is a job, under the timeout of the task. Raises
+        ConfigurationError if the task has a hook already.
+        """
         if self.hook is not None:
             raise ConfigurationError(f"task {self.name} has an on_failure hook already: {location(self.hook)}")
         refuse_asynchronous(hook)
