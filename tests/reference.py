@@ -49,14 +49,15 @@ INTERNAL = {
     "Options": {"of", "merge"},
     "Retry": {"of", "from_json", "to_json", "allows", "delay", "delay_after"},
     "RunningJob": {"start", "borrowed_connection", "started", "deadline_at"},
-    "MockQueue": {"one", "many"},
+    "MockQueue": {"one", "aone", "many"},
 }  # fmt: skip
 #: What is explained under another name.
 TITLES = {"RunningJob": "current_job"}
 _HIDDEN = {"Snooze"}
 _COMMENT = re.compile(r"\s*#: ?(.*)")
 
-Definition = ast.ClassDef | ast.FunctionDef
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.ClassDef | Function
 
 
 def page() -> str:
@@ -78,7 +79,7 @@ def _file(path: Path, names: list[str] | None) -> Iterator[str]:
 
 def _define(node: Definition, lines: list[str]) -> Iterator[str]:
     title = TITLES.get(node.name, node.name)
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, Function):
         yield f"### {title}\n\n**`{title}{_signature(node)}`**\n\n{_doc(node)}\n"
         return
     bases = ", ".join(
@@ -90,17 +91,13 @@ def _define(node: Definition, lines: list[str]) -> Iterator[str]:
     if entries:
         yield "| | |\n|---|---|\n" + "".join(f"| `{name}` | {_cell(text)} |\n" for name, text in entries)
     for method in node.body:
-        if (
-            not isinstance(method, ast.FunctionDef)
-            or method.name[0] == "_"
-            or method.name in hidden
-            or _overload(method)
-        ):
+        if not isinstance(method, Function) or method.name[0] == "_" or method.name in hidden or _overload(method):
             continue
         if text := _doc(method):
             decorators = {ast.unparse(decorator) for decorator in method.decorator_list}
             signature = "" if "property" in decorators else _signature(method)
-            yield f"**`{method.name}{signature}`**\n\n{text}\n"
+            word = "await " if isinstance(method, ast.AsyncFunctionDef) else ""
+            yield f"**`{word}{method.name}{signature}`**\n\n{text}\n"
 
 
 def _fields(node: ast.ClassDef, lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -127,9 +124,9 @@ def _overload(node: Definition) -> bool:
     return any(ast.unparse(decorator).endswith("overload") for decorator in node.decorator_list)
 
 
-def _signature(node: ast.FunctionDef) -> str:
+def _signature(node: Function) -> str:
     arguments = ast.parse(ast.unparse(node)).body[0]
-    assert isinstance(arguments, ast.FunctionDef)
+    assert isinstance(arguments, Function)
     parameters = arguments.args
     for group in (parameters.posonlyargs, parameters.args):
         if group and group[0].arg in ("self", "cls"):

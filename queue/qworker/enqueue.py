@@ -12,15 +12,15 @@ from qworker import clock
 from qworker.admin import Admin
 from qworker.ambient import Ambient
 from qworker.bulk import Bulk
-from qworker.db.adapters import Connection, json_in
+from qworker.db.adapters import Connection, json_in, unwrap_async
 from qworker.db.drivers import Caller, in_transaction
-from qworker.db.errors import suppressed
+from qworker.db.errors import suppressed, translate
 from qworker.db.pool import Pool
 from qworker.db.prepared import PreparedStatement
 from qworker.db.sessions import reference
 from qworker.db.statements import load
 from qworker.errors import QworkerError
-from qworker.functions import Functions
+from qworker.functions import Functions, Stored
 from qworker.job import Job, JobState, new_job, to_datetime
 from qworker.options import UNSET
 from qworker.payload import Parameters, encode
@@ -70,6 +70,24 @@ class Enqueuer:
                 return self.admin.holder(database, job_id, spec)
             return self._new_job(spec, args, text, (job_id, state, enqueued_at, run_at), caller)
 
+    async def aone(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
+        """Enqueue one job without blocking the event loop: on an asynchronous connection, or else in a thread."""
+        import asyncio
+
+        database = await unwrap_async(conn)
+        if database is None:
+            return await asyncio.to_thread(self.one, spec, args, conn)
+        text = encode(args)
+        try:
+            if getattr(database, "_tpc", None) is not None:
+                await psycopg.AsyncCursor(database).execute(self._sql["without_wakeup"])
+            stored = await self._functions.aone(database, spec, json_in(database, text), spec.key_of(args))
+        except psycopg.Error as error:
+            if found := translate(error, database, self._pool.schema, own=False):
+                raise found from (error if isinstance(found, QworkerError) else None)
+            raise
+        return self._stored_job(spec, args, text, stored, None)
+
     def _enqueue_by_function(
         self, database: Caller, spec: JobSpec, args: Mapping[str, Any], text: str, caller: Caller | None
     ) -> Job:
@@ -77,6 +95,12 @@ class Enqueuer:
         stored = self._functions.one(database, spec, json_in(database, text), spec.key_of(args))
         if stored.is_holder and self._functions.may_read(database):
             return self.admin.holder(database, stored.id, spec)
+        return self._stored_job(spec, args, text, stored, caller)
+
+    def _stored_job(
+        self, spec: JobSpec, args: Mapping[str, Any], text: str, stored: Stored, caller: Caller | None
+    ) -> Job:
+        """Return the job that the SQL function has stored, or what it returns of the one that holds the key."""
         if stored.is_holder:
             return self.admin.unseen_holder(stored.id, stored.state, spec)
         row = stored.id, stored.state, stored.enqueued_at, stored.run_at

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg.rows import tuple_row
+from psycopg.rows import class_row, tuple_row
 
 from qworker.copy_lines import CopyLines
 from qworker.db.adapters import json_in
@@ -70,6 +70,13 @@ class Functions:
     def one(self, conn: Caller, spec: JobSpec, text: str, key: str | None) -> Stored:
         """Enqueue one job, or find the one that holds the key."""
         (stored,) = self._call(conn, spec, [text], key)
+        return stored
+
+    async def aone(self, conn: psycopg.AsyncConnection[Any], spec: JobSpec, text: str, key: str | None) -> Stored:
+        """Do the same as `one` on an asynchronous connection."""
+        cursor = psycopg.AsyncCursor(conn, row_factory=class_row(Stored))
+        await cursor.execute(self._sql["enqueue"], {**spec.parameters, "args": [text], "key": key})
+        (stored,) = await cursor.fetchall()
         return stored
 
     def many(self, conn: Caller, spec: JobSpec, parameters: Parameters, rows: Iterable[Row]) -> list[int]:

@@ -105,9 +105,9 @@ class Job(Generic[R_co]):
     result: Any = None
     #: The last progress report of the handler: {"fraction": 0.4, "text": "..."}.
     progress: Mapping[str, Any] | None = None
-    #: One object for each failed attempt, oldest first; the last fifty are kept: {"at": "2026-01-31T09:00:00.000+00:00",
-    #: "type": ..., "message": ..., "traceback": ..., "cause": null, "attempt": 1}, and for a crash what is known about
-    #: the process.
+    #: One object for each failed attempt, oldest first; the last fifty are kept:
+    #: {"at": "2026-01-31T09:00:00.000+00:00", "type": ..., "message": ..., "traceback": ..., "cause": null,
+    #: "attempt": 1}, and for a crash what is known about the process.
     errors: tuple[Mapping[str, Any], ...] = ()
     #: The tags, for searching.
     tags: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ class Enqueuing(Protocol):
     """Stores jobs; implemented by `qworker.enqueue.Enqueuer`."""
 
     def one(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job: ...
+    async def aone(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job: ...
     def many(
         self, spec: JobSpec, parameters: Parameters, rows: Iterable[Row], conn: Any = UNSET, *, ids: bool = False
     ) -> int | list[int]: ...
@@ -120,6 +121,14 @@ class Task(Generic[P, R]):
         NaN or NUL characters, PayloadTooLarge above 256 KiB, SchemaError, and DatabaseUnavailable.
         """
         return self._plain.enqueue(*args, **kwargs)
+
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store a job as `enqueue` does, without blocking the event loop.
+
+        With `using(conn)`, conn may be an asynchronous connection of psycopg, or an AsyncSession or AsyncConnection of
+        SQLAlchemy over psycopg. Otherwise `enqueue` runs in a thread, and the job is committed at once.
+        """
+        return await self._plain.aenqueue(*args, **kwargs)
 
     @overload
     def enqueue_many(self, rows: Iterable[Row], *, ids: Literal[False] = False) -> int: ...
@@ -232,6 +241,11 @@ class ConfiguredTask(Generic[P, R]):
         """Store a job with these options; see `Task.enqueue`."""
         task = self._task
         return task.enqueuing.one(self._spec, task.parameters.bind(args, kwargs), self._options.conn)
+
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store a job with these options; see `Task.aenqueue`."""
+        task = self._task
+        return await task.enqueuing.aone(self._spec, task.parameters.bind(args, kwargs), self._options.conn)
 
     @overload
     def enqueue_many(self, rows: Iterable[Row], *, ids: Literal[False] = False) -> int: ...

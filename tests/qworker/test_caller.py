@@ -119,10 +119,10 @@ def imitation(module: str, **attributes: Any) -> Any:
         (3, r"takes a psycopg Connection, a SQLAlchemy .*, not 3"),
         (object(), "not builtins.object"),
         (imitation("psycopg2.extensions"), r"not psycopg2\.extensions\.Connection"),
-        (imitation("asyncpg.connection"), r"asyncio\.to_thread"),
+        (imitation("asyncpg.connection"), r"await task\.aenqueue"),
         (
             imitation("sqlalchemy.ext.asyncio.session", run_sync=None),
-            r"SQLAlchemy's asynchronous .*enqueue from a thread",
+            r"SQLAlchemy's asynchronous .*await \.using\(\.\.\.\)\.aenqueue",
         ),
     ],
 )

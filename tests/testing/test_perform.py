@@ -1,5 +1,6 @@
 """Handlers and callers without a database."""
 
+import asyncio
 from datetime import date
 from typing import Any, assert_type
 
@@ -98,9 +99,10 @@ def test_a_mock_records_what_is_enqueued(offline: App, send: Task[..., None]) ->
         def new() -> None: ...
 
         new.enqueue()
+        asyncio.run(new.using(None).aenqueue())
     assert (job.args, job.state, job.queue) == ({"n": 1, "more": [2]}, JobState.AVAILABLE, "emails")
     assert (late.state, late.tags, late.priority) == (JobState.SCHEDULED, ("x",), 1)
-    assert [(j.task, j.id) for j in queue.jobs] == [*(("send", n) for n in range(1, 6)), ("new", 6)]
+    assert [(j.task, j.id) for j in queue.jobs] == [*(("send", n) for n in range(1, 6)), ("new", 6), ("new", 7)]
     assert isinstance(job, Job)
     queue.clear()
     assert queue.jobs == []

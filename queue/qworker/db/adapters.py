@@ -37,18 +37,41 @@ def unwrap(conn: Any) -> Caller:
         return below_session(conn, _WANTED)
     if "django" in origins and hasattr(conn, "ensure_connection"):
         return below_django(conn)
-    if isinstance(conn, psycopg.AsyncConnection) or "asyncpg" in origins:
-        raise TypeError(
-            f"using() takes {_WANTED}, not the asynchronous {_type_name(conn)}; enqueue from a thread, on a connection "
-            "used by that thread only (asyncio.to_thread(task.enqueue, ...)), or call the SQL function enqueue"
-        )
     if isinstance(conn, DriverConnection):
         return conn
     if (driver := driver_connection(conn)) is not None:
         return driver
-    if isinstance(conn, int | float):
-        raise TypeError(f"using() takes {_WANTED}, not {conn!r}")
-    raise TypeError(f"using() takes {_WANTED}, not {_type_name(conn)}")
+    raise TypeError(_refusal(conn, origins))
+
+
+def _refusal(conn: Any, origins: set[str]) -> str:
+    if isinstance(conn, psycopg.AsyncConnection):
+        return f"enqueue() cannot use an asynchronous {_type_name(conn)}: await .using(conn).aenqueue(...)"
+    if "asyncpg" in origins:
+        return (
+            f"using() takes {_WANTED}, not the asynchronous {_type_name(conn)}; use psycopg, or a connection of qworker"
+            " (await task.aenqueue(...)), or call the SQL function enqueue"
+        )
+    return f"using() takes {_WANTED}, not {repr(conn) if isinstance(conn, int | float) else _type_name(conn)}"
+
+
+async def unwrap_async(conn: Any) -> psycopg.AsyncConnection[Any] | None:
+    """Return the asynchronous connection of psycopg that the caller's object stands for; None for any other object."""
+    if hasattr(conn, "run_sync"):  # an AsyncSession or AsyncConnection of SQLAlchemy
+        if hasattr(conn, "get_bind"):
+            conn = await conn.connection()
+        if not conn.in_transaction():
+            await conn.begin()
+        conn = (await conn.get_raw_connection()).driver_connection
+        if not isinstance(conn, psycopg.AsyncConnection):
+            raise TypeError(
+                f"SQLAlchemy uses {_type_name(conn)} here, but jobs join asynchronous transactions of psycopg only: "
+                "write the URL as postgresql+psycopg://..., or call the SQL function enqueue"
+            )
+    if not isinstance(conn, psycopg.AsyncConnection):
+        return None
+    refuse_bytes(conn)
+    return conn
 
 
 def _django(alias: str) -> Connection:
@@ -81,14 +104,14 @@ def _driver(conn: Any) -> Connection:
     )
 
 
-def json_in(conn: Caller, text: str) -> str:
+def json_in(conn: Caller | psycopg.AsyncConnection[Any], text: str) -> str:
     """Return JSON text that the caller's client_encoding can represent; other characters become JSON escapes."""
     if text.isascii() or (not isinstance(conn, DriverConnection) and conn.info.encoding == "utf-8"):
         return text
     return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def refuse_bytes(conn: Caller) -> None:
+def refuse_bytes(conn: Caller | psycopg.AsyncConnection[Any]) -> None:
     """Raise TypeError if client_encoding is SQL_ASCII, because psycopg then returns strings as bytes."""
     if not isinstance(conn, DriverConnection) and conn.pgconn.parameter_status(b"client_encoding") == b"SQL_ASCII":
         raise TypeError(

@@ -1,6 +1,7 @@
 """Translates psycopg's errors into qworker's, in the one place where they leave this library."""
 
 import re
+from typing import Any
 
 import psycopg
 from psycopg.pq import DiagnosticField
@@ -33,7 +34,9 @@ _KEPT_FIELDS = {
 }
 
 
-def translate(error: BaseException, conn: Caller, schema: str, *, own: bool) -> BaseException | None:
+def translate(
+    error: BaseException, conn: Caller | psycopg.AsyncConnection[Any], schema: str, *, own: bool
+) -> BaseException | None:
     """Return the error to raise instead, or None to leave the driver's error as it is.
 
     own: the connection belongs to qworker's pool, not to the caller. If the result is not a QworkerError, it is a copy

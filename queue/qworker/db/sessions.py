@@ -24,8 +24,7 @@ def below_session(conn: Any, wanted: str) -> Caller:
     """
     if hasattr(conn, "run_sync"):
         raise TypeError(
-            f"using() takes {wanted}, not SQLAlchemy's asynchronous {_type_name(conn)}; enqueue from a thread, on a "
-            "connection used by that thread only: asyncio.to_thread(task.enqueue, ...)"
+            f"enqueue() cannot use SQLAlchemy's asynchronous {_type_name(conn)}: await .using(...).aenqueue(...)"
         )
     if hasattr(conn, "get_bind"):
         conn = conn.connection()  # a Session; begins its transaction

@@ -40,6 +40,10 @@ class MockQueue:
         """Record a job."""
         return self._record(spec, encode(args))
 
+    async def aone(self, spec: JobSpec, args: Mapping[str, Any], conn: Any = UNSET) -> Job:
+        """Record a job."""
+        return self.one(spec, args, conn)
+
     def many(
         self,
         spec: JobSpec,
