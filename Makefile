@@ -9,7 +9,7 @@ LINTED    = $(wildcard queue workers tests examples benchmarks .ci)
 CONTRACTS = $(shell grep -ls 'importlinter' setup.cfg pyproject.toml .importlinter)
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-matrix test-floors chaos soak mutations lint format wheel clean
+.PHONY: help demo test test-matrix test-floors conformance chaos soak mutations lint format wheel clean
 # A recipe that fails half-way must not leave its stamp.
 .DELETE_ON_ERROR:
 
@@ -28,6 +28,7 @@ help:
 	@echo 'make test       run the tests, on a PostgreSQL of their own; PYTEST_ARGS="-k cron -x" narrows them down'
 	@echo 'make test-matrix  the same on PostgreSQL 14 to 18 (needs npm); VERSIONS="14 17" chooses'
 	@echo 'make test-floors  the same with the oldest packages that setup.cfg allows'
+	@echo 'make conformance  tests of Django and of others against our backend for its tasks (needs Python 3.12 and PyPI)'
 	@echo 'make chaos      ten minutes of faults at random; SECONDS=3600 SEED=7 choose how long, and what happens'
 	@echo 'make soak       half an hour of mixed load and faults: does anything grow? MINUTES=5 SEED=7 as well'
 	@echo 'make mutations  break single lines of a copy, and see the tests notice'
@@ -64,6 +65,10 @@ test-floors:
 	done > $(PIP_CONSTRAINT)
 	@$(MAKE) --no-print-directory VENV=$(VENV)-floors test
 
+# Makes environments of its own, one for each version of Django.
+conformance: $(VENV)/pyvenv.cfg
+	@$(BIN)/python .ci/conformance/run.py $(if $(DJANGO),--django $(DJANGO)) $(CONFORMANCE_ARGS)
+
 chaos: $(VENV)/test.stamp
 	@CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/chaos
 
@@ -87,7 +92,7 @@ wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) $(VENV)-floors $(VENV)-floors.txt build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-conformance $(VENV)-floors $(VENV)-floors.txt build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find $(LINTED) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of packages (the extra of the same name in setup.cfg); the bigger sets hold the smaller.
