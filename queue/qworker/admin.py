@@ -1,23 +1,25 @@
 """Reads jobs, queues and nodes, and cancels, retries or discards jobs: for the command line and the methods of Job."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic, sleep
 from typing import Any, Never
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from qworker.ambient import Ambient
 from qworker.backoff import Backoff
 from qworker.context import running
-from qworker.db.drivers import Caller, raw, rows
+from qworker.db.drivers import Caller, in_transaction, raw, rows
 from qworker.db.pool import Pool
 from qworker.db.sessions import reference
 from qworker.db.statements import load
 from qworker.decoding import decode, decode_errors, decode_object
 from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
-from qworker.job import Job, JobState, job_from_row, to_datetime
+from qworker.job import UNFINISHED, Job, JobState, job_from_row, to_datetime
+from qworker.options import UNSET
 from qworker.queues import QueuePause, Queues, QueueStatus, pause_of, resume_command
 from qworker.spec import JobSpec
 from qworker.status import NodeStatus, ScheduleStatus
@@ -81,12 +83,25 @@ class Admin:
 
     def show(self, job_id: int, *, conn: Any = None) -> Job:
         """Return a job; raises JobNotFound if it does not exist."""
-        joined = self._ambient.joined(conn)
-        for transaction in [joined, None] if joined is not None else [None]:  # the snapshot may be older than the job
+        return self._show(job_id, self._ambient.joined(conn))
+
+    def get(self, job_id: int, conn: Any = UNSET) -> Job:
+        """Return a job read on the caller's connection; see `App.job`."""
+        return self._show(job_id, self._ambient.reader(conn))
+
+    def _show(self, job_id: int, joined: Caller | None) -> Job:
+        # The snapshot of a transaction may be older than the job.
+        for transaction in [joined, None] if joined is not None and in_transaction(joined) else [joined]:
             for row in self._query("show", {"id": job_id}, transaction):
                 reader = None if transaction is None else reference(transaction)
                 return job_from_row(row._asdict(), self, conn=reader)
         raise _not_found(job_id)
+
+    def show_many(self, job_ids: Sequence[int]) -> list[Job]:
+        """Return those of the jobs that exist, as they are committed."""
+        rows = self._query("show_many", {"ids": list(job_ids)})
+        found = {job.id: job for job in (job_from_row(row._asdict(), self) for row in rows)}
+        return [found[job_id] for job_id in job_ids if job_id in found]
 
     def find(
         self,
@@ -98,19 +113,22 @@ class Admin:
         unique: str | None = None,
         below: int | None = None,
         limit: int = 50,
-        conn: Any = None,
+        conn: Any = UNSET,
     ) -> list[Job]:
-        """Return jobs, newest first; unique is a key that they hold, `below` the last id of the page before."""
+        """Return jobs, newest first; unique is a key that they hold, `below` the last id of the page before.
+
+        conn: see `App.job`.
+        """
         wanted = None if state is None else JobState(state).value
         parameters = {
             "state": wanted, "queue": queue, "task": task, "tag": tag, "key": unique, "below": below, "limit": limit
         }  # fmt: skip
-        joined = self._ambient.joined(conn)
+        caller = self._ambient.reader(conn)
         name = "find" if unique is None else "find_holders"
-        reader = None if joined is None else reference(joined)
-        return [job_from_row(row._asdict(), self, conn=reader) for row in self._query(name, parameters, joined)]
+        reader = None if caller is None else reference(caller)
+        return [job_from_row(row._asdict(), self, conn=reader) for row in self._query(name, parameters, caller)]
 
-    def iterate(self, *, limit: int | None = None, conn: Any = None, **wanted: Any) -> Iterator[Job]:
+    def iterate(self, *, limit: int | None = None, conn: Any = UNSET, **wanted: Any) -> Iterator[Job]:
         """Yield jobs, newest first, read page by page; see `find` for what can be wanted."""
         JobState(wanted.get("state") or JobState.AVAILABLE)  # an invalid state raises here and not at the first job
         if limit is not None and limit < 0:
@@ -227,8 +245,9 @@ class Admin:
                 "next step from the handler of that job"
             )
         begun, polls = monotonic(), 0
+        # The caller's transaction may have ended the job itself.
+        found = self._own_outcome(job_id, conn) or self._outcome(job_id)
         while True:
-            found = next(iter(self._query("outcome", {"id": job_id})), None)
             if found is None:
                 self._explain_absence(job_id, conn)
             match found.state:
@@ -239,10 +258,22 @@ class Admin:
                 case JobState.CANCELLED:
                     raise JobCancelled(job_id, _last(found.error))
             left = float("inf") if timeout is None else begun + timeout - monotonic()
-            if not left > 0:  # also if it is NaN
+            if left <= 0:
                 raise TimeoutError(f"job {job_id} is still {found.state} after {timeout:g} s{self._pause_hint(job_id)}")
             polls += 1
             sleep(min(WAIT_POLL.delay(polls), left))
+            found = self._outcome(job_id)
+
+    def _outcome(self, job_id: int, joined: Caller | None = None) -> Any:
+        return next(iter(self._query("outcome", {"id": job_id}, joined)), None)
+
+    def _own_outcome(self, job_id: int, conn: Any) -> Any:
+        """Return the outcome of a job that has ended, as the caller's transaction sees it, or None."""
+        joined = self._ambient.joined(conn)
+        if not isinstance(joined, psycopg.Connection) or joined.info.transaction_status != TransactionStatus.INTRANS:
+            return None
+        found = self._outcome(job_id, joined)
+        return None if found is None or JobState(found.state) in UNFINISHED else found
 
     def holder(self, conn: Caller, job_id: int, spec: JobSpec) -> Job:
         """Return the job that holds a unique key, read on the connection that tried to take the key."""
@@ -259,6 +290,7 @@ class Admin:
 
     def _query(self, name: str, parameters: Mapping[str, Any] | None = None, joined: Caller | None = None) -> list[Any]:
         """Return the rows as named tuples."""
+        joined = joined or self._ambient.default()
         with self._pool.connection(joined) as conn:
             return rows(conn, self._sql[name], parameters)
 
@@ -273,7 +305,11 @@ class Admin:
 
     def _explain_absence(self, job_id: int, conn: Any) -> Never:
         joined = self._ambient.joined(conn)
-        if joined is not None and (raw(joined) is conn or self._query("outcome", {"id": job_id}, joined)):
+        if (
+            joined is not None
+            and in_transaction(joined)
+            and (raw(joined) is conn or self._query("outcome", {"id": job_id}, joined))
+        ):
             raise InvalidOperation(
                 f"wait() for job {job_id} inside the transaction that enqueued it would never return, because no "
                 "worker sees the job before the commit: commit first"

@@ -61,6 +61,14 @@ class Ambient:
                 rows(caller, self._sql["without_wakeup"])
         return caller
 
+    def reader(self, conn: Any = UNSET) -> Caller | None:
+        """Return the connection for reading what `caller` would have written; None: the application's own."""
+        return self.joined(None) if conn is UNSET else self.caller(conn)
+
+    def default(self) -> Caller | None:
+        """Return the connection for statements that join no transaction; None: one of the pool."""
+        return None
+
     def joined(self, conn: Any) -> Caller | None:
         """Return the connection on which a job enqueued on `conn` is visible; None for a connection of the pool."""
         if conn is not None and in_transaction(caller := unwrap(conn)):

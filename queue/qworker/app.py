@@ -14,8 +14,8 @@ from qworker.enqueue import Enqueuer
 from qworker.handlers import refuse_asynchronous
 from qworker.job import Job, JobState
 from qworker.middleware import Middleware, ProcessHook
-from qworker.options import UNSET, OptionKwargs, Options, Unset
-from qworker.task import Enqueuing, Hook, Task, instance_args
+from qworker.options import PRIORITIES, UNSET, OptionKwargs, Options, Unset
+from qworker.task import EndHook, Enqueuing, Hook, Task, instance_args
 from qworker.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ T = TypeVar("T", bound=Task[..., Any])
 H = TypeVar("H", bound=Hook)
 M = TypeVar("M", bound=Middleware)
 W = TypeVar("W", bound=ProcessHook)
+E = TypeVar("E", bound=EndHook)
 
 
 class App:
@@ -68,16 +69,24 @@ class App:
         #: The functions that a worker process calls when it starts, and when it stops.
         self.start_hooks: list[ProcessHook] = []
         self.stop_hooks: list[ProcessHook] = []
+        #: The functions called with every job that has ended, see `on_end`.
+        self.end_hooks: list[EndHook] = []
+        #: The priorities that nodes of this application look for, the first ones first.
+        self.priorities = PRIORITIES
         #: Connections for enqueueing and reading jobs.
         self.pool = self._make_pool()
+        self._session = session
         #: Finds the transaction that jobs join.
-        self.ambient = ambient = Ambient(self.pool, session)
+        self.ambient = self._make_ambient()
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
-        self.admin = Admin(self.pool, ambient, self._tasks.load_result)
-        self._enqueuing: Enqueuing = Enqueuer(self.pool, self.admin, ambient)
+        self.admin = Admin(self.pool, self.ambient, self._tasks.load_result)
+        self._enqueuing: Enqueuing = Enqueuer(self.pool, self.admin, self.ambient)
 
     def _make_pool(self) -> Pool:
         return Pool(self.dsn, self.schema)
+
+    def _make_ambient(self) -> Ambient:
+        return Ambient(self.pool, self._session)
 
     @overload
     def task(self, call: C, /) -> C: ...  # type: ignore[overload-overlap] # as above
@@ -150,6 +159,17 @@ class App:
         self.error_hooks.append(hook)
         return hook
 
+    def on_end(self, hook: E) -> E:
+        """Register `hook(job, error)` to be called when a worker has ended a job, after its end is stored.
+
+        job is read from the database: completed, failed with no attempt to follow, cancelled or discarded. error is the
+        exception of the handler, a JobFailed if the worker died, or None. Hooks run in the thread of the reports, see
+        `on_error`, at most once for each end. They are not called for jobs that end without a worker: a waiting job
+        that is cancelled, or has expired.
+        """
+        self.end_hooks.append(_checked("on_end", "(job, error)", hook))
+        return hook
+
     def middleware(self, function: M) -> M:
         """Register `function(job, call_next)` to run around every handler; it returns the result of the job.
 
@@ -192,9 +212,12 @@ class App:
         """Return the task with this name; raises UnknownTask."""
         return self._tasks.get(name)
 
-    def job(self, job_id: int) -> Job:
-        """Return a job, read in the open Django transaction if there is one; raises JobNotFound."""
-        return self.admin.show(job_id)
+    def job(self, job_id: int, *, conn: Any = UNSET) -> Job:
+        """Return a job, read in the open Django transaction if there is one; raises JobNotFound.
+
+        conn: the connection to read it on, as `Task.using` takes it. None reads what is committed.
+        """
+        return self.admin.get(job_id, conn)
 
     @overload
     def jobs(

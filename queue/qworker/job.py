@@ -115,9 +115,11 @@ class Job(Generic[R_co]):
     cancel_requested_at: datetime | None = None
     #: Whether it runs its task's failure hook, for the failed job whose id is in `args`, instead of the task.
     hook: bool = False
-    #: What qworker notes about its origin, or None. The job of a tick has the name of the schedule and the time of the
-    #: tick: {"cron": "report", "tick": "2026-01-31T09:00:00+00:00"}.
+    #: What qworker notes about its origin, or None. That of a task of Django may have its run_after. The job of a tick
+    #: has the name of the schedule and the time of the tick: {"cron": "report", "tick": "2026-01-31T09:00:00+00:00"}.
     meta: Mapping[str, Any] | None = None
+    #: The id of the node that is running it or ran its last attempt; None if it waits or has failed.
+    node: int | None = None
     #: True if enqueueing returned this job instead of a new one because it holds the unique key.
     duplicate: bool = False
     _actions: JobActions | None = field(default=None, repr=False, compare=False)

@@ -28,6 +28,8 @@ UNSET: Final = Unset.UNSET
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Longest delay, timeout or period: a hundred years, in seconds.
 MAX_SECONDS = 3_155_760_000.0
+#: The priorities of tasks, the first ones first.
+PRIORITIES = range(10)
 MAX_TAGS = 50
 #: Characters of a queue's name or a tag, and of a unique key (an index entry holds 2,700 bytes).
 MAX_NAME = 200

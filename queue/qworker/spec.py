@@ -31,6 +31,8 @@ class JobSpec:
     unique: str | bool
     #: Seconds for which the key is taken; None: while the job is unfinished.
     unique_seconds: float | None
+    #: JSON text of what is noted about the origin of the job; stored for timed jobs and those with a key.
+    meta: str | None = None
 
     @classmethod
     def of(cls, task: str, defaults: Options, overrides_given: Options) -> "JobSpec":
@@ -80,6 +82,7 @@ class JobSpec:
             "expires": self.expires if lasting else None,
             "expires_at": self.expires.timestamp() if isinstance(self.expires, datetime) else None,
             "period": self.unique_seconds,
+            "meta": self.meta,
             "at": None,
         }
 

@@ -23,6 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 U = TypeVar("U", bound=Upgrade)
 Hook = Callable[[Job, JobFailed], Any]
+EndHook = Callable[[Job, BaseException | None], Any]
 
 #: What tasks of other libraries call these methods.
 _ELSEWHERE = {

@@ -5,6 +5,7 @@ import sys
 import threading
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -151,13 +152,21 @@ def test_what_was_handed_back_keeps_its_place_and_its_attempts(claimer: Claimer)
     assert [job.id for job in claimer.claim(10)] == [*jobs[:2], *later]
 
 
+def attempt(claimer: Claimer, job: int) -> dict[str, Any]:
+    """Return what an error remembers of the attempt that it ends."""
+    query = "SELECT jsonb_build_object('node', node, 'claimed_at', claimed_at) FROM qworker.job WHERE id = %s"
+    ((found,),) = claimer.conn.execute(query, (job,))
+    return dict(found)
+
+
 def test_a_retry_is_scheduled_and_remembers_the_error(claimer: Claimer) -> None:
     (job,) = claimer.insert()
     claimer.claim(1)
+    began = attempt(claimer, job)
     assert claimer.statements.retry(claimer.conn, TOKEN, job, delay=60, error='{"type": "First"}') == [job]
     row = claimer.row(job)
     assert (row["state"], row["attempt"], row["token"], row["node"]) == ("scheduled", 1, None, None)
-    assert row["errors"] == [{"type": "First"}]
+    assert row["errors"] == [{"type": "First", **began}]
     (left,) = claimer.conn.execute(
         "SELECT extract(epoch FROM %s - clock_timestamp())::float8", (row["run_at"],)
     ).fetchall()[0]
@@ -185,6 +194,7 @@ def test_a_snooze_gives_the_attempt_back_and_counts_bounces(claimer: Claimer) ->
 def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook: bool) -> None:
     (job,) = claimer.insert(1, "default", 3)
     claimer.claim(1)
+    began = attempt(claimer, job)
     assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == [job]
     row = claimer.row(job)
     hooks = claimer.claim(10)
@@ -192,7 +202,7 @@ def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook
     assert (row["state"], row["attempt"], row["errors"], row["token"]) == (
         "failed",
         1,
-        [{"type": "Last", **named}],
+        [{"type": "Last", **began, **named}],
         None,
     )
     assert row["failed_at"] is not None
@@ -205,10 +215,11 @@ def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook
 def test_a_job_that_fails_after_its_cancellation_was_requested_is_cancelled(claimer: Claimer, *, hook: bool) -> None:
     (job,) = claimer.insert()
     claimer.claim(1)
+    began = attempt(claimer, job)
     claimer.conn.execute("UPDATE qworker.job SET cancel_requested_at = clock_timestamp()")
     assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == [job]
     assert claimer.conn.execute("SELECT id, state::text, errors FROM qworker.jobs").fetchall() == [
-        (job, "cancelled", [{"type": "Last"}])
+        (job, "cancelled", [{"type": "Last", **began}])
     ], "and no hook is enqueued"
 
 

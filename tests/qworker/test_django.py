@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import django.db  # type: ignore[import-untyped]
+import django.db
 import psycopg
 import psycopg2  # type: ignore[import-untyped]
 import pytest
-from django.conf import settings  # type: ignore[import-untyped]
 from django.db import transaction
-from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]
+from django.db.utils import ConnectionHandler
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from qworker import App, InvalidOperation, JobNotFound, Task, ambient
+from qworker import App, InvalidOperation, JobCancelled, JobNotFound, Task, ambient
 from qworker.migrations import migrate
 from qworkerd.embedded import EmbeddedPostgres
+from tests.contrib.django.site import set_up
 from tests.database import Database
 from tests.qworker.conftest import FakeWorker, Query
 
@@ -34,9 +34,7 @@ def send(app: App) -> Task[..., None]:
 @pytest.fixture(autouse=True)
 def connections(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Django's databases: the test's as `default` and `replica`, and an SQLite beside it."""
-    if not settings.configured:
-        settings.configure(USE_TZ=True, LOGGING_CONFIG=None)
-        django.setup()
+    set_up()
     dsn = conninfo_to_dict(database.dsn)
     postgresql = {
         "ENGINE": "django.db.backends.postgresql",
@@ -245,6 +243,27 @@ def test_a_job_that_is_not_committed_is_not_waited_for_and_not_found_elsewhere(
         with ThreadPoolExecutor() as threads, pytest.raises(JobNotFound, match="not committed yet"):
             threads.submit(elsewhere.job, job.id).result()
     elsewhere.close()
+
+
+def test_reading_inside_a_block_sees_the_jobs_of_the_block(send: Task[..., None], app: App) -> None:
+    committed = send.enqueue(1)
+    with transaction.atomic():
+        ours = send.enqueue(2)
+        found = app.admin.find()
+        assert [job.id for job in found] == [ours.id, committed.id]
+        assert found[0].cancel(), "and what was read belongs to the block"
+        assert [job.id for job in app.admin.find(state="available")] == [committed.id]
+        assert [job.id for job in app.admin.find(conn=None)] == [committed.id]
+        assert [job.id for job in app.admin.find(conn="default")] == [ours.id, committed.id]
+        assert app.job(ours.id, conn="default").state == "cancelled"
+        with pytest.raises(JobNotFound):
+            app.job(ours.id, conn=None)
+        with pytest.raises(JobCancelled):
+            ours.wait()
+        with pytest.raises(JobCancelled):
+            app.job(ours.id).wait()
+        transaction.set_rollback(True)
+    assert [job.id for job in app.admin.find()] == [committed.id]
 
 
 def test_without_autocommit_each_statement_is_in_a_transaction(

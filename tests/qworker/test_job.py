@@ -30,13 +30,6 @@ def claimed(fake_worker: FakeWorker) -> int:
 # --- waiting
 
 
-def test_waiting_for_no_number_of_seconds_is_over_at_once(add: Task[..., None]) -> None:
-    job = add.enqueue(1, 2)
-    for timeout in (-1.0, float("nan")):
-        with pytest.raises(TimeoutError):
-            job.wait(timeout)
-
-
 @pytest.mark.parametrize("result", [None, 0, 3.5, "text", [1, {"a": None}], False])
 def test_waiting_returns_the_result(add: Task[..., None], fake_worker: FakeWorker, result: object) -> None:
     job = add.enqueue(1, 2)

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from qworker import App, InvalidOperation, JobState, QworkerError, SchemaError, Task
+from qworker import App, InvalidOperation, JobNotFound, JobState, QworkerError, SchemaError, Task
 from qworker.retry import Retry
 from tests.database import Database
 from tests.qworker.conftest import FakeWorker, Query
@@ -41,6 +41,16 @@ def engine(database: Database, request: pytest.FixtureRequest) -> Iterator[Engin
 def work(engine: Engine) -> Iterator[Session]:
     with Session(engine) as session:
         yield session
+
+
+def test_jobs_of_a_session_are_read_on_the_session(send: Task[..., None], app: App, engine: Engine) -> None:
+    with Session(engine) as session:
+        job = send.using(session).enqueue(1)
+        assert app.admin.find() == []
+        assert [found.id for found in app.admin.find(conn=session)] == [job.id]
+        assert app.job(job.id, conn=session).refresh().state == "available"
+        with pytest.raises(JobNotFound):
+            app.job(job.id)
 
 
 def sessions(engine: Engine) -> Any:

@@ -14,6 +14,7 @@ from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Retried, Snoozed, load
+from qworkerd.outcomes.reports import Reporter
 from qworkerd.process import exits
 from qworkerd.run import make_node
 from qworkerd.shared.claim import Claim, Status, new_token
@@ -267,7 +268,7 @@ def test_an_outcome_without_room_in_the_slot_waits_until_those_before_are_stored
     claim.fill([row[0] for row in rows], [0] * 5, [1] * 5)
     node = make_node(app, Settings(dsn=harness.database.dsn, processes=1))
     gate = InterruptGate()
-    runner = Runner(node, harness.slot, gate, harness.acknowledging)
+    runner = Runner(node, harness.slot, gate, harness.acknowledging, Reporter(app))
     for position, row in enumerate(rows):
         runner.run(claim, position, row, monotonic())
         outcome = load(claim.read_outcome(position))

@@ -163,14 +163,3 @@ def test_check_warns_of_what_is_allowed_to_be_open(command: Command, shop: Path,
     assert found["problems"] == []
     assert any("disconnected in the workers" in warning for warning in found["warnings"])
     sys.modules["shop"].conn.close()
-
-
-def test_a_connection_made_by_the_class_of_psycopg2_is_known_whatever_its_port(database: Database) -> None:
-    extensions = pytest.importorskip("psycopg2.extensions")
-    with Inheritance() as inheritance:
-        connection = extensions.connection(database.dsn)
-    try:
-        (found,) = inheritance.find_connections()
-        assert (found.server, found.fatal) == ("PostgreSQL", True)
-    finally:
-        connection.close()

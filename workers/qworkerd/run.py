@@ -28,8 +28,8 @@ def make_node(app: App, settings: Settings) -> NodeContext:
         source=app.dsn or settings.dsn,
         table=table,
         budget=Budget(table.header, settings.max_jobs),
-        watermarks=Watermarks(table, settings.queues),
-        paused=PausedQueues(settings.queues),
+        watermarks=Watermarks(table, settings.queues, app.priorities),
+        paused=PausedQueues(settings.queues, app.priorities),
         tasks=tuple(sorted(app.tasks)),
     )
 

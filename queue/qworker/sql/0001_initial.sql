@@ -13,7 +13,8 @@ CREATE SEQUENCE {schema}.job_seq AS bigint CACHE 1;
 -- These are domains because a session reads their constraints once; those of a table are read with every statement.
 CREATE DOMAIN {schema}.job_name AS text CHECK (VALUE <> '' AND length(VALUE) <= 200);
 CREATE DOMAIN {schema}.job_time AS timestamptz CHECK (VALUE >= '1970-01-01 00:00:00+00' AND VALUE < 'infinity');
-CREATE DOMAIN {schema}.job_priority AS smallint CHECK (VALUE BETWEEN 0 AND 9);
+-- Tasks of qworker have priorities 0 to 9; the wider range holds those of Django's tasks.
+CREATE DOMAIN {schema}.job_priority AS smallint CHECK (VALUE BETWEEN -95 AND 105);
 -- The limit applies to the text, which a claim reads: a few bytes of jsonb can be a number with 100,000 digits. A value
 -- of up to 300 bytes can contain few such numbers, so its text is not computed, unless the value is compressed.
 CREATE DOMAIN {schema}.job_args AS jsonb CHECK (
@@ -92,6 +93,7 @@ CREATE INDEX job_cancelling ON {schema}.job (cancel_requested_at) WHERE cancel_r
 CREATE TABLE {schema}.job_history (
     id           bigint NOT NULL,
     token        bigint,
+    node         bigint,
     enqueued_at  timestamptz NOT NULL,
     claimed_at   timestamptz,
     finished_at  timestamptz NOT NULL,
@@ -115,6 +117,7 @@ CREATE TABLE {schema}.job_history (
 -- Not unique: after a restore or a reset of the sequence an id may be assigned twice, and its job must still end.
 CREATE INDEX job_history_id ON {schema}.job_history (id);
 
+COMMENT ON COLUMN {schema}.job_history.node IS 'The node that ran the last attempt; NULL if no node ended the job.';
 COMMENT ON COLUMN {schema}.job_history.ring_day IS 'Days since 1970-01-01 (UTC) of finished_at, modulo 32.';
 COMMENT ON COLUMN {schema}.job_history.duration IS 'Seconds that the handler ran; 0 if under a millisecond.';
 
@@ -221,7 +224,7 @@ CREATE VIEW {schema}.jobs AS
  UNION ALL
     SELECT id, state::text, queue, priority, task, args, attempt, crashes, node_losses, enqueued_at, NULL,
            claimed_at, finished_at, duration, result, NULL, errors,
-           tags, meta, is_hook, NULL, NULL
+           tags, meta, is_hook, node, NULL
       FROM {schema}.job_history;
 
 -- Wakes idle nodes. If all nodes are busy it sends nothing: a NOTIFY in every enqueueing transaction would serialize
@@ -374,7 +377,7 @@ BEGIN
         WHEN NOT {schema}.printable(concat(enqueue_jobs.task, enqueue_jobs.queue, enqueue_jobs.key))
           OR EXISTS (SELECT FROM unnest(enqueue_jobs.tags) AS t WHERE NOT {schema}.printable(t))
             THEN 'task, queue, key and tags must consist of printable characters'
-        WHEN coalesce(enqueue_jobs.priority, -1) NOT BETWEEN 0 AND 9 THEN 'priority must be between 0 (first) and 9'
+        WHEN coalesce(enqueue_jobs.priority, -1000) NOT BETWEEN -95 AND 105 THEN 'priority must be between -95 (first) and 105'
         WHEN coalesce(cardinality(enqueue_jobs.args), 0) NOT BETWEEN 1 AND 10000 THEN 'args must have 1 to 10000 elements, one for each job'
         WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.args) AS a WHERE jsonb_typeof(a) IS DISTINCT FROM 'object')
             THEN 'args must be JSON objects'

@@ -4,7 +4,6 @@ Only modules that are already loaded are searched; nothing is imported.
 """
 
 import gc
-import os
 import sys
 import weakref
 from collections.abc import Iterator
@@ -27,23 +26,16 @@ class Frameworks:
 
     def __init__(self) -> None:
         self._engines: list[weakref.ref[Any]] = []
-        #: The servers of open connections that a driver in C has made, by the inode of the socket.
-        self.by_inode: dict[int, str] = {}
 
     def close(self) -> None:
         """Close unused connections in the process that opened them; the next use opens new ones."""
         for wrapper in _django():
             _close_django(wrapper)
         kind = getattr(sys.modules.get("sqlalchemy.engine"), "Engine", None)
-        psycopg2 = getattr(sys.modules.get("psycopg2.extensions"), "connection", None)
         # type() instead of isinstance(), which would evaluate a lazy object.
         for candidate in gc.get_objects():
             if issubclass(type(candidate), Pool):
                 candidate.close()
-            elif psycopg2 is not None and issubclass(type(candidate), psycopg2):
-                # Only psycopg2.connect() is recorded; the class can be called as well.
-                with suppress(Exception):
-                    self.by_inode[os.fstat(candidate.fileno()).st_ino] = "PostgreSQL"
             elif kind is not None and issubclass(type(candidate), kind) and not _in_memory(candidate):
                 self._engines.append(weakref.ref(candidate))
                 # An asynchronous engine can only be closed in its event loop.

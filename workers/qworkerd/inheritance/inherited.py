@@ -89,12 +89,11 @@ class Inheritance:
     def find_connections(self, dsn: str = "") -> list[Connection]:
         """Return the connections that have been opened since the beginning and are still open."""
         self._ports |= self._frameworks.ports() | dsn_ports(dsn)
-        opened, drivers = self._openings.by_inode(), self._frameworks.by_inode
+        opened = self._openings.by_inode()
         found = [
             connection
             for fd, inode in _sockets().items()
-            if inode not in self._before
-            and (connection := _connection_of(fd, inode, self._ports, opened.get(inode), drivers.get(inode)))
+            if inode not in self._before and (connection := _connection_of(fd, inode, self._ports, opened.get(inode)))
         ]
         self._fatal = frozenset(connection.inode for connection in found if connection.fatal)
         # The threads of a pool connect at any time.
@@ -118,9 +117,7 @@ class Inheritance:
         self._frameworks.discard()
 
 
-def _connection_of(
-    fd: int, inode: int, ports: Mapping[int, str], opening: Opening | None, driver: str | None = None
-) -> Connection | None:
+def _connection_of(fd: int, inode: int, ports: Mapping[int, str], opening: Opening | None) -> Connection | None:
     """Return the connection of a socket; None for listening and datagram sockets and socket pairs."""
     try:
         with socket(fileno=os.dup(fd)) as copy:
@@ -139,7 +136,7 @@ def _connection_of(
     else:
         host, port = peer[:2]
         server, text = ports.get(port), f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return Connection((opening.server if opening else None) or driver or server, text, inode, opening)
+    return Connection((opening.server if opening else None) or server, text, inode, opening)
 
 
 def _sockets() -> dict[int, int]:

@@ -40,6 +40,13 @@ class Failure:
     priority: int = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Jobs that a write has ended, or may have ended."""
+
+    jobs: list[int]
+
+
 class Reporter:
     """Reports in a separate thread, so that neither jobs nor the lease wait for an error tracker.
 
@@ -49,23 +56,35 @@ class Reporter:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._reports: queue.Queue[Failure | None] = queue.Queue(MAX_REPORTS)
+        self._reports: queue.Queue[Failure | Ended | None] = queue.Queue(MAX_REPORTS)
         self._thread: threading.Thread | None = None
         self._dropped = 0
+        #: What the handlers of jobs raised whose end is not stored yet, for the hooks of `App.on_end`.
+        self._raised: dict[int, BaseException] = {}
         self._log = log.get()
         # Only after the application has configured logging, because dictConfig disables existing loggers.
         self._logger = logging.getLogger(log.ATTEMPTS)
 
     def submit(self, failure: Failure) -> None:
         """Queue the report of a failed attempt; returns at once, and raises no error."""
+        if failure.final and failure.raised is not None and self._app.end_hooks:
+            self._raised[failure.job] = failure.raised
+        self._put(failure, failure.job)
+
+    def ended(self, jobs: Iterable[int]) -> None:
+        """Queue the jobs that a write has changed for the hooks of `App.on_end`; returns at once."""
+        if self._app.end_hooks and (changed := list(jobs)):
+            self._put(Ended(changed), changed[0])
+
+    def _put(self, report: Failure | Ended, job: int) -> None:
         try:
             if self._thread is None:
                 self._start()
-            self._reports.put_nowait(failure)
+            self._reports.put_nowait(report)
         except (queue.Full, RuntimeError) as error:  # no further thread can be started
             self._dropped += 1
             if self._dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...
-                self._log.warning("report.dropped", job=failure.job, dropped_so_far=self._dropped,
+                self._log.warning("report.dropped", job=job, dropped_so_far=self._dropped,
                                   reason=str(error) or f"{MAX_REPORTS} reports are waiting")  # fmt: skip
 
     def submit_losses(self, released: Iterable[LostJob], error: dict[str, Any]) -> None:
@@ -78,6 +97,8 @@ class Reporter:
             self.submit(
                 Failure(job=lost.id, task=lost.task, queue=lost.queue, attempt=lost.attempt, error=record, final=final)
             )
+            if final:
+                self.ended([lost.id])
 
     def close(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until all reports are sent."""
@@ -100,6 +121,9 @@ class Reporter:
 
     def _serve(self) -> None:
         while (failure := self._reports.get()) is not None:
+            if isinstance(failure, Ended):
+                self._to_end_hooks(failure.jobs)
+                continue
             for report in (self._to_logging, self._to_hooks):
                 try:
                     report(failure)
@@ -130,6 +154,25 @@ class Reporter:
                 hook(job, error)
             except BaseException as broken:  # noqa: BLE001 - the other hooks must still be called
                 self._log_error(failure, getattr(hook, "__qualname__", repr(hook)), broken)
+
+    def _to_end_hooks(self, ids: list[int]) -> None:
+        """Call the hooks with those of the jobs that have ended."""
+        raised = {job: error for job in ids if (error := self._raised.pop(job, None)) is not None}
+        try:
+            ended = [job for job in self._app.admin.show_many(ids) if job.finished]
+        except Exception as error:  # noqa: BLE001 - without the database no hook can be called
+            self._log.error("report.error", job=ids[0], where="on_end", exc_info=error)
+            return
+        for job in ended:
+            lost = JobFailed(job.id, job.errors[-1]) if job.errors and job.state is not JobState.COMPLETED else None
+            for hook in self._app.end_hooks:
+                try:
+                    hook(job, raised.get(job.id, lost))
+                except BaseException as error:  # noqa: BLE001 - the other hooks must still be called
+                    self._log.error(
+                        "report.error", job=job.id, task=job.task, where=getattr(hook, "__qualname__", repr(hook)),
+                        exc_info=error,
+                    )  # fmt: skip
 
     def _log_error(self, failure: Failure, where: str, error: BaseException) -> None:
         self._log.error("report.error", job=failure.job, task=failure.task, where=where, exc_info=error)

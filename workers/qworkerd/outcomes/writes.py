@@ -34,6 +34,8 @@ class Write:
 
     #: The name of the write in the log.
     kind = ""
+    #: Whether it may end jobs.
+    ends = True
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
@@ -119,6 +121,7 @@ class ReleaseWrite(Write):
     """Jobs that are released as if they had not been claimed."""
 
     kind = "release"
+    ends = False
 
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim)
@@ -179,6 +182,7 @@ class CrashWrite(Write):
     """A job that may have killed its worker, and runs again."""
 
     kind = "crash"
+    ends = False
 
     def __init__(self, claim: Claim, job: int, outcome: Crashed, recovery: Recovery) -> None:
         super().__init__(claim)
@@ -197,6 +201,7 @@ class LossWrite(Write):
     """A job that was lost with its worker; at `max_node_losses` losses the statement fails it."""
 
     kind = "loss"
+    ends = False
 
     def __init__(
         self, claim: Claim, job: int, outcome: Lost, recovery: Recovery, max_node_losses: int, hooks: list[str]

@@ -7,6 +7,8 @@ from qworkerd.shared.context import NodeContext
 
 #: Number of consecutive polls that must find no work.
 EMPTY_POLLS = 2
+#: Time between two polls (seconds).
+BURST_POLL = 0.05
 
 SKIPPED_HINT = "the node ends although the paused queues may hold jobs; resume them with `qworker queues resume`"
 

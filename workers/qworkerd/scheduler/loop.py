@@ -21,7 +21,7 @@ from qworkerd.process.boot import receive_signals
 from qworkerd.process.reconnect import RECONNECT, ReconnectingConnection
 from qworkerd.scheduler import sequences
 from qworkerd.scheduler.audit import Audit
-from qworkerd.scheduler.burst import Burst
+from qworkerd.scheduler.burst import BURST_POLL, Burst
 from qworkerd.scheduler.cancellation import signal_cancelled
 from qworkerd.scheduler.deregistration import deregister
 from qworkerd.scheduler.lease import Lease
@@ -218,6 +218,7 @@ class Scheduler:
         attempt("watch", lambda d: self.wake_if_any(self.rescue.check_heartbeats(d, result.heartbeats)))
         if self.node.settings.burst:
             attempt("burst", lambda d: self.burst.check(d, result))
+            self.poller.clock.hasten(BURST_POLL)
 
     def promote(self, database: Database) -> None:
         """Make due jobs available, and wake a worker for them."""

@@ -129,6 +129,8 @@ class Settlement:
         changed: list[int] = []
         try:
             changed = write.write(self._claims, database)
+            if write.ends:
+                self._reporter.ended(changed)
             write.ids = [job for job in write.ids if job not in changed]
             if not write.ids:
                 return changed
@@ -144,7 +146,10 @@ class Settlement:
             other = write.split()
             return changed + self._write(write, database) + self._write(other, database)
         statement = partial(write.write, self._claims, database)
-        return changed + self._rejections.attempt(database, write.token, write.ids[0], statement, list[int]())
+        again = self._rejections.attempt(database, write.token, write.ids[0], statement, list[int]())
+        if write.ends:
+            self._reporter.ended(again)
+        return changed + again
 
     def _record(self, slot: Slot, job: HeldJob, message: str) -> dict[str, Any]:
         """Return the error record for the death of the worker."""

@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Collection, Sequence
 
-from qworkerd.shared.watermarks import PRIORITIES
+from qworker.options import PRIORITIES
 
 _WORD = 8
 #: The word of the counter; the flags follow.
@@ -19,10 +19,12 @@ class PausedQueues:
     reader reads the counter before the flags. A reader that sees flags half written therefore reads them again.
     """
 
-    __slots__ = ("_flags", "_known", "_queues", "_words")
+    __slots__ = ("_flags", "_known", "_priorities", "_queues", "_words")
 
-    def __init__(self, queues: Sequence[str]) -> None:
+    def __init__(self, queues: Sequence[str], priorities: Sequence[int] = PRIORITIES) -> None:
         self._queues = tuple(queues)
+        #: The number of the lanes of a queue, which have consecutive numbers.
+        self._priorities = len(priorities)
         self._words = memoryview(mmap.mmap(-1, _WORD * (1 + len(queues)))).cast("q")
         self._flags = self._words[_CHANGES + 1 :]
         #: A count of changes, and the lanes of the paused queues then: one attribute, as two threads may replace it.
@@ -50,9 +52,9 @@ class PausedQueues:
         changes, (known, lanes) = self._words[_CHANGES], self._known
         if changes != known:
             lanes = [
-                number * PRIORITIES + priority
+                number * self._priorities + priority
                 for number, paused in enumerate(self._flags) if paused
-                for priority in range(PRIORITIES)
+                for priority in range(self._priorities)
             ]  # fmt: skip
             self._known = changes, lanes
         return lanes
@@ -60,7 +62,7 @@ class PausedQueues:
     @property
     def all(self) -> bool:
         """Whether every queue of the node is paused."""
-        return len(self.lanes) == PRIORITIES * len(self._queues)
+        return len(self.lanes) == self._priorities * len(self._queues)
 
     def exclude(self, cursors: list[int]) -> list[int]:
         """Return the cursors of a claim, which in the lanes of paused queues are above the seq of every job."""

@@ -5,11 +5,10 @@ import threading
 from array import array
 from collections.abc import Sequence
 
+from qworker.options import PRIORITIES
 from qworkerd.shared.slots import Slot, SlotTable
 
 _WORD = 8
-#: The number of priorities, and so of the lanes of a queue, which have consecutive numbers.
-PRIORITIES = 10
 _FIXED_WORDS = 1
 
 
@@ -38,8 +37,8 @@ class Watermarks:
 
     (SWEPT,) = range(_FIXED_WORDS)
 
-    def __init__(self, table: SlotTable, queues: Sequence[str]) -> None:
-        lanes = [(queue, priority) for queue in queues for priority in range(PRIORITIES)]
+    def __init__(self, table: SlotTable, queues: Sequence[str], priorities: range = PRIORITIES) -> None:
+        lanes = [(queue, priority) for queue in queues for priority in priorities]
         slots = len(table.slots)
         memory = memoryview(mmap.mmap(-1, _WORD * (_FIXED_WORDS + slots + 2 * len(lanes))))
         self._words, self._floats = memory.cast("q"), memory.cast("d")

@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from time import monotonic
 
@@ -35,13 +35,16 @@ class Acknowledger:
     wakeup. Outcomes that are not yet settled stay in the slot, and so survive this process.
     """
 
-    def __init__(self, node: NodeContext, slot: Slot, name: str) -> None:
+    def __init__(
+        self, node: NodeContext, slot: Slot, name: str, on_end: Callable[[Iterable[int]], None] | None = None
+    ) -> None:
+        """Take a function that is called with the jobs that may have ended, when their writes are committed."""
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
         self._connection = ReconnectingConnection(node, name, self._sleep, self._out_of_time)
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._writes = WriteQueue(node, slot, self._connection, self._extend_deadline)
+        self._writes = WriteQueue(node, slot, self._connection, self._extend_deadline, on_end)
         self._stop_deadline: float | None = None
         self._progress_written = 0.0
         self._log = log.get()

@@ -8,6 +8,7 @@ from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 
 from qworker.claims import ClaimedJob
 from qworkerd import log
+from qworkerd.outcomes.reports import Reporter
 from qworkerd.process import exits
 from qworkerd.process.descriptors import fill_standard
 from qworkerd.process.reconnect import ReconnectingConnection
@@ -50,12 +51,13 @@ class Worker:
         name = f"worker {slot.child} {slot.session_tag}"
         self.connection = ReconnectingConnection(node, name, self.interruptible_sleep, lambda: self.signals.stopping)
         self.claimer = Claimer(node, slot, self.connection)
-        self.acknowledger = Acknowledger(node, slot, name)
+        reporter = Reporter(node.app)
+        self.acknowledger = Acknowledger(node, slot, name, reporter.ended if node.app.end_hooks else None)
         self.gate = InterruptGate()
         self.dispositions = Dispositions(self.gate, self.wakeup.write_fd)
         self.state = ProcessState(node.environment, self.dispositions)
         self.hooks = ProcessHooks(node.app)
-        self.runner = Runner(node, slot, self.gate, self.acknowledger)
+        self.runner = Runner(node, slot, self.gate, self.acknowledger, reporter)
         self.signals = SignalHandlers(self.header, slot, self.gate, self.runner, settings.kill_grace)
         self.slow_task = ""  # the task whose last run was slow
         self.limits = RecycleLimits(settings, slot)

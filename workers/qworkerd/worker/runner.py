@@ -36,7 +36,9 @@ _RUNNING, _SUCCEEDED, _DONE = int(Status.RUNNING), int(Status.SUCCEEDED), int(St
 class Runner:
     """Calls handlers, and submits their outcomes to the acknowledger."""
 
-    def __init__(self, node: NodeContext, slot: Slot, gate: InterruptGate, acknowledger: Acknowledger) -> None:
+    def __init__(
+        self, node: NodeContext, slot: Slot, gate: InterruptGate, acknowledger: Acknowledger, reporter: Reporter
+    ) -> None:
         self._tasks = node.app.tasks
         self._policies = Policies(node.settings)
         self._grace = node.settings.kill_grace
@@ -45,7 +47,7 @@ class Runner:
         self._acknowledger = acknowledger
         self._claims = Claims(node.settings.schema)
         self._connection = JobConnection(node, slot)
-        self._reporter = Reporter(node.app)
+        self._reporter = reporter
         self._execution = Execution(
             node.app, gate, self._connection, self._reporter, complete=self._complete, progress=self._progress,
             store=self._store_raised, verbose=node.settings.log_level == "debug",

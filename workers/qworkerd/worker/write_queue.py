@@ -26,13 +26,15 @@ class WriteQueue:
     """Runs writes in the acknowledger's thread. A write leaves the queue only when its jobs are settled."""
 
     def __init__(
-        self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, on_progress: Callable[[], None]
-    ) -> None:
+        self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, on_progress: Callable[[], None],
+        on_end: Callable[[Iterable[int]], None] | None = None,
+    ) -> None:  # fmt: skip
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
         self._connection = connection
         self._on_progress = on_progress
+        self._on_end = on_end
         self._writes: list[Write] = []
         self._log = log.get()
 
@@ -109,6 +111,8 @@ class WriteQueue:
         changed = write.write(self._claims, database)
         if isinstance(write, ReleaseWrite):
             self._announce_release(write, changed)
+        elif self._on_end is not None and write.ends:
+            self._on_end(changed)
         finished = len(changed)
         if finished < len(write.ids):
             missing = set(write.ids).difference(changed)
@@ -139,7 +143,10 @@ class WriteQueue:
     def _on_lost_claim(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
         """Handle jobs that no longer have this claim's token: an earlier attempt or another process settled them."""
         if write.uncertain:
-            lost = lost - self._claims.already_archived(database, write.token, lost)
+            archived = self._claims.already_archived(database, write.token, lost)
+            if self._on_end is not None:
+                self._on_end(archived)
+            lost = lost - archived
         if write.uncertain and isinstance(write, OutcomeWrite):  # an executed retry cannot be distinguished
             self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
         elif lost and self._has_archived(write, database, lost):

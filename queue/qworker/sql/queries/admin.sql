@@ -9,6 +9,13 @@ SELECT {job_columns}
  ORDER BY j.finished_at DESC NULLS FIRST -- an id may have been assigned twice, after a restore
  LIMIT 1;
 
+-- name: show_many
+-- Of jobs with the same id the last one in this order counts: see `show`.
+SELECT {job_columns}
+  FROM {schema}.jobs AS j
+ WHERE j.id = ANY (%(ids)s::bigint[])
+ ORDER BY j.finished_at NULLS LAST;
+
 -- name: find
 -- Newest jobs first, below a given id. A branch is skipped if no job in it can have the requested state, so that a few
 -- failed jobs are found by their index without scanning the history.

@@ -51,7 +51,7 @@ WITH done AS (
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
 )
-{archive: d.crashes, %(state)s::{schema}.job_state, %(duration)s::real, NULL, {schema}.append_error(d.errors, %(error)s::jsonb)};
+{archive: d.crashes, %(state)s::{schema}.job_state, %(duration)s::real, NULL, {schema}.append_error(d.errors, %(error)s::jsonb || {attempt: d})};
 
 -- name: retry
 -- Schedules the next attempt after `delay` seconds; the job gets a new seq when it is due. If its cancellation was
@@ -60,13 +60,13 @@ WITH {unless_cancelled}, retried AS (
     UPDATE {schema}.job AS j
        SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
            {undo_claim}, progress = NULL,
-           errors = {schema}.append_error(j.errors, %(error)s::jsonb)
+           errors = {schema}.append_error(j.errors, %(error)s::jsonb || {attempt: j})
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
     RETURNING j.id
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
 ), archived AS (
-    {archive: d.crashes, 'cancelled', NULL, NULL, {schema}.append_error(d.errors, %(error)s::jsonb)}
+    {archive: d.crashes, 'cancelled', NULL, NULL, {schema}.append_error(d.errors, %(error)s::jsonb || {attempt: d})}
 )
 SELECT id FROM retried UNION ALL SELECT id FROM archived;
 
@@ -87,14 +87,14 @@ WITH {unless_cancelled}, failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
            {end_claim}, holds_key = false,
-           errors = {schema}.append_error(j.errors, %(error)s::jsonb || {hook_id: %(hook)s})
+           errors = {schema}.append_error(j.errors, %(error)s::jsonb || {attempt: j} || {hook_id: %(hook)s})
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
     RETURNING j.id, j.queue, j.task, j.priority, j.state, (j.errors -> -1 ->> 'hook')::bigint AS hook
 ), freed AS (
     {free_keys: SELECT id FROM failed UNION ALL SELECT id FROM done WHERE holds_key}
 ), archived AS (
     {archive: least(d.crashes + %(crashes)s::int, 32000), 'cancelled', NULL, NULL,
-               {schema}.append_error(d.errors, %(error)s::jsonb)}
+               {schema}.append_error(d.errors, %(error)s::jsonb || {attempt: d})}
 ), hooks AS (
     {enqueue_hooks: failed}
 )

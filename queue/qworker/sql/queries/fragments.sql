@@ -20,10 +20,10 @@ locked AS MATERIALIZED (
 -- Moves the rows of the CTE `done` to the history. The argument is the values that depend on how the job ended: crashes,
 -- state, duration, result and errors.
 INSERT INTO {schema}.job_history (
-    id, token, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, is_hook, queue, task, args, tags,
-    meta, crashes, state, duration, result, errors)
-SELECT d.id, d.token, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.history_day(t.finished_at), d.attempt, d.priority,
-       d.node_losses, d.is_hook, d.queue, d.task, d.args, d.tags, d.meta,
+    id, token, node, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, is_hook, queue, task, args,
+    tags, meta, crashes, state, duration, result, errors)
+SELECT d.id, d.token, d.node, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.history_day(t.finished_at), d.attempt,
+       d.priority, d.node_losses, d.is_hook, d.queue, d.task, d.args, d.tags, d.meta,
        {argument}
   FROM done AS d
  CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
@@ -41,10 +41,10 @@ SELECT coalesce(pg_catalog.to_timestamp(%(at)s::float8), pg_catalog.clock_timest
 -- name: timed_columns
 -- What is stored for a job that may have a start time or an expiry time; `timed_values` has the values, from `start` AS t
 -- and the arguments given to it.
-task, args, queue, priority, overrides, tags, state, run_at, expires_at
+task, args, queue, priority, overrides, tags, meta, state, run_at, expires_at
 
 -- name: timed_values
-%(task)s, {argument}::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[],
+%(task)s, {argument}::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[], %(meta)s::jsonb,
            CASE WHEN t.start > t.now THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
            CASE WHEN t.start > t.now THEN t.start END,
            coalesce(pg_catalog.to_timestamp(%(expires_at)s::float8),
@@ -97,6 +97,10 @@ DELETE FROM {schema}.unique_key
         SELECT k.ctid FROM {schema}.unique_key AS k
          WHERE k.job_id = ANY (ARRAY ({argument})) AND k.expires_at IS NULL
            FOR UPDATE SKIP LOCKED))
+
+-- name: attempt
+-- The attempt that an error ended: when it was claimed, and by which node.
+pg_catalog.jsonb_build_object('claimed_at', {argument}.claimed_at, 'node', {argument}.node)
 
 -- name: hook_id
 -- An object with the id of the failure hook if one is to be enqueued. It is stored with the error of the job. A hook whose
@@ -154,7 +158,8 @@ j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, 
        extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, extract(epoch FROM j.run_at)::float8 AS run_at,
        extract(epoch FROM j.claimed_at)::float8 AS claimed_at, extract(epoch FROM j.finished_at)::float8 AS finished_at,
        j.duration, j.result::text, j.progress::text, j.errors::text, j.tags,
-       extract(epoch FROM j.cancel_requested_at)::float8 AS cancel_requested_at, j.is_hook AS hook, j.meta::text
+       extract(epoch FROM j.cancel_requested_at)::float8 AS cancel_requested_at, j.is_hook AS hook, j.meta::text,
+       j.node
 
 -- name: pause_columns
 -- The arguments of qworker.queues.pause_of.

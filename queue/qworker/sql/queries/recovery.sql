@@ -33,7 +33,7 @@ UPDATE {schema}.job AS j
    SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
        run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
        crashes = least(j.crashes + 1, 32000), {undo_claim},
-       errors = {schema}.append_error(j.errors, %(error)s::jsonb)
+       errors = {schema}.append_error(j.errors, %(error)s::jsonb || {attempt: j})
  WHERE j.id = ANY (ARRAY (
         {claimed_job: l.id}))
 RETURNING j.id;
@@ -61,7 +61,7 @@ WITH lost AS (
            holds_key = j.holds_key AND j.node_losses + 1 < %(max_node_losses)s,
            {undo_claim},
            errors = {schema}.append_error(j.errors, jsonb_build_object(
-               'at', clock_timestamp(), 'attempt', j.attempt) || %(error)s::jsonb || {hook_id:
+               'at', clock_timestamp(), 'attempt', j.attempt) || {attempt: j} || %(error)s::jsonb || {hook_id:
                j.node_losses + 1 >= %(max_node_losses)s AND NOT j.is_hook AND j.task = ANY (%(hooks)s::text[])})
      WHERE j.id = ANY (ARRAY ({lost: %(limit)s::bigint}) || ARRAY (
         {claimed_job: l.id}))

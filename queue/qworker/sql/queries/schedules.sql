@@ -41,8 +41,8 @@ WITH recorded AS (
      UNION ALL
     SELECT nextval('{schema}.job_id_seq') FROM clock WHERE %(key)s::text IS NULL
 ), enqueued AS (
-    INSERT INTO {schema}.job ({timed_columns}, id, holds_key, meta)
-    SELECT {timed_values: %(args)s}, numbered.job_id, %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL, %(meta)s::jsonb
+    INSERT INTO {schema}.job ({timed_columns}, id, holds_key)
+    SELECT {timed_values: %(args)s}, numbered.job_id, %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL
       FROM numbered, {start} AS t
     RETURNING id, state, queue
 )

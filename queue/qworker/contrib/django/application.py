@@ -1,0 +1,153 @@
+"""The applications of a Django project: one for each backend in TASKS, in the models' database."""
+
+import json
+import threading
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from qworker.ambient import Ambient
+from qworker.app import App
+from qworker.contrib.django import middleware
+from qworker.contrib.django.configuration import Configuration
+from qworker.contrib.django.database import DjangoAmbient, ThriftyPool, dsn
+from qworker.db.pool import Pool
+from qworker.job import Job
+from qworker.options import Options
+from qworker.spec import JobSpec
+from qworker.task import Task
+
+
+class DjangoApp(App):
+    """An App whose database is one of Django's. Its nodes also run the tasks of one backend in TASKS."""
+
+    pool: ThriftyPool
+
+    def __init__(self, configuration: Configuration) -> None:
+        #: What the application was made from.
+        self.configuration = configuration
+        super().__init__(partial(dsn, configuration.database), schema=configuration.schema)
+        self._specs: dict[tuple[str, int, str], JobSpec] = {}
+        self.middleware(middleware.around_job)
+        self.on_worker_start(self._start_worker)
+
+    def _make_pool(self) -> Pool:
+        return ThriftyPool(self.dsn, self.schema)
+
+    def _make_ambient(self) -> Ambient:
+        self._ambient = DjangoAmbient(self.pool, self.configuration.database)
+        return self._ambient
+
+    def _start_worker(self) -> None:
+        """Use connections of the worker outside of transactions: Django closes its own after each job."""
+        self._ambient.shares = False
+        self.pool.keeps = True
+
+    # Django's tasks
+
+    def serve_tasks(self) -> None:
+        """Run the tasks of the backend: look for jobs of all its priorities, and send its signals."""
+        from qworker.contrib.django.results import PRIORITIES
+
+        if self.priorities != PRIORITIES:
+            self.priorities = PRIORITIES
+            self.on_end(self._send_finished)
+
+    def add_task(self, task: Any) -> Task[..., Any]:
+        """Register a task of Django under its path, unless it is registered; return the task of the application."""
+        from qworker.contrib.django.tasks import Handler, path_of
+
+        path = path_of(task)
+        known = self.tasks.get(path)
+        handler: Any = known.handler if known is not None else None
+        if known is not None and isinstance(handler, Handler):
+            if handler.task.func is not task.func:  # the module was executed again
+                handler.task = task
+            return known
+        own = self.configuration.defaults.merge(options_of(task))
+        found: Task[..., Any] = Task(Handler(task, self._read_result), self._enqueuing, own, name=path)
+        self.tasks[path] = found
+        return found
+
+    def enqueue_task(self, task: Any, args: Any, kwargs: Any) -> Job:
+        """Store a job for a task of Django; args and kwargs are kept as they are given."""
+        from qworker.contrib.django.results import job_priority
+
+        registered, priority = self.add_task(task), job_priority(task.priority)
+        key = registered.name, priority, task.queue_name
+        spec = self._specs.get(key)
+        if spec is None:
+            queue = Options(queue=f"{self.configuration.queue_prefix}{task.queue_name}")
+            spec = replace(JobSpec.of(registered.name, registered.defaults, queue), priority=priority)
+            self._specs[key] = spec
+        if task.run_after is not None:
+            start = middleware.aware(task.run_after)
+            # A job forgets its start time when it has started; the task of a result keeps it.
+            spec = replace(spec, run_at=start, meta=json.dumps({"run_after": start.isoformat()}))
+        stored = registered.parameters.bind(args, kwargs)
+        return self._enqueuing.one(spec, stored)
+
+    def task_result(self, job: Job) -> Any:
+        """Return the TaskResult of a job; None if it is not a job of this backend."""
+        from qworker.contrib.django import results, tasks
+
+        prefix = self.configuration.queue_prefix
+        if job.hook or not job.queue.startswith(prefix):
+            return None
+        known = self.tasks.get(job.task)
+        if known is not None and not isinstance(known.handler, tasks.Handler):
+            return None
+        handler: Any = known.handler if known is not None else None
+        declared = find_task(job.task) if handler is None else handler.task
+        options = {
+            "priority": results.task_priority(job.priority),
+            "queue_name": job.queue.removeprefix(prefix),
+            "backend": self.configuration.alias,
+            "run_after": results.run_after(job),
+        }
+        return results.to_result(job, results.with_options(declared, **options), self.configuration.alias)
+
+    def _read_result(self, job_id: int) -> Any:
+        result = self.task_result(self.job(job_id))
+        if result is None:
+            raise LookupError(f"job {job_id} is in a queue of another backend than {self.configuration.alias!r}")
+        return result
+
+    def _send_finished(self, job: Job, error: BaseException | None) -> None:
+        from qworker.contrib.django.tasks import Handler, send_finished
+
+        task = self.tasks.get(job.task)
+        if task is not None and isinstance(task.handler, Handler) and (result := self.task_result(job)) is not None:
+            send_finished(result, error)
+
+
+def options_of(task: Any) -> Options:
+    """Return the options that a task has beyond those of Django."""
+    own: Any = getattr(task, "options", None)
+    return own() if own is not None else Options()
+
+
+def find_task(path: str) -> Any:
+    """Return the task at a path, or one that stands for a task which does not exist any more."""
+    from qworker.contrib.django import discovery, tasks
+    from qworker.contrib.django.results import stand_in
+
+    found = tasks.loaded(path)
+    if found is None:
+        discovery.discover()
+        found = tasks.loaded(path)
+    return found if found is not None else stand_in(tasks.removed(path))
+
+
+_applications: dict[Configuration, DjangoApp] = {}
+_lock = threading.Lock()
+
+
+def application(alias: str = "default", options: dict[str, Any] | None = None) -> DjangoApp:
+    """Return the application of a backend in TASKS. That of "default" is the project's, with TASKS or without."""
+    configuration = Configuration.of(alias, options)
+    with _lock:
+        found = _applications.get(configuration)
+        if found is None:
+            found = _applications[configuration] = DjangoApp(configuration)
+        return found

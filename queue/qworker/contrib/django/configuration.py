@@ -1,0 +1,90 @@
+"""The settings of qworker in Django's settings: QWORKER, and the OPTIONS of the backends in TASKS."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+from qworker.db.statements import DEFAULT_SCHEMA
+from qworker.errors import ConfigurationError
+from qworker.options import UNSET, Options
+from qworker.retry import Retry
+
+#: The OPTIONS of a backend in TASKS.
+BACKEND_OPTIONS = ("database", "schema", "queue_prefix", "timeout", "max_attempts", "backoff")
+#: The entries of QWORKER that concern the application; all others are settings of its nodes.
+APPLICATION = ("DATABASE", "SCHEMA", "MODULES")
+
+
+#: Django's own backends attempt a task once.
+ONCE = Options(retry=1)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Where the jobs of one backend are, and the defaults of its tasks."""
+
+    #: The alias of the backend in TASKS.
+    alias: str
+    #: The alias of the database in DATABASES.
+    database: str = "default"
+    schema: str = DEFAULT_SCHEMA
+    #: What precedes the names of the backend's queues; nodes of other backends do not serve them.
+    queue_prefix: str = ""
+    #: The options of tasks that have none of their own.
+    defaults: Options = ONCE
+
+    @classmethod
+    def of(cls, alias: str, options: dict[str, Any] | None = None) -> "Configuration":
+        """Return the configuration of a backend; raises ConfigurationError."""
+        ours = project()
+        options = backend_options(alias) if options is None else options
+        if unknown := sorted(options.keys() - set(BACKEND_OPTIONS)):
+            known = ", ".join(BACKEND_OPTIONS)
+            raise ConfigurationError(
+                f"TASKS[{alias!r}]: unknown option {unknown[0]!r} in OPTIONS; expected one of {known}"
+            )
+        try:
+            defaults = task_options(
+                timeout=options.get("timeout", UNSET),
+                max_attempts=options.get("max_attempts", 1),
+                backoff=options.get("backoff", UNSET),
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"TASKS[{alias!r}]: OPTIONS: {error}") from None
+        return cls(
+            alias,
+            options.get("database", ours.get("DATABASE", "default")),
+            options.get("schema", ours.get("SCHEMA", DEFAULT_SCHEMA)),
+            options.get("queue_prefix", "" if alias == "default" else f"{alias}:"),
+            defaults,
+        )
+
+
+def project() -> dict[str, Any]:
+    """Return the setting QWORKER."""
+    found = getattr(settings, "QWORKER", {})
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"QWORKER must be a dict, not {found!r}")
+    return found
+
+
+def backend_options(alias: str) -> dict[str, Any]:
+    """Return the OPTIONS of a backend in TASKS."""
+    tasks = getattr(settings, "TASKS", None) or {}
+    return dict(tasks.get(alias, {}).get("OPTIONS", {}))
+
+
+def task_options(*, timeout: Any = UNSET, max_attempts: Any = UNSET, backoff: Any = UNSET, **others: Any) -> Options:
+    """Return the options of a task in the words of Django; raises TypeError or ValueError."""
+    retry: Any = UNSET
+    if isinstance(max_attempts, Retry):
+        retry = max_attempts
+    elif max_attempts is not UNSET:
+        retry = Retry.of(max_attempts)
+    if backoff is not UNSET:
+        seconds = backoff.total_seconds() if isinstance(backoff, timedelta) else backoff
+        # A constant that applies to tasks that say how often they are attempted, and to others by default twice.
+        retry = replace(retry if retry is not UNSET else Retry(), backoff=seconds)
+    return Options.of({"timeout": timeout, "retry": retry, **others})

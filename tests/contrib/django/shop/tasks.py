@@ -1,0 +1,73 @@
+"""Tasks of an app."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.contrib.django.shop.apps import note
+
+try:
+    from django.tasks import task
+except ImportError:
+    from django_tasks import task
+
+
+@task
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return [list(args), kwargs]
+
+
+@task
+async def later(x: int) -> int:
+    return x + 1
+
+
+@task
+def fails() -> None:
+    raise KeyError("nothing here")
+
+
+@task
+def gives(what: str) -> Any:
+    return {"object": object(), "nan": float("nan"), "large": "x" * 70_000, "tuple": (1, 2), "bytes": b"abc"}[what]
+
+
+@task
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def counts(n: int) -> None:
+    note("counted", n=n)
+
+
+@task(takes_context=True)
+def describe(context: Any) -> list[Any]:
+    result = context.task_result
+    return [result.id, result.status, context.attempt, result.args, result.kwargs, list(result.worker_ids)]
+
+
+@task(backend="reports")
+def second_time(name: str) -> str:
+    """Fail unless the file is there."""
+    path = Path(os.environ["SHOP_FOLDER"]) / name
+    if not path.exists():
+        path.touch()
+        while not path.with_suffix(".go").exists():
+            time.sleep(0.01)
+        raise ConnectionError("try again")
+    return "done"
+
+
+@task(backend="reports")
+def reported() -> str:
+    return "report"
+
+
+class Holder:
+    """Has a function that no worker could find by its name."""
+
+    def method(self) -> None: ...
