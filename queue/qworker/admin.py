@@ -98,8 +98,8 @@ class Admin:
         raise _not_found(job_id)
 
     def show_many(self, job_ids: Sequence[int]) -> list[Job]:
-        """Return those of the jobs that exist, as they are committed."""
-        rows = self._query("show_many", {"ids": list(job_ids)})
+        """Return those of the jobs that exist, read on the caller's connection."""
+        rows = self._query("show_many", {"ids": list(job_ids)}, self._ambient.reader())
         found = {job.id: job for job in (job_from_row(row._asdict(), self) for row in rows)}
         return [found[job_id] for job_id in job_ids if job_id in found]
 

@@ -3,23 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
-import django.db  # type: ignore[import-untyped]
+import django.db
 import pytest
-from django.conf import settings  # type: ignore[import-untyped]
 from django.db import transaction
-from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]
+from django.db.utils import ConnectionHandler
 from psycopg.conninfo import conninfo_to_dict
 
 from qworker import App, JobState, current_job
 from qworker.testing import assert_enqueued, drain
+from tests.contrib.django.site import set_up
 from tests.database import Database
 
 
 @pytest.fixture(autouse=True)
 def connections(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    if not settings.configured:
-        settings.configure(USE_TZ=True, LOGGING_CONFIG=None)
-        django.setup()
+    set_up()
     dsn = conninfo_to_dict(database.dsn)
     handler = ConnectionHandler({
         "default": {

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -60,7 +60,13 @@ class Failures(Reporter):
 
     def submit(self, failure: Failure) -> None:
         """Keep the report until the outcome is stored."""
+        self._keep_raised(failure)
         self._waiting.append(failure)
+
+    def ended(self, jobs: Iterable[int]) -> None:
+        """Call the hooks of `App.on_end` with those of the jobs that have ended."""
+        if self._app.end_hooks:
+            self._to_end_hooks(list(jobs))
 
     def report(self) -> BaseException | None:
         """Report what was kept to logging and App.on_error; return the exception of the last one."""

@@ -164,6 +164,7 @@ class _Drain:
                 savepoint.undone = not isinstance(outcome, Completed | Committed | None)
         self._write(row, outcome)
         raised = self.runs.failures.report()
+        self.runs.failures.ended([row.id])
         return self._attempt(row, outcome, error or raised)
 
     def _write(self, row: ClaimedJob, outcome: Outcome | None) -> None:

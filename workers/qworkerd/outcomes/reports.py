@@ -67,9 +67,12 @@ class Reporter:
 
     def submit(self, failure: Failure) -> None:
         """Queue the report of a failed attempt; returns at once, and raises no error."""
+        self._keep_raised(failure)
+        self._put(failure, failure.job)
+
+    def _keep_raised(self, failure: Failure) -> None:
         if failure.final and failure.raised is not None and self._app.end_hooks:
             self._raised[failure.job] = failure.raised
-        self._put(failure, failure.job)
 
     def ended(self, jobs: Iterable[int]) -> None:
         """Queue the jobs that a write has changed for the hooks of `App.on_end`; returns at once."""

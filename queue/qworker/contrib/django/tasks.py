@@ -4,8 +4,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from django.db import close_old_connections
-
 from qworker.context import current_job
 from qworker.contrib.django.api import (
     Task,
@@ -15,6 +13,7 @@ from qworker.contrib.django.api import (
     task_finished,
     task_started,
 )
+from qworker.contrib.django.middleware import close_unusable_connections
 from qworker.payload import encode_result
 
 
@@ -45,7 +44,7 @@ def sender(alias: str) -> type:
 
 def send_finished(result: Any, error: BaseException | None) -> None:
     """Send the signal of a task that has ended; receivers find its error by sys.exc_info()."""
-    close_old_connections()  # of this thread, which is not the one that runs the tasks
+    close_unusable_connections()  # of this thread, which is not the one that runs the tasks
     try:
         try:
             _raise(error)
@@ -54,7 +53,7 @@ def send_finished(result: Any, error: BaseException | None) -> None:
         else:
             task_finished.send_robust(sender=sender(result.backend), task_result=result)
     finally:
-        close_old_connections()
+        close_unusable_connections()
 
 
 def _raise(error: BaseException | None) -> None:
