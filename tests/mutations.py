@@ -270,7 +270,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the next job finds the session as the last has left it", f"{WORKER}/job_connection.py",
-        "            reset(connection)\n", "",
+        "            reset(connection, failed=failed)\n", "",
         "tests/qworkerd/test_job_connection.py",
     ),
     Mutation(

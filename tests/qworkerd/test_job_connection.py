@@ -1,14 +1,18 @@
 """The connection that handlers are lent: one after the other uses it, and each finds it as if it were new."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import inf
 from time import monotonic
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.adapt import Loader
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
 
 from qworker import App
 from qworkerd.config.settings import Settings
@@ -88,6 +92,67 @@ def test_what_one_job_makes_of_the_connection_object_is_gone_for_the_next(lendin
     assert lending.finish(connection, commit=True) is None
     connection = lending.open()
     assert (connection.isolation_level, connection.read_only, connection.cursor_factory) == (None, None, psycopg.Cursor)
+    assert lending.finish(connection, commit=True) is None
+
+
+class Spoiling(Loader):
+    def load(self, data: Any) -> str:  # noqa: ARG002
+        return "spoiled"
+
+
+CALLED: list[object] = []
+#: What a handler may set on the object, or register with it.
+REGISTERED: dict[str, Callable[[psycopg.Connection[Any]], object]] = {
+    "JSON loader": lambda connection: set_json_loads(lambda _: "spoiled", connection),
+    "loader": lambda connection: connection.adapters.register_loader("int4", Spoiling),
+    "notice handler": lambda connection: connection.add_notice_handler(CALLED.append),
+    "notification handler": lambda connection: connection.add_notify_handler(CALLED.append),
+    "no prepared statements": lambda connection: setattr(connection, "prepare_threshold", None),
+    "few prepared statements": lambda connection: setattr(connection, "prepared_max", 1),
+    "attribute": lambda connection: setattr(connection, "tenant", "acme"),
+    "method": lambda connection: setattr(connection, "commit", lambda: CALLED.append("commit")),
+    "answer timeout": lambda connection: setattr(connection, "answer_timeout", 1e-6),
+}
+
+
+@pytest.mark.parametrize("begin", ["open", "open_transaction"])
+@pytest.mark.parametrize("registered", REGISTERED)
+def test_what_one_job_registers_with_the_connection_is_gone_for_the_next(
+    lending: JobConnection, registered: str, begin: str
+) -> None:
+    CALLED.clear()
+    connection = getattr(lending, begin)()
+    before = connection.prepare_threshold, connection.prepared_max
+    connection.execute("INSERT INTO qworker.queue VALUES ('done')")
+    REGISTERED[registered](connection)
+    assert lending.finish(connection, commit=True, before_commit=lambda: True) is None
+    again = lending.open()
+    assert again is connection
+    assert (again.prepare_threshold, again.prepared_max) == before
+    assert not hasattr(again, "tenant")
+    assert again.execute("SELECT count(*)::int, '{}'::jsonb FROM qworker.queue").fetchone() == (1, {})
+    again.execute("LISTEN here; NOTIFY here; DO $$ BEGIN RAISE NOTICE 'here'; END $$")
+    again.commit()
+    again.execute("SELECT 1")
+    assert not CALLED
+    assert lending.finish(again, commit=True) is None
+
+
+def test_a_session_that_began_read_only_does_not_outlive_the_job_that_has_failed_by_it(
+    lending: JobConnection, database: Database
+) -> None:
+    with database.connect() as admin:
+        name = sql.Identifier(admin.info.dbname)
+        admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        try:
+            connection = lending.open()
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                connection.execute("INSERT INTO qworker.queue VALUES ('done')")
+            assert lending.finish(connection, commit=False) is None
+        finally:
+            admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+    connection = lending.open()
+    connection.execute("INSERT INTO qworker.queue VALUES ('done')")
     assert lending.finish(connection, commit=True) is None
 
 

@@ -10,19 +10,18 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from qworker.db.connection import conninfo
-from qworker.db.deadline import DeadlineConnection, answer_timeout_set
-from qworker.db.pgbouncer import detect
+from qworker.db.deadline import answer_timeout_set
 from qworker.errors import QworkerError
 from qworkerd.outcomes.outcome import Session
 from qworkerd.process.descriptors import fill_standard
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
 from qworkerd.worker.session import (
+    HandlersConnection,
     TransactionEnded,
     mark_transaction,
     reset,
     reset_before_commit,
-    reset_client,
     verify_transaction,
 )
 
@@ -44,19 +43,6 @@ class ClaimLost(QworkerError):
     """The worker lost its claim on the job before the work was committed; the work was rolled back."""
 
 
-class HandlersConnection(DeadlineConnection):
-    """A connection that records the state in which a handler has closed it."""
-
-    #: The state of the transaction when the handler closed the connection; None if the handler did not close it.
-    closed_in: TransactionStatus | None = None
-
-    def close(self) -> None:
-        """Close the connection, which rolls back its transaction."""
-        if not self.closed:
-            self.closed_in = TransactionStatus(self.pgconn.transaction_status)
-        super().close()
-
-
 class JobConnection:
     """Provides a single connection, opened on first use; its transaction ends with the handler.
 
@@ -67,7 +53,7 @@ class JobConnection:
     def __init__(self, node: NodeContext, slot: Slot) -> None:
         self._node = node
         self._role = f"job {slot.child} {slot.session_tag}"
-        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._pool: ConnectionPool[HandlersConnection] | None = None
         self._pid = 0
         self._threads = 0
         self._transaction: Transaction | None = None
@@ -75,21 +61,22 @@ class JobConnection:
         #: The session of the last connection, if it was lost before its commit was confirmed.
         self.lost: Session | None = None
 
-    def open(self) -> psycopg.Connection[Any]:
+    def open(self) -> HandlersConnection:
         """Return a connection without a transaction; raises psycopg_pool.PoolTimeout if none can be opened."""
         if self._pool is None:
             self._pool = ConnectionPool(
                 self._conninfo, connection_class=HandlersConnection, min_size=1, max_size=1, num_workers=1,
                 timeout=10.0,
-                open=True, check=ConnectionPool.check_connection, configure=detect, name="handlers",
+                open=True, check=ConnectionPool.check_connection, configure=HandlersConnection.configure,
+                name="handlers",
             )  # fmt: skip
         connection = self._pool.getconn()
-        reset_client(connection)
+        connection.reset()
         self._pid = connection.info.backend_pid
         self._threads = threading.active_count()
         return connection
 
-    def open_transaction(self) -> psycopg.Connection[Any]:
+    def open_transaction(self) -> HandlersConnection:
         """Return a connection in a transaction that the handler cannot end: commit() and rollback() raise."""
         connection = self.open()
         transaction = connection.transaction()
@@ -97,7 +84,7 @@ class JobConnection:
             transaction.__enter__()
             self._roles = mark_transaction(connection)
         except BaseException:
-            self._return(connection)
+            self._return(connection, failed=True)
             raise
         self._transaction = transaction
         return connection
@@ -115,14 +102,17 @@ class JobConnection:
         is rolled back.
         """
         transaction, self._transaction, self.lost = self._transaction, None, None
+        assert isinstance(connection, HandlersConnection)  # noqa: S101 - there is no other
+        connection.restore()
+        done = False
         try:
             if not commit:
                 ended = self._ended(connection, transaction)
                 self._roll_back(connection, transaction)
                 return ended
             if connection.closed and (state := getattr(connection, "closed_in", None)) in _COMMIT_KNOWN:
-                committed = state == TransactionStatus.IDLE and transaction is None
-                return None if committed else psycopg.InterfaceError(_CLOSED)
+                done = state == TransactionStatus.IDLE and transaction is None
+                return None if done else psycopg.InterfaceError(_CLOSED)
             with answer_timeout_set(connection, COMMIT_TIMEOUT):
                 _check(connection)
                 if transaction is not None:
@@ -133,6 +123,7 @@ class JobConnection:
                     connection.commit()
                 else:
                     transaction.__exit__(None, None, None)
+            done = True
         except (psycopg.Error, ClaimLost, TransactionEnded) as error:
             if connection.closed:
                 self.lost = Session(self._pid, self._role)
@@ -140,7 +131,7 @@ class JobConnection:
                 self._roll_back(connection, transaction)
             return error
         finally:
-            self._return(connection)
+            self._return(connection, failed=not done)
         return None
 
     def _ended(self, connection: psycopg.Connection[Any], transaction: Transaction | None) -> TransactionEnded | None:
@@ -170,12 +161,13 @@ class JobConnection:
             else:
                 transaction.__exit__(psycopg.Rollback, psycopg.Rollback(), None)
 
-    def _return(self, connection: psycopg.Connection[Any]) -> None:
+    def _return(self, connection: HandlersConnection, *, failed: bool) -> None:
+        """Return a connection to the pool, which replaces it if it is closed."""
         if self._pool is not None:
             if threading.active_count() > self._threads:
                 # A thread that the handler has not joined may continue to use it, in the transactions of the next job.
                 connection.close()
-            reset(connection)
+            reset(connection, failed=failed)
             self._pool.putconn(connection)
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from qworker.db.deadline import answer_timeout_set
-from qworker.db.pgbouncer import is_pooled
+from qworker.db.deadline import DeadlineConnection, answer_timeout_set
+from qworker.db.pgbouncer import detect, is_pooled
 from qworker.errors import PermanentError
 
 #: Time allowed for the reset of a session, after which the connection is closed (seconds).
@@ -70,13 +70,42 @@ class TransactionCursor(psycopg.Cursor[Any]):
         return self
 
 
-def reset_client(connection: psycopg.Connection[Any]) -> None:
-    """Reset the attributes of an idle connection, any of which a handler may have changed."""
-    connection.autocommit = False
-    connection.isolation_level = connection.read_only = connection.deferrable = None
-    connection.row_factory = tuple_row
-    connection.cursor_factory = psycopg.Cursor
-    connection.server_cursor_factory = psycopg.ServerCursor
+class HandlersConnection(DeadlineConnection):
+    """A connection that one handler after another uses; each finds the object as it was configured."""
+
+    #: The state of the transaction when the handler closed the connection; None if the handler did not close it.
+    closed_in: TransactionStatus | None = None
+
+    def configure(self) -> None:
+        """Detect PgBouncer, and record the state of the object for `restore`."""
+        detect(self)
+        self.closed_in = None
+        self._names = frozenset(vars(self))
+        self._prepare = self.prepare_threshold, self.prepared_max
+
+    def close(self) -> None:
+        """Close the connection, which rolls back its transaction."""
+        if not self.closed:
+            self.closed_in = TransactionStatus(self.pgconn.transaction_status)
+        super().close()
+
+    def restore(self) -> None:
+        """Undo what a handler has set on the object, before qworker ends its transaction on it."""
+        for name in [name for name in vars(self) if name not in self._names and not name.startswith("_")]:
+            delattr(self, name)  # a function in place of a method, for example
+        self.prepare_threshold, self.prepared_max = self._prepare  # which also tells whether there is a pooler
+
+    def reset(self) -> None:
+        """Undo on an idle connection what a handler has set on the object or registered with it."""
+        self.autocommit = False
+        self.isolation_level = self.read_only = self.deferrable = None
+        self.row_factory = tuple_row
+        self.cursor_factory = psycopg.Cursor
+        self.server_cursor_factory = psycopg.ServerCursor
+        self._adapters = None  # psycopg copies its global ones again
+        self._notice_handlers, self._notify_handlers = [], []
+        if self._notifies_backlog:
+            self._notifies_backlog.clear()
 
 
 def reset_before_commit(connection: psycopg.Connection[Any]) -> None:
@@ -85,18 +114,29 @@ def reset_before_commit(connection: psycopg.Connection[Any]) -> None:
         psycopg.ClientCursor(connection).execute(_RESET_POOLED)
 
 
-def reset(connection: psycopg.Connection[Any]) -> None:
-    """Reset the session of a connection after its transaction; close the connection if that fails."""
+def reset(connection: psycopg.Connection[Any], *, failed: bool) -> None:
+    """Reset the session of a connection after its transaction; close the connection if that fails.
+
+    A session that began as read-only remains so when the server accepts writes again. It may be why the job has failed.
+    """
     if connection.closed:
         return
     try:
         with answer_timeout_set(connection, RESET_TIMEOUT):
             connection.autocommit = True
             psycopg.ClientCursor(connection).execute(_RESET_POOLED if is_pooled(connection) else _RESET)
+        if failed and _is_read_only(connection):
+            connection.close()
     except psycopg.Error:
         # For example because of a statement_timeout set by the handler. The next job gets another session.
         with suppress(psycopg.Error):
             connection.close()
+
+
+def _is_read_only(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether a session accepts no writes by default, as the server has reported. Costs no round trip."""
+    status = connection.pgconn.parameter_status
+    return b"on" in (status(b"default_transaction_read_only"), status(b"in_hot_standby"))
 
 
 def mark_transaction(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
