@@ -213,7 +213,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an interrupt inside of another exception is not looked for", "workers/qworkerd/outcomes/decide.py",
-        "if isinstance(error, Interrupt) or not by_worker:", "if True:",
+        "if isinstance(error, Interrupt) or (sent is None and not timed_out):", "if True:",
         "tests/lifecycle/test_wrapped_interrupts.py",
     ),
     Mutation(

@@ -1,6 +1,7 @@
 """More of the application under test: handlers that turn an interrupt into another exception."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from qworker import Interrupt, JobFailed, Retry, current_job
 from tests.lifecycle.application import alone, app, note
 
-__all__ = ["WRAPPERS", "app"]
+__all__ = ["WITHOUT_TRACE", "WRAPPERS", "app"]
 
 
 def _task_group() -> None:
@@ -51,13 +52,36 @@ def _nested_groups() -> None:
         raise BaseExceptionGroup("outer", [ValueError("beside it"), group]) from None
 
 
+def _exit() -> None:
+    try:
+        time.sleep(60)
+    except BaseException:  # noqa: BLE001
+        sys.exit("interrupted")
+
+
+def _raise_afterwards() -> None:
+    failed = False
+    try:
+        time.sleep(60)
+    except BaseException:  # noqa: BLE001
+        failed = True
+    if failed:
+        raise ValueError("the import was not finished")
+
+
 WRAPPERS: dict[str, Callable[[], None]] = {
     "TaskGroup": _task_group,
     "raise from": _raise_from,
     "raise from None": _raise_from_none,
     "failing finally": _failing_finally,
     "nested groups": _nested_groups,
+    "exit": _exit,
+    "raise afterwards": _raise_afterwards,
 }
+
+
+#: The ways whose exception does not lead to the interrupt.
+WITHOUT_TRACE = frozenset({"raise afterwards"})
 
 
 def _run(way: str) -> None:

@@ -25,13 +25,13 @@ def judged(
     attempt: int = 1,
     *,
     hook: bool = False,
-    by_us: bool = False,
+    sent: type[Interrupt] | None = None,
     timed_out: bool = False,
     **retry: Any,
 ) -> Outcome:
     policy = Retry(**({"attempts": 3, "backoff": 10.0, "jitter": 0} | retry))
     return decide(error, attempt_of(attempt), Policy(policy, 5.0, policy.attempts, inf), hook=hook, duration=0.25,
-                  interrupted_by_us=by_us, timed_out=timed_out)  # fmt: skip
+                  sent=sent, timed_out=timed_out)  # fmt: skip
 
 
 def test_an_error_is_retried_as_often_as_the_policy_says() -> None:
@@ -134,7 +134,7 @@ def test_a_snooze_is_no_failure() -> None:
 
 
 def test_an_interrupted_job_is_handed_back() -> None:
-    assert judged(ShutdownInterrupt(), attempt=99, by_us=True) == Released()
+    assert judged(ShutdownInterrupt(), attempt=99, sent=ShutdownInterrupt) == Released()
 
 
 def test_a_handler_that_raises_our_interrupt_itself_pays_for_the_attempt() -> None:
@@ -170,9 +170,9 @@ def wrapped(interrupt: BaseException) -> list[BaseException]:
 
 def test_an_interrupt_of_ours_decides_whatever_was_made_of_it() -> None:
     for error in wrapped(ShutdownInterrupt()):
-        assert judged(error, attempt=3, by_us=True) == Released()
+        assert judged(error, attempt=3, sent=ShutdownInterrupt) == Released()
     for error in wrapped(CancelInterrupt()):
-        ended = judged(error, attempt=3, by_us=True)
+        ended = judged(error, attempt=3, sent=CancelInterrupt)
         assert isinstance(ended, Terminated)
         assert ended.state == "cancelled"
     for error in wrapped(TimeoutInterrupt()):
@@ -186,15 +186,22 @@ def test_an_interrupt_that_is_not_ours_decides_nothing_from_inside_of_another_er
         assert isinstance(judged(error, attempt=3), Failed)
 
 
-def test_an_error_that_has_nothing_to_do_with_our_interrupt_counts() -> None:
-    """The handler has dealt with the interrupt, and failed afterwards."""
-    assert isinstance(judged(ValueError(), attempt=3, by_us=True, timed_out=True), Failed)
+def test_an_error_without_a_trace_of_our_interrupt_follows_from_it_all_the_same() -> None:
+    """A handler may keep the exception, and raise another one when it has left the `except` block."""
+    assert judged(ValueError(), attempt=3, sent=ShutdownInterrupt, timed_out=True) == Released()
+    assert judged(SystemExit(1), attempt=3, sent=ShutdownInterrupt) == Released()
+    assert isinstance(judged(ValueError(), attempt=3, sent=CancelInterrupt), Terminated)
+
+
+def test_a_handler_that_has_dealt_with_its_interrupt_may_fail_all_the_same() -> None:
+    assert isinstance(judged(PermanentError(), sent=ShutdownInterrupt), Failed)
+    assert isinstance(judged(ValueError(), attempt=3, timed_out=True), Failed)
 
 
 def test_causes_that_lead_in_a_circle_are_searched_once() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
-    assert isinstance(judged(first, attempt=3, by_us=True), Failed)
+    assert isinstance(judged(first, attempt=3, timed_out=True), Failed)
 
 
 @pytest.mark.parametrize("hook", [True, False])

@@ -5,7 +5,15 @@ from collections import deque
 from typing import Any
 
 from qworker.context import RunningJob
-from qworker.errors import CancelInterrupt, Interrupt, ShutdownInterrupt, Snooze, TimeoutInterrupt, TransientError
+from qworker.errors import (
+    CancelInterrupt,
+    Interrupt,
+    PermanentError,
+    ShutdownInterrupt,
+    Snooze,
+    TimeoutInterrupt,
+    TransientError,
+)
 from qworker.job import JobState
 from qworker.recovery import HeldJob
 from qworker.retry import MAX_BACKOFF
@@ -41,15 +49,27 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def interrupt_of(error: BaseException, *, by_worker: bool) -> Interrupt | None:
+def interrupt_of(
+    error: BaseException, *, sent: type[Interrupt] | None = None, timed_out: bool = False
+) -> Interrupt | None:
     """Return the interrupt that ended a handler, or None.
 
-    by_worker: whether the worker has interrupted this job. The interrupt is then also searched for in exception groups,
-    causes and contexts: asyncio.TaskGroup wraps it, and `raise ... from` or a failing `finally` hides it. The outermost
-    one is returned.
+    sent: the interrupt that the worker has raised in this job because of a signal; timed_out: its timeout has passed.
+    The interrupt is then also searched for in exception groups, causes and contexts: asyncio.TaskGroup wraps it, and
+    `raise ... from` or a failing `finally` hides it. The outermost one is returned.
+
+    An error that was raised later than in the `except` block has no trace of the interrupt. After a signal it counts as
+    its consequence, unless it is a PermanentError: a shutdown must not make a job fail.
     """
-    if isinstance(error, Interrupt) or not by_worker:
+    if isinstance(error, Interrupt) or (sent is None and not timed_out):
         return error if isinstance(error, Interrupt) else None
+    found = _search(error)
+    if found is None and sent is not None and not isinstance(error, PermanentError):
+        return sent()
+    return found
+
+
+def _search(error: BaseException) -> Interrupt | None:
     waiting, seen = deque([error]), {id(error)}
     while waiting and len(seen) < _MAX_EXCEPTIONS:
         found = waiting.popleft()
@@ -73,17 +93,17 @@ def _parts(error: BaseException) -> list[object]:
 
 def decide(
     error: BaseException, job: RunningJob, policy: Policy, *, hook: bool, duration: float,
-    interrupted_by_us: bool = False, timed_out: bool = False,
+    sent: type[Interrupt] | None = None, timed_out: bool = False,
 ) -> Outcome:  # fmt: skip
     """Decide the outcome of an attempt that raised an exception.
 
-    interrupted_by_us: the worker has interrupted it; timed_out: its timeout has passed.
+    sent: the interrupt that the worker has raised in it because of a signal; timed_out: its timeout has passed.
     """
     attempt = job.attempt
     if (snooze := _snooze(error)) is not None:
         return Snoozed(min(snooze.seconds, MAX_BACKOFF))
-    interrupt = interrupt_of(error, by_worker=interrupted_by_us or timed_out)
-    if isinstance(interrupt, ShutdownInterrupt) and interrupted_by_us:
+    interrupt = interrupt_of(error, sent=sent, timed_out=timed_out)
+    if isinstance(interrupt, ShutdownInterrupt) and sent is not None:
         return Released()
     if isinstance(interrupt, CancelInterrupt):
         return Terminated(JobState.CANCELLED, duration, describe(error, attempt, Cause.CANCELLED))

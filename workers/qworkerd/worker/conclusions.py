@@ -7,6 +7,7 @@ from typing import Any
 from qworker import PayloadTooLarge, Task
 from qworker.claims import ClaimedJob
 from qworker.context import RunningJob
+from qworker.errors import Interrupt
 from qworker.job import JobState
 from qworker.payload import encode_result
 from qworkerd import log
@@ -44,11 +45,12 @@ class Conclusions:
 
     def raised(
         self, job: RunningJob, task: Task[..., Any], policy: Policy, error: BaseException, ended: float,
-        row: ClaimedJob, *, interrupted: bool, interrupted_by_us: bool, timed_out: bool, lost: Session | None,
+        row: ClaimedJob, *, interrupted: bool, sent: type[Interrupt] | None, timed_out: bool, lost: Session | None,
     ) -> Outcome:  # fmt: skip
         """Return the outcome of an attempt that raised an exception.
 
-        lost: the session of its connection, if the connection was lost before the commit was confirmed.
+        sent: the interrupt that the worker has raised in it because of a signal. lost: the session of its connection,
+        if the connection was lost before the commit was confirmed.
         """
         duration, hook = ended - job.started, row.is_hook
         if hook and not interrupted:
@@ -59,7 +61,7 @@ class Conclusions:
             self._report(discarded, row, error)
             return discarded
         outcome = decide(
-            error, job, policy, interrupted_by_us=interrupted_by_us, timed_out=timed_out, duration=duration,
+            error, job, policy, sent=sent, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not hook,
         )  # fmt: skip
         if isinstance(outcome, Retried | Failed):

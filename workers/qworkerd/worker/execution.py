@@ -184,7 +184,7 @@ class Execution:
             inner = (self._gate.interrupted or TimeoutInterrupt)()  # it was raised in the middleware itself
         if inner is None or raised is inner:
             return raised
-        if raised is not None and interrupt_of(raised, by_worker=True) is not None:
+        if raised is not None and interrupt_of(raised, timed_out=True) is not None:
             return raised
         self._log.warning(
             "middleware.swallowed", error=type(inner).__name__,
@@ -203,14 +203,13 @@ class Execution:
 
         After an interrupt the state of the process is unknown, and `tainted` is set.
         """
-        interrupted_by_us, timed_out = self._gate.interrupted is not None, self._gate.fired == job.deadline_at
-        interrupted = interrupt_of(raised, by_worker=interrupted_by_us or timed_out) is not None
+        sent, timed_out = self._gate.interrupted, self._gate.fired == job.deadline_at
+        interrupted = interrupt_of(raised, sent=sent, timed_out=timed_out) is not None
         if interrupted:
             self.tainted = True
         cut_frames(raised)
         return self._conclusions.raised(
-            job, task, policy, raised, ended, row, interrupted=interrupted,
-            interrupted_by_us=interrupted_by_us, timed_out=timed_out,
+            job, task, policy, raised, ended, row, interrupted=interrupted, sent=sent, timed_out=timed_out,
             lost=self._connections.lost if job.borrowed_connection is not None else None,
         )  # fmt: skip
 
