@@ -52,8 +52,6 @@ class Helper:
     """The process that forks nodes, seen from the tests."""
 
     channel = None
-    #: A connection that deletes the jobs between two tests.
-    cleaner = None
 
     def start(self):
         """Fork it; the test databases exist."""
@@ -130,11 +128,9 @@ def node(tasks, alias, queues):
     LOGGER.setLevel(logging.DEBUG)
     LOGGER.propagate = False
     from qworker.contrib.django.node import load
-    from qworkerd import log
     from qworkerd.config.settings import Settings
     from qworkerd.run import serve
 
-    log.configure("json", "info")
     app = load(alias)
     names = ",".join(app.configuration.queue_prefix + queue for queue in queues)
     found, _ = Settings.load({"queues": names, "processes": "1", "burst": True})
@@ -145,19 +141,16 @@ def prepare():
     """Make the tables, as `migrate` would."""
     from django.db import connections
 
-    from qworker.contrib.django.database import dsn
     from qworker.migrations import migrate
 
     connections["default"].ensure_connection()
     migrate(connections["default"].connection)
     helper.start()
-    helper.cleaner = psycopg.connect(dsn("default"), autocommit=True)
 
 
 def finish():
-    """End the helper, and leave the database, so that it can be dropped."""
+    """End the helper."""
     helper.channel.close()
-    helper.cleaner.close()
 
 
 def drain(queues=None, backend="default"):
@@ -182,8 +175,11 @@ def drain(queues=None, backend="default"):
 
 
 def clear():
-    """Forget every job. There are few: TRUNCATE of all the partitions takes fifty times longer than DELETE."""
-    helper.cleaner.execute("DELETE FROM qworker.job; DELETE FROM qworker.unique_key; DELETE FROM qworker.job_history")
+    """Forget every job."""
+    from qworker.contrib.django.database import dsn
+
+    with psycopg.connect(dsn("default"), autocommit=True) as conn:
+        conn.execute("TRUNCATE qworker.job, qworker.unique_key, qworker.job_history")
 
 
 def ids():

@@ -60,29 +60,32 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
     Concurrent calls are safe: the others wait and then find nothing to do. The role needs the CREATE privilege on the
     database, or on the schema if it exists. Raises SchemaError if the privilege is missing.
     """
+    return [str(migration) for migration in shipped() if apply(conn, migration, schema)]
+
+
+def apply(conn: psycopg.Connection[Any], migration: Migration, schema: str = DEFAULT_SCHEMA) -> bool:
+    """Apply one migration unless it has been applied; return whether it was missing. Raises as `migrate` does."""
     check_encoding(conn)
     sql = load("migrations", schema)
     cursor = psycopg.Cursor(conn, row_factory=tuple_row)
-    applied = []
     try:
-        for migration in shipped():
-            with conn.transaction():
-                # Defaults, views and function bodies stay bound to the objects found by this search_path.
-                ((path,),) = cursor.execute(sql["path"])
-                cursor.execute(sql["set_path"], {"path": PINNED})
-                _prepare(cursor, schema)
-                if cursor.execute(sql["find"], {"number": migration.number}).fetchone() is None:
-                    cursor.execute(_text(migration, schema))
-                    cursor.execute(sql["record"], _fields(migration))
-                    applied.append(str(migration))
-                cursor.execute(sql["set_path"], {"path": path})  # the caller's transaction may continue
+        with conn.transaction():
+            # Defaults, views and function bodies stay bound to the objects found by this search_path.
+            ((path,),) = cursor.execute(sql["path"])
+            cursor.execute(sql["set_path"], {"path": PINNED})
+            _prepare(cursor, schema)
+            missing = cursor.execute(sql["find"], {"number": migration.number}).fetchone() is None
+            if missing:
+                cursor.execute(_text(migration, schema))
+                cursor.execute(sql["record"], _fields(migration))
+            cursor.execute(sql["set_path"], {"path": path})  # the caller's transaction may continue
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"role {conn.info.user!r} may not create schema {schema!r} in database {conn.info.dbname!r} "
             f"({error.diag.message_primary}): run as the database's owner, GRANT CREATE ON DATABASE, or have its "
             f"administrator run the output of `{command('sql', schema)}`"
         ) from error
-    return applied
+    return missing
 
 
 def status(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[Migration]:
@@ -98,13 +101,23 @@ def status(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list[
 def script(schema: str = DEFAULT_SCHEMA, after: int = 0) -> str:
     """Return the SQL of the migrations after a number, including the rows that `migrate` would record."""
     sql = load("migrations", schema)
-    first, second = lock_key(schema)
-    parts = [SQL(sql["script_begin"]).format(first=first, second=second).as_string() + ";"]
+    parts = [f"{sql['script_begin']};", script_prepare(schema)]
     for migration in shipped():
         if migration.number > after:
-            parts += [f"-- {migration}", _text(migration, schema).strip()]
-            parts += [SQL(sql["script_record"]).format(**_fields(migration)).as_string() + ";"]
+            parts += script_of(migration, schema)
     return "\n\n".join([*parts, sql["script_end"]]) + ";\n"
+
+
+def script_prepare(schema: str = DEFAULT_SCHEMA) -> str:
+    """Return the SQL that precedes the migrations in their transaction."""
+    first, second = lock_key(schema)
+    return SQL(load("migrations", schema)["script_prepare"]).format(first=first, second=second).as_string() + ";"
+
+
+def script_of(migration: Migration, schema: str = DEFAULT_SCHEMA) -> list[str]:
+    """Return the SQL of one migration, and that which records it."""
+    record = SQL(load("migrations", schema)["script_record"]).format(**_fields(migration)).as_string() + ";"
+    return [f"-- {migration}", _text(migration, schema).strip(), record]
 
 
 def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:

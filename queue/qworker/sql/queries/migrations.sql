@@ -41,6 +41,9 @@ SELECT number, name, needs_code, extract(epoch FROM applied_at)::float8 FROM {sc
 -- name: script_begin
 -- For an administrator: run this as the role of the workers, or grant that role its privileges on the schema.
 BEGIN;
+
+-- name: script_prepare
+-- What precedes the migrations in their transaction.
 SET LOCAL search_path = pg_catalog, pg_temp;
 SELECT pg_catalog.pg_advisory_xact_lock({first}, {second});
 CREATE SCHEMA IF NOT EXISTS {schema};

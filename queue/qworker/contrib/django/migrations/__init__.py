@@ -1,0 +1,1 @@
+"""Django's migrations: one for each of qworker's own, under the same name."""
