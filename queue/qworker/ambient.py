@@ -9,7 +9,6 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
 from qworker.db.adapters import Connection, below_django, refuse_bytes, unwrap
 from qworker.db.connection import resolve_dsn
@@ -25,12 +24,15 @@ RECHECK = 60.0
 
 # Addresses do not identify a server: one server may have several, and several servers may share that of a proxy.
 _IDENTITY: LiteralString = """
-SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text, d.oid::pg_catalog.int8
+SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text AS started, d.oid::pg_catalog.int8 AS database
   FROM pg_catalog.pg_database AS d
  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 """
 
-_Target = tuple[str, bytes, bytes, bytes]
+#: The variables of libpq that name a database. Without them and without a DSN, the jobs are where Django's data are.
+_VARIABLES = frozenset({"PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGDATABASE"})
+
+_Target = tuple[str, tuple[Any, ...] | None]
 
 
 class Ambient:
@@ -82,7 +84,9 @@ class Ambient:
         if self.bound is not None:
             return self.bound
         session = self.open_session()
-        return unwrap(session) if session is not None else self._django(must_join=must_join)
+        if session is not None and self._is_ours(caller := unwrap(session), None):
+            return caller
+        return self._django(must_join=must_join)
 
     def open_session(self) -> Any:
         """Return the application's session; None if there is none, or it is not in a transaction.
@@ -127,33 +131,35 @@ class Ambient:
     def _has_our_name(self, wrapper: Any) -> bool:
         return parse(resolve_dsn(self._pool.dsn)).get("dbname") in (None, wrapper.settings_dict.get("NAME"))
 
-    def _is_ours(self, conn: Connection, alias: str) -> bool:
-        dsn, pgconn = resolve_dsn(self._pool.dsn), conn.pgconn
-        target = (dsn, pgconn.host, pgconn.port, pgconn.db)
+    def _is_ours(self, conn: Caller, alias: str | None) -> bool:
+        """Return whether a connection leads to the application's database. alias: of Django; None for the session."""
+        dsn, address = resolve_dsn(self._pool.dsn), _address(conn)
+        target = (dsn, address)
         same, until = self._same.get(target, (False, 0.0))
         if same or monotonic() < until:
             return same
-        if pgconn.transaction_status == TransactionStatus.INERROR:
+        if isinstance(conn, psycopg.Connection) and conn.pgconn.transaction_status == TransactionStatus.INERROR:
             return True  # it can run no statement, so the job's INSERT raises the server's own error
         wanted = parse(dsn)
-        name = wanted.get("dbname")
-        if name is not None and name != conn.info.dbname:
-            same = False  # a database with another name is another database
-        elif _has_address(wanted, conn) or (not dsn and not os.environ.keys() & {"PGHOST", "PGSERVICE", "PGDATABASE"}):
+        if _names(wanted, conn) or (not dsn and not os.environ.keys() & _VARIABLES):
             same = True
-        else:
+        elif alias is None or wanted.get("dbname") in (None, _database(conn)):
             with self._pool.connection() as own:
                 same = _identity(own) == _identity(conn)
             if not same:
                 self._warn(conn, alias)
-        self._same[target] = same, monotonic() + RECHECK
+        else:
+            same = False  # a database of Django with another name is another database
+        if address is not None:
+            self._same[target] = same, monotonic() + RECHECK
         return same
 
-    def _warn(self, conn: Connection, alias: str) -> None:
+    def _warn(self, conn: Caller, alias: str | None) -> None:
+        found = "the application's session" if alias is None else f"the transaction of Django's database {alias!r}"
+        remedy = "using(session)" if alias is None else f"using({alias!r})"
         warnings.warn(
-            f"the transaction of Django's database {alias!r} is on another server ({conn.info.host}:{conn.info.port}) "
-            f"than the jobs, though both databases are named {conn.info.dbname!r}: jobs do not join that transaction "
-            f"and are committed at once. Pass using({alias!r}) to join it, or conn=None if this is intended",
+            f"{found} is in {_where(conn)}, not in the database of the jobs: jobs do not join it and are committed at "
+            f"once. Pass {remedy} to join it, or conn=None if this is intended",
             RuntimeWarning,
             stacklevel=_callers_level(),
         )
@@ -167,12 +173,43 @@ def _callers_level() -> int:
     return level
 
 
-def _has_address(wanted: dict[str, Any], conn: Connection) -> bool:
+def _address(conn: Caller) -> tuple[Any, ...] | None:
+    """Return the host, port and database of a connection; None if its driver does not know them."""
+    if isinstance(conn, psycopg.Connection):
+        pgconn = conn.pgconn
+        return pgconn.host, pgconn.port, pgconn.db
+    return conn.address
+
+
+def _names(wanted: dict[str, Any], conn: Caller) -> bool:
     """Return whether the parameters of a DSN name the host, port and database of a connection literally."""
-    info = conn.info
-    host, port = wanted.get("hostaddr") or wanted.get("host"), wanted.get("port") or "5432"
-    return wanted.get("dbname") == info.dbname and host in {info.host, info.hostaddr} and str(port) == str(info.port)
+    if isinstance(conn, psycopg.Connection):
+        info = conn.info
+        hosts, port, database = {info.host, info.hostaddr}, str(info.port), info.dbname
+    elif conn.address is not None:
+        host, port, database = conn.address
+        hosts = {host}
+    else:
+        return False
+    named = wanted.get("hostaddr") or wanted.get("host"), str(wanted.get("port") or "5432"), wanted.get("dbname")
+    return named[0] in hosts and named[1:] == (port, database)
 
 
-def _identity(conn: Connection) -> tuple[Any, ...] | None:
-    return psycopg.Cursor(conn, row_factory=tuple_row).execute(_IDENTITY).fetchone()
+def _database(conn: Caller) -> str | None:
+    if isinstance(conn, psycopg.Connection):
+        return conn.info.dbname
+    return None if conn.address is None else conn.address[2]
+
+
+def _where(conn: Caller) -> str:
+    """Return the database of a connection and its server, for a message."""
+    if isinstance(conn, psycopg.Connection):
+        return f"{conn.info.dbname!r} ({conn.info.host}:{conn.info.port})"
+    if conn.address is None:
+        return "another database"
+    host, port, database = conn.address
+    return f"{database!r} ({host}:{port})"
+
+
+def _identity(conn: Caller) -> tuple[Any, ...] | None:
+    return next((tuple(row) for row in rows(conn, _IDENTITY)), None)

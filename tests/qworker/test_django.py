@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.utils import ConnectionHandler
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from qworker import App, InvalidOperation, JobCancelled, JobNotFound, Task, ambient
+from qworker import App, InvalidOperation, JobCancelled, JobNotFound, SchemaError, Task, ambient
 from qworker.migrations import migrate
 from qworkerd.embedded import EmbeddedPostgres
 from tests.contrib.django.site import set_up
@@ -304,7 +304,7 @@ def test_a_database_of_the_same_name_on_another_server_is_another(
     send: Task[..., None], connections: Any, query: Query, other_server: str
 ) -> None:
     with on(connections, other_server):
-        with pytest.warns(RuntimeWarning, match="'replica' is on another server") as reported:
+        with pytest.warns(RuntimeWarning, match="'replica' is in 'qworker_shared'") as reported:
             send.enqueue(1)
         assert reported[0].filename == __file__
         with warnings.catch_warnings():
@@ -313,6 +313,25 @@ def test_a_database_of_the_same_name_on_another_server_is_another(
     assert query(COUNT) == [(2,)]
     with psycopg.connect(other_server) as conn:
         assert conn.execute(COUNT).fetchone() == (0,)
+
+
+def test_an_address_in_the_environment_of_libpq_names_a_server_as_well(
+    connections: Any, database: Database, other_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = conninfo_to_dict(database.dsn)
+    for name in ("QWORKER_DSN", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, key in {"PGHOSTADDR": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password"}.items():
+        monkeypatch.setenv(name, str(parts[key]))
+    app = App()
+    send = app.task(name="send")(lambda: None)
+    with (
+        on(connections, other_server),
+        pytest.warns(RuntimeWarning, match="'replica' is in"),
+        pytest.raises(SchemaError),  # of the database that is named like the user
+    ):
+        send.enqueue()
+    app.close()
 
 
 def test_one_server_under_two_names_is_one_and_asked_once(

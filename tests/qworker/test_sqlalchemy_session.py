@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -99,6 +100,25 @@ def test_a_two_phase_transaction_of_psycopg_takes_jobs(two_phase_server: str) ->
 
 
 # --- the ambient session
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_session_in_another_database_is_not_joined(
+    database: Database, query: Query, two_phase_server: str, driver: str
+) -> None:
+    """No worker of the application would find a job there."""
+    engine = sqlalchemy.create_engine(url(two_phase_server, driver))
+    with Session(engine) as session, closing(App(database.dsn, session=lambda: session)) as app:
+        send = declare(app)
+        session.execute(sqlalchemy.text("DELETE FROM qworker.job"))
+        with pytest.warns(RuntimeWarning, match="the application's session is in .* database") as reported:
+            job = send.enqueue(1)
+        assert reported[0].filename == __file__
+        assert session.execute(sqlalchemy.text(COUNT)).scalar_one() == 0
+        assert send.using(session).enqueue(2).refresh().state == JobState.AVAILABLE
+        session.rollback()
+    assert query("SELECT id FROM qworker.job") == [(job.id,)]
+    engine.dispose()
 
 
 @pytest.fixture

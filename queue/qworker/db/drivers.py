@@ -38,6 +38,11 @@ class DriverConnection:
         """Whether the driver begins no transaction by itself."""
         return bool(self.raw.autocommit)
 
+    @property
+    def address(self) -> tuple[str, str, str] | None:
+        """The host, port and database of the connection; None if the driver does not know them."""
+        return None
+
     def diagnostics(self, error: BaseException) -> dict[str, str]:
         """Return the fields of a server's error by the letters of the protocol (C: SQLSTATE, M: message, s: schema).
 
@@ -95,6 +100,11 @@ class _Psycopg2(DriverConnection):
     @property
     def in_transaction(self) -> bool:
         return not self.raw.closed and self.raw.get_transaction_status() != TransactionStatus.IDLE
+
+    @property
+    def address(self) -> tuple[str, str, str] | None:
+        info = getattr(self.raw, "info", None)
+        return None if info is None else (info.host, str(info.port), info.dbname)
 
     def diagnostics(self, error: BaseException) -> dict[str, str]:
         diag, code = getattr(error, "diag", None), getattr(error, "pgcode", None)
