@@ -1,5 +1,12 @@
 """Numbers that come a second time: jobs end all the same, and the sequences are found behind and mended."""
 
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from qworker import App
 from qworker.admin import Admin
 from qworker.db.pool import Pool
 from qworker.sequences import repair, stale_sequences
@@ -20,6 +27,43 @@ def test_a_job_whose_id_stands_in_the_history_already_ends_and_its_newest_run_is
         assert Admin(pool).wait(4711) == "new"
     finally:
         pool.close()
+
+
+def test_an_id_that_stands_twice_is_shown_by_the_state_and_the_task_asked_for(database: Database) -> None:
+    """The one in the history is older, even if it ended later: the id was free when the other was stored."""
+    with Claimer(database) as claimer, closing(Pool(database.dsn)) as pool:
+        claimer.conn.execute("INSERT INTO qworker.job (id, task) VALUES (4711, 'old')")
+        claimer.claim(1)
+        claimer.statements.acknowledge(claimer.conn, TOKEN, [4711])
+        claimer.conn.execute(
+            "INSERT INTO qworker.job (id, task, state, failed_at) VALUES (4711, 'new', 'failed', '2000-01-01')"
+        )
+        admin = Admin(pool)
+        assert admin.show(4711).task == "new"
+        assert [job.task for job in admin.find(state="failed")] == ["new"]
+        assert [job.task for job in admin.find(state="completed")] == ["old"]
+        assert [job.task for job in admin.find(task="old")] == ["old"]
+        assert {job.task for job in admin.find()} == {"old", "new"}
+
+
+def noop() -> None: ...
+
+
+@pytest.mark.parametrize("options", [{}, {"unique": True}, {"delay": 1}, {"tags": ["a"]}])
+def test_an_id_that_is_assigned_again_is_refused_with_the_command_that_helps(
+    database: Database, options: dict[str, Any]
+) -> None:
+    with Claimer(database) as claimer, closing(App(database.dsn)) as app:
+        claimer.conn.execute("INSERT INTO qworker.job (id, task) SELECT n, 'noop' FROM generate_series(1, 9) AS n")
+        claimer.conn.execute("ALTER SEQUENCE qworker.job_id_seq RESTART")
+        send = app.task(name="send")(noop).options(**options)
+        with pytest.raises(psycopg.errors.UniqueViolation, match="run `qworker db repair`"):
+            send.enqueue()
+        if "unique" not in options:
+            with pytest.raises(psycopg.errors.UniqueViolation, match="run `qworker db repair`"):
+                send.enqueue_many([(), ()])
+        repair(claimer.conn)
+        send.enqueue()
 
 
 def test_sequences_that_are_behind_are_found_and_mended(database: Database) -> None:

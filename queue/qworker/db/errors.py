@@ -52,7 +52,7 @@ def translate(
     if own and isinstance(error, psycopg.OperationalError) and conn.closed:
         return DatabaseUnavailable(f"the database closed the connection: {reason(error)}")
     if isinstance(error, psycopg.Error) and _shows_values(error, schema, own=own):
-        return _without_values(error)
+        return _without_values(error, _hint(error, schema))
     return None
 
 
@@ -89,14 +89,20 @@ def _shows_values(error: psycopg.Error, schema: str, *, own: bool) -> bool:
     return ours and (error.sqlstate or "")[:2] in _ABOUT_VALUES
 
 
-def _without_values(error: psycopg.Error) -> psycopg.Error:
+def _hint(error: psycopg.Error, schema: str) -> str | None:
+    """Return the server's hint, or qworker's for an id that was assigned again."""
+    if error.diag.constraint_name == "job_pkey":
+        return f"the sequence job_id_seq is behind the ids in use: run `{command('repair', schema)}`"
+    return error.diag.message_hint
+
+
+def _without_values(error: psycopg.Error, hint: str | None) -> psycopg.Error:
     info: dict[int, bytes | None] = {
         field: value.encode()
         for field, name in _KEPT_FIELDS.items()
         if (value := getattr(error.diag, name)) is not None
     }
     message = str(error.diag.message_primary)
-    hint = error.diag.message_hint
     return type(error)(message if not hint else f"{message}\nHINT:  {hint}", info=info)
 
 

@@ -6,7 +6,8 @@
 SELECT {job_columns}
   FROM {schema}.jobs AS j
  WHERE j.id = %(id)s
- ORDER BY j.finished_at DESC NULLS FIRST -- an id may have been assigned twice, after a restore
+ -- After a restore an id may have been assigned twice. Its newest job is the one that is not in the history.
+ ORDER BY j.state IN ('completed', 'cancelled', 'discarded'), j.finished_at DESC
  LIMIT 1;
 
 -- name: show_many
@@ -14,7 +15,7 @@ SELECT {job_columns}
 SELECT {job_columns}
   FROM {schema}.jobs AS j
  WHERE j.id = ANY (%(ids)s::bigint[])
- ORDER BY j.finished_at NULLS LAST;
+ ORDER BY j.state NOT IN ('completed', 'cancelled', 'discarded'), j.finished_at;
 
 -- name: find
 -- Newest jobs first, below a given id. A branch is skipped if no job in it can have the requested state, so that a few
@@ -44,6 +45,7 @@ SELECT {job_columns}
             ) AS found
          ORDER BY found.id DESC
          LIMIT %(limit)s))
+   AND (%(state)s::text IS NULL OR j.state = %(state)s) AND {matching: j} -- the id may have been assigned twice
  ORDER BY j.id DESC;
 
 -- name: find_holders
