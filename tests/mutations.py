@@ -249,7 +249,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a migration binds what others have created", "queue/qworker/migrations.py",
-        '                cursor.execute(sql["set_path"], {"path": PINNED})\n', "",
+        '            cursor.execute(sql["set_path"], {"path": PINNED})\n', "",
         "tests/qworker/test_search_path.py",
     ),
     Mutation(

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import App, DatabaseUnavailable, SchemaError
 from qworker.db.connection import connect
-from qworker.db.prepared import PreparedStatement
+from qworker.db.prepared import MAX_LOSSES, PreparedStatement
 from qworker.db.statements import numbered
 from tests.database import Database
 from tests.waiting import until
@@ -56,18 +56,52 @@ def test_what_an_order_says_beyond_that_is_not_lost(app: App, database: Database
     assert rows == [({"timeout": 7.0}, None), (None, ["a,b", '{"'])]
 
 
-def test_a_server_that_has_forgotten_the_statement_is_sent_in_full(app: App) -> None:
-    """A pooler gives each transaction to another server."""
+def test_a_statement_that_the_session_has_lost_is_prepared_again(app: App) -> None:
+    """psycopg sends DEALLOCATE ALL after each rollback."""
 
     @app.task(name="t")
     def task() -> None: ...
 
     task.enqueue()
-    with app.pool.connection() as connection:
+    for _ in range(MAX_LOSSES):
+        with app.pool.connection() as connection:
+            connection.execute("DEALLOCATE ALL")
+        assert task.enqueue().refresh().state == "available"
+        assert len(statements(app)) == 1
+
+
+def test_a_statement_that_is_lost_again_and_again_is_executed_by_a_cursor(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler may give each transaction to another session. Losses that are rare are none of a pooler's."""
+
+    @app.task(name="t")
+    def task() -> None: ...
+
+    def lose(times: int) -> list[str]:
+        for _ in range(times):
+            with app.pool.connection() as connection:
+                connection.execute("DEALLOCATE ALL")
+            assert task.enqueue().refresh().state == "available"
+        return statements(app)
+
+    task.enqueue()
+    with monkeypatch.context() as patched:
+        patched.setattr("qworker.db.prepared.LOSS_INTERVAL", 0.0)
+        assert len(lose(MAX_LOSSES + 1)) == 1
+    assert lose(MAX_LOSSES + 1) == []
+
+
+def test_a_statement_that_is_lost_in_a_transaction_fails_as_the_transaction_does(database: Database) -> None:
+    with database.connect() as connection:
+        statement = PreparedStatement("SELECT 1")
+        assert statement.send(connection, []) == [b"\0\0\0\1"]
+        connection.autocommit = False
         connection.execute("DEALLOCATE ALL")
-    assert task.enqueue().refresh().state == "available"
-    assert task.enqueue().refresh().state == "available"
-    assert statements(app) == []
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            statement.fetch(connection, {}, tuple)
+        connection.rollback()
+        assert statement.fetch(connection, {}, tuple) == [(1,)]
 
 
 def test_two_may_prepare_it_on_one_connection(database: Database) -> None:

@@ -7,6 +7,7 @@ is returned in binary.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any, LiteralString, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ import psycopg
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.generators import execute
-from psycopg.pq import DiagnosticField, ExecStatus, Format
+from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from qworker.db.pgbouncer import is_pooled
@@ -22,6 +23,10 @@ from qworker.db.statements import numbered
 
 #: SQLSTATE of a prepared statement that exists already, that does not exist, or whose tables have changed.
 _DUPLICATE, _UNKNOWN, _OUTDATED = b"42P05", b"26000", b"0A000"
+
+#: A session that loses the statement more often than this is one of a pooler's, and a cursor executes it from then on.
+#: A loss counts if the statement was prepared less than LOSS_INTERVAL seconds before it.
+MAX_LOSSES, LOSS_INTERVAL = 5, 60.0
 
 T = TypeVar("T")
 
@@ -40,8 +45,8 @@ class PreparedStatement:
         self._text = text.encode()
         # The name is a hash of the text: a statement prepared under this name has this text.
         self._name = b"qworker_" + hashlib.sha256(self._text).hexdigest()[:16].encode()
-        #: True if the statement is prepared on the connection, False if it cannot be used there.
-        self._ready: WeakKeyDictionary[psycopg.Connection[Any], bool] = WeakKeyDictionary()
+        #: The connections on which the statement is prepared, or cannot be used.
+        self._ready: WeakKeyDictionary[psycopg.Connection[Any], _Preparation] = WeakKeyDictionary()
         self._loads = Transformer(psycopg.adapters)
 
     def send(self, connection: psycopg.Connection[Any], values: Sequence[bytes | None]) -> Row | None:
@@ -80,19 +85,23 @@ class PreparedStatement:
         """
         ready = self._ready.get(connection)
         if ready is None:
-            ready = self._ready[connection] = self._prepare(connection)
-        if not ready:
-            return None
-        connection.pgconn.send_query_prepared(self._name, values, result_format=Format.BINARY)
-        # The commit follows the rows: the error of a deferred trigger is a second result.
-        result: PGresult = connection.wait(execute(connection.pgconn))[-1]
-        if result.status == ExecStatus.TUPLES_OK:
-            return result
-        if _code(result) in {_UNKNOWN, _OUTDATED}:
-            # Behind a pooler the next transaction may run in a session that has not prepared the statement.
-            self._ready[connection] = False
-            return None
-        raise error_from_result(result)
+            ready = self._ready[connection] = _Preparation(usable=self._prepare(connection))
+        while ready.usable:
+            connection.pgconn.send_query_prepared(self._name, values, result_format=Format.BINARY)
+            # The commit follows the rows: the error of a deferred trigger is a second result.
+            result: PGresult = connection.wait(execute(connection.pgconn))[-1]
+            if result.status == ExecStatus.TUPLES_OK:
+                return result
+            code = _code(result)
+            if code == _UNKNOWN and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                # psycopg sends DEALLOCATE ALL after a rollback. Behind a pooler the next transaction may run in another
+                # session.
+                ready.usable = ready.lose() and self._prepare(connection)
+            elif code in {_UNKNOWN, _OUTDATED}:
+                ready.usable = False
+            else:
+                raise error_from_result(result)
+        return None
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> bool:
         if not self._exclusive or is_pooled(connection):
@@ -102,6 +111,24 @@ class PreparedStatement:
         connection.pgconn.send_prepare(self._name, self._text)
         (result,) = connection.wait(execute(connection.pgconn))
         return bool(result.status == ExecStatus.COMMAND_OK or _code(result) == _DUPLICATE)
+
+
+class _Preparation:
+    """Whether a statement is prepared on a connection."""
+
+    __slots__ = ("_losses", "_since", "usable")
+
+    def __init__(self, *, usable: bool) -> None:
+        #: Whether the statement is prepared; False if it cannot be used on the connection.
+        self.usable = usable
+        self._since, self._losses = monotonic(), 0
+
+    def lose(self) -> bool:
+        """Count a loss; return whether to prepare the statement again."""
+        now = monotonic()
+        self._losses = self._losses + 1 if now - self._since < LOSS_INTERVAL else 1
+        self._since = now
+        return self._losses <= MAX_LOSSES
 
 
 def _code(result: PGresult) -> bytes | None:

@@ -70,6 +70,8 @@ class Write:
 
 def raise_if_suppressed(claims: Claims, write: Write, database: Database) -> None:
     """Raise WriteSuppressed if the write does not change one of its jobs although no other session has locked it."""
+    if not claims.lock(database, write.token, write.ids):  # the usual case, which then needs no rollback
+        return
     with database.transaction(force_rollback=True):
         locked = claims.lock(database, write.token, write.ids)
         changed = write.write(claims, database) if locked else []

@@ -76,6 +76,8 @@ class BatchedWrite:
 
     def _suppressed(self, database: Database, write: WriteRows[T], first: FirstRow) -> int | None:
         """Return the id of a row that `write` does not change although no other session has locked it, or None."""
+        if first(excluded=list(self._excluded)) is None:  # the usual case, which then needs no rollback
+            return None
         with database.transaction(force_rollback=True):
             job = first(excluded=list(self._excluded))
             return job if job is not None and not write(limit=1, excluded=list(self._excluded)) else None

@@ -93,7 +93,7 @@ class HandlersConnection(DeadlineConnection):
         """Undo what a handler has set on the object, before qworker ends its transaction on it."""
         for name in [name for name in vars(self) if name not in self._names and not name.startswith("_")]:
             delattr(self, name)  # a function in place of a method, for example
-        self.prepare_threshold, self.prepared_max = self._prepare  # which also tells whether there is a pooler
+        self.prepare_threshold, self.prepared_max = self._prepare  # the threshold also says that there is a pooler
 
     def reset(self) -> None:
         """Undo on an idle connection what a handler has set on the object or registered with it."""

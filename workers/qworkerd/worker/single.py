@@ -106,6 +106,8 @@ class SingleClaims:
     def suppressed(self, database: psycopg.Connection[Any], claim: Claim, cursors: Sequence[int]) -> LaneJob | None:
         """Return an available job that a claim does not change, or None."""
         parameters = self._parameters(cursors)
+        if self._claims.first(database, **parameters) is None:  # the usual case, which then needs no rollback
+            return None
         with database.transaction(force_rollback=True):
             found = self._claims.first(database, **parameters)
             if found is None:
