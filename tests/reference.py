@@ -33,7 +33,8 @@ SECTIONS: list[tuple[str, list[tuple[str, list[str] | None]]]] = [
         ("qworker/testing/drain.py", ["drain"]), ("qworker/testing/attempts.py", ["Attempt"]),
         ("qworker/testing/assertions.py", ["assert_enqueued", "refute_enqueued", "enqueued"]),
         ("qworker/testing/perform.py", ["perform"]), ("qworker/testing/travel.py", ["travel"]),
-        ("qworker/testing/transaction.py", ["join"]), ("qworker/testing/mock.py", ["MockQueue"]),
+        ("qworker/testing/transaction.py", ["join"]), ("qworker/testing/truncation.py", ["truncate"]),
+        ("qworker/testing/mock.py", ["MockQueue"]),
     ]),
     ("Exceptions", [("qworker/errors.py", None)]),
 ]  # fmt: skip

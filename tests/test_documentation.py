@@ -67,7 +67,8 @@ def test_what_a_page_shows_is_what_happens(page: Path, empty_database: Database,
     if page.name in ("django.md", "coming-from-django-tasks.md"):
         shutil.copytree(SHOP, tmp_path, dirs_exist_ok=True)
     dsn = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**conninfo_to_dict(empty_database.dsn))
-    with Project(tmp_path, dsn, DJANGO_SETTINGS_MODULE="shop.settings") as project:
+    settings = {"DJANGO_SETTINGS_MODULE": "shop.settings"} if "django" in page.name else {}
+    with Project(tmp_path, dsn, **settings) as project:
         project.type("qworker db migrate")
         for block in blocks(page):
             follow(project, block)

@@ -10,14 +10,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from qworker import App
+from qworker.maintenance import Maintenance
 from qworker.migrations import migrate
-
-# A partition that was never written to has no pages; truncating forty relations takes longer than most tests.
-_FILLED = """
-SELECT c.relname FROM pg_catalog.pg_class AS c
- WHERE c.relnamespace = %s::regnamespace AND c.relkind = 'r' AND c.relname <> 'migration'
-   AND pg_catalog.pg_relation_size(c.oid) > 0
-"""
 
 
 @contextmanager
@@ -58,8 +52,6 @@ def connected(app: App, dsn: str) -> Iterator[None]:
 
 
 def empty(dsn: str, schema: str) -> None:
-    """Delete all jobs, keys, nodes and schedules."""
+    """Delete all jobs, keys, schedules and settings of queues."""
     with psycopg.connect(dsn, autocommit=True) as conn:
-        filled = [sql.Identifier(schema, name) for (name,) in conn.execute(_FILLED, [schema])]
-        if filled:
-            conn.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(filled)))
+        Maintenance(schema).flush(conn)

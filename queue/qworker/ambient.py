@@ -43,8 +43,8 @@ class Ambient:
         self._pool = pool
         self._get_session = session
         self._sql = load("enqueue", pool.schema)
-        #: The connection of a test that is the caller's by default (`qworker.testing.join`).
-        self.bound: Caller | None = None
+        #: What a test uses by default (`qworker.testing.join`): an argument of `caller`, or None.
+        self.bound: Any = None
         #: For each pair of DSN and address: whether both are the same database, and until when the answer is valid.
         self._same: dict[_Target, tuple[bool, float]] = {}
 
@@ -82,7 +82,7 @@ class Ambient:
 
     def _found(self, *, must_join: bool) -> Caller | None:
         if self.bound is not None:
-            return self.bound
+            return unwrap(self.bound)
         session = self.open_session()
         if session is not None and self._is_ours(caller := unwrap(session), None):
             return caller

@@ -61,6 +61,10 @@ class Maintenance(Statements):
         """Delete keys of jobs above `after` that have ended; return the highest job checked, None at the end."""
         return self._number(database, "delete_unheld_keys", after=after)
 
+    def flush(self, database: Database) -> None:
+        """Delete all jobs, keys, schedules and settings of queues; for tests."""
+        self._count(database, "flush")
+
     # Rows that no statement writes
 
     def renumber(self, database: Database, queues: Sequence[str], priorities: Sequence[int]) -> list[int]:

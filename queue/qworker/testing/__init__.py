@@ -11,6 +11,7 @@ from qworker.testing.mock import MockQueue
 from qworker.testing.perform import perform
 from qworker.testing.transaction import join
 from qworker.testing.travel import travel
+from qworker.testing.truncation import truncate
 
 __all__ = [
     "Attempt",
@@ -22,4 +23,5 @@ __all__ = [
     "perform",
     "refute_enqueued",
     "travel",
+    "truncate",
 ]

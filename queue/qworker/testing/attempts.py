@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import structlog
 from qworker import App, Task
 from qworker.claims import ClaimedJob
 from qworker.context import RunningJob
+from qworker.coroutines import CoroutineHandler
+from qworker.errors import InvalidOperation
 from qworker.job import JobState
 from qworkerd.config.policy import Policies
 from qworkerd.config.settings import Settings
@@ -151,6 +154,18 @@ class _NoForks:
     def in_forked_child(self) -> bool:
         """Whether this process was forked by a handler."""
         return os.getpid() != self._pid
+
+
+def refuse_in_event_loop(name: str, tasks: Iterable[Task[..., Any]]) -> None:
+    """Raise InvalidOperation if an asynchronous handler could not run here: each runs in an event loop of its own."""
+    asyncio: Any = sys.modules.get("asyncio.events")
+    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - the public function raises without one
+        return
+    if found := [task.name for task in tasks if isinstance(task.handler, CoroutineHandler)]:
+        raise InvalidOperation(
+            f"{name}() cannot run {found[0]}, which is async def, inside of a running event loop: call it in a test "
+            f"that is a plain function, or await asyncio.to_thread({name}, ...)"
+        )
 
 
 def _to_logging(_: object, method: str, event: Any) -> Any:

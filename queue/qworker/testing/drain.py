@@ -15,7 +15,7 @@ from qworker.errors import Interrupt, InvalidOperation, UnknownTask
 from qworker.job import JobState
 from qworker.maintenance import Maintenance
 from qworker.options import check_datetime
-from qworker.testing.attempts import Attempt, Runs
+from qworker.testing.attempts import Attempt, Runs, refuse_in_event_loop
 from qworker.testing.transaction import JobConnections, TestTransaction, connection, join
 from qworker.testing.travel import enqueue_ticks
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated
@@ -52,8 +52,9 @@ def drain(
     """
     if running.get() is not None:
         raise InvalidOperation("drain() inside a handler: the jobs that it enqueues run after it")
-    if using is None and app.ambient.bound is None:
-        using = app.ambient.open_session()
+    refuse_in_event_loop("drain", app.tasks.values())
+    if using is None:
+        using = app.ambient.bound if app.ambient.bound is not None else app.ambient.open_session()
     with ExitStack() as stack:
         database = stack.enter_context(connection(app, using))
         if using is not None or app.ambient.caller() is not None:

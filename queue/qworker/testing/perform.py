@@ -12,7 +12,7 @@ from qworker.claims import ClaimedJob
 from qworker.context import RunningJob
 from qworker.errors import InvalidOperation, Snooze
 from qworker.payload import encode
-from qworker.testing.attempts import Runs
+from qworker.testing.attempts import Runs, refuse_in_event_loop
 from qworkerd.outcomes.outcome import Completed, Session, Snoozed
 
 A = TypeVar("A")
@@ -32,6 +32,7 @@ def perform(task: Task[..., Any], /, *args: Any, attempt: int = 1, job_id: int =
     number of attempt and id; its `connection` needs a database, see `drain`. Middleware runs, and the timeout applies
     in the main thread. Failure hooks are not called.
     """
+    refuse_in_event_loop("perform", [task])
     row = ClaimedJob(
         job_id, 0, task.priority, task.queue, task.name, encode(task.parameters.bind(args, kwargs)), attempt, 0, False,
         datetime.now(UTC).timestamp(), None, 0,

@@ -19,9 +19,11 @@ from qworkerd.outcomes.outcome import Session
 def join(app: App, conn: Any) -> Iterator[None]:
     """Let the application enqueue and look at jobs on this connection by default, as in Django's atomic().
 
-    conn is what `Task.using` takes: a psycopg Connection, a SQLAlchemy Session or Connection, or a Django alias.
+    conn is what `Task.using` takes: a psycopg Connection, a SQLAlchemy Session or Connection, or a Django alias. After
+    the code under test has committed a Session, jobs join its next transaction.
     """
-    before, app.ambient.bound = app.ambient.bound, unwrap(conn)
+    unwrap(conn)  # raises now if it is not one of them
+    before, app.ambient.bound = app.ambient.bound, conn
     try:
         yield
     finally:
@@ -133,23 +135,38 @@ def _nested(using: Any) -> Iterator[None]:
 def _atomic(alias: str) -> Iterator[None]:
     """Open a savepoint of Django, and then call what the handler has left for the commit, which a test never sees."""
     django: Any = import_module("django.db")
-    waiting = django.connections[alias].run_on_commit
-    count = len(waiting)
-    with django.transaction.atomic(using=alias):
+    wrapper = django.connections[alias]
+    count = len(wrapper.run_on_commit)
+    block = django.transaction.atomic(using=alias)
+    block._from_testcase = True  # noqa: SLF001 - as a TestCase marks its own, for `durable=True` in handlers
+    with block, _kept_open(wrapper):
         yield
-    waiting = django.connections[alias].run_on_commit
-    while len(waiting) > count:
-        waiting.pop(count)[1]()
+    while len(wrapper.run_on_commit) > count:
+        wrapper.run_on_commit.pop(count)[1]()
+
+
+@contextmanager
+def _kept_open(wrapper: Any) -> Iterator[None]:
+    """Let a handler close its connections, as many do at their start and end, without closing the test's."""
+    names = "close", "close_if_unusable_or_obsolete"
+    before = {name: vars(wrapper)[name] for name in names if name in vars(wrapper)}
+    vars(wrapper).update(dict.fromkeys(names, lambda: None))
+    try:
+        yield
+    finally:
+        for name in names:
+            del vars(wrapper)[name]
+        vars(wrapper).update(before)
 
 
 def _alias(database: Connection) -> str | None:
-    """Return the alias of the Django database whose transaction this is."""
+    """Return the alias of the Django database whose connection this is."""
     django = sys.modules.get("django.db")
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     if django is None or settings is None or not settings.configured:
         return None
     for wrapper in django.connections.all(initialized_only=True):
-        if wrapper.connection is database and wrapper.in_atomic_block:
+        if wrapper.connection is database:
             return str(wrapper.alias)
     return None
 

@@ -2,16 +2,13 @@
 
 from typing import Any
 
-import psycopg
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
-from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Identifier
 
 from qworker import migrations
 from qworker.contrib.django.stores import LABEL, holds_jobs, schemas
 from qworker.db.adapters import below_django
-from qworker.db.statements import load
+from qworker.maintenance import Maintenance
 
 
 def complete(using: str, verbosity: int = 1, plan: Any = (), **_: Any) -> None:
@@ -34,12 +31,9 @@ def complete(using: str, verbosity: int = 1, plan: Any = (), **_: Any) -> None:
 
 def empty(alias: str) -> None:
     """Delete all jobs, keys, schedules and settings of queues in a database; nodes that run stay registered."""
-    with psycopg.Cursor(below_django(connections[alias]), row_factory=tuple_row) as cursor:
-        for schema in schemas(alias):
-            used = cursor.execute(load("flush", schema)["used"]).fetchall()
-            if used:
-                tables = SQL(", ").join(Identifier(schema, name) for (name,) in used)
-                cursor.execute(SQL(load("flush", schema)["truncate"]).format(tables=tables))
+    connection = below_django(connections[alias])
+    for schema in schemas(alias):
+        Maintenance(schema).flush(connection)
 
 
 def _applied(alias: str) -> set[str]:

@@ -124,3 +124,20 @@ UPDATE {schema}.job AS j
          LIMIT 1000
            FOR UPDATE SKIP LOCKED))
 RETURNING j.id;
+
+-- name: flush
+-- Deletes everything that belongs to jobs, between the tests of an application; nodes that run stay registered. A table
+-- that was never written to has no pages: truncating it costs more than looking.
+DO $block$
+DECLARE
+    used text;
+BEGIN
+    SELECT string_agg(c.oid::regclass::text, ', ') INTO used
+      FROM pg_catalog.pg_class AS c
+     WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r'
+       AND c.relname NOT IN ('migration', 'node', 'idle_node') AND pg_relation_size(c.oid) > 0;
+    IF used IS NOT NULL THEN
+        EXECUTE 'TRUNCATE ' || used;
+    END IF;
+END
+$block$;
