@@ -1,7 +1,11 @@
 """More of the application under test: handlers that spoil what their process shares with the worker's own code."""
 
+import faulthandler
 import locale
+import math
 import os
+import resource
+import signal
 import sys
 import tempfile
 import threading
@@ -104,6 +108,37 @@ def leaves_process() -> None:
         with suppress(locale.Error):
             locale.setlocale(locale.LC_ALL, "de_DE.UTF-8")
         os.environ.clear()
+
+
+#: What ends a process a little later.
+DELAYED: dict[str, Callable[[], object]] = {
+    "faulthandler": lambda: faulthandler.dump_traceback_later(0.3, exit=True),
+    "ITIMER_PROF": lambda: signal.setitimer(signal.ITIMER_PROF, 0.3),
+    "ITIMER_VIRTUAL": lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 0.3),
+    "RLIMIT_CPU": lambda: _limit(resource.RLIMIT_CPU, math.ceil(time.process_time())),
+    "RLIMIT_AS": lambda: _limit(resource.RLIMIT_AS, 1 << 20),
+    "RLIMIT_NOFILE": lambda: _limit(resource.RLIMIT_NOFILE, 3),
+}
+
+
+def _limit(which: int, soft: int) -> None:
+    resource.setrlimit(which, (soft, resource.getrlimit(which)[1]))
+
+
+@app.task(name="leaves_delayed", retry=Retry(1))
+def leaves_delayed(what: str) -> None:
+    DELAYED[what]()
+
+
+@app.task(name="works", retry=Retry(1))
+def works(seconds: float) -> int:
+    """Use the processor, memory and files."""
+    with alone():
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            bytearray(1 << 22)
+        with tempfile.TemporaryFile() as file:
+            return file.write(b"done")
 
 
 @app.task(name="closes_standard")

@@ -77,6 +77,18 @@ def test_a_worker_goes_on_in_a_process_that_a_handler_has_laid_waste(cluster: Cl
     assert node.events("child.died") == []
 
 
+@pytest.mark.parametrize("what", hazards.DELAYED)
+def test_what_would_end_a_process_later_does_not_outlive_its_job(cluster: Cluster, what: str) -> None:
+    """The job that runs then would be charged with the death of its worker."""
+    node = cluster.start("--processes", "1", **APP).await_ready()
+    job = hazards.leaves_delayed.enqueue(what)
+    job.wait(10)
+    assert hazards.works.enqueue(1.5).wait(10) == len("done"), node.tail()
+    assert node.stop() == 0
+    assert node.events("child.died") == []
+    assert [event["job"] for event in node.events("limits.restored")] == [job.id] * (what != "faulthandler")
+
+
 def test_no_connection_takes_the_place_of_a_standard_descriptor(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", **APP).await_ready()
     assert hazards.closes_standard.enqueue().wait(10) is None

@@ -88,6 +88,7 @@ class Worker:
             return False
         if self.node.app.start_hooks:
             self.dispositions.restore(0, "on_worker_start")
+        self.state.record()
         self.connection.get()  # a worker is ready once it has connected to the database
         self.slot.enter(Phase.IDLE, self.stall_deadline())
         return True
