@@ -72,6 +72,10 @@ class Queues(Statements):
         """Return the paused ones of these queues, or of all."""
         return self._records(database, "paused", pause_of, names=None if names is None else list(names))
 
+    def paused_names(self, database: Database, names: Iterable[str]) -> list[str]:
+        """Return the names of those of these queues that are paused."""
+        return [pause.queue for pause in self.paused(database, names)]
+
     def holding(self, database: Database, job_id: int) -> QueuePause | None:
         """Return the pause for which a job that has not started waits."""
         return next(iter(self._records(database, "holding", pause_of, id=job_id)), None)

@@ -12,9 +12,10 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworker.db.connection import connect
+from qworker.registry import Registry
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler import reconciliation, retention
+from qworkerd.scheduler import notifications, reconciliation, retention
 from qworkerd.scheduler.lease import RENEW_INTERVAL
 from qworkerd.scheduler.loop import Scheduler
 from qworkerd.scheduler.maintenance import MORE_INTERVAL
@@ -128,6 +129,35 @@ def test_a_notification_that_comes_during_a_statement_is_heard_in_the_same_round
     monkeypatch.setattr(harness.scheduler, "poll", look)
     harness.round()
     assert rung(harness.node.worker_wakeup)
+
+
+def test_a_subscription_that_fails_alone_is_tried_again_and_the_node_awaits_no_notification_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = 0
+
+    def refuse(*_: Any) -> None:
+        nonlocal refused
+        refused += 1
+        raise psycopg.errors.LockNotAvailable
+
+    monkeypatch.setattr(notifications, "LISTEN_AGAIN", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "listen", refuse)
+        harness = Harness(database)
+        harness.slot.assign(Role.WORKER, 1, 0.0, 0.0)
+        harness.slot.enter(Phase.IDLE, inf)
+        harness.round()
+        assert refused == 2
+        assert harness.scheduler.lease.held
+        assert harness.conn.execute("SELECT count(*) FROM qworker.idle_node").fetchone() == (0,)
+    harness.round()
+    assert harness.conn.execute("SELECT count(*) FROM qworker.idle_node").fetchone() == (1,)
+    own = harness.scheduler.connection.get()
+    assert own is not None
+    assert own.execute("SELECT pg_listening_channels()").fetchall() == [("qworker",)]
+    harness.scheduler.connection.drop()
+    harness.conn.close()
 
 
 def test_a_due_job_that_somebody_has_locked_is_not_looked_at_without_end(harness: Harness, database: Database) -> None:

@@ -177,7 +177,7 @@ class Scheduler:
         self.rescue.reset()
         self.watermarks.reset()
         self.lease.idle = None
-        self.notifications.listen(database)
+        self.notifications.begin_session(database)
         self.lease.clock.hasten()
         self.poller.clock.hasten()
 
@@ -193,6 +193,7 @@ class Scheduler:
 
     def receive(self, database: Database) -> None:
         """Wake a worker if a notification has arrived; if the node has become idle, request notifications."""
+        self.maintenance.attempt(database, "listen", self.notifications.listen)
         self.notifications.receive(database)
         self.maintenance.attempt(database, "idle", self.notifications.update_idle)
         self.notifications.poll_after_idle()

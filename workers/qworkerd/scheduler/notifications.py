@@ -1,5 +1,6 @@
 """Wakes idle workers when a notification arrives, and marks the node idle or busy for processes that enqueue."""
 
+from math import inf
 from time import monotonic
 
 import psycopg
@@ -9,11 +10,14 @@ from qworker.db.statements import Database
 from qworker.registry import Registry
 from qworkerd import log
 from qworkerd.scheduler.lease import Lease
+from qworkerd.scheduler.periodic import Periodic
 from qworkerd.shared.context import NodeContext
 
 #: Polls after the node has marked itself idle (seconds). A transaction may have checked for idle nodes before that and
 #: committed afterwards, without a notification.
 POLLS_AFTER_IDLE = (0.002, 0.01, 0.05, 0.25)
+#: Time after which a subscription that has failed is tried again (seconds).
+LISTEN_AGAIN = 5.0
 
 POOLER_HINT = (
     "the DSN leads through a pooler, which does not forward notifications: jobs are found by polling only; "
@@ -32,20 +36,33 @@ class Notifications:
         self._notified = False
         #: Whether a queue was paused or resumed since the last poll.
         self.queues_changed = False
-        #: Whether notifications are unavailable. The node then never marks itself idle.
-        self._unavailable = False
+        #: Whether this session receives notifications. Otherwise the node does not mark itself idle.
+        self._listening = False
+        self._listen = Periodic(LISTEN_AGAIN)
         self._log = log.get()
 
-    def listen(self, database: Database) -> None:
-        """Subscribe to notifications. A pooler does not forward them; jobs are then found by polling."""
-        self._unavailable = is_pooled(database)
-        if self._unavailable:
+    def begin_session(self, database: Database) -> None:
+        """Forget the subscription of an earlier session. Behind a pooler there is none; jobs are found by polling."""
+        self._listening = False
+        self._listen.due = 0.0
+        if is_pooled(database):
+            self._listen.due = inf
             self._log.warning(
                 "scheduler.notifications_unavailable", poll_interval=self._node.settings.poll_interval, hint=POOLER_HINT
             )
+
+    def listen(self, database: Database) -> None:
+        """Subscribe to notifications, once in a session. If that fails, it is due again after a while."""
+        if self._listening or not self._listen.is_due:
             return
+        self._listen.restart()
         database.add_notify_handler(self._on_notify)
-        self._registry.listen(database)
+        try:
+            self._registry.listen(database)
+        except psycopg.Error:
+            database.remove_notify_handler(self._on_notify)
+            raise
+        self._listening = True
 
     def _on_notify(self, notification: psycopg.Notify) -> None:
         self._record(notification.payload.encode())
@@ -83,7 +100,7 @@ class Notifications:
     def update_idle(self, database: Database) -> None:
         """Update the table: idle at once, busy with a delay, because an unneeded notification does no harm."""
         idle = self._lease.has_idle_worker()
-        if idle == self._lease.idle or self._unavailable or self._node.table.header.draining:
+        if idle == self._lease.idle or not self._listening or self._node.table.header.draining:
             return
         self._registry.set_idle(database, self._node.table.header.node, idle=idle, paused=self._node.paused.names)
         self._lease.idle = idle

@@ -23,7 +23,7 @@ class Pauses:
 
     def read(self, database: Database) -> None:
         """Read the paused queues. Call this before the node registers, as its workers claim from then on."""
-        self.apply(database, [pause.queue for pause in self._queues.paused(database, self._node.settings.queues)])
+        self.apply(database, self._queues.paused_names(database, self._node.settings.queues))
 
     def apply(self, database: Database, names: Collection[str] | None) -> None:
         """Make a changed set known to the workers, to enqueuers, and to the log; None if it could not be read.

@@ -132,12 +132,9 @@ class Poller:
             self.failure = str(error)
             self._log.error("scheduler.poll_failed", error=self.failure.strip(), hint=SEPARATE_STATEMENTS_HINT)
 
-    def _read_paused(self, database: Database) -> list[str] | None:
-        return [pause.queue for pause in self._queues.paused(database, self._node.settings.queues)]
-
     def _poll_separately(self, database: Database, *, renew: bool) -> PollResult:
         """Query each part separately. If a part cannot be queried, its value is one that hides no work."""
-        node, registry = self._node.table.header.node, self._registry
+        node, registry, queues = self._node.table.header.node, self._registry, self._node.settings.queues
 
         def query(part: str, run: Callable[[], T], default: T) -> T:
             try:
@@ -155,6 +152,6 @@ class Poller:
             heartbeats=query("heartbeats", lambda: registry.heartbeats(database, node), {}),
             cancels=query("cancels", lambda: registry.cancels(database, node), []),
             dead_nodes=query("dead_nodes", lambda: registry.dead_nodes(database), []),
-            paused=query("paused", lambda: self._read_paused(database), None),
+            paused=query("paused", lambda: self._queues.paused_names(database, queues), None),
             due_in=0.0, has_running=True, expired=True, at=time(),
         )  # fmt: skip
