@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_qworker.node import Node
+    from pytest_qworker.node import Node, Nodes
     from qworker import App
+
+#: The nodes that are kept between tests.
+_NODES: "pytest.StashKey[Nodes]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,18 +46,30 @@ def qworker_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def qworker_db(qworker_app: "App", qworker_dsn: str) -> Iterator[str]:
+def qworker_db(request: pytest.FixtureRequest, qworker_app: "App", qworker_dsn: str) -> Iterator[str]:
     """The DSN of a database to which the application is connected, and whose jobs are deleted after the test."""
     from pytest_qworker.database import connected
 
+    if (nodes := request.config.stash.get(_NODES, None)) is not None and "qworker_node" not in request.fixturenames:
+        nodes.stop()  # or it would run the jobs of a test that runs none
     with connected(qworker_app, qworker_dsn):
         yield qworker_dsn
 
 
-@pytest.fixture
-def qworker_node(request: pytest.FixtureRequest, qworker_db: str) -> Iterator["Node"]:
-    """A node with one worker for `qworker_db`, which runs until the end of the test."""
-    from pytest_qworker.node import Node
+@pytest.fixture(scope="session")
+def _qworker_nodes(request: pytest.FixtureRequest) -> Iterator["Nodes"]:
+    from pytest_qworker.node import Nodes
 
-    with Node(str(request.config.getini("qworker_app")), qworker_db) as node:
-        yield node
+    nodes = request.config.stash[_NODES] = Nodes()
+    yield nodes
+    nodes.stop()
+
+
+@pytest.fixture
+def qworker_node(request: pytest.FixtureRequest, qworker_app: "App", qworker_db: str) -> Iterator["Node"]:
+    """A node with one worker for `qworker_db`. It remains for the tests that follow, unless one leaves jobs to it."""
+    # After the fixture of the database, so that it is stopped before the database is dropped.
+    nodes: Nodes = request.getfixturevalue("_qworker_nodes")
+    node = nodes.running(str(request.config.getini("qworker_app")), qworker_db)
+    yield node
+    node.end_test(qworker_app)

@@ -13,6 +13,9 @@ from qworker import App
 from qworker.maintenance import Maintenance
 from qworker.migrations import migrate
 
+#: Attempts to empty the database while a node uses it.
+ATTEMPTS = 5
+
 
 @contextmanager
 def temporary(server: str, schema: str) -> Iterator[str]:
@@ -54,4 +57,10 @@ def connected(app: App, dsn: str) -> Iterator[None]:
 def empty(dsn: str, schema: str) -> None:
     """Delete all jobs, keys, schedules and settings of queues."""
     with psycopg.connect(dsn, autocommit=True) as conn:
-        Maintenance(schema).flush(conn)
+        for attempt in range(ATTEMPTS):
+            try:
+                Maintenance(schema).flush(conn)
+                break
+            except psycopg.errors.DeadlockDetected:  # a node runs, and locks tables in another order
+                if attempt == ATTEMPTS - 1:
+                    raise

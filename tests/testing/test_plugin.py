@@ -82,6 +82,51 @@ def test_it(qworker_node):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_node_serves_all_tests_unless_one_leaves_jobs_to_it(project: Path, database: Database) -> None:
+    (project / "test_it.py").write_text("""
+import os
+import signal
+import time
+import pytest
+from qworker.testing import drain
+from shop import app, greet
+
+seen = []
+
+@pytest.mark.parametrize("n", range(4))
+def test_it(qworker_node, n):
+    assert list(app.jobs()) == []
+    begun = time.monotonic()
+    assert greet.enqueue("Eve").wait(timeout=20) == "Hello, Eve"
+    greet.options(delay=600).enqueue("Bob")
+    seen.append(qworker_node.pid)
+    assert len(set(seen)) == 1
+
+def test_jobs_are_left(qworker_node):
+    greet.options(delay=1).enqueue("Eve")
+
+def test_they_do_not_run_in_the_next_test(qworker_node):
+    assert list(app.jobs()) == []
+    seen.append(qworker_node.pid)
+    assert len(set(seen)) == 2
+    assert greet.enqueue("Eve").wait(timeout=20) == "Hello, Eve"
+    os.kill(qworker_node.pid, signal.SIGKILL)
+    while qworker_node.pid:
+        time.sleep(0.01)
+
+def test_a_node_that_was_killed_is_replaced(qworker_node):
+    assert greet.enqueue("Eve").wait(timeout=20) == "Hello, Eve"
+
+def test_without_a_node(qworker_db):
+    greet.enqueue("Eve")
+    time.sleep(0.3)
+    assert [a.attempt for a in drain(app)] == [1]
+""")
+    done = run(project, QWORKER_TEST_DSN=database.dsn)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 passed" in done.stdout
+
+
 def test_an_embedded_server_is_started_where_none_is_named(project: Path) -> None:
     (project / "test_it.py").write_text("""
 from qworker.testing import drain
