@@ -91,7 +91,7 @@ class Project:
             "flask": [sys.executable, "-m", "flask"],
         }[program]
         runs = program == "qworker" and words[0] in OPTIONS
-        if (runs or (program == "flask" and {"qworker", "run"} <= set(words))) and "--burst" not in words:
+        if (runs or (program in ("flask", "python") and {"qworker", "run"} <= set(words))) and "--burst" not in words:
             self._start([*start, *words])
             return ""
         done = subprocess.run(

@@ -11,6 +11,7 @@ import click
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from qworkerd.cli.django import qworker as django_group
 from qworkerd.cli.main import main
 from qworkerd.scheduler.watermarks import releases, scrub, settled
 from qworkerd.worker import cursors
@@ -153,7 +154,10 @@ def tree(command: click.Command) -> Iterator[click.Command]:
 
 
 #: Options of all commands, and those of other programs that pages mention.
-EVERY_OPTION = {name for command in tree(main) for name in options(command)} | {"--preload", "--kill-whom"}
+EVERY_OPTION = {name for group in (main, django_group) for command in tree(group) for name in options(command)} | {
+    "--preload",
+    "--kill-whom",
+}
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -53,10 +53,11 @@ def test_the_script_signs_people_up_with_a_job_or_not_at_all(example: Callable[[
 
 def test_the_shop_ships_what_is_paid(example: Callable[[str], Project]) -> None:
     project = example("django_shop")
-    project.type("python -m django migrate --run-syncdb --pythonpath . --verbosity 0")
-    project.type("qworker db migrate --app shop.worker:app")
-    project.type("qworker --app shop.worker:app --processes 2")
-    project.say("from shop.worker import app; from shop.checkout import buy; from shop.models import Order")
+    project.type("python manage.py migrate")
+    project.type("python manage.py test")
+    project.type("python manage.py qworker run --processes 2")
+    project.say("import django, os; os.environ['DJANGO_SETTINGS_MODULE'] = 'shop.settings'; django.setup()")
+    project.say("from shop.jobs import app; from shop.checkout import buy; from shop.models import Order")
     assert project.say("print(buy('Ada').wait(timeout=30))") == "order 1 of Ada is on its way\n"
     assert "is not paid" in project.say("buy('Bob', paid=False)")
     assert project.say("print(*Order.objects.all(), len(app.admin.find()))") == "order 1 of Ada 1\n"

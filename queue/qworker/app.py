@@ -1,6 +1,6 @@
 """The application: a registry of tasks and schedules, and the connection to its database."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -267,6 +267,13 @@ class App:
 
     def load(self) -> None:
         """Complete the application after a command has imported it. Integrations override this."""
+
+    def node_settings(self) -> Mapping[str, tuple[object, str]]:
+        """Return settings for the nodes of this application, each with its origin for messages.
+
+        They come after options and environment variables, and before pyproject.toml. Integrations override this.
+        """
+        return {}
 
     def replace_enqueuing(self, enqueuing: Enqueuing) -> Enqueuing:
         """Let tasks enqueue elsewhere (`qworker.testing.MockQueue`); return where they have enqueued so far."""

@@ -1,8 +1,8 @@
 """A shop whose orders are shipped by jobs.
 
-In the folder above, with $DATABASE_URL set, Django installed, and DJANGO_SETTINGS_MODULE=shop.settings:
+In the folder above, with $DATABASE_URL set and Django installed:
 
-    django-admin migrate --run-syncdb --pythonpath .
-    qworker db migrate --app shop.worker:app
-    qworker --app shop.worker:app
+    python manage.py migrate
+    python manage.py test
+    python manage.py qworker run
 """

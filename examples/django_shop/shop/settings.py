@@ -1,4 +1,4 @@
-"""Django's settings: nothing in them is about jobs."""
+"""Django's settings. Jobs are in the database of the models."""
 
 import os
 
@@ -6,6 +6,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 _where = conninfo_to_dict(os.environ["DATABASE_URL"])
 
+SECRET_KEY = "of an example"
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
@@ -14,12 +15,12 @@ DATABASES = {
         "PASSWORD": _where.get("password"),
         "HOST": _where.get("host"),
         "PORT": _where.get("port"),
-        # A worker runs for days: a connection is checked before a job uses it (close_old_connections in jobs.py).
+        # A worker runs for days: it keeps its connection, and checks it before each job.
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }
 }
-INSTALLED_APPS = ["shop"]
+INSTALLED_APPS = ["qworker.contrib.django", "shop"]
+QWORKER = {"PROCESSES": 2}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
-TEST_RUNNER = "shop.tests.Runner"

@@ -1,26 +1,21 @@
 """Tests of what enqueues and of what runs."""
 
 from django.test import TestCase
-from django.test.runner import DiscoverRunner
 
+from qworker.testing import assert_enqueued, drain, refute_enqueued
 from shop.checkout import buy
 from shop.jobs import app, ship
-
-
-class Runner(DiscoverRunner):
-    """Closes qworker's own connections at the end, for else the database of the tests could not be dropped."""
-
-    def teardown_databases(self, *args: object, **options: object) -> None:
-        app.close()
-        super().teardown_databases(*args, **options)
+from shop.models import Order
 
 
 class CheckoutTest(TestCase):
     def test_an_order_is_shipped(self) -> None:
-        job = buy("Ada")
-        self.assertEqual((job.refresh().state, job.task), ("available", "shop.jobs.ship"))
-        self.assertIn("is on its way", ship(**job.args))
+        buy("Ada")
+        assert_enqueued(ship, count=1)
+        drain(app)
+        self.assertIsNotNone(Order.objects.get(customer="Ada").sent_at)
 
     def test_what_is_not_paid_is_not_shipped(self) -> None:
         with self.assertRaises(ValueError):
             buy("Bob", paid=False)
+        refute_enqueued(ship)

@@ -31,7 +31,7 @@ def run(options: Mapping[str, object]) -> int:
         check_limit()
         with Inheritance() as inheritance:
             target = load(settings, origins)
-        app = target.application()
+        app, settings = target.application(), target.settings
         app.prepare()
         refuse_patches()
         # Again: importing the application may have changed it.

@@ -84,11 +84,7 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     except ConfigurationError as error:
         report.add_error(error)
         return report
-    report.stop_timeout = settings.stop_timeout
-    for name in field_specs():
-        value = getattr(settings, name)
-        shown = display(value) if name in NOT_ON_COMMAND_LINE and value else value
-        report.settings[name] = {"value": shown, "origin": origins[name]}
+    _settings(report, settings, origins)
     try:
         check_limit()
     except ConfigurationError as error:
@@ -98,6 +94,8 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     try:
         with inheritance:
             target = load(settings, origins)
+        settings = target.settings
+        _settings(report, settings, target.origins)
         _application(report, target.application(), settings)
         target.application().prepare()
         refuse_patches()
@@ -113,6 +111,14 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
     if report.problems and report.exit_code == exits.OK:
         report.exit_code = exits.CONFIG
     return report
+
+
+def _settings(report: Report, settings: Settings, origins: Mapping[str, str]) -> None:
+    report.stop_timeout = settings.stop_timeout
+    for name in field_specs():
+        value = getattr(settings, name)
+        shown = display(value) if name in NOT_ON_COMMAND_LINE and value else value
+        report.settings[name] = {"value": shown, "origin": origins[name]}
 
 
 def _application(report: Report, app: App, settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from math import ceil
 from pathlib import Path
@@ -19,6 +19,13 @@ COMMON_VARIABLES: Final = {"dsn": "DATABASE_URL", "processes": "MAX_CONCURRENT_J
 #: Settings that are not command line options: the DSN usually contains a password, and every user of a machine can read
 #: the command lines of all processes.
 NOT_ON_COMMAND_LINE: Final = frozenset({"dsn", "direct_dsn"})
+
+#: Settings that an application cannot provide, because it is loaded by them, or determines them itself.
+FIXED_BY_APPLICATION: Final = {
+    "app": "the application is loaded already",
+    "dsn": "the application names its database itself",
+    "schema": "the application names its schema itself",
+}
 
 #: Time from SIGKILL until the last child is reaped (seconds).
 KILL_MARGIN: Final = 2.0
@@ -144,11 +151,7 @@ class Settings:
         project, table = found.origin, found.table
         values: dict[str, object] = {}
         origins: dict[str, str] = {}
-        problems = [
-            f"{name!r} in {project} is not a setting{_suggestion(name, list(field_specs()))}"
-            for name in table
-            if name not in field_specs()
-        ]
+        problems = [_unknown(name, project) for name in table if name not in field_specs()]
         for name, spec in field_specs().items():
             given = _find(name, options, environ, table, project)
             if given is None:
@@ -164,6 +167,29 @@ class Settings:
             wrong = any(origins.get(name) == option(name) and name not in values for name in field_specs())
             raise (WrongOption if wrong else ConfigurationError)("\n".join(problems))
         return cls(**values), origins  # type: ignore[arg-type]  # converted by the specification of the field
+
+    def with_provided(
+        self, origins: Mapping[str, str], provided: Mapping[str, tuple[object, str]]
+    ) -> tuple[Self, dict[str, str]]:
+        """Return the settings with those that the application provides, unless an option or a variable sets them.
+
+        Raises ConfigurationError with a line for each rejected value.
+        """
+        values: dict[str, object] = {}
+        found, problems = dict(origins), list[str]()
+        for name, (value, origin) in provided.items():
+            if name not in field_specs():
+                problems.append(_unknown(name, origin))
+            elif name in FIXED_BY_APPLICATION:
+                problems.append(f"{name!r} in {origin}: {FIXED_BY_APPLICATION[name]}")
+            elif not found[name].startswith(("-", "$")):
+                try:
+                    values[name], found[name] = field_specs()[name].read(value), origin
+                except ValueError as error:
+                    problems.append(f"{name} = {value!r} from {origin}: {error}")
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+        return replace(self, **values), found  # type: ignore[arg-type]  # as above
 
 
 def field_specs() -> dict[str, FieldSpec]:
@@ -207,6 +233,10 @@ def _find(
         if key is not None and environ.get(key):
             return environ[key], f"${key}"
     return (table[name], project) if name in table else None
+
+
+def _unknown(name: str, origin: str) -> str:
+    return f"{name!r} in {origin} is not a setting{_suggestion(name, list(field_specs()))}"
 
 
 def _suggestion(name: str, known: list[str]) -> str:

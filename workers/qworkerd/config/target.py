@@ -84,7 +84,7 @@ def resolve(options: Mapping[str, object], *, app_optional: bool = False) -> Tar
 
 
 def load(settings: Settings, origins: Mapping[str, str]) -> Target:
-    """Load the application named by the settings, if any; raises ConfigurationError.
+    """Load the application named by the settings, if any, and the settings that it provides; raises ConfigurationError.
 
     A DSN from the project file is put into the environment, where handlers that enqueue jobs look it up.
     """
@@ -93,6 +93,7 @@ def load(settings: Settings, origins: Mapping[str, str]) -> Target:
     if settings.app is None:
         return Target(settings, origins, None, settings.schema)
     app = load_app(settings.app)
+    settings, origins = settings.with_provided(origins, app.node_settings())
     if origins["schema"] != "default" and app.schema != settings.schema:
         raise ConfigurationError(
             f"schema = {settings.schema!r} from {origins['schema']}, but app {settings.app!r} enqueues into "

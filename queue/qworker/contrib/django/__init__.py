@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qworker.contrib.django.application import DjangoApp
     from qworker.contrib.django.backend import Backend
+    from qworker.contrib.django.doubles import DummyBackend, ImmediateBackend
 
     #: The application of the project, whose database is that of the models.
     app: DjangoApp
 
-__all__ = ["Backend", "app"]
+__all__ = ["Backend", "DummyBackend", "ImmediateBackend", "app"]
 
 
 def __getattr__(name: str) -> Any:
-    # Both need the settings; Backend also needs Django 6 or the package django-tasks.
+    # All need the settings; the backends also need Django 6 or the package django-tasks.
     if name == "Backend":
         from qworker.contrib.django.backend import Backend
 
         return Backend
+    if name in ("DummyBackend", "ImmediateBackend"):
+        from qworker.contrib.django import doubles
+
+        return getattr(doubles, name)
     if name == "app":
         from qworker.contrib.django.application import application
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from qworker.ambient import Ambient
 from qworker.app import App
 from qworker.contrib.django import middleware
-from qworker.contrib.django.configuration import Configuration
+from qworker.contrib.django.configuration import Configuration, node_settings
 from qworker.contrib.django.database import DjangoAmbient, ThriftyPool, dsn
 from qworker.db.pool import Pool
 from qworker.job import Job
@@ -43,6 +44,10 @@ class DjangoApp(App):
         self._ambient.shares = False
         self.pool.keeps = True
 
+    def node_settings(self) -> Mapping[str, tuple[object, str]]:
+        """Return the settings of nodes in Django's settings: the entries of QWORKER, and the queues of the backend."""
+        return node_settings(self.configuration)
+
     # Django's tasks
 
     def serve_tasks(self) -> None:
@@ -61,10 +66,12 @@ class DjangoApp(App):
         known = self.tasks.get(path)
         handler: Any = known.handler if known is not None else None
         if known is not None and isinstance(handler, Handler):
-            if handler.task.func is not task.func:  # the module was executed again
-                handler.task = task
-            return known
-        own = self.configuration.defaults.merge(options_of(task))
+            if handler.task.func is task.func:
+                return known
+            # The module was executed again, perhaps with other options.
+            self._specs = {key: spec for key, spec in self._specs.items() if key[0] != path}
+        queue = Options(queue=f"{self.configuration.queue_prefix}{task.queue_name}")
+        own = self.configuration.defaults.merge(options_of(task)).merge(queue)
         found: Task[..., Any] = Task(Handler(task, self._read_result), self._enqueuing, own, name=path)
         self.tasks[path] = found
         return found

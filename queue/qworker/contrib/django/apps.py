@@ -13,7 +13,9 @@ class QworkerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect what runs after each `migrate`."""
+        """Register the system checks, and what runs after each `migrate`."""
+        from qworker.contrib.django import checks
         from qworker.contrib.django.schema import complete
 
+        checks.register()
         post_migrate.connect(complete, sender=self, dispatch_uid="qworker")

@@ -14,7 +14,7 @@ from qworker.contrib.django.api import (
     normalize_json,
     task_enqueued,
 )
-from qworker.contrib.django.application import DjangoApp, application
+from qworker.contrib.django.application import DjangoApp, application, options_of
 from qworker.contrib.django.configuration import task_options
 from qworker.contrib.django.tasks import path_of
 from qworker.errors import JobNotFound
@@ -41,6 +41,14 @@ class QworkerTask(Task):  # type: ignore[misc] # of Django, which has no types
         return task_options(
             timeout=self.timeout, max_attempts=self.max_attempts, backoff=self.backoff, unique=self.unique
         )
+
+
+def check_options(task: Any) -> None:
+    """Raise InvalidTask if a job cannot have the options of a task."""
+    try:
+        options_of(task)
+    except (TypeError, ValueError) as error:
+        raise InvalidTask(f"{path_of(task)}: {error}") from error
 
 
 class Backend(BaseTaskBackend):  # type: ignore[misc] # as above

@@ -13,9 +13,10 @@ from qworker.retry import Retry
 
 #: The OPTIONS of a backend in TASKS.
 BACKEND_OPTIONS = ("database", "schema", "queue_prefix", "timeout", "max_attempts", "backoff")
-#: The entries of QWORKER that concern the application; all others are settings of its nodes.
+#: The entries of QWORKER that concern the application; all others are settings of its nodes, in upper case.
 APPLICATION = ("DATABASE", "SCHEMA", "MODULES")
-
+#: What messages call the setting.
+ORIGIN = "QWORKER in Django's settings"
 
 #: Django's own backends attempt a task once.
 ONCE = Options(retry=1)
@@ -67,6 +68,27 @@ def project() -> dict[str, Any]:
     found = getattr(settings, "QWORKER", {})
     if not isinstance(found, dict):
         raise ConfigurationError(f"QWORKER must be a dict, not {found!r}")
+    if wrong := [name for name in found if not isinstance(name, str) or not name.isupper()]:
+        raise ConfigurationError(
+            f"QWORKER has the key {wrong[0]!r}; its keys are in upper case, as in {{'QUEUES': ['default']}}"
+        )
+    return found
+
+
+def node_settings(configuration: Configuration) -> dict[str, tuple[object, str]]:
+    """Return the settings of the nodes of one backend, with their origins.
+
+    A node serves the queues of its backend. Those of the backend "default" may be listed in QWORKER instead, together
+    with the queues of the project's own tasks.
+    """
+    ours, alias = project(), configuration.alias
+    found: dict[str, tuple[object, str]] = {
+        name.lower(): (value, ORIGIN) for name, value in ours.items() if name not in APPLICATION
+    }
+    declared = (getattr(settings, "TASKS", None) or {}).get(alias)
+    if declared is not None and (alias != "default" or "queues" not in found):
+        queues = [f"{configuration.queue_prefix}{name}" for name in declared.get("QUEUES") or ["default"]]
+        found["queues"] = (queues, f"TASKS[{alias!r}] in Django's settings")
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import connections, reset_queries
 from django.utils import timezone, translation
 
@@ -14,10 +15,10 @@ def around_job(_job: RunningJob, call_next: Callable[[], Any]) -> Any:
     """Run a job with usable connections, no recorded queries, and the language and time zone of the settings."""
     reset_queries()
     close_unusable_connections()
-    translation.deactivate()
-    timezone.deactivate()
     try:
-        return call_next()
+        # What a handler activates ends with it, and what a test has activated around it is there again afterwards.
+        with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
+            return call_next()
     finally:
         close_unusable_connections()
 
