@@ -1,21 +1,23 @@
 """What an application has enqueued and no worker has run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
-from qworker import Job, Task, clock
+from qworker import App, Job, Task, clock
 from qworker.admin import WAITING
 from qworker.enqueue import Enqueuer
 from qworker.options import check_datetime
-from qworker.payload import encode
+from qworker.payload import POSITIONAL, encode
 from qworker.testing.mock import MockQueue
 
 R = TypeVar("R")
 
 #: How much earlier a job may start than `after` says: its delay counts from a reading of the clock before (seconds).
 _TOLERANCE = timedelta(seconds=1)
+_NOT_BY_NAME = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD, Parameter.KEYWORD_ONLY
 #: Number of jobs that a failed assertion lists.
 _LISTED = 20
 
@@ -33,14 +35,16 @@ def enqueued(
 
     args: some of the arguments, by name; nested dicts may be partial, too. after: only jobs that do not start before
     this time, or before this delay after they were enqueued. Jobs are looked up in the test's transaction, see `drain`.
+    A task of Django's tasks is accepted as well.
     """
+    registered, function = _registered(task)
     wanted: Any = args
-    if args is not None and task.conversion is None:
+    if args is not None and registered.conversion is None:
         wanted = json.loads(encode(args))  # a tuple is stored as a list
     return [
         job
-        for job in _all_waiting(task, task.name)
-        if (wanted is None or _contains(_held(task, job), wanted))
+        for job in _all_waiting(registered, registered.name)
+        if (wanted is None or _contains(_held(registered, function, job), wanted))
         and queue in (None, job.queue)
         and priority in (None, job.priority)
         and (tag is None or tag in job.tags)
@@ -56,6 +60,7 @@ def assert_enqueued(
     found = enqueued(task, args, **wanted)
     if (len(found) == count) if count is not None else found:
         return found
+    task, _ = _registered(task)
     expected = "a job" if count is None else f"{count} jobs"
     raise AssertionError(_message(task, f"expected {expected} {_criteria(task, args, wanted)}, found {len(found)}"))
 
@@ -64,7 +69,20 @@ def refute_enqueued(task: Task[..., Any], args: Mapping[str, Any] | None = None,
     """Raise AssertionError if `enqueued` finds a job."""
     __tracebackhide__ = True
     if found := enqueued(task, args, **wanted):
+        task, _ = _registered(task)
         raise AssertionError(_message(task, f"expected no job {_criteria(task, args, wanted)}, found {len(found)}"))
+
+
+def _registered(task: Any) -> tuple[Task[..., Any], Callable[..., Any]]:
+    """Return a task as an application knows it, and its function; raises TypeError."""
+    if isinstance(task, Task):
+        return task, task
+    backend = task.get_backend() if hasattr(task, "get_backend") else None
+    app: Any = getattr(backend, "app", None)
+    if not isinstance(app, App):
+        raise TypeError(f"{task!r} is neither a task of a qworker App nor one of Django's with a backend of qworker")
+    registered: Task[..., Any] = app.add_task(task)  # type: ignore[attr-defined] # a DjangoApp
+    return registered, task.func
 
 
 def _all_waiting(task: Task[..., Any], name: str | None) -> list[Job]:
@@ -76,9 +94,16 @@ def _all_waiting(task: Task[..., Any], name: str | None) -> list[Job]:
     return [job for job in queue.admin.iterate(task=name) if job.state in WAITING and not job.hook][::-1]
 
 
-def _held(task: Task[..., Any], job: Job) -> Any:
-    """Return the arguments of a job, for a typed task those of its handler."""
-    return job.args if task.conversion is None else task.load(json.dumps(job.args))
+def _held(task: Task[..., Any], function: Callable[..., Any], job: Job) -> Any:
+    """Return the arguments of a job by name, for a typed task those of its handler."""
+    if task.conversion is not None:
+        return task.load(json.dumps(job.args))
+    if POSITIONAL not in job.args:
+        return job.args
+    parameters = [p.name for p in signature(function).parameters.values() if p.kind not in _NOT_BY_NAME]
+    if getattr(task.handler, "takes_context", False):
+        del parameters[0]
+    return dict(zip(parameters, job.args[POSITIONAL], strict=False)) | job.args
 
 
 def _contains(held: Any, wanted: Any) -> bool:

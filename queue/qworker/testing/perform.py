@@ -32,6 +32,10 @@ def perform(task: Task[..., Any], /, *args: Any, attempt: int = 1, job_id: int =
     number of attempt and id; its `connection` needs a database, see `drain`. Middleware runs, and the timeout applies
     in the main thread. Failure hooks are not called.
     """
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"perform() takes a task of a qworker App, not {task!r}; a task of Django is called by task.call(...)"
+        )
     refuse_in_event_loop("perform", [task])
     row = ClaimedJob(
         job_id, 0, task.priority, task.queue, task.name, encode(task.parameters.bind(args, kwargs)), attempt, 0, False,

@@ -22,6 +22,8 @@ class Handler:
 
     def __init__(self, task: Any, read_result: Callable[[int], Any]) -> None:
         self.task = task
+        #: Whether the function takes a TaskContext before its arguments.
+        self.takes_context: bool = task.takes_context
         self._read_result = read_result
         self.__module__, self.__qualname__ = task.func.__module__, task.func.__qualname__
         self.__name__, self.__doc__ = task.func.__name__, task.func.__doc__

@@ -50,6 +50,11 @@ def describe(context: Any) -> list[Any]:
     return [result.id, result.status, context.attempt, result.args, result.kwargs, list(result.worker_ids)]
 
 
+@task(takes_context=True)
+def attempt(context: Any, x: int) -> list[int]:
+    return [context.attempt, x]
+
+
 @task(backend="reports")
 def second_time(name: str) -> str:
     """Fail unless the file is there."""
