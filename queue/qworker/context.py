@@ -197,7 +197,10 @@ class CurrentJob:
 def _running(name: str) -> RunningJob:
     job = running.get()
     if job is None:
-        msg = f"current_job.{name}: no job is running in this context; use it inside a handler only"
+        msg = (
+            f"current_job.{name}: no job is running in this context; use it inside a handler only (in a test, "
+            "qworker.testing.perform(task, ...) runs the handler in a job)"
+        )
         raise QworkerError(msg)
     return job
 

@@ -6,7 +6,7 @@ from typing import Any, assert_type
 
 import pytest
 
-from qworker import App, InvalidOperation, InvalidPayload, Job, JobState, Task, current_job
+from qworker import App, InvalidOperation, InvalidPayload, Job, JobState, QworkerError, Task, current_job
 from qworker.context import running
 from qworker.errors import Snooze, TimeoutInterrupt
 from qworker.testing import MockQueue, perform
@@ -28,6 +28,16 @@ def test_a_handler_runs_as_in_a_worker(offline: App) -> None:
 
     assert perform(task, (1, 2), attempt=3, job_id=7) == [7, [[1, 2], 3, 5, "t", "default"]]
     assert running.get() is None
+
+
+def test_a_handler_that_is_called_without_a_job_is_led_to_perform(offline: App) -> None:
+    @offline.task(name="t")
+    def task() -> int:
+        return current_job.attempt
+
+    with pytest.raises(QworkerError, match=r"no job is running.*in a test, qworker\.testing\.perform\(task, \.\.\.\)"):
+        task()
+    assert perform(task, attempt=2) == 2
 
 
 def test_its_exception_is_raised_as_it_is(offline: App) -> None:
