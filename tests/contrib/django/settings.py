@@ -56,6 +56,7 @@ TEMPLATES = [
 ]
 ROOT_URLCONF = "tests.contrib.django.urls"
 STATIC_URL = "static/"
+ALLOWED_HOSTS = ["testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DATABASES = {"default": database(os.environ.get("SHOP_DSN", ""))}
 TASKS = {

@@ -171,6 +171,12 @@ class Node(ReadOnly):
     def __str__(self) -> str:
         return str(self.name)
 
+    @property
+    def schedules(self) -> list[str]:
+        """The names of the schedules that it declares."""
+        found = self.state.get("cron") if isinstance(self.state, dict) else None
+        return list(found) if isinstance(found, dict | list) else []
+
     def is_live(self) -> bool:
         """Return whether its lease has not ended, by the clock of this process."""
         return bool(self.heartbeat_at + timedelta(seconds=self.lease_seconds) > timezone.now())
