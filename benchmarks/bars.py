@@ -119,7 +119,7 @@ class Bars:
             Bar("one of 10 s among 1,000 short: from a job's end to its acknowledgement", slow.second, None,
                 at_most=0.1, unit="s"),
             Bar("committed late under full load: start", self.late, at_most=1.0, unit="s"),
-            Bar("memory of an idle worker with Django", lambda: self.memory("django_tasks:app"), at_most=15,
+            Bar("memory of an idle worker with Django", lambda: self.memory("django_app:app"), at_most=15,
                 unit="MB", rounds=1),
             Bar("memory of an idle worker with SQLAlchemy and requests", lambda: self.memory("sqlalchemy_tasks:app"),
                 at_most=15, unit="MB", rounds=1),

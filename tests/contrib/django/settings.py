@@ -1,5 +1,6 @@
 """The settings of the Django project of the tests, in this process and in its nodes."""
 
+import ast
 import os
 from typing import Any
 
@@ -59,6 +60,8 @@ STATIC_URL = "static/"
 ALLOWED_HOSTS = ["testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DATABASES = {"default": database(os.environ.get("SHOP_DSN", ""))}
+if "SHOP_DATABASES" in os.environ:
+    DATABASES = ast.literal_eval(os.environ["SHOP_DATABASES"])
 TASKS = {
     "default": {"BACKEND": BACKEND, "QUEUES": []},
     "reports": {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": {"max_attempts": 3, "backoff": 0, "timeout": 30}},

@@ -6,12 +6,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+from django.db import connection
+
 from tests.contrib.django.shop.apps import note
 
 try:
     from django.tasks import task
 except ImportError:
     from django_tasks import task
+
+
+def session() -> int:
+    """Return the process of the server, by a query."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
 
 
 @task
@@ -70,6 +79,16 @@ def second_time(name: str) -> str:
 @task(backend="reports")
 def reported() -> str:
     return "report"
+
+
+#: The session of the process that has imported the module.
+PARENT = session() if "SHOP_QUERIES_AT_IMPORT" in os.environ else 0
+
+
+@task
+def queries() -> list[int]:
+    """Return the session of this process, and that of its parent."""
+    return [session(), PARENT]
 
 
 class Holder:
