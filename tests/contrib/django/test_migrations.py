@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from qworker.contrib.django.api import BaseTaskBackend
 from qworker.migrations import check, migrate, shipped
 from qworkerd.embedded import EmbeddedPostgres
 from tests.contrib.django.settings import database as entry
@@ -223,3 +224,30 @@ def test_a_role_that_may_not_create_the_schema_is_told_what_to_do(
             project.type("python -m django migrate")
     finally:
         conn.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_options_of_a_backend_that_is_not_ours_are_left_alone(
+    project: Project, manage: Callable[..., str], empty_database: Database
+) -> None:
+    package = BaseTaskBackend.__module__.partition(".backends")[0]
+    tasks = {
+        "default": {
+            "BACKEND": f"{package}.backends.dummy.DummyBackend",
+            "OPTIONS": {"id_function": "x", "schema": "theirs"},
+        }
+    }
+    project.write("settings.py", f"{SETTINGS}\nTASKS = {tasks!r}\n")
+    manage("migrate qworker")
+    assert schemas(empty_database) == {"qworker"}
+
+
+def test_a_backend_derived_from_ours_names_a_schema(
+    project: Project, manage: Callable[..., str], empty_database: Database
+) -> None:
+    project.write(
+        "shop/backends.py", "from qworker.contrib.django.backend import Backend\n\n\nclass Own(Backend):\n    pass\n"
+    )
+    tasks = {"default": {"BACKEND": "shop.backends.Own", "OPTIONS": {"schema": "own"}}}
+    project.write("settings.py", f"{SETTINGS}\nTASKS = {tasks!r}\n")
+    manage("migrate qworker")
+    assert schemas(empty_database) == {"own"}

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.errors import ConfigurationError
@@ -93,9 +94,21 @@ def node_settings(configuration: Configuration) -> dict[str, tuple[object, str]]
 
 
 def backend_options(alias: str) -> dict[str, Any]:
-    """Return the OPTIONS of a backend in TASKS."""
-    tasks = getattr(settings, "TASKS", None) or {}
-    return dict(tasks.get(alias, {}).get("OPTIONS", {}))
+    """Return the OPTIONS of a backend in TASKS; none if the backend is not qworker's."""
+    declared = (getattr(settings, "TASKS", None) or {}).get(alias, {})
+    return dict(declared.get("OPTIONS", {})) if _is_ours(str(declared.get("BACKEND"))) else {}
+
+
+def _is_ours(backend: str) -> bool:
+    if backend.startswith("qworker.contrib.django."):
+        return True
+    try:
+        from qworker.contrib.django.backend import Backend
+
+        found = import_string(backend)
+    except Exception:  # noqa: BLE001 - a backend of others that cannot be imported now, whatever it raises
+        return False
+    return isinstance(found, type) and issubclass(found, Backend)
 
 
 def task_options(*, timeout: Any = UNSET, max_attempts: Any = UNSET, backoff: Any = UNSET, **others: Any) -> Options:

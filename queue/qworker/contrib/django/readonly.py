@@ -23,7 +23,12 @@ class ReadOnlyManager(models.Manager.from_queryset(ReadOnlyQuerySet)):  # type: 
 
     def get_queryset(self) -> Any:
         """Return a QuerySet on the database of the jobs, which no router has to know."""
-        return self._queryset_class(self.model, using=self._db or Configuration.of("default").database)
+        return self._queryset_class(self.model, using=self.db)
+
+    @property
+    def db(self) -> str:
+        """The alias of the database that is read."""
+        return str(self._db or Configuration.of("default").database)
 
 
 class ReadOnly(models.Model):
