@@ -46,14 +46,27 @@ def qworker_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def qworker_db(request: pytest.FixtureRequest, qworker_app: "App", qworker_dsn: str) -> Iterator[str]:
-    """The DSN of a database to which the application is connected, and whose jobs are deleted after the test."""
+def qworker_db(request: pytest.FixtureRequest, qworker_app: "App") -> Iterator[str]:
+    """The DSN of a database to which the application is connected, and whose jobs are deleted after the test.
+
+    In a Django project it is the database of pytest-django's `transactional_db`.
+    """
+    from pytest_qworker import django_project
     from pytest_qworker.database import connected
 
     if (nodes := request.config.stash.get(_NODES, None)) is not None and "qworker_node" not in request.fixturenames:
         nodes.stop()  # or it would run the jobs of a test that runs none
-    with connected(qworker_app, qworker_dsn):
-        yield qworker_dsn
+    if django_project.is_project(qworker_app):
+        from qworker.testing import truncate
+
+        request.node.add_marker(pytest.mark.django_db(transaction=True))
+        request.getfixturevalue("transactional_db")
+        yield django_project.dsn(qworker_app)
+        truncate(qworker_app)
+        return
+    dsn = request.getfixturevalue("qworker_dsn")
+    with connected(qworker_app, dsn):
+        yield dsn
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +83,6 @@ def qworker_node(request: pytest.FixtureRequest, qworker_app: "App", qworker_db:
     """A node with one worker for `qworker_db`. It remains for the tests that follow, unless one leaves jobs to it."""
     # After the fixture of the database, so that it is stopped before the database is dropped.
     nodes: Nodes = request.getfixturevalue("_qworker_nodes")
-    node = nodes.running(str(request.config.getini("qworker_app")), qworker_db)
+    node = nodes.running(str(request.config.getini("qworker_app")), qworker_app, qworker_db)
     yield node
     node.end_test(qworker_app)

@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pytest_qworker import django_project
 from pytest_qworker.application import name_of
 from qworker import App
 
@@ -22,9 +23,11 @@ _SOON = timedelta(seconds=10)
 class Node:
     """Runs `qworker` in the current directory, with one worker."""
 
-    def __init__(self, app: str, dsn: str) -> None:
-        self._app = name_of(app)
-        self._dsn = dsn
+    def __init__(self, name: str, app: App, dsn: str) -> None:
+        self._app = name_of(name)
+        self._environment = {"QWORKER_DSN": dsn}
+        if django_project.is_project(app):
+            self._environment[django_project.DATABASES] = django_project.databases()
         self._folder = tempfile.TemporaryDirectory(prefix="qworker-node-")
         self._process: subprocess.Popen[bytes] | None = None
         #: The log of the node, as JSON lines.
@@ -41,8 +44,7 @@ class Node:
             return
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "QWORKER_APP": self._app,
-            "QWORKER_DSN": self._dsn, "QWORKER_LOG_FORMAT": "json", "QWORKER_PROCESSES": "1",
-            "QWORKER_POLL_INTERVAL": "0.1",
+            "QWORKER_LOG_FORMAT": "json", "QWORKER_PROCESSES": "1", "QWORKER_POLL_INTERVAL": "0.1", **self._environment,
         }  # fmt: skip
         command = [sys.executable, "-m", "pytest_qworker.serve"]
         with self.log.open("wb") as file:
@@ -82,9 +84,11 @@ class Nodes:
     def __init__(self) -> None:
         self._nodes: dict[tuple[str, str], Node] = {}
 
-    def running(self, app: str, dsn: str) -> Node:
+    def running(self, name: str, app: App, dsn: str) -> Node:
         """Return the node for a database, started."""
-        node = self._nodes.setdefault((app, dsn), Node(app, dsn))
+        if (name, dsn) not in self._nodes:
+            self._nodes[name, dsn] = Node(name, app, dsn)
+        node = self._nodes[name, dsn]
         node.start()
         return node
 

@@ -2,11 +2,15 @@
 
 import os
 
+from pytest_qworker import django_project
 from pytest_qworker.application import find
 from qworkerd.cli.main import main
 
 if __name__ == "__main__":
+    if django_project.DATABASES in os.environ:
+        django_project.use_databases()
     app = find(os.environ["QWORKER_APP"])
-    app.dsn = app.pool.dsn = os.environ["QWORKER_DSN"]
+    if not django_project.is_project(app):
+        app.dsn = app.pool.dsn = os.environ["QWORKER_DSN"]
     # The command imports the application again, and finds this one.
     main([], prog_name="qworker")

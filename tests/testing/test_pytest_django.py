@@ -159,3 +159,57 @@ def test_a_django_project_tests_its_jobs(project: Path, database: Database, opti
     assert "8 passed" in done.stdout
     left = database.connect().execute(r"SELECT datname FROM pg_database WHERE datname LIKE 'dj\_test\_%'").fetchall()
     assert left == [], "no connection of the application has kept the test database from being dropped"
+
+
+PROJECT = """
+import time
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from jobs import app, sign_up, welcome
+from qworker.testing import drain
+
+@pytest.mark.parametrize("n", range(3))
+def test_a_node_works_in_the_database_of_the_tests(qworker_node, n):
+    assert list(app.jobs()) == []
+    assert not User.objects.exists()
+    assert connection.settings_dict["NAME"].startswith("dj_test_")
+    user = sign_up("eve")
+    (job,) = app.jobs()
+    assert job.wait(timeout=20) == "eve"
+    user.refresh_from_db()
+    assert user.first_name == "welcome"
+
+def test_jobs_are_left(qworker_node):
+    welcome.options(delay=1).enqueue(1)
+
+def test_a_database_without_a_node(qworker_app, qworker_db):
+    assert qworker_app is app
+    assert connection.settings_dict["NAME"] in qworker_db
+    user = sign_up("bob")
+    time.sleep(0.2)
+    assert [attempt.result for attempt in drain(app)] == ["bob"]
+
+def test_in_a_transaction(db):
+    assert list(app.jobs()) == []
+    sign_up("carol")
+    assert [attempt.result for attempt in drain(app)] == ["carol"]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_the_fixtures_serve_a_django_project(tmp_path: Path, database: Database, options: tuple[str, ...]) -> None:
+    parts = {name: str(value) for name, value in conninfo_to_dict(database.dsn).items()}
+    parts["test"] = f"dj_test_{tmp_path.parent.name}_project".replace("-", "_")
+    settings = SETTINGS.format(**parts).replace("INSTALLED_APPS = [", 'INSTALLED_APPS = ["qworker.contrib.django", ')
+    (tmp_path / "settings.py").write_text(settings + 'QWORKER = {"MODULES": ["jobs"]}\n')
+    (tmp_path / "jobs.py").write_text(JOBS.replace("BACKEND", "True"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\nDJANGO_SETTINGS_MODULE = settings\n")
+    (tmp_path / "test_it.py").write_text(PROJECT)
+    done = run(tmp_path, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+    left = database.connect().execute(r"SELECT datname FROM pg_database WHERE datname LIKE 'dj\_test\_%'").fetchall()
+    assert left == []
