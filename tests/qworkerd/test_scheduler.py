@@ -141,7 +141,7 @@ def test_a_subscription_that_fails_alone_is_tried_again_and_the_node_awaits_no_n
         refused += 1
         raise psycopg.errors.LockNotAvailable
 
-    monkeypatch.setattr(notifications, "LISTEN_AGAIN", 0.0)
+    monkeypatch.setattr(notifications, "SUBSCRIPTION_RETRY", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "listen", refuse)
         harness = Harness(database)

@@ -17,7 +17,7 @@ from qworkerd.shared.context import NodeContext
 #: committed afterwards, without a notification.
 POLLS_AFTER_IDLE = (0.002, 0.01, 0.05, 0.25)
 #: Time after which a subscription that has failed is tried again (seconds).
-LISTEN_AGAIN = 5.0
+SUBSCRIPTION_RETRY = 5.0
 
 POOLER_HINT = (
     "the DSN leads through a pooler, which does not forward notifications: jobs are found by polling only; "
@@ -38,24 +38,24 @@ class Notifications:
         self.queues_changed = False
         #: Whether this session receives notifications. Otherwise the node does not mark itself idle.
         self._listening = False
-        self._listen = Periodic(LISTEN_AGAIN)
+        self._subscription = Periodic(SUBSCRIPTION_RETRY)
         self._log = log.get()
 
     def begin_session(self, database: Database) -> None:
         """Forget the subscription of an earlier session. Behind a pooler there is none; jobs are found by polling."""
         self._listening = False
-        self._listen.due = 0.0
+        self._subscription.due = 0.0
         if is_pooled(database):
-            self._listen.due = inf
+            self._subscription.due = inf
             self._log.warning(
                 "scheduler.notifications_unavailable", poll_interval=self._node.settings.poll_interval, hint=POOLER_HINT
             )
 
     def listen(self, database: Database) -> None:
         """Subscribe to notifications, once in a session. If that fails, it is due again after a while."""
-        if self._listening or not self._listen.is_due:
+        if self._listening or not self._subscription.is_due:
             return
-        self._listen.restart()
+        self._subscription.restart()
         database.add_notify_handler(self._on_notify)
         try:
             self._registry.listen(database)
