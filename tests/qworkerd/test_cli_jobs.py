@@ -292,6 +292,18 @@ def test_a_schedule_that_has_never_ticked_says_so_and_its_times_are_in_its_zone(
     assert found["next_tick"].endswith("T09:00:00+09:00")
 
 
+@pytest.mark.parametrize(
+    ("last", "upcoming"), [("2131-06-01 12:00+00", "2131-06-02T09:00:00+09:00"), ("9999-12-31 23:59+00", None)]
+)
+def test_what_was_ticked_in_the_future_is_not_ticked_again(
+    command: Command, scheduled: Any, database: Database, last: str, upcoming: str | None
+) -> None:
+    scheduled(silent=1)
+    database.connect().execute("UPDATE qworker.cron SET last_tick = %s", [last])
+    (found,) = json.loads(command("cron", "--json").stdout)
+    assert found["next_tick"] == upcoming
+
+
 def test_a_schedule_of_nodes_that_are_silent_has_no_next_tick(command: Command, scheduled: Any) -> None:
     scheduled(silent=31)
     shown = command("cron").stdout

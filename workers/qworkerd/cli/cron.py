@@ -48,7 +48,7 @@ def _gather(target: Target) -> list[dict[str, Any]]:
         found.append({
             "name": name, "task": source.task, "expression": source.expression, "timezone": source.timezone,
             "last_tick": status.last_tick if status else None,
-            "next_tick": next_tick(source.expression, source.timezone) if nodes else None,
+            "next_tick": next_tick(source.expression, source.timezone, status.last_tick) if status and nodes else None,
             "nodes": nodes, "note": "; ".join(_notes(status, schedule, named=target.app is not None)),
         })  # fmt: skip
     return found
@@ -67,11 +67,15 @@ def _notes(status: ScheduleStatus | None, schedule: Schedule | None, *, named: b
     return [*notes, f"the last node declared {status.expression!r} in {status.timezone}"]
 
 
-def next_tick(expression: str, timezone: str) -> datetime | None:
-    """Return the next tick in the schedule's zone; None if there is none, or if this version cannot parse it."""
+def next_tick(expression: str, timezone: str, last_tick: datetime | None) -> datetime | None:
+    """Return the next tick in the schedule's zone; None if there is none, or if this version cannot parse it.
+
+    After a clock was set back the last tick may be in the future. Those up to it are not enqueued again.
+    """
     try:
         schedule = Schedule("", "", expression, timezone)
-        tick = schedule.next(datetime.now(UTC).timestamp())
+        now = datetime.now(UTC)
+        tick = schedule.next(max(now, last_tick or now).timestamp())
         return None if tick is None else datetime.fromtimestamp(tick, ZoneInfo(timezone))
     except (ConfigurationError, ValueError, LookupError, OSError, OverflowError):
         return None
