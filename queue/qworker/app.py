@@ -154,9 +154,7 @@ class App:
         each attempt. Nothing waits for them, and their exceptions are logged. A hook may be missed if its process dies;
         `Task.on_failure` runs as a job and is not.
         """
-        if not callable(hook):
-            raise TypeError(f"on_error takes a function hook(job, error), not {hook!r}")
-        self.error_hooks.append(hook)
+        self.error_hooks.append(_checked("on_error", "(job, error)", hook))
         return hook
 
     def on_end(self, hook: E) -> E:

@@ -29,6 +29,15 @@ def breaks(_job: Job, _error: JobFailed) -> None:
     raise SystemExit("a broken hook")
 
 
+async def _unrun() -> None:
+    raise AssertionError
+
+
+@app.on_error
+def forgets_to_await(_job: Job, _error: JobFailed) -> object:
+    return _unrun()
+
+
 @app.on_error
 def report(job: Job, error: JobFailed) -> None:
     note("reported", job=job.id, task=job.task, state=job.state, attempt=error.attempt, type=error.type,

@@ -152,8 +152,9 @@ def test_a_coroutine_function_is_a_handler_and_not_a_hook(app: App, call: Any) -
     result = task()
     assert asyncio.iscoroutine(result)
     result.close()
-    with pytest.raises(ConfigurationError, match=r"asynchronous.*asyncio\.run"):
-        task.on_failure(call)
+    for hook in (task.on_failure, app.on_error, app.on_end, app.on_worker_start, app.on_worker_stop, app.middleware):
+        with pytest.raises(ConfigurationError, match=r"asynchronous.*asyncio\.run"):
+            hook(call)
 
 
 @pytest.mark.parametrize("call", [traced(generator), partial(generator)])

@@ -5,7 +5,7 @@ import logging
 import queue
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +125,10 @@ class Reporter:
     def _serve(self) -> None:
         while (failure := self._reports.get()) is not None:
             if isinstance(failure, Ended):
-                self._to_end_hooks(failure.jobs)
+                try:
+                    self._to_end_hooks(failure.jobs)
+                except BaseException as error:  # noqa: BLE001 - without this thread nothing more would be reported
+                    self._log.error("report.error", job=failure.jobs[0], where="on_end", exc_info=error)
                 continue
             for report in (self._to_logging, self._to_hooks):
                 try:
@@ -154,23 +157,19 @@ class Reporter:
             error = JobFailed(failure.job, failure.error)
             error.__cause__ = failure.raised
             try:
-                hook(job, error)
+                _call(hook, job, error)
             except BaseException as broken:  # noqa: BLE001 - the other hooks must still be called
                 self._log_error(failure, getattr(hook, "__qualname__", repr(hook)), broken)
 
     def _to_end_hooks(self, ids: list[int]) -> None:
         """Call the hooks with those of the jobs that have ended."""
         raised = {job: error for job in ids if (error := self._raised.pop(job, None)) is not None}
-        try:
-            ended = [job for job in self._app.admin.show_many(ids) if job.finished]
-        except Exception as error:  # noqa: BLE001 - without the database no hook can be called
-            self._log.error("report.error", job=ids[0], where="on_end", exc_info=error)
-            return
+        ended = [job for job in self._app.admin.show_many(ids) if job.finished]
         for job in ended:
             lost = JobFailed(job.id, job.errors[-1]) if job.errors and job.state is not JobState.COMPLETED else None
             for hook in self._app.end_hooks:
                 try:
-                    hook(job, raised.get(job.id, lost))
+                    _call(hook, job, raised.get(job.id, lost))
                 except BaseException as error:  # noqa: BLE001 - the other hooks must still be called
                     self._log.error(
                         "report.error", job=job.id, task=job.task, where=getattr(hook, "__qualname__", repr(hook)),
@@ -198,3 +197,11 @@ class Reporter:
             errors=({"at": now(), **failure.error},),
             _actions=self._app.admin,
         )
+
+
+def _call(hook: Callable[[Job, Any], object], job: Job, error: BaseException | None) -> None:
+    """Call a hook; raises TypeError if a decorator has returned a coroutine that nobody awaits."""
+    returned = hook(job, error)
+    if isinstance(returned, Coroutine):
+        returned.close()  # otherwise Python warns that it was never awaited
+        raise TypeError("the hook returned a coroutine, which has not been run: call asyncio.run(...) in it")
