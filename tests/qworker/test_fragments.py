@@ -27,7 +27,7 @@ def occurrences(pattern: str) -> dict[str, int]:
         r"INSERT INTO \{schema\}\.job_history",
         r"history_day\(t\.finished_at\)",
         r"d\.node_losses",
-        r"k\.job_id = ANY",
+        r"k\.job_id = ANY \(ARRAY \(\{argument",
         r"token = NULL",
         r"id = %\(id\)s(?:::bigint)? AND l\.token",
         r"EXISTS \(SELECT FROM locked WHERE cancelled\)",

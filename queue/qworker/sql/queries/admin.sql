@@ -59,9 +59,7 @@ SELECT {job_columns}
            AND (k.expires_at > pg_catalog.clock_timestamp()
                 OR k.expires_at IS NULL AND EXISTS (SELECT FROM {schema}.job AS h WHERE h.id = k.job_id AND h.holds_key))
            AND (%(below)s::bigint IS NULL OR k.job_id < %(below)s)))
-   AND (%(state)s::text IS NULL OR j.state = %(state)s)
-   AND (%(queue)s::text IS NULL OR j.queue = %(queue)s)
-   AND (%(tag)s::text IS NULL OR %(tag)s = ANY (j.tags))
+   AND (%(state)s::text IS NULL OR j.state = %(state)s) AND {matching: j}
  ORDER BY j.id DESC
  LIMIT %(limit)s;
 

@@ -73,8 +73,10 @@ found AS MATERIALIZED (
     UPDATE {schema}.unique_key AS k
        SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
            expires_at = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
-      FROM clock, found
-     WHERE found.free AND k.task = %(task)s AND k.key = found.key AND k.job_id = found.job_id
+      FROM clock
+     -- Not a join with `found`, for which a plan made for an empty table reads all keys.
+     WHERE k.task = %(task)s AND k.key = ANY (ARRAY (SELECT found.key FROM found WHERE found.free))
+       AND k.job_id = ANY (ARRAY (SELECT found.job_id FROM found WHERE found.free))
     RETURNING k.key, k.job_id
 ), inserted AS (
     INSERT INTO {schema}.unique_key (task, key, job_id, expires_at)
