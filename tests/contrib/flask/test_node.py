@@ -121,5 +121,5 @@ def test_an_application_without_the_extension_is_refused(project: Project, tmp_p
 
 def test_no_application_is_said(project: Project, tmp_path: Path) -> None:
     (tmp_path / "shop.py").unlink()
-    with pytest.raises(AssertionError, match=r"exit code 78\n\nqworker: .*no Flask application: .*'shop'"):
+    with pytest.raises(AssertionError, match=r"exit code 78\s+qworker: .*no Flask application: .*'shop'"):
         project.type("flask qworker jobs list")
