@@ -301,6 +301,8 @@ def test_an_action_asks_acts_and_is_logged(
     wanted, left = store(conn, before), store(conn, before)
     asked = browser.post(JOBS, {"action": action, "_selected_action": [wanted]})
     assert f"{action.capitalize()} 1 job?" in asked.content.decode()
+    (crumbs,) = re.findall(r'<(\w+) class="breadcrumbs">', text(browser, JOBS))
+    assert f'<{crumbs} class="breadcrumbs">' in asked.content.decode()
     assert state_of(wanted) == before
     assert not LogEntry.objects.filter(object_id=str(wanted)).exists()
 
@@ -359,6 +361,17 @@ def test_the_page_of_a_job_offers_what_its_state_allows_and_one_returns_to_it(
     response = browser.post(f"{JOBS}retry/", {"ids": str(failed), "job": str(failed)}, follow=True)
     assert response.request["PATH_INFO"] == f"{JOBS}{failed}/change/"
     assert state_of(failed) == "available"
+
+
+def test_a_site_of_the_project_has_pages_of_its_own(browser: Client, conn: psycopg.Connection[Any]) -> None:
+    job = store(conn)
+    assert listed(text(browser, "/ops/qworker/job/")) == [job]
+    assert f"/ops/qworker/job/retry/?job={job}" in text(browser, f"/ops/qworker/job/{job}/change/")
+    asked = text(browser, f"/ops/qworker/job/retry/?job={job}")
+    assert 'action="/ops/qworker/job/retry/"' in asked
+    assert "/admin/qworker" not in asked
+    response = browser.post("/ops/qworker/job/retry/", {"ids": str(job)})
+    assert (response.url, state_of(job)) == ("/ops/qworker/job/", "available")
 
 
 def test_a_get_request_changes_nothing(browser: Client, conn: psycopg.Connection[Any]) -> None:

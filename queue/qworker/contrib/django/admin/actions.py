@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import django
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -126,6 +127,7 @@ class JobActions(admin.ModelAdmin):
             **self.admin_site.each_context(request),
             "title": f"{action.name.capitalize()} {_number_of(len(fit))}?",
             "opts": Job._meta,
+            "crumbs_are_list": django.VERSION >= (6, 1),
             "action": action,
             "jobs": fit[:LISTED],
             "more": len(fit) - LISTED,
@@ -136,6 +138,7 @@ class JobActions(admin.ModelAdmin):
             "filters": request.GET.urlencode(),
             "back": self._back(request).url,
         }
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/qworker/job/confirm.html", context)
 
     def _perform(self, request: Any, action: Action, ids: list[int]) -> Any:

@@ -18,7 +18,7 @@ def state(value: str) -> SafeString:
     return format_html('<span class="qworker-state qworker-{}">{}</span>', value, value)
 
 
-def moment(value: Any) -> str:
+def moment(value: Any, zone: str = " %Z") -> str:
     """Return a time with seconds, in the time zone of the request. Anything else is returned as a string."""
     if isinstance(value, str):
         with suppress(ValueError):
@@ -27,7 +27,7 @@ def moment(value: Any) -> str:
         return "-" if value is None else str(value)
     with suppress(OverflowError, ValueError):  # at the ends of the years that Python knows
         value = timezone.localtime(value) if timezone.is_aware(value) else value
-    return f"{value:%Y-%m-%d %H:%M:%S %Z}".strip()
+    return f"{value:%Y-%m-%d %H:%M:%S}{value.strftime(zone)}".strip()
 
 
 def preformatted(text: str) -> SafeString:

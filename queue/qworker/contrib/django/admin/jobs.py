@@ -16,7 +16,7 @@ from qworker.contrib.django.admin.filters import ByDate, ByQueue, ByState, ByTag
 class JobAdmin(JobActions, ReadOnlyAdmin):
     """Lists jobs, shows one with its attempts, and retries, cancels or discards them."""
 
-    list_display = ("id", "task", "shown_state", "error", "queue", "attempt", "enqueued", "seconds")
+    list_display = ("id", "task", "shown_state", "error", "queue", "attempt", "listed", "seconds")
     list_display_links = ("id", "task")
     list_filter = (ByState, ByDate, ByQueue, ByTask, ByTag)
     list_per_page = 100
@@ -86,6 +86,11 @@ class JobAdmin(JobActions, ReadOnlyAdmin):
     def enqueued(self, job: Any) -> str:
         """Return when it was enqueued."""
         return display.moment(job.enqueued_at)
+
+    @admin.display(description="enqueued")
+    def listed(self, job: Any) -> str:
+        """Return when it was enqueued, for the list: without the zone, which is the same in all rows."""
+        return display.moment(job.enqueued_at, zone="")
 
     @admin.display(description="not before")
     def not_before(self, job: Any) -> str:
