@@ -27,13 +27,15 @@ class Maintenance(Statements):
         """Return the job that `promote` would update first."""
         return self._number(database, "first_due", due_from=due_from, at=None, excluded=integer_array(excluded))
 
-    def expire(self, database: Database, *, limit: int = 1000, excluded: Iterable[int] = ()) -> list[int]:
+    def expire(
+        self, database: Database, *, at: float | None = None, limit: int = 1000, excluded: Iterable[int] = ()
+    ) -> list[int]:
         """Cancel jobs that have expired, or were released after a cancellation was requested; return them."""
-        return self._column(database, "expire", limit=limit, excluded=integer_array(excluded))
+        return self._column(database, "expire", at=at, limit=limit, excluded=integer_array(excluded))
 
     def first_expired(self, database: Database, excluded: Iterable[int] = ()) -> int | None:
         """Return the job that `expire` would end first."""
-        return self._number(database, "first_expired", excluded=integer_array(excluded))
+        return self._number(database, "first_expired", at=None, excluded=integer_array(excluded))
 
     def discard_failed(
         self, database: Database, keep: float, *, limit: int = 1000, excluded: Iterable[int] = ()

@@ -396,6 +396,20 @@ def test_time_passes_for_delays_and_retries(app: App, conn: Connection) -> None:
     assert drain(app) == []
 
 
+def test_jobs_expire_and_keys_are_freed_while_time_passes(app: App, conn: Connection) -> None:
+    task = app.task(name="t")(lambda: None)
+    kept = task.options(unique_for=3600).enqueue()
+    assert len(drain(app)) == 1
+    expiring = task.options(expires=3600).enqueue()
+    with travel(1800):
+        assert task.options(unique_for=3600).enqueue().id == kept.id
+    with travel(3601):
+        later = task.options(expires=60).enqueue()
+        assert not task.options(unique_for=3600).enqueue().duplicate
+        assert [a.job_id for a in drain(app)][:1] == [later.id]
+    assert expiring.refresh().state is JobState.CANCELLED
+
+
 def test_schedules_tick_while_time_passes(app: App, conn: Connection) -> None:
     app.cron("0 3 * * *")(app.task(name="nightly")(lambda: None))
     app.cron("0 * * * *", misfire="all")(app.task(name="hourly")(lambda: None))

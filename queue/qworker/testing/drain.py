@@ -144,7 +144,7 @@ class _Drain:
         """Enqueue ticks, end expired jobs, make due jobs available, and return the lanes that have jobs."""
         with self._transaction.plain() as database:
             enqueue_ticks(self._app, database)
-            self._maintenance.expire(database, limit=_PAGE)
+            self._maintenance.expire(database, at=clock.at(), limit=_PAGE)
             due = clock.at() if self._due is None else self._due
             while len(self._maintenance.promote(database, 0.0, due, limit=_PAGE)) == _PAGE:
                 pass

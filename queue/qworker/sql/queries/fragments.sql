@@ -189,7 +189,8 @@ SELECT d.id FROM {schema}.job AS d
 -- Jobs that have expired before their first attempt, and jobs that were released after their cancellation was requested.
 (ARRAY (
         SELECT j.id FROM {schema}.job AS j
-         WHERE j.expires_at <= (SELECT clock_timestamp()) AND j.state IN ('available', 'scheduled') AND j.attempt = 0
+         WHERE j.expires_at <= (SELECT coalesce(to_timestamp(%(at)s::float8), clock_timestamp()))
+           AND j.state IN ('available', 'scheduled') AND j.attempt = 0
            AND j.id <> ALL (%(excluded)s::bigint[])
          ORDER BY j.expires_at
          LIMIT {argument}
