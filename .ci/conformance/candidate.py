@@ -24,6 +24,8 @@ from psycopg.conninfo import conninfo_to_dict
 from qworkerd.embedded import EmbeddedPostgres
 
 BACKEND = "qworker.contrib.django.Backend"
+#: The app, whose migrations make the tables in the databases of tests.
+APPS = ["qworker.contrib.django"]
 LOGGER = logging.getLogger("django.tasks")
 LENGTH = struct.Struct(">L")
 #: How long a node may take until its queues are empty (seconds).
@@ -52,6 +54,8 @@ class Helper:
     """The process that forks nodes, seen from the tests."""
 
     channel = None
+    #: A connection that deletes the jobs between two tests.
+    cleaner = None
 
     def start(self):
         """Fork it; the test databases exist."""
@@ -128,9 +132,11 @@ def node(tasks, alias, queues):
     LOGGER.setLevel(logging.DEBUG)
     LOGGER.propagate = False
     from qworker.contrib.django.node import load
+    from qworkerd import log
     from qworkerd.config.settings import Settings
     from qworkerd.run import serve
 
+    log.configure("json", "info")
     app = load(alias)
     names = ",".join(app.configuration.queue_prefix + queue for queue in queues)
     found, _ = Settings.load({"queues": names, "processes": "1", "burst": True})
@@ -138,19 +144,17 @@ def node(tasks, alias, queues):
 
 
 def prepare():
-    """Make the tables, as `migrate` would."""
-    from django.db import connections
+    """Start the helper; the tables are there."""
+    from qworker.contrib.django.database import dsn
 
-    from qworker.migrations import migrate
-
-    connections["default"].ensure_connection()
-    migrate(connections["default"].connection)
     helper.start()
+    helper.cleaner = psycopg.connect(dsn("default"), autocommit=True)
 
 
 def finish():
-    """End the helper."""
+    """End the helper, and leave the database, so that it can be dropped."""
     helper.channel.close()
+    helper.cleaner.close()
 
 
 def drain(queues=None, backend="default"):
@@ -175,11 +179,8 @@ def drain(queues=None, backend="default"):
 
 
 def clear():
-    """Forget every job."""
-    from qworker.contrib.django.database import dsn
-
-    with psycopg.connect(dsn("default"), autocommit=True) as conn:
-        conn.execute("TRUNCATE qworker.job, qworker.unique_key, qworker.job_history")
+    """Forget every job. There are few: TRUNCATE of all the partitions takes fifty times longer than DELETE."""
+    helper.cleaner.execute("DELETE FROM qworker.job; DELETE FROM qworker.unique_key; DELETE FROM qworker.job_history")
 
 
 def ids():

@@ -122,7 +122,7 @@ settings.configure(
     SECRET_KEY="conformance",
     USE_TZ=True,
     LOGGING_CONFIG=None,
-    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", *candidate.APPS],
     DATABASES=candidate.DATABASES,
     TASKS={"default": {"BACKEND": candidate.BACKEND, "QUEUES": []}},
 )

@@ -84,6 +84,12 @@ def test_a_backend_without_the_app(site: Path) -> None:
     assert "'qworker.contrib.django' to INSTALLED_APPS" in said["qworker.W001"]
 
 
+def test_a_backend_that_cannot_be_imported_breaks_nothing_of_ours(site: Path) -> None:
+    with override_settings(TASKS={**TASKS, "gone": {"BACKEND": "does.not.exist"}}):
+        assert checks.run_checks(tags=["qworker"]) == []
+        call_command("flush", verbosity=0, interactive=False)
+
+
 def test_an_app_before_ours_that_replaces_flush(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qworker.contrib.django.checks.get_commands", lambda: {"flush": "theirs"})
     assert "List 'qworker.contrib.django' before 'theirs'" in found()["qworker.W004"]

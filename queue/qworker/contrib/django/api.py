@@ -6,7 +6,7 @@ try:
     from django.tasks.backends.dummy import DummyBackend
     from django.tasks.backends.immediate import ImmediateBackend
     from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
-    from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
+    from django.tasks.exceptions import InvalidTask, InvalidTaskBackend, TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
     from django.utils.json import normalize_json
 except ImportError:
@@ -21,8 +21,9 @@ except ImportError:
         from django_tasks.utils import normalize_json
 
         try:
-            from django_tasks.exceptions import InvalidTask
+            from django_tasks.exceptions import InvalidTask, InvalidTaskBackend
         except ImportError:  # before its release after 0.12
+            from django_tasks.exceptions import InvalidTaskBackendError as InvalidTaskBackend
             from django_tasks.exceptions import InvalidTaskError as InvalidTask
     except ImportError:
         raise ImportError(
@@ -35,6 +36,7 @@ __all__ = [
     "DummyBackend",
     "ImmediateBackend",
     "InvalidTask",
+    "InvalidTaskBackend",
     "Task",
     "TaskContext",
     "TaskError",

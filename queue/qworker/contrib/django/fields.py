@@ -85,7 +85,9 @@ class _OneTable:
         live = {str(state) in LIVE for state in states}
         if len(live) > 1:
             return sql, params
-        column = f"{compiler.quote_name_unless_alias(self.lhs.alias)}.archived"
+        # Django 6.1 has deprecated the older name.
+        quote_name = getattr(compiler, "quote_name", None) or compiler.quote_name_unless_alias
+        column = f"{quote_name(self.lhs.alias)}.archived"
         return f"({sql} AND {'NOT ' if live == {True} else ''}{column})", list(params)
 
 

@@ -33,8 +33,11 @@ def load(alias: str = "default") -> Any:
 def serves_tasks(alias: str) -> bool:
     """Return whether the backend with this alias is qworker's."""
     try:
-        from qworker.contrib.django.api import task_backends
+        from qworker.contrib.django.api import InvalidTaskBackend, task_backends
         from qworker.contrib.django.backend import Backend
     except ImportError:
         return False
-    return alias in task_backends.settings and isinstance(task_backends[alias], Backend)
+    try:
+        return alias in task_backends.settings and isinstance(task_backends[alias], Backend)
+    except InvalidTaskBackend:  # one that cannot be imported, of which Django complains where it is used
+        return False

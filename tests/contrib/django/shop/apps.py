@@ -24,7 +24,7 @@ class ShopConfig(AppConfig):
         from qworker.contrib.django.api import task_enqueued, task_finished, task_started
 
         for name, signal in (("enqueued", task_enqueued), ("started", task_started), ("finished", task_finished)):
-            signal.connect(receiver(name), weak=False)
+            signal.connect(receiver(name), weak=False, dispatch_uid=name)  # once, also if apps are loaded again
 
 
 def receiver(name: str) -> Any:
