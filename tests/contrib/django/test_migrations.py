@@ -251,3 +251,19 @@ def test_a_backend_derived_from_ours_names_a_schema(
     project.write("settings.py", f"{SETTINGS}\nTASKS = {tasks!r}\n")
     manage("migrate qworker")
     assert schemas(empty_database) == {"own"}
+
+
+def test_of_two_schemas_in_a_database_none_is_left_if_one_fails(
+    project: Project, manage: Callable[..., str], empty_database: Database, conn: psycopg.Connection[Any]
+) -> None:
+    backend = {"BACKEND": "qworker.contrib.django.Backend"}
+    tasks = {"default": backend, "second": {**backend, "OPTIONS": {"schema": "second"}}}
+    project.write("settings.py", f"{SETTINGS}\nTASKS = {tasks!r}\n")
+    conn.execute("CREATE SCHEMA second; CREATE TABLE second.unique_key (x int)")
+    with pytest.raises(AssertionError, match="already exists"):
+        manage("migrate qworker")
+    assert schemas(empty_database) == {"second"}
+    conn.execute("DROP TABLE second.unique_key")
+    manage("migrate qworker")
+    check(conn)
+    check(conn, "second")
