@@ -2,9 +2,10 @@
 
 import threading
 from importlib import import_module
+from types import ModuleType
 
 from django.apps import apps
-from django.utils.module_loading import autodiscover_modules
+from django.utils.module_loading import module_has_submodule
 
 from qworker.contrib.django.configuration import project
 
@@ -20,9 +21,18 @@ def discover() -> None:
     with _lock:
         if "" not in _done:
             apps.check_apps_ready()
-            autodiscover_modules(*NAMES)
+            for config in apps.get_app_configs():
+                # The module `tasks` of this app is the backend's, and needs Django's tasks.
+                if config.label != "qworker":
+                    _import_existing(config.name, config.module)
             _done.add("")
         for name in project().get("MODULES", ()):
             if name not in _done:
                 import_module(name)
                 _done.add(name)
+
+
+def _import_existing(app: str, package: ModuleType) -> None:
+    for name in NAMES:
+        if module_has_submodule(package, name):
+            import_module(f"{app}.{name}")
