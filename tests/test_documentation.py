@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Those without code to run as well.
 ALL_PAGES = sorted({*PAGES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")})
-SHOP = ROOT / "examples" / "django_shop"
+SHOP = ROOT / "examples" / "django_orders"
 RUN = [page for page in PAGES if "```python" in page.read_text()]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (\w[\w/]*\.(?:py|ini))\n")

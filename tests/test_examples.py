@@ -52,7 +52,7 @@ def test_the_script_signs_people_up_with_a_job_or_not_at_all(example: Callable[[
 
 
 def test_the_shop_ships_what_is_paid(example: Callable[[str], Project]) -> None:
-    project = example("django_shop")
+    project = example("django_orders")
     project.type("python manage.py migrate")
     project.type("python manage.py test")
     project.type("python manage.py qworker run --processes 2")

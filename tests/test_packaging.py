@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SOURCES = {"qworker": ROOT / "queue", "qworkerd": ROOT / "workers"}
+from tests.environment import ROOT, SOURCES, build_wheel
+
 #: What stands in a tree and belongs to nobody else's.
 LEFT_OUT = (".venv*", ".git", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist", "results.json",
             "chaos-evidence")  # fmt: skip
@@ -34,26 +34,7 @@ def metadata() -> configparser.ConfigParser:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of what git would ship: a build leaves folders beside its sources."""
-    tree = tmp_path_factory.mktemp("tree")
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    for source in SOURCES.values():
-        shutil.copytree(source, tree / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(tree / "dist"),
-        str(tree),
-    ]
-    subprocess.run(command, check=True)
-    (built,) = (tree / "dist").glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("tree"))
 
 
 @pytest.fixture(scope="module")

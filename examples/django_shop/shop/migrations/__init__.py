@@ -1,1 +1,1 @@
-"""The tables of the models."""
+"""The migrations of the models."""

@@ -1,0 +1,1 @@
+"""The tests of the shop: python manage.py test."""

@@ -1,0 +1,79 @@
+"""A virtual environment that is made anew, with this project installed as its users install it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {"qworker": ROOT / "queue", "qworkerd": ROOT / "workers"}
+#: Variables of the tests' own environment; the constraints of `make test-floors` are those of the tests.
+OURS = ("PYTHONPATH", "VIRTUAL_ENV", "PIP_CONSTRAINT", "PYTEST_", "DJANGO_SETTINGS_MODULE", "FLASK_APP")
+
+
+def build_wheel(tree: Path) -> Path:
+    """Build a wheel from a copy of what git would ship: a build leaves folders beside its sources."""
+    tree.mkdir(parents=True, exist_ok=True)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for source in SOURCES.values():
+        shutil.copytree(source, tree / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    dist = str(tree / "dist")
+    if uv := _uv():
+        command = [uv, "build", "--quiet", "--wheel", "--out-dir", dist, str(tree)]
+    else:
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", dist, str(tree)]
+    subprocess.run(command, check=True)
+    (built,) = (tree / "dist").glob("*.whl")
+    return built
+
+
+@cache
+def _uv() -> str | None:
+    """Return uv, which installs in a second what takes pip ten; None if it is missing, or a shim of nothing."""
+    found = shutil.which("uv")
+    works = found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+    return found if works else None
+
+
+class Environment:
+    """An empty environment, and a folder in which the commands of a README are typed."""
+
+    def __init__(self, path: Path, folder: Path, wheel: Path, **variables: str) -> None:
+        self._path, self._folder, self._wheel = path, folder, wheel
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        self._variables = {**inherited, **variables, "PATH": f"{path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+        make = [uv, "venv", "--quiet", "--python", sys.executable] if (uv := _uv()) else [sys.executable, "-m", "venv"]
+        subprocess.run([*make, str(path)], check=True)
+
+    def type(self, line: str) -> str:
+        """Run a command line and return what it printed. `pip install` gets this project from the wheel."""
+        words = shlex.split(line, comments=True)
+        if words[:2] == ["pip", "install"]:
+            return self._install(words[2:])
+        if words[0] == "export":
+            for name, _, value in (word.partition("=") for word in words[1:]):
+                self._variables.setdefault(name, value)
+            return ""
+        if words[0] == "." or words[1:3] == ["-m", "venv"]:
+            return ""
+        return self._run(words)
+
+    def _install(self, words: list[str]) -> str:
+        python = str(self._path / "bin" / "python")
+        ours = [word for word in words if word.startswith("pgqworker")]
+        extras = ours[0].removeprefix("pgqworker") if ours else ""
+        rest = [word for word in words if word not in ours]
+        pip = [uv, "pip", "install", "--python", python] if (uv := _uv()) else [python, "-m", "pip", "install"]
+        return self._run([*pip, "--quiet", f"{self._wheel}{extras}", *rest])
+
+    def _run(self, words: list[str]) -> str:
+        done = subprocess.run(
+            words, cwd=self._folder, env=self._variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{shlex.join(words)}: exit code {done.returncode}\n{done.stdout}"
+        return done.stdout
