@@ -217,6 +217,11 @@ MUTATIONS = [
         "tests/lifecycle/test_wrapped_interrupts.py",
     ),
     Mutation(
+        "a shutdown fails a job whose handler forgets its interrupt", "workers/qworkerd/outcomes/decide.py",
+        "if found is None and sent is not None and", "if False and",
+        "tests/qworkerd/test_decide.py",
+    ),
+    Mutation(
         "a cancelled job that fails is failed", f"{QUERIES}/claims.sql",
         "WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)\n    RETURNING j.id, j.queue",
         "WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked)\n    RETURNING j.id, j.queue",
@@ -272,6 +277,22 @@ MUTATIONS = [
         "the next job finds the session as the last has left it", f"{WORKER}/job_connection.py",
         "            reset(connection, failed=failed)\n", "",
         "tests/qworkerd/test_job_connection.py",
+    ),
+    Mutation(
+        "the next job finds what the last has registered with the connection", f"{WORKER}/session.py",
+        "        self._adapters = None", "        pass",
+        "tests/qworkerd/test_job_connection.py",
+    ),
+    Mutation(
+        "a limit that a job has set ends the next one", f"{WORKER}/process_state.py",
+        "if (changed := self._limits.restore())", "if (changed := [])",
+        "tests/lifecycle/test_hazards.py",
+    ),
+    Mutation(
+        "a session in another database is joined", "queue/qworker/ambient.py",
+        "if session is not None and self._is_ours(caller := unwrap(session), None):",
+        "if session is not None and (caller := unwrap(session)):",
+        "tests/qworker/test_sqlalchemy_session.py",
     ),
     Mutation(
         "a transaction that a handler has ended is not missed", f"{WORKER}/job_connection.py",
