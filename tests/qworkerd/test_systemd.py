@@ -17,7 +17,11 @@ from qworkerd.supervisor.systemd import Notifier
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "systemd" / "qworker.service"
+#: The unit to adapt, and the one that `qworker init` writes.
+UNITS = {
+    "adapt": ROOT / "systemd" / "qworker.service",
+    "init": ROOT / "workers" / "qworkerd" / "cli" / "templates" / "common" / "qworker.service.in",
+}
 
 
 class Listener:
@@ -155,19 +159,23 @@ def test_a_full_socket_does_not_hold_the_supervisor_up(listener: Listener, envir
         assert monotonic() - started < 25 * systemd.SEND_TIMEOUT
 
 
+@pytest.fixture(params=UNITS)
+def text(request: pytest.FixtureRequest) -> str:
+    return UNITS[request.param].read_text()
+
+
 @pytest.fixture
-def unit() -> dict[str, str]:
-    lines = UNIT.read_text().splitlines()
+def unit(text: str) -> dict[str, str]:
+    lines = text.splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path, unit: dict[str, str]) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path, text: str, unit: dict[str, str]) -> None:
     analyze = shutil.which("systemd-analyze")
     assert analyze, "systemd-analyze is not installed: apt-get install systemd"
     program = unit["ExecStart"].split()[0]
     copy = tmp_path / "qworker.service"
-    text = UNIT.read_text().replace(program, sys.executable)
-    copy.write_text(text.replace("User=qworker", "User=root"))
+    copy.write_text(text.replace(program, sys.executable).replace("User=qworker", "User=root"))
     done = subprocess.run(
         [analyze, "verify", "--man=no", "--generators=no", str(copy)], capture_output=True, text=True, check=False
     )

@@ -18,7 +18,7 @@ class FlaskGroup(click.Group):
         """Return the names of the subcommands."""
         from qworkerd.cli.main import COMMANDS
 
-        return sorted(["run", *COMMANDS.keys() - {"demo"}])
+        return sorted(["run", *COMMANDS.keys() - {"demo", "init"}])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a subcommand."""

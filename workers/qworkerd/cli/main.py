@@ -24,6 +24,7 @@ COMMANDS = {
     "db": "qworkerd.cli.db",
     "demo": "qworkerd.cli.demo",
     "enqueue": "qworkerd.cli.enqueue",
+    "init": "qworkerd.cli.init",
     "jobs": "qworkerd.cli.jobs",
     "queues": "qworkerd.cli.queues",
     "tasks": "qworkerd.cli.tasks",
