@@ -121,7 +121,7 @@ MUTATIONS = [
         "-- Releases jobs that were not started: the attempt is not counted and they keep their seq.\n"
         "UPDATE {schema}.job AS j\n"
         "   SET state = 'available', attempt = j.attempt",
-        "tests/qworker/test_model.py",
+        "tests/qworker/test_claims.py",
     ),
     Mutation(
         "a transactional job is not held before it is completed", "queue/qworker/claims.py",
