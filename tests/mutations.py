@@ -419,6 +419,23 @@ MUTATIONS = [
         "savepoint.undone = not isinstance(", "savepoint.undone = False and isinstance(", "tests/testing/test_drain.py",
     ),
     Mutation(
+        "a handler closes the connection of the test", "queue/qworker/testing/transaction.py",
+        "    with block, _kept_open(wrapper):\n", "    with block:\n", "tests/testing/test_pytest_django.py",
+    ),
+    Mutation(
+        "a session keeps the connection that it has given back", "queue/qworker/testing/transaction.py",
+        "app.ambient.bound = app.ambient.bound, conn\n", "app.ambient.bound = app.ambient.bound, unwrap(conn)\n",
+        "tests/testing/test_join.py",
+    ),
+    Mutation(
+        "jobs do not expire while a test travels", "queue/qworker/testing/drain.py",
+        "expire(database, at=clock.at(), limit=_PAGE)", "expire(database, limit=_PAGE)", "tests/testing/test_drain.py",
+    ),
+    Mutation(
+        "a node between tests takes the jobs of the next", "queue/pytest_qworker/node.py",
+        "            self.stop()\n\n\nclass Nodes", "            pass\n\n\nclass Nodes", "tests/testing/test_plugin.py",
+    ),
+    Mutation(
         "a test is left without the timer of its watchdog", "queue/qworker/testing/attempts.py",
         "            if left:  # a watchdog of the test runner", "            if False:", "tests/testing/test_drain.py",
     ),
