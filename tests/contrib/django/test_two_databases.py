@@ -1,6 +1,7 @@
 """A project whose jobs are in another database than its users and the log of the admin."""
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,9 +76,9 @@ def jobs_database(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
 @pytest.fixture
 def project(empty_database: Database, jobs_database: Database, tmp_path: Path) -> Iterator[Project]:
     databases = json.dumps({"default": entry(empty_database.dsn), "jobs": entry(jobs_database.dsn)})
-    root = str(Path(__file__).parents[3])
+    paths = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
     with Project(
-        tmp_path, empty_database.dsn, DJANGO_SETTINGS_MODULE="settings", SHOP_DATABASES=databases, PYTHONPATH=root
+        tmp_path, empty_database.dsn, DJANGO_SETTINGS_MODULE="settings", SHOP_DATABASES=databases, PYTHONPATH=paths
     ) as project:
         project.write("settings.py", SETTINGS)
         project.type("python -m django migrate")
