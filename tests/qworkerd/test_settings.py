@@ -155,6 +155,7 @@ def test_variables_that_look_like_a_setting_are_found() -> None:
         "QWORKER_PROCESES": "2",
         "QWORKER_LEASE_TIMEOUT": "30",
         "QWORKER_FAVOURITE_COLOUR": "x",
+        "QWORKER_TEST_DSN": "x",
     }
     assert misspelt(environ) == {"QWORKER_DNS": "QWORKER_DSN", "QWORKER_PROCESES": "QWORKER_PROCESSES"}
 

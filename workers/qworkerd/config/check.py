@@ -23,7 +23,15 @@ from qworker.sequences import stale_sequences
 from qworker.triggers import suppressing_triggers
 from qworkerd.config.patches import refuse_patches
 from qworkerd.config.project import find
-from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, exit_code, field_specs, misspelt, variable
+from qworkerd.config.settings import (
+    NOT_ON_COMMAND_LINE,
+    OTHER_VARIABLES,
+    Settings,
+    exit_code,
+    field_specs,
+    misspelt,
+    variable,
+)
 from qworkerd.config.target import Target, load
 from qworkerd.inheritance.inherited import DISCONNECTED, REMEDY, SHARED, Inheritance
 from qworkerd.log.redaction import mask
@@ -32,8 +40,6 @@ from qworkerd.process.descriptors import check_limit
 
 #: The oldest supported server, in the format of psycopg's ConnectionInfo.server_version.
 OLDEST_SERVER: Final = 140_000
-#: QWORKER_* variables that are not settings.
-OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR"})
 #: Variables by which libpq finds a server when no DSN names one.
 LIBPQ_SERVER_VARIABLES: Final = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
 

@@ -34,6 +34,9 @@ END_MARGIN: Final = 10.0
 
 _YEAR: Final = 366 * 86_400
 
+#: QWORKER_* variables that are not settings: the programs of an embedded server, and the server of tests.
+OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR", "QWORKER_TEST_DSN"})
+
 
 def _cores() -> int:
     return os.cpu_count() or 1
@@ -208,7 +211,9 @@ def misspelt(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     found = {}
     for name in sorted(environ):
         prefix, _, rest = name.partition("_")
-        if prefix == "QWORKER" and rest not in settings and (close := get_close_matches(rest, settings, n=1)):
+        if prefix != "QWORKER" or rest in settings or name in OTHER_VARIABLES:
+            continue
+        if close := get_close_matches(rest, settings, n=1):
             found[name] = settings[close[0]]
     return found
 
