@@ -33,10 +33,15 @@ def build_wheel(tree: Path) -> Path:
 
 @cache
 def _uv() -> str | None:
-    """Return uv, which installs in a second what takes pip ten; None if it is missing, or a shim of nothing."""
+    """Return uv, which installs in a second what takes pip ten; None if it is missing, or reaches no index.
+
+    It reads neither the configuration of pip nor the certificates of the system.
+    """
     found = shutil.which("uv")
-    works = found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
-    return found if works else None
+    if found is None:
+        return None
+    ask = [found, "pip", "install", "--dry-run", "--upgrade", "--python", sys.executable, "setuptools"]
+    return found if subprocess.run(ask, capture_output=True, check=False).returncode == 0 else None
 
 
 class Environment:
