@@ -38,7 +38,7 @@ def occurrences(pattern: str) -> dict[str, int]:
         r"r\.seq > w\.cursor",
         r"INSERT INTO \{schema\}\.unique_key",
         r"UPDATE \{schema\}\.unique_key",
-        r"THEN NOT EXISTS \(SELECT FROM \{schema\}\.job AS j WHERE j\.id = k\.job_id AND j\.holds_key",
+        r"THEN \(SELECT j\.holds_key FROM \{schema\}\.job AS j WHERE j\.id = k\.job_id\)",
         r"make_interval\(secs => %\(expires\)s",
         r"j\.unknown_task_count(?! \+)",
         r"j\.progress::text",

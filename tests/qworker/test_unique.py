@@ -9,6 +9,7 @@ import pytest
 from qworker import App, JobState, Task
 from tests.database import Database
 from tests.qworker.conftest import FakeWorker, Query
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -269,3 +270,36 @@ def test_two_bulks_at_once_make_each_job_once(app: App, sync: Task[..., None], q
         made = list(pool.map(unique.enqueue_many, [[(n,) for n in range(200)], [(n,) for n in range(199, -1, -1)]] * 4))
     assert sum(made) == 200
     assert query("SELECT count(*), count(DISTINCT args) FROM qworker.job") == [(200, 200)]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_key_that_is_deleted_while_it_is_taken_over_is_taken(
+    sync: Task[..., None], database: Database, query: Query, many: bool
+) -> None:
+    """The scheduler deletes keys whose period has ended."""
+    unique = sync.options(unique=True, unique_for=3600)
+    unique.enqueue(1)
+    query("UPDATE qworker.unique_key SET expires_at = clock_timestamp() RETURNING 1")
+    conn = database.connect(autocommit=False)
+    conn.execute("DELETE FROM qworker.unique_key")
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(lambda: unique.enqueue_many([(1,), (2,)]) if many else unique.enqueue(1).duplicate)
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        until(lambda: query(waiting) == [(1,)])
+        conn.commit()
+        assert made.result(10) == (2 if many else False)
+    assert query("SELECT count(*) FROM qworker.unique_key AS k JOIN qworker.job AS j ON j.id = k.job_id") == [
+        (2 if many else 1,)
+    ]
+
+
+def test_two_bulks_take_over_the_same_keys_without_a_deadlock(sync: Task[..., None], query: Query) -> None:
+    unique = sync.options(unique=True, unique_for=3600)
+    rows = [(n,) for n in range(2000)]
+    unique.enqueue_many(rows)
+    for _ in range(5):
+        query("UPDATE qworker.unique_key SET expires_at = clock_timestamp() RETURNING 1")
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(unique.enqueue_many, [rows, rows[::-1]] * 2)) == len(rows)

@@ -61,29 +61,37 @@ SELECT e.id, e.state::text, extract(epoch FROM e.enqueued_at)::float8, extract(e
 -- were free; `found` has the jobs that held keys. A key is taken over if its job is gone or no longer has the flag that it
 -- holds a key. The row of a held key is never locked: the acknowledgement of its job deletes it, and must not wait for the
 -- caller's transaction. If job_id has changed when the row is locked, a concurrent session has taken the key over. Keys are
--- inserted in their order, so that two statements do not wait for each other.
+-- taken over and inserted in their order, so that two statements do not wait for each other.
 found AS MATERIALIZED (
-    SELECT k.key, k.job_id,
+    SELECT k.key, k.job_id, k.row_id,
            CASE WHEN k.expires_at IS NULL
-                THEN NOT EXISTS (SELECT FROM {schema}.job AS j WHERE j.id = k.job_id AND j.holds_key)
+                THEN (SELECT j.holds_key FROM {schema}.job AS j WHERE j.id = k.job_id) IS NOT TRUE -- EXISTS may read all jobs
                 ELSE k.expires_at <= clock.now END AS free
-      FROM {schema}.unique_key AS k, clock
-     WHERE k.task = %(task)s AND k.key = ANY ({argument})
+      FROM clock
+     CROSS JOIN pg_catalog.unnest({argument}) AS w (key)
+     CROSS JOIN LATERAL (
+            -- Each key is looked up in the index. With an array of keys, PostgreSQL before 17 may read all keys of the task.
+            SELECT u.key, u.job_id, u.expires_at, u.ctid AS row_id
+              FROM {schema}.unique_key AS u
+             WHERE u.task = %(task)s AND u.key = w.key
+             LIMIT 1
+           ) AS k
+     ORDER BY w.key
 ), taken_over AS (
     UPDATE {schema}.unique_key AS k
        SET job_id = pg_catalog.nextval('{schema}.job_id_seq'::regclass),
            expires_at = clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
-      FROM clock
-     -- Not a join with `found`, for which a plan made for an empty table reads all keys.
-     WHERE k.task = %(task)s AND k.key = ANY (ARRAY (SELECT found.key FROM found WHERE found.free))
-       AND k.job_id = ANY (ARRAY (SELECT found.job_id FROM found WHERE found.free))
+      FROM clock, found
+     WHERE found.free AND k.ctid = found.row_id AND k.job_id = found.job_id
     RETURNING k.key, k.job_id
 ), inserted AS (
     INSERT INTO {schema}.unique_key (task, key, job_id, expires_at)
     SELECT %(task)s, w.key, pg_catalog.nextval('{schema}.job_id_seq'::regclass),
            clock.now + pg_catalog.make_interval(secs => %(period)s::float8)
       FROM clock, (SELECT pg_catalog.unnest({argument}) AS key) AS w
-     WHERE w.key IS NOT NULL AND NOT EXISTS (SELECT FROM found WHERE found.key = w.key)
+     -- A key that was free is inserted if it was not taken over: another session has deleted it meanwhile.
+     WHERE w.key IS NOT NULL AND NOT EXISTS (SELECT FROM found WHERE found.key = w.key AND NOT found.free)
+       AND NOT EXISTS (SELECT FROM taken_over WHERE taken_over.key = w.key)
      ORDER BY w.key
         ON CONFLICT DO NOTHING
     RETURNING key, job_id
