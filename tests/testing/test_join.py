@@ -129,6 +129,47 @@ def test_what_tests_have_committed_is_deleted_in_milliseconds(app: App, database
         own.execute("DROP TABLE mine")
 
 
+def test_tables_of_the_application_in_the_same_schema_are_kept(app: App, database: Database) -> None:
+    names = ["customer", "job_history_of_mine", "job_history_1", "queues"]
+    with database.connect() as own:
+        for name in names:
+            own.execute(f"CREATE TABLE qworker.{name} AS SELECT 1 AS n".encode())
+    app.task(name="t")(lambda: None).enqueue()
+    try:
+        truncate(app)
+        with database.connect() as own:
+            assert own.execute("SELECT count(*) FROM qworker.job").fetchone() == (0,)
+            for name in names:
+                assert own.execute(f"SELECT n FROM qworker.{name}".encode()).fetchall() == [(1,)]  # noqa: S608
+    finally:
+        with database.connect() as own:
+            own.execute("DROP TABLE qworker." + ", qworker.".join(names))
+
+
+def test_every_table_of_ours_that_holds_rows_of_jobs_is_emptied(app: App, database: Database) -> None:
+    own = database.connect()
+    own.execute("INSERT INTO qworker.job (task) VALUES ('t')")
+    own.execute("INSERT INTO qworker.unique_key (task, key, job_id) VALUES ('t', 'k', 1)")
+    own.execute("INSERT INTO qworker.queue (name) VALUES ('q')")
+    own.execute(
+        "INSERT INTO qworker.cron (name, task, expression, timezone, declared_by) VALUES ('c', 't', '*', 'UTC', 1)"
+    )
+    own.execute("""
+        INSERT INTO qworker.job_history (id, task, enqueued_at, finished_at, state, attempt, ring_day, priority,
+                                         crashes, node_losses, is_hook, queue, args)
+        SELECT day, 't', now(), now(), 'completed', 1, day, 5, 0, 0, false, 'q', '{}' FROM generate_series(0, 31) AS day
+    """)
+    used = (
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'qworker'::regnamespace AND relkind = 'r'"
+        " AND relname NOT IN ('node', 'idle_node') AND pg_relation_size(oid) > 0 ORDER BY 1"
+    )
+    days = [f"job_history_{day:02}" for day in range(32)]
+    filled = ["cron", "job", *days, "migration", "queue", "unique_key"]
+    assert [name for (name,) in own.execute(used)] == filled
+    truncate(app)
+    assert [name for (name,) in own.execute(used)] == ["migration"]
+
+
 def test_no_connection_of_the_application_is_left_after_it(app: App, database: Database) -> None:
     app.task(name="t")(lambda: None).enqueue()
     conn = database.connect()

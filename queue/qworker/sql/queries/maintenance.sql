@@ -127,15 +127,17 @@ RETURNING j.id;
 
 -- name: flush
 -- Deletes everything that belongs to jobs, between the tests of an application; nodes that run stay registered. A table
--- that was never written to has no pages: truncating it costs more than looking.
+-- that was never written to has no pages: truncating it costs more than looking. The schema may hold tables of the
+-- application too: only ours are named. All sessions lock them in one order.
 DO $block$
 DECLARE
     used text;
 BEGIN
-    SELECT string_agg(c.oid::regclass::text, ', ') INTO used
+    SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid) INTO used
       FROM pg_catalog.pg_class AS c
      WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r'
-       AND c.relname NOT IN ('migration', 'node', 'idle_node') AND pg_relation_size(c.oid) > 0;
+       AND (c.relname IN ('job', 'unique_key', 'queue', 'cron') OR c.relname ~ '^job_history_[0-9][0-9]$')
+       AND pg_relation_size(c.oid) > 0;
     IF used IS NOT NULL THEN
         EXECUTE 'TRUNCATE ' || used;
     END IF;
