@@ -64,6 +64,11 @@ class Tasks:
                 task.conversion.codec  # noqa: B018 - builds it
 
     def load_result(self, name: str, result: Any) -> Any:
-        """Convert a result that was decoded from JSON, for a typed task; raises InvalidPayload."""
+        """Convert a result that was decoded from JSON, for a typed task; raises InvalidPayload.
+
+        None remains None whatever the annotation: a result that could not be stored is absent.
+        """
         task = self.by_name.get(name)
-        return result if task is None or task.conversion is None else task.conversion.load_result(result)
+        if result is None or task is None or task.conversion is None:
+            return result
+        return task.conversion.load_result(result)

@@ -403,6 +403,17 @@ def test_a_stored_result_that_does_not_fit_is_refused(app: App, fake_worker: Fak
         job.wait()
 
 
+def test_wait_returns_none_for_a_job_without_a_stored_result(app: App, fake_worker: FakeWorker) -> None:
+    @app.task(name="t", typed=True)
+    def task() -> date:
+        return date.today()  # noqa: DTZ011
+
+    job = task.enqueue()
+    assert fake_worker.claim() == job.id
+    fake_worker.complete(job.id)
+    assert job.wait() is None
+
+
 # --- a codec of one's own
 
 
