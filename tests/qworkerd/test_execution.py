@@ -116,6 +116,21 @@ def test_a_handler_gets_its_arguments_and_leaves_a_result(bench: Bench) -> None:
     assert bench.stored == [], "only an attempt that raised is logged, and so has to be stored before that"
 
 
+def test_whatever_a_codec_raises_for_a_result_the_work_is_done(bench: Bench) -> None:
+    class Codec:
+        def __init__(self, *_: Any) -> None: ...
+
+        def load(self, text: str) -> Any:
+            return json.loads(text)
+
+        def dump_result(self, result: Any) -> Any:
+            raise KeyError(result)
+
+    task = bench.app.task(name="t", typed=Codec)(lambda: "colour")  # type: ignore[arg-type]
+    outcome = bench.run(task)
+    assert outcome is None or (isinstance(outcome, Completed) and outcome.result is None)
+
+
 def test_a_job_that_returns_nothing_at_once_has_no_outcome_to_carry(bench: Bench) -> None:
     @bench.app.task(name="nothing")
     def nothing(seconds: float = 0.0) -> None:

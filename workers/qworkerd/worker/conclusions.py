@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from qworker import PayloadTooLarge, Task
+from qworker import Task
 from qworker.claims import ClaimedJob
 from qworker.context import RunningJob
 from qworker.errors import Interrupt
@@ -78,8 +78,8 @@ class Conclusions:
             if task is not None and task.conversion is not None:
                 result = task.conversion.dump_result(result)
             return encode_result(result)
-        except (TypeError, ValueError, PayloadTooLarge) as error:
-            self._log.warning("job.result_dropped", error=str(error))
+        except Exception as error:  # noqa: BLE001 - a codec is code of the application, and may raise anything
+            self._log.warning("job.result_dropped", error=str(error) or type(error).__name__)
             return None
 
     def _log_outcome(
