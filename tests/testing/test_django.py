@@ -62,6 +62,19 @@ def test_jobs_run_on_the_connection_of_the_test(app: App, cursor: Any, connectio
     assert cursor.fetchone() == (True,)
 
 
+def test_a_job_is_released_if_what_waits_for_its_commit_fails(app: App, cursor: Any) -> None:
+    failures: list[Exception] = [KeyError(), ZeroDivisionError()]
+
+    def fail() -> None:
+        raise failures.pop()
+
+    app.task(name="t")(lambda: transaction.on_commit(fail)).enqueue()
+    with pytest.raises(ZeroDivisionError):
+        drain(app, raise_failures=False)
+    with pytest.raises(KeyError):
+        drain(app)
+
+
 def test_a_database_error_leaves_the_block_usable(app: App, cursor: Any, connections: Any) -> None:
     @app.task(name="wrong", retry=False)
     def wrong() -> None:

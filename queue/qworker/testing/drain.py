@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -160,9 +160,14 @@ class _Drain:
             error = UnknownTask(f"job {row.id} is of task {row.task!r}, but the application has {known}")
             self._due = None  # or it would be due again at once
         else:
-            with self._transaction.savepoint() as savepoint:
-                outcome = self.runs.run(task, row)
-                savepoint.undone = not isinstance(outcome, Completed | Committed | None)
+            try:
+                with self._transaction.savepoint() as savepoint:
+                    outcome = self.runs.run(task, row)
+                    savepoint.undone = not isinstance(outcome, Completed | Committed | None)
+            except BaseException:  # of a function that the handler has left for the commit, for instance
+                with suppress(Exception), self._transaction.plain() as database:
+                    self._claims.release(database, self._token, [row.id])
+                raise
         self._write(row, outcome)
         raised = self.runs.failures.report()
         self.runs.failures.ended([row.id])
