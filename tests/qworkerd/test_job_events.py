@@ -1,5 +1,6 @@
 """The events that follow an attempt: each has one shape, whichever process logs it."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from qworker import App
 from qworker.recovery import LostJob
 from qworkerd.log import jobs
-from qworkerd.outcomes.reports import Reporter
+from qworkerd.outcomes.reports import MAX_REPORTS, Failure, Reporter
 from qworkerd.scheduler.rescue import NODE_LOST
 
 Logged = list[tuple[str, dict[str, Any]]]
@@ -54,3 +55,37 @@ def test_a_job_that_was_lost_too_often_is_logged_as_failed(
     assert [event for event, _ in logged if event.startswith("job.")] == events
     for _, facts in logged:
         assert (facts["attempt"], facts["cause"], facts["duration"]) == (3, "node-lost", None)
+
+
+def test_reports_from_two_threads_are_sent_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread submits failures, the acknowledger the jobs that have ended."""
+    app = App()
+    app.on_end(print)
+    reporter = Reporter(app)
+    start, other = reporter._start, threading.Thread(target=reporter.ended, args=([8],))
+    started: list[str] = []
+
+    def start_while_another_submits() -> None:
+        started.append(threading.current_thread().name)
+        if len(started) == 1:
+            other.start()
+            other.join(0.2)  # which waits until the thread of reports has been started
+        start()
+
+    monkeypatch.setattr(reporter, "_start", start_while_another_submits)
+    monkeypatch.setattr(reporter, "_to_end_hooks", list)
+    reporter.ended([7])
+    other.join(5)
+    reporter.close(5)
+    assert started == [threading.current_thread().name]
+
+
+def test_what_jobs_of_lost_claims_have_raised_is_not_kept_for_ever() -> None:
+    app = App()
+    app.on_end(print)
+    reporter = Reporter(app)
+    for number in range(MAX_REPORTS + 10):
+        reporter._keep_raised(
+            Failure(job=number, task="t", queue="q", attempt=1, error=ERROR, final=True, raised=ValueError())
+        )
+    assert list(reporter._raised) == list(range(10, MAX_REPORTS + 10))

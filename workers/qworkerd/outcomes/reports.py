@@ -6,6 +6,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,11 @@ class Reporter:
         self._app = app
         self._reports: queue.Queue[Failure | Ended | None] = queue.Queue(MAX_REPORTS)
         self._thread: threading.Thread | None = None
+        #: Taken to start the thread: the main thread and the acknowledger submit reports.
+        self._starting = threading.Lock()
         self._dropped = 0
-        #: What the handlers of jobs raised whose end is not stored yet, for the hooks of `App.on_end`.
+        #: What the handlers of jobs raised whose end is not stored yet, for the hooks of `App.on_end`. The end of a job
+        #: whose claim was lost is never reported.
         self._raised: dict[int, BaseException] = {}
         self._log = log.get()
         # Only after the application has configured logging, because dictConfig disables existing loggers.
@@ -72,6 +76,9 @@ class Reporter:
 
     def _keep_raised(self, failure: Failure) -> None:
         if failure.final and failure.raised is not None and self._app.end_hooks:
+            if len(self._raised) >= MAX_REPORTS:
+                with suppress(RuntimeError):  # the thread of reports has removed another one meanwhile
+                    self._raised.pop(next(iter(self._raised), 0), None)
             self._raised[failure.job] = failure.raised
 
     def ended(self, jobs: Iterable[int]) -> None:
@@ -82,7 +89,9 @@ class Reporter:
     def _put(self, report: Failure | Ended, job: int) -> None:
         try:
             if self._thread is None:
-                self._start()
+                with self._starting:
+                    if self._thread is None:
+                        self._start()
             self._reports.put_nowait(report)
         except (queue.Full, RuntimeError) as error:  # no further thread can be started
             self._dropped += 1
