@@ -61,7 +61,7 @@ def test_the_shop_on_django_runs_in_an_empty_environment(
     printed = follow("django_shop")
     tested = printed["python manage.py test --buffer"]
     assert re.search(r"Ran 17 tests", tested), tested
-    assert tested.rstrip().splitlines()[-2:-1] == ["OK"], tested
+    assert "OK" in tested.splitlines(), tested
     assert states(empty_database) == DONE
     assert rows(empty_database, "SELECT email, welcomed_at IS NOT NULL FROM shop_customer ORDER BY id") == CUSTOMERS
     assert rows(empty_database, "SELECT total::text, state, charge FROM shop_order ORDER BY id") == ORDERS
