@@ -187,9 +187,12 @@ class Registry(Statements):
         """Return the dead nodes to which running jobs belong."""
         return self._column(database, "dead_nodes")
 
-    def unfinished(self, database: Database, queues: Sequence[str], paused: Iterable[str] = ()) -> bool:
-        """Return whether these queues hold work; in the paused ones among them only running jobs count."""
-        return bool(self._scalar(database, "unfinished", queues=list(queues), paused=list(paused)))
+    def unfinished(
+        self, database: Database, queues: Sequence[str], priorities: range, paused: Iterable[str] = ()
+    ) -> bool:
+        """Return whether these queues hold work at these priorities; in the paused ones only running jobs count."""
+        lanes = {"queues": list(queues), "first": priorities[0], "last": priorities[-1], "paused": list(paused)}
+        return bool(self._scalar(database, "unfinished", **lanes))
 
 
 def _poll_result(*, heartbeats: dict[str, dict[str, Any]], **columns: Any) -> PollResult:

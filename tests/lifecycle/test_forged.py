@@ -75,6 +75,13 @@ def test_a_hook_whose_task_has_none_does_not_call_the_handler(node: Node, module
     assert module_cluster.notes("start", job=forged) == []
 
 
+def test_a_node_with_burst_ends_beside_priorities_that_it_never_claims(cluster: Cluster) -> None:
+    cluster.query("INSERT INTO qworker.job (task, priority) VALUES ('quick', -95), ('quick', 10), ('quick', 105)")
+    job = shop.quick.enqueue()
+    assert cluster.start("--processes", "1", "--burst", *SOONER).wait() == 0
+    assert job.refresh().state is JobState.COMPLETED
+
+
 def test_a_node_that_is_to_end_when_all_is_done_ends_beside_forged_states(cluster: Cluster, tmp_path: Path) -> None:
     cluster.query(
         "INSERT INTO qworker.job (task, state, seq, token, node) VALUES ('quick', 'running', 1, NULL, NULL),"

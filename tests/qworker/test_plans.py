@@ -15,7 +15,7 @@ from qworker.db.prepared import PreparedStatement
 from qworker.db.statements import load
 from qworker.maintenance import Maintenance
 from qworker.migrations import migrate
-from qworker.options import Options
+from qworker.options import PRIORITIES, Options
 from qworker.recovery import Recovery
 from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworker.spec import JobSpec
@@ -182,7 +182,7 @@ CASES = [
         2_500,
         rare=True,
     ),
-    Case("unfinished", lambda c: registry.unfinished(c, ["idle"]), 0, UNFINISHED, 3_000, 1_000, rare=True),
+    Case("unfinished", lambda c: registry.unfinished(c, ["idle"], PRIORITIES), 0, UNFINISHED, 3_000, 1_000, rare=True),
     Case("forget_keys", maintenance.delete_expired_keys, 0, {"unique_key_expiring"}, 100, 100),
     Case(
         "delete_unheld_keys", lambda c: maintenance.delete_unheld_keys(c, 0) or 0, 1_000, KEYS, 2_100, 10_000, rare=True

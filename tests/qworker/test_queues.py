@@ -8,6 +8,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from qworker import App
+from qworker.options import PRIORITIES
 from qworker.queues import MAX_REASON, QueuePause
 from qworker.registry import Registry
 from tests.database import Database
@@ -112,11 +113,11 @@ def test_in_a_paused_queue_only_a_running_job_is_work_for_burst(
     task = app.task(name="send", queue="a")(lambda: None)
     task.enqueue()
     task.enqueue()
-    assert registry.unfinished(conn, ["a"])
-    assert not registry.unfinished(conn, ["a", "b"], ["a"])
+    assert registry.unfinished(conn, ["a"], PRIORITIES)
+    assert not registry.unfinished(conn, ["a", "b"], PRIORITIES, ["a"])
     running = fake_worker.claim("a")
     assert running is not None
-    assert registry.unfinished(conn, ["a", "b"], ["a"])
+    assert registry.unfinished(conn, ["a", "b"], PRIORITIES, ["a"])
     fake_worker.retry(running, delay=60)
-    assert registry.unfinished(conn, ["a"])
-    assert not registry.unfinished(conn, ["a"], ["a"])
+    assert registry.unfinished(conn, ["a"], PRIORITIES)
+    assert not registry.unfinished(conn, ["a"], PRIORITIES, ["a"])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from psycopg.types.json import Jsonb
 
+from qworker.options import PRIORITIES
 from qworker.recovery import Recovery
 from qworker.registry import NO_CTID, PREPARED, Heartbeat, PollResult, Registry
 from tests.database import Database
@@ -113,6 +114,12 @@ def test_a_poll_returns_the_lowest_seq_that_other_nodes_have_released(claimer: C
         ("state = 'scheduled', run_at = now()", False),
         ("state = 'failed'", False),
         ("queue = 'elsewhere'", False),
+        ("priority = 0", True),
+        ("priority = 9", True),
+        ("priority = 10", False),
+        ("priority = -1", False),
+        ("state = 'running', priority = 10", True),
+        ("state = 'scheduled', run_at = now(), attempt = 1, priority = 10", False),
     ],
 )
 def test_only_jobs_that_have_begun_or_could_begin_are_unfinished(
@@ -120,7 +127,7 @@ def test_only_jobs_that_have_begun_or_could_begin_are_unfinished(
 ) -> None:
     claimer.insert()
     claimer.conn.execute(f"UPDATE qworker.job SET {state}".encode())  # noqa: S608
-    assert registry.unfinished(claimer.conn, ["default"]) is unfinished
+    assert registry.unfinished(claimer.conn, ["default"], PRIORITIES) is unfinished
 
 
 def test_a_lease_is_renewed_until_the_node_is_declared_dead(claimer: Claimer) -> None:

@@ -26,7 +26,8 @@ class Burst:
         """Declare the queues empty if this poll, like the one before it, has found no work."""
         paused = self._node.paused
         found = result.waiting(paused.lanes) or result.has_running
-        empty = not (found or self._registry.unfinished(database, self._node.settings.queues, paused.names))
+        queues, priorities = self._node.settings.queues, self._node.app.priorities
+        empty = not (found or self._registry.unfinished(database, queues, priorities, paused.names))
         self._empty_polls = self._empty_polls + 1 if empty else 0
         if self._empty_polls == EMPTY_POLLS and paused.names:
             self._log.warning("queue.skipped", queues=sorted(paused.names), hint=SKIPPED_HINT)

@@ -116,15 +116,18 @@ SELECT DISTINCT j.node
 
 -- name: unfinished
 -- Whether these queues hold work. A job that waits for its backoff is work; a job enqueued with a delay is not. In a paused
--- queue, only a running job is work.
+-- queue, and outside the range of priorities that this node claims, only a running job is work.
 SELECT EXISTS (
     SELECT FROM unnest(%(queues)s::text[]) AS q
-     CROSS JOIN LATERAL (SELECT FROM {schema}.job AS j WHERE j.state = 'available' AND j.queue = q LIMIT 1) AS waiting
+     CROSS JOIN LATERAL (
+            SELECT FROM {schema}.job AS j
+             WHERE j.state = 'available' AND j.queue = q AND j.priority BETWEEN %(first)s AND %(last)s LIMIT 1) AS waiting
      WHERE q <> ALL (%(paused)s::text[])
 ) OR EXISTS (SELECT FROM {schema}.job AS j WHERE j.state = 'running' AND j.queue = ANY (%(queues)s::text[])
 ) OR EXISTS (
     SELECT FROM {schema}.job AS j
-     WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.queue = ANY (%(queues)s::text[]) AND j.queue <> ALL (%(paused)s::text[]));
+     WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.priority BETWEEN %(first)s AND %(last)s
+       AND j.queue = ANY (%(queues)s::text[]) AND j.queue <> ALL (%(paused)s::text[]));
 
 -- name: listen
 LISTEN {schema};
