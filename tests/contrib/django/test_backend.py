@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from qworker.contrib.django import Backend
 from qworker.contrib.django.api import InvalidTask, Task, TaskResultDoesNotExist, TaskResultStatus, task_backends
+from qworker.contrib.django.backend import QworkerTask
 from qworker.contrib.django.errors import Cancelled, WorkerDied
 from tests.contrib.django.conftest import lines
 from tests.contrib.django.shop import tasks
@@ -115,6 +116,35 @@ def test_a_node_runs_the_tasks_of_one_alias_only(burst: Burst) -> None:
     burst("reports", "--queues", "reports:default")
     assert task_backends["reports"].get_result(theirs.id).return_value == "report"
     assert task_backends["reports"].get_result(both.id).status == SUCCESSFUL
+
+
+def test_the_longest_prefix_of_a_queue_decides_to_which_backend_a_result_belongs() -> None:
+    backend = {"BACKEND": "qworker.contrib.django.Backend", "QUEUES": []}
+    with override_settings(TASKS=dict.fromkeys(("default", "a", "a:b"), backend)):
+        results = {name: tasks.echo.using(backend=name).enqueue() for name in ("default", "a", "a:b")}
+        for asked in results:
+            for name, result in results.items():
+                if asked == name:
+                    assert task_backends[asked].get_result(result.id) == result
+                else:
+                    with pytest.raises(TaskResultDoesNotExist):
+                        task_backends[asked].get_result(result.id)
+
+
+def once(x: int) -> None: ...
+
+
+@pytest.mark.parametrize(("first", "second"), [("default", "reports"), ("reports", "default")])
+def test_a_unique_key_may_be_held_by_a_job_of_another_backend(first: str, second: str, site: Path) -> None:
+    task = QworkerTask(
+        func=once, priority=0, backend="default", queue_name="default", run_after=None, unique=True
+    )  # fmt: skip
+    holder = task.using(backend=first).enqueue(1)
+    found = task.using(backend=second).enqueue(1)
+    assert found == holder
+    assert (found.backend, found.task.queue_name) == (first, "default")
+    found.refresh()
+    assert [signal["id"] for signal in lines(site, "signals")] == [holder.id] * 2
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from qworker.contrib.django.api import (
 )
 from qworker.contrib.django.application import DjangoApp, application, options_of
 from qworker.contrib.django.configuration import task_options
+from qworker.contrib.django.stores import owner
 from qworker.contrib.django.tasks import path_of
 from qworker.errors import JobNotFound
 from qworker.options import UNSET, Options, Unset
@@ -92,10 +93,11 @@ class Backend(BaseTaskBackend):  # type: ignore[misc] # as above
         """Return the result of a job of this backend; raises TaskResultDoesNotExist."""
         if isinstance(result_id, str) and _ID.fullmatch(result_id) and int(result_id) < 1 << 63:
             try:
-                result = self.app.task_result(self.app.job(int(result_id)))
+                job = self.app.job(int(result_id))
             except JobNotFound:
-                result = None
-            if result is not None:
+                raise TaskResultDoesNotExist(result_id) from None
+            own = self.app.configuration
+            if owner(own, job) == own and (result := self.app.task_result(job)) is not None:
                 return result
         raise TaskResultDoesNotExist(result_id)
 
@@ -108,6 +110,11 @@ class Backend(BaseTaskBackend):  # type: ignore[misc] # as above
     def _result(self, job: Any, task: Any) -> Any:
         from qworker.contrib.django.results import to_result
 
-        if job.duplicate:  # the job that holds the unique key, perhaps with other arguments
-            return self.app.task_result(self.app.job(job.id))
-        return to_result(job, task, self.alias)
+        if not job.duplicate:
+            return to_result(job, task, self.alias)
+        # The job that holds the unique key, perhaps with other arguments or of another backend.
+        holder, own = self.app.job(job.id), self.app.configuration
+        found = owner(own, holder) or own
+        app = self.app if found == own else application(found.alias)
+        result = app.task_result(holder)
+        return result if result is not None else to_result(holder, task, self.alias)

@@ -7,6 +7,7 @@ from qworker.contrib.django.application import DjangoApp, application
 from qworker.contrib.django.configuration import Configuration
 from qworker.contrib.django.node import serves_tasks
 from qworker.errors import InvalidOperation
+from qworker.job import Job
 
 #: The label of the app.
 LABEL = "qworker"
@@ -28,6 +29,22 @@ def holds_jobs(alias: str) -> bool:
     return (
         connections[alias].vendor == "postgresql" and bool(schemas(alias)) and bool(router.allow_migrate(alias, LABEL))
     )
+
+
+def owner(asked: Configuration, job: Job) -> Configuration | None:
+    """Return the configuration of the backend in whose queues a job is, among those that share jobs with the asked one.
+
+    The prefix of "default" is empty and begins every queue, so the longest one decides.
+    """
+    others = (
+        found
+        for found in configurations()
+        if found.alias != asked.alias
+        and (found.database, found.schema) == (asked.database, asked.schema)
+        and serves_tasks(found.alias)
+    )
+    matching = [found for found in (asked, *others) if job.queue.startswith(found.queue_prefix)]
+    return max(matching, key=lambda found: len(found.queue_prefix), default=None)
 
 
 def application_in(alias: str | None) -> DjangoApp:
