@@ -13,10 +13,12 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
+from qworker.contrib.django import discovery
 from qworker.contrib.django.admin import changelist
+from qworker.contrib.django.api import task_backends
 from qworker.contrib.django.models import Job
 from tests.contrib.django.test_models import store
 from tests.database import Database
@@ -113,6 +115,31 @@ def test_filters(browser: Client, conn: psycopg.Connection[Any], query: str, fou
         "done": store(conn, "completed", queue="mail", enqueued_at=datetime.now(UTC) - timedelta(hours=2)),
     }
     assert set(listed(text(browser, f"{JOBS}?{query}"))) == {ids[name] for name in found}
+
+
+@pytest.mark.parametrize("name", ["state", "queue", "task", "tag", "enqueued"])
+def test_a_value_that_no_row_can_have_finds_nothing(browser: Client, conn: psycopg.Connection[Any], name: str) -> None:
+    store(conn, enqueued_at=datetime.now(UTC) - timedelta(days=2))
+    assert listed(text(browser, f"{JOBS}?{name}=%00")) == []
+    assert listed(text(browser, f"{JOBS}?{name}=a%00b")) == []
+
+
+def test_a_module_that_cannot_be_imported_does_not_hide_the_jobs(
+    browser: Client,
+    conn: psycopg.Connection[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "raises_at_import.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    job = store(conn, task="gone.now")
+    with override_settings(QWORKER={"MODULES": ["raises_at_import"]}):
+        with pytest.raises(ZeroDivisionError):
+            discovery.discover()
+        assert listed(text(browser, JOBS)) == [job]
+        assert task_backends["default"].get_result(str(job)).task.func.__qualname__ == "now"
+    assert "a module with tasks cannot be imported" in caplog.text
 
 
 def test_the_choices_of_filters_are_those_of_recent_jobs_of_nodes_and_of_this_code(

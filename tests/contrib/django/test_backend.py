@@ -16,7 +16,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from qworker.contrib.django import Backend
+from qworker.contrib.django import Backend, application
 from qworker.contrib.django.api import InvalidTask, Task, TaskResultDoesNotExist, TaskResultStatus, task_backends
 from qworker.contrib.django.backend import QworkerTask
 from qworker.contrib.django.errors import Cancelled, WorkerDied
@@ -145,6 +145,13 @@ def test_a_unique_key_may_be_held_by_a_job_of_another_backend(first: str, second
     assert (found.backend, found.task.queue_name) == (first, "default")
     found.refresh()
     assert [signal["id"] for signal in lines(site, "signals")] == [holder.id] * 2
+
+
+def test_what_is_remembered_of_queues_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "MAX_SPECS", 5)
+    for n in range(20):
+        tasks.echo.using(queue_name=f"customer{n}").enqueue()
+    assert 0 < len(task_backends["default"].app._specs) <= 5
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ from qworker.options import Options
 from qworker.spec import JobSpec
 from qworker.task import Task
 
+#: How many combinations of task, priority and queue are remembered.
+MAX_SPECS = 1_000
+
 
 class DjangoApp(App):
     """An App whose database is one of Django's. Its nodes also run the tasks of one backend in TASKS."""
@@ -86,6 +89,8 @@ class DjangoApp(App):
         if spec is None:
             queue = Options(queue=f"{self.configuration.queue_prefix}{task.queue_name}")
             spec = replace(JobSpec.of(registered.name, registered.defaults, queue), priority=priority)
+            if len(self._specs) >= MAX_SPECS:  # a project may name a queue after each of its customers
+                self._specs = {}
             self._specs[key] = spec
         if task.run_after is not None:
             start = middleware.aware(task.run_after)
@@ -141,7 +146,7 @@ def find_task(path: str) -> Any:
 
     found = tasks.loaded(path)
     if found is None:
-        discovery.discover()
+        discovery.discover_what_can_be()
         found = tasks.loaded(path)
     return found if found is not None else stand_in(tasks.removed(path))
 

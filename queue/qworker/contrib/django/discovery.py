@@ -1,5 +1,6 @@
 """Imports the modules in which a project declares its tasks."""
 
+import logging
 import threading
 from importlib import import_module
 from types import ModuleType
@@ -12,6 +13,7 @@ from qworker.contrib.django.configuration import project
 #: The modules of each installed app that are imported.
 NAMES = ("jobs", "tasks")
 
+_log = logging.getLogger("qworker.django")
 _lock = threading.RLock()
 _done: set[str] = set()
 
@@ -30,6 +32,14 @@ def discover() -> None:
             if name not in _done:
                 import_module(name)
                 _done.add(name)
+
+
+def discover_what_can_be() -> None:
+    """Do the same for a page or a result that needs no task: an error of a module is logged."""
+    try:
+        discover()
+    except Exception:  # noqa: BLE001 - of a module of the project, whatever it raises
+        _log.warning("a module with tasks cannot be imported; a node would not start", exc_info=True)
 
 
 def _import_existing(app: str, package: ModuleType) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.admin import SimpleListFilter
 from django.utils import timezone
 
-from qworker.contrib.django.discovery import discover
+from qworker.contrib.django.discovery import discover_what_can_be
 from qworker.contrib.django.models import Job, Node
 from qworker.contrib.django.stores import application_in
 
@@ -19,6 +19,9 @@ MAX_CHOICES = 30
 
 class Filter(SimpleListFilter):
     """A filter that also shows a value which is not among its choices."""
+
+    #: What the value is compared with, if it is not the column with the parameter's name.
+    lookup: str | None = None
 
     def has_output(self) -> bool:
         """Return True: without choices, too."""
@@ -37,7 +40,16 @@ class Filter(SimpleListFilter):
 
     def queryset(self, request: Any, queryset: Any) -> Any:
         """Return the jobs with this value."""
-        return queryset if self.value() is None else queryset.filter(**{str(self.parameter_name): self.value()})
+        value = self.value()
+        if value is None:
+            return queryset
+        if "\0" in value:  # PostgreSQL stores no NUL, and refuses a statement with one
+            return queryset.none()
+        return queryset.filter(**{str(self.lookup or self.parameter_name): self.wanted(value)})
+
+    def wanted(self, value: str) -> Any:
+        """Return what is looked up for a value."""
+        return value
 
 
 class ByState(Filter):
@@ -86,7 +98,7 @@ class ByTask(Typed):
 
     def names(self, model_admin: Any) -> Iterable[str]:
         """Return the names of tasks."""
-        discover()
+        discover_what_can_be()
         return [*application_in(None).tasks, *Job.objects.values_list("task", flat=True)[:RECENT]]
 
 
@@ -94,10 +106,11 @@ class ByTag(Typed):
     """Jobs with a tag."""
 
     title = parameter_name = "tag"
+    lookup = "tags__contains"
 
-    def queryset(self, request: Any, queryset: Any) -> Any:
-        """Return the jobs with this tag."""
-        return queryset if self.value() is None else queryset.filter(tags__contains=[self.value()])
+    def wanted(self, value: str) -> Any:
+        """Return the tag as an array."""
+        return [value]
 
 
 class ByDate(SimpleListFilter):
