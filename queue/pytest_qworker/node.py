@@ -28,6 +28,9 @@ class Node:
         self._environment = {"QWORKER_DSN": dsn}
         if django_project.is_project(app):
             self._environment[django_project.DATABASES] = django_project.databases()
+        elif "QWORKER_QUEUES" not in os.environ:
+            queues = {task.queue for task in app.tasks.values()}
+            self._environment["QWORKER_QUEUES"] = ",".join(["default", *sorted(queues - {"default"})])
         self._folder = tempfile.TemporaryDirectory(prefix="qworker-node-")
         self._process: subprocess.Popen[bytes] | None = None
         #: The log of the node, as JSON lines.

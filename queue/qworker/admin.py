@@ -312,7 +312,7 @@ class Admin:
         ):
             raise InvalidOperation(
                 f"wait() for job {job_id} inside the transaction that enqueued it would never return, because no "
-                "worker sees the job before the commit: commit first"
+                "worker sees the job before the commit: commit first (in a test, run it with qworker.testing.drain)"
             )
         raise _not_found(job_id)
 

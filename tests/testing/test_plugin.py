@@ -70,12 +70,15 @@ def test_no_database(qworker_app):
     assert [name for (name,) in left if name != "qworker_test"] == []
 
 
-def test_a_real_node_runs_jobs_from_end_to_end(project: Path, database: Database) -> None:
+def test_a_real_node_runs_jobs_of_all_queues_from_end_to_end(project: Path, database: Database) -> None:
+    with (project / "shop.py").open("a") as file:
+        file.write('@app.task(queue="mail")\ndef send(name: str) -> str:\n    return f"sent to {name}"\n')
     (project / "test_it.py").write_text("""
-from shop import greet
+from shop import greet, send
 
 def test_it(qworker_node):
     assert greet.enqueue("Eve").wait(timeout=20) == "Hello, Eve"
+    assert send.enqueue("Eve").wait(timeout=20) == "sent to Eve"
     assert qworker_node.log.read_text()
 """)
     done = run(project, QWORKER_TEST_DSN=database.dsn)
