@@ -1,6 +1,7 @@
 """What each role needs, what it can do with that, and what it cannot."""
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -181,8 +182,8 @@ def test_a_producer_can_neither_pause_nor_resume_a_queue(producer: App, owner: A
     assert [pause.queue for pause in owner.admin.paused()] == ["mail"]
 
 
-CALL = "SELECT * FROM qworker.enqueue_jobs(%s, %s::jsonb[], %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-GOOD: list[Any] = ["t", ["{}"], "q", 5, None, None, None, None, None, None, None, None]
+CALL = "SELECT * FROM qworker.enqueue_jobs(%s, %s::jsonb[], %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+GOOD: list[Any] = ["t", ["{}"], "q", 5, None, None, None, None, None, None, None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -190,8 +191,9 @@ GOOD: list[Any] = ["t", ["{}"], "q", 5, None, None, None, None, None, None, None
     [
         (0, ""), (0, None), (0, "x" * 201), (1, []), (1, None), (1, ["[]"]), (1, ["{}", None]), (2, ""), (2, "x" * 201),
         (0, "a\nb"), (2, "a,b"), (2, " a"), (2, "a\t"), (2, "a\u00a0"), (5, ["a\x1b"]), (10, "a\r"),
-        (1, ["{}"] * 10_001), (1, ['{"x": 1e131000, "y": 1e131000, "z": "' + "x" * 800_000 + '"}']), (3, 106),
-        (3, None), (4, "[]"), (4, '{"cron": "x"}'), (4, json.dumps({"retry": "x" * 10_000})),
+        (1, ["{}"] * 10_001), (1, ['{"x": 1e131000, "y": 1e131000, "z": "' + "x" * 800_000 + '"}']), (3, 10),
+        (3, -1), (3, None), (12, "[]"), (12, "null"), (12, json.dumps({"x": "x" * 10_000})),
+        (4, "[]"), (4, '{"cron": "x"}'), (4, json.dumps({"retry": "x" * 10_000})),
         (5, ["x"] * 51), (5, [None]), (5, [""]),
         (6, -1), (6, float("nan")), (6, float("inf")), (7, "infinity"), (7, "-infinity"), (8, 1e300), (9, "infinity"),
         (10, ""), (10, "x" * 401), (11, float("inf")),
@@ -203,6 +205,33 @@ def test_the_function_refuses_what_python_would_not_send(
     values = [*GOOD[:position], value, *GOOD[position + 1 :]]
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="qworker: "):
         session("producer").execute(CALL, values)
+
+
+@pytest.mark.parametrize(
+    ("priority", "meta", "message"),
+    [
+        (10, None, "priority must be between 0 (first) and 9, not 10; with meta, between -95 and 105"),
+        (-1, None, "not -1; with meta"),
+        (106, "{}", "priority must be between -95 (first) and 105, not 106"),
+        (-96, "{}", "not -96"),
+        (None, "{}", "not NULL"),
+    ],
+)
+def test_a_priority_that_no_node_would_claim_is_refused(
+    session: Callable[[str], psycopg.Connection[Any]], priority: int | None, meta: str | None, message: str
+) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=re.escape(message)):
+        session("producer").execute(CALL, [*GOOD[:3], priority, *GOOD[4:12], meta])
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize("priority", [-95, 105])
+def test_a_job_with_meta_may_have_a_priority_of_djangos_tasks(
+    session: Callable[[str], psycopg.Connection[Any]], guarded: Database, priority: int, key: str | None
+) -> None:
+    session("producer").execute(CALL, [*GOOD[:3], priority, *GOOD[4:10], key, None, '{"run_after": "x"}'])
+    with guarded.connect() as conn:
+        assert conn.execute("SELECT priority, meta FROM qworker.job").fetchall() == [(priority, {"run_after": "x"})]
 
 
 def test_a_worker_needs_no_more_than_the_page_grants(

@@ -29,6 +29,12 @@ def test_everything_can_be_given_by_name(app: App, query: Query) -> None:
     assert job.run_at is not None
 
 
+@pytest.mark.parametrize("priority", [-95, 105])
+def test_with_meta_it_takes_the_priorities_of_djangos_tasks(query: Query, priority: int) -> None:
+    query("SELECT qworker.enqueue('send', priority => %s, meta => '{\"run_after\": \"x\"}')", priority)
+    assert query("SELECT priority, meta FROM qworker.job") == [(priority, {"run_after": "x"})]
+
+
 def test_a_time_that_has_come_is_now(query: Query) -> None:
     query("SELECT qworker.enqueue('send', run_at => '2020-01-01Z')")
     assert query("SELECT state::text, run_at FROM qworker.job") == [("available", None)]
@@ -58,6 +64,13 @@ def test_an_array_holds_positional_arguments(app: App, query: Query) -> None:
         ("'t', priority => 10", "priority must be between 0 (first) and 9, not 10"),
         ("'t', priority => -1", "not -1"),
         ("'t', priority => NULL", "not NULL"),
+        ("'t', priority => 10", "with meta, between -95 and 105"),
+        ("'t', priority => 106, meta => '{}'", "priority must be between -95 (first) and 105, not 106"),
+        ("'t', priority => -96, meta => '{}'", "not -96"),
+        ("'t', priority => NULL, meta => '{}'", "not NULL"),
+        ("'t', meta => '[]'", "meta must be NULL or a JSON object of at most 10000 bytes, not array of 2 bytes"),
+        ("'t', meta => 'null'", "not null of 4 bytes"),
+        ("'t', meta => jsonb_build_object('a', repeat('x', 10000))", "not object of 10009 bytes"),
         ("repeat('t', 201)", "at most 200 characters, not 201"),
         ("'t', queue => repeat('q', 201)", "at most 200 characters, not 1 and 201"),
         ("E't\\x1b[2J'", 'printable characters, not "t\\u001b[2J"'),

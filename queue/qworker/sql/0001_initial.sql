@@ -252,14 +252,16 @@ RETURN name !~ '[\x01-\x1f\x7f]' AND (
 );
 
 -- Enqueues a job from psql, a trigger or another language; args is an object (by name) or an array (by position). It runs
--- with the privileges of its owner, so its caller needs EXECUTE but no privileges on the tables.
+-- with the privileges of its owner, so its caller needs EXECUTE but no privileges on the tables. meta is for clients of
+-- Django's tasks: a job with meta may have a priority that only nodes of Django projects claim.
 CREATE FUNCTION {schema}.enqueue(
     task text,
     args jsonb DEFAULT '{}',
     queue text DEFAULT 'default',
     priority integer DEFAULT 5,
     run_at timestamptz DEFAULT NULL,
-    tags text[] DEFAULT NULL
+    tags text[] DEFAULT NULL,
+    meta jsonb DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -298,8 +300,16 @@ BEGIN
         RAISE EXCEPTION 'qworker: tags must be at most 50 strings of 1 to 200 printable characters, none of them NULL'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF coalesce(enqueue.priority, -1) NOT BETWEEN 0 AND 9 THEN
-        RAISE EXCEPTION 'qworker: priority must be between 0 (first) and 9, not %', coalesce(enqueue.priority::text, 'NULL')
+    IF jsonb_typeof(enqueue.meta) <> 'object' OR octet_length(enqueue.meta::text) > 10000 THEN
+        RAISE EXCEPTION 'qworker: meta must be NULL or a JSON object of at most 10000 bytes, not % of % bytes',
+            jsonb_typeof(enqueue.meta), octet_length(enqueue.meta::text) USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF enqueue.meta IS NULL AND coalesce(enqueue.priority, -1) NOT BETWEEN 0 AND 9 THEN
+        RAISE EXCEPTION 'qworker: priority must be between 0 (first) and 9, not %; with meta, between -95 and 105',
+            coalesce(enqueue.priority::text, 'NULL') USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF coalesce(enqueue.priority, -1000) NOT BETWEEN -95 AND 105 THEN
+        RAISE EXCEPTION 'qworker: priority must be between -95 (first) and 105, not %', coalesce(enqueue.priority::text, 'NULL')
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF coalesce(jsonb_typeof(enqueue.args), 'NULL') NOT IN ('object', 'array') THEN
@@ -310,7 +320,7 @@ BEGIN
         RAISE EXCEPTION 'qworker: args has % bytes, more than 262144; store the data elsewhere and pass a reference to it',
             octet_length(enqueue.args::text) USING ERRCODE = 'program_limit_exceeded';
     END IF;
-    INSERT INTO {schema}.job (task, args, queue, priority, state, run_at, tags)
+    INSERT INTO {schema}.job (task, args, queue, priority, state, run_at, tags, meta)
     VALUES (
         enqueue.task,
         CASE jsonb_typeof(enqueue.args) WHEN 'array' THEN jsonb_build_object('*', enqueue.args) ELSE enqueue.args END,
@@ -318,7 +328,8 @@ BEGIN
         enqueue.priority,
         CASE WHEN later THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
         CASE WHEN later THEN enqueue.run_at END,
-        enqueue.tags
+        enqueue.tags,
+        enqueue.meta
     )
     RETURNING id INTO job_id;
     IF job_id IS NULL THEN
@@ -350,7 +361,7 @@ END;
 CREATE FUNCTION {schema}.enqueue_jobs(
     task text, args jsonb[], queue text, priority integer, overrides jsonb, tags text[],
     delay double precision, run_at timestamptz, expires double precision, expires_at timestamptz,
-    key text, period double precision
+    key text, period double precision, meta jsonb DEFAULT NULL
 ) RETURNS TABLE (
     job_id bigint, job_state text, made_at double precision, due_at double precision, held boolean
 )
@@ -379,7 +390,13 @@ BEGIN
         WHEN NOT {schema}.printable(concat(enqueue_jobs.task, enqueue_jobs.queue, enqueue_jobs.key))
           OR EXISTS (SELECT FROM unnest(enqueue_jobs.tags) AS t WHERE NOT {schema}.printable(t))
             THEN 'task, queue, key and tags must consist of printable characters'
-        WHEN coalesce(enqueue_jobs.priority, -1000) NOT BETWEEN -95 AND 105 THEN 'priority must be between -95 (first) and 105'
+        WHEN jsonb_typeof(enqueue_jobs.meta) <> 'object' THEN 'meta must be a JSON object'
+        WHEN octet_length(enqueue_jobs.meta::text) > 10000 THEN 'meta must not exceed 10000 bytes'
+        WHEN enqueue_jobs.meta IS NULL AND coalesce(enqueue_jobs.priority, -1) NOT BETWEEN 0 AND 9
+            THEN format('priority must be between 0 (first) and 9, not %s; with meta, between -95 and 105',
+                        coalesce(enqueue_jobs.priority::text, 'NULL'))
+        WHEN coalesce(enqueue_jobs.priority, -1000) NOT BETWEEN -95 AND 105
+            THEN format('priority must be between -95 (first) and 105, not %s', coalesce(enqueue_jobs.priority::text, 'NULL'))
         WHEN coalesce(cardinality(enqueue_jobs.args), 0) NOT BETWEEN 1 AND 10000 THEN 'args must have 1 to 10000 elements, one for each job'
         WHEN EXISTS (SELECT FROM unnest(enqueue_jobs.args) AS a WHERE jsonb_typeof(a) IS DISTINCT FROM 'object')
             THEN 'args must be JSON objects'
@@ -415,9 +432,9 @@ BEGIN
 
     IF enqueue_jobs.key IS NULL THEN
         RETURN QUERY
-        INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, state, run_at, expires_at)
+        INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, meta, state, run_at, expires_at)
         SELECT enqueue_jobs.task, a.args, enqueue_jobs.queue, enqueue_jobs.priority, enqueue_jobs.overrides,
-               enqueue_jobs.tags, first_state, start, finish
+               enqueue_jobs.tags, enqueue_jobs.meta, first_state, start, finish
           FROM unnest(enqueue_jobs.args) WITH ORDINALITY AS a (args, ordinality)
          ORDER BY a.ordinality
         RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
@@ -457,9 +474,10 @@ BEGIN
                 enqueue_jobs.key, enqueue_jobs.task USING ERRCODE = 'lock_not_available';
         END IF;
         RETURN QUERY
-        INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, state, run_at, expires_at, holds_key)
+        INSERT INTO {schema}.job (id, task, args, queue, priority, overrides, tags, meta, state, run_at, expires_at,
+                                  holds_key)
         VALUES (new_id, enqueue_jobs.task, enqueue_jobs.args[1], enqueue_jobs.queue, enqueue_jobs.priority,
-                enqueue_jobs.overrides, enqueue_jobs.tags, first_state, start, finish,
+                enqueue_jobs.overrides, enqueue_jobs.tags, enqueue_jobs.meta, first_state, start, finish,
                 enqueue_jobs.period IS NULL)
         RETURNING id, state::text, extract(epoch FROM enqueued_at)::float8, extract(epoch FROM run_at)::float8, false;
     END IF;

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import override_settings
 from django.utils import timezone
 
@@ -20,6 +20,7 @@ from qworker.contrib.django import Backend, application
 from qworker.contrib.django.api import InvalidTask, Task, TaskResultDoesNotExist, TaskResultStatus, task_backends
 from qworker.contrib.django.backend import QworkerTask
 from qworker.contrib.django.errors import Cancelled, WorkerDied
+from tests import roles
 from tests.contrib.django.conftest import lines
 from tests.contrib.django.shop import tasks
 from tests.database import Database
@@ -234,6 +235,25 @@ def test_a_task_waits_for_its_time(burst: Burst) -> None:
 def test_a_time_in_the_past_is_kept() -> None:
     result = tasks.echo.using(run_after=timezone.now() - timedelta(hours=1)).enqueue()
     assert tasks.echo.get_result(result.id) == result
+
+
+def test_a_role_that_may_only_call_the_function_stores_the_same_job(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, when, wrapper = database.connect(), timezone.now() + timedelta(hours=1), connections["default"]
+    roles.create(owner)
+    try:
+        with monkeypatch.context() as patch:
+            wrapper.close()
+            patch.setattr(wrapper, "settings_dict", {**wrapper.settings_dict, "USER": "producer", "PASSWORD": "pw"})
+            made = [tasks.counts.using(priority=priority).enqueue(1) for priority in (-100, -5, -4, 0, 5, 6, 100)]
+            later = tasks.counts.using(priority=100, run_after=when).enqueue(1)
+            wrapper.close()
+    finally:
+        roles.drop(owner)
+    for result in made:
+        assert tasks.counts.get_result(result.id) == result
+    assert tasks.counts.get_result(later.id).task.run_after == when
 
 
 def test_a_cancelled_task_has_failed_with_a_reason() -> None:

@@ -14,7 +14,7 @@ from qworker.contrib.django.configuration import Configuration, node_settings
 from qworker.contrib.django.database import DjangoAmbient, ThriftyPool, dsn
 from qworker.db.pool import Pool
 from qworker.job import Job
-from qworker.options import Options
+from qworker.options import PRIORITIES, Options
 from qworker.spec import JobSpec
 from qworker.task import Task
 
@@ -55,10 +55,10 @@ class DjangoApp(App):
 
     def serve_tasks(self) -> None:
         """Run the tasks of the backend: look for jobs of all its priorities, and send its signals."""
-        from qworker.contrib.django.results import PRIORITIES
+        from qworker.contrib.django import results
 
-        if self.priorities != PRIORITIES:
-            self.priorities = PRIORITIES
+        if self.priorities != results.PRIORITIES:
+            self.priorities = results.PRIORITIES
             self.on_end(self._send_finished)
 
     def add_task(self, task: Any) -> Task[..., Any]:
@@ -88,7 +88,9 @@ class DjangoApp(App):
         spec = self._specs.get(key)
         if spec is None:
             queue = Options(queue=f"{self.configuration.queue_prefix}{task.queue_name}")
-            spec = replace(JobSpec.of(registered.name, registered.defaults, queue), priority=priority)
+            # The SQL function accepts a priority beyond those of other applications only for a job with meta.
+            meta = None if priority in PRIORITIES else "{}"
+            spec = replace(JobSpec.of(registered.name, registered.defaults, queue), priority=priority, meta=meta)
             if len(self._specs) >= MAX_SPECS:  # a project may name a queue after each of its customers
                 self._specs = {}
             self._specs[key] = spec

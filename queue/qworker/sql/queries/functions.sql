@@ -12,7 +12,8 @@ SELECT e.job_id AS id, e.job_state AS state, e.made_at AS enqueued_at, e.due_at 
     task => %(task)s::text, args => %(args)s::text[]::jsonb[], queue => %(queue)s::text, priority => %(priority)s::integer,
     overrides => %(overrides)s::jsonb, tags => %(tags)s::text[], delay => %(delay)s::float8,
     run_at => pg_catalog.to_timestamp(%(run_at)s::float8), expires => %(expires)s::float8,
-    expires_at => pg_catalog.to_timestamp(%(expires_at)s::float8), key => %(key)s::text, period => %(period)s::float8) AS e;
+    expires_at => pg_catalog.to_timestamp(%(expires_at)s::float8), key => %(key)s::text, period => %(period)s::float8,
+    meta => %(meta)s::jsonb) AS e;
 
 -- name: may_read
 -- Whether this role may read the job that holds a key.
