@@ -9,10 +9,12 @@ import psycopg
 import pytest
 from django.db import connections, transaction
 from django.test import override_settings
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from qworker.contrib.django.api import TaskResultStatus, task_backends
 from qworker.contrib.django.application import application
+from qworker.contrib.django.database import dsn
 from qworker.contrib.django.node import load
 from qworker.migrations import migrate
 from tests.contrib.django.settings import BACKEND, TASKS
@@ -111,6 +113,44 @@ def test_a_node_runs_jobs_with_connections_that_were_open_before_the_fork(
         pids.add(own)
         assert own != parent, "a session of its own"
     assert len(pids) > 1 if changes.get("CONN_MAX_AGE", 1) == 0 else len(pids) <= 4
+
+
+#: A name that SQL, libpq and the server each quote in their own way.
+ROLE = "The \\boss's 'role'"
+
+
+@pytest.fixture
+def clerk(database: Database) -> Iterator[dict[str, Any]]:
+    """An entry of a role that may do nothing itself, and has to assume another one."""
+    with database.connect() as conn:
+        boss = sql.Identifier(ROLE)
+        conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN SUPERUSER").format(boss))
+        conn.execute("CREATE ROLE clerk LOGIN NOINHERIT PASSWORD 'pw'")
+        conn.execute(sql.SQL("GRANT {} TO clerk").format(boss))
+    yield entry(make_conninfo(database.dsn, user="clerk", password="pw"), OPTIONS={"assume_role": ROLE})
+    connections.close_all()
+    with database.connect() as conn:
+        conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'clerk'")
+        conn.execute(sql.SQL("DROP ROLE clerk, {}").format(boss))
+
+
+def test_all_connections_assume_the_role_of_the_database(
+    configure: Callable[..., None], burst: Burst, clerk: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=54321")
+    configure(**clerk)
+    app = application("default")
+    with app.pool.connection() as conn:
+        assert conn.execute("SELECT session_user, current_user").fetchone() == ("clerk", ROLE)
+        conn.execute("SET ROLE none")
+        conn.execute("RESET ROLE")
+        assert conn.execute("SELECT current_user").fetchone() == (ROLE,)
+    with psycopg.connect(dsn("default")) as plain:
+        assert plain.execute("SHOW statement_timeout").fetchone() == ("54321ms",)
+    result = tasks.queries.enqueue()
+    burst(SHOP_DATABASES=repr({"default": clerk}))
+    result.refresh()
+    assert result.status == TaskResultStatus.SUCCESSFUL, result.errors
 
 
 @pytest.fixture

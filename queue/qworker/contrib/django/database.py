@@ -1,6 +1,8 @@
 """The application's database is one of Django's: its connection string, and the connection of the current thread."""
 
 import asyncio
+import os
+import re
 import select
 from typing import Any
 
@@ -31,7 +33,18 @@ def dsn(alias: str) -> str:
     if wrapper.vendor != "postgresql":
         raise ConfigurationError(f"DATABASES[{alias!r}] is {wrapper.vendor}; jobs need PostgreSQL")
     found = wrapper.get_connection_params()
+    if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
+        found["options"] = with_role(found.get("options") or os.environ.get("PGOPTIONS", ""), role)
     return make_conninfo("", **{name: value for name, value in found.items() if name in _LIBPQ and value is not None})
+
+
+def with_role(options: str, role: str) -> str:
+    """Return libpq's options with a role, which each connection takes as Django's takes its "assume_role".
+
+    RESET ROLE returns to it. The server splits options at white space, and reads the role's name as it is.
+    """
+    escaped = re.sub(r"([\\\s])", r"\\\1", role)
+    return f"{options} -c role={escaped}".lstrip()
 
 
 class ThriftyPool(Pool):
