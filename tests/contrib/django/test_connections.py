@@ -76,7 +76,7 @@ def test_a_connection_that_the_server_has_closed_is_replaced(
 
 @pooled
 def test_jobs_use_the_pool_of_django(configure: Callable[..., None]) -> None:
-    configure(CONN_MAX_AGE=0, OPTIONS={"pool": {"min_size": 1, "max_size": 2}})
+    configure(CONN_MAX_AGE=0, OPTIONS={"pool": {"min_size": 1, "max_size": 1}})
     with transaction.atomic():
         result = tasks.echo.enqueue(1)
         assert tasks.echo.get_result(result.id) == result
