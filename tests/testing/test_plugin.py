@@ -66,7 +66,8 @@ def test_no_database(qworker_app):
     done = run(project, "-n", "2", QWORKER_TEST_DSN=database.dsn)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "7 passed" in done.stdout
-    left = database.connect().execute("SELECT datname FROM pg_database WHERE datname LIKE 'qworker_test_%'").fetchall()
+    ours = r"SELECT datname FROM pg_database WHERE datname LIKE 'qworker\_test\_%'"
+    left = database.connect().execute(ours).fetchall()
     assert [name for (name,) in left if name != "qworker_test"] == []
 
 

@@ -68,7 +68,7 @@ found AS MATERIALIZED (
                 THEN (SELECT j.holds_key FROM {schema}.job AS j WHERE j.id = k.job_id) IS NOT TRUE -- EXISTS may read all jobs
                 ELSE k.expires_at <= clock.now END AS free
       FROM clock
-     CROSS JOIN pg_catalog.unnest({argument}) AS w (key)
+     CROSS JOIN (SELECT pg_catalog.unnest({argument}) AS key) AS w
      CROSS JOIN LATERAL (
             -- Each key is looked up in the index. With an array of keys, PostgreSQL before 17 may read all keys of the task.
             SELECT u.key, u.job_id, u.expires_at, u.ctid AS row_id

@@ -125,9 +125,13 @@ SELECT EXISTS (
      WHERE q <> ALL (%(paused)s::text[])
 ) OR EXISTS (SELECT FROM {schema}.job AS j WHERE j.state = 'running' AND j.queue = ANY (%(queues)s::text[])
 ) OR EXISTS (
-    SELECT FROM {schema}.job AS j
-     WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.priority BETWEEN %(first)s AND %(last)s
-       AND j.queue = ANY (%(queues)s::text[]) AND j.queue <> ALL (%(paused)s::text[]));
+    SELECT FROM unnest(%(queues)s::text[]) AS q
+     CROSS JOIN LATERAL (
+            SELECT FROM {schema}.job AS j
+             WHERE j.state = 'scheduled' AND j.attempt > 0 AND j.queue = q
+               AND j.priority BETWEEN %(first)s AND %(last)s LIMIT 1) AS retrying
+     WHERE q <> ALL (%(paused)s::text[])
+);
 
 -- name: listen
 LISTEN {schema};
