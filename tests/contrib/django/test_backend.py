@@ -132,6 +132,14 @@ def test_the_longest_prefix_of_a_queue_decides_to_which_backend_a_result_belongs
                         task_backends[asked].get_result(result.id)
 
 
+def test_a_task_cannot_be_enqueued_into_the_queues_of_another_backend() -> None:
+    backend = {"BACKEND": "qworker.contrib.django.Backend", "QUEUES": []}
+    with override_settings(TASKS=dict.fromkeys(("default", "a"), backend)):
+        with pytest.raises(InvalidTask, match=r"queue 'a:mail' is one of the backend 'a'.*using\(backend='a'\)"):
+            tasks.echo.using(queue_name="a:mail").enqueue()
+        assert tasks.echo.using(queue_name="b:mail").enqueue().status == READY
+
+
 def once(x: int) -> None: ...
 
 

@@ -73,11 +73,27 @@ class DjangoApp(App):
                 return known
             # The module was executed again, perhaps with other options.
             self._specs = {key: spec for key, spec in self._specs.items() if key[0] != path}
-        queue = Options(queue=f"{self.configuration.queue_prefix}{task.queue_name}")
-        own = self.configuration.defaults.merge(options_of(task)).merge(queue)
+        own = self.configuration.defaults.merge(options_of(task)).merge(self.queue_options(task))
         found: Task[..., Any] = Task(Handler(task, self._read_result), self._enqueuing, own, name=path)
         self.tasks[path] = found
         return found
+
+    def queue_options(self, task: Any) -> Options:
+        """Return the queue of a task's jobs; raises ValueError."""
+        return Options(queue=f"{self.configuration.queue_prefix}{task.queue_name}")
+
+    def _check_owner(self, task: Any) -> None:
+        """Raise InvalidTask if the nodes of another backend serve the queue."""
+        from qworker.contrib.django.api import InvalidTask
+        from qworker.contrib.django.stores import owner
+
+        queue = str(self.queue_options(task).queue)
+        found = owner(self.configuration, queue)
+        if found is not None and found != self.configuration:
+            raise InvalidTask(
+                f"queue {queue!r} is one of the backend {found.alias!r}, whose nodes would run the task: use "
+                f"using(backend={found.alias!r}), or another name"
+            )
 
     def enqueue_task(self, task: Any, args: Any, kwargs: Any) -> Job:
         """Store a job for a task of Django; args and kwargs are kept as they are given."""
@@ -87,10 +103,11 @@ class DjangoApp(App):
         key = registered.name, priority, task.queue_name
         spec = self._specs.get(key)
         if spec is None:
-            queue = Options(queue=f"{self.configuration.queue_prefix}{task.queue_name}")
+            self._check_owner(task)
             # The SQL function accepts a priority beyond those of other applications only for a job with meta.
             meta = None if priority in PRIORITIES else "{}"
-            spec = replace(JobSpec.of(registered.name, registered.defaults, queue), priority=priority, meta=meta)
+            plain = JobSpec.of(registered.name, registered.defaults, self.queue_options(task))
+            spec = replace(plain, priority=priority, meta=meta)
             if len(self._specs) >= MAX_SPECS:  # a project may name a queue after each of its customers
                 self._specs = {}
             self._specs[key] = spec

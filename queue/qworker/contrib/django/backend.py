@@ -75,7 +75,7 @@ class Backend(BaseTaskBackend):  # type: ignore[misc] # as above
         if not name.isidentifier():  # a lambda, or a function in a class
             raise InvalidTask(f"Task function must be defined at a module level, so that workers find it: {name!r}.")
         try:
-            Options(queue=f"{self.app.configuration.queue_prefix}{task.queue_name}")
+            self.app.queue_options(task)
             self.app.add_task(task)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{path_of(task)}: {error}") from error
@@ -97,7 +97,7 @@ class Backend(BaseTaskBackend):  # type: ignore[misc] # as above
             except JobNotFound:
                 raise TaskResultDoesNotExist(result_id) from None
             own = self.app.configuration
-            if owner(own, job) == own and (result := self.app.task_result(job)) is not None:
+            if owner(own, job.queue) == own and (result := self.app.task_result(job)) is not None:
                 return result
         raise TaskResultDoesNotExist(result_id)
 
@@ -114,7 +114,7 @@ class Backend(BaseTaskBackend):  # type: ignore[misc] # as above
             return to_result(job, task, self.alias)
         # The job that holds the unique key, perhaps with other arguments or of another backend.
         holder, own = self.app.job(job.id), self.app.configuration
-        found = owner(own, holder) or own
+        found = owner(own, holder.queue) or own
         app = self.app if found == own else application(found.alias)
         result = app.task_result(holder)
         return result if result is not None else to_result(holder, task, self.alias)

@@ -7,7 +7,6 @@ from qworker.contrib.django.application import DjangoApp, application
 from qworker.contrib.django.configuration import Configuration
 from qworker.contrib.django.node import serves_tasks
 from qworker.errors import InvalidOperation
-from qworker.job import Job
 
 #: The label of the app.
 LABEL = "qworker"
@@ -31,8 +30,8 @@ def holds_jobs(alias: str) -> bool:
     )
 
 
-def owner(asked: Configuration, job: Job) -> Configuration | None:
-    """Return the configuration of the backend in whose queues a job is, among those that share jobs with the asked one.
+def owner(asked: Configuration, queue: str) -> Configuration | None:
+    """Return the configuration of the backend to which a queue belongs, among those that share jobs with the asked one.
 
     The prefix of "default" is empty and begins every queue, so the longest one decides.
     """
@@ -43,7 +42,7 @@ def owner(asked: Configuration, job: Job) -> Configuration | None:
         and (found.database, found.schema) == (asked.database, asked.schema)
         and serves_tasks(found.alias)
     )
-    matching = [found for found in (asked, *others) if job.queue.startswith(found.queue_prefix)]
+    matching = [found for found in (asked, *others) if queue.startswith(found.queue_prefix)]
     return max(matching, key=lambda found: len(found.queue_prefix), default=None)
 
 
