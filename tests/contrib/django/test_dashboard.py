@@ -1,0 +1,100 @@
+"""The dashboard below a path of a Django project, for users of its admin."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.test import AsyncClient, Client
+from django.test.utils import override_settings
+from django.urls import include, path
+
+from tests.web.conftest import SAME_ORIGIN
+
+
+class Urls:
+    """What ROOT_URLCONF names: made when a test begins, because it needs the database of the test."""
+
+    urlpatterns: ClassVar[list[Any]] = []
+
+
+@pytest.fixture
+def project(site: Path) -> Iterator[None]:
+    from qworkerd.web.django import urls
+
+    call_command("migrate", verbosity=0)
+    patterns = urls()
+    Urls.urlpatterns = [path("staff/jobs/", include(patterns))]
+    with override_settings(ROOT_URLCONF=Urls, LOGIN_URL="/sign-in/"):
+        yield
+    User.objects.all().delete()
+
+
+def client_of(name: str, *permissions: str, **fields: Any) -> Client:
+    user = User.objects.create_user(name, is_staff=True, **fields)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions, content_type__app_label="qworker"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_only_staff_with_the_permission_gets_in(project: None) -> None:
+    answer = Client().get("/staff/jobs/?period=7d")
+    assert (answer.status_code, answer["Location"]) == (303, "/sign-in/?next=/staff/jobs/%3Fperiod%3D7d")
+    assert client_of("nobody").get("/staff/jobs/").status_code == 401
+    assert client_of("viewer", "view_job").get("/staff/jobs/").status_code == 200
+    assert client_of("boss", is_superuser=True).get("/staff/jobs/").status_code == 200
+
+
+def test_its_addresses_are_below_its_path(project: None) -> None:
+    client = client_of("boss", is_superuser=True)
+    page = client.get("/staff/jobs/").content.decode()
+    assert 'href="/staff/jobs/static/qworker.css?' in page
+    assert 'data-hx-get="/staff/jobs/?region=now"' in page
+    assert client.get("/staff/jobs/overview.json?period=30d").json()["period"] == "30d"
+    tag = client.get("/staff/jobs/?region=queues")["ETag"]
+    assert client.get("/staff/jobs/?region=queues", headers={"If-None-Match": tag}).status_code == 304
+    assert client.get("/staff/jobs/static/qworker.js")["Content-Type"].startswith("text/javascript")
+    assert client.get("/staff/jobs/nothing").status_code == 404
+
+
+def test_it_checks_origins_itself(project: None) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_superuser("boss"))
+    assert client.post("/staff/jobs/nothing", {"a": "1"}).status_code == 403
+    assert client.post("/staff/jobs/nothing", {"a": "1"}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.post("/staff/jobs/nothing", {"a": "1"}, headers=SAME_ORIGIN).status_code == 404
+
+
+def test_it_answers_under_asgi_as_well(project: None) -> None:
+    answer = asyncio.run(AsyncClient().get("/staff/jobs/"))
+    assert (answer.status_code, answer["Location"]) == (303, "/sign-in/?next=/staff/jobs/")
+
+
+def work(user_id: int) -> None:
+    """Do it."""
+
+
+def test_a_form_enqueues_a_task_of_the_project_once(project: None) -> None:
+    from qworker.contrib.django import app
+
+    app.task(name="dashboard.work")(work)
+    try:
+        boss = client_of("boss", is_superuser=True)
+        page = boss.get("/staff/jobs/task?name=dashboard.work").content.decode()
+        assert 'action="/staff/jobs/task/enqueue#enqueue"' in page
+        form = {"name": "dashboard.work", "key": "k", "arg.user_id": "7"}
+        headers = {**SAME_ORIGIN, "Accept": "application/json"}
+        first, second = (boss.post("/staff/jobs/task/enqueue", form, headers=headers).json() for _ in range(2))
+        assert (first["changed"], second["changed"]) == (True, False)
+        assert first["result"]["job"] == second["result"]["job"]
+        job = app.job(first["result"]["job"])
+        assert (job.task, job.args) == ("dashboard.work", {"user_id": 7})
+        assert app.admin.audit(job=job.id)[0].actor == "boss"
+        viewer = client_of("viewer", "view_job")
+        assert viewer.post("/staff/jobs/task/enqueue", form, headers=headers).status_code == 403
+    finally:
+        del app.tasks["dashboard.work"]

@@ -1,0 +1,1 @@
+"""Tests of the dashboard: through WSGI, and in a real browser."""

@@ -1,0 +1,97 @@
+"""The nodes and their workers: what each runs since when, its memory, and why workers have died."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint
+
+from qworker.counts import Counts
+from qworker.statistics import Statistics
+from qworker.status import LastDeath, NodeStatus, WorkerStatus
+from qworkerd.web.ages import LIVE
+from qworkerd.web.answers import page
+from qworkerd.web.pages import Entry
+from qworkerd.web.spans import Span
+from qworkerd.web.view import View
+
+blueprint = Blueprint("workers", __name__)
+entry = Entry("workers.index", "Workers", "w")
+
+#: Why workers and nodes have died, and what counts each: the names of counters.
+CAUSES = (
+    ("out of memory", "oom"), ("killed by a signal", "signalled"), ("exited", "exited"), ("timed out", "timed_out"),
+    ("stalled", "stalled"), ("lease lost", "lease_lost"), ("supervisor lost", "supervisor_lost"),
+    ("node lost", "node_lost"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node and its workers."""
+
+    node: NodeStatus
+    alive: bool
+    workers: Sequence[WorkerStatus]
+    last_death: LastDeath | None
+
+    @property
+    def busy(self) -> int:
+        """The number of workers that run a job."""
+        return sum(worker.job is not None for worker in self.workers)
+
+    @property
+    def memory(self) -> float | None:
+        """The resident memory of all workers (bytes); pages that they share count for each of them."""
+        sizes = [worker.rss_mib for worker in self.workers if worker.rss_mib is not None]
+        return sum(sizes) * 1_048_576 if sizes else None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersData:
+    """What the page shows."""
+
+    nodes: Sequence[NodeRow]
+    span: Span
+    #: How many attempts ended with their worker or node in the period, by cause; those that timed out, too.
+    deaths: Sequence[tuple[str, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the JSON of the page has."""
+        return {
+            **self.span.parameters, "deaths": dict(self.deaths),
+            "nodes": [
+                {**{name: getattr(row.node, name) for name in row.node.__slots__ if name != "state"},
+                 "alive": row.alive, "last_death": row.last_death, "workers": row.workers}
+                for row in self.nodes
+            ],
+        }  # fmt: skip
+
+
+@page(blueprint, "/workers", title="Workers", table=lambda data: table(data.nodes))
+def index(view: View) -> WorkersData:
+    """Return the nodes that have not been declared dead."""
+    span, statistics = view.span(), Statistics(view.source.schema)
+    nodes = view.get("nodes", LIVE, view.source.admin.nodes)
+    counted = view.share_counts(("counts", span), lambda conn: statistics.queues(conn, span.seconds, until=span.until))
+    return WorkersData(
+        [NodeRow(node, node.alive, node.workers, node.last_death) for node in nodes], span,
+        deaths(one.counts for one in counted),
+    )  # fmt: skip
+
+
+def deaths(counts: Iterable[Counts]) -> list[tuple[str, int]]:
+    """Return the number of attempts by the cause that ended them, without causes that have not occurred."""
+    known = list(counts)
+    numbers = ((label, sum(getattr(one, name) for one in known)) for label, name in CAUSES)
+    return [(label, number) for label, number in numbers if number]
+
+
+def table(nodes: Iterable[NodeRow]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
+    """Return the workers for a spreadsheet."""
+    head = ("node", "worker", "pid", "phase", "job", "task", "since", "timeout_at", "rss_mib", "jobs_done", "version")
+    return head, (
+        (row.node.name, w.number, w.pid, w.phase, w.job, w.task, w.since, w.until, w.rss_mib, w.jobs_done,
+         row.node.version)
+        for row in nodes for w in row.workers
+    )  # fmt: skip

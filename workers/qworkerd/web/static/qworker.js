@@ -1,0 +1,149 @@
+// Refreshes regions, shows times as the user prefers, and reacts to keys. Pages work without it.
+"use strict";
+(() => {
+  const html = document.documentElement, $ = (selector, from = document) => [...from.querySelectorAll(selector)];
+  const root = html.dataset.root, away = document.getElementById("away"), help = document.getElementById("help");
+  const LIMIT = 60, TICK = 500;
+  let failures = 0, seen = new Date(), timer = 0;
+
+  // Times: relative, local or UTC. The server writes UTC.
+  const relative = new Intl.RelativeTimeFormat("en", {numeric: "auto", style: "short"});
+  const local = new Intl.DateTimeFormat("sv-SE", {dateStyle: "short", timeStyle: "medium"});
+  const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const parts = (seconds) => {
+    const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) || ["second", 1];
+    return [Math.trunc(seconds / size), unit];
+  };
+  const ago = (at) => relative.format(...parts((at - Date.now()) / 1000));
+  const lasted = (at) => {
+    const [number, unit] = parts((Date.now() - at) / 1000);
+    return new Intl.NumberFormat("en", {style: "unit", unit, unitDisplay: "short"}).format(number);
+  };
+  const times = (from = document) => {
+    for (const time of $("time[datetime]", from)) {
+      const at = new Date(time.dateTime), utc = time.dateTime.slice(0, 19).replace("T", " ") + " UTC";
+      if (isNaN(at)) continue;
+      const goesOn = "since" in time.dataset, due = at > Date.now(), isRelative = html.dataset.time === "relative" && !("exact" in time.dataset);
+      const word = !goesOn ? "" : due ? "due " : isRelative ? "for " : "since ";
+      const text = word + (!isRelative ? (html.dataset.time === "utc" ? utc : local.format(at)) : goesOn && !due ? lasted(at) : ago(at));
+      time.title = html.dataset.time === "utc" ? local.format(at) : utc;
+      if (time.textContent !== text) time.textContent = text;
+    }
+  };
+
+  // Regions: each asks for itself when its time has come, unless the page is hidden or the server is away.
+  const period = (region) => {
+    const chosen = html.dataset.refresh;
+    return chosen === "auto" ? Number(region.dataset.every) : Number(chosen);
+  };
+  const ask = (region) => {
+    region.qwAt = Date.now();
+    htmx.trigger(region, "refresh");
+  };
+  const busy = (region) => region.querySelector(":popover-open, dialog[open], tbody :checked") || region.matches(":has(:is(input, select, textarea):focus)");
+  const tick = () => {
+    if (document.hidden) return;
+    if (html.dataset.time === "relative") times();
+    const slower = Math.min(2 ** failures, LIMIT);
+    for (const region of $(".region[data-every]")) {
+      const every = period(region) * 1000;
+      if (every && !busy(region) && Date.now() - (region.qwAt ??= Date.now()) + TICK / 2 >= (failures ? Math.max(every, 1000 * slower) : every)) ask(region);
+    }
+  };
+  const failed = (text) => {
+    failures = Math.min(failures + 1, 6);
+    away.textContent = text + " This page is as of " + local.format(seen) + ", and is refreshed as soon as possible.";
+    away.hidden = false;
+  };
+  document.addEventListener("htmx:config:request", (event) => {
+    const {sourceElement, request} = event.detail.ctx;
+    if (sourceElement.qwTag) request.headers["If-None-Match"] = sourceElement.qwTag;
+  });
+  document.addEventListener("htmx:before:swap", (event) => {
+    if (event.detail.ctx?.response?.status >= 400) event.preventDefault();
+  });
+  document.addEventListener("htmx:after:request", (event) => {
+    const {sourceElement, response} = event.detail.ctx;
+    if (response.status >= 400) {
+      if (response.status === 401) location.reload();
+      return failed(response.status === 503 ? "The database does not answer." : "The server answered with status " + response.status + ".");
+    }
+    if (response.status === 200) sourceElement.qwTag = response.headers.get("ETag");
+    failures = 0;
+    seen = new Date();
+    away.hidden = true;
+  });
+  document.addEventListener("htmx:error", () => failed("The server does not answer."));
+  document.addEventListener("htmx:after:swap", () => times());
+  document.addEventListener("visibilitychange", tick);
+
+  // Settings are cookies, so that the server knows them with the next page.
+  for (const select of $("[data-setting]")) {
+    const name = select.dataset.setting;
+    select.value = html.dataset[name];
+    select.closest(".settings").hidden = false;
+    select.addEventListener("change", () => {
+      html.dataset[name] = select.value;
+      document.cookie = "qworker_" + name + "=" + select.value + "; path=" + (root.replace(/\/$/, "") || "/") + "; max-age=31536000; samesite=lax";
+      times();
+    });
+  }
+
+  // Copy works without HTTPS as well, where browsers have no clipboard.
+  const copy = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = document.body.appendChild(document.createElement("textarea"));
+      area.value = text;
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    await copy(button.closest(".code").querySelector("code").textContent);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+  const offer = () => $("[data-copy]").forEach((button) => (button.hidden = false));
+  document.addEventListener("htmx:after:swap", offer);
+
+  // A box in the head of a table ticks all of its rows.
+  document.addEventListener("change", ({target}) => {
+    if (target.matches?.("[data-all]")) $("tbody input[type=checkbox]", target.closest("table")).forEach((box) => (box.checked = target.checked));
+  });
+
+  // Keys.
+  let after = "", row = -1;
+  const move = (step) => {
+    const rows = $("main tbody tr");
+    rows[row]?.classList.remove("on");
+    row = Math.max(0, Math.min(rows.length - 1, row + step));
+    rows[row]?.classList.add("on");
+    rows[row]?.scrollIntoView({block: "nearest"});
+    rows[row]?.querySelector("a")?.focus({preventScroll: true});
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]), select, textarea") || document.querySelector("dialog[open], :popover-open")) return;
+    const key = event.key, before = after;
+    after = key === "g" && !before ? "g" : "";
+    if (before === "g") $("nav [data-key]").find((link) => link.dataset.key === key)?.click();
+    else if (key === "?") help.showModal();
+    else if (key === "r") $(".region[data-every]").forEach(ask);
+    else if (key === "j") move(1);
+    else if (key === "k") move(-1);
+    else if (key === "x") $("main tbody tr")[row]?.querySelector("input[type=checkbox]")?.click();
+    else if (key === "/" && document.querySelector("[data-filter]")) {
+      document.querySelector("[data-filter]").focus();
+      event.preventDefault();
+    }
+  });
+  $("footer .keys").forEach((keys) => (keys.hidden = false));
+
+  offer();
+  times();
+  timer = setInterval(tick, TICK);
+})();
