@@ -1,0 +1,151 @@
+"""The exporter is a child of the node: it serves, is replaced when it dies, and ends with the node."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from qworkerd.embedded.ports import free_port
+from tests.lifecycle.application import quick
+from tests.lifecycle.cluster import SOONER, Cluster
+from tests.lifecycle.measuring import sell
+from tests.lifecycle.node import Node
+from tests.waiting import until
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Return status and text; 0 if nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def value(port: int, name: str, **labels: str) -> float | None:
+    for family in text_string_to_metric_families(get(port, "/metrics")[1]):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return float(sample.value)
+    return None
+
+
+def exporter(node: Node) -> int:
+    return node.spawned("exporter")
+
+
+def test_metrics_and_probes_of_a_node(cluster: Cluster, port: int) -> None:
+    node = cluster.start("--processes", "2", "--metrics-port", str(port), *SOONER).await_ready()
+    node.await_event("exporter.ready")
+    assert get(port, "/healthz") == (200, "ok\n")
+    until(lambda: get(port, "/readyz")[0] == 200)
+    quick.enqueue_many([()] * 50)
+    until(lambda: value(port, "qworker_jobs_total", task="quick", outcome="completed") == 50)
+    assert value(port, "qworker_database_up") == 1
+    until(lambda: value(port, "qworker_workers", phase="idle") == 2)
+    until(lambda: value(port, "qworker_nodes") == 1, 30)
+
+    first = exporter(node)
+    os.kill(first, signal.SIGKILL)
+    node.await_event("exporter.ready", count=2)
+    assert exporter(node) != first
+    os.kill(node.children("worker")[0], signal.SIGKILL)
+    until(lambda: (value(port, "qworker_worker_deaths_total", cause="signal") or 0) >= 2)
+    assert value(port, "qworker_jobs_total", task="quick", outcome="completed") == 50
+    assert node.stop() == 0
+    assert get(port, "/healthz")[0] == 0
+    assert not node.events("child.died", cause="shutdown")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_a_scrape_of_a_node_has_no_fault(cluster: Cluster, port: int) -> None:
+    environment = {"QWORKER_APP": "tests.lifecycle.measuring:app"}
+    node = cluster.start("--processes", "1", "--metrics-port", str(port), *SOONER, **environment).await_ready()
+    sell.enqueue_many([()] * 10)
+    until(lambda: value(port, "shop_sold_total") == 10)
+    until(lambda: value(port, "qworker_nodes") == 1, 30)
+    text = get(port, "/metrics")[1]
+    found = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    assert node.stop() == 0
+
+
+def test_what_goes_wrong_on_a_node_is_counted(cluster: Cluster, port: int) -> None:
+    node = cluster.start("--processes", "1", "--metrics-port", str(port), *SOONER).await_ready()
+    node.await_event("exporter.ready")
+    assert value(port, "qworker_reconnects_total", process="worker") == 0
+    cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^qworker'")
+    quick.enqueue()
+    until(lambda: (value(port, "qworker_reconnects_total", process="worker") or 0) >= 1, 30)
+    until(lambda: (value(port, "qworker_reconnects_total", process="scheduler") or 0) >= 1, 30)
+    until(lambda: (value(port, "qworker_maintenance_seconds_count", action="reconcile") or 0) >= 1, 30)
+    events = len(node.events("claim.error")) + len(node.events("scheduler.error"))
+    assert events >= 1
+    until(lambda: sum(counted(port, "qworker_log_events_total").values()) == warnings(node))
+    assert node.stop() == 0
+
+
+def counted(port: int, name: str) -> dict[str, float]:
+    """Return the samples of a metric by their label `event`."""
+    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    return {s.labels["event"]: s.value for family in families for s in family.samples if s.name == name}
+
+
+def warnings(node: Node) -> int:
+    """Return how many events the log has that are counted."""
+    return sum(event["level"] in ("warning", "error", "critical") for event in node.events())
+
+
+def test_a_port_in_use_stops_no_job(cluster: Cluster, port: int) -> None:
+    with listening_on(port):
+        node = cluster.start("--metrics-port", str(port), *SOONER).await_ready()
+        node.await_event("exporter.bind_failed")
+        quick.enqueue()
+        until(lambda: cluster.value("SELECT count(*) FROM qworker.job_history") == 1)
+    node.await_event("exporter.ready", 40)
+    assert node.stop() == 0
+
+
+def listening_on(port: int) -> socket.socket:
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind(("127.0.0.1", port))
+    taken.listen()
+    return taken
+
+
+def test_metrics_of_the_application_survive_its_workers(cluster: Cluster, port: int, tmp_path: Path) -> None:
+    """Their files are bounded by the workers of the node, and are gone with it."""
+    environment = {"QWORKER_APP": "tests.lifecycle.measuring:app", "TMPDIR": str(tmp_path)}
+    node = cluster.start("--processes", "1", "--metrics-port", str(port), *SOONER, **environment).await_ready()
+    for round_ in range(1, 4):
+        sell.enqueue_many([()] * 10)
+        done = "SELECT count(*) FROM qworker.job_history"
+        until(lambda: cluster.value(done) == 10 * round_)  # noqa: B023
+        assert value(port, "shop_sold_total") == 10 * round_
+        os.kill(node.children("worker")[0], signal.SIGKILL)
+        node.await_event("child.died", count=round_)
+    assert value(port, "shop_visits_total", shop="a_b") == 60
+    assert value(port, "shop_last") == 1
+    (folder,) = tmp_path.glob("qworker-metrics-*")
+    seats = {file.stem.rpartition("_")[2] for file in folder.iterdir()}
+    assert seats <= {"supervisor", "scheduler-0", "worker-1", "exporter-0"}
+    assert node.stop() == 0
+    assert not folder.exists()
