@@ -175,6 +175,19 @@ def test_no_log_call_fails_its_caller() -> None:
     assert found[3]["event"] == ""
 
 
+def test_a_value_that_cannot_be_shown_fails_no_caller_of_logging() -> None:
+    """The handler of a job that had logged it failed by the error of its repr."""
+    broken = "class Broken:\n    def __repr__(self): raise RuntimeError\n    __str__ = __repr__\n"
+    calls = (
+        "logging.info('%s of %s', Broken(), 7)\nlogging.info(Broken())\nlogging.info('x', extra={'value': Broken()})"
+    )
+    found = events(broken + calls)
+    assert [line["event"] for line in found] == [
+        "%s of %s <Broken that cannot be shown> 7", "<Broken that cannot be shown>", "x",
+    ]  # fmt: skip
+    assert found[2]["value"] == "<Broken that cannot be shown>"
+
+
 def test_a_closed_standard_error_fails_nobody() -> None:
     assert run("log.configure('json', 'info')\nos.close(2)\nlog.get().info('x')").returncode == 0
 

@@ -155,3 +155,15 @@ def test_where_files_may_not_be_long_children_run_without_stacks() -> None:
 
 def open_files() -> set[str]:
     return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_of_a_crash_its_own_dump_is_read(table: SlotTable, run: Run) -> None:
+    """A dump that was asked for before may stand in front of it."""
+    slot = table.slots[0]
+    pid = run(slot, waits_here)
+    until(lambda: slot.phase == Phase.RUNNING)
+    os.kill(pid, DUMP_SIGNAL)
+    until(slot.stacks.read)
+    os.kill(pid, signal.SIGSEGV)
+    os.waitpid(pid, 0)
+    assert slot.stacks.read().startswith("Fatal Python error: Segmentation fault")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, MutableMapping
@@ -14,11 +15,12 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from qworker.context import running
-from qworkerd.log.redaction import redact_value, register_secret
+from qworkerd.log.job_lines import job_lines
+from qworkerd.log.redaction import describe, redact_value, register_secret
 from qworkerd.log.render import as_json, as_text, traceback_of
 from qworkerd.log.writer import Writer
 
-__all__ = ["bind_process", "configure", "get", "is_console", "register_secret"]
+__all__ = ["bind_process", "configure", "count_events", "get", "is_console", "register_secret"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
@@ -26,7 +28,13 @@ _SYNONYMS: Final = {"exception": "error", "warn": "warning", "fatal": "critical"
 ATTEMPTS: Final = "qworker.job"
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
+#: The names of our own events. What else is logged is not a name, and may contain anything.
+_EVENT: Final = re.compile(r"[a-z_]{1,24}\.[a-z_]{1,32}", re.ASCII)
+#: The events of these levels are counted.
+COUNTED: Final = frozenset({"warning", "error", "critical"})
+
 _process: dict[str, object] = {}
+_counting: Callable[[str, str], object] | None = None
 _writer = Writer(2)
 
 
@@ -74,6 +82,19 @@ def bind_process(**context: object) -> None:
             _process[key] = value
 
 
+def count_events(count: Callable[[str, str], object] | None) -> None:
+    """Call a function with the level and the name of each event that this process logs as a warning or above."""
+    global _counting  # noqa: PLW0603 - the pipeline is one for the process
+    _counting = count
+
+
+def _count(complete: dict[str, object]) -> None:
+    level, event = str(complete["level"]), str(complete["event"])
+    if _counting is not None and level in COUNTED:
+        ours = "logger" not in complete and _EVENT.fullmatch(event)
+        _counting(level, event if ours else "(other)")
+
+
 class _LineLogger:
     """The logger that structlog calls with the finished line, at every level."""
 
@@ -100,7 +121,17 @@ class _Pipeline:
     def line(self, level: str, event: MutableMapping[str, object]) -> bytes:
         """Return the event as a line of bytes."""
         try:
-            return self._render(_complete(level, event), _writer.max_line())
+            complete = _complete(level, event)
+            _count(complete)
+            job = running.get() if job_lines.enabled else None
+            if self._render is as_json:
+                line = as_json(complete, _writer.max_line())
+                if job is not None:
+                    job_lines.add(job, complete, line)
+                return line
+            if job is not None:
+                job_lines.add(job, complete)
+            return self._render(complete, _writer.max_line())
         # A log call must not raise an error in its caller; the repr of an object, for example, may raise one.
         except Exception as error:  # noqa: BLE001
             return as_json({"level": "error", "event": "log.failed", "error": type(error).__name__}, _writer.max_line())
@@ -157,6 +188,10 @@ def _complete(method: str, given: MutableMapping[str, object]) -> dict[str, obje
         event.setdefault("attempt", job.attempt)
         event.setdefault("queue", job.queue)
         event.setdefault("duration", round(monotonic() - job.started, 3))
+        if (trace := getattr(job, "trace", None)) is not None:
+            _, trace_id, span_id, _ = trace.split("-")
+            event.setdefault("trace_id", trace_id)
+            event.setdefault("span_id", span_id)
     for key, value in _process.items():
         event.setdefault(key, value)
     event.setdefault("pid", os.getpid())
@@ -172,7 +207,8 @@ def _text(record: logging.LogRecord) -> str:
         return record.getMessage()
     # As in the standard library: arguments that do not match the message must not raise an error in the caller.
     except Exception:  # noqa: BLE001
-        return f"{record.msg!s} {record.args!r}"
+        values = record.args if isinstance(record.args, tuple) else (record.args,)
+        return " ".join(map(describe, (record.msg, *values)))
 
 
 def _route(level: int, pipeline: _Pipeline) -> None:
@@ -204,4 +240,4 @@ def _thread_died(args: threading.ExceptHookArgs) -> None:
 
 
 def _unraisable(args: "sys.UnraisableHookArgs") -> None:
-    get().error("exception.ignored", where=repr(args.object), exc_info=args.exc_value)
+    get().error("exception.ignored", where=describe(args.object), exc_info=args.exc_value)

@@ -92,14 +92,14 @@ class _Redactor:
             return value if value.bit_length() <= _MAX_BITS else f"<a number of {value.bit_length()} bits>"
         if isinstance(value, Mapping) and depth < MAX_DEPTH:
             parts = [
-                (mask_and_shorten(_text(n)), self.redact(v, _text(n), depth + 1))
+                (mask_and_shorten(describe(n)), self.redact(v, describe(n), depth + 1))
                 for n, v in self._limited(value.items())
             ]
             return dict(parts) | self._omitted(len(value) - len(parts))
         if isinstance(value, (list, tuple, set, frozenset)) and depth < MAX_DEPTH:
             items = [self.redact(part, "", depth + 1) for part in self._limited(value)]
             return [*items, *self._omitted(len(value) - len(items)).values()]
-        return mask_and_shorten(_text(value))
+        return mask_and_shorten(describe(value))
 
     def _limited(self, parts: Iterable[Part]) -> Iterator[Part]:
         for part in parts:
@@ -112,7 +112,8 @@ class _Redactor:
         return {"…": f"{count} more"} if count > 0 else {}
 
 
-def _text(value: object) -> str:
+def describe(value: object) -> str:
+    """Return a value of the application as text; never raises an error."""
     if isinstance(value, (bytes, bytearray)) and len(value) > MAX_LENGTH:
         value = value[:MAX_LENGTH]
     try:

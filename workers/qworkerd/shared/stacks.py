@@ -9,6 +9,8 @@ from contextlib import suppress
 #: The signal that makes a child dump its stacks.
 DUMP_SIGNAL = signal.SIGRTMIN
 
+#: How the dump of a crash begins.
+_CRASH = b"Fatal Python error: "
 #: Maximum size kept (bytes). The thread at fault comes first.
 MAX_BYTES = 8_192
 #: Distance of two children's areas (bytes), larger than the longest dump. Unwritten parts take no memory.
@@ -61,8 +63,18 @@ class StackDump:
         self._skip(start + len(self._read(start)))
 
     def read(self) -> str:
-        """Return what was written since the last clear, or an empty string."""
-        return self._read(self._read_start())[:MAX_BYTES].decode(errors="replace").strip()
+        """Return what was written since the last clear, or an empty string; of a crash, its dump alone."""
+        found = self._read(self._read_start())
+        return found[max(found.rfind(_CRASH), 0) :][:MAX_BYTES].decode(errors="replace").strip()
+
+    def end(self) -> int:
+        """Return where the next dump will begin, for `read_from`."""
+        start = self._read_start()
+        return start + len(self._read(start))
+
+    def read_from(self, offset: int) -> str:
+        """Return what was written behind an offset, or an empty string."""
+        return self._read(offset)[:MAX_BYTES].decode(errors="replace").strip()
 
     def _read_start(self) -> int:
         return int.from_bytes(os.pread(self._stacks.fd, _HEADER, self._start), "little")
