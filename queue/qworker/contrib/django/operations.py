@@ -53,7 +53,7 @@ class ApplyMigration(Operation):
 
     def describe(self) -> str:
         """Return what `migrate` and `sqlmigrate` print of it."""
-        return f"Apply {self.name} unless it was applied by `qworker db migrate`"
+        return f"Apply {self.name} to the schema of the jobs, unless the schema has it"
 
     @property
     def _migration(self) -> migrations.Migration:
