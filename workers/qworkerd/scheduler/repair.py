@@ -1,4 +1,4 @@
-"""The audit: corrects rows that no statement of qworker writes, because they were edited or forged."""
+"""The repair: corrects rows that no statement of qworker writes, because they were edited or forged."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from qworkerd.shared.slots import Slot
 OLD_CLAIM_AGE = 60.0
 
 
-class Audit:
+class Repair:
     """Ensures that each job ends, whatever its row contains: releases jobs that no worker has, and discards others."""
 
     def __init__(self, node: NodeContext, recovery: Recovery, maintenance: Maintenance, slot: Slot) -> None:
@@ -30,6 +30,8 @@ class Audit:
 
         Each kind has its own statement. If a trigger rejects one of its rows, the others are executed nevertheless.
         """
+        if not self._is_needed(database):
+            return 0
         watermarks, recovery, maintenance = self._node.watermarks, self._recovery, self._maintenance
         restarted = self._correct(
             database, "restarted", "they were running, but named no node or no claim", recovery.restart_unclaimed
@@ -42,13 +44,25 @@ class Audit:
         self._correct(database, "dated", "they had failed, but had no time of failure", maintenance.date_failures)
         return restarted + renumbered + self._release(database)
 
+    def _is_needed(self, database: Database) -> bool:
+        """Look for all kinds of rows by one statement. If it fails, each kind is looked for by itself."""
+        watermarks, node = self._node.watermarks, self._node.table.header.node
+        try:
+            return self._maintenance.needs_repair(
+                database, node, OLD_CLAIM_AGE, watermarks.queues, watermarks.priorities
+            )
+        except psycopg.Error:
+            if database.closed:
+                raise
+            return True
+
     def _correct(self, database: Database, done: str, hint: str, statement: Callable[[Database], list[int]]) -> int:
         try:
             jobs = statement(database)
         except psycopg.Error as error:
             if database.closed:
                 raise
-            self._log.warning("maintenance.error", action=f"audit: {done}", error=str(error).strip())
+            self._log.warning("maintenance.error", action=f"repair: {done}", error=str(error).strip())
             return 0
         if jobs:
             self._log.warning("jobs.repaired", done=done, jobs=len(jobs), first=min(jobs), hint=hint)
@@ -60,7 +74,7 @@ class Audit:
         claims = self._recovery.old_claims(database, node, OLD_CLAIM_AGE)
         # Slots are read after the database, because a token is written to its slot before the claim is sent.
         for token in claims - self._node.table.tokens():
-            released += self._recovery.release_claim(database, node, token)
+            released += len(self._recovery.release_claim(database, node, token))
         if released:
             self._node.watermarks.report_release(self._slot)
             self._log.warning("jobs.reconciled", jobs=released, hint="claimed for this node, held by no worker")
