@@ -1,0 +1,198 @@
+"""`qworker errors`: what fails, grouped, and what is done with a group."""
+
+import json
+
+import pytest
+
+from qworker.error_groups import ErrorGroups
+from qworker.fingerprint import fingerprint, from_hex, to_hex
+from qworkerd.cli.layout import lines_with_note
+from qworkerd.cli.sparkline import sparkline
+from tests.database import Database
+from tests.qworker.claimer import TOKEN, Claimer
+from tests.qworkerd.conftest import Command
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/srv/shop/tasks.py", line 7, in pay
+    gateway.charge(order)
+  File "/venv/lib/python3.11/site-packages/gateway/api.py", line 99, in charge
+    raise Declined(order)
+gateway.Declined: order 17 \x1b[2J
+"""
+KEY = to_hex(fingerprint("noop", "gateway.Declined", "order 17", "shop.tasks:pay"))
+
+
+@pytest.fixture
+def jobs(database: Database) -> list[int]:
+    """Three failed jobs of one group, and one of another."""
+    other = {
+        "type": "OSError",
+        "message": "password=hunter2",
+        "fingerprint": "00000000000000ff",
+        "group": {"type": "OSError", "message": "password=hunter2"},
+    }
+    error = {
+        "type": "gateway.Declined",
+        "message": "order 17 \x1b[2J",
+        "traceback": TRACEBACK,
+        "fingerprint": KEY,
+        "attempt": 1,
+        "group": {
+            "type": "gateway.Declined",
+            "message": "order <n> \x1b[2J",
+            "frame": "shop.tasks:pay",
+            "release": "v7",
+        },
+    }
+    with Claimer(database) as claimer:
+        ids = claimer.insert(4)
+        claimer.claim(4)
+        for job, record in zip(ids, [error, error, error, other], strict=True):
+            claimer.statements.fail(claimer.conn, TOKEN, job, error=json.dumps(record), hook=False)
+        ErrorGroups().fold(claimer.conn)
+    return ids
+
+
+def states(command: Command, ids: list[int]) -> list[str]:
+    return [json.loads(command("jobs", "show", job, "--json").stdout)["state"] for job in ids]
+
+
+def test_the_list_shows_each_group_once(command: Command, jobs: list[int]) -> None:
+    head, *rows = command("errors").stdout.splitlines()
+    assert head.split() == ["FINGERPRINT", "COUNT", "LAST", "BARS", "TASK", "ERROR"]
+    assert len(rows) == 2
+    (row,) = [line for line in rows if KEY in line]
+    assert "\\x1b[2J" in row
+    assert "\x1b" not in row
+    assert " 3 " in row
+    assert "hunter2" not in "".join(rows)
+    assert command("errors", "list", "--task", "other").stderr == "no open errors\n"
+    assert command("errors", "list", "--queue", "default", "--since", "1h", "--limit", 1).stdout.count("\n") == 2
+
+
+def test_lines_fit_a_terminal_of_80_columns() -> None:
+    texts = [[KEY, "1234567", "17:13:45+00", "▁" * 12, "shop.tasks.charge", "ValueError: " + "x" * 300]]
+    for line in lines_with_note(
+        ("FINGERPRINT", "COUNT", "LAST", "BARS", "TASK", "ERROR"), texts, [False, True] + [False] * 4, 80
+    ):
+        assert len(line) <= 80
+
+
+def test_json_has_all_fields(command: Command, jobs: list[int]) -> None:
+    found = {group["fingerprint"]: group for group in json.loads(command("errors", "list", "--json").stdout)}
+    group = found[KEY]
+    assert (group["count"], group["last_release"], group["frame"]) == (3, "v7", "shop.tasks:pay")
+    assert sum(group["recent"]) == 3
+    shown = json.loads(command("errors", "show", KEY, "--json").stdout)
+    assert (shown["failed_jobs"], shown["sample"]["traceback"]) == (3, TRACEBACK)
+    assert {**group, "recent": 0}.items() <= {**shown, "recent": 0}.items()
+
+
+def test_a_group_is_shown_with_the_frames_of_the_application(command: Command, jobs: list[int]) -> None:
+    shown = command("errors", "show", KEY).stdout
+    assert shown.startswith("gateway.Declined: order <n> \\x1b[2J\n")
+    for part in (
+        "shop.tasks:pay",
+        "release v7",
+        "3 failed attempts",
+        f"qworker jobs show {jobs[2]}",
+        "/srv/shop/tasks.py",
+    ):
+        assert part in shown
+    assert "site-packages" not in shown
+    assert "\x1b" not in shown
+
+
+def test_all_failed_jobs_of_a_group_are_retried(command: Command, jobs: list[int]) -> None:
+    asked = command("errors", "retry", KEY)
+    assert "3 jobs match" in asked.stderr
+    assert asked.exit_code == 1
+    assert states(command, jobs) == ["failed"] * 4
+    done = command("errors", "retry", KEY, "--yes", "--note", "gateway is back")
+    assert done.stdout.endswith(": 3 jobs retried\n")
+    assert states(command, jobs) == ["available"] * 3 + ["failed"]
+    assert "gateway is back" in command("audit", "--json").stdout
+    assert json.loads(command("errors", "retry", KEY, "--json").stdout) is None
+
+
+def test_all_failed_jobs_of_a_group_are_discarded_at_a_rate(command: Command, jobs: list[int]) -> None:
+    done = json.loads(command("errors", "discard", KEY, "--yes", "--rate", "1000/s", "--json").stdout)
+    assert (done["action"], done["done"], done["expected"], done["rate"]) == ("discard", 3, 3, 1000)
+    assert done["filter"] == f"fp:{KEY} state:failed"
+    assert states(command, jobs) == ["discarded"] * 3 + ["failed"]
+
+
+def test_a_group_is_retried_by_the_nodes(command: Command, jobs: list[int]) -> None:
+    assert "is running" in command("errors", "retry", KEY, "--yes", "--detach").stdout
+    assert KEY in command("operations", "list").stdout
+    assert states(command, jobs) == ["failed"] * 4
+
+
+def test_a_group_without_message_does_not_have_the_jobs_of_other_groups(
+    command: Command, jobs: list[int], database: Database
+) -> None:
+    conn, rest = database.connect(), f"{KEY[:-6]}000000"
+    unknown = from_hex(f"{KEY[:-6]}ffffff")
+    conn.execute("UPDATE qworker.job SET fingerprint = %s WHERE id = %s", (unknown, jobs[0]))
+    conn.execute(
+        "INSERT INTO qworker.error_group"
+        " (fingerprint, task, type, count, first_seen, last_seen, first_job, samples, queues)"
+        " SELECT %s, task, type, 1, first_seen, last_seen, first_job, samples, queues"
+        "   FROM qworker.error_group WHERE fingerprint = %s",
+        (from_hex(rest), from_hex(KEY)),
+    )
+    assert command("errors", "retry", rest, "--yes").stdout.endswith(": 1 jobs retried\n")
+    assert states(command, jobs) == ["available"] + ["failed"] * 3
+
+
+def test_a_group_is_muted_resolved_and_reopened(command: Command, jobs: list[int]) -> None:
+    assert command("errors", "mute", KEY).stdout == f"group {KEY} is muted\n"
+    assert KEY not in command("errors").stdout
+    assert KEY in command("errors", "list", "--state", "muted").stdout
+    assert "muted" in command("errors", "list", "--state", "all").stdout
+    assert command("errors", "mute", KEY).stdout == f"group {KEY} was already muted\n"
+    assert json.loads(command("errors", "resolve", KEY, "--json").stdout)["changed"]
+    assert command("errors", "reopen", KEY).stdout == f"group {KEY} is open\n"
+    assert KEY in command("errors").stdout
+    assert "error.reopen" in command("audit").stdout
+
+
+@pytest.mark.parametrize("words", [["show"], ["mute"], ["retry"], ["discard"]])
+def test_a_group_that_does_not_exist_is_named(command: Command, words: list[str]) -> None:
+    result = command("errors", *words, "00000000000000ab")
+    assert result.exit_code == 1
+    assert (
+        "group of errors '00000000000000ab' not found; `qworker errors list` lists all; a failed attempt is"
+        in result.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["show", "xyz"], "'xyz' is not a fingerprint"),
+        (["list", "--since", "yesterday"], "'yesterday' is not a duration"),
+        (["list", "--since", "0"], "'0' is not a duration"),
+        (["list", "--state", "closed"], "'closed' is not one of"),
+    ],
+)
+def test_a_wrong_value_is_named(command: Command, words: list[str], message: str) -> None:
+    result = command("errors", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_row_edited_by_hand_is_shown(command: Command, jobs: list[int], database: Database) -> None:
+    database.connect().execute(
+        "UPDATE qworker.error_group SET samples = '{}', message = E'a\\u202eb\\nc', queues = '{}'"
+    )
+    assert command("errors").exit_code == 0
+    assert "\\u202e" in command("errors", "show", KEY).stdout
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [((), ""), ((0, 0), "··"), ((1,), "█"), ((0, 1, 4, 8), "·▁▄█"), ((5, 5), "██"), ((1, 10**9), "▁█")],
+)
+def test_bars_are_relative_to_the_largest(counts: tuple[int, ...], line: str) -> None:
+    assert sparkline(counts) == line
