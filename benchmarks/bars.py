@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 from contender import Contender
+from idle import MOST_CPU, MOST_STATEMENTS, observe
 from on_postgres import Clocked, PgQueuer
 from stage import Node, Producers, Stage, cpu, until
 from tasks import clock, nap, noop
@@ -112,8 +113,8 @@ class Bars:
             Bar("idle latency p50; PgQueuer's", ours.first, theirs.first, at_most=0.6, unit="s"),
             Bar("idle latency p99; PgQueuer's", ours.second, theirs.second, at_most=1.0, unit="s"),
             Bar("latency p99 at half of full load", self.half_load, at_most=0.1, unit="s"),
-            Bar("idle node of 8: queries", idle.first, at_most=1.0, unit="1/s", rounds=3),
-            Bar("idle node of 8: CPU", idle.second, at_most=1.0, unit="% of a core", rounds=3),
+            Bar("idle node of 8: queries", idle.first, at_most=MOST_STATEMENTS, unit="1/s", rounds=3),
+            Bar("idle node of 8: CPU", idle.second, at_most=MOST_CPU, unit="% of a core", rounds=3),
             Bar("one of 10 s among 1,000 short: largest start delay beyond the same without", slow.first, None,
                 at_most=0.2, unit="s"),
             Bar("one of 10 s among 1,000 short: from a job's end to its acknowledgement", slow.second, None,
@@ -318,15 +319,8 @@ class Bars:
 
     def idle(self) -> tuple[float, float]:
         """Return the statements a second and the percentage of a core of a node of eight that has nothing to do."""
-        stage = self.stage
-        stage.clear()
-        with Node(stage, 8) as node, stage.logging() as logged:
-            until(stage.idle)
-            time.sleep(3)  # what a start takes is not what idling takes
-            before, used, start = len(logged()), cpu(node.process.pid), time.monotonic()
-            time.sleep(30)
-            took = time.monotonic() - start
-            return (len(logged()) - before) / took, (cpu(node.process.pid) - used) / took * 100
+        found = observe(self.stage, 8, 1)
+        return found.rate, found.node_cpu
 
     def memory(self, tasks: str) -> float:
         """Return the private memory (MB, median) of idle workers."""

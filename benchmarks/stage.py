@@ -59,12 +59,16 @@ def processors() -> tuple[float, float]:
 
 
 class Stage:
-    """A PostgreSQL with everything durable, and our schema in it."""
+    """A PostgreSQL with everything durable, and our schema in it; or the database that a DSN names."""
+
+    def __init__(self, dsn: str | None = None) -> None:
+        self.server = None if dsn else EmbeddedPostgres({"max_connections": 200})
+        self.dsn = dsn or ""
 
     def __enter__(self) -> Self:
-        self.server = EmbeddedPostgres({"max_connections": 200})
-        self.server.start()
-        self.dsn = make_conninfo(self.server.dsn, dbname="postgres")
+        if self.server is not None:
+            self.server.start()
+            self.dsn = make_conninfo(self.server.dsn, dbname="postgres")
         app.pool.dsn = self.dsn
         self.database = psycopg.connect(self.dsn, autocommit=True)
         migrate(self.database)
@@ -73,7 +77,8 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         app.close()
         self.database.close()
-        self.server.close()
+        if self.server is not None:
+            self.server.close()
 
     def value(self, query: str, *parameters: Any) -> Any:
         """Return the one value of a query."""
@@ -163,12 +168,15 @@ class Stage:
 class Node:
     """Our node under measurement; `notes` is what its handlers have written."""
 
-    def __init__(self, stage: Stage, processes: int, *options: str, tasks: str = "tasks:app") -> None:
+    def __init__(
+        self, stage: Stage, processes: int, *options: str, tasks: str = "tasks:app", quiet: bool = False
+    ) -> None:
         with tempfile.NamedTemporaryFile(prefix="bench-notes-", delete=False) as notes:
             self.notes_file = Path(notes.name)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qworkerd", "--app", tasks, "--processes", str(processes), *options], cwd=HERE,
             env={**os.environ, "QWORKER_DSN": stage.dsn, "QWORKER_LOG_LEVEL": "warning", "BENCH_NOTES": notes.name},
+            stderr=subprocess.DEVNULL if quiet else None,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
