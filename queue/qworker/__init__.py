@@ -1,5 +1,6 @@
 """A job queue in the PostgreSQL you already run: declare tasks, enqueue jobs, inspect them."""
 
+from qworker.actor import acting_as
 from qworker.app import App
 from qworker.context import current_job
 from qworker.errors import (
@@ -48,5 +49,6 @@ __all__ = [
     "TimeoutInterrupt",
     "TransientError",
     "UnknownTask",
+    "acting_as",
     "current_job",
 ]

@@ -1,67 +1,35 @@
 """Reads jobs, queues and nodes, and cancels, retries or discards jobs: for the command line and the methods of Job."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from time import monotonic, sleep
-from typing import Any, Never
+from dataclasses import replace
+from typing import Any
 
-import psycopg
-from psycopg.pq import TransactionStatus
-
+from qworker.actor import current_actor
 from qworker.ambient import Ambient
-from qworker.backoff import Backoff
-from qworker.context import running
-from qworker.db.drivers import Caller, in_transaction, raw, rows
+from qworker.db.drivers import Caller, in_transaction, rows
 from qworker.db.pool import Pool
 from qworker.db.sessions import reference
 from qworker.db.statements import load
-from qworker.decoding import decode, decode_errors, decode_object
-from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
-from qworker.job import UNFINISHED, Job, JobState, job_from_row, to_datetime
-from qworker.options import UNSET
-from qworker.queues import QueuePause, Queues, QueueStatus, pause_of, resume_command
+from qworker.error_groups import GroupState
+from qworker.explanation import Explanations
+from qworker.job import Job, JobState, job_from_row
+from qworker.job_logs import AttemptLog, NewLines
+from qworker.log_reader import LogReader
+from qworker.options import UNSET, check_move
+from qworker.overview import Overview
+from qworker.payload import Row, as_stored
+from qworker.reasons import Explanation
+from qworker.schedules import StoredSchedules
 from qworker.spec import JobSpec
-from qworker.status import NodeStatus, ScheduleStatus
+from qworker.stacks import TIMEOUT, JobStack, JobStacks
+from qworker.waiting import Waiter, not_found
 
-#: The delay between two queries of `wait`.
-WAIT_POLL = Backoff(0.01, 0.25)
 #: Maximum number of jobs that `iterate` reads at once.
 PAGE = 500
-#: The states of jobs that wait to be run.
-WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.BLOCKED)
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue by its name."""
-
-    name: str
-    admin: "Admin" = field(repr=False)
-
-    def size(self, state: JobState | str | None = None) -> int:
-        """Return the number of jobs in the given state; by default of those available, scheduled or blocked."""
-        return self.admin.size(self.name, *(WAITING if state is None else [JobState(state)]))
-
-    def pause(self, *, reason: str | None = None, by: str | None = None) -> bool:
-        """Let no node claim jobs of the queue until it is resumed; return False if it was already paused.
-
-        Jobs that run finish, and jobs can still be enqueued. The change commits at once, and takes effect within 1.5 s
-        on each node whose scheduler reaches the database. `by` is user@host by default.
-        """
-        return bool(self.admin.pause(self.name, reason=reason, by=by))
-
-    def resume(self) -> bool:
-        """Let nodes claim jobs of the queue again; return False if it was not paused."""
-        return bool(self.admin.resume(self.name))
-
-    @property
-    def paused(self) -> QueuePause | None:
-        """Since when, by whom and why the queue is paused; None if it is not."""
-        return next(iter(self.admin.paused(self.name)), None)
-
-
-class Admin:
+class Admin(Overview):
     """The operations on one schema; each is one statement.
 
     Operations on jobs join the caller's transaction: that of `conn` while it is open, or else Django's. All others
@@ -73,13 +41,21 @@ class Admin:
         pool: Pool,
         ambient: Ambient | None = None,
         load_result: Callable[[str, Any], Any] = lambda _task, result: result,
+        check_arguments: Callable[[str, Row], dict[str, Any]] = lambda _task, given: as_stored(given),
     ) -> None:
-        """load_result converts a result that was decoded from JSON, given the name of the task."""
-        self._pool = pool
-        self._ambient = ambient or Ambient(pool)
-        self._load_result = load_result
+        """Take functions of the application, which are called with the name of a task.
+
+        load_result converts a result that was decoded from JSON. check_arguments returns arguments as they are stored.
+        """
+        super().__init__(pool, ambient or Ambient(pool))
+        self._waiter = Waiter(pool, self._ambient, load_result)
         self._sql = load("admin", pool.schema)
-        self._queues = Queues(pool.schema)
+        #: Return arguments, by name or by position, as they are stored, checked against a task of the application.
+        self.check_arguments = check_arguments
+        self._explanations = Explanations(pool.schema)
+        self._schedules = StoredSchedules(pool.schema)
+        self._stacks = JobStacks(pool.schema)
+        self._logs = LogReader(pool, lambda job_id: self._show(job_id, None))
 
     def show(self, job_id: int, *, conn: Any = None) -> Job:
         """Return a job; raises JobNotFound if it does not exist."""
@@ -95,7 +71,13 @@ class Admin:
             for row in self._query("show", {"id": job_id}, transaction):
                 reader = None if transaction is None else reference(transaction)
                 return job_from_row(row._asdict(), self, conn=reader)
-        raise _not_found(job_id)
+        raise not_found(job_id)
+
+    def explain(self, job_id: int) -> Explanation:
+        """Explain why a job does not run, or how it ended; raises JobNotFound."""
+        job = self._show(job_id, None)
+        with self._pool.connection(None) as conn:
+            return self._explanations.explain(conn, job)
 
     def show_many(self, job_ids: Sequence[int]) -> list[Job]:
         """Return those of the jobs that exist, read on the caller's connection."""
@@ -147,42 +129,48 @@ class Admin:
 
     def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
         """Cancel jobs. Return those that had not ended: `cancelled` now, or `running` and asked to stop."""
-        return {
-            row.id: JobState(row.state)
-            for row in self._query("cancel", {"ids": list(job_ids)}, self._ambient.joined(conn))
-        }
+        return {row.id: JobState(row.state) for row in self._act("cancel", job_ids, conn)}
 
-    def retry(self, *job_ids: int, conn: Any = None) -> list[int]:
-        """Make failed jobs available again with all their attempts; return the ids of those that had failed."""
-        return sorted(row.id for row in self._query("retry", {"ids": list(job_ids)}, self._ambient.joined(conn)))
+    def retry(self, *job_ids: int, args: Mapping[str, Any] | None = None, conn: Any = None) -> list[int]:
+        """Make failed jobs available again with all their attempts; return the ids of those that had failed.
+
+        args are arguments by name, encoded for JSON, that replace those of the jobs.
+        """
+        encoded = None if args is None else json.dumps(args, allow_nan=False)
+        return sorted(row.id for row in self._act("retry", job_ids, conn, args=encoded))
 
     def discard(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Move failed jobs to the history as discarded; return the ids of those that had failed."""
-        return sorted(row.id for row in self._query("discard", {"ids": list(job_ids)}, self._ambient.joined(conn)))
+        return sorted(row.id for row in self._act("discard", job_ids, conn))
 
-    def sizes(self) -> dict[str, dict[JobState, int]]:
-        """Return the number of jobs of each queue in each state, without those in the history."""
-        sizes: dict[str, dict[JobState, int]] = {}
-        for row in self._query("sizes"):
-            sizes.setdefault(row.queue, {})[JobState(row.state)] = row.jobs
-        return sizes
+    def run_now(self, *job_ids: int, conn: Any = None) -> list[int]:
+        """Make scheduled jobs available at once; return the ids of those that were scheduled."""
+        return sorted(row.id for row in self._act("run_now", job_ids, conn))
 
-    def queues(self) -> list[QueueStatus]:
-        """Return the queues that hold jobs or are served by a node, ordered by name."""
-        return [
-            QueueStatus(
-                name=row.queue,
-                jobs={JobState(state): count for state, count in decode_object(row.jobs).items()},
-                oldest_age=row.oldest_age,
-                nodes=tuple(row.nodes),
-                paused=None
-                if row.paused_at is None
-                else pause_of(
-                    queue=row.queue, paused_at=row.paused_at, paused_by=row.paused_by, pause_reason=row.pause_reason
-                ),
-            )
-            for row in self._query("queues")
-        ]
+    def move(
+        self, *job_ids: int, queue: str | None = None, priority: int | None = None, conn: Any = None
+    ) -> list[int]:  # fmt: skip
+        """Give jobs another queue or priority; return the ids of those that were moved.
+
+        Running and ended jobs are not moved, nor are those that are there already.
+        """
+        check_move(queue, priority)
+        return sorted(row.id for row in self._act("move", job_ids, conn, queue=queue, priority=priority))
+
+    def again(self, *job_ids: int, args: Mapping[str, Any] | None = None, conn: Any = None) -> dict[int, int]:
+        """Enqueue copies of jobs that have ended or failed; return the id of each copy by that of its original.
+
+        A copy has the task, arguments, queue, priority and tags of its original, and names it in `meta` as `copy_of`.
+        It holds no unique key. The timeout and the retries are those of the task. Failure hooks are not copied.
+        args are arguments by name, encoded for JSON, that replace those of the originals.
+        """
+        encoded = None if args is None else json.dumps(args, allow_nan=False)
+        return {row.id: row.new_id for row in self._act("again", job_ids, conn, args=encoded)}
+
+    def _act(self, name: str, job_ids: Sequence[int], conn: Any, **options: Any) -> list[Any]:
+        """Execute a statement that changes jobs and records who has changed them."""
+        parameters = {"ids": list(job_ids), **options, **current_actor().parameters}
+        return self._query(name, parameters, self._ambient.joined(conn))
 
     def pause(self, *queues: str, reason: str | None = None, by: str | None = None) -> list[str]:
         """Pause queues on all nodes; return those that were not paused. The change commits at once."""
@@ -194,86 +182,62 @@ class Admin:
         with self._pool.connection(None) as conn:
             return self._queues.resume(conn, queues)
 
-    def paused(self, *queues: str) -> list[QueuePause]:
-        """Return the paused ones of these queues, or of all if none is named."""
+    def change_error_group(self, fingerprint: str, state: GroupState | str) -> bool:
+        """Set the state of a group of errors: open, muted or resolved; return False if it already had it."""
         with self._pool.connection(None) as conn:
-            return self._queues.paused(conn, queues or None)
+            return self._errors.change(conn, fingerprint, state)
 
-    def size(self, queue: str, *states: JobState) -> int:
-        """Return the number of jobs of a queue in these states."""
-        (row,) = self._query("size", {"queue": queue, "states": [state.value for state in states]})
-        return int(row.jobs)
+    def stack(self, job_id: int, timeout: float = TIMEOUT) -> JobStack:
+        """Return the stacks of the worker that runs a job; raises StackUnavailable with the reason."""
+        with self._pool.connection(None) as conn:
+            return self._stacks.read(conn, job_id, timeout)
 
-    def nodes(self) -> list[NodeStatus]:
-        """Return the nodes that have not been declared dead."""
-        return [
-            NodeStatus(
-                id=row.id,
-                name=row.name,
-                version=row.version,
-                queues=tuple(map(str, row.queues)),
-                worker_count=row.worker_count,
-                idle=row.idle,
-                started_at=_at(row.started_at),
-                heartbeat_at=_at(row.heartbeat_at),
-                heartbeat_age=row.heartbeat_age,
-                lease_seconds=row.lease_seconds,
-                state=decode_object(row.state),
-            )
-            for row in self._query("nodes")
-        ]
+    def logs(self, job_id: int, attempt: int | None = None) -> list[AttemptLog]:
+        """Return the log lines that are stored of the attempts of a job, oldest first; others are left out."""
+        return self._logs.stored(self._show(job_id, None), attempt)
 
-    def schedules(self) -> list[ScheduleStatus]:
-        """Return the schedules stored in the database, with their last ticks."""
-        return [
-            ScheduleStatus(
-                name=row.name,
-                task=row.task,
-                expression=row.expression,
-                timezone=row.timezone,
-                last_tick=to_datetime(row.last_tick),
-                nodes=tuple(row.nodes),
-            )
-            for row in self._query("schedules")
-        ]
+    def lines_after(self, job_id: int, cursor: str | None = None, *, follow: bool = False) -> NewLines:
+        """Return the log lines of a job behind a cursor, the one that the call before has returned; None for all.
+
+        follow: also those of the attempt that runs, for which its node is asked. Call this at least every five seconds
+        then, and `unfollow` at the end. Lines arrive within a second. For a role that may only read, and on a standby,
+        they arrive when the attempt has ended, or while another user follows the job. Raises JobNotFound, and
+        ValueError for a string that is not a cursor.
+        """
+        return self._logs.after(job_id, cursor, follow=follow)
+
+    def unfollow(self, job_id: int) -> None:
+        """Tell the nodes that nobody follows a job any more; without it they find out within ten seconds.
+
+        Does nothing for a role that may only read, and on a standby.
+        """
+        self._logs.unfollow(job_id)
+
+    def pause_schedules(self, *names: str, reason: str | None = None) -> list[str]:
+        """Skip the ticks of schedules until they are resumed; return those that were not paused. Commits at once."""
+        with self._pool.connection(None) as conn:
+            return self._schedules.pause(conn, names, reason)
+
+    def resume_schedules(self, *names: str) -> list[str]:
+        """Enqueue the ticks of schedules again; return those that were paused. Commits at once.
+
+        Ticks of the time of the pause are not enqueued, whatever the schedule does with missed ticks.
+        """
+        with self._pool.connection(None) as conn:
+            return self._schedules.resume(conn, names)
+
+    def run_schedule(self, name: str, spec: JobSpec, key: str | None) -> Job:
+        """Enqueue the job of a schedule now; see `App.run_schedule`."""
+        with self._pool.connection(None) as conn:
+            tick = self._schedules.run(conn, spec, key, name=name)
+        if tick.job is not None:
+            return self.show(tick.job)
+        assert tick.holder is not None  # noqa: S101
+        return replace(self.show(tick.holder), duplicate=True)
 
     def wait(self, job_id: int, timeout: float | None = None, conn: Any = None) -> Any:
         """Wait for a job to end and return its result; see `Job.wait`. conn is the connection that enqueued it."""
-        if running.get() is not None:
-            raise InvalidOperation(
-                f"wait() for job {job_id} inside a handler would block a worker that the job may need: enqueue the "
-                "next step from the handler of that job"
-            )
-        begun, polls = monotonic(), 0
-        # The caller's transaction may have ended the job itself.
-        found = self._own_outcome(job_id, conn) or self._outcome(job_id)
-        while True:
-            if found is None:
-                self._explain_absence(job_id, conn)
-            match found.state:
-                case JobState.COMPLETED:
-                    return self._load_result(found.task, decode(found.result))
-                case JobState.FAILED | JobState.DISCARDED:
-                    raise JobFailed(job_id, _last(found.error))
-                case JobState.CANCELLED:
-                    raise JobCancelled(job_id, _last(found.error))
-            left = float("inf") if timeout is None else begun + timeout - monotonic()
-            if left <= 0:
-                raise TimeoutError(f"job {job_id} is still {found.state} after {timeout:g} s{self._pause_hint(job_id)}")
-            polls += 1
-            sleep(min(WAIT_POLL.delay(polls), left))
-            found = self._outcome(job_id)
-
-    def _outcome(self, job_id: int, joined: Caller | None = None) -> Any:
-        return next(iter(self._query("outcome", {"id": job_id}, joined)), None)
-
-    def _own_outcome(self, job_id: int, conn: Any) -> Any:
-        """Return the outcome of a job that has ended, as the caller's transaction sees it, or None."""
-        joined = self._ambient.joined(conn)
-        if not isinstance(joined, psycopg.Connection) or joined.info.transaction_status != TransactionStatus.INTRANS:
-            return None
-        found = self._outcome(job_id, joined)
-        return None if found is None or JobState(found.state) in UNFINISHED else found
+        return self._waiter.wait(job_id, timeout, conn)
 
     def holder(self, conn: Caller, job_id: int, spec: JobSpec) -> Job:
         """Return the job that holds a unique key, read on the connection that tried to take the key."""
@@ -293,42 +257,3 @@ class Admin:
         joined = joined or self._ambient.default()
         with self._pool.connection(joined) as conn:
             return rows(conn, self._sql[name], parameters)
-
-    def _pause_hint(self, job_id: int) -> str:
-        """Return the reason why a job in a paused queue waits, for an error message."""
-        with self._pool.connection(None) as conn:
-            try:
-                pause = self._queues.holding(conn, job_id)
-            except psycopg.errors.InsufficientPrivilege:  # of a role that may read jobs only
-                return ""
-        return "" if pause is None else f": queue {pause.queue!r} is paused {pause}; {resume_command(pause.queue)}"
-
-    def _explain_absence(self, job_id: int, conn: Any) -> Never:
-        joined = self._ambient.joined(conn)
-        if (
-            joined is not None
-            and in_transaction(joined)
-            and (raw(joined) is conn or self._query("outcome", {"id": job_id}, joined))
-        ):
-            raise InvalidOperation(
-                f"wait() for job {job_id} inside the transaction that enqueued it would never return, because no "
-                "worker sees the job before the commit: commit first (in a test, run it with qworker.testing.drain)"
-            )
-        raise _not_found(job_id)
-
-
-def _not_found(job_id: int) -> JobNotFound:
-    return JobNotFound(
-        f"job {job_id} not found: it was never enqueued, was rolled back, is not committed yet, or has expired"
-    )
-
-
-def _last(error: str | None) -> Mapping[str, Any] | None:
-    found = decode_errors(error)
-    return found[-1] if found else None
-
-
-def _at(epoch: float) -> datetime:
-    found = to_datetime(epoch)
-    assert found is not None  # noqa: S101
-    return found

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from qworker.db.adapters import Connection, below_django, refuse_bytes, unwrap
-from qworker.db.connection import resolve_dsn
+from qworker.db.connection import is_unnamed, resolve_dsn
 from qworker.db.drivers import Caller, in_transaction, rows
 from qworker.db.dsn import parse
 from qworker.db.pool import Pool
@@ -28,9 +28,6 @@ SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text AS started, d.oid:
   FROM pg_catalog.pg_database AS d
  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 """
-
-#: The variables of libpq that name a database. Without them and without a DSN, the jobs are where Django's data are.
-_VARIABLES = frozenset({"PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGDATABASE"})
 
 _Target = tuple[str, tuple[Any, ...] | None]
 
@@ -141,7 +138,7 @@ class Ambient:
         if isinstance(conn, psycopg.Connection) and conn.pgconn.transaction_status == TransactionStatus.INERROR:
             return True  # it can run no statement, so the job's INSERT raises the server's own error
         wanted = parse(dsn)
-        if _names(wanted, conn) or (not dsn and not os.environ.keys() & _VARIABLES):
+        if _names(wanted, conn) or (not dsn and is_unnamed(dsn)):
             same = True
         elif alias is None or wanted.get("dbname") in (None, _database(conn)):
             with self._pool.connection() as own:

@@ -4,34 +4,34 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from qworker.admin import Admin, Queue
+from qworker.admin import Admin
 from qworker.ambient import Ambient
 from qworker.codec import CodecFactory
 from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA, qualify
 from qworker.declaration import ClassTask, Declaration, ScheduleDeclaration
 from qworker.enqueue import Enqueuer
-from qworker.handlers import refuse_asynchronous
+from qworker.errors import InvalidOperation
+from qworker.hooks import Hooks
 from qworker.job import Job, JobState
-from qworker.middleware import Middleware, ProcessHook
+from qworker.named_queue import Queue
+from qworker.nearest import not_found
 from qworker.options import PRIORITIES, UNSET, OptionKwargs, Options, Unset
-from qworker.task import EndHook, Enqueuing, Hook, Task, instance_args
+from qworker.schedules import tick_of
+from qworker.task import Enqueuing, Task, instance_args
 from qworker.tasks import Tasks
 
 if TYPE_CHECKING:
+    from qworker.origins import Origins
     from qworker.schedule import Misfire, Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
 T = TypeVar("T", bound=Task[..., Any])
-H = TypeVar("H", bound=Hook)
-M = TypeVar("M", bound=Middleware)
-W = TypeVar("W", bound=ProcessHook)
-E = TypeVar("E", bound=EndHook)
 
 
-class App:
+class App(Hooks):
     """One application and its database.
 
     dsn is a connection string, or a function that returns one and is called at each connect. The default is
@@ -42,6 +42,9 @@ class App:
     enqueued while this session is in a transaction joins it.
     """
 
+    #: What a connection string of its own comes from, for `qworker check`.
+    dsn_origin = "the application"
+
     def __init__(
         self,
         dsn: str | Callable[[], str] | None = None,
@@ -50,6 +53,7 @@ class App:
         session: Callable[[], Any] | None = None,
         typed: bool | CodecFactory = False,
     ) -> None:
+        super().__init__()
         qualify("", schema)
         #: The connection string or function, as given.
         self.dsn = dsn
@@ -62,31 +66,28 @@ class App:
         self._tasks = Tasks(self.schedules)
         #: The tasks by name.
         self.tasks: dict[str, Task[..., Any]] = self._tasks.by_name
-        #: The functions called for every failed attempt, see `on_error`.
-        self.error_hooks: list[Hook] = []
-        #: The functions that run around every handler, the outermost first, see `middleware`.
-        self.middlewares: list[Middleware] = []
-        #: The functions that a worker process calls when it starts, and when it stops.
-        self.start_hooks: list[ProcessHook] = []
-        self.stop_hooks: list[ProcessHook] = []
-        #: The functions called with every job that has ended, see `on_end`.
-        self.end_hooks: list[EndHook] = []
         #: The priorities that nodes of this application look for, the first ones first.
         self.priorities = PRIORITIES
         #: Connections for enqueueing and reading jobs.
         self.pool = self._make_pool()
+        #: What the tracing of a node reads with each claim; None without tracing.
+        self.origins: Origins | None = None
         self._session = session
         #: Finds the transaction that jobs join.
         self.ambient = self._make_ambient()
         #: Reads jobs, queues and nodes; cancels, retries and discards jobs.
-        self.admin = Admin(self.pool, self.ambient, self._tasks.load_result)
-        self._enqueuing: Enqueuing = Enqueuer(self.pool, self.admin, self.ambient)
+        self.admin = Admin(self.pool, self.ambient, self._tasks.load_result, self._tasks.check_arguments)
+        #: Stores the jobs of the tasks.
+        self.enqueuing = self._make_enqueuer()
 
     def _make_pool(self) -> Pool:
         return Pool(self.dsn, self.schema)
 
     def _make_ambient(self) -> Ambient:
         return Ambient(self.pool, self._session)
+
+    def _make_enqueuer(self) -> Enqueuing:
+        return Enqueuer(self.pool, self.admin, self.ambient)
 
     @overload
     def task(self, call: C, /) -> C: ...  # type: ignore[overload-overlap] # as above
@@ -144,59 +145,6 @@ class App:
         Raises ConfigurationError if the expression is invalid or the time zone does not exist.
         """
         return ScheduleDeclaration(self.schedules, expression, timezone, name, misfire)
-
-    def on_error(self, hook: H) -> H:
-        """Register `hook(job, error)` to be called after every failed attempt, whether another attempt follows or not.
-
-        error is a JobFailed with type, message, traceback and attempt, and cause if the worker died or the node was
-        lost. Its __cause__ is the exception of the handler, or None if the process is gone. job.state is FAILED if no
-        attempt follows. Hooks run in a thread of the worker, or of the scheduler if the worker died, at most once for
-        each attempt. Nothing waits for them, and their exceptions are logged. A hook may be missed if its process dies;
-        `Task.on_failure` runs as a job and is not.
-        """
-        self.error_hooks.append(_checked("on_error", "(job, error)", hook))
-        return hook
-
-    def on_end(self, hook: E) -> E:
-        """Register `hook(job, error)` to be called when a worker has ended a job, after its end is stored.
-
-        job is read from the database: completed, failed with no attempt to follow, cancelled or discarded. error is the
-        exception of the handler, a JobFailed if the worker died, or None. Hooks run in the thread of the reports, see
-        `on_error`, at most once for each end. They are not called for jobs that end without a worker: a waiting job
-        that is cancelled, or has expired.
-        """
-        self.end_hooks.append(_checked("on_end", "(job, error)", hook))
-        return hook
-
-    def middleware(self, function: M) -> M:
-        """Register `function(job, call_next)` to run around every handler; it returns the result of the job.
-
-        `call_next()` calls the next middleware, the last of which calls the handler, and returns its result or raises
-        its exception. The first one registered is the outermost. Middleware belongs to the attempt: its time counts
-        towards the timeout, its exceptions are those of the job, and what it returns is the job's result. It may catch
-        Exception; an interrupt or a snooze that it swallows decides the attempt nevertheless. `call_next` can be called
-        once. Register middleware when the application is imported.
-        """
-        self.middlewares.append(_checked("middleware", "(job, call_next)", function))
-        return function
-
-    def on_worker_start(self, hook: W) -> W:
-        """Register `hook()` to be called in each worker process before it claims jobs, in the order of registration.
-
-        If a hook raises, the worker exits without having claimed a job, and is replaced after a growing delay. If a
-        hook hangs, the worker is killed after the setting boot_timeout.
-        """
-        self.start_hooks.append(_checked("on_worker_start", "()", hook))
-        return hook
-
-    def on_worker_stop(self, hook: W) -> W:
-        """Register `hook()` to be called in each worker process that stops, after the outcomes of its jobs are stored.
-
-        The last one registered is called first. A worker that is killed or crashes calls none. An exception is logged.
-        If a hook hangs, the worker is killed after about the setting stall_timeout, or at the end of the shutdown.
-        """
-        self.stop_hooks.append(_checked("on_worker_stop", "()", hook))
-        return hook
 
     def enqueue(self, instance: ClassTask[R], **options: Unpack[OptionKwargs]) -> Job[R]:
         """Store a job that rebuilds the instance of a class task from its fields and calls `handle`.
@@ -263,6 +211,18 @@ class App:
         """Return a queue by name. A queue need not be declared: it exists as soon as a job names it."""
         return Queue(name, self.admin)
 
+    def run_schedule(self, name: str) -> Job:
+        """Enqueue the job of a schedule now, as at a tick, also if it is paused; return the job.
+
+        The ticks of the schedule stay as they are. If another job holds the task's unique key, that job is returned,
+        and its field `duplicate` is set. Raises InvalidOperation if the application has no schedule of this name.
+        """
+        schedule = self.schedules.get(name)
+        if schedule is None:
+            raise InvalidOperation(not_found("schedule", name, self.schedules, listing="cron list"))
+        task = self.tasks[schedule.task]
+        return self.admin.run_schedule(name, *tick_of(task.name, task.defaults))
+
     def load(self) -> None:
         """Complete the application after a command has imported it. Integrations override this."""
 
@@ -275,7 +235,7 @@ class App:
 
     def replace_enqueuing(self, enqueuing: Enqueuing) -> Enqueuing:
         """Let tasks enqueue elsewhere (`qworker.testing.MockQueue`); return where they have enqueued so far."""
-        before, self._enqueuing = self._enqueuing, enqueuing
+        before, self.enqueuing = self.enqueuing, enqueuing
         self._tasks.enqueue_by(enqueuing)
         return before
 
@@ -292,14 +252,7 @@ class App:
 
         Raises ConfigurationError if another task has the same name.
         """
-        task: Task[..., Any] = Task(call, self._enqueuing, defaults, **own)
+        task: Task[..., Any] = Task(call, self.enqueuing, defaults, **own)
         task.app = self
         self._tasks.add(call, task)
         return task
-
-
-def _checked(name: str, parameters: str, function: Any) -> Any:
-    if not callable(function):
-        raise TypeError(f"{name} takes a function{parameters}, not {function!r}")
-    refuse_asynchronous(function)
-    return function

@@ -9,10 +9,12 @@ import psycopg
 from psycopg import Cursor
 from psycopg.rows import class_row, scalar_row, tuple_row
 
+from qworker import program
 from qworker.db.arrays import integer_array, text_array
 from qworker.db.encoding import escape_unstorable
 from qworker.db.prepared import PreparedStatement
 from qworker.db.statements import DEFAULT_SCHEMA, Database, load
+from qworker.job import JobState
 
 
 class WriteSuppressed(psycopg.IntegrityError):
@@ -24,7 +26,7 @@ class WriteSuppressed(psycopg.IntegrityError):
     def __init__(self) -> None:
         super().__init__(
             "a trigger or a rule on the table suppresses this change without an error (a BEFORE trigger that returns "
-            "NULL): `qworker check` names it"
+            f"NULL): `{program.command('check')}` names it"
         )
 
 
@@ -64,6 +66,8 @@ class ClaimedJob(NamedTuple):
     #: JSON text of the options set by .options(), usually None.
     overrides: str | None
     unknown_task_count: int
+    #: How long the job waited since it could start (seconds).
+    waited: float = 0.0
 
 
 #: Makes a ClaimedJob of a row; `ClaimedJob._make` is a Python function around it, which takes 0.05 us more.
@@ -74,6 +78,11 @@ _claimed_job: Callable[[Sequence[Any]], ClaimedJob] = partial(tuple.__new__, Cla
 def _lane_arrays(queues: tuple[str, ...], priorities: tuple[int, ...]) -> tuple[str, str]:
     """Return the lanes of a node as array literals; cached, because they are the same in all of its claims."""
     return text_array(queues), integer_array(priorities)
+
+
+def _states(rows: Iterable[tuple[Any, ...]], state: JobState) -> dict[int, JobState]:
+    """Return the states of jobs that were written: `state`, or CANCELLED if the second column is true."""
+    return {job: JobState.CANCELLED if cancelled else state for job, cancelled, *_ in rows}
 
 
 def _next_job(
@@ -170,14 +179,15 @@ class Claims:
         return cursor.execute(self._sql["read_names"], {"id": job, "token": token}).fetchone() or JobNames()
 
     def acknowledge(
-        self, database: Database, token: int, ids: Iterable[int], *, durations: str = "{}", results: str = "{}"
-    ) -> list[int]:
+        self, database: Database, token: int, ids: Iterable[int], *, durations: str | None = None,
+        results: str | None = None,
+    ) -> list[int]:  # fmt: skip
         """Move finished jobs to the history.
 
-        durations and results are JSON objects keyed by id. Jobs without an entry ran for less than a millisecond and
-        returned None.
+        durations and results are JSON objects keyed by id, or None, which is faster than an empty one. Jobs without an
+        entry ran for less than a millisecond and returned None.
         """
-        stored = escape_unstorable(database, results)
+        stored = None if results is None else escape_unstorable(database, results)
         parameters = {"ids": integer_array(ids), "token": token, "durations": durations, "results": stored}
         return self._acknowledge.fetch(database, parameters, itemgetter(0))
 
@@ -190,9 +200,10 @@ class Claims:
         cursor = Cursor(database, row_factory=tuple_row)
         if cursor.execute(self._sql["lock_claimed"], {"id": job, "token": token}).fetchone() is None:
             return False
-        durations, results = f'{{"{job}":{duration}}}', "{}" if result is None else f'{{"{job}":{result}}}'
-        stored = escape_unstorable(database, results)
-        parameters = {"ids": integer_array([job]), "token": token, "durations": durations, "results": stored}
+        stored = None if result is None else escape_unstorable(database, f'{{"{job}":{result}}}')
+        parameters = {
+            "ids": integer_array([job]), "token": token, "durations": f'{{"{job}":{duration}}}', "results": stored,
+        }  # fmt: skip
         if cursor.execute(self._sql["acknowledge"], parameters).fetchone() is None:
             raise WriteSuppressed
         return True
@@ -205,11 +216,10 @@ class Claims:
         """Release jobs that were not started: the attempt is not counted and they keep their seq."""
         return self._ids(database, "release", {"ids": integer_array(ids), "token": token})
 
-    def retry(self, database: Database, token: int, job: int, *, delay: float, error: str) -> list[int]:
-        """Schedule the next attempt."""
-        return self._ids(
-            database, "retry", {"id": job, "token": token, "delay": delay, "error": escape_unstorable(database, error)}
-        )
+    def retry(self, database: Database, token: int, job: int, *, delay: float, error: str) -> dict[int, JobState]:
+        """Schedule the next attempt; return the job's state: it is cancelled instead if that was requested."""
+        parameters = {"id": job, "token": token, "delay": delay, "error": escape_unstorable(database, error)}
+        return _states(database.execute(self._sql["retry"], parameters).fetchall(), JobState.SCHEDULED)
 
     def snooze(
         self, database: Database, token: int, job: int, *, delay: float, unknown_task: bool = False
@@ -219,20 +229,23 @@ class Claims:
             database, "snooze", {"id": job, "token": token, "delay": delay, "unknown_task": int(unknown_task)}
         )
 
-    def fail(self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0) -> list[int]:
-        """Mark a job as failed, add `crashes` to its count, and enqueue its failure hook.
+    def fail(
+        self, database: Database, token: int, job: int, *, error: str, hook: bool, crashes: int = 0
+    ) -> dict[int, JobState]:
+        """Mark a job as failed, add `crashes` to its count, and enqueue its failure hook; return the job's state.
 
-        Raises WriteSuppressed, and does not change the job, if a trigger suppresses the hook.
+        The job is cancelled instead if that was requested. Raises WriteSuppressed, and does not change the job, if a
+        trigger suppresses the hook.
         """
         error = escape_unstorable(database, error)
         parameters = {"id": job, "token": token, "error": error, "hook": hook, "crashes": crashes}
         if not hook:
-            return self._ids(database, "fail", parameters)
+            return _states(database.execute(self._sql["fail"], parameters).fetchall(), JobState.FAILED)
         with database.transaction():
             rows = database.execute(self._sql["fail"], parameters).fetchall()
-            if not all(stored for _, stored in rows):
+            if not all(stored for _, _, stored in rows):
                 raise WriteSuppressed
-        return [failed for failed, _ in rows]
+        return _states(rows, JobState.FAILED)
 
     def give_up(self, database: Database, token: int, job: int, error: str) -> list[int]:
         """Mark a job as failed after the database rejected its outcome; store only an error and run no failure hook."""

@@ -21,7 +21,7 @@ class RunningJob:
 
     __slots__ = (
         "_connect", "_connection", "_enqueued_at", "_report", "attempt", "deadline_at", "id", "max_attempts", "queue",
-        "started", "task",
+        "started", "task", "trace",
     )  # fmt: skip
 
     #: The job's id.
@@ -38,6 +38,8 @@ class RunningJob:
     started: float
     #: When the timeout expires (monotonic seconds); infinity without a timeout.
     deadline_at: float
+    #: The traceparent of the attempt; set by `qworker.contrib.tracing` only.
+    trace: str
     _enqueued_at: float
     _connect: Callable[[], psycopg.Connection[Any]]
     _connection: psycopg.Connection[Any] | None
@@ -75,6 +77,10 @@ class RunningJob:
         self._connection = None
         self._report = report
         return self
+
+    def set_trace(self, traceparent: str) -> None:
+        """Set the traceparent of the attempt. A worker keeps it where it survives the process."""
+        self.trace = traceparent
 
     @property
     def enqueued_at(self) -> datetime:

@@ -25,7 +25,7 @@ class CopyLines:
         start = spec.run_at if spec.delay is None else now_utc + timedelta(seconds=spec.delay)
         #: When the jobs may start; None if at once.
         self.start = start if start and start > now_utc else None
-        #: Whether the lines contain the optional columns: state, run_at, expires_at, overrides, tags.
+        #: Whether the lines contain the optional columns: state, run_at, expires_at, overrides, tags, meta.
         self.optional = False
         self._tail = self._format_options(now_utc)
 
@@ -74,6 +74,7 @@ class CopyLines:
             expires.isoformat() if expires else None,
             spec.overrides,
             None if spec.tags is None else text_array(spec.tags),
+            spec.meta if spec.keeps_meta else None,
         )
         self.optional = any(option is not None for option in options)
         if self.optional:

@@ -157,8 +157,8 @@ class Enqueuer:
         text = json_in(database, text)
         if (key := spec.key_of(args)) is not None:
             return self._enqueue_unique(cursor, spec, text, key)
-        statement = self._sql["enqueue_later" if spec.timed else "enqueue"]
-        row = cursor.execute(statement, {**spec.parameters, "args": text, "at": clock.at()}).fetchone()
+        name = "enqueue_later" if spec.timed else "enqueue_with_meta" if spec.keeps_meta else "enqueue"
+        row = cursor.execute(self._sql[name], {**spec.parameters, "args": text, "at": clock.at()}).fetchone()
         if row is None:
             raise suppressed(spec.task)
         job_id, state, enqueued_at, run_at, _ = row

@@ -1,6 +1,6 @@
 """A snapshot of a job, with the operations on it."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -45,8 +45,10 @@ class JobState(StrEnum):
     FORGOTTEN = "forgotten"
 
 
+#: The states of jobs that wait to be run.
+WAITING = (JobState.SCHEDULED, JobState.BLOCKED, JobState.AVAILABLE)
 #: The states of a job that has not ended.
-UNFINISHED = (JobState.SCHEDULED, JobState.BLOCKED, JobState.AVAILABLE, JobState.RUNNING)
+UNFINISHED = (*WAITING, JobState.RUNNING)
 
 
 class JobActions(Protocol):
@@ -58,8 +60,14 @@ class JobActions(Protocol):
     def cancel(self, *job_ids: int, conn: Any = None) -> dict[int, JobState]:
         """Cancel jobs; return the states of those that had not ended."""
 
-    def retry(self, *job_ids: int, conn: Any = None) -> list[int]:
-        """Retry failed jobs; return the ids of those that had failed."""
+    def retry(self, *job_ids: int, args: Mapping[str, Any] | None = None, conn: Any = None) -> list[int]:
+        """Retry failed jobs, with other arguments if they are given; return the ids of those that had failed."""
+
+    def again(self, *job_ids: int, args: Mapping[str, Any] | None = None, conn: Any = None) -> dict[int, int]:
+        """Enqueue copies of jobs that have ended or failed; return the ids of the copies."""
+
+    def check_arguments(self, task: str, given: Mapping[str, Any] | Sequence[Any], /) -> Mapping[str, Any]:
+        """Return arguments as they are stored."""
 
     def discard(self, *job_ids: int, conn: Any = None) -> list[int]:
         """Discard failed jobs; return the ids of those that had failed."""
@@ -93,7 +101,7 @@ class Job(Generic[R_co]):
     node_losses: int = 0
     #: When it was enqueued; None if its history has expired.
     enqueued_at: datetime | None = None
-    #: When it may start; None unless scheduled.
+    #: Since when it may start, after a delay or a retry; None: since it was enqueued. Kept when it starts.
     run_at: datetime | None = None
     #: When the newest attempt began.
     claimed_at: datetime | None = None
@@ -107,7 +115,10 @@ class Job(Generic[R_co]):
     progress: Mapping[str, Any] | None = None
     #: One object for each failed attempt, oldest first; the last fifty are kept:
     #: {"at": "2026-01-31T09:00:00.000+00:00", "type": ..., "message": ..., "traceback": ..., "cause": null,
-    #: "attempt": 1}, and for a crash what is known about the process.
+    #: "attempt": 1, "fingerprint": "5ba80ad578f47c61", "group": {"type": ..., "message": "order <n> not found",
+    #: "frame": "shop.tasks:charge"}, "ran": 0.25}, and for a crash what is known about the process. ran: how long the
+    #: attempt ran (seconds); `qworker.attempts` computes all times from it. Errors with one fingerprint have the same
+    #: cause; an attempt that was cancelled has none.
     errors: tuple[Mapping[str, Any], ...] = ()
     #: The tags, for searching.
     tags: tuple[str, ...] = ()
@@ -117,6 +128,7 @@ class Job(Generic[R_co]):
     hook: bool = False
     #: What qworker notes about its origin, or None. That of a task of Django may have its run_after. The job of a tick
     #: has the name of the schedule and the time of the tick: {"cron": "report", "tick": "2026-01-31T09:00:00+00:00"}.
+    #: With tracing, "trace" holds the context of the span that has enqueued it.
     meta: Mapping[str, Any] | None = None
     #: The id of the node that is running it or ran its last attempt; None if it waits or has failed.
     node: int | None = None
@@ -147,8 +159,8 @@ class Job(Generic[R_co]):
     def refresh(self) -> "Job[R_co]":
         """Read the job again; raises JobNotFound if its history has expired.
 
-        Like `cancel`, `retry` and `discard`, it joins the transaction that enqueued the job while that is open, or else
-        the open Django transaction: a change is committed or rolled back with it.
+        Like `cancel`, `retry`, `again` and `discard`, it joins the transaction that enqueued the job while that is
+        open, or else the open Django transaction: a change is committed or rolled back with it.
         """
         return self._bound_actions.show(self.id, conn=self._transaction)
 
@@ -159,13 +171,30 @@ class Job(Generic[R_co]):
         """
         return self.id in self._bound_actions.cancel(self.id, conn=self._transaction)
 
-    def retry(self) -> bool:
-        """Make the failed job available again with all its attempts; return False if it has not failed."""
-        return self.id in self._bound_actions.retry(self.id, conn=self._transaction)
+    def retry(self, args: Mapping[str, Any] | Sequence[Any] | None = None) -> bool:
+        """Make the failed job available again with all its attempts; return False if it has not failed.
+
+        args: other arguments, by name or by position, of values that JSON has. They are checked against the task:
+        raises UnknownTask if this application does not have it, TypeError if they do not fit its signature, ValueError
+        if a typed task rejects them.
+        """
+        return self.id in self._bound_actions.retry(self.id, args=self._checked(args), conn=self._transaction)
+
+    def again(self, args: Mapping[str, Any] | Sequence[Any] | None = None) -> "Job[R_co] | None":
+        """Enqueue a copy of the job, which has ended or failed; return the copy. None: it has not ended, or is a hook.
+
+        The copy has the task, queue, priority and tags of the job, and its arguments unless others are given, for which
+        see `retry`. It holds no unique key.
+        """
+        found = self._bound_actions.again(self.id, args=self._checked(args), conn=self._transaction)
+        return self._bound_actions.show(found[self.id], conn=self._transaction) if self.id in found else None
 
     def discard(self) -> bool:
         """Move the failed job to the history as discarded; return False if it has not failed."""
         return self.id in self._bound_actions.discard(self.id, conn=self._transaction)
+
+    def _checked(self, args: Mapping[str, Any] | Sequence[Any] | None) -> Mapping[str, Any] | None:
+        return None if args is None else self._bound_actions.check_arguments(self.task, args)
 
     @property
     def _transaction(self) -> Any:

@@ -1,5 +1,6 @@
 """Middleware: functions of an application that run around its handlers."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,23 @@ from qworker.errors import InvalidOperation
 Middleware = Callable[[RunningJob, Callable[[], Any]], Any]
 #: `hook()` is called when a worker process starts or stops.
 ProcessHook = Callable[[], Any]
+
+
+class OncePerProcess:
+    """Calls a function once in each process: what it opens must not be inherited by a fork."""
+
+    __slots__ = ("_function", "_process")
+
+    def __init__(self, function: ProcessHook | None) -> None:
+        """function: None does nothing."""
+        self._function = function
+        self._process = 0
+
+    def __call__(self) -> None:
+        """Call the function, unless this process has."""
+        if self._function is not None and self._process != os.getpid():
+            self._process = os.getpid()
+            self._function()
 
 
 class HandlerCall:

@@ -76,7 +76,7 @@ def apply(conn: psycopg.Connection[Any], migration: Migration, schema: str = DEF
             _prepare(cursor, schema)
             missing = cursor.execute(sql["find"], {"number": migration.number}).fetchone() is None
             if missing:
-                cursor.execute(_text(migration, schema))
+                cursor.execute(sql_of(migration, schema))
                 cursor.execute(sql["record"], _fields(migration))
             cursor.execute(sql["set_path"], {"path": path})  # the caller's transaction may continue
     except psycopg.errors.InsufficientPrivilege as error:
@@ -117,7 +117,7 @@ def script_prepare(schema: str = DEFAULT_SCHEMA) -> str:
 def script_of(migration: Migration, schema: str = DEFAULT_SCHEMA) -> list[str]:
     """Return the SQL of one migration, and that which records it."""
     record = SQL(load("migrations", schema)["script_record"]).format(**_fields(migration)).as_string() + ";"
-    return [f"-- {migration}", _text(migration, schema).strip(), record]
+    return [f"-- {migration}", sql_of(migration, schema).strip(), record]
 
 
 def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
@@ -188,7 +188,8 @@ def _has_table(cursor: psycopg.Cursor[Any], schema: str) -> bool:
     return cursor.execute(load("migrations", schema)["has_table"]).fetchone() == (True,)
 
 
-def _text(migration: Migration, schema: str) -> LiteralString:
+def sql_of(migration: Migration, schema: str = DEFAULT_SCHEMA) -> LiteralString:
+    """Return the SQL of one migration for a schema."""
     text = files("qworker").joinpath("sql", f"{migration}.sql").read_text(encoding="utf-8")
     return qualify(text, schema)
 

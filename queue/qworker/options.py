@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal, Self, TypedDict
 
+from qworker.nearest import instead
 from qworker.retry import Retry
 
 
@@ -34,6 +35,29 @@ MAX_TAGS = 50
 #: Characters of a queue's name or a tag, and of a unique key (an index entry holds 2,700 bytes).
 MAX_NAME = 200
 MAX_KEY = 400
+
+
+#: What to write for an option of another library.
+_ELSEWHERE = {
+    "countdown": "delay=..., in seconds or as a timedelta",
+    "eta": "run_at=..., an aware datetime",
+    "run_after": "run_at=..., an aware datetime; run_after is an option of Django's tasks",
+    "schedule_in": "delay=..., in seconds or as a timedelta",
+    "schedule_at": "run_at=..., an aware datetime",
+    "time_limit": "timeout=..., in seconds",
+    "soft_time_limit": "timeout=..., in seconds: the handler is interrupted before its process is killed",
+    "job_timeout": "timeout=..., in seconds",
+    "max_retries": "retry=..., the number of all attempts, or a qworker.Retry",
+    "max_attempts": "retry=..., the number of all attempts, or a qworker.Retry",
+    "autoretry_for": "retry=qworker.Retry(...): all errors are retried except PermanentError",
+    "retry_backoff": "retry=qworker.Retry(backoff=...), in seconds",
+    "default_retry_delay": "retry=qworker.Retry(backoff=...), in seconds",
+    "backoff": "retry=qworker.Retry(backoff=...), in seconds",
+    "queue_name": "queue=...",
+    "task_id": "unique=..., a key that only one unfinished job may hold",
+    "job_id": "unique=..., a key that only one unfinished job may hold",
+    "queueing_lock": "unique=..., a key that only one unfinished job may hold",
+}
 
 
 class OptionKwargs(TypedDict, total=False):
@@ -105,7 +129,7 @@ class Options:
         known = [field.name for field in fields(cls)]
         for name in named:
             if name not in known:
-                raise TypeError(f"unknown option {name!r}; expected one of {', '.join(known)}")
+                raise TypeError(f"unknown option {name!r}; {_instead(name, known)}")
         return cls(**named)
 
     def merge(self, other: "Options") -> "Options":
@@ -117,6 +141,12 @@ class Options:
         starts = {"delay": UNSET, "run_at": UNSET} if given.keys() & {"delay", "run_at"} else {}
         period = {"unique_for": UNSET} if other.unique is False else {}
         return replace(self, **(starts | period | given))
+
+
+def _instead(name: str, known: list[str]) -> str:
+    if name in _ELSEWHERE:
+        return f"write {_ELSEWHERE[name]}"
+    return instead(name, known)
 
 
 def check_name(name: str, value: Any, max_length: int = MAX_NAME) -> str:
@@ -138,7 +168,18 @@ def check_queue(name: str, value: Any) -> str:
     return queue
 
 
-def _priority(name: str, value: Any) -> int:
+def check_move(queue: str | None = None, priority: int | None = None) -> None:
+    """Check where jobs are to be moved."""
+    if queue is None and priority is None:
+        raise ValueError("name the queue or the priority to which the jobs are moved")
+    if queue is not None:
+        check_queue("queue", queue)
+    if priority is not None:
+        check_priority("priority", priority)
+
+
+def check_priority(name: str, value: Any) -> int:
+    """Check a priority."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer from 0 (first) to 9, not {value!r}")
     if not 0 <= value <= 9:  # noqa: PLR2004
@@ -211,7 +252,7 @@ def _tags(name: str, value: Any) -> tuple[str, ...]:
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue": check_queue,
-    "priority": _priority,
+    "priority": check_priority,
     "delay": check_seconds,
     "run_at": check_datetime,
     "expires": _expires,

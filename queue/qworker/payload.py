@@ -114,6 +114,13 @@ def truncate(text: str, max_length: int = 200) -> str:
     return text if len(text) <= max_length else f"{text[:max_length]}... ({len(text):,} characters)"
 
 
+def as_stored(given: Row) -> dict[str, Any]:
+    """Return arguments by name or by position as they are stored, for a task of which nothing is known."""
+    stored = dict(given) if isinstance(given, Mapping) else {POSITIONAL: list(given)}
+    encode(stored)
+    return stored
+
+
 def encode(args: Mapping[str, Any]) -> str:
     """Return a job's arguments as compact JSON.
 

@@ -1,19 +1,16 @@
 """The settings of queues: whether a queue is paused, since when, by whom and why."""
 
-import getpass
-import os
-import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from shlex import quote
 
+from qworker import program
+from qworker.actor import MAX_ACTOR, MAX_NOTE, current_actor
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 from qworker.job import JobState, to_datetime
 from qworker.options import check_name, check_queue
-
-#: Characters of a reason, and of who has paused a queue.
-MAX_REASON, MAX_BY = 1000, 200
+from qworker.status import pause_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +25,7 @@ class QueuePause:
     reason: str | None
 
     def __str__(self) -> str:
-        why = f": {self.reason}" if self.reason else ""
-        return f"since {self.at.astimezone():%Y-%m-%d %H:%M:%S%z} by {self.by}{why}"
+        return pause_text(self.at, self.by, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +41,9 @@ class QueueStatus:
     nodes: tuple[str, ...]
     #: None if workers claim its jobs.
     paused: QueuePause | None = None
+    #: False if the numbers are estimates from a sample of the table, and a queue that holds few jobs may be missing
+    #: unless some of them are available or running.
+    exact: bool = True
 
 
 class Queues(Statements):
@@ -57,16 +56,12 @@ class Queues(Statements):
 
     def pause(self, database: Database, names: Iterable[str], reason: str | None, by: str | None) -> list[str]:
         """Pause queues; return those that were not paused before. The others keep their time, author and reason."""
-        parameters = {
-            "names": [check_queue("queue", name) for name in names],
-            "reason": check_name("reason", reason, MAX_REASON) if reason else None,
-            "by": check_name("by", by, MAX_BY) if by else _whoami()[:MAX_BY],
-        }
-        return sorted(self._column(database, "pause", **parameters))
+        checked = [check_queue("queue", name) for name in names]
+        return sorted(self._column(database, "pause", names=checked, **pause_parameters(reason, by)))
 
     def resume(self, database: Database, names: Iterable[str]) -> list[str]:
         """Resume queues; return those that were paused."""
-        return sorted(self._column(database, "resume", names=list(names)))
+        return sorted(self._column(database, "resume", names=list(names), **current_actor().parameters))
 
     def paused(self, database: Database, names: Iterable[str] | None = None) -> list[QueuePause]:
         """Return the paused ones of these queues, or of all."""
@@ -85,6 +80,16 @@ class Queues(Statements):
         return self._records(database, "waiting", pause_of)
 
 
+def pause_parameters(reason: str | None, by: str | None) -> dict[str, str | None]:
+    """Return the parameters of a pause: who acts, by default `by`, and why."""
+    actor = current_actor()
+    if by:
+        actor = replace(actor, name=check_name("by", by, MAX_ACTOR))
+    if reason:
+        actor = replace(actor, note=check_name("reason", reason, MAX_NOTE))
+    return actor.parameters
+
+
 def pause_of(*, queue: str, paused_at: float, paused_by: str, pause_reason: str | None) -> QueuePause:
     """Return the pause of a row, whose time is in seconds since 1970."""
     at = to_datetime(paused_at)
@@ -94,12 +99,4 @@ def pause_of(*, queue: str, paused_at: float, paused_by: str, pause_reason: str 
 
 def resume_command(queue: str) -> str:
     """Return how to resume a queue, for messages."""
-    return f"resume it with `qworker queues resume {quote(queue)}`"
-
-
-def _whoami() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a user that it does not know
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"resume it with `{program.command(f'queues resume {quote(queue)}')}`"

@@ -1,6 +1,6 @@
 """The statements that settle the jobs of dead workers and dead nodes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from qworker.claims import WriteSuppressed
 from qworker.db.arrays import integer_array
 from qworker.db.encoding import escape_unstorable
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
+from qworker.job import JobState
 
 
 class LostJob(NamedTuple):
@@ -35,6 +36,21 @@ class HeldJob:
     overrides: str | None
     #: Whether its cancellation is requested.
     cancelled: bool
+    #: How long it waited before it was claimed (seconds).
+    waited: float = 0.0
+
+
+class LeftJob(NamedTuple):
+    """A job that has left its claim by the end of its attempt."""
+
+    id: int
+    #: Whether this attempt has ended it; else it may have run again.
+    ended: bool
+    #: Its state after the attempt, if that is known.
+    state: JobState
+    #: How long the handler ran, and how long the job had waited (seconds); None if that is not stored any more.
+    duration: float | None
+    waited: float | None
 
 
 class RunningClaim(NamedTuple):
@@ -74,10 +90,22 @@ class Recovery(Statements):
         """
         return self._record_node_loss(database, max_node_losses, error, hooks, job=job, token=token)
 
-    def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> int:
-        """Release the jobs of a claim except `excluded`, without counting the attempts; return their number."""
+    def left(self, database: Database, token: int, jobs: Mapping[int, tuple[int, str | None]]) -> list[LeftJob]:
+        """Return those jobs that have left a claim by the end of their attempts.
+
+        jobs: by id, the number of the attempt, and the time or the type of its error as stored: empty if it did not
+        fail, None if it was snoozed.
+        """
+        attempts, marks = zip(*jobs.values(), strict=True) if jobs else ((), ())
+        rows = self._rows(
+            database, "left", token=token, ids=integer_array(jobs), attempts=list(attempts), marks=list(marks)
+        )
+        return [LeftJob(job, ended, JobState(state), *times) for job, ended, state, *times in rows]
+
+    def release_claim(self, database: Database, node: int, token: int, excluded: Iterable[int] = ()) -> list[int]:
+        """Release the jobs of a claim except `excluded`, without counting the attempts; return their ids."""
         excluded_ids = integer_array(excluded)
-        return len(self._rows(database, "release_claim", node=node, token=token, excluded=excluded_ids))
+        return self._column(database, "release_claim", node=node, token=token, excluded=excluded_ids)
 
     def end_sessions(self, database: Database, tag: str) -> int:
         """Terminate the sessions of a dead process; return their number."""

@@ -58,6 +58,10 @@ class PollResult:
     due_in: float | None
     #: The jobs of this node whose cancellation is requested.
     cancels: list[int]
+    #: The jobs of this node whose stacks are requested.
+    stacks: list[int]
+    #: The running jobs of this node whose log lines are followed.
+    followed: list[int]
     #: Whether jobs of this node are running according to the database.
     has_running: bool
     #: Dead nodes to which running jobs belong; read if `thorough` is set.
@@ -66,6 +70,8 @@ class PollResult:
     expired: bool
     #: The paused queues among those of the node; None if they could not be read.
     paused: list[str] | None
+    #: Whether an operation waits for its next slice.
+    operations: bool
     #: The database's clock (seconds since 1970), and the duration of the statement without its commit (seconds).
     at: float
     duration: float

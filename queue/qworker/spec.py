@@ -31,7 +31,8 @@ class JobSpec:
     unique: str | bool
     #: Seconds for which the key is taken; None: while the job is unfinished.
     unique_seconds: float | None
-    #: JSON text of what is noted about the origin of the job; stored for timed jobs and those with a key.
+    #: JSON text of what is noted about the origin of the job. An empty object is for the SQL function only, see
+    #: `0001_initial.sql`, and stored where that costs nothing.
     meta: str | None = None
 
     @classmethod
@@ -61,6 +62,11 @@ class JobSpec:
         """Whether the job has a start time or an expiry time."""
         return not (self.delay is None and self.run_at is None and self.expires is None)
 
+    @property
+    def keeps_meta(self) -> bool:
+        """Whether something is noted that has to be stored."""
+        return self.meta is not None and self.meta != "{}"
+
     def key_of(self, args: Mapping[str, Any]) -> str | None:
         """Return the unique key of a job with these arguments, or None."""
         if not self.unique:
@@ -88,8 +94,8 @@ class JobSpec:
 
     @cached_property
     def values(self) -> tuple[bytes | None, ...] | None:
-        """Return task, queue, priority and overrides as text; None if the job has a time, a key or tags."""
-        if self.unique or self.timed or self.tags:
+        """Return task, queue, priority and overrides as text; None if the job has a time, a key, tags or meta."""
+        if self.unique or self.timed or self.tags or self.keeps_meta:
             return None
         overrides = None if self.overrides is None else self.overrides.encode()
         return self.task.encode(), self.queue.encode(), str(self.priority).encode(), overrides

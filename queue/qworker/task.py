@@ -13,7 +13,7 @@ from qworker.errors import ConfigurationError, JobFailed
 from qworker.handlers import default_name, is_asynchronous, location, refuse_asynchronous
 from qworker.job import Job
 from qworker.options import UNSET, OptionKwargs, Options, Unset, check_name
-from qworker.payload import POSITIONAL, Parameters, Row
+from qworker.payload import POSITIONAL, Parameters, Row, encode
 from qworker.retry import Retry
 from qworker.spec import JobSpec
 
@@ -29,6 +29,9 @@ EndHook = Callable[[Job, BaseException | None], Any]
 _ELSEWHERE = {
     "delay": "enqueue(...)",
     "apply_async": "options(delay=..., queue=...).enqueue(...)",
+    "delay_on_commit": "enqueue(...), which joins the transaction that is open",
+    "apply_async_on_commit": "options(...).enqueue(...), which joins the transaction that is open",
+    "schedule": "options(delay=...).enqueue(...)",
     "send": "enqueue(...)",
     "send_with_options": "options(...).enqueue(...)",
     "defer": "enqueue(...)",
@@ -113,7 +116,7 @@ class Task(Generic[P, R]):
     if not TYPE_CHECKING:  # a type checker would take any attribute for defined
 
         def __getattr__(self, name: str) -> Any:
-            raise AttributeError(_no_attribute("Task", name), name=name, obj=self)
+            raise AttributeError(no_attribute("Task", name), name=name, obj=self)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job that calls the function with these arguments.
@@ -177,6 +180,18 @@ class Task(Generic[P, R]):
         args: dict[str, Any] = json.loads(text) if self.conversion is None else self.conversion.load(text)
         return args
 
+    def check_arguments(self, given: Row) -> dict[str, Any]:
+        """Return arguments by name, or by position, as they are stored; the values are those that JSON has.
+
+        Raises TypeError if they do not fit the signature, and ValueError for values that a typed task rejects.
+        """
+        positional, named = ((), given) if isinstance(given, Mapping) else (given, {})
+        if self.conversion is not None:
+            named = self.load(json.dumps(dict(named) | ({POSITIONAL: list(positional)} if positional else {})))
+            positional = named.pop(POSITIONAL, ())
+        stored: dict[str, Any] = json.loads(encode(self.parameters.bind(positional, named)))
+        return stored
+
     def run(self, text: str) -> Any:
         """Call the handler with stored arguments; a worker does this for typed tasks and tasks with an upgrade."""
         args = self.load(text)
@@ -236,7 +251,7 @@ class ConfiguredTask(Generic[P, R]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise AttributeError(_no_attribute("ConfiguredTask", name), name=name, obj=self)
+            raise AttributeError(no_attribute("ConfiguredTask", name), name=name, obj=self)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job with these options; see `Task.enqueue`."""
@@ -278,6 +293,7 @@ def instance_args(instance: Any) -> dict[str, Any]:
     return {field.name: getattr(instance, field.name) for field in fields(instance) if field.init}
 
 
-def _no_attribute(kind: str, name: str) -> str:
+def no_attribute(kind: str, name: str) -> str:
+    """Return the message of an AttributeError; for a method of another library it names ours."""
     found = f"{kind!r} object has no attribute {name!r}"
     return f"{found}: call .{_ELSEWHERE[name]}" if name in _ELSEWHERE else found

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from qworker.errors import ConfigurationError, UnknownTask
 from qworker.identity import Declared
+from qworker.nearest import not_found
+from qworker.payload import Row
 from qworker.task import Enqueuing, Task
 
 if TYPE_CHECKING:
@@ -39,8 +41,10 @@ class Tasks:
         try:
             return self.by_name[name]
         except KeyError:
-            known = ", ".join(sorted(self.by_name)) or "no tasks: are their modules imported?"
-            raise UnknownTask(f"unknown task {name!r}; the application has {known}") from None
+            if self.by_name:
+                raise UnknownTask(not_found("task", name, self.by_name, listing="tasks list")) from None
+            problem = "the application has no tasks; are their modules imported?"
+            raise UnknownTask(f"task {name!r} not found: {problem}") from None
 
     def of_instance(self, instance: Any) -> Task[..., Any]:
         """Return the class task of which this is an instance; raises TypeError."""
@@ -62,6 +66,10 @@ class Tasks:
         for task in self.by_name.values():
             if task.conversion is not None:
                 task.conversion.codec  # noqa: B018 - builds it
+
+    def check_arguments(self, name: str, given: Row) -> dict[str, Any]:
+        """Return arguments as they are stored, see `Task.check_arguments`; raises UnknownTask."""
+        return self.get(name).check_arguments(given)
 
     def load_result(self, name: str, result: Any) -> Any:
         """Convert a result that was decoded from JSON, for a typed task; raises InvalidPayload.

@@ -14,7 +14,12 @@ from qworker.db import pgbouncer
 from qworker.db.deadline import DeadlineConnection
 from qworker.db.dsn import parse
 from qworker.db.statements import PINNED
+from qworker.errors import ConfigurationError
 
+#: The variables of libpq that name a server or a database.
+SERVER_VARIABLES = frozenset({"PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGDATABASE"})
+#: What to do if none of them is set, and no DSN.
+UNNAMED = "nothing names the database: set $QWORKER_DSN or $DATABASE_URL, or libpq's PGHOST, PGDATABASE and so on"
 _DIALECT = re.compile(r"^(postgres(?:ql)?)\+\w+://")
 #: With these settings a broken network raises an error within seconds instead of hanging for minutes. tcp_user_timeout
 #: is in milliseconds, all others are in seconds. A setting in the DSN takes precedence.
@@ -84,6 +89,16 @@ def resolve_dsn(dsn: str | Callable[[], str] | None = None) -> str:
     return _DIALECT.sub(r"\1://", text)
 
 
+def is_unnamed(dsn: str) -> bool:
+    """Return whether nothing names a server or a database, so that libpq tries a local socket and the user's name."""
+    if os.environ.keys() & SERVER_VARIABLES:
+        return False
+    try:
+        return not parse(dsn).keys() & {"host", "hostaddr", "port", "service", "dbname"}
+    except ConfigurationError:
+        return False
+
+
 def conninfo(dsn: str, role: str) -> str:
     """Return a connection string with the parameters that all of qworker's connections use.
 
@@ -105,17 +120,21 @@ def session_name(given: Mapping[str, Any], role: str) -> str:
 
 
 def connect(
-    dsn: str, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0
+    dsn: str, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0, writable: bool = True
 ) -> psycopg.Connection[tuple[Any, ...]]:
     """Open a connection for qworker's own statements: in autocommit mode and with planner settings for queues.
 
     Timeouts are in seconds; 0 disables them. If the server does not answer within 1.5 times the statement timeout, the
-    connection is closed. Raises psycopg.OperationalError if the server cannot be reached.
+    connection is closed. writable: False makes every transaction read-only. Raises psycopg.OperationalError if the
+    server cannot be reached.
     """
     settings = _SETTINGS | {
         "statement_timeout": f"{int(statement_timeout * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout * 1000)}ms",
     }
+    if not writable:
+        # Behind PgBouncer, the settings are sent in the transaction that they are for.
+        settings |= {"default_transaction_read_only": "on", "transaction_read_only": "on"}
     connection = DeadlineConnection.connect(conninfo(dsn, role), autocommit=True)
     connection.answer_timeout = 1.5 * statement_timeout or inf
     # Prepare at the first execution; by default psycopg would plan the first five executions separately.

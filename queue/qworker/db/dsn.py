@@ -70,6 +70,23 @@ def display(dsn: str) -> str:
     return redact(make_conninfo("", **shown))
 
 
+def short_name(dsn: str) -> str:
+    """Return the database and its server in a few characters, for titles: shop@db1.example.org:5432.
+
+    A part that the connection string does not name is left out; an empty string says that libpq's variables name them.
+    """
+    try:
+        ambiguous, parts = ambiguity(dsn) is not None, parse(dsn)
+    except ConfigurationError:
+        ambiguous, parts = True, {}
+    if ambiguous:
+        return "(not shown: parts of it may belong to the password)"
+    server = str(parts.get("host") or parts.get("hostaddr") or parts.get("service") or "")
+    if server and parts.get("port"):
+        server = f"{server}:{parts['port']}"
+    return redact("@".join(filter(None, (str(parts.get("dbname") or ""), server))))
+
+
 def secrets(dsn: str) -> set[str]:
     """Return the passwords of a connection string; if it is ambiguous, every substring that may be part of one."""
     try:

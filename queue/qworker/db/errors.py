@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import DiagnosticField
 
+from qworker import program
 from qworker.db.drivers import Caller, DriverConnection
 from qworker.db.dsn import ambiguity, display
 from qworker.db.statements import DEFAULT_SCHEMA
@@ -116,8 +117,9 @@ def suppressed(task: str, count: int = 1) -> InvalidOperation:
 
 
 def command(verb: str, schema: str) -> str:
-    """Return the command line of a `qworker db` command for this schema."""
-    return f"qworker db {verb}" + ("" if schema == DEFAULT_SCHEMA else f" --schema {schema}")
+    """Return the command line of a `qworker db` command for this schema, or of the framework's own."""
+    own = program.migrate_command(schema) if verb == "migrate" else None
+    return own or program.command(f"db {verb}") + ("" if schema == DEFAULT_SCHEMA else f" --schema {schema}")
 
 
 def reason(error: BaseException) -> str:

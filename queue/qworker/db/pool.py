@@ -73,13 +73,18 @@ class Pool:
         *,
         size: int = MAX_SIZE,
         wait_timeout: float = WAIT_TIMEOUT,
+        writable: bool = True,
+        **timeouts: float,
     ) -> None:
+        """Timeouts are the statement_timeout and lock_timeout of its connections; these and writable: see `connect`."""
         #: The DSN or function as given; resolved at each connect.
         self.dsn = dsn
         #: The schema, for error messages.
         self.schema = schema
         self._size = size
         self._wait_timeout = wait_timeout
+        self._writable = writable
+        self._timeouts = timeouts
         # Keyed by process id. Never delete an entry: closing an inherited connection would end the parent's session.
         self._per_process: dict[int, _ProcessConnections] = {}
         weakref.finalize(self, _close_idle, self._per_process)
@@ -137,7 +142,7 @@ class Pool:
         dsn = ""
         try:
             dsn = resolve_dsn(self.dsn)
-            conn = connect(dsn, "client")
+            conn = connect(dsn, "client", writable=self._writable, **self._timeouts)
             connections.add(conn)
         except BaseException as error:
             connections.release_permit()

@@ -72,7 +72,8 @@ class PreparedStatement:
 
         Raises psycopg.Error as a cursor would.
         """
-        result = self._execute(connection, [str(parameters[name]).encode() for name in self._names])
+        values = [parameters[name] for name in self._names]
+        result = self._execute(connection, [None if value is None else str(value).encode() for value in values])
         if result is None:
             return [make_row(row) for row in connection.execute(self._statement, parameters)]
         self._loads.set_pgresult(result)

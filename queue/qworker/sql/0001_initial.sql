@@ -39,6 +39,7 @@ CREATE TABLE {schema}.job (
     failed_at    timestamptz,
     cancel_requested_at timestamptz,
     expires_at   {schema}.job_time,
+    fingerprint  bigint,
     state        {schema}.job_state NOT NULL DEFAULT 'available',
     attempt      integer NOT NULL DEFAULT 0,
     priority     {schema}.job_priority NOT NULL DEFAULT 5,
@@ -69,12 +70,14 @@ CREATE TABLE {schema}.job (
 
 COMMENT ON TABLE {schema}.job IS 'Unfinished jobs and failed ones; finished ones are in job_history; read the view jobs.';
 COMMENT ON COLUMN {schema}.job.seq IS 'Order in the queue: assigned when the job becomes available, kept when it is released.';
+COMMENT ON COLUMN {schema}.job.run_at IS 'Since when the job may start, kept when it starts; NULL: since it was enqueued.';
 COMMENT ON COLUMN {schema}.job.token IS 'Fencing token: 63 random bits for one claim; every later write must match them.';
 COMMENT ON COLUMN {schema}.job.crashes IS 'How often the job killed its worker process.';
 COMMENT ON COLUMN {schema}.job.node_losses IS 'How often the whole node was lost while the job ran; these attempts are not counted.';
 COMMENT ON COLUMN {schema}.job.unknown_task_count IS 'How often a worker released the job because it does not know the task.';
 COMMENT ON COLUMN {schema}.job.holds_key IS 'A row of unique_key is held until the job ends; not set if the key is taken for a period.';
 COMMENT ON COLUMN {schema}.job.is_hook IS 'The job is the failure hook of another job.';
+COMMENT ON COLUMN {schema}.job.fingerprint IS 'Identifies the group of its last error; NULL while no attempt has failed.';
 COMMENT ON COLUMN {schema}.job.overrides IS 'Options set by .options() for this job: timeout (seconds, "none"), retry.';
 COMMENT ON COLUMN {schema}.job.meta IS 'What qworker notes about the origin of the job: for a tick, its schedule and its time.';
 COMMENT ON COLUMN {schema}.job.errors IS 'One object for each failed attempt, oldest first.';
@@ -86,7 +89,10 @@ CREATE INDEX job_retrying ON {schema}.job (queue) WHERE state = 'scheduled' AND 
 CREATE INDEX job_running ON {schema}.job (node, claimed_at) WHERE state = 'running';
 -- Also covers states that no job of this table has: the scheduler moves such rows to the history.
 CREATE INDEX job_failed ON {schema}.job (failed_at) WHERE state NOT IN ('scheduled', 'available', 'running');
+-- Lists and operations read failed jobs by id, however many there are, and however many newer jobs.
+CREATE INDEX job_failed_id ON {schema}.job (id) WHERE state NOT IN ('scheduled', 'available', 'running');
 CREATE INDEX job_expiring ON {schema}.job (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX job_fingerprint ON {schema}.job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 CREATE INDEX job_cancelling ON {schema}.job (cancel_requested_at) WHERE cancel_requested_at IS NOT NULL;
 
 -- Ended jobs, in a ring of 32 days. The partitions are created here and never altered; retention truncates the oldest.
@@ -94,6 +100,7 @@ CREATE TABLE {schema}.job_history (
     id           bigint NOT NULL,
     token        bigint,
     node         bigint,
+    run_at       timestamptz,
     enqueued_at  timestamptz NOT NULL,
     claimed_at   timestamptz,
     finished_at  timestamptz NOT NULL,
@@ -135,22 +142,44 @@ $$;
 -- The ring day of a point in time.
 CREATE FUNCTION {schema}.history_day(moment timestamptz) RETURNS smallint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (floor(extract(epoch FROM moment) / 86400)::bigint % 32)::smallint;
+RETURN (floor(floor(date_part('epoch', moment)) / 86400)::bigint % 32)::smallint;
 
--- Truncates one ring day; true if it had rows. It checks first, because TRUNCATE needs an ACCESS EXCLUSIVE lock.
-CREATE FUNCTION {schema}.truncate_history_day(day integer) RETURNS boolean
+-- Truncates one day of a ring, 'job_history' or 'job_log'; false if it was empty. It checks first, because TRUNCATE needs an
+-- ACCESS EXCLUSIVE lock. It runs with the privileges of its owner: a node needs no privilege on the partitions.
+CREATE FUNCTION {schema}.truncate_day(ring text, day integer) RETURNS boolean
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    partition text := format('{schema}.job_history_%s', lpad(day::text, 2, '0'));
-    used boolean;
+    partition text := format('{schema}.%I', ring || to_char(day, 'FM"_"00'));
 BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', partition) INTO used;
-    IF used THEN
-        EXECUTE format('TRUNCATE %s', partition);
+    IF ring NOT IN ('job_history', 'job_log') OR day NOT BETWEEN 0 AND 31 THEN
+        RAISE EXCEPTION 'qworker: % has no day %; the rings job_history and job_log have the days 0 to 31', ring, day
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    RETURN used;
+    IF pg_relation_size(partition) = 0 THEN
+        RETURN false;
+    END IF;
+    EXECUTE 'TRUNCATE ' || partition;
+    RETURN true;
+END
+$$;
+
+-- Gathers statistics for the planner on the history as a whole: autovacuum analyzes its partitions and never itself. It runs
+-- with the privileges of its owner, which ANALYZE needs. Before PostgreSQL 18 it analyzes the partitions as well.
+CREATE FUNCTION {schema}.analyze_history(target integer) RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('default_statistics_target', least(greatest(target, 1), 1000)::text, true);
+    IF current_setting('server_version_num')::integer >= 180000 THEN
+        EXECUTE 'ANALYZE ONLY {schema}.job_history';
+    ELSE
+        EXECUTE 'ANALYZE {schema}.job_history';
+    END IF;
 END
 $$;
 
@@ -196,10 +225,17 @@ CREATE TABLE {schema}.cron (
     last_tick    timestamptz CHECK (last_tick >= '1970-01-01 00:00:00+00' AND last_tick < 'infinity'),
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(created_at)),
     declared_by  bigint NOT NULL,
-    declared_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    declared_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    paused_at    timestamptz CHECK (isfinite(paused_at)),
+    paused_by    text CHECK (length(paused_by) <= 200),
+    pause_reason text CHECK (length(pause_reason) <= 1000),
+    resumed_at   timestamptz CHECK (isfinite(resumed_at)),
+    CONSTRAINT cron_pause_has_author CHECK ((paused_at IS NULL) = (paused_by IS NULL))
 ) WITH (fillfactor = 50);
 
 COMMENT ON COLUMN {schema}.cron.last_tick IS 'The last tick that was enqueued or skipped; NULL if there was none yet.';
+COMMENT ON COLUMN {schema}.cron.paused_at IS 'Since when its ticks are skipped; a declaration does not change it.';
+COMMENT ON COLUMN {schema}.cron.resumed_at IS 'When its last pause ended; earlier ticks are not enqueued.';
 COMMENT ON COLUMN {schema}.cron.created_at IS 'When the schedule was first declared; earlier ticks are not enqueued.';
 
 -- Unique keys: a transaction that inserts the row may enqueue. `expires_at` is NULL for a key that is held while its job is
@@ -215,18 +251,30 @@ CREATE TABLE {schema}.unique_key (
 CREATE INDEX unique_key_job ON {schema}.unique_key (job_id);
 CREATE INDEX unique_key_expiring ON {schema}.unique_key (expires_at) WHERE expires_at IS NOT NULL;
 
+-- The fingerprint of an error of a task: the number that its record names in hexadecimal digits, or, if it names none, that
+-- of its type without its message. The module qworker.fingerprint explains the key, and computes the same.
+CREATE FUNCTION {schema}.fingerprint(task text, error jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN error ->> 'fingerprint' ~ '^[0-9a-f]{16}$' THEN ('x' || (error ->> 'fingerprint'))::bit(64)::bigint
+    ELSE ('x' || left(encode(sha256(convert_to(task || E'\x1f' || coalesce(error ->> 'type', '') || E'\x1f', 'UTF8')), 'hex'), 10)
+              || '000000')::bit(64)::bigint
+END;
+
 -- All jobs, unfinished and ended, for users and reports. The columns have the same types in both parts, without domains, so
 -- that the newest jobs are read from the indexes on `id` instead of sorting all of them. A condition on `archived` excludes
 -- one part when the statement is planned.
 CREATE VIEW {schema}.jobs AS
     SELECT id, state::text AS state, queue::text, priority::smallint, task::text, args::jsonb, attempt, crashes, node_losses,
            enqueued_at, run_at::timestamptz, claimed_at, failed_at AS finished_at, NULL::real AS duration,
-           NULL::jsonb AS result, progress, errors, tags::text[], meta, is_hook, node, cancel_requested_at, false AS archived
+           NULL::jsonb AS result, progress, errors, tags::text[], meta, is_hook, node, cancel_requested_at, fingerprint,
+           false AS archived
       FROM {schema}.job
  UNION ALL
     SELECT id, state::text, queue, priority, task, args, attempt, crashes, node_losses,
-           enqueued_at, NULL::timestamptz, claimed_at, finished_at, duration,
-           result, NULL::jsonb, errors, tags, meta, is_hook, node, NULL::timestamptz, true
+           enqueued_at, run_at, claimed_at, finished_at, duration,
+           result, NULL::jsonb, errors, tags, meta, is_hook, node, NULL::timestamptz,
+           CASE WHEN errors IS NOT NULL THEN {schema}.fingerprint(task, errors -> -1) END, true
       FROM {schema}.job_history;
 
 -- Wakes idle nodes. If all nodes are busy it sends nothing: a NOTIFY in every enqueueing transaction would serialize
@@ -300,6 +348,10 @@ BEGIN
         RAISE EXCEPTION 'qworker: tags must be at most 50 strings of 1 to 200 printable characters, none of them NULL'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF enqueue.meta ?| ARRAY['cron', 'tick'] THEN
+        RAISE EXCEPTION 'qworker: meta must not contain "cron" or "tick", which mark the job of a tick'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF jsonb_typeof(enqueue.meta) <> 'object' OR octet_length(enqueue.meta::text) > 10000 THEN
         RAISE EXCEPTION 'qworker: meta must be NULL or a JSON object of at most 10000 bytes, not % of % bytes',
             jsonb_typeof(enqueue.meta), octet_length(enqueue.meta::text) USING ERRCODE = 'invalid_parameter_value';
@@ -342,7 +394,15 @@ BEGIN
 END
 $$;
 
--- Appends the error of one attempt and keeps the last fifty.
+-- The errors of a job without their log lines, and at most the last 49 of them.
+CREATE FUNCTION {schema}.without_logs(errors jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT jsonb_agg(CASE WHEN jsonb_typeof(e.error) = 'object' THEN e.error - 'logs' ELSE e.error END ORDER BY e.number)
+      FROM jsonb_array_elements(errors) WITH ORDINALITY AS e (error, number)
+     WHERE e.number > jsonb_array_length(errors) - 49);
+
+-- Appends the error of one attempt and keeps the last fifty; their log lines only while they are small.
 CREATE FUNCTION {schema}.append_error(errors jsonb, error jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
@@ -351,6 +411,8 @@ RETURN CASE
     WHEN jsonb_typeof(errors) IS DISTINCT FROM 'array' THEN jsonb_build_array(error)
     -- Exceeding the limits of jsonb would raise an error and undo the statement, including its effect on other jobs.
     WHEN pg_column_size(errors) > 1000000 THEN jsonb_build_array(error)
+    -- The sizes are those of compressed values: up to five times as large without compression.
+    WHEN pg_column_size(errors) > 100000 THEN {schema}.without_logs(errors) || jsonb_build_array(error)
     WHEN jsonb_array_length(errors) >= 50 THEN (errors - 0) || jsonb_build_array(error)
     ELSE errors || jsonb_build_array(error)
 END;
@@ -391,6 +453,7 @@ BEGIN
           OR EXISTS (SELECT FROM unnest(enqueue_jobs.tags) AS t WHERE NOT {schema}.printable(t))
             THEN 'task, queue, key and tags must consist of printable characters'
         WHEN jsonb_typeof(enqueue_jobs.meta) <> 'object' THEN 'meta must be a JSON object'
+        WHEN enqueue_jobs.meta ?| ARRAY['cron', 'tick'] THEN 'meta must not contain "cron" or "tick", which mark the job of a tick'
         WHEN octet_length(enqueue_jobs.meta::text) > 10000 THEN 'meta must not exceed 10000 bytes'
         WHEN enqueue_jobs.meta IS NULL AND coalesce(enqueue_jobs.priority, -1) NOT BETWEEN 0 AND 9
             THEN format('priority must be between 0 (first) and 9, not %s; with meta, between -95 and 105',
@@ -493,7 +556,8 @@ END
 $$;
 
 -- The functions write to tables that their callers may not write to, so the owner decides who may call them.
-REVOKE EXECUTE ON FUNCTION {schema}.enqueue, {schema}.enqueue_jobs FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION {schema}.enqueue, {schema}.enqueue_jobs, {schema}.truncate_day, {schema}.analyze_history
+    FROM PUBLIC;
 
 -- From PostgreSQL 15 on the view applies the privileges and policies of its reader; before, only those of its owner.
 DO $$

@@ -7,8 +7,9 @@ from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from qworker import App, Job, Task, clock
-from qworker.admin import WAITING
 from qworker.enqueue import Enqueuer
+from qworker.errors import InvalidPayload
+from qworker.job import WAITING, JobState
 from qworker.options import check_datetime
 from qworker.payload import POSITIONAL, encode
 from qworker.testing.mock import MockQueue
@@ -33,18 +34,16 @@ def enqueued(
 ) -> list[Job[R]]:
     """Return the jobs of a task that wait to be run, oldest first.
 
-    args: some of the arguments, by name; nested dicts may be partial, too. after: only jobs that do not start before
+    args: some of the arguments, by name; nested dicts may be partial, too. Those of a typed task may be given as the
+    values that its handler takes, or as the JSON values that are stored. after: only jobs that do not start before
     this time, or before this delay after they were enqueued. Jobs are looked up in the test's transaction, see `drain`.
     A task of Django's tasks is accepted as well.
     """
     registered, function = _registered(task)
-    wanted: Any = args
-    if args is not None and registered.conversion is None:
-        wanted = json.loads(encode(args))  # a tuple is stored as a list
     return [
         job
         for job in _all_waiting(registered, registered.name)
-        if (wanted is None or _contains(_held(registered, function, job), wanted))
+        if (args is None or _has(registered, function, job, args))
         and queue in (None, job.queue)
         and priority in (None, job.priority)
         and (tag is None or tag in job.tags)
@@ -94,10 +93,20 @@ def _all_waiting(task: Task[..., Any], name: str | None) -> list[Job]:
     return [job for job in queue.admin.iterate(task=name) if job.state in WAITING and not job.hook][::-1]
 
 
-def _held(task: Task[..., Any], function: Callable[..., Any], job: Job) -> Any:
-    """Return the arguments of a job by name, for a typed task those of its handler."""
-    if task.conversion is not None:
-        return task.load(json.dumps(job.args))
+def _has(task: Task[..., Any], function: Callable[..., Any], job: Job, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a job has these arguments, for a typed task as its handler takes them or as they are stored."""
+    stored = _stored(task, function, job)
+    if task.conversion is None:
+        return _contains(stored, json.loads(encode(wanted)))  # a tuple is stored as a list
+    try:
+        held = task.load(json.dumps(job.args))
+    except InvalidPayload:  # the job would fail
+        held = {}
+    return all(_contains(held, {name: value}) or _contains(stored, {name: value}) for name, value in wanted.items())
+
+
+def _stored(task: Task[..., Any], function: Callable[..., Any], job: Job) -> Any:
+    """Return the JSON values of a job's arguments by name."""
     if POSITIONAL not in job.args:
         return job.args
     parameters = [p.name for p in signature(function).parameters.values() if p.kind not in _NOT_BY_NAME]
@@ -137,7 +146,8 @@ def _message(task: Task[..., Any], expectation: str) -> str:
 
 
 def _line(job: Job) -> str:
-    when = f", runs at {job.run_at.isoformat(timespec='seconds')}" if job.run_at is not None else ""
+    later = job.run_at if job.state is JobState.SCHEDULED else None
+    when = f", runs at {later.isoformat(timespec='seconds')}" if later is not None else ""
     tags = f", tags {list(job.tags)}" if job.tags else ""
     return (
         f"{job.task} {json.dumps(job.args, ensure_ascii=False)} in {job.queue!r}, priority {job.priority}{tags}{when}"

@@ -27,6 +27,8 @@ from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.worker.execution import Connections, Execution
 from qworkerd.worker.interrupts import InterruptGate
 
+#: Events of failed attempts. These are reported with the exception to the logger `qworker.job`, as in a worker.
+_REPORTED = ("job.failed", "job.hook_failed")
 _LEVELS = {"exception": "error", "warn": "warning", "fatal": "critical"}
 
 
@@ -171,6 +173,8 @@ def refuse_in_event_loop(name: str, tasks: Iterable[Task[..., Any]]) -> None:
 def _to_logging(_: object, method: str, event: Any) -> Any:
     """Send an event to the logger `qworker` instead of printing it."""
     error = event.pop("exc_info", None)
+    if event["event"] in _REPORTED:
+        error = None
     words = " ".join(f"{key}={value}" for key, value in event.items() if key != "event")
     level = logging.getLevelName(_LEVELS.get(method, method).upper())
     logging.getLogger("qworker").log(level, "%s %s", event["event"], words, exc_info=error)

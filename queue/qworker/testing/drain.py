@@ -16,7 +16,7 @@ from qworker.job import JobState
 from qworker.maintenance import Maintenance
 from qworker.options import check_datetime
 from qworker.testing.attempts import Attempt, Runs, refuse_in_event_loop
-from qworker.testing.transaction import JobConnections, TestTransaction, connection, join
+from qworker.testing.transaction import JobConnections, TestTransaction, bind, connection
 from qworker.testing.travel import enqueue_ticks
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated
 from qworkerd.outcomes.writes import group
@@ -58,8 +58,10 @@ def drain(
     with ExitStack() as stack:
         database = stack.enter_context(connection(app, using))
         if using is not None or app.ambient.caller() is not None:
-            stack.enter_context(join(app, database))
-        run = _Drain(app, TestTransaction(using, database), queues, due)
+            stack.enter_context(bind(app, database))
+        transaction = TestTransaction(using, database)
+        stack.enter_context(transaction.kept_open())
+        run = _Drain(app, transaction, queues, due)
         stack.enter_context(run.runs.prepared())
         return list(run.attempts(limit, raise_failures=raise_failures))
 
@@ -152,6 +154,9 @@ class _Drain:
 
     def _run(self, row: ClaimedJob) -> Attempt:
         task = self._app.tasks.get(row.task)
+        if self._app.origins is not None:
+            with self._transaction.plain() as database:
+                self._app.origins.read(database, [row.id])
         outcome: Outcome | None
         error: BaseException | None = None
         if task is None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import import_module
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -12,7 +13,15 @@ from psycopg.rows import tuple_row
 
 from qworker import App
 from qworker.db.adapters import Connection, unwrap
+from qworker.db.drivers import Caller, rows
+from qworker.db.statements import load
+from qworker.errors import InvalidOperation
 from qworkerd.outcomes.outcome import Session
+
+#: When this module was imported (monotonic seconds), and how long before that the tests may have enqueued jobs.
+_IMPORTED, _ALLOWANCE = monotonic(), 60.0
+#: The number up to which jobs are counted for a message.
+_SHOWN = 100
 
 
 @contextmanager
@@ -20,14 +29,35 @@ def join(app: App, conn: Any) -> Iterator[None]:
     """Let the application enqueue and look at jobs on this connection by default, as in Django's atomic().
 
     conn is what `Task.using` takes: a psycopg Connection, a SQLAlchemy Session or Connection, or a Django alias. After
-    the code under test has committed a Session, jobs join its next transaction.
+    the code under test has committed a Session, jobs join its next transaction. Raises InvalidOperation if jobs wait
+    in the database that are older than this process, because `drain` would run them.
     """
-    unwrap(conn)  # raises now if it is not one of them
+    refuse_earlier_jobs(app, unwrap(conn))  # or raises TypeError
+    with bind(app, conn):
+        yield
+
+
+@contextmanager
+def bind(app: App, conn: Any) -> Iterator[None]:
+    """Do the same on a connection that was checked."""
     before, app.ambient.bound = app.ambient.bound, conn
     try:
         yield
     finally:
         app.ambient.bound = before
+
+
+def refuse_earlier_jobs(app: App, caller: Caller) -> None:
+    """Raise InvalidOperation if jobs wait that were enqueued before this process was started."""
+    age = monotonic() - _IMPORTED + _ALLOWANCE
+    with app.pool.connection(caller) as database:
+        ((count, name),) = rows(database, load("testing", app.schema)["earlier"], {"age": age})
+    if count:
+        raise InvalidOperation(
+            f"in the database {name!r} {count if count < _SHOWN else f'{_SHOWN} or more'} jobs wait that are older "
+            "than this process, and drain() would run them: let tests use a database of their own, as that of the "
+            "fixture qworker_dsn; if this is one, and an earlier session has left them, call truncate(app)"
+        )
 
 
 class _Undo(Exception):
@@ -63,6 +93,11 @@ class TestTransaction:
         with suppress(_Undo), self._layer():
             yield savepoint
             savepoint.check(self.database)
+
+    def kept_open(self) -> AbstractContextManager[Any]:
+        """Return a context in which hooks, too, which run after the savepoint, do not close Django's connection."""
+        alias = self._using if isinstance(self._using, str) else _alias(self.database)
+        return nullcontext() if alias is None else _kept_open(import_module("django.db").connections[alias])
 
     def _layer(self) -> AbstractContextManager[Any]:
         """Return a savepoint of the library that manages the transaction, so that it knows of it."""

@@ -1,90 +1,156 @@
-"""Show the schedules and their next ticks."""
+"""Show the schedules and their next ticks; pause, resume and run them."""
 
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
-from qworker.errors import ConfigurationError
-from qworker.schedule import Schedule
-from qworker.status import ScheduleStatus
-from qworkerd.cli.options import targeted
-from qworkerd.cli.tables import as_json, table, timestamp
+from qworker import program
+from qworker.durations import format_duration
+from qworker.nearest import not_found
+from qworker.timetable import ScheduleEntry, timetable
+from qworkerd.cli.options import options, targeted
+from qworkerd.cli.tables import as_json, safe_echo, table, timestamp
 from qworkerd.config.target import Target
+from qworkerd.process import exits
 
 HEAD = ("SCHEDULE", "TASK", "EXPRESSION", "LAST TICK", "NEXT TICK", "TIMEZONE", "NOTE")
 
+json_option = click.option("--json", "json_output", is_flag=True, help="Print JSON.")
 
-@click.command(short_help="Show the schedules and their next ticks.")
+
+@click.group(invoke_without_command=True, short_help="Show the schedules and their ticks; pause, resume and run them.")
 @click.option("--json", "json_output", is_flag=True, help="Print a JSON array.")
-@targeted
-def cron(target: Target, *, json_output: bool) -> None:
+@options("app", "schema")
+@click.pass_context
+def cron(context: click.Context, /, *, json_output: bool, **_: str | None) -> None:
     """Show the schedules that nodes have declared, and those of the application if one is named.
 
-    Times are in the time zone of the schedule. A schedule that no live node declares has no next tick.
+    Times are in the time zone of the schedule. A schedule that is paused, or that no live node declares, has no next
+    tick.
     """
+    if context.invoked_subcommand is None:
+        context.invoke(list_, json_output=json_output)
+    elif json_output:
+        words = program.command(f"cron {context.invoked_subcommand} --json")
+        raise click.UsageError(f"put --json after the subcommand: {words}")
+
+
+@cron.command("list", short_help="List the schedules, as `cron` without a subcommand does.")
+@json_option
+@targeted
+def list_(target: Target, *, json_output: bool) -> None:
+    """List the schedules with their last and next ticks."""
     found = _gather(target)
     if json_output:
-        as_json(found)
+        as_json([_record(entry) for entry in found])
         return
     table(HEAD, [
-        (s["name"], s["task"], s["expression"], _shown(s["last_tick"], s["timezone"], "never"),
-         _shown(s["next_tick"], s["timezone"], "none"), s["timezone"], s["note"])
+        (s.name, s.task, s.expression, timestamp(s.local(s.last_tick)) if s.last_tick else "never",
+         timestamp(s.next_tick) if s.next_tick else "none", s.timezone, s.note)
         for s in found
     ], note=True, empty="no schedules")  # fmt: skip
 
 
-def _gather(target: Target) -> list[dict[str, Any]]:
-    declared = {status.name: status for status in target.admin.schedules()}
-    local = dict(target.app.schedules) if target.app is not None else {}
-    found = []
-    for name in sorted(declared.keys() | local.keys()):
-        status, schedule = declared.get(name), local.get(name)
-        # The declaration of live nodes is in effect; that of this application takes effect when a node of it starts.
-        source = status if status is not None and status.nodes else schedule or status
-        assert source is not None  # noqa: S101 - the name is in one of the two
-        nodes = status.nodes if status else ()
-        found.append({
-            "name": name, "task": source.task, "expression": source.expression, "timezone": source.timezone,
-            "last_tick": status.last_tick if status else None,
-            "next_tick": next_tick(source.expression, source.timezone, status.last_tick) if status and nodes else None,
-            "nodes": nodes, "note": "; ".join(_notes(status, schedule, named=target.app is not None)),
-        })  # fmt: skip
-    return found
+@cron.command("next", short_help="Show the coming ticks.")
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, metavar="N", help="How many. [default: 5]")
+@json_option
+@targeted
+def next_(target: Target, *, names: tuple[str, ...], count: int, json_output: bool) -> None:
+    """Show the coming ticks of schedules, in the time zone of each, as if they were not paused."""
+    found = {schedule.name: schedule for schedule in _gather(target)}
+    _refuse_unknown(names, list(found))
+    ticks = {name: found[name].coming(count) for name in names or found}
+    if json_output:
+        as_json(ticks)
+        return
+    now = datetime.now(UTC)
+    table(("SCHEDULE", "TICK", "IN", "TIMEZONE", "NOTE"), [
+        (name, timestamp(tick), format_duration(max(0.0, (tick - now).total_seconds())), found[name].timezone,
+         "paused" if found[name].paused else None)
+        for name, found_ticks in ticks.items() for tick in found_ticks
+    ], note=True, empty="no ticks")  # fmt: skip
 
 
-def _notes(status: ScheduleStatus | None, schedule: Schedule | None, *, named: bool) -> list[str]:
-    if status is None:
-        return ["no node has declared it yet"]
-    notes = [] if status.nodes else ["no live node declares it: it does not tick"]
-    if schedule is None:
-        return [*notes, "not in this application"] if named else notes
-    if (status.expression, status.timezone) == (schedule.expression, schedule.timezone):
-        return notes
-    if status.nodes:
-        return [*notes, f"this application declares {schedule.expression!r} in {schedule.timezone}"]
-    return [*notes, f"the last node declared {status.expression!r} in {status.timezone}"]
+@cron.command(short_help="Skip the ticks of schedules.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--reason", metavar="TEXT", help="The reason, which is shown with the pause.")
+@json_option
+@targeted
+def pause(target: Target, *, names: tuple[str, ...], reason: str | None, json_output: bool) -> None:
+    """Skip the ticks of schedules until they are resumed, also if nodes are restarted or declare them anew.
 
-
-def next_tick(expression: str, timezone: str, last_tick: datetime | None) -> datetime | None:
-    """Return the next tick in the schedule's zone; None if there is none, or if this version cannot parse it.
-
-    After a clock was set back the last tick may be in the future. Those up to it are not enqueued again.
+    Jobs of earlier ticks are not affected. If a schedule was already paused, time and reason of its pause do not
+    change.
     """
+    _refuse_unknown(names, [status.name for status in target.admin.schedules()])
     try:
-        schedule = Schedule("", "", expression, timezone)
-        now = datetime.now(UTC)
-        tick = schedule.next(max(now, last_tick or now).timestamp())
-        return None if tick is None else datetime.fromtimestamp(tick, ZoneInfo(timezone))
-    except (ConfigurationError, ValueError, LookupError, OSError, OverflowError):
-        return None
+        changed = target.admin.pause_schedules(*names, reason=reason)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    _report(target, names, changed, ("is paused", "was already paused"), json_output=json_output)
 
 
-def _shown(tick: datetime | None, timezone: str, absent: str) -> str:
-    if tick is None:
-        return absent
-    try:
-        return timestamp(tick.astimezone(ZoneInfo(timezone)))
-    except (ValueError, LookupError, OSError, OverflowError):  # a zone that is not installed on this machine
-        return timestamp(tick)
+@cron.command(short_help="Enqueue the ticks of paused schedules again.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@json_option
+@targeted
+def resume(target: Target, *, names: tuple[str, ...], json_output: bool) -> None:
+    """Enqueue the next ticks of paused schedules again. Ticks of the time of the pause are not enqueued."""
+    _refuse_unknown(names, [status.name for status in target.admin.schedules()])
+    changed = target.admin.resume_schedules(*names)
+    _report(target, names, changed, ("is resumed", "was not paused"), json_output=json_output)
+
+
+@cron.command(short_help="Enqueue the job of a schedule now.")
+@click.argument("name", metavar="NAME")
+@json_option
+@targeted
+def run(target: Target, *, name: str, json_output: bool) -> None:
+    """Enqueue the job of a schedule now, as at a tick, also if it is paused; its ticks stay as they are.
+
+    Needs the application. Exits with status 1 if another job holds the unique key of the task.
+    """
+    app = target.application()
+    _refuse_unknown([name], list(app.schedules))
+    job = app.run_schedule(name)
+    if json_output:
+        as_json({"job": job.id, "task": job.task, "queue": job.queue, "state": job.state, "duplicate": job.duplicate})
+    elif job.duplicate:
+        safe_echo(
+            f"job {job.id} ({job.state}) holds the unique key of task {job.task!r}: nothing was enqueued", err=True
+        )
+    else:
+        safe_echo(f"job {job.id}: task {job.task!r} in queue {job.queue!r}")
+    if job.duplicate:
+        click.get_current_context().exit(exits.FAILURE)
+
+
+def _refuse_unknown(names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise click.UsageError(not_found("schedule", name, known, listing="cron list"))
+
+
+def _report(
+    target: Target, names: Sequence[str], changed: Sequence[str], words: tuple[str, str], *, json_output: bool
+) -> None:
+    """Print for each schedule the first of the words if it was changed, and the second if not."""
+    pauses = {status.name: status.paused for status in target.admin.schedules()}
+    if json_output:
+        as_json({name: {"changed": name in changed, "paused": pauses.get(name)} for name in names})
+        return
+    for name in dict.fromkeys(names):
+        details = f" {pauses[name]}" if pauses.get(name) else ""
+        safe_echo(f"schedule {name!r} {words[name not in changed]}{details}")
+
+
+def _gather(target: Target) -> list[ScheduleEntry]:
+    return timetable(target.admin.schedules(), None if target.app is None else target.app.schedules)
+
+
+def _record(entry: ScheduleEntry) -> dict[str, Any]:
+    return {field.name: getattr(entry, field.name) for field in fields(entry)}

@@ -3,8 +3,9 @@
 import click
 import psycopg
 
-from qworker import migrations, sequences
+from qworker import migrations, rights, sequences, upkeep
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
+from qworker.rights import Kind
 from qworkerd.cli.options import options, targeted
 from qworkerd.cli.tables import as_json, safe_echo, table
 from qworkerd.config.target import Target
@@ -28,7 +29,7 @@ def db(**_: str | None) -> None:
 @targeted
 def migrate(target: Target) -> None:
     """Apply the missing migrations. May run several times at once, and while nodes with older code are running."""
-    with target.connection("migrate", statement_timeout=0, lock_timeout=LOCK_TIMEOUT) as conn:
+    with target.connect("migrate", statement_timeout=0, lock_timeout=LOCK_TIMEOUT) as conn:
         _refuse_standby(conn)
         # A migration consists of many commands in one string, which cannot be prepared.
         conn.prepare_threshold = None
@@ -94,6 +95,61 @@ def repair(target: Target) -> None:
     for sequence in moved:
         click.echo(f"{sequence}: advanced")
     click.echo(f"the sequences of schema {target.schema!r} are not behind any number in use")
+
+
+@db.command(short_help="Delete what is too old, drop leftovers, gather statistics.")
+@click.option("--json", "json_output", is_flag=True, help="Print a JSON array.")
+@targeted
+def maintain(target: Target, *, json_output: bool) -> None:
+    """Do at once what nodes do bit by bit, and what only the owner of the schema may do.
+
+    Old entries of the audit, old statistics and errors, and unique keys without a job are deleted. Invalid indexes that
+    a failed REINDEX CONCURRENTLY has left on the tables of qworker are dropped. The history is analyzed as a whole,
+    which autovacuum never does. May be repeated at any time, while nodes are running. Exits with status 1 if a step
+    could not be completed.
+    """
+    with target.connection("maintain", statement_timeout=0) as conn:
+        _refuse_standby(conn)
+        migrations.check(conn, target.schema)
+        steps = upkeep.maintain(conn, target.schema)
+    if json_output:
+        as_json(steps)
+    else:
+        table(("STEP", "DONE", "PROBLEM"), [(step.name, step.done, step.problem) for step in steps], note=True)
+    if any(step.problem for step in steps):
+        click.get_current_context().exit(exits.FAILURE)
+
+
+@db.command(short_help="Grant a role what it needs, and no more.")
+@click.option("--role", required=True, metavar="NAME", help="A role of the database, which must exist.")
+@click.option(
+    "--as", "kinds", required=True, multiple=True, type=click.Choice([kind.value for kind in Kind]), metavar="KIND",
+    help=f"What the role is for: {', '.join(Kind)}. May be given several times.",
+)  # fmt: skip
+@click.option("--revoke", is_flag=True, help="Revoke these privileges instead.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL, for an administrator to run, and change nothing.")
+@targeted
+def grant(target: Target, *, role: str, kinds: tuple[str, ...], revoke: bool, dry_run: bool) -> None:
+    """Grant a role the privileges that it needs, and no others.
+
+    A producer enqueues jobs. A worker runs nodes. A viewer reads everything. An admin reads everything, enqueues, and
+    takes every action by hand. Run this as the owner of the schema, and again after a migration that adds tables.
+    Privileges are added to those that the role has. --revoke takes away all privileges of these kinds: if the role
+    keeps another kind, grant that again.
+    """
+    wanted = [Kind(kind) for kind in dict.fromkeys(kinds)]
+    if dry_run:
+        for kind in wanted:
+            for statement in rights.statements(role, kind, target.schema, revoke=revoke):
+                safe_echo(f"{statement.as_string()};")
+        return
+    with target.connection("grant") as conn:
+        _refuse_standby(conn)
+        migrations.check(conn, target.schema)
+        rights.grant(conn, role, wanted, target.schema, revoke=revoke)
+        database = conn.info.dbname
+    done = "no longer has the privileges" if revoke else "has the privileges"
+    safe_echo(f"role {role!r} {done} of a {' and '.join(wanted)} in schema {target.schema!r} of database {database!r}")
 
 
 def _refuse_standby(conn: psycopg.Connection[tuple[object, ...]]) -> None:

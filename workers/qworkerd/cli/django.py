@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from qworkerd.cli.main import COMMANDS, exit_on_error, main
-from qworkerd.cli.options import given
+from qworkerd.cli.options import given, supplied
 
 #: The module from which a node loads the application of an alias in TASKS.
 NODE = "qworker.contrib.django.node"
@@ -18,17 +18,19 @@ class DjangoGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the subcommands."""
-        return sorted(["run", "drain", *COMMANDS.keys() - {"demo", "init"}])
+        return sorted(["run", "drain", *{*COMMANDS} - {"demo", "init"}])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a subcommand."""
         if cmd_name not in self.list_commands(ctx):
             return None
         if cmd_name == "run":
-            return _node("run", "Run a node until SIGTERM or Ctrl-C.", reloads=True)
-        if cmd_name == "drain":
-            return _node("drain", "Run a node until its queues are empty, then exit: `run --burst`.", burst=True)
-        return main.get_command(ctx, cmd_name)
+            found: click.Command | None = _node("run", "Run a node until SIGTERM or Ctrl-C.", reloads=True)
+        elif cmd_name == "drain":
+            found = _node("drain", "Run a node until its queues are empty, then exit: `run --burst`.", burst=True)
+        else:
+            found = main.get_command(ctx, cmd_name)
+        return None if found is None else supplied(found)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command for the application of a backend."""

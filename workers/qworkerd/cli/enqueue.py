@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from qworker.payload import POSITIONAL
+from qworkerd.cli.completion import completing
 from qworkerd.cli.options import Duration, targeted
 from qworkerd.cli.tables import as_json, job_as_dict, safe_echo
 from qworkerd.config.target import Target
@@ -15,7 +16,7 @@ from qworkerd.log.visible import visible
 
 
 @click.command(short_help="Enqueue one job.")
-@click.argument("task")
+@click.argument("task", shell_complete=completing("task"))
 @click.argument("arguments", metavar="[ARGS-JSON]", default="{}")
 @click.option("--queue", metavar="NAME", help="The queue, instead of the default of the task.")
 @click.option(
@@ -33,7 +34,7 @@ def enqueue(target: Target, *, task: str, arguments: str, json_output: bool, **o
     application checks them against the task's signature.
     """
     known = target.application().get_task(task)
-    given = _read(arguments)
+    given = read_arguments(arguments)
     named: dict[str, Any] = {name: value for name, value in options.items() if value not in (None, ())}
     try:
         prepared = known.options(**named)
@@ -50,7 +51,8 @@ def enqueue(target: Target, *, task: str, arguments: str, json_output: bool, **o
         safe_echo(f"job {job.id} is {job.state} in queue {job.queue!r}")
 
 
-def _read(arguments: str) -> dict[str, Any] | list[Any]:
+def read_arguments(arguments: str) -> dict[str, Any] | list[Any]:
+    """Return arguments by name or by position from JSON; "-" reads it from standard input."""
     try:
         text = sys.stdin.read() if arguments == "-" else arguments
         given = json.loads(text)

@@ -18,15 +18,17 @@ class FlaskGroup(click.Group):
         """Return the names of the subcommands."""
         from qworkerd.cli.main import COMMANDS
 
-        return sorted(["run", *COMMANDS.keys() - {"demo", "init"}])
+        return sorted(["run", *{*COMMANDS} - {"demo", "init"}])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a subcommand."""
         from qworkerd.cli.main import main
+        from qworkerd.cli.options import supplied
 
         if cmd_name not in self.list_commands(ctx):
             return None
-        return _run() if cmd_name == "run" else main.get_command(ctx, cmd_name)
+        found = _run() if cmd_name == "run" else main.get_command(ctx, cmd_name)
+        return None if found is None else supplied(found)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command for the application of Flask's command."""

@@ -1,4 +1,4 @@
-"""Inspect jobs, and retry, cancel or discard them."""
+"""Inspect and change jobs."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -8,18 +8,23 @@ from textwrap import indent
 from typing import Any
 
 import click
+import psycopg
 
-from qworker.admin import Admin
+from qworker import program
+from qworker.audit import AuditEntry
 from qworker.decoding import Unreadable
-from qworker.errors import JobNotFound
+from qworker.filters import Filter
 from qworker.job import Job, JobState
 from qworker.queues import QueuePause
+from qworker.search import PATIENT, Order, Page, Search
+from qworkerd.cli.actions import COMMANDS
 from qworkerd.cli.options import app_optional, options
 from qworkerd.cli.running import Run, local_time, runs
+from qworkerd.cli.subcommands import LazyGroup
 from qworkerd.cli.tables import as_json, job_as_dict, safe_echo, table, text
+from qworkerd.cli.wanted import FilterCommand, filter_argument, filter_of
 from qworkerd.config.target import Target
 from qworkerd.log.redaction import mask_and_shorten, mask_json
-from qworkerd.process import exits
 
 
 class JobId(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
@@ -34,53 +39,64 @@ class JobId(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
         except ValueError:
             number = 0
         if not 1 <= number < 2**63:
-            self.fail(f"{value!r} is not the id of a job: pass a number as shown by `qworker jobs list`", param, ctx)
+            shown = program.command("jobs list")
+            self.fail(f"{value!r} is not the id of a job: pass a number as shown by `{shown}`", param, ctx)
         return number
 
 
 IDS = JobId()
-STATES = click.Choice([state.value for state in JobState if state is not JobState.FORGOTTEN])
-#: Options that filter the list.
-FILTERS = ("state", "queue", "task", "tag", "below")
 #: The states of jobs that wait while their queue is paused.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED)
-#: Maximum number of jobs changed by one statement.
-PAGE = 500
+#: The modules of commands that are imported on demand.
+MODULES = {"logs": "qworkerd.cli.job_logs", "stack": "qworkerd.cli.job_stack"}
 
 
-@click.group()
+@click.group(cls=LazyGroup, modules=MODULES)
 @options("app", "schema")
 def jobs(**_: str | None) -> None:
-    """Inspect jobs, and retry, cancel or discard them."""
+    """Inspect and change jobs."""
 
 
-@jobs.command("list")
-@click.option("--state", type=STATES, metavar="STATE", help=f"Only jobs in this state: {', '.join(STATES.choices)}.")
-@click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
-@click.option("--task", metavar="NAME", help="Only jobs of this task.")
-@click.option("--tag", metavar="TAG", help="Only jobs with this tag.")
+for command in COMMANDS:
+    jobs.add_command(command)
+
+
+@jobs.command("list", cls=FilterCommand, short_help="List unfinished and finished jobs.")
+@filter_argument()
+@click.option(
+    "--sort", "order", type=click.Choice([each.value for each in Order]), default=Order.NEWEST.value,
+    help="newest or oldest first, or the slowest among the jobs looked at. [default: newest]",
+)  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="Maximum number of jobs. [default: 50]"
 )
 @click.option("--below", type=IDS, metavar="ID", help="Only jobs with a lower id: continues an earlier list.")
+@click.option("--above", type=IDS, metavar="ID", help="Only jobs with a higher id: continues a list of the oldest.")
 @click.option("--json", "json_output", is_flag=True, help="Print a JSON array with all fields of each job.")
 @app_optional
-def list_(target: Target, *, json_output: bool, **wanted: Any) -> None:
-    """List unfinished and finished jobs, the newest first."""
-    found = target.admin.find(**wanted)
-    if json_output:
-        as_json([job_as_dict(job) for job in found])
-        return
-    head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
-    where, paused = _runs(target, found), _pauses(target, found)
-    table(
-        head,
-        [(j.id, j.state, j.queue, _task(j), j.attempt, _when(j.enqueued_at), _note(j, where, paused)) for j in found],
-        note=True,
-        empty="no jobs" if all(wanted[name] is None for name in FILTERS) else "no matching jobs",
+def list_(
+    target: Target, *, words: tuple[str, ...], order: str, limit: int, below: int | None, above: int | None,
+    json_output: bool,
+) -> None:  # fmt: skip
+    """List unfinished and finished jobs that match FILTER, the newest first.
+
+    FILTER is like `queue:mail,default state:failed error:TimeoutError age:>1h -tag:test`; docs/filters.md has the keys.
+    If no index serves it, a search looks at a limited number of jobs, and says where to continue.
+    """
+    wanted = filter_of(words)
+    oldest = order == Order.OLDEST
+    if (below if oldest else above) is not None:
+        raise click.UsageError("pass --above with --sort oldest, and --below without it")
+    page = Search(target.admin.pool, target.admin).page(
+        wanted, order=Order(order), cursor=above if oldest else below, limit=limit, time_limit=PATIENT
     )
-    if len(found) == wanted["limit"]:
-        click.echo(f"there may be more: --below {found[-1].id}", err=True)
+    if json_output:
+        as_json([job_as_dict(job) for job in page.jobs])
+    else:
+        _print(target, page, wanted, first=below is None and above is None)
+    if page.cursor is not None:
+        continued = f"--above {page.cursor}" if oldest else f"--below {page.cursor}"
+        safe_echo(f"{_searched(page, wanted)}; continue with {continued}", err=True)
 
 
 @jobs.command(short_help="Show everything about a job.")
@@ -91,8 +107,9 @@ def show(target: Target, *, job_id: int, json_output: bool) -> None:
     """Show a job: arguments, times, progress, the worker that runs it, and the error of each failed attempt."""
     job = target.admin.show(job_id)
     run, pause = _runs(target, [job]).get(job_id), _pauses(target, [job]).get(job.queue)
+    actions = _actions(target, job_id)
     if json_output:
-        as_json(job_as_dict(job) | {"run": run, "paused": pause})
+        as_json(job_as_dict(job) | {"run": run, "paused": pause, "audit": actions})
         return
     for name, value in job_as_dict(job).items():
         if name in ("args", "result", "progress", "meta") and value is not None:
@@ -103,78 +120,40 @@ def show(target: Target, *, job_id: int, json_output: bool) -> None:
         safe_echo(f"{'runs':<12} {run}")
     if pause is not None:
         safe_echo(f"{'paused':<12} the queue, {pause}")
+    for entry in actions:
+        note = f": {entry.note}" if entry.note else ""
+        safe_echo(f"{entry.action.partition('.')[2]:<12} {text(entry.at)} by {entry.actor}, {entry.via}{note}")
     for error in job.errors:
         _describe(error)
 
 
-@jobs.command()
-@click.argument("ids", metavar="ID...", nargs=-1, type=IDS)
-@click.option("--all-failed", is_flag=True, help="Retry all failed jobs; limited by --queue and --task.")
-@click.option("--queue", metavar="NAME", help="With --all-failed: only jobs of this queue.")
-@click.option("--task", metavar="NAME", help="With --all-failed: only jobs of this task.")
-@app_optional
-def retry(target: Target, *, ids: tuple[int, ...], all_failed: bool, queue: str | None, task: str | None) -> None:
-    """Make failed jobs available again, with all their attempts."""
-    if all_failed == bool(ids) or (ids and (queue or task)):
-        raise click.UsageError("pass the ids of jobs, or --all-failed with an optional --queue or --task")
-    if all_failed:
-        click.echo(f"failed jobs made available again: {_retry_all(target.admin, queue, task)}")
-        return
-    done = {job_id: "available again" for page in _pages(ids) for job_id in target.admin.retry(*page)}
-    _report(target.admin, ids, done, "only failed jobs can be retried")
+def _actions(target: Target, job_id: int) -> list[AuditEntry]:
+    """Return what was done to a job by hand, newest first; nothing if the role may not read the audit."""
+    try:
+        return target.admin.audit(job=job_id)
+    except psycopg.errors.InsufficientPrivilege:
+        return []
 
 
-@jobs.command(short_help="Cancel jobs, including running ones.")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
-@app_optional
-def cancel(target: Target, *, ids: tuple[int, ...]) -> None:
-    """Cancel jobs. Waiting jobs are cancelled at once; running jobs are interrupted within about a second."""
-    words = {JobState.RUNNING: "running, cancellation requested"}
-    done = {
-        job_id: words.get(state, str(state))
-        for page in _pages(ids)
-        for job_id, state in target.admin.cancel(*page).items()
-    }
-    _report(target.admin, ids, done, "only unfinished jobs can be cancelled")
+def _print(target: Target, page: Page, wanted: Filter, *, first: bool) -> None:
+    head = ("ID", "STATE", "QUEUE", "TASK", "ATTEMPT", "ENQUEUED", "NOTE")
+    where, paused = _runs(target, page.jobs), _pauses(target, page.jobs)
+    empty = "" if page.cursor is not None else "no matching jobs" if wanted.terms or not first else "no jobs"
+    rows = [
+        (j.id, j.state, j.queue, _task(j), j.attempt, _when(j.enqueued_at), _note(j, where, paused)) for j in page.jobs
+    ]
+    table(head, rows, note=True, empty=empty)
 
 
-@jobs.command(short_help="Move failed jobs to the history.")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IDS)
-@app_optional
-def discard(target: Target, *, ids: tuple[int, ...]) -> None:
-    """Move failed jobs to the history, where they are kept for `history_days`."""
-    done = {job_id: "discarded" for page in _pages(ids) for job_id in target.admin.discard(*page)}
-    _report(target.admin, ids, done, "only failed jobs can be discarded")
-
-
-def _pages(ids: Iterable[int]) -> Iterable[list[int]]:
-    ordered = sorted(set(ids))
-    return (ordered[at : at + PAGE] for at in range(0, len(ordered), PAGE))
-
-
-def _retry_all(admin: Admin, queue: str | None, task: str | None) -> int:
-    """Retry page by page in descending order, so that a job that fails again meanwhile is not retried twice."""
-    count, below = 0, None
-    while page := admin.find(state=JobState.FAILED, queue=queue, task=task, below=below, limit=PAGE):
-        count += len(admin.retry(*(job.id for job in page)))
-        below = page[-1].id
-    return count
-
-
-def _report(admin: Admin, ids: Iterable[int], done: dict[int, str], rule: str) -> None:
-    """Print the new state of each job; exit with status 1 if a job could not be changed."""
-    missed = False
-    for job_id in dict.fromkeys(ids):
-        if job_id in done:
-            safe_echo(f"job {job_id} is {done[job_id]}")
-            continue
-        missed = True
-        try:
-            safe_echo(f"job {job_id} is {admin.show(job_id).state}: {rule}", err=True)
-        except JobNotFound as error:
-            safe_echo(str(error), err=True)
-    if missed:
-        click.get_current_context().exit(exits.FAILURE)
+def _searched(page: Page, wanted: Filter) -> str:
+    """Return how far a search has looked, and why not further."""
+    if page.looked_back_to is None:
+        return "there may be more"
+    terms = " ".join(map(str, wanted.unindexed))
+    found = f"{len(page.jobs)} found" if page.jobs else "none found"
+    return (
+        f"{found} among the jobs searched so far, to {_when(page.looked_back_to)} (no index serves {terms or 'this'})"
+    )
 
 
 def _runs(target: Target, found: Iterable[Job]) -> dict[int, Run]:

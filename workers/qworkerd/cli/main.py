@@ -1,10 +1,10 @@
 """The command `qworker`: without a subcommand it runs a node; the subcommands inspect and change jobs."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import click
@@ -12,39 +12,48 @@ import psycopg
 
 from qworker.errors import ConfigurationError, DatabaseUnavailable, QworkerError
 from qworkerd import __version__
-from qworkerd.cli.options import given, options
+from qworkerd.cli.options import SUPPLIED, given, options, refuse_before
+from qworkerd.cli.subcommands import LazyGroup
 from qworkerd.cli.tables import safe_echo
 from qworkerd.config.settings import exit_code
 from qworkerd.process import exits
 
-#: The module of each subcommand; imported on demand, so that a node does not load them.
-COMMANDS = {
-    "check": "qworkerd.cli.check",
-    "cron": "qworkerd.cli.cron",
-    "db": "qworkerd.cli.db",
-    "demo": "qworkerd.cli.demo",
-    "enqueue": "qworkerd.cli.enqueue",
-    "init": "qworkerd.cli.init",
-    "jobs": "qworkerd.cli.jobs",
-    "queues": "qworkerd.cli.queues",
-    "tasks": "qworkerd.cli.tasks",
-    "workers": "qworkerd.cli.workers",
-}
+#: The subcommands, each in a module of its name. It is imported on demand, so that a node does not load them.
+COMMANDS = (
+    "audit",
+    "check",
+    "completion",
+    "cron",
+    "db",
+    "demo",
+    "doctor",
+    "enqueue",
+    "errors",
+    "init",
+    "jobs",
+    "operations",
+    "ping",
+    "queues",
+    "stats",
+    "tasks",
+    "top",
+    "web",
+    "why",
+    "workers",
+)
+
+#: With this variable a shell asks for completions.
+COMPLETE = "_QWORKER_COMPLETE"
 
 
-class Root(click.Group):
-    """Finds subcommands, prints their errors as one line, and translates them to exit codes."""
+class Root(LazyGroup):
+    """Prints errors of subcommands as one line, and translates them to exit codes."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names of the subcommands."""
-        return [name for name, module in COMMANDS.items() if find_spec(module)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a subcommand."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
-        return command
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line, or complete it for a shell."""
+        if COMPLETE in os.environ:
+            import_module("qworkerd.cli.completion")  # registers how bash is served
+        return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and translate its errors."""
@@ -60,7 +69,9 @@ def exit_on_error() -> Iterator[None]:
     except ConfigurationError as error:
         _exit(error, exit_code(error))
     except psycopg.errors.InsufficientPrivilege as error:
-        _exit(f"{_message(error)}: grant the role what docs/security.md lists, or use another one", exits.CONFIG)
+        _exit(
+            f"{_message(error)}: grant the role what it needs by `qworker db grant`, or use another one", exits.CONFIG
+        )
     except psycopg.errors.ReadOnlySqlTransaction as error:
         _exit(
             f"the database is read-only ({_message(error)}): it is a standby, or default_transaction_read_only is "
@@ -91,6 +102,7 @@ def _exit(error: object, code: int) -> NoReturn:
 
 @click.group(
     cls=Root,
+    modules={name: f"qworkerd.cli.{name}" for name in COMMANDS},
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Each option can also be set by an environment variable (--max-jobs: $QWORKER_MAX_JOBS) or in "
@@ -106,3 +118,5 @@ def main(context: click.Context, /, **_: Any) -> None:
         from qworkerd.cli.run import run
 
         context.exit(run(given(context)))
+    if context.invoked_subcommand != "check":
+        refuse_before(context, "a setting of nodes", except_for=SUPPLIED)

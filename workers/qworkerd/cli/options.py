@@ -1,17 +1,23 @@
 """Creates the options of the command line from the settings, so that names, help and validation are defined once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from copy import copy
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from qworkerd.config.durations import parse_duration
+from qworker.actor import Via, acting_as
+from qworker.durations import parse_duration
 from qworkerd.config.fields import NONE
 from qworkerd.config.settings import NOT_ON_COMMAND_LINE, Settings, field_specs, misspelt, option
 from qworkerd.config.target import resolve
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: The options for what a framework knows from its own configuration.
+SUPPLIED = frozenset({"app", "schema"})
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
@@ -61,6 +67,28 @@ def given(context: click.Context) -> dict[str, object]:
     return found
 
 
+def typed(*names: str) -> list[str]:
+    """Return which of the parameters of the command that runs were given on the command line, as options."""
+    context = click.get_current_context()
+    return [
+        param.opts[-1]
+        for param in context.command.params
+        if param.name in names and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+
+
+def refuse(*names: str, why: str) -> None:
+    """Raise a usage error if one of these parameters was given, which has no effect."""
+    if found := typed(*names):
+        raise click.UsageError(f"{found[0]} {why}")
+
+
+def refuse_before(group: click.Context, what: str, *, except_for: Container[str] = ()) -> None:
+    """Raise a usage error if an option was given before a subcommand that would ignore it."""
+    for name in typed(*(param.name for param in group.command.params if param.name not in except_for)):
+        raise click.UsageError(f"{name} is {what}, and has no effect on `{group.invoked_subcommand}`: leave it out")
+
+
 def targeted(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that name the application and the schema; the command gets a Target instead of them."""
     return _targeted(command, app_optional=False)
@@ -76,6 +104,27 @@ def of_application(command: Callable[..., None]) -> Callable[..., None]:
     return _targeted(command, app_optional=False, named=("app",))
 
 
+def supplied(command: click.Command) -> click.Command:
+    """Return a command without the options that a framework supplies in its help, and so for its subcommands.
+
+    They are still accepted: a script may name another schema.
+    """
+    found = copy(command)
+    found.params = [_hidden(param) if param.name in SUPPLIED else param for param in command.params]
+    if isinstance(found, click.Group):
+        context = click.Context(command)
+        children = {name: found.get_command(context, name) for name in found.list_commands(context)}
+        found.commands = {name: supplied(child) for name, child in children.items() if child is not None}
+    return found
+
+
+def _hidden(param: click.Parameter) -> click.Parameter:
+    found = copy(param)
+    if isinstance(found, click.Option):
+        found.hidden = True
+    return found
+
+
 def _targeted(
     command: Callable[..., None], *, app_optional: bool, named: tuple[str, ...] = ("app", "schema")
 ) -> Callable[..., None]:
@@ -86,7 +135,9 @@ def _targeted(
         rest = {name: value for name, value in given_here.items() if name not in named}
         for name, meant in misspelt().items():
             click.echo(f"qworker: ${name} is set, but is not a setting; did you mean ${meant}?", err=True)
-        command(resolve(given(context), app_optional=app_optional), **rest)
+        target = resolve(given(context), app_optional=app_optional)
+        with acting_as(via=Via.CLI):
+            command(target, **rest)
 
     return with_target
 

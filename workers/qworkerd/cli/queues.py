@@ -1,15 +1,19 @@
 """Show the queues with the number of their jobs; pause and resume queues."""
 
 from dataclasses import asdict
-from difflib import get_close_matches
 
 import click
 
+from qworker import program
+from qworker.durations import format_duration
 from qworker.job import JobState
+from qworker.nearest import suggestion
 from qworker.queues import QueueStatus
+from qworker.statistics import PERIODS, Statistics
+from qworkerd.cli.completion import completing
 from qworkerd.cli.options import app_optional, options
-from qworkerd.cli.tables import as_json, safe_echo, table
-from qworkerd.config.durations import format_duration
+from qworkerd.cli.stats import period_option, show
+from qworkerd.cli.tables import as_json, safe_echo, table, text
 from qworkerd.config.target import Target
 from qworkerd.process import exits
 
@@ -30,11 +34,12 @@ def queues(context: click.Context, /, *, json_output: bool, **_: str | None) -> 
     if context.invoked_subcommand is None:
         context.invoke(list_, json_output=json_output)
     elif json_output:
-        raise click.UsageError(f"put --json after the subcommand: qworker queues {context.invoked_subcommand} --json")
+        words = program.command(f"queues {context.invoked_subcommand} --json")
+        raise click.UsageError(f"put --json after the subcommand: {words}")
 
 
-@click.command
-@click.option("--json", "json_output", is_flag=True)
+@queues.command("list", short_help="List the queues, as `queues` without a subcommand does.")
+@json_option
 @app_optional
 def list_(target: Target, *, json_output: bool) -> None:
     """Print all queues."""
@@ -48,15 +53,45 @@ def list_(target: Target, *, json_output: bool) -> None:
     states = [state for state in STATES if state is not JobState.BLOCKED or blocked]
     head = ("QUEUE", *(state.value.upper() for state in states), "OLDEST", "SERVED BY", *["PAUSED"] * paused)
     table(head, [
-        (queue.name, *(queue.jobs.get(state, 0) for state in states),
+        (queue.name, *(_number(queue, state) for state in states),
          None if queue.oldest_age is None else format_duration(queue.oldest_age), queue.nodes or "no live node",
          *[str(queue.paused or "")] * paused)
         for queue in found
     ], note=paused, empty="no queue has jobs, and no node serves one")  # fmt: skip
 
 
+@queues.command("show", short_help="Show everything about a queue.")
+@click.argument("name", metavar="NAME")
+@json_option
+@app_optional
+def show_(target: Target, *, name: str, json_output: bool) -> None:
+    """Show the jobs of a queue by state, the nodes that serve it, its pause, and the last actions on it.
+
+    Exits with status 1 if the queue is not paused, has no jobs, and no live node serves it.
+    """
+    found = {queue.name: queue for queue in target.admin.queues()}
+    if name not in found:
+        hint = suggestion(name, list(found))
+        safe_echo(f"queue {name!r} is not paused, has no jobs, and no live node serves it{hint}", err=True)
+        click.get_current_context().exit(exits.FAILURE)
+    queue, actions = found[name], target.admin.audit(queue=name, limit=10)
+    if json_output:
+        as_json(_record(queue) | {"audit": actions})
+        return
+    facts = {"queue": name, **{state.value: _number(queue, state) for state in queue.jobs}}
+    facts["oldest"] = "-" if queue.oldest_age is None else f"{format_duration(queue.oldest_age)} (available)"
+    facts["served by"] = ", ".join(queue.nodes) or "no live node"
+    if queue.paused:
+        facts["paused"] = str(queue.paused)
+    for title, value in facts.items():
+        safe_echo(f"{title:<12} {value}")
+    for entry in actions:
+        note = f": {entry.note}" if entry.note else ""
+        safe_echo(f"{entry.action.partition('.')[2]:<12} {text(entry.at)} by {entry.actor}, {entry.via}{note}")
+
+
 @queues.command(short_help="Stop all nodes from claiming jobs of a queue.")
-@click.argument("names", metavar="NAME...", nargs=-1)
+@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=completing("queue"))
 @click.option("--all", "all_queues", is_flag=True, help="All queues that have jobs or that a live node serves.")
 @click.option("--reason", metavar="TEXT", help="The reason, which is shown with the pause.")
 @json_option
@@ -79,12 +114,12 @@ def pause(target: Target, *, names: tuple[str, ...], all_queues: bool, reason: s
         safe_echo("no queue has jobs, and no node serves one", err=True)
     for name in wanted:
         if name not in known:
-            hint = _suggestion(name, known)
+            hint = suggestion(name, known)
             safe_echo(f"warning: queue {name!r} has no jobs, and no live node serves it{hint}", err=True)
 
 
 @queues.command(short_help="Allow nodes to claim jobs of a paused queue again.")
-@click.argument("names", metavar="NAME...", nargs=-1)
+@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=completing("queue"))
 @click.option("--all", "all_queues", is_flag=True, help="All paused queues.")
 @json_option
 @app_optional
@@ -104,11 +139,28 @@ def resume(target: Target, *, names: tuple[str, ...], all_queues: bool, json_out
         safe_echo("no queue is paused", err=True)
     for name in unknown:
         safe_echo(
-            f"queue {name!r} is not paused, has no jobs, and no live node serves it{_suggestion(name, paused)}",
+            f"queue {name!r} is not paused, has no jobs, and no live node serves it{suggestion(name, paused)}",
             err=True,
         )
     if unknown:
         click.get_current_context().exit(exits.FAILURE)
+
+
+@queues.command(short_help="Show how many jobs of each queue ran, and how long they waited and ran.")
+@click.argument("name", required=False)
+@period_option
+@json_option
+@app_optional
+def stats(target: Target, *, name: str | None, period: str, json_output: bool) -> None:
+    """Show what nodes have counted of each queue, or of one: see `qworker stats`."""
+    statistics = Statistics(target.schema)
+    with target.connection("stats", statement_timeout=10.0) as database:
+        found = statistics.queues(database, PERIODS[period], queue=name)
+    if json_output:
+        as_json({series.queue: series.counts.as_dict() for series in found})
+        return
+    subject = "any task" if name is None else f"queue {name!r}"
+    show(("QUEUE",), [((series.queue,), series) for series in found], subject, period)
 
 
 def _wanted(names: tuple[str, ...], every: list[str], *, all_queues: bool) -> list[str]:
@@ -129,10 +181,10 @@ def _print(target: Target, names: list[str], changed: list[str], words: tuple[st
         safe_echo(f"queue {name!r} {words[name not in changed]}{details}")
 
 
-def _suggestion(name: str, others: list[str]) -> str:
-    """Return the end of a message that suggests a similar name; an empty string if there is none."""
-    near = get_close_matches(name, others, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _number(queue: QueueStatus, state: JobState) -> int | str:
+    """Return the number of jobs in a state; an estimate is marked."""
+    number = queue.jobs.get(state, 0)
+    return number if queue.exact or not number else f"~{number}"
 
 
 def _record(queue: QueueStatus) -> dict[str, object]:

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qworker import rights
+from qworker.db.connection import UNNAMED, is_unnamed
 from qworker.errors import ConfigurationError, DatabaseUnavailable
 from qworker.migrations import check
 from qworkerd import log
+from qworkerd.config.combinations import without_effect
 from qworkerd.config.patches import refuse_patches
 from qworkerd.config.settings import Settings, exit_code, misspelt
 from qworkerd.config.target import Target, load
 from qworkerd.inheritance.inherited import DISCONNECTED, REMEDY, SHARED, Inheritance
+from qworkerd.process import application_metrics
 from qworkerd.process.descriptors import check_limit, fill_standard
 
 
@@ -29,9 +32,13 @@ def run(options: Mapping[str, object]) -> int:
                 "configuration.misspelt", variable=name, meant=meant, hint="it is set, but is not a setting"
             )
         check_limit()
+        if settings.metrics_port is not None and not settings.inline:
+            application_metrics.prepare()
         with Inheritance() as inheritance:
             target = load(settings, origins)
         app, settings = target.application(), target.settings
+        for line in without_effect(settings, target.origins):
+            log.get().info("configuration.no_effect", setting=line)
         app.prepare()
         refuse_patches()
         # Again: importing the application may have changed it.
@@ -67,9 +74,10 @@ def check_schema(target: Target) -> None:
             check(conn, target.schema)
             rights.check(conn, target.schema)
     except DatabaseUnavailable as error:
-        log.get().warning(
-            "database.unavailable", error=str(error), hint="the node starts; its workers wait for the database"
-        )
+        hint = "the node starts; its workers wait for the database"
+        if is_unnamed(target.dsn):
+            hint = f"{UNNAMED}. {hint}"
+        log.get().warning("database.unavailable", error=str(error), hint=hint)
 
 
 def report(inheritance: Inheritance, target: Target) -> None:

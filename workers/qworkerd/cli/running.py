@@ -1,9 +1,8 @@
 """The worker that runs a job, and since when, as reported by the node with its last heartbeat."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from qworker.status import NodeStatus
 from qworkerd.cli.tables import text
@@ -14,8 +13,8 @@ class Run:
     """The run of a job by a worker."""
 
     node: str
-    worker: object
-    pid: object
+    worker: int | None
+    pid: int | None
     #: When the handler was called; None if the node does not report it.
     since: datetime | None
     #: When the timeout interrupts it; None without a timeout.
@@ -28,24 +27,12 @@ class Run:
 
 def runs(nodes: Iterable[NodeStatus]) -> dict[int, Run]:
     """Return the runs of all running jobs, by job id."""
-    found = {}
-    for node in nodes:
-        for worker in workers(node):
-            if isinstance(job := worker.get("job"), int):
-                since, until = times(node, worker)
-                found[job] = Run(node.name, worker.get("worker"), worker.get("pid"), since, until)
-    return found
-
-
-def workers(node: NodeStatus) -> list[Mapping[str, Any]]:
-    """Return the workers that a node reports; a node of another version may report anything."""
-    found = node.state.get("workers")
-    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
-
-
-def times(node: NodeStatus, worker: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
-    """Return when a worker started its job and when the timeout interrupts it, by the database's clock."""
-    return _shifted(node.heartbeat_at, worker.get("ran"), -1), _shifted(node.heartbeat_at, worker.get("left"), 1)
+    return {
+        worker.job: Run(node.name, worker.number, worker.pid, worker.since, worker.until)
+        for node in nodes
+        for worker in node.workers
+        if worker.job is not None
+    }
 
 
 def span(since: datetime | None, until: datetime | None) -> str:
@@ -59,12 +46,3 @@ def local_time(at: datetime) -> str:
     now = datetime.now(UTC)
     shown = text(at)
     return shown.partition(" ")[2] if abs(at - now) < timedelta(days=1) and shown[:10] == text(now)[:10] else shown
-
-
-def _shifted(at: datetime, seconds: object, sign: int) -> datetime | None:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        return None
-    try:
-        return at + sign * timedelta(seconds=seconds)
-    except (OverflowError, ValueError):
-        return None

@@ -22,17 +22,19 @@ MAX_CELL: Final = 1_000
 INDENTED_LEVELS: Final = 4
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, note: bool = False, empty: str = "") -> None:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[object]], *, note: bool = False, empty: str = "", err: bool = False
+) -> None:
     """Print rows in aligned columns, with numbers aligned to the right; on a terminal, lines do not exceed its width.
 
     note: the last column is a note, which is placed below its row if the line is too long. empty: the message that is
-    printed to standard error if there are no rows.
+    printed to standard error if there are no rows. err: print the table there.
     """
     texts = [[text(cell) for cell in row] for row in rows]
     numbers = [all(isinstance(row[column], (int, float)) for row in rows) and bool(rows) for column in range(len(head))]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    room = shutil.get_terminal_size().columns if (sys.stderr if err else sys.stdout).isatty() else None
     for line in (lines_with_note if note else lines)(head, texts, numbers, room):
-        safe_echo(line)
+        safe_echo(line, err=err)
     if empty and not rows:
         safe_echo(empty, err=True)
 
@@ -68,6 +70,12 @@ def timestamp(value: datetime) -> str:
 def as_json(value: object) -> None:
     """Print a value as JSON, with times in UTC and without passwords."""
     click.echo(visible_json(_layout(mask_json(_plain(value))), ascii_only=_encoding(sys.stdout) != "utf-8"))
+
+
+def as_json_line(value: object) -> None:
+    """Print a value as JSON on one line, for output that goes on."""
+    line = _compact(mask_json(_plain(value)))
+    click.echo(visible_json(line, ascii_only=_encoding(sys.stdout) != "utf-8"))
 
 
 def job_as_dict(job: Job) -> dict[str, Any]:

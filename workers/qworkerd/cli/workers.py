@@ -1,15 +1,16 @@
 """Show the nodes and their workers."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import click
 
-from qworker.status import NodeStatus
+from qworker.durations import format_duration
+from qworker.status import NodeStatus, run_times
 from qworkerd.cli import running
 from qworkerd.cli.options import app_optional
 from qworkerd.cli.tables import as_json, table
-from qworkerd.config.durations import format_duration
 from qworkerd.config.target import Target
 
 #: The first columns. jsonb does not preserve the order of keys.
@@ -26,17 +27,21 @@ ONLY_IF_NONZERO = frozenset({"stale_writes"})
 def workers(target: Target, *, json_output: bool) -> None:
     """Show the nodes that have not been declared dead, and the phase and job of each of their workers.
 
-    A running job is shown with the time its handler was called and the time its timeout interrupts it.
+    A running job is shown with the time its handler was called and the time its timeout interrupts it. RSS MIB is the
+    memory of a worker, measured every five seconds. The last worker of a node that died unexpectedly is shown with the
+    cause.
     """
     nodes = target.admin.nodes()
     if json_output:
-        as_json(nodes)
+        as_json([_record(node) for node in nodes])
         return
-    head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UPTIME", "HEARTBEAT")
+    died = any(node.last_death for node in nodes)
+    head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UPTIME", "HEARTBEAT", *["LAST DEATH"] * died)
     table(head, [
-        (n.id, n.name, n.version, n.queues, n.worker_count, _uptime(n), _heartbeat(n)) for n in nodes
-    ], empty="no node is registered")  # fmt: skip
-    entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in running.workers(node)]
+        (n.id, n.name, n.version, n.queues, n.worker_count, _uptime(n), _heartbeat(n), *[_death(n)] * died)
+        for n in nodes
+    ], note=died, empty="no node is registered")  # fmt: skip
+    entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in node.reported_workers]
     if not entries:
         return
     # A node of another version may report other values; all are shown.
@@ -56,8 +61,23 @@ def workers(target: Target, *, json_output: bool) -> None:
 def _job(node: NodeStatus, worker: Mapping[str, Any]) -> str:
     if worker.get("job") is None:
         return ""
-    parts = [f"job {worker['job']} {worker.get('task') or ''}".strip(), running.span(*running.times(node, worker))]
+    parts = [
+        f"job {worker['job']} {worker.get('task') or ''}".strip(),
+        running.span(*run_times(node.heartbeat_at, worker)),
+    ]
     return ", ".join(part for part in parts if part)
+
+
+def _record(node: NodeStatus) -> dict[str, Any]:
+    return {field.name: getattr(node, field.name) for field in fields(node)} | {"last_death": node.last_death}
+
+
+def _death(node: NodeStatus) -> str:
+    death = node.last_death
+    if death is None:
+        return ""
+    count = "" if death.count == 1 else f"; {death.count:,} deaths"
+    return f"worker {death.worker} (pid {death.pid}) died at {running.local_time(death.at)}: {death.cause}{count}"
 
 
 def _uptime(node: NodeStatus) -> str:

@@ -21,6 +21,7 @@ from qworker.queues import Queues, resume_command
 from qworker.rights import check as check_rights
 from qworker.sequences import stale_sequences
 from qworker.triggers import suppressing_triggers
+from qworkerd.config.combinations import without_effect
 from qworkerd.config.patches import refuse_patches
 from qworkerd.config.project import find
 from qworkerd.config.settings import (
@@ -102,9 +103,14 @@ def examine(options: Mapping[str, object], environ: Mapping[str, str] = os.envir
             target = load(settings, origins)
         settings = target.settings
         _settings(report, settings, target.origins)
+        _application_dsn(report, target)
         _application(report, target.application(), settings)
         target.application().prepare()
         refuse_patches()
+    except ConfigurationError as error:
+        report.add_error(error)
+    try:
+        report.warnings += without_effect(settings, target.origins)
     except ConfigurationError as error:
         report.add_error(error)
     # An application that could not be loaded may name another database and another schema.
@@ -125,6 +131,17 @@ def _settings(report: Report, settings: Settings, origins: Mapping[str, str]) ->
         value = getattr(settings, name)
         shown = display(value) if name in NOT_ON_COMMAND_LINE and value else value
         report.settings[name] = {"value": shown, "origin": origins[name]}
+
+
+def _application_dsn(report: Report, target: Target) -> None:
+    """Show the connection string of the application, which the setting and its variables do not change."""
+    app = target.application()
+    if app.dsn:
+        try:
+            value = display(target.dsn)
+        except ConfigurationError:  # reported with the database
+            value = ""
+        report.settings["dsn"] = {"value": value or None, "origin": app.dsn_origin}
 
 
 def _application(report: Report, app: App, settings: Settings) -> None:
@@ -194,7 +211,11 @@ def _database(report: Report, target: Target, *, schema: bool) -> None:
 
 
 def _connections(report: Report, inheritance: Inheritance, target: Target) -> None:
-    for connection in inheritance.find_connections(target.dsn):
+    try:
+        dsn = target.dsn
+    except ConfigurationError:  # reported with the database
+        return
+    for connection in inheritance.find_connections(dsn):
         if not connection.fatal or target.settings.inline:
             report.warnings.append(f"{connection}; {SHARED}")
         elif target.settings.allow_open_connections:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from qworker.db.statements import qualify
+from qworker.durations import format_duration, parse_duration
 from qworker.errors import ConfigurationError
-from qworkerd.config.durations import format_duration, parse_duration
 
 #: Disables a limit in text and TOML, which have no None.
 NONE: Final = "none"

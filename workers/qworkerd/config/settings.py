@@ -3,12 +3,12 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from math import ceil
 from pathlib import Path
 from typing import Final, Self, cast
 
 from qworker.errors import ConfigurationError
+from qworker.nearest import nearest
 from qworkerd.config.fields import FieldSpec, choice, count, names, object_path, schema_name, seconds, string, switch
 from qworkerd.config.project import find
 from qworkerd.process import exits
@@ -35,7 +35,7 @@ END_MARGIN: Final = 10.0
 _YEAR: Final = 366 * 86_400
 
 #: QWORKER_* variables that are not settings: the programs of an embedded server, and the server of tests.
-OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR", "QWORKER_TEST_DSN"})
+OTHER_VARIABLES: Final = frozenset({"QWORKER_PG_BINDIR", "QWORKER_TEST_DSN", "QWORKER_WEBHOOK"})
 
 
 def _cores() -> int:
@@ -119,6 +119,18 @@ class Settings:
         30.0, 5, 3_600, "Time without a heartbeat after which a node is declared dead and its jobs are released."
     )
     boot_timeout: float = seconds(60.0, 1, 3_600, "Time that a worker process has to start before it is replaced.")
+    metrics_port: int | None = count(
+        None, 1, 65_535,
+        "Serve metrics for Prometheus and the probes /healthz and /readyz on this port; none disables it.",
+        metavar="PORT",
+    )  # fmt: skip
+    metrics_host: str = string(
+        "127.0.0.1", "HOST", "The address on which metrics are served; 0.0.0.0 serves all, without authentication."
+    )
+    metrics_labels: str = choice(
+        "queue,task", ("queue,task", "queue", "task"),
+        "The labels of metrics of jobs; with fewer labels, thousands of tasks or queues are added up.",
+    )  # fmt: skip
     stall_timeout: float = seconds(
         30.0,
         5,
@@ -129,9 +141,19 @@ class Settings:
     # The ring has 32 days. Today and tomorrow may be in use, and one past day must remain until it is truncated.
     history_days: int = count(7, 1, 29, "Number of days for which finished jobs are kept.", metavar="DAYS")
     failed_days: int = count(30, 1, 36_500, "Number of days for which failed jobs are kept.", metavar="DAYS")
+    release: str | None = string(
+        None, "VERSION", "The version of your application, for example a commit: stored with each failed attempt."
+    )
     log_level: str = choice("info", ("debug", "info", "warning", "error"), "Log events of this level and above.")
     log_format: str = choice(
         "auto", ("auto", "json", "console"), "Format of the log; auto is console on a terminal and json elsewhere."
+    )
+    job_logs: str = choice(
+        "failed", ("failed", "all", "off"),
+        "Store the last log lines of a failed attempt with its error; with all, also those of other attempts.",
+    )  # fmt: skip
+    log_days: int = count(
+        7, 1, 29, "Number of days for which the lines of other attempts are kept, with job_logs = all.", metavar="DAYS"
     )
 
     @property
@@ -213,8 +235,8 @@ def misspelt(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         prefix, _, rest = name.partition("_")
         if prefix != "QWORKER" or rest in settings or name in OTHER_VARIABLES:
             continue
-        if close := get_close_matches(rest, settings, n=1):
-            found[name] = settings[close[0]]
+        if close := nearest(rest, settings):
+            found[name] = settings[close]
     return found
 
 
@@ -245,5 +267,5 @@ def _unknown(name: str, origin: str) -> str:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = nearest(name, known)
+    return f"; did you mean {close}?" if close else ""

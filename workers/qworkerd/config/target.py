@@ -60,15 +60,27 @@ class Target:
     def connection(
         self, role: str, *, statement_timeout: float = 30.0, lock_timeout: float = 5.0
     ) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-        """Connect, and close the connection at the end; raises DatabaseUnavailable if that fails."""
+        """Connect, and close the connection at the end.
+
+        Raises DatabaseUnavailable if that fails, and SchemaError for a statement that needs what a missing migration
+        creates.
+        """
+        with (
+            self.connect(role, statement_timeout=statement_timeout, lock_timeout=lock_timeout) as conn,
+            self.admin.pool.connection(conn),
+        ):
+            yield conn
+
+    def connect(
+        self, role: str, *, statement_timeout: float, lock_timeout: float
+    ) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a new connection, whose errors are left as they are; raises DatabaseUnavailable."""
         dsn = self.dsn
         try:
-            conn = connect(dsn, role, statement_timeout=statement_timeout, lock_timeout=lock_timeout)
+            return connect(dsn, role, statement_timeout=statement_timeout, lock_timeout=lock_timeout)
         except psycopg.OperationalError as error:
             found = unreachable(dsn, error)
             raise found from found.__cause__
-        with conn:
-            yield conn
 
 
 def resolve(options: Mapping[str, object], *, app_optional: bool = False) -> Target:

@@ -26,6 +26,10 @@ def narrate(event: Event) -> str | None:
         case {"event": "job.failed", "task": task, "duration": seconds, "error": error}:
             reason = error.partition(":")[0].rpartition(".")[2]
             text, colour = f"failed after {seconds:.1f} s ({reason}); kept for inspection", "red"
+        case {"event": "doctor.finding", "finding": finding, "remedy": remedy, **_rest}:
+            task, colour, text = "doctor", "yellow", f"{finding}; {remedy}" if remedy else finding
+        case {"event": "errors.new_group"}:
+            return None  # the attempt has a line already
         case {"level": "warning" | "error" | "critical" as level, "event": name, **facts} if name != "job.crashed":
             task, colour = "node", "yellow" if level == "warning" else "red"
             text = " ".join([name, *(f"{key}={value}" for key, value in facts.items() if key not in _HIDDEN)])

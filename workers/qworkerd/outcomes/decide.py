@@ -21,8 +21,9 @@ from qworkerd import log
 from qworkerd.config.policy import Policy
 from qworkerd.log.redaction import mask_and_shorten
 from qworkerd.log.tracebacks import format_error, message_of, name_of
+from qworkerd.outcomes.origin import cause_of, frame_of
 from qworkerd.outcomes.outcome import AfterDeath, Crashed, Failed, Lost, Outcome, Released, Retried, Snoozed, Terminated
-from qworkerd.outcomes.record import error_record
+from qworkerd.outcomes.record import error_record, identify
 from qworkerd.shared.cause import Cause
 
 #: Maximum length of a stored message, traceback and class name (characters).
@@ -41,6 +42,22 @@ def describe(error: BaseException, attempt: int, cause: str | None = None) -> di
         cause,
         traceback=_storable(mask_and_shorten(format_error(error, _FRAMES))[-MAX_TRACEBACK:]),
         attempt=attempt,
+    )
+
+
+def describe_failure(error: BaseException, task: str, attempt: int) -> dict[str, Any]:
+    """Return the record of an exception that counts as an error of the task, with the group to which it belongs.
+
+    An exception group belongs to the group of its first exception: its own message only counts them.
+    """
+    record = describe(error, attempt)
+    cause = cause_of(error)
+    if cause is error:
+        return identify(record, task, frame=frame_of(error))
+    kind = f"{record['type']}[{name_of(type(cause))}]"[:MAX_NAME]
+    message = mask_and_shorten(message_of(cause))[:MAX_MESSAGE]
+    return identify(
+        record, task, kind=_storable(kind), message=_storable(message), frame=frame_of(cause) or frame_of(error)
     )
 
 
@@ -107,13 +124,16 @@ def decide(
         return Released()
     if isinstance(interrupt, CancelInterrupt):
         return Terminated(JobState.CANCELLED, duration, describe(error, attempt, Cause.CANCELLED))
-    record = describe(error, attempt, Cause.TIMEOUT if isinstance(interrupt, TimeoutInterrupt) else None)
     if isinstance(interrupt, TimeoutInterrupt):
+        record = describe(error, attempt, Cause.TIMEOUT)
         record["type"] = name_of(type(interrupt))
         record["message"] = f"still running after {policy.timeout:g} s"
+        identify(record, job.task)  # without a frame: where the timeout interrupts the handler is accidental
+    else:
+        record = describe_failure(error, job.task, attempt)
     if attempt >= policy.max_attempts or not (interrupt is not None or _allows(policy, error)):
-        return Failed(record, hook)
-    return Retried(_retry_delay(error, job, policy), record)
+        return Failed(record, hook, duration=duration)
+    return Retried(_retry_delay(error, job, policy), record, duration=duration)
 
 
 def decide_crash(

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from qworker.job import JobState
@@ -19,6 +19,8 @@ class Completed:
 @dataclass(frozen=True, slots=True)
 class Committed:
     """The handler returned, and the end of its job was committed together with its work."""
+
+    duration: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Retried:
     delay: float
     error: dict[str, Any]
     lost: Session | None = None
+    #: How long the handler ran (seconds); None if that is unknown.
+    duration: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Failed:
     lost: Session | None = None
     #: How many crashes to count.
     crashes: int = 0
+    duration: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Crashed:
 
     delay: float
     error: dict[str, Any]
+    duration: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class Lost:
     """The job was lost, and is not known to be the cause: the loss is counted, and at `max_node_losses` it fails."""
 
     error: dict[str, Any]
+    duration: float | None = field(default=None, compare=False)
 
 
 #: The outcomes that may follow the death of a worker. They are never stored in the slot.
@@ -106,6 +113,13 @@ _KINDS = (Completed, Committed, Retried, Failed, Snoozed, Released, Terminated)
 _COMPLETED = _KINDS.index(Completed)
 #: A completed job: its type and its duration, followed by its result.
 _SUCCEEDED = struct.Struct("<Bd")
+
+
+def without_logs(outcome: Outcome) -> Outcome:
+    """Return an outcome without the log lines of its error, which are the largest part of it."""
+    if not isinstance(outcome, Retried | Failed | Terminated) or "logs" not in outcome.error:
+        return outcome
+    return replace(outcome, error={key: value for key, value in outcome.error.items() if key != "logs"})
 
 
 def dump(outcome: Outcome) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 from qworker import App
 from qworker.errors import JobFailed
+from qworker.findings import Finding
 from qworker.job import Job, JobState, new_job
 from qworker.recovery import LostJob
 from qworkerd import log
@@ -48,6 +49,14 @@ class Ended:
     jobs: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finding of a check, or its end."""
+
+    finding: Finding
+    resolved: bool
+
+
 class Reporter:
     """Reports in a separate thread, so that neither jobs nor the lease wait for an error tracker.
 
@@ -57,7 +66,7 @@ class Reporter:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._reports: queue.Queue[Failure | Ended | None] = queue.Queue(MAX_REPORTS)
+        self._reports: queue.Queue[Failure | Ended | Found | None] = queue.Queue(MAX_REPORTS)
         self._thread: threading.Thread | None = None
         #: Taken to start the thread: the main thread and the acknowledger submit reports.
         self._starting = threading.Lock()
@@ -86,7 +95,12 @@ class Reporter:
         if self._app.end_hooks and (changed := list(jobs)):
             self._put(Ended(changed), changed[0])
 
-    def _put(self, report: Failure | Ended, job: int) -> None:
+    def finding(self, finding: Finding, *, resolved: bool) -> None:
+        """Queue a finding for the hooks of `App.on_finding`; returns at once."""
+        if self._app.finding_hooks:
+            self._put(Found(finding, resolved), None)
+
+    def _put(self, report: Failure | Ended | Found, job: int | None) -> None:
         try:
             if self._thread is None:
                 with self._starting:
@@ -139,11 +153,21 @@ class Reporter:
                 except BaseException as error:  # noqa: BLE001 - without this thread nothing more would be reported
                     self._log.error("report.error", job=failure.jobs[0], where="on_end", exc_info=error)
                 continue
+            if isinstance(failure, Found):
+                self._to_finding_hooks(failure)
+                continue
             for report in (self._to_logging, self._to_hooks):
                 try:
                     report(failure)
                 except BaseException as error:  # noqa: BLE001 - the application's code may raise anything
                     self._log_error(failure, report.__name__.removeprefix("_to_"), error)
+
+    def _to_finding_hooks(self, found: Found) -> None:
+        for hook in self._app.finding_hooks:
+            try:
+                hook(found.finding, found.resolved)
+            except BaseException as error:  # noqa: BLE001 - as above
+                self._log.error("report.error", check=found.finding.check, where="on_finding", exc_info=error)
 
     def _to_logging(self, failure: Failure) -> None:
         """Log an error with the exception, for the application's logging handlers."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 from qworker.backoff import Backoff
 from qworker.claims import Claims, WriteSuppressed
 from qworker.db.statements import Database
+from qworker.job import JobState
 from qworker.recovery import LostJob, Recovery
 from qworkerd.outcomes.outcome import (
     Committed,
@@ -86,23 +87,25 @@ class CompleteWrite(Write):
 
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim)
-        self._durations: dict[int, float] = {}
+        #: The run times of jobs that ran for a millisecond or longer, or returned a result (seconds).
+        self.durations: dict[int, float] = {}
         self._results: dict[int, str] = {}
 
     def add(self, job: int, outcome: Completed | None) -> None:
         """Add a job; None if it took less than a millisecond and returned None."""
         self.ids.append(job)
         if outcome is not None:
-            self._durations[job] = outcome.duration
+            self.durations[job] = outcome.duration
             if outcome.result is not None:
                 self._results[job] = outcome.result
 
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Move the jobs to the history."""
-        durations = json.dumps(self._durations) if self._durations else "{}"
-        results = self._results
-        texts = ",".join(f'"{job}":{results[job]}' for job in self.ids if job in results) if results else ""
-        return claims.acknowledge(database, self.token, self.ids, durations=durations, results=f"{{{texts}}}")
+        durations = json.dumps(self.durations) if self.durations else None
+        found = self._results
+        texts = ",".join(f'"{job}":{found[job]}' for job in self.ids if job in found)
+        results = f"{{{texts}}}" if texts else None
+        return claims.acknowledge(database, self.token, self.ids, durations=durations, results=results)
 
     def drop_details(self) -> None:
         """Drop the results."""
@@ -113,6 +116,16 @@ class CommittedWrite(Write):
     """Jobs whose end was committed with their work, so that nothing is left to write."""
 
     kind = "committed"
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(claim)
+        #: The run times of the jobs (seconds).
+        self.durations: dict[int, float] = {}
+
+    def add(self, job: int, outcome: Committed) -> None:
+        """Add a job."""
+        self.ids.append(job)
+        self.durations[job] = outcome.duration
 
     def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
         """Return the ids of the jobs."""
@@ -129,11 +142,15 @@ class ReleaseWrite(Write):
         super().__init__(claim)
         #: The lowest seq of the jobs.
         self.seq = 0
+        #: The jobs whose handlers were interrupted; the others were not started.
+        self.interrupted: set[int] = set()
 
     def add(self, job: int, outcome: Released) -> None:
         """Add a job."""
         self.seq = min(self.seq, outcome.seq) if self.ids else outcome.seq
         self.ids.append(job)
+        if not outcome.seq:
+            self.interrupted.add(job)
 
     def write(self, claims: Claims, database: Database) -> list[int]:
         """Make the jobs available with their old seq."""
@@ -148,7 +165,9 @@ class OutcomeWrite(Write):
     def __init__(self, claim: Claim, job: int, outcome: Retried | Failed | Snoozed | Terminated) -> None:
         super().__init__(claim)
         self.ids.append(job)
-        self._outcome = outcome
+        self.outcome = outcome
+        #: The states of the jobs that were written, as far as they follow from the write.
+        self.states: dict[int, JobState] = {}
         self._details_dropped = False
         self._lost = outcome.lost if isinstance(outcome, Retried | Failed) else None
         self.uncertain = self._lost is not None
@@ -162,22 +181,29 @@ class OutcomeWrite(Write):
         (job,) = self.ids
         if self._lost is not None:
             claims.end_session(database, self._lost.pid, self._lost.role)
-        match self._outcome:
+        match self.outcome:
             case Snoozed(delay, unknown_task):
                 return claims.snooze(database, self.token, job, delay=delay, unknown_task=unknown_task)
             case Retried(delay, error):
-                return claims.retry(database, self.token, job, delay=delay, error=self._text(error))
+                self.states = claims.retry(database, self.token, job, delay=delay, error=self._text(error))
             case Failed(error, hook, _, crashes):
-                return claims.fail(database, self.token, job, error=self._text(error), hook=hook, crashes=crashes)
+                error_text = self._text(error)
+                self.states = claims.fail(database, self.token, job, error=error_text, hook=hook, crashes=crashes)
             case Terminated(state, duration, error):
-                return claims.end(database, self.token, job, state=state, error=self._text(error), duration=duration)
+                error_text = self._text(error)
+                ended = claims.end(database, self.token, job, state=state, error=error_text, duration=duration)
+                self.states = dict.fromkeys(ended, state)
+        return list(self.states)
 
     def drop_details(self) -> None:
         """Keep only the type of the error, without message and traceback."""
         self._details_dropped = True
 
     def _text(self, error: dict[str, Any]) -> str:
-        return json.dumps({**error, "message": "", "traceback": ""} if self._details_dropped else error)
+        if self._details_dropped:
+            error = {key: value for key, value in error.items() if key not in ("logs", "group")}
+            error |= {"message": "", "traceback": ""}
+        return json.dumps(error)
 
 
 class CrashWrite(Write):
@@ -189,13 +215,14 @@ class CrashWrite(Write):
     def __init__(self, claim: Claim, job: int, outcome: Crashed, recovery: Recovery) -> None:
         super().__init__(claim)
         self.ids.append(job)
-        self._outcome = outcome
+        self.outcome = outcome
+        self.states: dict[int, JobState] = {}
         self._recovery = recovery
 
     def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
         """Count the crash, and make the job available or schedule it."""
         (job,) = self.ids
-        delay, error = self._outcome.delay, json.dumps(self._outcome.error)
+        delay, error = self.outcome.delay, json.dumps(self.outcome.error)
         return [job] if self._recovery.record_crash(database, self.token, job, delay=delay, error=error) else []
 
 
@@ -212,7 +239,7 @@ class LossWrite(Write):
         self.ids.append(job)
         #: The job after it was written.
         self.lost: list[LostJob] = []
-        self._outcome = outcome
+        self.outcome = outcome
         self._recovery = recovery
         self._max_losses = max_node_losses
         self._hooks = hooks
@@ -220,9 +247,14 @@ class LossWrite(Write):
     def write(self, claims: Claims, database: Database) -> list[int]:  # noqa: ARG002
         """Count the loss, and make the job available or fail it."""
         (job,) = self.ids
-        error = json.dumps(self._outcome.error)
+        error = json.dumps(self.outcome.error)
         self.lost = self._recovery.record_node_loss(database, self.token, job, self._max_losses, error, self._hooks)
         return [lost.id for lost in self.lost]
+
+    @property
+    def states(self) -> dict[int, JobState]:
+        """The states of the jobs that were written."""
+        return {lost.id: JobState(lost.state) for lost in self.lost}
 
 
 def group(done: Iterable[Done]) -> list[Write]:
@@ -240,7 +272,7 @@ def group(done: Iterable[Done]) -> list[Write]:
         elif isinstance(outcome, Released):
             released.setdefault(claim, ReleaseWrite(claim)).add(job, outcome)
         elif isinstance(outcome, Committed):
-            committed.setdefault(claim, CommittedWrite(claim)).ids.append(job)
+            committed.setdefault(claim, CommittedWrite(claim)).add(job, outcome)
         else:
             others.append(OutcomeWrite(claim, job, outcome))
     return [*successes.values(), *committed.values(), *released.values(), *others]

@@ -44,6 +44,9 @@ class Source(Protocol):
     def statement_timeout(self) -> float:
         """The client-side limit of a statement (seconds)."""
 
+    def reconnected(self, role: str) -> None:
+        """Count a connection that was lost and made again."""
+
 
 def is_transient(error: Exception) -> bool:
     """Return whether the same statement may succeed later: the server was unavailable, or rejected it temporarily.
@@ -80,7 +83,7 @@ class ReconnectingConnection:
         should_stop: Callable[[], bool],
         *,
         direct: bool = False,
-        **options: float,
+        **options: Any,
     ) -> None:
         self._source = source
         #: Whether to bypass a pooler, if possible.
@@ -99,11 +102,13 @@ class ReconnectingConnection:
         if self._connection is not None and not self._connection.closed:
             return self._connection
         attempt, since, next_report = 0, monotonic(), 0.0
+        hint: dict[str, str] = {}
         while not self._should_stop():
             try:
                 fill_standard()
                 dsn = self._source.direct_dsn if self._direct else self._source.dsn
                 register_secret(dsn)
+                hint = {"hint": connection.UNNAMED} if connection.is_unnamed(dsn) else {}
                 self._connection = self._writable(connection.connect(dsn, self._role, **self._options))
             # Not only LOST: if no descriptor is free, the error is an OSError, and a callable that returns the DSN may
             # raise any exception.
@@ -117,12 +122,14 @@ class ReconnectingConnection:
                         connection=self._role,
                         error=message[0] if message else type(error).__name__,
                         unavailable_for=round(unavailable_for, 1),
+                        **hint,
                     )
                 attempt += 1
                 self._sleep(RECONNECT.delay(attempt) * random.uniform(0.5, 1.0))  # noqa: S311
                 continue
             self.generation += 1
             if self.generation > 1:
+                self._source.reconnected(self._role.partition(" ")[0])
                 self._log.info(
                     "database.reconnected", connection=self._role, unavailable_for=round(monotonic() - since, 1)
                 )

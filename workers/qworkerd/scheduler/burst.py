@@ -1,5 +1,6 @@
 """Ends a node with --burst when its queues are empty."""
 
+from qworker import program
 from qworker.db.statements import Database
 from qworker.registry import PollResult, Registry
 from qworkerd import log
@@ -10,7 +11,11 @@ EMPTY_POLLS = 2
 #: Time between two polls (seconds).
 BURST_POLL = 0.05
 
-SKIPPED_HINT = "the node ends although the paused queues may hold jobs; resume them with `qworker queues resume`"
+
+def skipped_hint() -> str:
+    """Return what is logged of queues that are paused when the node ends."""
+    resume = program.command("queues resume")
+    return f"the node ends although the paused queues may hold jobs; resume them with `{resume}`"
 
 
 class Burst:
@@ -30,7 +35,7 @@ class Burst:
         empty = not (found or self._registry.unfinished(database, queues, priorities, paused.names))
         self._empty_polls = self._empty_polls + 1 if empty else 0
         if self._empty_polls == EMPTY_POLLS and paused.names:
-            self._log.warning("queue.skipped", queues=sorted(paused.names), hint=SKIPPED_HINT)
+            self._log.warning("queue.skipped", queues=sorted(paused.names), hint=skipped_hint())
         if self._empty_polls >= EMPTY_POLLS:
             self._node.table.header.queues_empty = True
             self._node.worker_wakeup.wake()

@@ -13,6 +13,8 @@ from qworker.claims import WriteSuppressed
 from qworker.db.statements import Database
 from qworker.registry import NO_CTID, Heartbeat, Registry
 from qworkerd import log
+from qworkerd.process.proc import resident
+from qworkerd.scheduler.clock import NodeClock
 from qworkerd.scheduler.periodic import Periodic
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import Header, boottime
@@ -20,6 +22,8 @@ from qworkerd.shared.slots import Phase, Role, Slot
 
 #: Interval between two renewals (seconds).
 RENEW_INTERVAL = 1.0
+#: Interval between two measurements of the memory of workers (seconds).
+MEASURE_INTERVAL = 5.0
 
 
 class Lease:
@@ -36,9 +40,13 @@ class Lease:
         self._log = log.get()
         #: When to renew.
         self.clock = Periodic(RENEW_INTERVAL)
+        self.node_clock = NodeClock()
         #: The idle state that the database knows; None if it is unknown and must be written again.
         self.idle: bool | None = None
         self._ctid = NO_CTID
+        self._measured = Periodic(MEASURE_INTERVAL)
+        #: The resident memory of each worker (MiB), by its pid.
+        self._rss: dict[int, int] = {}
 
     @property
     def held(self) -> bool:
@@ -112,17 +120,36 @@ class Lease:
     def _state(self) -> Jsonb:
         """Return a description of the workers for `qworker workers`."""
         workers = []
+        self._measure()
         for slot in self._node.table.live(Role.WORKER):
             running = slot.current()
             entry: dict[str, Any] = {
                 "worker": slot.child, "pid": slot.pid, "phase": Phase(slot.phase).name.lower(),
                 "jobs_done": slot.done, "stale_writes": slot.stale,
             }  # fmt: skip
+            if (rss := self._rss.get(slot.pid)) is not None:
+                entry["rss_mib"] = rss
             if running is not None:
                 entry |= {"job": running.id, "task": self._node.task_name(running.task), **self._times(slot)}
             workers.append(entry)
         stale = self._header.words[Header.STALE] + sum(worker["stale_writes"] for worker in workers)
-        return Jsonb({"workers": workers, "cron": sorted(self._node.app.schedules), "stale_writes": stale})
+        state = {
+            "workers": workers, "cron": sorted(self._node.app.schedules), "stale_writes": stale,
+            **self.node_clock.state(),
+        }  # fmt: skip
+        if (death := self._header.last_death()) is not None:
+            state["last_death"] = {
+                "worker": death.worker, "pid": death.pid, "cause": death.cause, "count": death.count,
+                "ago": round(monotonic() - death.at, 3),
+            }  # fmt: skip
+        return Jsonb(state)
+
+    def _measure(self) -> None:
+        """Measure the resident memory of the workers, less often than the lease is renewed."""
+        if self._measured.is_due:
+            self._measured.restart()
+            pids = [slot.pid for slot in self._node.table.live(Role.WORKER)]
+            self._rss = {pid: rss for pid in pids if (rss := resident(pid)) is not None}
 
     def _times(self, slot: Slot) -> dict[str, float]:
         """Return how long the job has run and how much of its timeout is left; clocks of other machines may differ."""

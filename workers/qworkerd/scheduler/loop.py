@@ -9,24 +9,27 @@ import psycopg
 
 from qworker.db.statements import Database
 from qworker.errors import SchemaError
+from qworker.job_logs import JobLogs
 from qworker.maintenance import Maintenance
 from qworker.queues import Queues
 from qworker.recovery import Recovery
 from qworker.registry import Registry
 from qworker.schedules import StoredSchedules
+from qworker.stacks import JobStacks
 from qworkerd import __version__, log
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.process import exits
 from qworkerd.process.boot import receive_signals
 from qworkerd.process.reconnect import RECONNECT, ReconnectingConnection
-from qworkerd.scheduler import sequences
-from qworkerd.scheduler.audit import Audit
+from qworkerd.scheduler.activity import Activity
 from qworkerd.scheduler.burst import BURST_POLL, Burst
 from qworkerd.scheduler.cancellation import signal_cancelled
 from qworkerd.scheduler.deregistration import deregister
-from qworkerd.scheduler.lease import Lease
+from qworkerd.scheduler.lease import RENEW_INTERVAL, Lease
+from qworkerd.scheduler.live_logs import LiveLogs
 from qworkerd.scheduler.maintenance import MaintenanceTasks
 from qworkerd.scheduler.notifications import Notifications
+from qworkerd.scheduler.operations import OperationSlices
 from qworkerd.scheduler.orphans import SupervisorWatch
 from qworkerd.scheduler.pauses import Pauses
 from qworkerd.scheduler.poller import Poller
@@ -35,8 +38,11 @@ from qworkerd.scheduler.reconciliation import Reconciliation
 from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.retention import Retention
+from qworkerd.scheduler.routine import RoutineMaintenance
 from qworkerd.scheduler.schedules import Schedules
 from qworkerd.scheduler.settlement import Settlement
+from qworkerd.scheduler.stack_dumps import StackDumps
+from qworkerd.scheduler.statistics import Statistics
 from qworkerd.scheduler.watermarks.tracker import WatermarkTracker
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
@@ -46,9 +52,12 @@ from qworkerd.shared.wakeup import WakeupPipe, wait
 LAST_REPORTS = 1.0
 #: Limits of a statement (seconds): it must not delay the renewal of the lease.
 STATEMENT_TIMEOUT, LOCK_TIMEOUT = 5.0, 0.3
-#: Intervals of maintenance tasks (seconds). A node with --burst ends when no work is left; jobs that only the audit
-#: repairs must not delay that for long.
-RECONCILE_INTERVAL, AUDIT_INTERVAL, BURST_AUDIT_INTERVAL, REPORT_INTERVAL = 2.0, 60.0, 5.0, 600.0
+#: Interval at which claims that no worker of the node has are released (seconds).
+RECONCILE_INTERVAL = 2.0
+#: By how much the interval of polls is longer in a quiet cluster, so that all statements of a node are one a second.
+QUIET_FACTOR = 1.25
+#: Time between turns of operations that have more to do (seconds).
+OPERATIONS_PAUSE = 0.1
 
 
 class Scheduler:
@@ -72,31 +81,35 @@ class Scheduler:
         self.registry, recovery, maintenance = Registry(schema), Recovery(schema), Maintenance(schema)
         self.reporter = Reporter(node.app)
         self.lease = Lease(node, self.registry, __version__)
-        settlement = Settlement(node, recovery, self.reporter)
+        tally = node.tally.writer(0)
+        settlement = Settlement(node, recovery, self.reporter, tally)
         self.dead_workers = DeadWorkers(node, recovery, slot, settlement)
         self.reconciliation = Reconciliation(node, recovery, slot, settlement)
-        self.rescue = Rescue(node, recovery, slot, self.reporter)
+        self.rescue = Rescue(node, recovery, slot, self.reporter, tally)
         self.promotion = Promotion(maintenance)
         self.schedules = Schedules(node, StoredSchedules(schema))
         self.notifications = Notifications(node, self.registry, self.lease)
         self.pauses = Pauses(node, Queues(schema), self.notifications)
-        self.retention = Retention(node.settings, maintenance)
-        self.audit = Audit(node, recovery, maintenance, slot)
+        self.retention = Retention(node.settings, maintenance, tally)
+        self.statistics = Statistics(node, node.settings.release or __version__)
+        self.stack_dumps = StackDumps(node, JobStacks(schema))
+        self.live_logs = LiveLogs(node, JobLogs(schema))
         self.watermarks = WatermarkTracker(node.watermarks)
         self.poller = Poller(node, self.registry, self.lease, self.watermarks, self.promotion, self.reconciliation)
+        self.operations = OperationSlices(schema)
         self.burst = Burst(node, self.registry)
-        self.maintenance = MaintenanceTasks(self.extend_deadline)
-        self.add_maintenance()
-
-    def add_maintenance(self) -> None:
-        """Add the tasks that run at fixed intervals."""
-        add, settings = self.maintenance.add, self.node.settings
-        audit_interval = BURST_AUDIT_INTERVAL if settings.burst else AUDIT_INTERVAL
-        add("reconcile", RECONCILE_INTERVAL, self.reconcile)
-        add("audit", audit_interval, lambda d: self.wake_if_any(self.audit.run(d)))
-        add("sequences", REPORT_INTERVAL, lambda d: sequences.report(d, settings.schema))
-        add("schedules", REPORT_INTERVAL, self.schedules.delete_unused)
-        self.retention.add_to(self.maintenance)
+        self.activity = Activity(node.tally)
+        self.routine = RoutineMaintenance(
+            node, slot, self.reporter, statement_timeout=STATEMENT_TIMEOUT,
+            nodes=lambda: self.poller.result.heartbeats, wake_if_any=self.wake_if_any,
+        )  # fmt: skip
+        self.maintenance = MaintenanceTasks(self.extend_deadline, node.counters, lambda: self.activity.is_quiet)
+        self.maintenance.add("reconcile", RECONCILE_INTERVAL, self.reconcile)
+        for part in (
+            self.schedules, self.operations, self.retention, self.stack_dumps, self.live_logs, self.routine,
+            self.statistics,
+        ):  # fmt: skip
+            part.add_to(self.maintenance)
 
     # Lifecycle
 
@@ -132,7 +145,7 @@ class Scheduler:
             self.supervisor.end_workers()
         self.stopping = False
         if self.header.node:
-            deregister(self.node, self.lease, self.dead_workers, self.interruptible_sleep)
+            deregister(self.node, self.lease, self.dead_workers, self.statistics, self.interruptible_sleep)
         self.connection.drop()
         self.reporter.close(LAST_REPORTS)
         return exits.OK
@@ -162,6 +175,8 @@ class Scheduler:
         self.receive(database)
         if self.notifications.queues_changed or self.poller.clock.is_due:
             self.poll(database)
+        if monotonic() >= self.live_logs.due:
+            self.maintenance.attempt(database, "live logs", self.live_logs.write)
         self.maintenance.run_due(database)
         # Notifications that arrived during a statement were read with its result; the descriptor does not show them.
         self.notifications.receive(database)
@@ -202,6 +217,8 @@ class Scheduler:
         """Poll, and process the result."""
         self.notifications.queues_changed = False
         result = self.poller.poll(database, renew=renew)
+        self.activity.observe(result)
+        self.set_pace()
         attempt = partial(self.maintenance.attempt, database)
         if result.dead_nodes:
             attempt("rescue", lambda d: self.wake_if_any(self.rescue.rescue_nodes(d, result.dead_nodes)))
@@ -210,6 +227,11 @@ class Scheduler:
         attempt("pauses", lambda d: self.pauses.apply(d, result.paused))
         self.wake_if_any(result.waiting(self.node.paused.lanes) or not self.poller.succeeded)
         signal_cancelled(self.node, result.cancels)
+        if result.stacks or self.stack_dumps.pending:
+            attempt("stacks", lambda d: self.stack_dumps.answer(d, result.stacks))
+        self.live_logs.follow(result.followed)
+        if result.operations and attempt("operations", self.operations.run):
+            self.poller.clock.hasten(OPERATIONS_PAUSE)
         if not self.header.draining:
             attempt("promote", self.promote)
             if result.at >= self.schedules.due_at or not self.poller.succeeded:
@@ -220,6 +242,14 @@ class Scheduler:
         if self.node.settings.burst:
             attempt("burst", lambda d: self.burst.check(d, result))
             self.poller.clock.hasten(BURST_POLL)
+
+    def set_pace(self) -> None:
+        """Poll less often while nothing happens and notifications tell the node if something does."""
+        resting = self.activity.is_quiet and self.notifications.listening and self.node.settings.poll_interval >= 1
+        self.lease.clock.interval = RENEW_INTERVAL * (QUIET_FACTOR if resting else 1)
+        self.poller.clock.interval = (
+            self.lease.clock.interval if resting else min(RENEW_INTERVAL, self.node.settings.poll_interval)
+        )
 
     def promote(self, database: Database) -> None:
         """Make due jobs available, and wake a worker for them."""
@@ -240,7 +270,7 @@ class Scheduler:
 
     def sleep(self, database: Database) -> None:
         """Wait until something is due, a notification arrives, or another process wakes the scheduler."""
-        due = min(self.lease.clock.due, self.poller.clock.due, self.notifications.due)
+        due = min(self.lease.clock.due, self.poller.clock.due, self.notifications.due, self.live_logs.due)
         if database.fileno() in wait([self.node.scheduler_wakeup, self.wakeup], due - monotonic(), database.fileno()):
             self.notifications.receive(database)  # first: a job is waiting for a worker
 

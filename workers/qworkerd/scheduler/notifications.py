@@ -37,13 +37,13 @@ class Notifications:
         #: Whether a queue was paused or resumed since the last poll.
         self.queues_changed = False
         #: Whether this session receives notifications. Otherwise the node does not mark itself idle.
-        self._listening = False
+        self.listening = False
         self._subscription = Periodic(SUBSCRIPTION_RETRY)
         self._log = log.get()
 
     def begin_session(self, database: Database) -> None:
         """Forget the subscription of an earlier session. Behind a pooler there is none; jobs are found by polling."""
-        self._listening = False
+        self.listening = False
         self._subscription.due = 0.0
         if is_pooled(database):
             self._subscription.due = inf
@@ -53,7 +53,7 @@ class Notifications:
 
     def listen(self, database: Database) -> None:
         """Subscribe to notifications, once in a session. If that fails, it is due again after a while."""
-        if self._listening or not self._subscription.is_due:
+        if self.listening or not self._subscription.is_due:
             return
         self._subscription.restart()
         database.add_notify_handler(self._on_notify)
@@ -62,7 +62,7 @@ class Notifications:
         except psycopg.Error:
             database.remove_notify_handler(self._on_notify)
             raise
-        self._listening = True
+        self.listening = True
 
     def _on_notify(self, notification: psycopg.Notify) -> None:
         self._record(notification.payload.encode())
@@ -100,7 +100,7 @@ class Notifications:
     def update_idle(self, database: Database) -> None:
         """Update the table: idle at once, busy with a delay, because an unneeded notification does no harm."""
         idle = self._lease.has_idle_worker()
-        if idle == self._lease.idle or not self._listening or self._node.table.header.draining:
+        if idle == self._lease.idle or not self.listening or self._node.table.header.draining:
             return
         self._registry.set_idle(database, self._node.table.header.node, idle=idle, paused=self._node.paused.names)
         self._lease.idle = idle

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from time import monotonic, time
 from typing import TypeVar
 
@@ -33,8 +34,9 @@ THOROUGH_INTERVAL, EXPENSIVE_POLL, THOROUGH_FACTOR = 5.0, 0.05, 1000
 #: The result before the first poll.
 NO_RESULT = PollResult(
     ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[],
+    stacks=[], followed=[],
     has_running=False,
-    dead_nodes=[], expired=False, paused=None, at=0.0, duration=0.0,
+    dead_nodes=[], expired=False, paused=None, operations=False, at=0.0, duration=0.0,
 )  # fmt: skip
 
 
@@ -86,7 +88,7 @@ class Poller:
 
     def schedule_next(self, tick_at: float) -> None:
         """Poll again when the next job or tick is due, if that is sooner; tick_at is the time of the next tick."""
-        due_in = RENEW_INTERVAL if self.result.due_in is None else self.result.due_in
+        due_in = inf if self.result.due_in is None else self.result.due_in
         soon = min(due_in, tick_at - self.result.at)
         # A job that is due but was not promoted is locked, or another node is taking it.
         self.clock.hasten(max(soon, MIN_POLL_INTERVAL) if soon > 0 else OVERDUE_POLL_INTERVAL)
@@ -98,6 +100,7 @@ class Poller:
         the connection is lost or a table is locked, because these statements would fail as well.
         """
         sent, watermarks, tracker, lease = boottime(), self._node.watermarks, self._tracker, self._lease
+        sent_at = time()
         scan_start, scrub = tracker.begin(thorough=thorough)
         try:
             result = self._registry.poll(
@@ -120,6 +123,7 @@ class Poller:
             self.result = self._poll_separately(database, renew=renew)
             return self.result
         self.succeeded, self.failure = True, ""
+        lease.node_clock.compare(sent_at, result.at, time())
         if renew and result.renewed:
             lease.confirm(sent, result.ctid)
         elif renew:
@@ -153,5 +157,5 @@ class Poller:
             cancels=query("cancels", lambda: registry.cancels(database, node), []),
             dead_nodes=query("dead_nodes", lambda: registry.dead_nodes(database), []),
             paused=query("paused", lambda: self._queues.paused_names(database, queues), None),
-            due_in=0.0, has_running=True, expired=True, at=time(),
+            due_in=0.0, has_running=True, expired=True, operations=True, at=time(),
         )  # fmt: skip

@@ -43,6 +43,7 @@ class DeadWorkers:
             for claim in list(slot.open_claims()):
                 released += self._settlement.recover_claim(database, slot, claim)
                 if self._settlement.is_over(database, claim.token):
+                    self._settlement.count_rest(database, slot, claim)
                     claim.close()
         finally:
             self._node.watermarks.report_release(self._slot)  # covers what the worker released but did not report

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import psycopg
 
 from qworker.db.statements import Database
-from qworker.recovery import Recovery
+from qworker.job import JobState
+from qworker.recovery import LostJob, Recovery
 from qworker.registry import NodeLease
 from qworkerd import log
 from qworkerd.outcomes.reports import Reporter
@@ -17,7 +18,9 @@ from qworkerd.scheduler.batched_write import BatchedWrite
 from qworkerd.shared.cause import Cause
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
+from qworkerd.shared.series import PROCESS
 from qworkerd.shared.slots import Slot
+from qworkerd.shared.tally import Counter, ProcessCounter, TallyWriter
 
 #: The error of a lost job; the statement adds the time and the attempt.
 NODE_LOST = {"type": "NodeLost", "cause": Cause.NODE_LOST, "message": "the node that ran this job was lost"}
@@ -36,8 +39,11 @@ class Rescue:
     No wall clock is involved. The time is measured by this process, and starts again if it could not poll.
     """
 
-    def __init__(self, node: NodeContext, recovery: Recovery, slot: Slot, reporter: Reporter) -> None:
+    def __init__(
+        self, node: NodeContext, recovery: Recovery, slot: Slot, reporter: Reporter, tally: TallyWriter
+    ) -> None:
         self._node = node
+        self._tally = tally
         self._slot = slot
         self._reporter = reporter
         self._recovery = recovery
@@ -71,6 +77,7 @@ class Rescue:
                 if not is_transient(error):  # otherwise the next poll tries it again
                     self._watch[other] = Watched(heartbeat, now)
                 continue
+            self._tally.count(PROCESS, ProcessCounter.NODES_LOST)
             self._log.error("node.dead", node=other, silent_for=round(now - since, 1))
             del self._watch[other]
             dead.append(other)
@@ -85,12 +92,20 @@ class Rescue:
         try:
             while released := self._releasing.run(database, write, first):
                 total += len(released)
+                self._count(released)
                 self._reporter.submit_losses(released, NODE_LOST)
         finally:
             self._node.watermarks.report_release(self._slot)
         if total:
             self._log.warning("jobs.rescued", node=dead, jobs=total)
         return total
+
+    def _count(self, lost: Iterable[LostJob]) -> None:
+        for job in lost:
+            series = self._tally.numbers[job.queue, job.task]
+            self._tally.count(series, Counter.NODE_LOST)
+            if job.state == JobState.FAILED:
+                self._tally.count(series, Counter.FAILED)
 
     def rescue_nodes(self, database: Database, dead: Iterable[int]) -> int:
         """Release the jobs of dead nodes; return their number. A thorough poll finds a node again if this fails."""

@@ -1,17 +1,19 @@
-"""Deletes old history and expired keys, discards old failed jobs, and ends jobs that have expired."""
+"""Deletes old history, log lines, keys and audit entries, discards old failed jobs, and ends expired jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from time import monotonic
 
 import psycopg
 
+from qworker.audit import Audit
 from qworker.db.statements import Database
-from qworker.maintenance import Maintenance
+from qworker.maintenance import EndedJob, Maintenance
 from qworkerd import log
 from qworkerd.config.settings import Settings
 from qworkerd.scheduler.batched_write import BatchedWrite
 from qworkerd.scheduler.maintenance import MORE, MaintenanceTasks
+from qworkerd.shared.tally import Counter, TallyWriter
 
 #: Interval of the tasks (seconds).
 RETENTION_INTERVAL = 600.0
@@ -26,9 +28,11 @@ _DAY = 86_400.0
 class Retention:
     """The retention tasks; each can run on every node at the same time."""
 
-    def __init__(self, settings: Settings, maintenance: Maintenance) -> None:
+    def __init__(self, settings: Settings, maintenance: Maintenance, tally: TallyWriter) -> None:
+        self._tally = tally
         self._settings = settings
         self._maintenance = maintenance
+        self._audit = Audit(settings.schema)
         self._discarding, self._expiring = BatchedWrite("discard"), BatchedWrite("expire")
         #: The keys of jobs above this id are checked next.
         self._keys_from = MIN_ID
@@ -39,16 +43,24 @@ class Retention:
         maintenance.add("discard", RETENTION_INTERVAL, self.discard)
         maintenance.add("keys", RETENTION_INTERVAL, self.delete_expired_keys)
         maintenance.add("unheld keys", RETENTION_INTERVAL, self.delete_unheld_keys)
+        maintenance.add("audit", RETENTION_INTERVAL, self.delete_old_audit)
         maintenance.add("truncate", RETENTION_INTERVAL, self.truncate)
 
     def truncate(self, database: Database) -> None:
-        """Truncate the days of the history that are older than the retention. A day in use is skipped this time."""
-        for day in self._maintenance.expired_days(database, self._settings.history_days):
+        """Truncate what is older than its retention: days of the history, and of log lines.
+
+        A day in use is skipped this time.
+        """
+        expired = self._maintenance.expired_days(
+            database, history_days=self._settings.history_days, log_days=self._settings.log_days
+        )
+        for ring, day in expired:
+            logs = ring == "job_log"
             try:
-                if self._maintenance.truncate_history_day(database, day):
-                    self._log.info("history.truncated", day=day)
+                if self._maintenance.truncate_day(database, ring, day):
+                    self._log.info("job_logs.truncated" if logs else "history.truncated", day=day)
             except psycopg.errors.LockNotAvailable:
-                self._log.info("history.truncate_skipped", day=day)
+                self._log.info("job_logs.truncate_skipped" if logs else "history.truncate_skipped", day=day)
 
     def discard(self, database: Database) -> object:
         """Move old failed jobs to the history."""
@@ -56,7 +68,7 @@ class Retention:
 
         write = partial(self._maintenance.discard_failed, database, keep)
         first = partial(self._maintenance.first_discarded, database, keep)
-        total, more = _repeat(lambda: len(self._discarding.run(database, write, first)))
+        total, more = _repeat(lambda: self._count(self._discarding.run(database, write, first), Counter.DISCARDED))
         if total:
             self._log.info("jobs.discarded", jobs=total)
         return more
@@ -76,12 +88,26 @@ class Retention:
         self._keys_from = MIN_ID
         return None
 
+    def delete_old_audit(self, database: Database) -> object:
+        """Delete entries of the audit that are more than 400 days old."""
+        _, more = _repeat(lambda: self._audit.delete_old(database))
+        return more
+
     def expire(self, database: Database) -> None:
         """End jobs that were not started before their expiry time; claims scan over them until then."""
         write, first = partial(self._maintenance.expire, database), partial(self._maintenance.first_expired, database)
-        total, _ = _repeat(lambda: len(self._expiring.run(database, write, first)))
+        total, _ = _repeat(lambda: self._count(self._expiring.run(database, write, first), Counter.CANCELLED))
         if total:
             self._log.info("jobs.expired", jobs=total)
+
+    def _count(self, ended: Collection[EndedJob], counter: Counter) -> int:
+        """Count jobs that a statement has ended; return their number."""
+        for job in ended:
+            series = self._tally.numbers[job.queue, job.task]
+            self._tally.count(series, counter)
+            if job.expired:
+                self._tally.count(series, Counter.EXPIRED)
+        return len(ended)
 
 
 def _repeat(step: Callable[[], int]) -> tuple[int, object]:

@@ -5,11 +5,11 @@ from typing import Any
 import psycopg
 
 from qworker.db.statements import Database
-from qworker.options import Options
-from qworker.schedules import StoredSchedules
+from qworker.schedules import StoredSchedules, tick_of
 from qworker.spec import JobSpec
 from qworker.task import Task
 from qworkerd import log
+from qworkerd.scheduler.maintenance import MaintenanceTasks
 from qworkerd.scheduler.periodic import Periodic
 from qworkerd.shared.context import NodeContext
 
@@ -19,6 +19,8 @@ REDECLARE_INTERVAL = 60.0
 RETRY_LOCKED_KEY = 1.0
 #: Time after which a declaration or a tick is tried again after an error of the database (seconds).
 RETRY_AFTER_ERROR = 5.0
+#: Interval at which unused schedules are deleted (seconds).
+RETENTION_INTERVAL = 600.0
 
 
 class Schedules:
@@ -29,13 +31,17 @@ class Schedules:
         self._stored = stored
         self._schedules = node.app.schedules
         #: The job of each schedule, the same as the task's own enqueue would make, and its unique key.
-        self._specs = {name: _spec(node.app.tasks[schedule.task]) for name, schedule in self._schedules.items()}
+        self._specs = {name: _tick_of(node.app.tasks[schedule.task]) for name, schedule in self._schedules.items()}
         self._declared_for = 0
         self._undeclared: set[str] = set()
         self._declaration = Periodic(RETRY_AFTER_ERROR)
         self._log = log.get()
         #: When the next tick is due (seconds since 1970, the database's clock); infinite without schedules.
         self.due_at = 0.0 if self._schedules else float("inf")
+
+    def add_to(self, maintenance: MaintenanceTasks) -> None:
+        """Add the task that deletes unused schedules."""
+        maintenance.add("schedules", RETENTION_INTERVAL, self._stored.delete_unused)
 
     def declare(self, database: Database) -> None:
         """Declare this release's schedules, once per registration of the node, and again if their rows are missing."""
@@ -64,10 +70,6 @@ class Schedules:
         unforeseen = None if isinstance(error, psycopg.Error) else error
         self._log.error("cron.error", schedule=name, error=str(error).strip(), exc_info=unforeseen)
 
-    def delete_unused(self, database: Database) -> None:
-        """Delete schedules that no live node declares."""
-        self._stored.delete_unused(database)
-
     def enqueue(self, database: Database) -> int:
         """Enqueue the ticks that are due; return the number of jobs that this node has enqueued."""
         self.declare(database)
@@ -82,7 +84,8 @@ class Schedules:
                 next_ticks.append(at + REDECLARE_INTERVAL)
                 continue
             try:
-                enqueued += sum(self._tick(database, name, tick) for tick in schedule.due(stored.last_tick, at))
+                due = () if stored.paused else schedule.due(stored.last_tick, at)
+                enqueued += sum(self._tick(database, name, tick) for tick in due)
             except psycopg.errors.LockNotAvailable:
                 # A transaction that has not committed holds the unique key. The tick is enqueued or skipped when it
                 # ends.
@@ -119,6 +122,5 @@ class Schedules:
         return True
 
 
-def _spec(task: Task[..., Any]) -> tuple[JobSpec, str | None]:
-    spec = JobSpec.of(task.name, task.defaults, Options())
-    return spec, spec.key_of({})
+def _tick_of(task: Task[..., Any]) -> tuple[JobSpec, str | None]:
+    return tick_of(task.name, task.defaults)

@@ -1,6 +1,7 @@
 """Settles a dead worker's claim according to the outcomes in its slot, or to the cause of its death."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,13 @@ from qworker.recovery import HeldJob, Recovery
 from qworkerd import log
 from qworkerd.config.policy import Policies
 from qworkerd.log import jobs
+from qworkerd.log.job_lines import as_fields
+from qworkerd.outcomes.counting import Facts, count_written
 from qworkerd.outcomes.decide import decide_crash
 from qworkerd.outcomes.outcome import Crashed, Failed, Lost, Terminated, load
-from qworkerd.outcomes.record import error_record
+from qworkerd.outcomes.record import DIED, error_record, identify
 from qworkerd.outcomes.reports import Failure, Reporter
+from qworkerd.outcomes.unconfirmed import count_left
 from qworkerd.outcomes.writes import CrashWrite, Done, LossWrite, OutcomeWrite, ReleaseWrite, Write, group
 from qworkerd.process.reconnect import is_transient
 from qworkerd.scheduler.rejections import Rejections
@@ -23,6 +27,7 @@ from qworkerd.shared.cause import Cause
 from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
+from qworkerd.shared.tally import Counter, TallyWriter
 
 #: The messages for a job that ran, and for one that had ended.
 RUNNING = "the worker died while it ran this job"
@@ -32,8 +37,11 @@ UNSTORED = "the worker died before the outcome of this job was stored"
 class Settlement:
     """Settles the jobs of dead slots. The claim's token fences every statement, so it can be repeated."""
 
-    def __init__(self, node: NodeContext, recovery: Recovery, reporter: Reporter) -> None:
+    def __init__(self, node: NodeContext, recovery: Recovery, reporter: Reporter, tally: TallyWriter) -> None:
         self._node = node
+        self._tally = tally
+        #: What is counted of the jobs that are being settled.
+        self._facts: dict[int, Facts] = {}
         self._recovery = recovery
         self._reporter = reporter
         self._claims = Claims(node.settings.schema)
@@ -51,6 +59,7 @@ class Settlement:
         token, node = claim.token, self._node.table.header.node
         abandoned = self._rejections.abandoned(token)
         held = {job.id: job for job in self._recovery.claim_jobs(database, node, token) if job.id not in abandoned}
+        self._facts = {job.id: (self._tally.numbers[job.queue, job.task], job.waited) for job in held.values()}
         done, unknown = self._read(claim, held)
         excluded, released = {job for _, job, _ in done}, 0
         for write in group(done):
@@ -80,7 +89,9 @@ class Settlement:
         """Release the jobs of a claim except `excluded`; return their number. A rejected job does not delay others."""
         node, excluded = self._node.table.header.node, {*excluded, *self._rejections.abandoned(token)}
         try:
-            released = self._recovery.release_claim(database, node, token, excluded)
+            ids = self._recovery.release_claim(database, node, token, excluded)
+            self._count_released(ids)
+            released = len(ids)
         except psycopg.Error as error:
             self._rejections.record(database, error)
             if is_transient(error):
@@ -89,7 +100,9 @@ class Settlement:
         for job in self._recovery.claim_jobs(database, node, token):
             if job.id not in excluded:
                 statement = partial(self._claims.release, database, token, [job.id])
-                released += len(self._rejections.attempt(database, token, job.id, statement, list[int]()))
+                ids = self._rejections.attempt(database, token, job.id, statement, list[int]())
+                self._count_released(ids)
+                released += len(ids)
         return released
 
     def raise_last(self) -> None:
@@ -103,6 +116,13 @@ class Settlement:
         if finished:
             self._rejections.discard(token)
         return finished
+
+    def count_rest(self, database: Database, slot: Slot, claim: Claim) -> None:
+        """Count what the worker, or a scheduler before this one, had written when it was killed.
+
+        Call this when the claim is over: until then, a commit may still be executed.
+        """
+        count_left(self._tally, self._recovery, database, slot, claim, self._rejections.abandoned(claim.token))
 
     def _read(self, claim: Claim, held: dict[int, HeldJob]) -> tuple[list[Done], list[int]]:
         """Return the outcomes of the claim's finished jobs, and the finished jobs without a readable outcome.
@@ -129,6 +149,7 @@ class Settlement:
         changed: list[int] = []
         try:
             changed = write.write(self._claims, database)
+            self._count(write, changed)
             if write.ends:
                 self._reporter.ended(changed)
             write.ids = [job for job in write.ids if job not in changed]
@@ -147,17 +168,27 @@ class Settlement:
             return changed + self._write(write, database) + self._write(other, database)
         statement = partial(write.write, self._claims, database)
         again = self._rejections.attempt(database, write.token, write.ids[0], statement, list[int]())
+        self._count(write, again)
         if write.ends:
             self._reporter.ended(again)
         return changed + again
 
+    def _count(self, write: Write, changed: list[int]) -> None:
+        write.claim.mark_counted(changed)
+        count_written(self._tally, write, changed, self._facts)
+
+    def _count_released(self, ids: list[int]) -> None:
+        for job in ids:
+            if job in self._facts:
+                self._tally.count(self._facts[job][0], Counter.RELEASED)
+
     def _record(self, slot: Slot, job: HeldJob, message: str) -> dict[str, Any]:
         """Return the error record for the death of the worker."""
-        return error_record(
-            "WorkerDied", f"{message}: {slot.cause}", slot.cause, traceback=slot.stacks.read(), attempt=job.attempt,
+        return identify(error_record(
+            DIED, f"{message}: {slot.cause}", slot.cause, traceback=slot.stacks.read(), attempt=job.attempt,
             phase=Phase(slot.phase).name.lower(), ran=round(slot.ended - slot.started, 3), maxrss_mib=slot.maxrss,
-            cpu=round(slot.cpu, 3),
-        )  # fmt: skip
+            cpu=round(slot.cpu, 3), **(_left_behind(slot, job) if message is RUNNING else {}),
+        ), job.task)  # fmt: skip
 
     def _settle(self, database: Database, slot: Slot, claim: Claim, job: HeldJob, message: str) -> int:
         """Settle the job that may have caused the death; return 1 if it became available."""
@@ -171,6 +202,8 @@ class Settlement:
         )  # fmt: skip
         if isinstance(outcome, Lost):
             return self._write_loss(database, claim, job.id, outcome)
+        if message is RUNNING and not isinstance(outcome, Terminated):
+            outcome = replace(outcome, duration=max(slot.ended - slot.started, 0.0))
         write: Write
         if isinstance(outcome, Crashed):
             write = CrashWrite(claim, job.id, outcome, self._recovery)
@@ -203,3 +236,10 @@ class Settlement:
         self._reporter.submit(
             Failure(job=job.id, task=job.task, queue=job.queue, attempt=job.attempt, error=outcome.error, final=final)
         )
+
+
+def _left_behind(slot: Slot, job: HeldJob) -> dict[str, Any]:
+    """Return what the attempt has left in the slot: its log lines, and its trace."""
+    traceparent = slot.trace_of(slot.started)
+    found = as_fields(slot.lines.read(job.id, slot.started))
+    return found if traceparent is None else found | {"traceparent": traceparent}

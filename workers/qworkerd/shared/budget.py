@@ -1,38 +1,20 @@
 """The number of jobs that a node may still start (--max-jobs), shared by its workers."""
 
-import fcntl
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from qworkerd.shared.header import Header
+from qworkerd.shared.lock import ProcessLock
 
 
 class Budget:
-    """The count from which workers reserve jobs before they claim them.
+    """The count from which workers reserve jobs before they claim them."""
 
-    The lock is a POSIX record lock on an anonymous file, which the kernel releases when the process that holds it dies.
-    """
-
-    __slots__ = ("_fd", "_header", "_threads", "limited")
+    __slots__ = ("_header", "_lock", "limited")
 
     def __init__(self, header: Header, jobs: int | None) -> None:
         self._header = header
-        self._threads = threading.Lock()  # a record lock belongs to the process: it does not exclude another thread
-        self._fd = os.memfd_create("qworker-budget")
+        self._lock = ProcessLock("qworker-budget")
         #: Whether there is a limit at all.
         self.limited = jobs is not None
         header.words[Header.BUDGET] = jobs or 0
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._threads:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     @property
     def exhausted(self) -> bool:
@@ -43,7 +25,7 @@ class Budget:
         """Reserve up to `wanted` jobs; return the number of jobs reserved."""
         if not self.limited:
             return wanted
-        with self._locked():
+        with self._lock:
             reserved = max(0, min(wanted, self._header.words[Header.BUDGET]))
             self._header.words[Header.BUDGET] -= reserved
         return reserved
@@ -51,5 +33,5 @@ class Budget:
     def restore(self, jobs: int) -> None:
         """Return reserved jobs that were not started."""
         if self.limited and jobs:
-            with self._locked():
+            with self._lock:
                 self._header.words[Header.BUDGET] += jobs

@@ -18,12 +18,15 @@ UNKNOWN_TASK = 0xFFFF
 OUTCOME_BYTES = 96 * 1024
 
 _WORD = 8
+#: Marks jobs as counted.
+_COUNTED = b"\1" * MAX_JOBS
 #: The words of the head.
 _TOKEN, _COUNT = 0, 1
 #: Offset of the first outcome (0 means none), and the bytes of the size that precedes each outcome.
 _FIRST_OUTCOME, _SIZE = 8, 4
-#: Bytes of a claim: token and count; ids, attempts, tasks, statuses (padded), offsets of outcomes; the outcomes.
-CLAIM_SIZE = 2 * _WORD + MAX_JOBS * (8 + 4 + 2 + 2 + 4) + OUTCOME_BYTES
+#: Bytes of a claim: token and count; ids, attempts, tasks, series, statuses, whether they are counted, offsets of
+#: outcomes; and these.
+CLAIM_SIZE = 2 * _WORD + MAX_JOBS * (8 + 4 + 2 + 2 + 2 + 4) + OUTCOME_BYTES
 
 
 class Status(enum.IntEnum):
@@ -53,6 +56,10 @@ class Entry:
     task: int
     attempt: int
     status: Status
+    #: The number of its queue and task: see `SeriesNumbers`.
+    series: int = 0
+    #: Whether its end was counted.
+    counted: bool = False
 
 
 class Claim:
@@ -62,7 +69,21 @@ class Claim:
     the count after the entries, an outcome before its offset, and both before the status that ends the job.
     """
 
-    __slots__ = ("_head", "_offsets", "_outcomes", "_used", "attempts", "ids", "statuses", "tasks", "unsettled")
+    __slots__ = (
+        "_head",
+        "_offsets",
+        "_outcomes",
+        "_series",
+        "_used",
+        "attempts",
+        "counted",
+        "ids",
+        "series",
+        "statuses",
+        "tasks",
+        "unsettled",
+        "waits",
+    )
 
     def __init__(self, memory: memoryview) -> None:
         self._head = memory[: 2 * _WORD].cast("q")
@@ -73,14 +94,21 @@ class Claim:
         at += 4 * MAX_JOBS
         self.tasks = memory[at : at + 2 * MAX_JOBS].cast("H")
         at += 2 * MAX_JOBS
-        self.statuses = memory[at : at + MAX_JOBS]
+        self._series = memory[at : at + 2 * MAX_JOBS].cast("H")
         at += 2 * MAX_JOBS
+        self.statuses = memory[at : at + MAX_JOBS]
+        at += MAX_JOBS
+        self.counted = memory[at : at + MAX_JOBS]
+        at += MAX_JOBS
         self._offsets = memory[at : at + 4 * MAX_JOBS].cast("I")
         at += 4 * MAX_JOBS
         self._outcomes = memory[at : at + OUTCOME_BYTES]
         self._used = _FIRST_OUTCOME  # private to the writer
         #: Number of jobs not yet settled; private to the writer.
         self.unsettled = 0
+        #: The numbers of the jobs' series, and how long they have waited (seconds); private to the writer.
+        self.series: list[int] = []
+        self.waits: list[float] = []
 
     @property
     def token(self) -> int:
@@ -95,18 +123,26 @@ class Claim:
     def open(self, token: int) -> None:
         """Store the token; call this before the claim is sent."""
         self._head[_COUNT] = 0
+        self.series, self.waits = [], []
         self._head[_TOKEN] = token
 
     def fill(self, ids: Sequence[int], tasks: Sequence[int], attempts: Sequence[int]) -> None:
         """Store the jobs that were claimed."""
         count = len(ids)
-        self.statuses[:count] = bytes(count)
+        self.statuses[:count] = self.counted[:count] = bytes(count)
         self.ids[:count] = array("q", ids)
         self.attempts[:count] = array("I", attempts)
         self.tasks[:count] = array("H", tasks)
         self.clear_outcomes(count)
         self.unsettled = count
         self._head[_COUNT] = count
+
+    def count_as(self, series: list[int], waits: list[float]) -> None:
+        """Store under which numbers the jobs are counted, and how long they have waited (seconds)."""
+        count, first = len(series), series[0]
+        # Usually all are of one queue and task.
+        self._series[:count] = array("H", (first,)) * count if series.count(first) == count else array("H", series)
+        self.series, self.waits = series, waits
 
     def close(self) -> None:
         """Free the claim: all its jobs are settled, or it has none.
@@ -148,6 +184,19 @@ class Claim:
             if job in jobs:
                 self.statuses[index] = status
 
+    def mark_counted(self, jobs: Collection[int]) -> None:
+        """Store that the ends of some of the jobs are counted; call this before they are.
+
+        A process that is killed in between counts them too rarely then, and its successor does not count them twice.
+        """
+        for index, job in enumerate(self.ids[: self._count]):
+            if job in jobs:
+                self.counted[index] = 1
+
+    def mark_counted_from(self, start: int, count: int) -> None:
+        """Store the same of adjacent jobs."""
+        self.counted[start : start + count] = _COUNTED[:count]
+
     def entries(self) -> list[Entry]:
         """Return the jobs; empty until the claim has been answered."""
         return [self._entry(index, Status(self.statuses[index])) for index in range(self._count)]
@@ -163,4 +212,7 @@ class Claim:
         return None if found is None else self._entry(found, Status.RUNNING)
 
     def _entry(self, index: int, status: Status) -> Entry:
-        return Entry(id=self.ids[index], task=self.tasks[index], attempt=self.attempts[index], status=status)
+        return Entry(
+            id=self.ids[index], task=self.tasks[index], attempt=self.attempts[index], status=status,
+            series=self._series[index], counted=bool(self.counted[index]),
+        )  # fmt: skip

@@ -7,9 +7,13 @@ from qworker import App
 from qworker.db.connection import resolve_dsn
 from qworkerd.config.settings import Settings
 from qworkerd.process.environment import Environment
+from qworkerd.shared.board import Board
 from qworkerd.shared.budget import Budget
+from qworkerd.shared.checkpoint import Checkpoint
+from qworkerd.shared.counters import Counters
 from qworkerd.shared.paused import PausedQueues
 from qworkerd.shared.slots import SlotTable
+from qworkerd.shared.tally import Tally
 from qworkerd.shared.wakeup import WakeupPipe
 from qworkerd.shared.watermarks import Watermarks
 
@@ -26,8 +30,15 @@ class NodeContext:
     budget: Budget
     watermarks: Watermarks
     paused: PausedQueues
+    tally: Tally
+    #: What is counted by name: log events, reconnects, maintenance tasks.
+    counters: Counters
     #: The names of the tasks, sorted. A slot refers to a task by its index here.
     tasks: tuple[str, ...]
+    #: Which of these counts are in the database.
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    #: What the scheduler knows of the cluster, as JSON, for the exporter.
+    board: Board = field(default_factory=Board)
     #: Idle workers wait on this pipe.
     worker_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
     #: The scheduler waits on this pipe, which is written to when a slot is marked dead or a worker becomes idle.
@@ -57,6 +68,10 @@ class NodeContext:
         count as an attempt of the job.
         """
         return min(30.0, self.settings.stall_timeout / 2)
+
+    def reconnected(self, role: str) -> None:
+        """Count a connection that was lost and made again."""
+        self.counters.add(f"reconnected {role}")
 
     @property
     def hooks(self) -> list[str]:

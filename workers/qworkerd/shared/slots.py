@@ -8,9 +8,11 @@ stay in the dead slot until the scheduler has settled its jobs in the database a
 import enum
 import mmap
 import socket
+import struct
 from collections.abc import Iterator
 from time import monotonic
 
+from qworkerd.log.line_ring import RING_BYTES, LineRing
 from qworkerd.shared.claim import CLAIM_SIZE, MAX_CLAIMS, Claim, Entry
 from qworkerd.shared.fields import FloatField, IntField
 from qworkerd.shared.header import Header
@@ -22,7 +24,12 @@ _FIELDS = 24 * _WORD
 _CAUSE = 64
 #: Most of the mapping is never written, so the kernel need not reserve memory for all of it.
 _FLAGS = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-_SLOT = _FIELDS + _CAUSE + MAX_CLAIMS * CLAIM_SIZE
+#: A traceparent has 55 characters; before it stands when its attempt started.
+_TRACEPARENT = 55
+_TRACE = 64
+_LINES = _FIELDS + _CAUSE + _TRACE + MAX_CLAIMS * CLAIM_SIZE
+_SLOT = _LINES + RING_BYTES
+_AT = struct.Struct("d")
 
 
 class SlotState(enum.IntEnum):
@@ -38,6 +45,7 @@ class Role(enum.IntEnum):
 
     SCHEDULER = 1
     WORKER = 2
+    EXPORTER = 3
 
 
 class Phase(enum.IntEnum):
@@ -59,11 +67,13 @@ class Phase(enum.IntEnum):
 class Slot:
     """The state that a child shares; see the module for which process writes when."""
 
-    __slots__ = ("_cause", "claims", "floats", "index", "stacks", "words")
+    __slots__ = ("_cause", "_trace", "claims", "floats", "index", "lines", "stacks", "words")
 
     # Field numbers, for the hot path: `slot.words[Slot.PHASE] = …`, `slot.floats[Slot.DEADLINE] = …`.
     STATE, ROLE, CHILD, PID, START_TICKS, PHASE, DONE, STALE, CANCEL, RELEASED_SEQ, RELEASE_COUNT, MAXRSS = range(12)
     DEADLINE, ACK_DEADLINE, STARTED, SINCE, SLOW_AT, CANCEL_DEADLINE, CPU, ENDED = range(12, 20)
+    #: The job whose lines are followed, set by the scheduler.
+    FOLLOWED = 20
 
     role, child, pid, start_ticks = IntField(ROLE), IntField(CHILD), IntField(PID), IntField(START_TICKS)
     phase, done, stale, maxrss = IntField(PHASE), IntField(DONE), IntField(STALE), IntField(MAXRSS)
@@ -78,6 +88,10 @@ class Slot:
         self.floats = memory[:_FIELDS].cast("d")
         self._cause = memory[_FIELDS : _FIELDS + _CAUSE]
         at = _FIELDS + _CAUSE
+        self._trace = memory[at : at + _TRACE]
+        at += _TRACE
+        #: The last log lines of the child.
+        self.lines = LineRing(memory[_LINES:_SLOT])
         self.claims = tuple(Claim(memory[at + n * CLAIM_SIZE : at + (n + 1) * CLAIM_SIZE]) for n in range(MAX_CLAIMS))
 
     @property
@@ -107,6 +121,7 @@ class Slot:
                 self.words[number] = 0
         self._cause[:] = bytes(_CAUSE)
         self.stacks.clear()
+        self.lines.clear()
         self.words[Slot.ROLE] = role
         self.words[Slot.CHILD] = child
         self.floats[Slot.SINCE] = now
@@ -132,6 +147,18 @@ class Slot:
     def open_claims(self) -> Iterator[Claim]:
         """Yield the open claims."""
         return (claim for claim in self.claims if claim.token)
+
+    def set_trace(self, started: float, traceparent: str) -> None:
+        """Keep the traceparent of the attempt that started then (monotonic seconds)."""
+        _AT.pack_into(self._trace, 0, 0.0)
+        self._trace[_WORD : _WORD + _TRACEPARENT] = traceparent.encode()[:_TRACEPARENT].ljust(_TRACEPARENT, b"\0")
+        _AT.pack_into(self._trace, 0, started)
+
+    def trace_of(self, started: float) -> str | None:
+        """Return the traceparent of the attempt that started then; None if it has none."""
+        if _AT.unpack_from(self._trace)[0] != started:
+            return None
+        return bytes(self._trace[_WORD : _WORD + _TRACEPARENT]).rstrip(b"\0").decode(errors="replace") or None
 
     @property
     def session_tag(self) -> str:
@@ -167,9 +194,10 @@ class SlotTable:
         """Return the slots of dead children that the scheduler has not settled."""
         return [s for s in self.slots if s.state is SlotState.DEAD]
 
-    def free_slot(self) -> Slot | None:
-        """Return a free slot, or None if all are in use or not yet settled."""
-        return next((s for s in self.slots if s.state is SlotState.FREE), None)
+    def free_slot(self, *, reserved: int = 0) -> Slot | None:
+        """Return a free slot, or None if only `reserved` ones are neither in use nor waiting to be settled."""
+        free = [s for s in self.slots if s.state is SlotState.FREE]
+        return free[0] if len(free) > reserved else None
 
     def tokens(self) -> set[int]:
         """Return the tokens of all open claims, including those of dead slots."""

@@ -21,7 +21,8 @@ _libc = ctypes.CDLL(None)
 
 #: The signal a child receives when its supervisor dies. Workers are killed at once, because their timeouts would no
 #: longer be enforced. The scheduler is terminated, and first settles the workers' jobs.
-_DEATH_SIGNAL = {Role.WORKER: signal.SIGKILL, Role.SCHEDULER: signal.SIGTERM}
+_DEATH_SIGNAL = {Role.WORKER: signal.SIGKILL, Role.SCHEDULER: signal.SIGTERM, Role.EXPORTER: signal.SIGKILL}
+_NAMES = {Role.SCHEDULER: b"sched", Role.EXPORTER: b"metrics"}
 
 #: Signals that are blocked until the child has installed its handlers.
 BLOCKED = HANDLED | {signal.SIGALRM, signal.SIGUSR1}
@@ -71,7 +72,7 @@ def _boot(role: Role, slot: Slot, parent: int) -> None:
     if not set_pdeathsig(_DEATH_SIGNAL[role], parent):
         os._exit(exits.OK)
     # The name in ps(1) and top(1); the kernel keeps 15 bytes.
-    _libc.prctl(_PR_SET_NAME, b"qworker-%b" % (b"sched" if role is Role.SCHEDULER else b"%d" % slot.child), 0, 0, 0)
+    _libc.prctl(_PR_SET_NAME, b"qworker-%b" % _NAMES.get(role, b"%d" % slot.child), 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, ignore)

@@ -67,6 +67,7 @@ class DeadlineEnforcer:
             "child.overdue", child=child.name, child_pid=child.pid, phase=phase.name.lower(),
             overdue_by=round(now - found.deadline, 3), **facts,
         )  # fmt: skip
+        slot.stacks.clear()  # of a dump that was asked for by hand, and was written too late
         child.signal(DUMP_SIGNAL)
 
 

@@ -4,6 +4,7 @@ import os
 import random
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 from qworker.backoff import Backoff
@@ -15,7 +16,7 @@ from qworkerd.supervisor.reaper import kill_group
 STABLE_AFTER = 30.0
 #: A child that was killed but not reaped is killed again after this time (seconds).
 KILL_INTERVAL = 1.0
-_RESPAWN = Backoff(0.5, 30.0)
+_RESPAWN = Backoff(0.5, inf)
 
 
 class Overdue(NamedTuple):
@@ -32,6 +33,8 @@ class ChildHandle:
 
     role: Role
     number: int
+    #: The longest delay before it is replaced (seconds).
+    max_delay: float = 30.0
     #: The child's process id; 0 while it is not running.
     pid: int = 0
     slot: Slot | None = None
@@ -57,7 +60,7 @@ class ChildHandle:
     @property
     def name(self) -> str:
         """The child's name in the log."""
-        return "scheduler" if self.role is Role.SCHEDULER else f"worker {self.number}"
+        return f"worker {self.number}" if self.role is Role.WORKER else self.role.name.lower()
 
     @property
     def ready(self) -> bool:
@@ -95,6 +98,6 @@ class ChildHandle:
         self.pid, self.slot = 0, None
         delay = 0.0
         if self.early_deaths > 1 or (self.early_deaths and self.role is Role.SCHEDULER and not up):
-            delay = _RESPAWN.delay(self.early_deaths) * random.uniform(0.5, 1)  # noqa: S311
+            delay = min(_RESPAWN.delay(self.early_deaths), self.max_delay) * random.uniform(0.5, 1)  # noqa: S311
         self.due = now + delay
         return delay

@@ -23,6 +23,8 @@ from qworkerd.supervisor.systemd import Notifier
 TICK = 0.5
 #: The longest sleep until the first worker is ready (seconds), because a service manager may wait for it.
 BOOT_TICK = 0.05
+#: The longest delay before a scheduler that dies again and again is replaced, as a part of the lease.
+MAX_SCHEDULER_DELAY = 1 / 6
 #: Maximum number that is accepted from a dead worker: the cause of its death may have damaged its slot.
 MAX_STALE_WRITES = 1_000_000
 
@@ -38,13 +40,16 @@ class Supervisor:
         self.mains = mains
         self.notifier = notifier
         self.log = log.get()
-        self.scheduler = ChildHandle(Role.SCHEDULER, 0)
+        # The lease, and slots for new workers, must outlast the delay.
+        self.scheduler = ChildHandle(Role.SCHEDULER, 0, self.settings.lease_timeout * MAX_SCHEDULER_DELAY)
         self.workers = [ChildHandle(Role.WORKER, number) for number in range(1, node.settings.processes + 1)]
-        self.children = [self.scheduler, *self.workers]
+        self.exporters = [ChildHandle(Role.EXPORTER, 0)] if Role.EXPORTER in mains else []
+        self.children = [self.scheduler, *self.exporters, *self.workers]
+        self.tally = node.tally.writer(node.tally.seats - 1)
         self.causes = CauseFinder()
         self.deadlines = DeadlineEnforcer(node)
         self.slow = SlowJobs(node)
-        self.shutdown = Shutdown(node, self.workers, self.scheduler, notifier)
+        self.shutdown = Shutdown(node, self.workers, [self.scheduler, *self.exporters], notifier)
         self.announced = False
         self.exit_code = exits.OK
         self.watched: frozenset[Signals] = frozenset()
@@ -84,8 +89,8 @@ class Supervisor:
     # Children
 
     def wanted(self, handle: ChildHandle) -> bool:
-        """Return whether to keep this child running: the scheduler to the end, a worker while it may claim jobs."""
-        if handle.role is Role.SCHEDULER:
+        """Return whether to keep this child running: a worker while it may claim jobs, the others to the end."""
+        if handle.role is not Role.WORKER:
             return self.shutdown.state is not State.CLOSING
         return self.shutdown.state is State.RUNNING and not self.node.budget.exhausted and self.leased
 
@@ -102,7 +107,9 @@ class Supervisor:
 
     def spawn(self, handle: ChildHandle) -> None:
         """Fork a child into a free slot. Without one, wait until the scheduler has settled a dead slot."""
-        now, slot = monotonic(), self.table.free_slot()
+        # If the workers took the last slot while no scheduler runs, none could settle the dead ones any more.
+        reserved = int(handle is not self.scheduler and self.scheduler.pid == 0)
+        now, slot = monotonic(), self.table.free_slot(reserved=reserved)
         if slot is None:
             handle.due = now + TICK
             return
@@ -146,7 +153,10 @@ class Supervisor:
             self.shutdown.drain("configuration")
         if keep_or_free_slot(slot, cause, exited):
             self.node.scheduler_wakeup.wake()
+        self.tally.died(cause, exited.cpu, expected=expected)
         delay = handle.exited(now, blameless=expected or worked or bool(handle.kill_reason))
+        if not expected and handle.role is Role.WORKER:
+            self.header.record_death(handle.number, exited.pid, cause, now)
         report = self.log.debug if expected else self.log.warning
         report("child.ended" if expected else "child.died", **facts, respawn_in=round(delay, 3))
 

@@ -32,12 +32,13 @@ class Shutdown:
     """Moves the node to the next state on a signal, on a timeout, or when all workers have exited."""
 
     def __init__(
-        self, node: NodeContext, workers: Sequence[ChildHandle], scheduler: ChildHandle, notifier: Notifier
+        self, node: NodeContext, workers: Sequence[ChildHandle], others: Sequence[ChildHandle], notifier: Notifier
     ) -> None:
         self._settings = node.settings
         self._header = node.table.header
         self._workers = workers
-        self._scheduler = scheduler
+        #: The children that stop last: the scheduler, and the exporter if there is one.
+        self._others = others
         self._notifier = notifier
         self._log = log.get()
         self.state = State.RUNNING
@@ -91,7 +92,8 @@ class Shutdown:
                 self._close(over=over)
             case _ if not self._running():
                 self._begin(State.CLOSING, CLOSING_TIMEOUT)
-                self._scheduler.signal(signal.SIGTERM)
+                for child in self._others:
+                    child.signal(signal.SIGTERM)
             case State.DRAINING if over:
                 self.interrupt()
             case State.INTERRUPTING if over:
@@ -109,11 +111,13 @@ class Shutdown:
         self.state, self.until = state, monotonic() + timeout
 
     def _close(self, *, over: bool) -> None:
-        if not self._scheduler.pid:
+        left = [child for child in self._others if child.pid]
+        if not left:
             self.state = State.STOPPED
         elif over:
             self.until = inf
-            self._scheduler.kill(Cause.SHUTDOWN, monotonic())
+            for child in left:
+                child.kill(Cause.SHUTDOWN, monotonic())
 
     def _running(self) -> int:
         return sum(worker.pid != 0 for worker in self._workers)

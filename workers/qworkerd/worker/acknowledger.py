@@ -17,7 +17,9 @@ from qworkerd.process.reconnect import ReconnectingConnection
 from qworkerd.shared.claim import Claim
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Slot
+from qworkerd.shared.tally import TallyWriter
 from qworkerd.worker.batch import Batch
+from qworkerd.worker.line_store import LineStore
 from qworkerd.worker.write_queue import WriteQueue
 
 #: Interval at which a running batch is checked (seconds).
@@ -36,15 +38,18 @@ class Acknowledger:
     """
 
     def __init__(
-        self, node: NodeContext, slot: Slot, name: str, on_end: Callable[[Iterable[int]], None] | None = None
-    ) -> None:
+        self, node: NodeContext, slot: Slot, name: str, tally: TallyWriter,
+        on_end: Callable[[Iterable[int]], None] | None = None,
+    ) -> None:  # fmt: skip
         """Take a function that is called with the jobs that may have ended, when their writes are committed."""
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
         self._connection = ReconnectingConnection(node, name, self._sleep, self._out_of_time)
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._writes = WriteQueue(node, slot, self._connection, self._extend_deadline, on_end)
+        self._writes = WriteQueue(node, slot, self._connection, tally, self._extend_deadline, on_end)
+        #: The log lines of ended attempts, which the main thread adds before it submits their outcomes.
+        self.lines = LineStore(node.settings.schema, self._connection)
         self._stop_deadline: float | None = None
         self._progress_written = 0.0
         self._log = log.get()
@@ -140,6 +145,8 @@ class Acknowledger:
         while True:
             self._wait()
             self._collect()
+            if self.lines:
+                self.lines.write()
             self._write_due()
             self._write_progress()
             self._busy = False

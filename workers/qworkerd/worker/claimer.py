@@ -1,22 +1,27 @@
 """Claim jobs: how many, from which position, and under which token."""
 
+from collections.abc import Sequence
 from operator import attrgetter
 from time import monotonic
 
 import psycopg
 
 from qworker.claims import ClaimedJob, Claims
+from qworker.origins import Origins
 from qworkerd import log
 from qworkerd.process.reconnect import LOST, ReconnectingConnection
 from qworkerd.shared.claim import UNKNOWN_TASK, Claim, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Phase, Slot
+from qworkerd.shared.tally import TallyWriter
 from qworkerd.worker.batch import Batch
 from qworkerd.worker.batch_size import BatchSize
 from qworkerd.worker.cursors import Cursors
 from qworkerd.worker.single import UNREADABLE, SingleClaims, may_be_one_job
 
 _by_urgency = attrgetter("priority", "seq")
+#: The columns of a claim that are stored in the slot and counted.
+_ID, _QUEUE, _TASK, _ATTEMPT, _WAITED = map(ClaimedJob._fields.index, ("id", "queue", "task", "attempt", "waited"))
 
 #: Delay after a claim that the server has rejected, and after one in which the connection was lost (seconds).
 RETRY_AFTER_REJECTION, RETRY_AFTER_LOSS = 1.0, 0.1
@@ -28,9 +33,12 @@ PROBE_INTERVAL = 1.0
 class Claimer:
     """Claims jobs for one worker."""
 
-    def __init__(self, node: NodeContext, slot: Slot, connection: ReconnectingConnection) -> None:
+    def __init__(self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, tally: TallyWriter) -> None:
         settings = node.settings
         self._node = node
+        self._origins = node.app.origins
+        self._tally = tally
+        self._series = tally.numbers
         self._slot = slot
         self._connection = connection
         self._stall = settings.stall_timeout
@@ -38,7 +46,7 @@ class Claimer:
         self._order = {queue: number for number, queue in enumerate(settings.queues)}
         self._numbers = {name: number for number, name in enumerate(node.tasks)}
         self._log = log.get()
-        self._single = SingleClaims(node, slot, connection, self._claims)
+        self._single = SingleClaims(node, slot, connection, self._claims, tally)
         self.batch_size = BatchSize(settings.max_batch)
         self.cursors = Cursors(node.watermarks, settings.processes)
         self._generation = 1
@@ -62,9 +70,27 @@ class Claimer:
         rows.sort(key=_by_urgency)
         if len(self._order) > 1:
             rows.sort(key=lambda row: self._order[row.queue])
-        numbers = self._numbers
-        claim.fill([r.id for r in rows], [numbers.get(r.task, UNKNOWN_TASK) for r in rows], [r.attempt for r in rows])
+        columns, count, number_of = tuple(zip(*rows, strict=True)), len(rows), self._numbers.get
+        queues, tasks = columns[_QUEUE], columns[_TASK]
+        if tasks.count(tasks[0]) == queues.count(queues[0]) == count:
+            claim.fill(columns[_ID], [number_of(tasks[0], UNKNOWN_TASK)] * count, columns[_ATTEMPT])
+            series = [self._series[queues[0], tasks[0]]] * count
+        else:
+            claim.fill(columns[_ID], [number_of(task, UNKNOWN_TASK) for task in tasks], columns[_ATTEMPT])
+            series = [self._series[names] for names in zip(queues, tasks, strict=True)]
+        claim.count_as(series, list(columns[_WAITED]))
+        if self._origins is not None:
+            self._read_origins(self._origins, columns[_ID])
         return Batch(claim, rows, self._changes)
+
+    def _read_origins(self, origins: Origins, ids: Sequence[int]) -> None:
+        """Read where jobs come from. Without this, their spans have no parent, and they run nevertheless."""
+        self._slot.enter(Phase.CLAIMING, monotonic() + self._stall)
+        try:
+            if (database := self._connection.get()) is not None:
+                origins.read(database, ids)
+        except (psycopg.Error, UnicodeError, MemoryError) as error:
+            self._log.warning("claim.origins_unknown", error=str(error).strip(), jobs=len(ids))
 
     def close(self) -> None:
         """Send the reports about jobs that could not be claimed."""
@@ -118,7 +144,9 @@ class Claimer:
             self.cursors.fail(sweep=sweep)
             self.exhausted = False
             return []
-        self.cursors.advance(rows, size, sweep=sweep, duration=monotonic() - started)
+        duration = monotonic() - started
+        self._tally.claimed(len(rows), duration)
+        self.cursors.advance(rows, size, sweep=sweep, duration=duration)
         self.exhausted = len(rows) < size
         if not self.exhausted:
             self._node.worker_wakeup.wake()  # there may be more: one worker wakes the next

@@ -13,7 +13,8 @@ from qworker.payload import encode_result
 from qworkerd import log
 from qworkerd.config.policy import Policy
 from qworkerd.log import jobs
-from qworkerd.outcomes.decide import decide, describe
+from qworkerd.log.job_lines import job_lines
+from qworkerd.outcomes.decide import decide, describe_failure
 from qworkerd.outcomes.outcome import Committed, Completed, Failed, Outcome, Retried, Session, Snoozed, Terminated
 from qworkerd.outcomes.reports import Failure, Reporter
 
@@ -41,7 +42,7 @@ class Conclusions:
             self._warn_of_other_connections(task.name)
         if ended > job.deadline_at:
             self._log.warning("job.finished_late", duration=round(duration, 3), timeout=policy.timeout)
-        return Committed() if committed else Completed(duration, self.encode(None if hook else task, result))
+        return Committed(duration) if committed else Completed(duration, self.encode(None if hook else task, result))
 
     def raised(
         self, job: RunningJob, task: Task[..., Any], policy: Policy, error: BaseException, ended: float,
@@ -54,8 +55,8 @@ class Conclusions:
         """
         duration, hook = ended - job.started, row.is_hook
         if hook and not interrupted:
-            record = describe(error, job.attempt)
-            discarded = Terminated(JobState.DISCARDED, duration, record)
+            record = describe_failure(error, job.task, job.attempt) | job_lines.pop(job) | _duration(duration)
+            discarded = Terminated(JobState.DISCARDED, duration, _traced(record, job))
             self._store(discarded)
             self._log.error("job.hook_failed", error=jobs.summary(record), exc_info=error)
             self._report(discarded, row, error)
@@ -64,8 +65,10 @@ class Conclusions:
             error, job, policy, sent=sent, timed_out=timed_out, duration=duration,
             hook=task.hook is not None and not hook,
         )  # fmt: skip
+        if isinstance(outcome, Retried | Failed | Terminated):
+            outcome.error.update(job_lines.pop(job) | _duration(duration))
         if isinstance(outcome, Retried | Failed):
-            outcome = replace(outcome, lost=lost)
+            outcome = replace(outcome, error=_traced(outcome.error, job), lost=lost)
         self._store(outcome)
         self._log_outcome(outcome, row, error, duration, policy)
         if isinstance(outcome, Retried | Failed):
@@ -113,3 +116,14 @@ class Conclusions:
                 hint="the handler did not use current_job.connection; what it does on others (Django's, SQLAlchemy's) "
                 "is not part of the job's transaction",
             )
+
+
+def _duration(seconds: float) -> dict[str, Any]:
+    """Return how long the attempt ran, from which pages compute when it began."""
+    return {"ran": round(seconds, 3)}
+
+
+def _traced(record: dict[str, Any], job: RunningJob) -> dict[str, Any]:
+    """Add the trace of the attempt, if there is one, to which the next attempt is linked."""
+    trace = getattr(job, "trace", None)
+    return record if trace is None else record | {"traceparent": trace}

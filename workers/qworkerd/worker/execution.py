@@ -78,20 +78,22 @@ class Execution:
         progress: Callable[[int, str], None],
         store: Callable[[Outcome], None],
         forks: ForkDetector | None = None,
+        job_type: type[RunningJob] = RunningJob,
         verbose: bool = False,
     ) -> None:
         """Create an execution for the tasks of an application.
 
         complete: writes the end of a transactional job in its transaction. progress: stores the progress of a job.
         store: stores the outcome of an attempt that raised an exception, before it is logged. forks: detects that a
-        handler has forked; by default by hooks around fork, which stay until the process ends.
+        handler has forked; by default by hooks around fork, which stay until the process ends. job_type: what
+        `current_job` is.
         """
         self._app = app
         self._gate = gate
         self._connections = connections
         # Bound once, because every job needs them.
         self._start, self._open, self._open_transaction = (
-            RunningJob.start,
+            job_type.start,
             connections.open,
             connections.open_transaction,
         )

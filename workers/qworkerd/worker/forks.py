@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterable
 
+from qworkerd.log.job_lines import job_lines
 from qworkerd.shared import stacks
 
 
@@ -36,6 +37,7 @@ class Forks:
     def _after_fork_in_child(self) -> None:
         self.in_forked_child = True
         stacks.stop_dumping()
+        job_lines.stop()
         signal.set_wakeup_fd(-1)
         for signum in signal.valid_signals():
             if callable(signal.getsignal(signum)):

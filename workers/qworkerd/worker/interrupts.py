@@ -79,11 +79,6 @@ class InterruptGate:
         self._arm(self._repeat)
         raise TimeoutInterrupt
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a handler runs."""
-        return self._open
-
     def interrupt(self, error: type[Interrupt]) -> None:
         """Raise an interrupt in the handler if one is running, once: a repeated signal must not disturb its cleanup."""
         if self._open and self.interrupted is None:

@@ -50,9 +50,10 @@ class Worker:
         self.wakeup = WakeupPipe()
         name = f"worker {slot.child} {slot.session_tag}"
         self.connection = ReconnectingConnection(node, name, self.interruptible_sleep, lambda: self.signals.stopping)
-        self.claimer = Claimer(node, slot, self.connection)
+        tally = node.tally.writer(slot.child)
+        self.claimer = Claimer(node, slot, self.connection, tally)
         reporter = Reporter(node.app)
-        self.acknowledger = Acknowledger(node, slot, name, reporter.ended if node.app.end_hooks else None)
+        self.acknowledger = Acknowledger(node, slot, name, tally, reporter.ended if node.app.end_hooks else None)
         self.gate = InterruptGate()
         self.dispositions = Dispositions(self.gate, self.wakeup.write_fd)
         self.state = ProcessState(node.environment, self.dispositions)
@@ -191,7 +192,7 @@ class Worker:
         self.slot.floats[Slot.STARTED] = now
         words[Slot.PHASE] = Phase.RUNNING
         self.acknowledger.watch(batch)
-        index, row, slow_task = 0, None, self.slow_task
+        index, row, slow_task, unchecked = 0, None, self.slow_task, False
         while pending and not signals.stopping and not self.runner.tainted:
             if clock_gettime(CLOCK_BOOTTIME) >= lease[Header.LEASE_UNTIL]:
                 break
@@ -206,7 +207,8 @@ class Worker:
                 self.acknowledger.flush(0.1)
                 now = monotonic()
             ended = run(claim, index, row, now)
-            if ended - now > MIN_CHECKED:
+            unchecked = ended - now <= MIN_CHECKED
+            if not unchecked:
                 self.restore_state(row)
                 if ended - now > SLOW_TASK:
                     slow_task = row.task
@@ -218,7 +220,7 @@ class Worker:
         self.slot.enter(Phase.SETTLING, self.stall_deadline())
         self.acknowledger.release(batch)
         self.acknowledger.wake()
-        if row is not None:
+        if row is not None and unchecked:
             self.restore_state(row)
         words[Slot.DONE] += index
         self.claimer.batch_size.record(index, now - started)

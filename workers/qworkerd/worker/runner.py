@@ -1,14 +1,17 @@
 """Runs the jobs of a claim: records each in the slot, executes it, stores and submits its outcome."""
 
+import json
 from math import inf
 from time import monotonic
 
 from qworker.backoff import Backoff
 from qworker.claims import ClaimedJob, Claims
 from qworker.context import RunningJob
+from qworker.job_logs import AttemptLines
 from qworkerd import log
 from qworkerd.config.policy import Policies
-from qworkerd.outcomes.outcome import Committed, Completed, Outcome, Snoozed, dump
+from qworkerd.log.job_lines import job_lines
+from qworkerd.outcomes.outcome import Committed, Completed, Outcome, Snoozed, dump, without_logs
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.shared.claim import Claim, Status
 from qworkerd.shared.context import NodeContext
@@ -50,8 +53,10 @@ class Runner:
         self._reporter = reporter
         self._execution = Execution(
             node.app, gate, self._connection, self._reporter, complete=self._complete, progress=self._progress,
-            store=self._store_raised, verbose=node.settings.log_level == "debug",
+            store=self._store_raised, job_type=_job_type(slot), verbose=node.settings.log_level == "debug",
         )  # fmt: skip
+        job_lines.attach(slot.lines)
+        self._keeps_all_lines = node.settings.job_logs == "all"
         self._log = log.get()
         self._claim: Claim | None = None
         #: The job whose handler is running; 0 outside of handlers.
@@ -80,6 +85,8 @@ class Runner:
         floats[Slot.STARTED] = now
         claim.statuses[index] = _RUNNING
         outcome, ended = self._execution.run(task, policy, row, now)
+        if (logged := job_lines.owner) is not None and logged.started == now:
+            self._keep_lines(claim, logged)
         if outcome is None:
             claim.statuses[index] = _SUCCEEDED
             self._acknowledger.submit(claim, job_id, None)
@@ -90,6 +97,14 @@ class Runner:
             self._acknowledger.submit(claim, job_id, outcome)
         self.current = 0
         return ended
+
+    def _keep_lines(self, claim: Claim, job: RunningJob) -> None:
+        """Store the log lines of an attempt that did not fail, if all are stored, or they are followed."""
+        if self._keeps_all_lines or self._slot.words[Slot.FOLLOWED] == job.id:
+            found = job_lines.pop(job)
+            self._acknowledger.lines.add(AttemptLines(
+                job.id, claim.token, job.attempt, found.get("logs_dropped", 0), json.dumps(found["logs"])
+            ))  # fmt: skip
 
     def _store_raised(self, outcome: Outcome) -> None:
         """Store the outcome of the running job."""
@@ -105,7 +120,10 @@ class Runner:
         if not isinstance(outcome, Committed):
             record = dump(outcome)
             if not claim.store_outcome(index, record):
-                self._free_space(claim, index, record)
+                # The acknowledger has the log lines too; they are lost only if this process is killed before it writes.
+                record = dump(without_logs(outcome))
+                if not claim.store_outcome(index, record):
+                    self._free_space(claim, index, record)
         claim.statuses[index] = _DONE
 
     def _free_space(self, claim: Claim, index: int, record: bytes) -> None:
@@ -154,3 +172,19 @@ class Runner:
     def _progress(self, job_id: int, text: str) -> None:
         if self._claim is not None and job_id == self.current:
             self._acknowledger.progress = (self._claim, job_id, text)
+
+
+def _job_type(slot: Slot) -> type[RunningJob]:
+    """Return the type of the jobs that run in a slot. Without tracing, they cost no more than others."""
+
+    class SlotJob(RunningJob):
+        """An attempt whose trace is kept in the slot, where it survives this process."""
+
+        __slots__ = ()
+
+        def set_trace(self, traceparent: str) -> None:
+            """Set the traceparent."""
+            super().set_trace(traceparent)
+            slot.set_trace(self.started, traceparent)
+
+    return SlotJob

@@ -10,7 +10,8 @@ import psycopg
 
 from qworker.claims import ClaimedJob, Claims, JobNames, LaneJob, WriteSuppressed
 from qworkerd import log
-from qworkerd.outcomes.record import error_record
+from qworkerd.outcomes.counting import ENDS
+from qworkerd.outcomes.record import error_record, identify
 from qworkerd.outcomes.reports import Failure, Reporter
 from qworkerd.process.reconnect import ReconnectingConnection, may_concern_one_row
 from qworkerd.shared.cause import Cause
@@ -18,6 +19,7 @@ from qworkerd.shared.claim import Claim, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.paused import PAST_END
 from qworkerd.shared.slots import Phase, Slot
+from qworkerd.shared.tally import TallyWriter
 
 #: The result is too large or cannot be decoded. A claim of fewer jobs may succeed; one of a single job finds the row.
 UNREADABLE = (
@@ -48,7 +50,10 @@ class SingleClaims:
     True while there are such jobs, because each of them would make a larger claim fail.
     """
 
-    def __init__(self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, claims: Claims) -> None:
+    def __init__(
+        self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, claims: Claims, tally: TallyWriter
+    ) -> None:
+        self._tally = tally
         self._node = node
         self._slot = slot
         self._stall = node.settings.stall_timeout
@@ -168,8 +173,9 @@ class SingleClaims:
             names = self._claims.read_names(database, claim.token, job)
         except UNREADABLE:
             names = JobNames()
-        error = error_record("PayloadTooLarge", message, Cause.UNREADABLE, attempt=names.attempt)
-        if self._claims.fail(database, claim.token, job, error=json.dumps(error), hook=False):
+        error = identify(error_record("PayloadTooLarge", message, Cause.UNREADABLE, attempt=names.attempt), names.task)
+        if states := self._claims.fail(database, claim.token, job, error=json.dumps(error), hook=False):
+            self._tally.count(self._tally.numbers[names.queue, names.task], ENDS[states[job]])
             self._reporter.submit(
                 Failure(job=job, task=names.task, queue=names.queue, attempt=names.attempt, error=error, final=True)
             )

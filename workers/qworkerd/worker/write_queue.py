@@ -7,14 +7,19 @@ from typing import Any
 import psycopg
 
 from qworker.claims import Claims
+from qworker.recovery import Recovery
 from qworker.triggers import suppressing_triggers
 from qworkerd import log
+from qworkerd.outcomes.counting import count_acknowledged
 from qworkerd.outcomes.last_resort import ABANDONED, LAST_RESORT, GiveUp
-from qworkerd.outcomes.writes import OutcomeWrite, ReleaseWrite, Write, raise_if_suppressed
+from qworkerd.outcomes.unconfirmed import count_unconfirmed
+from qworkerd.outcomes.writes import CompleteWrite, OutcomeWrite, ReleaseWrite, Write, raise_if_suppressed
 from qworkerd.process.reconnect import ReconnectingConnection, is_transient
 from qworkerd.shared.claim import Status
 from qworkerd.shared.context import NodeContext
+from qworkerd.shared.series import PROCESS
 from qworkerd.shared.slots import Slot
+from qworkerd.shared.tally import ProcessCounter, TallyWriter
 
 #: A constraint or a user's trigger rejects the row, possibly temporarily. No value is the cause, so none is dropped.
 REJECTED_ROW = (psycopg.IntegrityError, psycopg.errors.RaiseException)
@@ -26,13 +31,16 @@ class WriteQueue:
     """Runs writes in the acknowledger's thread. A write leaves the queue only when its jobs are settled."""
 
     def __init__(
-        self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, on_progress: Callable[[], None],
+        self, node: NodeContext, slot: Slot, connection: ReconnectingConnection, tally: TallyWriter,
+        on_progress: Callable[[], None],
         on_end: Callable[[Iterable[int]], None] | None = None,
     ) -> None:  # fmt: skip
         self._node = node
         self._slot = slot
         self._claims = Claims(node.settings.schema)
+        self._recovery = Recovery(node.settings.schema)
         self._connection = connection
+        self._tally = tally
         self._on_progress = on_progress
         self._on_end = on_end
         self._writes: list[Write] = []
@@ -108,7 +116,10 @@ class WriteQueue:
     def _run(self, write: Write, database: psycopg.Connection[tuple[Any, ...]]) -> bool:
         """Run one write; return whether it is finished. Jobs that another session has locked are tried again."""
         self._on_progress()
+        started = monotonic()
         changed = write.write(self._claims, database)
+        self._tally.acknowledged(monotonic() - started)
+        count_acknowledged(self._tally, write, changed)
         if isinstance(write, ReleaseWrite):
             self._announce_release(write, changed)
         elif self._on_end is not None and write.ends:
@@ -143,19 +154,34 @@ class WriteQueue:
     def _on_lost_claim(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> None:
         """Handle jobs that no longer have this claim's token: an earlier attempt or another process settled them."""
         if write.uncertain:
-            archived = self._claims.already_archived(database, write.token, lost)
+            if isinstance(write, OutcomeWrite):
+                confirmed = self._count_outcome(write, database, lost)
+            else:
+                confirmed = self._claims.already_archived(database, write.token, lost)
+                if isinstance(write, CompleteWrite):
+                    count_acknowledged(self._tally, write, confirmed)
             if self._on_end is not None:
-                self._on_end(archived)
-            lost = lost - archived
-        if write.uncertain and isinstance(write, OutcomeWrite):  # an executed retry cannot be distinguished
+                self._on_end(confirmed)
+            lost = lost - confirmed
+        if lost and write.uncertain and isinstance(write, OutcomeWrite):  # an executed snooze may have run again
             self._log.info("job.write_unconfirmed", jobs=sorted(lost), hint="the answer was lost with the connection")
         elif lost and self._has_archived(write, database, lost):
             self._log.error("job.history_suppressed", jobs=sorted(lost)[:20], count=len(lost),
                             hint="the jobs have ended, but a trigger on job_history suppresses their rows")  # fmt: skip
         elif lost:
             self._slot.words[Slot.STALE] += len(lost)
+            self._tally.count(PROCESS, ProcessCounter.REFUSED, len(lost))
             self._log.warning("job.stale_write", write=write.kind, jobs=sorted(lost)[:20],
                               count=len(lost), hint="the claim had ended; nothing was changed")  # fmt: skip
+
+    def _count_outcome(
+        self, write: OutcomeWrite, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]
+    ) -> set[int]:
+        """Count the job if an earlier attempt of this write has been executed; return its id then."""
+        claim = write.claim
+        attempts = {entry.id: (entry.attempt, write.outcome) for entry in claim.entries() if entry.id in lost}
+        known = dict(zip(claim.ids.tolist(), zip(claim.series, claim.waits, strict=True), strict=False))
+        return count_unconfirmed(self._tally, self._recovery, database, claim, attempts, known)
 
     def _has_archived(self, write: Write, database: psycopg.Connection[tuple[Any, ...]], lost: set[int]) -> bool:
         """Return whether this write has deleted the jobs, and a trigger has suppressed their rows in the history."""

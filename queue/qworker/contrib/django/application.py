@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from qworker.ambient import Ambient
 from qworker.app import App
@@ -16,7 +16,10 @@ from qworker.db.pool import Pool
 from qworker.job import Job
 from qworker.options import PRIORITIES, Options
 from qworker.spec import JobSpec
-from qworker.task import Task
+from qworker.task import EndHook, Hook, Task
+
+H = TypeVar("H", bound=Hook)
+E = TypeVar("E", bound=EndHook)
 
 #: How many combinations of task, priority and queue are remembered.
 MAX_SPECS = 1_000
@@ -30,6 +33,7 @@ class DjangoApp(App):
     def __init__(self, configuration: Configuration) -> None:
         #: What the application was made from.
         self.configuration = configuration
+        self.dsn_origin = f"DATABASES[{configuration.database!r}] in Django's settings"
         super().__init__(partial(dsn, configuration.database), schema=configuration.schema)
         self._specs: dict[tuple[str, int, str], JobSpec] = {}
         self.middleware(middleware.around_job)
@@ -50,6 +54,16 @@ class DjangoApp(App):
     def node_settings(self) -> Mapping[str, tuple[object, str]]:
         """Return the settings of nodes in Django's settings: the entries of QWORKER, and the queues of the backend."""
         return node_settings(self.configuration)
+
+    def on_error(self, hook: H) -> H:
+        """Register a hook as `App.on_error` does; it has usable connections of Django."""
+        super().on_error(middleware.around_hook(hook))
+        return hook
+
+    def on_end(self, hook: E) -> E:
+        """Register a hook as `App.on_end` does; it has usable connections of Django."""
+        super().on_end(middleware.around_hook(hook))
+        return hook
 
     # Django's tasks
 
@@ -74,7 +88,7 @@ class DjangoApp(App):
             # The module was executed again, perhaps with other options.
             self._specs = {key: spec for key, spec in self._specs.items() if key[0] != path}
         own = self.configuration.defaults.merge(options_of(task)).merge(self.queue_options(task))
-        found: Task[..., Any] = Task(Handler(task, self._read_result), self._enqueuing, own, name=path)
+        found: Task[..., Any] = Task(Handler(task, self._read_result), self.enqueuing, own, name=path)
         self.tasks[path] = found
         return found
 
@@ -97,9 +111,9 @@ class DjangoApp(App):
 
     def enqueue_task(self, task: Any, args: Any, kwargs: Any) -> Job:
         """Store a job for a task of Django; args and kwargs are kept as they are given."""
-        from qworker.contrib.django.results import job_priority
+        from qworker.contrib.django import results
 
-        registered, priority = self.add_task(task), job_priority(task.priority)
+        registered, priority = self.add_task(task), results.job_priority(task.priority)
         key = registered.name, priority, task.queue_name
         spec = self._specs.get(key)
         if spec is None:
@@ -112,11 +126,11 @@ class DjangoApp(App):
                 self._specs = {}
             self._specs[key] = spec
         if task.run_after is not None:
-            start = middleware.aware(task.run_after)
+            start = results.aware(task.run_after)
             # A job forgets its start time when it has started; the task of a result keeps it.
             spec = replace(spec, run_at=start, meta=json.dumps({"run_after": start.isoformat()}))
         stored = registered.parameters.bind(args, kwargs)
-        return self._enqueuing.one(spec, stored)
+        return self.enqueuing.one(spec, stored)
 
     def task_result(self, job: Job) -> Any:
         """Return the TaskResult of a job; None if it is not a job of this backend."""

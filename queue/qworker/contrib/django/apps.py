@@ -13,9 +13,11 @@ class QworkerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and what runs after each `migrate`."""
+        """Register the system checks, what runs after each `migrate`, and the program that messages name."""
+        from qworker import program
         from qworker.contrib.django import checks
-        from qworker.contrib.django.schema import complete
+        from qworker.contrib.django.schema import complete, migrate_command
 
+        program.use("manage.py qworker", migrate_command)
         checks.register()
         post_migrate.connect(complete, sender=self, dispatch_uid="qworker")

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qworker.contrib.django.api import (
     BaseTaskBackend,
@@ -20,6 +20,7 @@ from qworker.contrib.django.stores import owner
 from qworker.contrib.django.tasks import path_of
 from qworker.errors import JobNotFound
 from qworker.options import UNSET, Options, Unset
+from qworker.task import no_attribute
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
@@ -37,11 +38,21 @@ class QworkerTask(Task):  # type: ignore[misc] # of Django, which has no types
     #: A key that only one unfinished job of the task may hold; True derives it from the arguments.
     unique: str | bool | Unset = UNSET
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(_no_attribute(name), name=name, obj=self)
+
     def options(self) -> Options:
         """Return the options of the jobs; raises TypeError or ValueError."""
         return task_options(
             timeout=self.timeout, max_attempts=self.max_attempts, backoff=self.backoff, unique=self.unique
         )
+
+
+def _no_attribute(name: str) -> str:
+    # What `options(...)` is for tasks of an App is `using(...)` for Django's.
+    return no_attribute("Task", name).replace("options(delay=...", "using(run_after=...").replace("options(", "using(")
 
 
 def check_options(task: Any) -> None:

@@ -1,26 +1,36 @@
 """System checks: what keeps jobs from being stored or run; with `--database default`, also of the tables."""
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core import checks
 from django.core.management import get_commands
+from django.core.management.commands.migrate import Command as MigrateCommand
 from django.db import Error as DatabaseError
 from django.db import connections, router
 
 from qworker import migrations
 from qworker.contrib.django.application import DjangoApp, application
-from qworker.contrib.django.configuration import Configuration, node_settings
+from qworker.contrib.django.configuration import Configuration, task_options
 from qworker.contrib.django.discovery import discover
 from qworker.contrib.django.node import serves_tasks
 from qworker.contrib.django.stores import LABEL, configurations, schemas
+from qworker.contrib.django.validation import Problem, of_backend, of_project
 from qworker.db.adapters import below_django
 from qworker.errors import ConfigurationError, SchemaError
 
 #: The name of the app in INSTALLED_APPS.
 APP = "qworker.contrib.django"
+#: What to do if `migrate` does nothing.
+ROUTER = (
+    "A router in DATABASE_ROUTERS keeps `migrate` from it: let allow_migrate return True or None for the app_label "
+    f"{LABEL!r} in this database."
+)
 
 
 def register() -> None:
@@ -31,15 +41,19 @@ def register() -> None:
 
 
 def check_backend(backend: Any) -> list[Any]:
-    """Check the OPTIONS of a backend in TASKS; opens no connection."""
+    """Check a backend in TASKS; opens no connection."""
     name = f"TASKS[{backend.alias!r}]"
+    declared = (getattr(settings, "TASKS", None) or {}).get(backend.alias, {})
+    if wrong := _errors(of_backend(backend.alias, {**declared, "OPTIONS": backend.options}, task_options)):
+        return wrong
     try:
         configuration = backend.app.configuration
     except ConfigurationError as error:
-        return [checks.Error(str(error), id="qworker.E001")]
+        return [] if _project_problems() else [checks.Error(str(error), id="qworker.E001")]
     found = _database(configuration.database, name, "OPTIONS['database']")
     if not apps.is_installed(APP):
-        hint = f"Add {APP!r} to INSTALLED_APPS, or run `qworker db migrate`."
+        node = f"qworker.contrib.django.node:{backend.alias}"
+        hint = f"Add {APP!r} to INSTALLED_APPS, or run `qworker --app {node} db migrate`."
         found.append(
             checks.Warning(f"{name}: `manage.py migrate` does not create the tables of jobs.", hint, id="qworker.W001")
         )
@@ -48,18 +62,20 @@ def check_backend(backend: Any) -> list[Any]:
 
 def check_project(**_: Any) -> list[Any]:
     """Check QWORKER, the database of the project's own jobs, and the order of INSTALLED_APPS; opens no connection."""
+    if wrong := _project_problems():
+        return [*wrong, *_order()]
     try:
         default = Configuration.of("default")
-        node_settings(default)
         found = [] if serves_tasks("default") else _database(default.database, "QWORKER", "QWORKER['DATABASE']")
         return [*found, *_same_queues(), *_order()]
-    except ConfigurationError as error:
-        # A backend reports its own OPTIONS.
-        return [] if str(error).startswith("TASKS") else [checks.Error(str(error), id="qworker.E001")]
+    except ConfigurationError:  # a backend reports its own OPTIONS
+        return list(_order())
 
 
 def check_queues(**_: Any) -> list[Any]:
     """Check that a node which is started without options serves the queue of each task."""
+    if _project_problems():
+        return []  # reported by the others
     try:
         discover()
     except Exception as error:  # noqa: BLE001 - modules of the project raise anything
@@ -68,16 +84,30 @@ def check_queues(**_: Any) -> list[Any]:
     try:
         return [message for found in configurations() for message in _unserved(application(found.alias))]
     except ConfigurationError:
-        return []  # reported by the others
+        return []  # as above
 
 
 def check_schema(databases: Sequence[str] | None = None, **_: Any) -> list[Any]:
-    """Check the tables of jobs in these databases. A warning, because `migrate` runs this before it creates them."""
+    """Check the tables of jobs in these databases, unless `migrate` asks, which is about to update them."""
+    if not databases or _in_migrate():
+        return []
     return [
-        checks.Warning(str(error), f"Run `manage.py migrate --database {alias}`.", id="qworker.W003")
-        for alias in databases or ()
+        checks.Warning(str(error), None if router.allow_migrate(alias, LABEL) else ROUTER, id="qworker.W003")
+        for alias in databases
         for error in _outdated(alias)
     ]
+
+
+def _project_problems() -> list[Any]:
+    # A web process needs the settings of nodes no more than the code that reads them.
+    from qworkerd.config.settings import field_specs
+
+    readers = {name.upper(): spec.read for name, spec in field_specs().items()}
+    return _errors(of_project(getattr(settings, "QWORKER", {}), readers))
+
+
+def _errors(problems: Iterable[Problem]) -> list[Any]:
+    return [checks.Error(problem.message, problem.hint, id="qworker.E001") for problem in problems]
 
 
 def _database(alias: str, name: str, setting: str) -> list[Any]:
@@ -137,9 +167,21 @@ def _django_tasks(app: DjangoApp) -> Iterator[tuple[str, str]]:
                 yield path_of(task), f"{configuration.queue_prefix}{task.queue_name}"
 
 
+def _in_migrate() -> bool:
+    """Return whether `migrate` runs the checks and will run the migrations of qworker. Django tells a check neither."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), MigrateCommand):
+            options = frame.f_locals.get("options")
+            if isinstance(options, dict) and "app_label" in options:
+                return options["app_label"] in (None, LABEL)
+        frame = frame.f_back
+    return False
+
+
 def _outdated(alias: str) -> Iterator[SchemaError]:
     try:
-        if connections[alias].vendor != "postgresql" or not router.allow_migrate(alias, LABEL):
+        if connections[alias].vendor != "postgresql":
             return
         names = schemas(alias)
         if names:

@@ -7,15 +7,12 @@ from typing import Any
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from qworker.contrib.django.validation import APPLICATION, of_options, of_project
 from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.errors import ConfigurationError
 from qworker.options import UNSET, Options
 from qworker.retry import Retry
 
-#: The OPTIONS of a backend in TASKS.
-BACKEND_OPTIONS = ("database", "schema", "queue_prefix", "timeout", "max_attempts", "backoff")
-#: The entries of QWORKER that concern the application; all others are settings of its nodes, in upper case.
-APPLICATION = ("DATABASE", "SCHEMA", "MODULES")
 #: What messages call the setting.
 ORIGIN = "QWORKER in Django's settings"
 
@@ -42,19 +39,16 @@ class Configuration:
         """Return the configuration of a backend; raises ConfigurationError."""
         ours = project()
         options = backend_options(alias) if options is None else options
-        if unknown := sorted(options.keys() - set(BACKEND_OPTIONS)):
-            known = ", ".join(BACKEND_OPTIONS)
-            raise ConfigurationError(
-                f"TASKS[{alias!r}]: unknown option {unknown[0]!r} in OPTIONS; expected one of {known}"
-            )
+        for problem in of_options(alias, options, task_options):
+            raise ConfigurationError(str(problem))
         try:
             defaults = task_options(
                 timeout=options.get("timeout", UNSET),
                 max_attempts=options.get("max_attempts", 1),
                 backoff=options.get("backoff", UNSET),
             )
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"TASKS[{alias!r}]: OPTIONS: {error}") from None
+        except (TypeError, ValueError) as error:  # each is right, but not both together
+            raise ConfigurationError(f"TASKS[{alias!r}]['OPTIONS']: {error}") from None
         return cls(
             alias,
             options.get("database", ours.get("DATABASE", "default")),
@@ -65,14 +59,13 @@ class Configuration:
 
 
 def project() -> dict[str, Any]:
-    """Return the setting QWORKER."""
+    """Return the setting QWORKER; raises ConfigurationError if it does not say where jobs are.
+
+    Settings of nodes are validated by the system checks, and by a node when it starts.
+    """
     found = getattr(settings, "QWORKER", {})
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"QWORKER must be a dict, not {found!r}")
-    if wrong := [name for name in found if not isinstance(name, str) or not name.isupper()]:
-        raise ConfigurationError(
-            f"QWORKER has the key {wrong[0]!r}; its keys are in upper case, as in {{'QUEUES': ['default']}}"
-        )
+    for problem in of_project(found):
+        raise ConfigurationError(str(problem))
     return found
 
 
@@ -83,6 +76,11 @@ def node_settings(configuration: Configuration) -> dict[str, tuple[object, str]]
     with the queues of the project's own tasks.
     """
     ours, alias = project(), configuration.alias
+    if wrong := [name for name in ours if not str(name).isupper()]:
+        name = wrong[0]
+        raise ConfigurationError(
+            f"{ORIGIN} has the key {name!r}: its keys are in upper case, as in {str(name).upper()!r}"
+        )
     found: dict[str, tuple[object, str]] = {
         name.lower(): (value, ORIGIN) for name, value in ours.items() if name not in APPLICATION
     }
@@ -96,7 +94,8 @@ def node_settings(configuration: Configuration) -> dict[str, tuple[object, str]]
 def backend_options(alias: str) -> dict[str, Any]:
     """Return the OPTIONS of a backend in TASKS; none if the backend is not qworker's."""
     declared = (getattr(settings, "TASKS", None) or {}).get(alias, {})
-    return dict(declared.get("OPTIONS", {})) if _is_ours(str(declared.get("BACKEND"))) else {}
+    found: dict[str, Any] = declared.get("OPTIONS", {}) if _is_ours(str(declared.get("BACKEND"))) else {}
+    return found
 
 
 def _is_ours(backend: str) -> bool:

@@ -5,7 +5,8 @@ from typing import Any, Never
 from django.db import models
 
 from qworker.contrib.django.configuration import Configuration
-from qworker.errors import InvalidOperation
+from qworker.db.statements import DEFAULT_SCHEMA
+from qworker.errors import ConfigurationError, InvalidOperation
 
 
 class ReadOnlyQuerySet(models.QuerySet):
@@ -62,4 +63,8 @@ class ReadOnly(models.Model):
 
 def table(name: str) -> str:
     """Return a relation of the jobs' schema as `db_table`: quoted already, with its schema."""
-    return f'"{Configuration.of("default").schema}"."{name}"'
+    try:
+        schema = Configuration.of("default").schema
+    except ConfigurationError:  # models are imported before the system checks report it; no query gets as far as this
+        schema = DEFAULT_SCHEMA
+    return f'"{schema}"."{name}"'

@@ -83,6 +83,11 @@ def run_after(job: Job) -> datetime | None:
     return _local(_parse((job.meta or {}).get("run_after")))
 
 
+def aware(moment: datetime) -> datetime:
+    """Return an aware datetime; without USE_TZ, Django's are naive in the default time zone."""
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment, timezone.get_default_timezone())
+
+
 def _attempts(job: Job) -> list[tuple[datetime, str]]:
     """Return when each attempt began, and the worker that made it. The last fifty that failed are known."""
     found = []

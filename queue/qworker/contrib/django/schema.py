@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.loader import MigrationLoader
+from django.utils.connection import ConnectionDoesNotExist
 
 from qworker import migrations
-from qworker.contrib.django.stores import LABEL, holds_jobs, schemas
+from qworker.contrib.django.stores import LABEL, configurations, holds_jobs, schemas
 from qworker.db.adapters import below_django
+from qworker.errors import ConfigurationError
 from qworker.maintenance import Maintenance
 
 
@@ -27,6 +29,18 @@ def complete(using: str, verbosity: int = 1, plan: Any = (), **_: Any) -> None:
             for schema in schemas(using):
                 if migrations.apply(connection, migration, schema) and verbosity >= 1:
                     print(f"  Applied {LABEL}.{migration} to the schema {schema!r}")  # noqa: T201 - as migrate does
+
+
+def migrate_command(schema: str) -> str | None:
+    """Return the command of Django that updates a schema; None if Django does not migrate it."""
+    try:
+        aliases = sorted({found.database for found in configurations() if found.schema == schema})
+        aliases = [alias for alias in aliases if holds_jobs(alias)]
+    except (ConfigurationError, ConnectionDoesNotExist):  # this is part of another message
+        return None
+    if not aliases:
+        return None
+    return "manage.py migrate" + ("" if DEFAULT_DB_ALIAS in aliases else f" --database {aliases[0]}")
 
 
 def empty(alias: str) -> None:

@@ -13,7 +13,7 @@ from qworker.contrib.django.api import (
     task_finished,
     task_started,
 )
-from qworker.contrib.django.middleware import close_unusable_connections
+from qworker.contrib.django.middleware import receivers
 from qworker.payload import encode_result
 
 
@@ -31,7 +31,8 @@ class Handler:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Send the signal and call the task; raises TypeError if the result is not JSON serializable."""
         result = self._read_result(current_job.id)
-        task_started.send_robust(sender=sender(result.backend), task_result=result)
+        with receivers("a receiver of task_started"):
+            task_started.send_robust(sender=sender(result.backend), task_result=result)
         context = (TaskContext(task_result=result),) if self.task.takes_context else ()
         value = normalize_json(self.task.call(*context, *args, **kwargs))
         # A worker would drop a result that it cannot store. Here the result is part of the task.
@@ -46,16 +47,12 @@ def sender(alias: str) -> type:
 
 def send_finished(result: Any, error: BaseException | None) -> None:
     """Send the signal of a task that has ended; receivers find its error by sys.exc_info()."""
-    close_unusable_connections()  # of this thread, which is not the one that runs the tasks
     try:
-        try:
-            _raise(error)
-        except BaseException:  # noqa: BLE001 - whatever has ended the task
-            task_finished.send_robust(sender=sender(result.backend), task_result=result)
-        else:
-            task_finished.send_robust(sender=sender(result.backend), task_result=result)
-    finally:
-        close_unusable_connections()
+        _raise(error)
+    except BaseException:  # noqa: BLE001 - whatever has ended the task
+        task_finished.send_robust(sender=sender(result.backend), task_result=result)
+    else:
+        task_finished.send_robust(sender=sender(result.backend), task_result=result)
 
 
 def _raise(error: BaseException | None) -> None:
@@ -88,7 +85,7 @@ def removed(path: str) -> Callable[..., Any]:
     """Return a function that stands for that of a task which does not exist any more."""
 
     def func(*_: Any, **__: Any) -> None:
-        raise ImportError(f"there is no task {path!r}: it was removed or renamed, or its module is not imported here")
+        raise ImportError(f"task {path!r} not found: it was removed or renamed, or its module is not imported here")
 
     func.__module__, _, func.__name__ = path.rpartition(".")
     func.__qualname__ = func.__name__

@@ -11,17 +11,20 @@ import flask
 from qworker.app import App
 from qworker.codec import CodecFactory
 from qworker.context import RunningJob
+from qworker.contrib.flask import uncommitted
 from qworker.contrib.flask.database import FlaskPool, dsn
 from qworker.contrib.flask.loading import load_flask
+from qworker.contrib.flask.uncommitted import WatchingEnqueuer
 from qworker.db.connection import resolve_dsn
 from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.errors import ConfigurationError
 from qworker.middleware import ProcessHook
-from qworker.task import Hook
+from qworker.task import EndHook, Enqueuing, Hook
 
 H = TypeVar("H", bound=Hook)
 W = TypeVar("W", bound=ProcessHook)
+E = TypeVar("E", bound=EndHook)
 
 #: The key in `app.extensions`.
 NAME = "qworker"
@@ -63,6 +66,9 @@ class Qworker(App):
     def _make_pool(self) -> Pool:
         return FlaskPool(lambda: self._state().pool, self._resolve_dsn, self.schema)
 
+    def _make_enqueuer(self) -> Enqueuing:
+        return WatchingEnqueuer(self.pool, self.admin, self.ambient)
+
     def init_app(self, app: flask.Flask) -> None:
         """Use a Flask application's database inside of its contexts."""
         if NAME in app.extensions:
@@ -70,6 +76,7 @@ class Qworker(App):
         pool: FlaskPool = self.pool  # type: ignore[assignment]
         app.extensions[NAME] = State(self, Pool(pool.resolve, self.schema))
         self._apps.add(app)
+        uncommitted.init_app(app)
 
     def load(self) -> None:
         """Find the Flask application of this process: the one that was made at import, or else that of $FLASK_APP."""
@@ -104,6 +111,11 @@ class Qworker(App):
     def on_error(self, hook: H) -> H:
         """Register a hook as `App.on_error` does; it runs in an application context."""
         super().on_error(self._within_context(hook))
+        return hook
+
+    def on_end(self, hook: E) -> E:
+        """Register a hook as `App.on_end` does; it runs in an application context."""
+        super().on_end(self._within_context(hook))
         return hook
 
     def on_worker_start(self, hook: W) -> W:

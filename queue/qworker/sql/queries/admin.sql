@@ -18,16 +18,18 @@ SELECT {job_columns}
  ORDER BY j.state NOT IN ('completed', 'cancelled', 'discarded'), j.finished_at;
 
 -- name: find
--- Newest jobs first, below a given id. A branch is skipped if no job in it can have the requested state, so that a few
--- failed jobs are found by their index without scanning the history.
+-- Newest jobs first, below a given id. A branch is skipped if no job in it can have the requested state, so that failed jobs
+-- are found by their index without scanning the history, or the unfinished jobs.
 SELECT {job_columns}
   FROM {schema}.jobs AS j
  WHERE j.id = ANY (ARRAY (
         SELECT found.id FROM (
             (SELECT f.id FROM {schema}.job AS f
               WHERE %(state)s::text = 'failed' AND f.state OPERATOR(pg_catalog.=) 'failed'
+                AND f.state OPERATOR(pg_catalog.<>) ALL ('{scheduled,available,running}'::{schema}.job_state[])
                 AND {matching: f}
-            )
+              ORDER BY f.id DESC
+              LIMIT %(limit)s)
             UNION ALL
             (SELECT u.id FROM {schema}.job AS u
               WHERE (%(state)s::text IS NULL OR %(state)s IN ('scheduled', 'blocked', 'available', 'running'))
@@ -63,14 +65,6 @@ SELECT {job_columns}
  ORDER BY j.id DESC
  LIMIT %(limit)s;
 
--- name: outcome
--- The state, result and last error of a job. LIMIT ends the scan before the history if the job has not ended.
-SELECT state::text, NULL AS result, (errors -> -1)::text AS error, task FROM {schema}.job WHERE id = %(id)s
- UNION ALL
-(SELECT state::text, result::text, (errors -> -1)::text, task FROM {schema}.job_history WHERE id = %(id)s
-  ORDER BY finished_at DESC LIMIT 1)
- LIMIT 1;
-
 -- name: cancel
 -- Cancels waiting jobs and requests the cancellation of running ones. FOR UPDATE returns the state after a concurrent claim.
 WITH target AS MATERIALIZED (
@@ -90,13 +84,15 @@ WITH target AS MATERIALIZED (
     {free_keys: SELECT id FROM done WHERE holds_key}
 ), archived AS (
     {archive: d.crashes, 'cancelled', NULL, NULL, d.errors}
+), audited AS (
+    {audit_jobs: 'job.cancel' FROM (SELECT id FROM archived UNION ALL SELECT id FROM requested) AS c}
 )
 SELECT id, 'cancelled' AS state FROM archived
  UNION ALL
 SELECT id, 'running' FROM requested;
 
 -- name: retry
--- Makes failed jobs available again with all their attempts; their errors are kept.
+-- Makes failed jobs available again with all their attempts, and with other arguments if they are given; errors are kept.
 WITH target AS MATERIALIZED (
     SELECT j.id FROM {schema}.job AS j
      WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.=) 'failed'
@@ -105,9 +101,12 @@ WITH target AS MATERIALIZED (
 ), retried AS (
     UPDATE {schema}.job AS j
        SET state = 'available', seq = pg_catalog.nextval('{schema}.job_seq'::regclass), attempt = 0, crashes = 0,
-           node_losses = 0, unknown_task_count = 0, failed_at = NULL, claimed_at = NULL, cancel_requested_at = NULL, progress = NULL
+           run_at = pg_catalog.clock_timestamp(), node_losses = 0, unknown_task_count = 0, failed_at = NULL, claimed_at = NULL, cancel_requested_at = NULL, progress = NULL,
+           args = coalesce(%(args)s::jsonb, j.args)
      WHERE j.id IN (SELECT id FROM target)
     RETURNING j.id, j.queue
+), audited AS (
+    {audit_jobs: CASE WHEN %(args)s::jsonb IS NULL THEN 'job.retry' ELSE 'job.edit' END FROM retried AS c}
 )
 SELECT r.id, (SELECT {schema}.wake(ARRAY[r.queue])) FROM retried AS r;
 
@@ -121,63 +120,77 @@ WITH done AS (
              ORDER BY j.id
                FOR UPDATE))
     RETURNING *
+), audited AS (
+    {audit_jobs: 'job.discard' FROM done AS c}
 )
 {archive: d.crashes, 'discarded', NULL, NULL, d.errors};
 
--- name: sizes
--- The number of unfinished and failed jobs by queue and state.
-SELECT queue, state::text, pg_catalog.count(*) AS jobs FROM {schema}.job GROUP BY queue, state ORDER BY queue, state;
-
--- name: queues
--- The jobs of each queue by state, the age of its oldest available job, the nodes that serve it, and its pause. A node is
--- live until its lease ends. This is computed in seconds because intervals cannot be infinite before PostgreSQL 17.
-WITH counted AS (
-    SELECT j.queue, j.state, pg_catalog.count(*) AS jobs, pg_catalog.min(j.enqueued_at) FILTER (WHERE j.state = 'available') AS oldest
-      FROM {schema}.job AS j
-     GROUP BY j.queue, j.state
-), held AS (
-    SELECT queue, pg_catalog.jsonb_object_agg(state, jobs) AS jobs, pg_catalog.min(oldest) AS oldest FROM counted GROUP BY queue
-), served AS (
-    SELECT queue, pg_catalog.array_agg(n.name ORDER BY n.name) AS nodes
-      FROM {schema}.node AS n
-     CROSS JOIN LATERAL pg_catalog.unnest(n.queues) AS queue
-     WHERE extract(epoch FROM n.heartbeat_at)::float8 + n.lease_seconds > extract(epoch FROM pg_catalog.clock_timestamp())::float8
-     GROUP BY queue
-), paused AS (
-    SELECT {pause_columns} FROM {schema}.queue AS q WHERE q.paused_at IS NOT NULL
+-- name: run_now
+-- Makes scheduled jobs available at once.
+WITH target AS MATERIALIZED (
+    SELECT j.id FROM {schema}.job AS j
+     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.=) 'scheduled'
+     ORDER BY j.id
+       FOR UPDATE
+), started AS (
+    UPDATE {schema}.job AS j
+       SET state = 'available', seq = pg_catalog.nextval('{schema}.job_seq'::regclass), run_at = pg_catalog.clock_timestamp()
+     WHERE j.id IN (SELECT id FROM target)
+    RETURNING j.id, j.queue
+), audited AS (
+    {audit_jobs: 'job.run_now' FROM started AS c}
 )
-SELECT queue, coalesce(held.jobs, '{}')::text AS jobs,
-       CASE WHEN pg_catalog.isfinite(held.oldest)
-            THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() - held.oldest)::float8, 0) END AS oldest_age,
-       coalesce(served.nodes, '{}') AS nodes,
-       paused.paused_at, paused.paused_by, paused.pause_reason
-  FROM held
-  FULL JOIN served USING (queue)
-  FULL JOIN paused USING (queue)
- ORDER BY queue;
+SELECT s.id, (SELECT {schema}.wake(ARRAY[s.queue])) FROM started AS s;
 
--- name: size
--- The number of jobs of one queue in some states.
-SELECT pg_catalog.count(*) AS jobs FROM {schema}.job
- WHERE queue = %(queue)s AND state OPERATOR(pg_catalog.=) ANY (%(states)s::{schema}.job_state[]);
+-- name: move
+-- Moves jobs that are not running to another queue or priority. An available one gets a new seq, because claims have passed
+-- its old one there.
+WITH target AS MATERIALIZED (
+    SELECT j.id FROM {schema}.job AS j
+     WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.<>) 'running'
+       AND (j.queue::text, j.priority::pg_catalog.int2) IS DISTINCT FROM
+           (coalesce(%(queue)s::text, j.queue::text), coalesce(%(priority)s::pg_catalog.int2, j.priority::pg_catalog.int2))
+     ORDER BY j.id
+       FOR UPDATE
+), moved AS (
+    UPDATE {schema}.job AS j
+       SET queue = coalesce(%(queue)s::text, j.queue), priority = coalesce(%(priority)s::pg_catalog.int2, j.priority),
+           seq = CASE WHEN j.state OPERATOR(pg_catalog.=) 'available'
+                      THEN pg_catalog.nextval('{schema}.job_seq'::regclass) ELSE j.seq END
+     WHERE j.id IN (SELECT id FROM target)
+    RETURNING j.id, j.queue, j.state
+), audited AS (
+    {audit_jobs: 'job.move' FROM moved AS c}
+)
+SELECT m.id, (SELECT {schema}.wake(ARRAY[m.queue]) WHERE m.state OPERATOR(pg_catalog.=) 'available') FROM moved AS m;
 
--- name: nodes
-SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id) AS idle,
-       extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM heartbeat_at)::float8 AS heartbeat_at,
-       extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8 AS heartbeat_age,
-       lease_seconds, state::text
-  FROM {schema}.node AS n
- ORDER BY name, id;
-
--- name: schedules
--- A node is live until its lease ends.
-SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8 AS last_tick,
-       ARRAY (SELECT n.name FROM {schema}.node AS n
-               WHERE n.state -> 'cron' ? c.name
-                 AND extract(epoch FROM n.heartbeat_at)::float8 + n.lease_seconds > extract(epoch FROM pg_catalog.clock_timestamp())::float8
-               ORDER BY n.name) AS nodes
-  FROM {schema}.cron AS c
- ORDER BY c.name;
+-- name: again
+-- Enqueues copies of jobs that have ended or failed: same task, queue, priority and tags, and the same arguments unless
+-- others are given. Options of the single job
+-- are known of a failed one only. A failure hook is not copied: no failure has enqueued the copy, which would not run. Of jobs
+-- with the same id the last one in this order counts: see `show`.
+WITH source AS MATERIALIZED (
+    SELECT DISTINCT ON (f.id) f.*, pg_catalog.nextval('{schema}.job_id_seq'::regclass) AS new_id
+      FROM (SELECT j.id, j.queue, j.priority::pg_catalog.int2, j.task, j.args::pg_catalog.jsonb, j.overrides::pg_catalog.jsonb,
+                   j.tags::text[], j.meta, j.is_hook, 'infinity'::timestamptz AS finished_at
+              FROM {schema}.job AS j WHERE j.id = ANY (%(ids)s::bigint[]) AND j.state OPERATOR(pg_catalog.=) 'failed'
+             UNION ALL
+            SELECT h.id, h.queue, h.priority, h.task, h.args, NULL, h.tags, h.meta, h.is_hook, h.finished_at
+              FROM {schema}.job_history AS h WHERE h.id = ANY (%(ids)s::bigint[])) AS f
+     WHERE NOT f.is_hook
+     ORDER BY f.id, f.finished_at DESC
+), enqueued AS (
+    INSERT INTO {schema}.job (id, queue, priority, task, args, overrides, tags, meta)
+    SELECT s.new_id, s.queue, s.priority, s.task, coalesce(%(args)s::pg_catalog.jsonb, s.args), s.overrides, s.tags,
+           coalesce(s.meta, '{}') - '{cron,tick}'::text[] || pg_catalog.jsonb_build_object('copy_of', s.id)
+      FROM source AS s
+     ORDER BY s.id
+    RETURNING id, queue
+), audited AS (
+    {audit: pg_catalog.jsonb_build_object('jobs', pg_catalog.jsonb_agg(c.id ORDER BY c.id),
+            'copies', pg_catalog.jsonb_agg(c.new_id ORDER BY c.id)), pg_catalog.count(*)::integer, 'job.again' FROM source AS c}
+)
+SELECT s.id, s.new_id, (SELECT {schema}.wake(ARRAY[e.queue])) FROM enqueued AS e JOIN source AS s ON s.new_id = e.id;
 
 -- name: sequences
 -- The last number of each sequence and the highest number in use. If that is higher, numbers would be assigned twice. The

@@ -27,8 +27,10 @@ WITH done AS (
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
 )
-{archive: d.crashes, 'completed', coalesce((%(durations)s::jsonb ->> d.id::text)::real, 0), %(results)s::jsonb -> d.id::text,
-           d.errors};
+-- Behind CASE, the usual NULL costs no text of an id.
+{archive: d.crashes, 'completed',
+       CASE WHEN %(durations)s::jsonb IS NULL THEN 0 ELSE coalesce((%(durations)s::jsonb ->> d.id::text)::real, 0) END,
+       CASE WHEN %(results)s::jsonb IS NOT NULL THEN %(results)s::jsonb -> d.id::text END, d.errors};
 
 -- name: lock_claimed
 -- Locks a job of this claim until the transaction ends; waits for a session that has locked it.
@@ -42,12 +44,17 @@ SELECT pg_terminate_backend(a.pid)
    AND right(a.application_name, length(%(role)s)) = %(role)s;
 
 -- name: end
--- Moves one job to the history as 'cancelled' or 'discarded', with an error.
+-- Moves one job to the history as 'cancelled' or 'discarded', with an error. That of a failure hook is counted; that of a
+-- cancelled job has no fingerprint.
 WITH done AS (
     DELETE FROM {schema}.job
      WHERE id = ANY (ARRAY (
         {claimed_job: l.id}))
     RETURNING *
+), counted AS (
+    {count_error: (
+        SELECT id, task, queue, {schema}.fingerprint(task, %(error)s::jsonb) AS fingerprint FROM done
+         WHERE %(error)s::jsonb -> 'fingerprint' IS NOT NULL)}
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
 )
@@ -59,16 +66,17 @@ WITH done AS (
 WITH {unless_cancelled}, retried AS (
     UPDATE {schema}.job AS j
        SET state = 'scheduled', run_at = clock_timestamp() + make_interval(secs => %(delay)s::float8),
-           {undo_claim}, progress = NULL,
-           errors = {schema}.append_error(j.errors, %(error)s::jsonb || {attempt: j})
+           {undo_claim}, progress = NULL, {failed_attempt}
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
-    RETURNING j.id
+    RETURNING j.id, j.fingerprint, j.task, j.queue
+), counted AS (
+    {count_error: retried}
 ), freed AS (
     {free_keys: SELECT id FROM done WHERE holds_key}
 ), archived AS (
     {archive: d.crashes, 'cancelled', NULL, NULL, {schema}.append_error(d.errors, %(error)s::jsonb || {attempt: d})}
 )
-SELECT id FROM retried UNION ALL SELECT id FROM archived;
+SELECT id, false AS cancelled FROM retried UNION ALL SELECT id, true FROM archived;
 
 -- name: snooze
 -- Schedules a job after `delay` seconds without counting the attempt; `unknown_task` is 1 if the worker lacks the task.
@@ -81,15 +89,18 @@ UPDATE {schema}.job AS j
 RETURNING j.id;
 
 -- name: fail
--- Marks a job as failed, frees its key, and enqueues its failure hook; returns the id, and false if a trigger suppresses
--- the hook. If the cancellation of the job was requested meanwhile, it ends as cancelled, without its hook.
+-- Marks a job as failed, frees its key, and enqueues its failure hook; returns the id, whether the job was cancelled
+-- instead, and false if a trigger suppresses the hook. If the cancellation of the job was requested meanwhile, it ends as
+-- cancelled, without its hook.
 WITH {unless_cancelled}, failed AS (
     UPDATE {schema}.job AS j
        SET state = 'failed', failed_at = clock_timestamp(), crashes = least(j.crashes + %(crashes)s::int, 32000),
-           {end_claim}, holds_key = false,
+           {end_claim}, holds_key = false, fingerprint = {schema}.fingerprint(j.task, %(error)s::jsonb),
            errors = {schema}.append_error(j.errors, %(error)s::jsonb || {attempt: j} || {hook_id: %(hook)s})
      WHERE j.id = %(id)s AND EXISTS (SELECT FROM locked WHERE NOT cancelled)
-    RETURNING j.id, j.queue, j.task, j.priority, j.state, (j.errors -> -1 ->> 'hook')::bigint AS hook
+    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.fingerprint, (j.errors -> -1 ->> 'hook')::bigint AS hook
+), counted AS (
+    {count_error: failed}
 ), freed AS (
     {free_keys: SELECT id FROM failed UNION ALL SELECT id FROM done WHERE holds_key}
 ), archived AS (
@@ -98,16 +109,21 @@ WITH {unless_cancelled}, failed AS (
 ), hooks AS (
     {enqueue_hooks: failed}
 )
-SELECT f.id, f.hook IS NULL OR (SELECT count(*) FROM hooks, LATERAL {schema}.wake(ARRAY[hooks.queue])) > 0 FROM failed AS f
- UNION ALL SELECT a.id, true FROM archived AS a;
+SELECT f.id, false AS cancelled, f.hook IS NULL OR (SELECT count(*) FROM hooks, LATERAL {schema}.wake(ARRAY[hooks.queue])) > 0 FROM failed AS f
+ UNION ALL SELECT a.id, true, true FROM archived AS a;
 
 -- name: give_up
 -- The last resort if the database rejects the outcome of a job repeatedly: marks the job as failed, with this error alone.
-UPDATE {schema}.job AS j
-   SET state = 'failed', failed_at = clock_timestamp(), {end_claim}, cancel_requested_at = NULL, holds_key = false,
-       errors = jsonb_build_array(%(error)s::jsonb)
- WHERE j.id = %(id)s AND j.token = %(token)s
-RETURNING j.id;
+WITH failed AS (
+    UPDATE {schema}.job AS j
+       SET state = 'failed', failed_at = clock_timestamp(), {end_claim}, cancel_requested_at = NULL, holds_key = false,
+           fingerprint = {schema}.fingerprint(j.task, %(error)s::jsonb), errors = jsonb_build_array(%(error)s::jsonb)
+     WHERE j.id = %(id)s AND j.token = %(token)s
+    RETURNING j.id, j.fingerprint, j.task, j.queue
+), counted AS (
+    {count_error: failed}
+)
+SELECT id FROM failed;
 
 -- name: claim_one
 -- Claims jobs without reading them, except those in `excluded`: the error of a claim does not name the row that caused it.

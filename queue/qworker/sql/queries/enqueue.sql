@@ -20,6 +20,13 @@ VALUES (%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb
 RETURNING id, state::text, pg_catalog.date_part('epoch', enqueued_at), NULL::float8,
           (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.idle_node));
 
+-- name: enqueue_with_meta
+-- The same with a note on the origin of the job.
+INSERT INTO {schema}.job (task, args, queue, priority, overrides, tags, meta)
+VALUES (%(task)s, %(args)s::jsonb, %(queue)s, %(priority)s, %(overrides)s::jsonb, %(tags)s::text[], %(meta)s::jsonb)
+RETURNING id, state::text, pg_catalog.date_part('epoch', enqueued_at), NULL::float8,
+          (SELECT {schema}.wake(ARRAY[queue]) WHERE EXISTS (SELECT FROM {schema}.idle_node));
+
 -- name: enqueue_later
 -- One job with a start time or an expiry time.
 WITH clock AS MATERIALIZED (
@@ -103,10 +110,10 @@ COPY {schema}.job (id, args, task, queue, priority) FROM STDIN WITH (ENCODING 'U
 
 -- name: copy_options
 -- Jobs with options. A separate statement, because checking the domain of a column takes time even for NULL.
-COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
+COPY {schema}.job (args, task, queue, priority, state, run_at, expires_at, overrides, tags, meta) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: copy_options_ids
-COPY {schema}.job (id, args, task, queue, priority, state, run_at, expires_at, overrides, tags) FROM STDIN WITH (ENCODING 'UTF8');
+COPY {schema}.job (id, args, task, queue, priority, state, run_at, expires_at, overrides, tags, meta) FROM STDIN WITH (ENCODING 'UTF8');
 
 -- name: wake
 SELECT {schema}.wake(ARRAY[%(queue)s::text]);

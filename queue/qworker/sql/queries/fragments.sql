@@ -20,13 +20,17 @@ locked AS MATERIALIZED (
 -- Moves the rows of the CTE `done` to the history. The argument is the values that depend on how the job ended: crashes,
 -- state, duration, result and errors.
 INSERT INTO {schema}.job_history (
-    id, token, node, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, is_hook, queue, task, args,
+    id, token, node, run_at, enqueued_at, claimed_at, finished_at, ring_day, attempt, priority, node_losses, is_hook, queue, task, args,
     tags, meta, crashes, state, duration, result, errors)
-SELECT d.id, d.token, d.node, d.enqueued_at, d.claimed_at, t.finished_at, {schema}.history_day(t.finished_at), d.attempt,
+SELECT d.id, d.token, d.node, d.run_at, d.enqueued_at, d.claimed_at, t.finished_at, t.ring_day, d.attempt,
        d.priority, d.node_losses, d.is_hook, d.queue, d.task, d.args, d.tags, d.meta,
        {argument}
   FROM done AS d
- CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS finished_at) AS t
+ CROSS JOIN (
+        SELECT now.at AS finished_at, {schema}.history_day(now.at) AS ring_day
+          FROM (SELECT pg_catalog.clock_timestamp() AS at) AS now
+        OFFSET 0 -- computed once, not for each job
+       ) AS t
 RETURNING id
 
 -- name: clock
@@ -99,6 +103,19 @@ found AS MATERIALIZED (
     SELECT key, job_id FROM taken_over UNION ALL SELECT key, job_id FROM inserted
 )
 
+-- name: tick_job
+-- CTEs that enqueue the job of a schedule at the time of the CTE `clock`, if it has a row, with its key if the task has one.
+{take_key: ARRAY[%(key)s::text]}, numbered AS (
+    SELECT taken.job_id FROM taken
+     UNION ALL
+    SELECT nextval('{schema}.job_id_seq'::regclass) FROM {argument} WHERE %(key)s::text IS NULL
+), enqueued AS (
+    INSERT INTO {schema}.job ({timed_columns}, id, holds_key)
+    SELECT {timed_values: %(args)s}, numbered.job_id, %(key)s::text IS NOT NULL AND %(period)s::float8 IS NULL
+      FROM numbered, {start} AS t
+    RETURNING id, state, queue
+)
+
 -- name: free_keys
 -- Frees the unique keys of jobs that have ended or failed, except keys taken for a period. A key that another session has
 -- locked is skipped: it no longer counts, and `delete_unheld_keys` deletes it.
@@ -108,9 +125,48 @@ DELETE FROM {schema}.unique_key
          WHERE k.job_id = ANY (ARRAY ({argument})) AND k.expires_at IS NULL
            FOR UPDATE SKIP LOCKED))
 
+-- name: audit
+-- Records an action in the statement that takes it, unless nothing was changed: who, and what was done to what. The argument
+-- is the target, the number of jobs and the action, FROM the rows that were changed.
+INSERT INTO {schema}.audit (actor, via, address, note, request, target, jobs, action)
+    SELECT %(actor)s::text, %(via)s::text, %(address)s::text, %(note)s::text, %(request)s::text, {argument}
+    HAVING pg_catalog.count(*) > 0
+
+-- name: audit_jobs
+-- Records an action on jobs; the argument is the action, FROM the jobs that were changed AS c.
+{audit: pg_catalog.jsonb_build_object('jobs', pg_catalog.jsonb_agg(c.id ORDER BY c.id)), pg_catalog.count(*)::integer, {argument}}
+
 -- name: attempt
 -- The attempt that an error ended: when it was claimed, and by which node.
 pg_catalog.jsonb_build_object('claimed_at', {argument}.claimed_at, 'node', {argument}.node)
+
+-- name: failed_attempt
+-- Stores the error of an attempt after which the job runs again.
+fingerprint = {schema}.fingerprint(j.task, %(error)s::jsonb),
+           errors = {schema}.append_error(j.errors, %(error)s::jsonb || {attempt: j})
+
+-- name: count_error
+-- Notes the failed attempts of the jobs of a CTE, with their fingerprints, to be counted by group.
+INSERT INTO {schema}.error_event (fingerprint, job, task, queue, error)
+    SELECT f.fingerprint, f.id, f.task, f.queue,
+           coalesce(%(error)s::jsonb -> 'group', jsonb_build_object('type', %(error)s::jsonb -> 'type'))
+      FROM {argument} AS f
+     WHERE f.fingerprint IS NOT NULL
+
+-- name: without_message
+-- A fingerprint without the bits that depend on the message: see qworker.fingerprint.
+({argument} >> 24 << 24)
+
+-- name: reopens
+g.state = 'resolved' AND excluded.last_seen > g.changed_at
+
+-- name: group_columns
+-- The fields of qworker.error_groups.ErrorGroup; times are seconds since 1970.
+g.fingerprint, g.task, g.type, g.message, g.frame, g.state, g.count,
+       extract(epoch FROM g.first_seen)::float8 AS first_seen, extract(epoch FROM g.last_seen)::float8 AS last_seen,
+       g.first_release, g.last_release, g.queues, g.first_job, g.samples,
+       extract(epoch FROM g.changed_at)::float8 AS changed_at, g.changed_by,
+       extract(epoch FROM g.reopened_at)::float8 AS reopened_at, g.reopened_release
 
 -- name: hook_id
 -- An object with the id of the failure hook if one is to be enqueued. It is stored with the error of the job. A hook whose
@@ -129,7 +185,7 @@ RETURNING id, queue
 -- `attempt` is clamped because a row edited by hand must not overflow: the error would undo the whole claim, and the queue
 -- would stop.
 state = 'running', attempt = least(greatest(j.attempt, 0), 1000000000) + 1, token = %(token)s, node = %(node)s,
-       claimed_at = clock_timestamp(), run_at = NULL, progress = NULL
+       claimed_at = clock_timestamp(), progress = NULL
 
 -- name: end_claim
 token = NULL, node = NULL
@@ -160,7 +216,16 @@ attempt = greatest(j.attempt, 1) - 1
 -- name: claimed_columns
 -- The fields of qworker.claims.ClaimedJob.
 j.id, j.seq, j.priority, j.queue, j.task, j.args::text, j.attempt, j.crashes::int + j.node_losses AS crash_count, j.is_hook,
-       extract(epoch FROM j.enqueued_at)::float8 AS enqueued_at, j.overrides::text, j.unknown_task_count
+       date_part('epoch', j.enqueued_at) AS enqueued_at, j.overrides::text, j.unknown_task_count, {waited: j} AS waited
+
+-- name: waited
+-- How long a claimed job has waited since it could start (seconds). The times are not subtracted from one another: before
+-- PostgreSQL 17 this fails if one of them is infinite.
+date_part('epoch', {argument}.claimed_at) - date_part('epoch', coalesce({argument}.run_at, {argument}.enqueued_at))
+
+-- name: seconds_since
+-- How long ago a time of a row was. Like `waited`, this does not subtract times.
+extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM {argument})::float8
 
 -- name: job_columns
 -- The fields of qworker.job.Job; times are seconds since 1970.
@@ -174,6 +239,12 @@ j.id, j.state, j.queue, j.priority, j.task, j.args::text, j.attempt, j.crashes, 
 -- name: pause_columns
 -- The arguments of qworker.queues.pause_of.
 q.name AS queue, extract(epoch FROM q.paused_at)::float8 AS paused_at, q.paused_by, q.pause_reason
+
+-- name: operation_columns
+-- The fields of qworker.operations.Operation; times are seconds since 1970.
+o.id, o.action, o.filter, o.options::text, o.upper_id, o.below, o.rate, o.expected, o.done, o.skipped, o.failed, o.state,
+       o.actor, o.address, o.note, o.error, extract(epoch FROM o.created_at)::float8 AS created_at,
+       extract(epoch FROM o.finished_at)::float8 AS finished_at
 
 -- name: matching
 -- The jobs that a user searches for.
@@ -240,3 +311,71 @@ RETURNING ctid::text
 -- name: lease
 -- The lease of a node (seconds), or a usable one if the row was edited by hand.
 CASE WHEN n.lease_seconds > 0 AND n.lease_seconds <= 86400 THEN greatest(n.lease_seconds, 5) ELSE 60 END
+
+-- name: live
+-- Whether a row of `node` has a lease that has not ended, by the database's clock.
+extract(epoch FROM {argument}.heartbeat_at)::float8 + {argument}.lease_seconds
+    > extract(epoch FROM pg_catalog.clock_timestamp())::float8
+
+-- name: limited
+-- The condition of a deletion of up to 1,000 rows, except those that another session has locked: several nodes may delete
+-- at the same time. The argument is the table AS o, and the condition on its rows.
+WHERE ctid = ANY (ARRAY (
+        SELECT o.ctid FROM {schema}.{argument} LIMIT 1000 FOR UPDATE SKIP LOCKED))
+
+-- name: schema_bytes
+-- The size of our tables with their indexes.
+(SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
+  WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r')
+
+-- name: json_number
+-- A number in JSON that any client may have written; NULL if it is not one.
+CASE WHEN jsonb_typeof({argument}) = 'number'
+     THEN least(greatest(({argument})::numeric, -1000000000), 1000000000)::float8 END
+
+-- name: counters
+-- The columns of `stat` that count, in the order of qworkerd.shared.tally.Counter.
+succeeded, retried, raised, timed_out, oom, signalled, exited, stalled, lease_lost, supervisor_lost,
+       node_lost, interrupted, snoozed, unknown_task, cancelled_attempts, failed, cancelled, discarded, expired,
+       released
+
+-- name: flushed_counts
+-- The contents of an object in `stat_flush`; what is missing is 0.
+series integer, succeeded integer, retried integer, raised integer, timed_out integer, oom integer, signalled integer,
+       exited integer, stalled integer, lease_lost integer, supervisor_lost integer, node_lost integer,
+       interrupted integer, snoozed integer, unknown_task integer, cancelled_attempts integer, failed integer,
+       cancelled integer, discarded integer, expired integer, released integer,
+       run_seconds float8, wait_seconds float8, run_bucket smallint[], run_count integer[], wait_bucket smallint[], wait_count integer[]
+
+-- name: added_counts
+-- A CTE that adds the rows of the CTE `part` by period and series.
+counted AS (
+    SELECT p.at, p.series, {sums} FROM part AS p GROUP BY p.at, p.series
+)
+
+-- name: sums
+-- The sums of the counts and histograms of rows `p`.
+sum(p.succeeded)::bigint AS succeeded, sum(p.retried)::bigint AS retried, sum(p.raised)::bigint AS raised,
+       sum(p.timed_out)::bigint AS timed_out, sum(p.oom)::bigint AS oom, sum(p.signalled)::bigint AS signalled,
+       sum(p.exited)::bigint AS exited, sum(p.stalled)::bigint AS stalled, sum(p.lease_lost)::bigint AS lease_lost,
+       sum(p.supervisor_lost)::bigint AS supervisor_lost, sum(p.node_lost)::bigint AS node_lost,
+       sum(p.interrupted)::bigint AS interrupted, sum(p.snoozed)::bigint AS snoozed,
+       sum(p.unknown_task)::bigint AS unknown_task, sum(p.cancelled_attempts)::bigint AS cancelled_attempts,
+       sum(p.failed)::bigint AS failed, sum(p.cancelled)::bigint AS cancelled, sum(p.discarded)::bigint AS discarded,
+       sum(p.expired)::bigint AS expired, sum(p.released)::bigint AS released,
+       sum(p.run_seconds) AS run_seconds, sum(p.wait_seconds) AS wait_seconds,
+       sum(p.run_histogram) AS run_histogram, sum(p.wait_histogram) AS wait_histogram
+
+-- name: store_added
+-- Stores what the CTE of `added_counts` has added as rows of the width that is the argument.
+INSERT INTO {schema}.stat (width, at, series, {counters},
+       run_seconds, wait_seconds, run_histogram, wait_histogram)
+SELECT {argument}, counted.* FROM counted
+
+-- name: attempts
+-- The attempts whose run times were counted in grouped rows of `stat`.
+(SELECT sum(b.number) FROM {schema}.buckets(sum({argument}.run_histogram)) AS b)
+
+-- name: statistics_columns
+-- The arguments of qworker.counts.counts_of.
+{counters}, run_seconds, wait_seconds, run_histogram::text, wait_histogram::text

@@ -4,7 +4,7 @@
 -- name: promote
 -- Makes due jobs available, oldest first, except those in `excluded`; each gets its seq now. Returns the queues to wake.
 UPDATE {schema}.job AS j
-   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL
+   SET state = 'available', seq = nextval('{schema}.job_seq')
  WHERE j.id = ANY (ARRAY (
         {due: %(limit)s::bigint}))
 RETURNING j.queue;
@@ -27,7 +27,8 @@ WITH done AS (
        {schema}.append_error(d.errors, jsonb_build_object('at', t.finished_at, 'attempt', d.attempt) || CASE
            WHEN d.cancel_requested_at IS NULL
            THEN jsonb_build_object('type', 'Expired', 'message', 'not started before ' || d.expires_at)
-           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_requested_at) END)};
+           ELSE jsonb_build_object('type', 'Cancelled', 'message', 'cancelled at ' || d.cancel_requested_at) END)},
+       queue, task, errors -> -1 ->> 'type' = 'Expired' AS expired;
 
 -- name: first_expired
 -- The job that `expire` would end first.
@@ -41,26 +42,29 @@ WITH done AS (
             {old_failures: %(limit)s::bigint}))
     RETURNING *
 )
-{archive: d.crashes, 'discarded', NULL, NULL, d.errors};
+{archive: d.crashes, 'discarded', NULL, NULL, d.errors}, queue, task;
 
 -- name: first_discarded
 -- The job that `discard_failed` would move first.
 {old_failures: 1};
 
 -- name: expired_days
--- The ring days that are more than `keep` days old; the ring has 32 days.
-SELECT {schema}.history_day(clock_timestamp() - make_interval(days => back))
-  FROM generate_series(%(keep)s::int + 1, 30) AS back;
+-- The days of both rings, of 32 days each, that are older than their retention and not empty. A size needs no lock on the days
+-- that are in use. Days are those of UTC, also where the day before began 23 or 25 hours earlier.
+SELECT r.name AS ring, d.day
+  FROM (VALUES ('job_history', %(history_days)s::int), ('job_log', %(log_days)s::int)) AS r (name, days)
+ CROSS JOIN generate_series(r.days + 1, 30) AS back
+ CROSS JOIN LATERAL (
+        SELECT ({schema}.history_day(coalesce(to_timestamp(%(at)s::float8), clock_timestamp())) + 32 - back) %% 32 AS day) AS d
+ WHERE pg_relation_size(to_regclass('{schema}.' || r.name || to_char(d.day, 'FM"_"00'))) > 0;
 
--- name: truncate_history_day
-SELECT {schema}.truncate_history_day(%(day)s::int);
+-- name: truncate_day
+SELECT {schema}.truncate_day(%(ring)s, %(day)s::int);
 
 -- name: delete_expired_keys
 -- Deletes keys whose period has ended.
-DELETE FROM {schema}.unique_key
- WHERE ctid = ANY (ARRAY (
-        SELECT k.ctid FROM {schema}.unique_key AS k
-         WHERE k.expires_at <= (SELECT clock_timestamp()) LIMIT 1000 FOR UPDATE SKIP LOCKED));
+DELETE FROM {schema}.unique_key {limited: unique_key AS o
+ WHERE o.expires_at <= (SELECT clock_timestamp())};
 
 -- name: delete_unheld_keys
 -- Deletes keys whose jobs have ended: a job's end skips a key that another session has locked. Checks up to 1,000 keys of
@@ -80,6 +84,30 @@ WITH checked AS MATERIALIZED (
     {free_keys: SELECT job_id FROM unheld}
 )
 SELECT max(job_id) FROM checked;
+
+-- name: count_keys
+-- The keys that are held while their jobs are unfinished.
+SELECT count(*) FROM {schema}.unique_key WHERE expires_at IS NULL;
+
+-- name: needs_repair
+-- Whether one of the statements below, `restart_unclaimed` or `old_claims` would find a row.
+SELECT EXISTS (
+    SELECT FROM {schema}.job AS l WHERE l.state = 'running' AND (l.node IS NULL OR l.token IS NULL)
+) OR EXISTS (
+    SELECT FROM unnest(%(queues)s::text[], %(priorities)s::smallint[]) AS w (queue, priority)
+     CROSS JOIN LATERAL (
+            SELECT FROM {schema}.job AS r
+             WHERE r.state = 'available' AND r.queue = w.queue AND r.priority = w.priority AND r.seq <= 0
+             ORDER BY r.seq LIMIT 1) AS low
+) OR (
+    SELECT j.id FROM {schema}.job AS j
+     WHERE j.state NOT IN ('scheduled', 'available', 'running') AND j.failed_at IS NULL
+     ORDER BY j.failed_at -- see end_invalid; EXISTS would drop it
+     LIMIT 1
+) IS NOT NULL OR EXISTS (
+    SELECT FROM {schema}.job AS o
+     WHERE o.state = 'running' AND o.node = %(node)s AND o.token IS NOT NULL
+       AND (o.claimed_at IS NULL OR o.claimed_at < (SELECT clock_timestamp() - make_interval(secs => %(age)s::float8))));
 
 -- name: renumber
 -- Gives a new seq to available jobs whose seq is 0 or below: claims start above 0.
@@ -103,6 +131,7 @@ WITH done AS (
      WHERE id = ANY (ARRAY (
             SELECT j.id FROM {schema}.job AS j
              WHERE j.state NOT IN ('scheduled', 'available', 'running') AND j.state <> 'failed' AND j.failed_at IS NULL
+             ORDER BY j.failed_at -- has the planner use the index that begins with it
              LIMIT 1000
                FOR UPDATE SKIP LOCKED))
     RETURNING *
@@ -121,6 +150,7 @@ UPDATE {schema}.job AS j
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'failed' AND l.failed_at IS NULL
+         ORDER BY l.failed_at -- see end_invalid
          LIMIT 1000
            FOR UPDATE SKIP LOCKED))
 RETURNING j.id;
@@ -136,7 +166,10 @@ BEGIN
     SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid) INTO used
       FROM pg_catalog.pg_class AS c
      WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r'
-       AND (c.relname IN ('job', 'unique_key', 'queue', 'cron') OR c.relname ~ '^job_history_[0-9][0-9]$')
+       AND (c.relname IN ('job', 'unique_key', 'queue', 'cron', 'audit', 'error_event', 'error_group', 'error_stat',
+                           'stack_request', 'live_log',
+                         'series', 'stat', 'stat_flush', 'depth')
+            OR c.relname ~ '^job_(history|log)_[0-9][0-9]$')
        AND pg_relation_size(c.oid) > 0;
     IF used IS NOT NULL THEN
         EXECUTE 'TRUNCATE ' || used;

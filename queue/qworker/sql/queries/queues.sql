@@ -5,13 +5,15 @@
 -- Pauses queues that are not paused yet; returns them.
 WITH paused AS (
     INSERT INTO {schema}.queue AS q (name, paused_at, paused_by, pause_reason)
-    SELECT n.name, clock_timestamp(), %(by)s::text, %(reason)s::text
+    SELECT n.name, clock_timestamp(), %(actor)s::text, %(note)s::text
       FROM (SELECT DISTINCT unnest(%(names)s::text[])) AS n (name)
      ORDER BY n.name
         ON CONFLICT (name) DO UPDATE
            SET paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
          WHERE q.paused_at IS NULL
     RETURNING q.name
+), audited AS (
+    {audit: jsonb_build_object('queues', jsonb_agg(c.name ORDER BY c.name)), NULL, 'queue.pause' FROM paused AS c}
 )
 SELECT paused.name, pg_notify('{schema}', '') FROM paused;
 
@@ -26,6 +28,8 @@ WITH resumed AS (
              ORDER BY q.name
                FOR UPDATE))
     RETURNING name
+), audited AS (
+    {audit: jsonb_build_object('queues', jsonb_agg(c.name ORDER BY c.name)), NULL, 'queue.resume' FROM resumed AS c}
 )
 SELECT resumed.name, pg_notify('{schema}', '') FROM resumed;
 
@@ -44,11 +48,18 @@ SELECT {pause_columns}
  WHERE j.id = %(id)s AND j.state IN ('available', 'scheduled') AND q.paused_at IS NOT NULL;
 
 -- name: waiting
--- The paused queues that hold jobs that are due.
+-- The paused queues that hold jobs that are due. Due jobs soon become available, also those of paused queues: it is enough to
+-- look at the first ones. Of EXISTS, the planner expects a row soon, and may read the whole table for it: it has no order.
+WITH due AS MATERIALIZED (
+    SELECT j.queue::text
+      FROM {schema}.job AS j
+     WHERE j.state = 'scheduled' AND j.run_at <= (SELECT clock_timestamp())
+     ORDER BY j.run_at
+     LIMIT 1000
+)
 SELECT {pause_columns}
   FROM {schema}.queue AS q
  WHERE q.paused_at IS NOT NULL
-   AND (EXISTS (SELECT FROM {schema}.job AS j WHERE j.queue = q.name AND j.state = 'available')
-        OR EXISTS (SELECT FROM {schema}.job AS j
-                    WHERE j.queue = q.name AND j.state = 'scheduled' AND j.run_at <= (SELECT clock_timestamp())))
+   AND ((SELECT true FROM {schema}.job AS j WHERE j.state = 'available' AND j.queue = q.name ORDER BY j.priority, j.seq LIMIT 1)
+        OR q.name IN (SELECT due.queue FROM due))
  ORDER BY q.name;

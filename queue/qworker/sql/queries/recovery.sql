@@ -23,20 +23,42 @@ SELECT j.id, j.token, extract(epoch FROM j.claimed_at)::float8 AS claimed_at
 
 -- name: claim_jobs
 -- The jobs of a claim, with the columns that decide their outcome.
-SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.is_hook, j.overrides::text, j.cancel_requested_at IS NOT NULL AS cancelled
+SELECT j.id, j.task, j.queue, j.attempt, j.crashes, j.is_hook, j.overrides::text, j.cancel_requested_at IS NOT NULL AS cancelled,
+       coalesce({waited: j}, 0) AS waited
   FROM {schema}.job AS j
  WHERE j.state = 'running' AND j.node = %(node)s AND j.token = %(token)s;
 
 -- name: record_crash
 -- Makes a job whose worker died available, or schedules it after `delay`. The attempt and the crash are counted.
-UPDATE {schema}.job AS j
-   SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
-       run_at = CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END,
-       crashes = least(j.crashes + 1, 32000), {undo_claim},
-       errors = {schema}.append_error(j.errors, %(error)s::jsonb || {attempt: j})
- WHERE j.id = ANY (ARRAY (
-        {claimed_job: l.id}))
-RETURNING j.id;
+WITH crashed AS (
+    UPDATE {schema}.job AS j
+       SET state = CASE WHEN %(delay)s::float8 > 0 THEN 'scheduled'::{schema}.job_state ELSE 'available' END,
+           run_at = clock_timestamp() + make_interval(secs => greatest(%(delay)s::float8, 0)),
+           crashes = least(j.crashes + 1, 32000), {undo_claim}, {failed_attempt}
+     WHERE j.id = ANY (ARRAY (
+            {claimed_job: l.id}))
+    RETURNING j.id, j.fingerprint, j.task, j.queue
+), counted AS (
+    {count_error: crashed}
+)
+SELECT id FROM crashed;
+
+-- name: left
+-- Those jobs that have left a claim by the end of their attempts, and how long they had waited if that is still known: jobs in
+-- the history with the token (`ended`); those with an error of this attempt that has this time or type, which may have run again
+-- and ended since; without a mark, snoozed ones. The state is that after the attempt, as far as it is known.
+SELECT h.id, true AS ended, h.state::text, h.duration::float8, {waited: h} AS waited
+  FROM {schema}.job_history AS h
+ WHERE h.id = ANY (%(ids)s::bigint[]) AND h.token = %(token)s
+ UNION ALL
+SELECT j.id, false, CASE WHEN j.attempt = e.attempt THEN j.state::text ELSE 'available' END, NULL,
+       CASE j.state WHEN 'failed' THEN {waited: j} END
+  FROM unnest(%(ids)s::bigint[], %(attempts)s::bigint[], %(marks)s::text[]) AS e (id, attempt, mark)
+ CROSS JOIN LATERAL (SELECT l.* FROM {schema}.jobs AS l WHERE l.id = e.id LIMIT 1) AS j
+ WHERE CASE WHEN e.mark IS NULL THEN j.state = 'scheduled' AND j.attempt = e.attempt - 1
+            ELSE EXISTS (
+                SELECT FROM jsonb_array_elements(CASE jsonb_typeof(j.errors) WHEN 'array' THEN j.errors ELSE '[]' END) AS r
+                 WHERE r ->> 'attempt' = e.attempt::text AND e.mark IN (r ->> 'at', r ->> 'type')) END;
 
 -- name: release_claim
 -- Releases the jobs of a claim, except those in `excluded`: the attempt is not counted and they keep their seq.
@@ -47,7 +69,7 @@ UPDATE {schema}.job AS j
          WHERE l.state = 'running' AND l.node = %(node)s AND l.token = %(token)s
            AND l.id <> ALL (%(excluded)s::bigint[])
            FOR UPDATE SKIP LOCKED))
-RETURNING j.queue;
+RETURNING j.id;
 
 -- name: record_node_loss
 -- Releases up to `limit` jobs of a dead node, except those in `excluded`, or the one job of a claim that was running when
@@ -59,13 +81,17 @@ WITH lost AS (
            failed_at = CASE WHEN j.node_losses + 1 >= %(max_node_losses)s THEN clock_timestamp() END,
            {uncounted}, node_losses = least(j.node_losses + 1, 32000),
            holds_key = j.holds_key AND j.node_losses + 1 < %(max_node_losses)s,
-           {undo_claim},
+           {undo_claim}, fingerprint = {schema}.fingerprint(j.task, %(error)s::jsonb),
            errors = {schema}.append_error(j.errors, jsonb_build_object(
-               'at', clock_timestamp(), 'attempt', j.attempt) || {attempt: j} || %(error)s::jsonb || {hook_id:
+               'at', clock_timestamp(), 'attempt', j.attempt, 'fingerprint',
+               lpad(to_hex({schema}.fingerprint(j.task, %(error)s::jsonb)), 16, '0')) || {attempt: j} || %(error)s::jsonb || {hook_id:
                j.node_losses + 1 >= %(max_node_losses)s AND NOT j.is_hook AND j.task = ANY (%(hooks)s::text[])})
      WHERE j.id = ANY (ARRAY ({lost: %(limit)s::bigint}) || ARRAY (
         {claimed_job: l.id}))
-    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, (j.errors -> -1 ->> 'hook')::bigint AS hook
+    RETURNING j.id, j.queue, j.task, j.priority, j.state, j.attempt, j.fingerprint,
+              (j.errors -> -1 ->> 'hook')::bigint AS hook
+), counted AS (
+    {count_error: lost}
 ), freed AS (
     {free_keys: SELECT id FROM lost WHERE state = 'failed'}
 ), hooks AS (
@@ -82,7 +108,7 @@ SELECT id, task, queue, attempt, state::text,
 -- name: restart_unclaimed
 -- Releases running jobs that name no node or no claim. No statement writes such a row, and no worker runs the job.
 UPDATE {schema}.job AS j
-   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = NULL, {undo_claim}, progress = NULL
+   SET state = 'available', seq = nextval('{schema}.job_seq'), run_at = clock_timestamp(), {undo_claim}, progress = NULL
  WHERE j.id = ANY (ARRAY (
         SELECT l.id FROM {schema}.job AS l
          WHERE l.state = 'running' AND (l.node IS NULL OR l.token IS NULL)

@@ -29,7 +29,7 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: poll
 -- The work that is waiting: the heartbeats and leases of other nodes, the first job after each watermark or from
--- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, the paused queues, and whether jobs that this
+-- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, those whose stacks are requested or whose log lines are followed, the paused queues, and whether jobs that this
 -- node claimed after `since` are still running. If `ctid` matches, the statement also renews the lease. It neither takes
 -- nor waits for a lock on a job. `with_writers` adds the transactions that write to the table: a transaction holds this
 -- lock from before it gets a seq until it ends. A prepared transaction has no process and may end at any time. `thorough`
@@ -69,6 +69,12 @@ SELECT
     (SELECT coalesce(array_agg(c.id), '{}')
        FROM {schema}.job AS c
       WHERE c.cancel_requested_at >= to_timestamp(%(due_from)s::float8) AND c.node = %(node)s) AS cancels,
+    ARRAY (SELECT r.job FROM {schema}.stack_request AS r WHERE r.node = %(node)s AND r.answered_at IS NULL ORDER BY r.id LIMIT 20) AS stacks,
+    -- Each job is looked up in the index of its id.
+    ARRAY (SELECT f.job FROM {schema}.live_log AS f
+            WHERE f.requested_at > (SELECT clock_timestamp() - interval '10 s')
+              AND (SELECT j.node FROM {schema}.job AS j WHERE j.id = f.job AND j.state = 'running') = %(node)s
+            ORDER BY f.job LIMIT 20) AS followed,
     EXISTS (
         SELECT FROM {schema}.job AS h
          WHERE h.state = 'running' AND h.node = %(node)s AND h.claimed_at > to_timestamp(%(since)s::float8)) AS has_running,
@@ -90,6 +96,7 @@ SELECT
         SELECT FROM {schema}.job AS y WHERE y.cancel_requested_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
     ARRAY (SELECT p.name FROM {schema}.queue AS p WHERE p.name = ANY (%(queues)s::text[]) AND p.paused_at IS NOT NULL) AS paused,
+    EXISTS (SELECT FROM {schema}.operation AS o WHERE o.state = 'running' AND o.next_at <= (SELECT clock_timestamp())) AS operations,
     extract(epoch FROM clock_timestamp())::float8 AS at,
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS duration
   FROM {schema}.job_seq AS seq

@@ -12,3 +12,12 @@ SELECT j.queue, j.priority FROM {schema}.job AS j
 UPDATE {schema}.job SET run_at = run_at + pg_catalog.make_interval(secs => %(seconds)s::float8)
  WHERE id = %(id)s AND state = 'scheduled'
 RETURNING id;
+
+-- name: earlier
+-- The number of jobs, of those found first, that wait and were enqueued more than `age` seconds ago, and the database.
+SELECT (SELECT pg_catalog.count(*)
+          FROM (SELECT FROM {schema}.job AS j
+                 WHERE j.state OPERATOR(pg_catalog.<>) 'failed'
+                   AND j.enqueued_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(age)s::float8)
+                 LIMIT 100) AS found) AS jobs,
+       pg_catalog.current_database() AS database;

@@ -14,6 +14,7 @@ from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
+from qworker.actor import Via, acting_as
 from qworker.contrib.django.admin.base import parse_id
 from qworker.contrib.django.admin.changelist import MAX_COUNT
 from qworker.contrib.django.models import Job
@@ -146,7 +147,8 @@ class JobActions(admin.ModelAdmin):
         objects = Job.objects.filter(id__in=ids)
         with transaction.atomic(using=objects.db):
             names = {job.id: str(job) for job in objects.only("id", "task")}
-            found = getattr(application_in(objects.db).admin, action.name)(*ids)
+            with acting_as(request.user.get_username(), via=Via.DJANGO, address=request.META.get("REMOTE_ADDR")):
+                found = getattr(application_in(objects.db).admin, action.name)(*ids)
             changed: dict[int, Any] = found if isinstance(found, dict) else dict.fromkeys(found)
             content_type = ContentType.objects.get_for_model(Job).pk
             LogEntry.objects.bulk_create(

@@ -10,6 +10,7 @@ from django.utils import timezone
 from qworker.contrib.django.discovery import discover_what_can_be
 from qworker.contrib.django.models import Job, Node
 from qworker.contrib.django.stores import application_in
+from qworker.job import JobState
 
 #: The newest jobs, in which the choices are looked up.
 RECENT = 1_000
@@ -58,8 +59,8 @@ class ByState(Filter):
     title = parameter_name = "state"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        """Return all states, in the order of a job's life."""
-        return [(value, value) for value, _ in Job._meta.get_field("state").choices]
+        """Return the states in the order of a job's life, except the one that is reserved."""
+        return [(value, value) for value, _ in Job._meta.get_field("state").choices if value != JobState.BLOCKED]
 
 
 class ByQueue(Filter):
@@ -125,10 +126,11 @@ class ByDate(SimpleListFilter):
         return [("hour", "Past hour"), ("today", "Today"), ("day", "Past 24 hours"), ("week", "Past 7 days")]
 
     def queryset(self, request: Any, queryset: Any) -> Any:
-        """Return the jobs of the span."""
+        """Return the jobs of the span: none if the value is not one of those above."""
         if self.value() is None:
             return queryset
         now = timezone.localtime() if timezone.is_aware(timezone.now()) else timezone.now()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        span = self.spans.get(self.value())
-        return queryset.filter(enqueued_at__gte=midnight if span is None else now - span)
+        begins = {"today": midnight} | {name: now - span for name, span in self.spans.items()}
+        begin = begins.get(self.value())
+        return queryset.none() if begin is None else queryset.filter(enqueued_at__gte=begin)

@@ -1,9 +1,11 @@
 """`manage.py qworker`: the commands of `qworker`, for the application of the project."""
 
 import argparse
+import os
+import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandParser, SystemCheckError
 from django.db import connections
 
 #: The options of Django's commands that may stand anywhere in the line; Django has obeyed them already.
@@ -44,8 +46,11 @@ class Command(BaseCommand):
         run(words, program=program, check=(lambda: None) if skip_checks else self._check)
 
     def _check(self) -> None:
-        """Run the system checks; raises SystemCheckError."""
+        """Run the system checks; exits with the status of a node whose configuration is invalid."""
         try:
             self.check()
+        except SystemCheckError as error:
+            self.stderr.write(str(error), lambda text: text)
+            sys.exit(os.EX_CONFIG)
         finally:
             connections.close_all()  # nothing may be open when a node forks

@@ -1,6 +1,7 @@
 """Parse and format durations: 90, 5m, 1h30m, 250ms."""
 
 import re
+from math import isfinite, isnan
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])", re.ASCII)
@@ -22,7 +23,12 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Format a duration in its two largest units, in the syntax of `parse_duration`: 3m20s, 1h30m, 4.5s, 250ms."""
+    """Format a duration in its two largest units, in the syntax of `parse_duration`: 3m20s, 1h30m, 4.5s, 250ms.
+
+    A time that was edited by hand may be infinite, and so may what has passed since.
+    """
+    if not isfinite(seconds):
+        return "an unknown time" if isnan(seconds) else "forever"
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms" if seconds else "0s"
     if seconds < 10:  # noqa: PLR2004

@@ -1,0 +1,135 @@
+-- What the nodes have counted, for reports and charts. Counts are up to two minutes late.
+
+-- name: totals
+-- The counts of the `period` seconds before `until`, or before now, by queue and task, or by queue. They are added in two steps, so that a generic plan
+-- groups the many rows by a column whose values the planner knows to be few, and does not sort them.
+WITH part AS MATERIALIZED (
+    SELECT p.series, {sums}
+      FROM {schema}.stat AS p
+     WHERE p.width IN (1, 10, 60) AND p.at >= (SELECT coalesce(%(until)s::timestamptz, statement_timestamp()) - make_interval(secs => %(period)s::float8))
+       AND p.at < (SELECT coalesce(%(until)s::timestamptz, 'infinity'))
+       AND (%(queue)s::text IS NULL AND %(task)s::text IS NULL OR p.series = ANY (ARRAY (
+            SELECT n.id FROM {schema}.series AS n
+             WHERE (%(queue)s::text IS NULL OR n.queue = %(queue)s) AND (%(task)s::text IS NULL OR n.task = %(task)s))))
+     GROUP BY p.series
+), counted AS (
+    SELECT n.queue, CASE WHEN %(by_task)s THEN n.task END AS task, {sums}
+      FROM part AS p
+      JOIN {schema}.series AS n ON n.id = p.series
+     GROUP BY 1, 2
+)
+SELECT queue, task, {statistics_columns} FROM counted ORDER BY queue, task;
+
+-- name: points
+-- The counts of the `period` seconds before `until`, or before now, added over the tasks, in periods of `step` seconds. Periods without counts are
+-- missing. See `totals` for the two steps.
+WITH part AS MATERIALIZED (
+    SELECT p.at, {sums}
+      FROM {schema}.stat AS p
+     WHERE p.width IN (1, 10, 60) AND p.at >= (SELECT coalesce(%(until)s::timestamptz, statement_timestamp()) - make_interval(secs => %(period)s::float8))
+       AND p.at < (SELECT coalesce(%(until)s::timestamptz, 'infinity'))
+       AND (%(queue)s::text IS NULL AND %(task)s::text IS NULL OR p.series = ANY (ARRAY (
+            SELECT n.id FROM {schema}.series AS n
+             WHERE (%(queue)s::text IS NULL OR n.queue = %(queue)s) AND (%(task)s::text IS NULL OR n.task = %(task)s))))
+     GROUP BY p.at
+), counted AS (
+    SELECT date_bin(make_interval(secs => %(step)s::float8), p.at, '2000-01-01 00:00:00+00') AS at, {sums}
+      FROM part AS p
+     GROUP BY 1
+)
+SELECT date_part('epoch', counted.at) AS at, {statistics_columns} FROM counted ORDER BY counted.at;
+
+-- name: depths
+-- The samples of the `period` seconds before `until`, or before now, one for each `step` seconds: of a queue, or of all queues together.
+SELECT DISTINCT ON (p.at)
+       date_part('epoch', p.at) AS at, d.queue, d.available, d.due, d.scheduled, d.running, d.failed, d.oldest, d.exact
+  FROM {schema}.depth AS d
+ CROSS JOIN LATERAL (
+        SELECT date_bin(make_interval(secs => %(step)s::float8), d.at, '2000-01-01 00:00:00+00') AS at) AS p
+ WHERE d.at >= (SELECT coalesce(%(until)s::timestamptz, clock_timestamp()) - make_interval(secs => %(period)s::float8))
+   AND d.at < (SELECT coalesce(%(until)s::timestamptz, 'infinity')) AND d.queue = %(queue)s::text
+ ORDER BY p.at, d.at DESC;
+
+-- name: deployments
+-- The versions that nodes have begun to run in the `period` seconds before `until`, or before now.
+SELECT d.version, date_part('epoch', d.first_seen) AS at
+  FROM {schema}.deployment AS d
+ WHERE d.first_seen >= (SELECT coalesce(%(until)s::timestamptz, clock_timestamp()) - make_interval(secs => %(period)s::float8))
+   AND d.first_seen < (SELECT coalesce(%(until)s::timestamptz, 'infinity'))
+ ORDER BY d.first_seen;
+
+-- name: names
+-- The queues and tasks that have been counted.
+SELECT s.queue, s.task FROM {schema}.series AS s ORDER BY s.queue, s.task;
+
+-- name: load
+-- The load of each queue that holds jobs or is served by a live node, and of the one that is asked for: its jobs, counted up to `most`, the age of its oldest
+-- job that is ready, and what the jobs of the last `recent` seconds took. What is counted has the order of an index only for the
+-- planner: without it, a session that allows sequential scans may read the table from its beginning, to find `most` rows soon.
+WITH RECURSIVE ready (queue) AS (
+    (SELECT j.queue::text FROM {schema}.job AS j WHERE j.state = 'available' ORDER BY j.queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT j.queue::text FROM {schema}.job AS j
+             WHERE j.state = 'available' AND j.queue > ready.queue ORDER BY j.queue LIMIT 1)
+      FROM ready WHERE ready.queue IS NOT NULL
+), waiting AS MATERIALIZED (
+    SELECT r.queue, counted.jobs AS available, greatest(date_part('epoch', clock_timestamp()) - lanes.since, 0) AS oldest
+      FROM ready AS r
+     CROSS JOIN LATERAL (
+            SELECT count(*) AS jobs
+              FROM (SELECT FROM {schema}.job AS j
+                     WHERE j.state = 'available' AND j.queue = r.queue
+                     ORDER BY j.priority, j.seq
+                     LIMIT %(most)s) AS first
+           ) AS counted
+     CROSS JOIN LATERAL (
+            SELECT date_part('epoch', min(head.since)) AS since
+              FROM generate_series(-95, 105) AS p (priority)
+             CROSS JOIN LATERAL (
+                    SELECT coalesce(j.run_at, j.enqueued_at) AS since FROM {schema}.job AS j
+                     WHERE j.state = 'available' AND j.queue = r.queue AND j.priority = p.priority
+                     ORDER BY j.seq LIMIT 1) AS head) AS lanes
+     WHERE r.queue IS NOT NULL
+), due AS MATERIALIZED (
+    SELECT first.queue, count(*) AS jobs
+      FROM (SELECT j.queue::text FROM {schema}.job AS j
+             WHERE j.state = 'scheduled' AND j.run_at <= (SELECT clock_timestamp())
+             ORDER BY j.run_at
+             LIMIT %(most)s) AS first
+     GROUP BY first.queue
+), running AS MATERIALIZED (
+    SELECT first.queue, count(*) AS jobs
+      FROM (SELECT j.queue::text FROM {schema}.job AS j
+             WHERE j.state = 'running'
+             ORDER BY j.node, j.claimed_at
+             LIMIT %(most)s) AS first
+     GROUP BY first.queue
+), served AS MATERIALIZED (
+    SELECT q.queue, sum(n.worker_count) AS workers
+      FROM {schema}.node AS n
+     CROSS JOIN LATERAL (SELECT DISTINCT unnest(n.queues) AS queue) AS q
+     WHERE {live: n}
+     GROUP BY q.queue
+), recent AS MATERIALIZED (
+    SELECT n.queue, sum(s.run_seconds) AS seconds, {attempts: s} AS attempts
+      FROM {schema}.stat AS s
+      JOIN {schema}.series AS n ON n.id = s.series
+     WHERE s.width = 1 AND s.at >= (SELECT clock_timestamp() - make_interval(secs => %(recent)s::float8))
+     GROUP BY n.queue
+)
+SELECT queue, coalesce(CASE WHEN waiting.available >= %(most)s THEN greatest(waiting.available, (
+           -- Of a long queue, the number that the nodes have sampled in the last minute.
+           SELECT d.available FROM {schema}.depth AS d
+            WHERE d.at = (SELECT max(n.at) FROM {schema}.depth AS n) AND d.queue = waiting.queue
+              AND d.at > statement_timestamp() - interval '1 minute')) ELSE waiting.available END, 0) AS available,
+       coalesce(due.jobs, 0) AS due, coalesce(running.jobs, 0) AS running,
+       CASE WHEN waiting.oldest < 'infinity' THEN waiting.oldest END AS oldest, coalesce(served.workers, 0) AS workers,
+       recent.seconds / nullif(recent.attempts, 0) AS mean_run, coalesce(recent.attempts, 0) / %(recent)s::float8 AS rate
+  FROM waiting
+  FULL JOIN due USING (queue)
+  FULL JOIN running USING (queue)
+  FULL JOIN served USING (queue)
+  FULL JOIN (SELECT %(queue)s::text AS queue WHERE %(queue)s::text IS NOT NULL) AS asked USING (queue)
+  LEFT JOIN recent USING (queue)
+ WHERE %(queue)s::text IS NULL OR queue = %(queue)s
+ ORDER BY queue;

@@ -1,0 +1,19 @@
+-- Statements that wait for the end of a job. They also run on callers' connections, see admin.sql.
+
+-- name: outcome
+-- The state, result and last error of a job. LIMIT ends the scan before the history if the job has not ended.
+SELECT state::text, NULL AS result, (errors -> -1)::text AS error, task FROM {schema}.job WHERE id = %(id)s
+ UNION ALL
+(SELECT state::text, result::text, (errors -> -1)::text, task FROM {schema}.job_history WHERE id = %(id)s
+  ORDER BY finished_at DESC LIMIT 1)
+ LIMIT 1;
+
+-- name: unserved
+-- The queue of a waiting job that no live node serves. A node is live until its lease ends.
+SELECT j.queue
+  FROM {schema}.job AS j
+ WHERE j.id = %(id)s AND j.state IN ('available', 'scheduled')
+   AND NOT EXISTS (
+        SELECT FROM {schema}.node AS n
+         WHERE j.queue = ANY (n.queues)
+           AND {live: n});

@@ -1,0 +1,85 @@
+"""Show what nodes have counted: how many jobs ran, how long they waited and ran, what failed."""
+
+from typing import Any
+
+import click
+
+from qworker.counts import Durations
+from qworker.durations import format_duration
+from qworker.statistics import PERIODS, TARGET_DRAIN, SeriesCounts, Statistics, load_as_dict
+from qworkerd.cli.options import Duration, app_optional, refuse
+from qworkerd.cli.tables import as_json, table
+from qworkerd.config.target import Target
+
+period_option = click.option(
+    "--period", type=click.Choice([*PERIODS]), default="1h", show_default=True, help="The time before now."
+)
+drain_option = click.option(
+    "--target-drain", metavar="DURATION", type=Duration(), default=TARGET_DRAIN,
+    help="With --json: the time in which the wanted workers would run what waits. [default: 1m]",
+)  # fmt: skip
+json_option = click.option(
+    "--json", "json_output", is_flag=True, help="Print JSON with all numbers, and the load of each queue."
+)
+
+HEAD = ("DONE", "FAILED", "RETRY", "CRASH", "WAIT", "P95", "RUN", "P95")
+NOTHING = "no job of {} has ended in the last {}; counts are up to two minutes late"
+
+
+@click.command(short_help="Show how many jobs ran, and how long they waited and ran.")
+@click.option("--queue", metavar="NAME", help="Only this queue.")
+@click.option("--task", metavar="NAME", help="Only this task.")
+@period_option
+@drain_option
+@json_option
+@app_optional
+def stats(
+    target: Target, *, queue: str | None, task: str | None, period: str, target_drain: float, json_output: bool
+) -> None:
+    """Show the attempts that have ended, by queue and task, and percentiles of the times that jobs waited and ran.
+
+    A job has waited since it could start: its delay, its backoff and its earlier attempts are not part of the wait.
+    Counts are up to two minutes late, and percentiles are off by at most 9 %.
+
+    With --json, "queues" has the load of each queue as it is now, for autoscalers: see docs/monitoring.md.
+    """
+    if not json_output:
+        refuse("target_drain", why="needs --json, which prints how many workers are wanted")
+    statistics = Statistics(target.schema)
+    with target.connection("stats", statement_timeout=10.0) as database:
+        found = statistics.tasks(database, PERIODS[period], queue=queue, task=task)
+        load = statistics.load(database, queue=queue, target_drain=max(target_drain, 1.0)) if json_output else []
+    if json_output:
+        as_json({
+            "period": period, "queues": {one.queue: load_as_dict(one) for one in load},
+            "tasks": [_record(series) for series in found],
+        })  # fmt: skip
+        return
+    show(("QUEUE", "TASK"), [((one.queue, one.task), one) for one in found], _subject(queue, task), period)
+
+
+def show(head: tuple[str, ...], rows: list[tuple[tuple[Any, ...], SeriesCounts]], subject: str, period: str) -> None:
+    """Print a table of counts."""
+    table((*head, *HEAD), [(*names, *_cells(series)) for names, series in rows], empty=NOTHING.format(subject, period))
+
+
+def _cells(series: SeriesCounts) -> tuple[object, ...]:
+    counts = series.counts
+    return (
+        counts.succeeded, counts.failed, counts.retried, counts.crashed,
+        *_percentiles(counts.wait), *_percentiles(counts.run),
+    )  # fmt: skip
+
+
+def _percentiles(durations: Durations) -> tuple[str | None, str | None]:
+    median, high = durations.quantile(0.5), durations.quantile(0.95)
+    return (None if median is None else format_duration(median)), (None if high is None else format_duration(high))
+
+
+def _record(series: SeriesCounts) -> dict[str, Any]:
+    return {"queue": series.queue, "task": series.task, **series.counts.as_dict()}
+
+
+def _subject(queue: str | None, task: str | None) -> str:
+    parts = ([f"task {task!r}"] if task else []) + ([f"queue {queue!r}"] if queue else [])
+    return " in ".join(parts) or "any task"

@@ -1,0 +1,73 @@
+"""The argument FILTER of commands: words as a shell passes them, and errors that point at the word."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from qworker.filters import KEYS, Filter, InvalidFilter, parse
+from qworker.filters.model import quoted
+from qworkerd.cli.completion import complete_filter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Width of the line above the caret of an error.
+POINTER_WIDTH = 76
+#: Stands before a negated term while click parses the words: -by:hook is not the options -b, -y and so on.
+_ESCAPE = "\0"
+_NEGATED = re.compile(r"-[A-Za-z_]{2,}[.:]")
+#: A word that a shell has stripped of its quotes: message:connection refused.
+_STRIPPED = re.compile(r"(-?[A-Za-z_]+(?:\.[^\s:]*)?:)([^\"]*\s[^\"]*)")
+_TERM = re.compile(rf"\s-?(?:{'|'.join(KEYS)})[.:]", re.IGNORECASE)
+
+
+class FilterCommand(click.Command):
+    """A command whose arguments are a filter, in which terms may be negated by a minus."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; negated terms are not options, and a key that is written as an option is explained."""
+        words = [f"{_ESCAPE}{word}" if _NEGATED.match(word) else word for word in args]
+        try:
+            return super().parse_args(ctx, words)
+        except click.NoSuchOption as error:
+            key = KEYS.get(error.option_name.lstrip("-"))
+            if key is None:
+                raise
+            raise click.UsageError(f"unknown option {error.option_name}; write {key.example}", ctx) from None
+
+
+def filter_argument(metavar: str = "[FILTER]...") -> Callable[[F], F]:
+    """Add the argument `words`."""
+    return click.argument("words", metavar=metavar, nargs=-1, shell_complete=complete_filter)
+
+
+def filter_of(words: Sequence[str]) -> Filter:
+    """Return the filter that words of the command line describe; raises a UsageError with a caret below the error."""
+    text = " ".join(map(_requoted, words))
+    try:
+        return parse(text)
+    except InvalidFilter as error:
+        raise usage_error(error) from None
+
+
+def usage_error(error: InvalidFilter) -> click.UsageError:
+    """Return the error of a command, with a caret below the error."""
+    pointer = "\n".join(f"  {line}" for line in error.pointer(POINTER_WIDTH).splitlines())
+    return click.UsageError(f"{error}\n{pointer}")
+
+
+def ids_of(words: Sequence[str]) -> list[int] | None:
+    """Return the ids if all words are numbers; None if they are a filter."""
+    if not words or not all(word.isascii() and word.isdigit() for word in words):
+        return None
+    for word in words:
+        if not 1 <= int(word[:20]) < 2**63:
+            raise click.UsageError(f"{word[:40]} is not the id of a job: pass a number as shown by `jobs list`")
+    return [int(word) for word in words]
+
+
+def _requoted(word: str) -> str:
+    word = word.removeprefix(_ESCAPE)
+    found = _STRIPPED.fullmatch(word)
+    return f"{found[1]}{quoted(found[2])}" if found and not _TERM.search(word) else word
