@@ -1,15 +1,20 @@
 """One PostgreSQL server for the session, databases on it, and a look at what tests leave running."""
 
+import logging
 import os
 import secrets
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import Phase, settings
 from pytest_postgresql import factories
 
+from qworker import program
 from qworkerd.embedded import EmbeddedPostgres
 from tests import leftovers
 from tests.database import Database
@@ -34,6 +39,35 @@ def no_timer_left() -> Iterator[None]:
     yield
     if signal.setitimer(signal.ITIMER_REAL, 0) != (0.0, 0.0):
         pytest.fail("the test left a timer of this process (ITIMER_REAL)", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def program_of_messages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have messages name `qworker`: the Django project of other tests in this process has set its own program."""
+    # Not the test's own monkeypatch, which would then be undone after its other fixtures.
+    with pytest.MonkeyPatch.context() as patch:
+        if "django" not in request.path.parts:
+            patch.setattr(program, "_name", "qworker")
+            patch.setattr(program, "_migrate", None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a command that a test runs in this process has done to logging: the next test would log through it."""
+    root, logged = logging.getLogger(), structlog.is_configured()
+    handlers, level, before = list(root.handlers), root.level, structlog.get_config()
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")):
+            patch.setattr(module, name, getattr(module, name))
+        yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    if logged:
+        structlog.configure(**before)
+    else:
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,8 +3,11 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +47,19 @@ def _uv() -> str | None:
     return found if subprocess.run(ask, capture_output=True, check=False).returncode == 0 else None
 
 
+def install_beside(target: Path, requirements: Path) -> None:
+    """Install packages into a folder: programs find them there by PYTHONPATH, and the tests do not."""
+    pip = (
+        [uv, "pip", "install", "--python", sys.executable]
+        if (uv := _uv())
+        else [sys.executable, "-m", "pip", "install"]
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    subprocess.run(
+        [*pip, "--quiet", "--target", str(target), "--requirement", str(requirements)], env=environment, check=True
+    )
+
+
 class Environment:
     """An empty environment, and a folder in which the commands of a README are typed."""
 
@@ -66,6 +82,26 @@ class Environment:
         if words[0] == "." or words[1:3] == ["-m", "venv"]:
             return ""
         return self._run(words)
+
+    @contextmanager
+    def running(self, line: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a program in the folder; kill what is left of it at the end."""
+        with subprocess.Popen(
+            shlex.split(line), cwd=self._folder, env=self._variables | variables, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def succeeds(self, line: str, **variables: str) -> bool:
+        """Return whether a command exits with status 0."""
+        return not subprocess.run(
+            shlex.split(line), cwd=self._folder, env=self._variables | variables, stdin=subprocess.DEVNULL,
+            capture_output=True, check=False, timeout=100,
+        ).returncode  # fmt: skip
 
     def _install(self, words: list[str]) -> str:
         python = str(self._path / "bin" / "python")

@@ -9,35 +9,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from tests.mutation import QUERIES, SCHEDULER, WORKER, Mutation
+from tests.observed import OBSERVED
+
 ROOT = Path(__file__).parents[1]
 OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--hypothesis-profile=hasty")
-PARTS = ("queue", "workers", "tests", "examples", "pyproject.toml", "setup.cfg")
+PARTS = ("queue", "workers", "tests", "examples", "docs", "pyproject.toml", "setup.cfg")
 
-
-@dataclass(frozen=True)
-class Mutation:
-    """A line as it is, as it must not be, and the tests that have to notice."""
-
-    name: str
-    path: str
-    old: str
-    new: str
-    tests: str
-
-    def apply(self, root: Path) -> str:
-        """Return the file with the line broken; raises ValueError if the line is not there exactly once."""
-        text = (root / self.path).read_text()
-        if text.count(self.old) != 1:
-            raise ValueError(f"{self.name}: {self.path} has {text.count(self.old)} times {self.old!r}")
-        return text.replace(self.old, self.new)
-
-
-QUERIES = "queue/qworker/sql/queries"
-WORKER, SCHEDULER = "workers/qworkerd/worker", "workers/qworkerd/scheduler"
 
 MUTATIONS = [
     Mutation(
@@ -356,7 +337,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a job fails although its failure hook is suppressed", "queue/qworker/claims.py",
-        "if not all(stored for _, stored in rows):", "if False:",
+        "if not all(stored for _, _, stored in rows):", "if False:",
         "tests/qworkerd/test_suppressed.py",
     ),
     Mutation(
@@ -439,6 +420,7 @@ MUTATIONS = [
         "a test is left without the timer of its watchdog", "queue/qworker/testing/attempts.py",
         "            if left:  # a watchdog of the test runner", "            if False:", "tests/testing/test_drain.py",
     ),
+    *OBSERVED,
 ]  # fmt: skip
 
 

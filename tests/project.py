@@ -109,5 +109,7 @@ class Project:
             )
         self._nodes.append((node, log))
         with suppress(AssertionError):
-            until(lambda: READY in log.read_text() or node.poll() is not None, 20)
+            until(
+                lambda: READY in log.read_text() or node.poll() is not None, 60
+            )  # the SDK of Sentry imports for seconds
         assert READY in log.read_text(), log.read_text()

@@ -1,4 +1,7 @@
-"""Makes docs/api.md from the docstrings: `python -m tests.reference` writes the page."""
+"""Makes docs/api.md from the docstrings, and the part of docs/doctor.md that `qworker doctor --explain` prints.
+
+`python -m tests.reference` writes the pages.
+"""
 
 import ast
 import re
@@ -10,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.md"
 QUEUE = ROOT / "queue"
+DOCTOR, CHECKS = ROOT / "docs" / "doctor.md", ROOT / "workers" / "qworkerd" / "doctor" / "checks.md"
 
 HEAD = """# API reference
 
@@ -18,14 +22,18 @@ how the parts work together. Durations are seconds or timedeltas, and times are 
 """
 #: The sections: a title, and the names in each file; None: all public ones.
 SECTIONS: list[tuple[str, list[tuple[str, list[str] | None]]]] = [
-    ("Declaring", [("qworker/app.py", ["App"])]),
+    ("Declaring", [("qworker/app.py", ["App"]), ("qworker/hooks.py", ["Hooks"])]),
     ("Enqueueing", [
         ("qworker/task.py", ["Task", "ConfiguredTask"]), ("qworker/options.py", ["Options"]),
         ("qworker/retry.py", ["Retry"]),
     ]),
     ("Jobs", [
-        ("qworker/job.py", ["Job", "JobState"]), ("qworker/admin.py", ["Admin", "Queue"]), ("qworker/status.py", None),
+        ("qworker/job.py", ["Job", "JobState"]), ("qworker/admin.py", ["Admin"]), ("qworker/named_queue.py", ["Queue"]),
+        ("qworker/overview.py", ["Overview"]), ("qworker/status.py", None),
         ("qworker/queues.py", ["QueueStatus", "QueuePause"]),
+        ("qworker/findings.py", ["Finding", "Severity"]),
+        ("qworker/reasons.py", ["Explanation", "Reason", "QueuePosition", "Cause"]),
+        ("qworker/actor.py", ["acting_as"]), ("qworker/audit.py", ["AuditEntry", "AuditQuery"]),
     ]),
     ("Inside a handler", [("qworker/context.py", ["RunningJob"])]),
     ("Typed payloads", [("qworker/codec.py", ["Codec"])]),
@@ -40,10 +48,8 @@ SECTIONS: list[tuple[str, list[tuple[str, list[str] | None]]]] = [
 ]  # fmt: skip
 #: What is public for other parts of qworker only.
 INTERNAL = {
-    "App": {
-        "ambient", "error_hooks", "middlewares", "pool", "prepare", "register", "replace_enqueuing", "start_hooks",
-        "stop_hooks",
-    },
+    "App": {"ambient", "enqueuing", "origins", "pool", "prepare", "register", "replace_enqueuing"},
+    "Hooks": {"end_hooks", "error_hooks", "finding_hooks", "middlewares", "start_hooks", "stop_hooks"},
     "Admin": {"holder", "iterate", "unseen_holder", "wait"},
     "Task": {"run", "load", "app", "conversion", "parameters", "handler", "hook", "location", "defaults", "enqueuing"},
     "ConfiguredTask": {"many"},
@@ -59,6 +65,12 @@ _COMMENT = re.compile(r"\s*#: ?(.*)")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = ast.ClassDef | Function
+
+
+def doctor_page() -> str:
+    """Return the page of the doctor: what is packaged follows what is not."""
+    checks = CHECKS.read_text()
+    return DOCTOR.read_text().partition(checks.partition("\n")[0] + "\n")[0] + checks
 
 
 def page() -> str:
@@ -146,4 +158,5 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    sys.stdout.write(f"{PAGE} is written\n")
+    DOCTOR.write_text(doctor_page())
+    sys.stdout.write(f"{PAGE} and {DOCTOR} are written\n")

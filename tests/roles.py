@@ -1,33 +1,46 @@
-"""The roles of docs/security.md, made as the page says."""
+"""A role of each kind, with what `qworker db grant` grants it."""
 
-import re
-from pathlib import Path
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-PAGE = Path(__file__).parents[1] / "docs" / "security.md"
-ROLES = ("producer", "worker", "viewer", "operator")
+from qworker import rights
+from qworker.migrations import migrate
+from qworker.rights import Kind
+from qworkerd.embedded import EmbeddedPostgres
+from tests.database import Database
 
-
-def grants(role: str) -> str:
-    """Return the SQL that the page gives for a role."""
-    (text,) = re.findall(rf"```sql\n(-- {role}\n.*?)```", PAGE.read_text(), re.DOTALL)
-    return str(text)
+ROLES = tuple(Kind)
 
 
 def create(conn: psycopg.Connection[Any]) -> None:
-    """Create each role with what the page grants it in this database."""
+    """Create each role with what its kind needs in this database."""
     for role in ROLES:
         conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'".encode())
-        conn.execute(grants(role).encode())
+        rights.grant(conn, role, [role])
 
 
 def drop(conn: psycopg.Connection[Any]) -> None:
     """Drop the roles; roles belong to the whole server."""
     conn.execute(f"DROP OWNED BY {', '.join(ROLES)}".encode())
     conn.execute(f"DROP ROLE {', '.join(ROLES)}".encode())
+
+
+@contextmanager
+def guarded_database(server: EmbeddedPostgres) -> Iterator[Database]:
+    """Yield a migrated database with the roles."""
+    database = Database.create(server, f"qworker_{secrets.token_hex(4)}")
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        migrate(conn)
+        create(conn)
+    yield database
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        drop(conn)
+    database.drop(server)
 
 
 def login(dsn: str, role: str) -> str:

@@ -339,6 +339,11 @@ def test_unexpected_warnings_are_reported_and_usual_events_are_not() -> None:
     printed = narrate({"level": "error", "event": "maintenance.error", "timestamp": "t", "action": "cron"})
     assert printed is not None
     assert "maintenance.error action=cron" in printed
+    found = {"level": "warning", "event": "doctor.finding", "finding": "a job failed", "check": "crashing-task"}
+    printed = narrate({**found, "remedy": "qworker jobs retry 3"})
+    assert printed is not None
+    assert printed.endswith("a job failed; qworker jobs retry 3")
+    assert narrate({"level": "warning", "event": "errors.new_group", "task": "work"}) is None
 
 
 class Terminal(StringIO):

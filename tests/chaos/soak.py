@@ -52,7 +52,8 @@ SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backe
        pg_indexes_size('qworker.job')::float8 AS job_indexes,
        (SELECT count(*) FROM qworker.job WHERE state = 'failed')::float8 AS failed,
        (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname = 'qworker' AND c.relkind = 'r' AND c.relname <> 'job' AND c.relname NOT LIKE 'job_history%'
+         WHERE n.nspname = 'qworker' AND c.relkind = 'r' AND c.relname <> 'job'
+           AND c.relname NOT LIKE 'job_history%' AND c.relname NOT LIKE 'job_log%'
        )::float8 AS other_tables,
        (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits
          WHERE inhparent = 'qworker.job_history'::regclass)::float8 AS history,

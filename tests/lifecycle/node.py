@@ -125,7 +125,7 @@ def _role(pid: int) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     _, qworker, position = name.rpartition("qworker-")
-    return ("scheduler" if position == "sched" else "worker") if qworker else None
+    return {"sched": "scheduler", "metrics": "exporter"}.get(position, "worker") if qworker else None
 
 
 def leads(pid: int) -> bool:

@@ -52,7 +52,7 @@ def test_the_next_job_is_interrupted_at_its_timeout(node: Node, way: str) -> Non
 @pytest.mark.parametrize("way", WAYS)
 def test_the_next_job_is_interrupted_when_it_is_cancelled(node: Node, module_cluster: Cluster, way: str) -> None:
     reached(handlers.meddles.enqueue(way))
-    (worker,) = node.children("worker")
+    (worker,) = until(lambda: node.children("worker"), SOON)  # its predecessor may have ended with an earlier test
     job = shop.nap.enqueue(60)
     module_cluster.await_notes("start", job=job.id)
     assert job.cancel()

@@ -1,4 +1,4 @@
-"""A node that runs as the role `worker` of docs/security.md lacks nothing for any of its duties."""
+"""A node that runs as a role with the privileges of a worker lacks nothing for any of its duties."""
 
 import secrets
 from collections.abc import Iterator

@@ -196,6 +196,11 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._conn.close()
 
+    def configure(self, **settings: str) -> None:
+        """Set parameters of the server for what is watched later."""
+        for name, value in settings.items():
+            self._conn.execute("SELECT set_config(%s, %s, false)", (name, value), prepare=False)
+
     def watch(self, call: Callable[[Connection], int]) -> tuple[Plan, int]:
         """Return the plan of a call's one statement, and what the call returns."""
         with self._undone():

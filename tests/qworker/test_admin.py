@@ -43,6 +43,17 @@ def test_jobs_are_found_newest_first_by_what_they_are(app: App, send: Task[..., 
     assert find()[-1] == app.job(done.id)
 
 
+def test_a_job_that_is_retried_waits_from_then_on(
+    app: App, send: Task[..., None], fake_worker: FakeWorker, query: Query
+) -> None:
+    job = send.enqueue()
+    query("UPDATE qworker.job SET run_at = '2020-01-01Z' RETURNING id")
+    assert fake_worker.claim() == job.id
+    fake_worker.fail(job.id)
+    app.admin.retry(job.id)
+    assert query("SELECT clock_timestamp() - run_at < interval '1 hour' FROM qworker.job") == [(True,)]
+
+
 def test_jobs_are_iterated_newest_first_page_by_page(
     app: App, send: Task[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

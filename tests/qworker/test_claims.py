@@ -9,10 +9,51 @@ from typing import Any
 
 import pytest
 
+from qworker.maintenance import Maintenance
 from tests.database import Database
 from tests.qworker.claimer import OTHER, TOKEN, Claimer
 
 # Claims
+
+
+def test_a_delayed_job_has_waited_since_it_was_due(claimer: Claimer) -> None:
+    """Its delay is not part of its wait, neither when it is claimed nor in the history."""
+    (job,) = claimer.schedule(-5.0)
+    claimer.conn.execute("UPDATE qworker.job SET enqueued_at = clock_timestamp() - interval '1 hour'")
+    assert Maintenance().promote(claimer.conn, float("-inf"))
+    claimer.conn.execute("UPDATE qworker.job SET run_at = clock_timestamp() - interval '5 s'")
+    (row,) = claimer.claim(1)
+    assert row.waited == pytest.approx(5.0, abs=1.0)
+    assert claimer.statements.release(claimer.conn, TOKEN, [job]) == [job]
+    (row,) = claimer.claim(1)
+    assert row.waited == pytest.approx(5.0, abs=1.0)
+    claimer.statements.acknowledge(claimer.conn, TOKEN, [job])
+    ((waited,),) = claimer.conn.execute(
+        "SELECT extract(epoch FROM claimed_at - run_at)::float8 FROM qworker.jobs WHERE id = %s", (job,)
+    ).fetchall()
+    assert waited == pytest.approx(5.0, abs=1.0)
+
+
+def test_a_retried_job_has_waited_since_its_retry(claimer: Claimer) -> None:
+    """The first attempt and the delay are not part of the wait of the second attempt."""
+    (job,) = claimer.insert(1)
+    claimer.conn.execute("UPDATE qworker.job SET enqueued_at = clock_timestamp() - interval '1 hour'")
+    (row,) = claimer.claim(1)
+    assert row.waited == pytest.approx(3600.0, abs=1.0)
+    claimer.statements.retry(claimer.conn, TOKEN, job, delay=0.0, error="{}")
+    assert Maintenance().promote(claimer.conn, float("-inf"))
+    (row,) = claimer.claim(1)
+    assert 0 <= row.waited < 1.0
+
+
+@pytest.mark.parametrize("enqueued", ["infinity", "-infinity", "4713-01-01 BC"])
+def test_a_wait_that_cannot_be_computed_does_not_stop_the_queue(claimer: Claimer, enqueued: str) -> None:
+    """A time edited by hand costs its job a wrong wait, not the claim."""
+    claimer.insert(2)
+    claimer.conn.execute(
+        "UPDATE qworker.job SET enqueued_at = %s WHERE seq = (SELECT min(seq) FROM qworker.job)", (enqueued,)
+    )
+    assert len(claimer.claim(2)) == 2
 
 
 def test_a_claim_takes_the_most_urgent_of_the_first_queue_that_has_any(database: Database, claimer: Claimer) -> None:
@@ -163,7 +204,7 @@ def test_a_retry_is_scheduled_and_remembers_the_error(claimer: Claimer) -> None:
     (job,) = claimer.insert()
     claimer.claim(1)
     began = attempt(claimer, job)
-    assert claimer.statements.retry(claimer.conn, TOKEN, job, delay=60, error='{"type": "First"}') == [job]
+    assert claimer.statements.retry(claimer.conn, TOKEN, job, delay=60, error='{"type": "First"}') == {job: "scheduled"}
     row = claimer.row(job)
     assert (row["state"], row["attempt"], row["token"], row["node"]) == ("scheduled", 1, None, None)
     assert row["errors"] == [{"type": "First", **began}]
@@ -195,7 +236,7 @@ def test_a_failure_keeps_the_job_and_enqueues_its_hook(claimer: Claimer, *, hook
     (job,) = claimer.insert(1, "default", 3)
     claimer.claim(1)
     began = attempt(claimer, job)
-    assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == [job]
+    assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == {job: "failed"}
     row = claimer.row(job)
     hooks = claimer.claim(10)
     named = {"hook": hooks[0].id} if hook else {}  # the failure names its hook
@@ -217,7 +258,7 @@ def test_a_job_that_fails_after_its_cancellation_was_requested_is_cancelled(clai
     claimer.claim(1)
     began = attempt(claimer, job)
     claimer.conn.execute("UPDATE qworker.job SET cancel_requested_at = clock_timestamp()")
-    assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == [job]
+    assert claimer.statements.fail(claimer.conn, TOKEN, job, error='{"type": "Last"}', hook=hook) == {job: "cancelled"}
     assert claimer.conn.execute("SELECT id, state::text, errors FROM qworker.jobs").fetchall() == [
         (job, "cancelled", [{"type": "Last", **began}])
     ], "and no hook is enqueued"

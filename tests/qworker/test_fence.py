@@ -1,6 +1,6 @@
 """What a worker writes names the token of its claim: under another it changes nothing, and it waits for nobody."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import psycopg
@@ -13,7 +13,7 @@ from tests.qworker.claimer import OTHER, TOKEN, Claimer
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-WRITES: dict[str, Callable[[Claims, Connection, int, int], Sequence[int]]] = {
+WRITES: dict[str, Callable[[Claims, Connection, int, int], Collection[int]]] = {
     "acknowledge": lambda claims, conn, token, job: claims.acknowledge(conn, token, [job]),
     "release": lambda claims, conn, token, job: claims.release(conn, token, [job]),
     "retry": lambda claims, conn, token, job: claims.retry(conn, token, job, delay=0, error="{}"),
@@ -29,19 +29,19 @@ def test_a_write_under_another_token_changes_nothing(claimer: Claimer, write: st
     (job,) = claimer.insert()
     claimer.claim(1)
     before = claimer.row(job)
-    assert WRITES[write](claimer.statements, claimer.conn, OTHER, job) == []
+    assert list(WRITES[write](claimer.statements, claimer.conn, OTHER, job)) == []
     assert claimer.row(job) == before
     assert claimer.conn.execute("SELECT count(*) FROM qworker.jobs").fetchone() == (1,)
-    assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == [job]
+    assert list(WRITES[write](claimer.statements, claimer.conn, TOKEN, job)) == [job]
 
 
 @pytest.mark.parametrize("write", [name for name in WRITES if name != "progress"])
 def test_a_write_can_be_repeated_and_does_nothing_the_second_time(claimer: Claimer, write: str) -> None:
     (job,) = claimer.insert()
     claimer.claim(1)
-    assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == [job]
+    assert list(WRITES[write](claimer.statements, claimer.conn, TOKEN, job)) == [job]
     after = claimer.conn.execute("SELECT * FROM qworker.jobs ORDER BY id").fetchall()
-    assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == []
+    assert list(WRITES[write](claimer.statements, claimer.conn, TOKEN, job)) == []
     assert claimer.conn.execute("SELECT * FROM qworker.jobs ORDER BY id").fetchall() == after
 
 
@@ -54,9 +54,9 @@ def test_a_write_does_not_wait_for_a_row_that_somebody_has_locked(
     with database.connect(autocommit=False) as stranger:
         stranger.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (job,))
         claimer.conn.execute("SET lock_timeout = '1s'")
-        assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == []
+        assert list(WRITES[write](claimer.statements, claimer.conn, TOKEN, job)) == []
         assert claimer.statements.still_claimed(claimer.conn, TOKEN, [job]) == {job}
-    assert WRITES[write](claimer.statements, claimer.conn, TOKEN, job) == [job]
+    assert list(WRITES[write](claimer.statements, claimer.conn, TOKEN, job)) == [job]
 
 
 def test_one_locked_row_holds_up_no_other_of_the_batch(claimer: Claimer, database: Database) -> None:

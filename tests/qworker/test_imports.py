@@ -6,8 +6,8 @@ import sys
 import pytest
 
 HEAVY = {
-    "asyncio.runners", "click", "croniter", "django", "flask", "psycopg_pool", "pydantic", "pytest", "qworkerd",
-    "sqlalchemy", "structlog",
+    "asyncio.runners", "click", "croniter", "django", "flask", "opentelemetry", "psycopg_pool", "pydantic", "pytest",
+    "qworkerd", "sentry_sdk", "sqlalchemy", "structlog",
 }  # fmt: skip
 
 

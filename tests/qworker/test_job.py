@@ -1,12 +1,12 @@
 """Looking at a job, waiting for it, and changing its course."""
 
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from psycopg.rows import dict_row
 
-from qworker import App, InvalidOperation, JobCancelled, JobFailed, JobNotFound, JobState, Task
+from qworker import App, InvalidOperation, Job, JobCancelled, JobFailed, JobNotFound, JobState, Task, UnknownTask
 from qworker.context import RunningJob, running
 from tests.database import Database
 from tests.qworker.conftest import FakeWorker, Query
@@ -259,3 +259,58 @@ def test_what_is_done_to_a_job_on_the_callers_connection_belongs_to_its_transact
     conn.commit()
     assert job.refresh().state == "available"
     assert app.job(job.id).cancel()
+
+
+# --- other arguments
+
+
+def failed(job: Job, fake_worker: FakeWorker) -> Job:
+    fake_worker.fail(claimed(fake_worker))
+    return job.refresh()
+
+
+def test_a_failed_job_is_retried_with_other_arguments(add: Task[..., None], fake_worker: FakeWorker) -> None:
+    job = failed(add.enqueue(1, 2), fake_worker)
+    with pytest.raises(TypeError, match="c"):
+        job.retry({"a": 1, "c": 2})
+    with pytest.raises(TypeError, match="too many"):
+        job.retry([1, 2, 3])
+    assert job.refresh().state == JobState.FAILED
+    assert job.retry({"b": 7})
+    assert job.refresh().args == {"b": 7}
+
+
+def test_a_job_is_copied_with_the_same_or_other_arguments(add: Task[..., None], fake_worker: FakeWorker) -> None:
+    job = add.options(priority=3, tags=["x"]).enqueue(1, 2)
+    assert job.again() is None  # it has not ended
+    fake_worker.complete(claimed(fake_worker), None)
+    same, other = job.again(), job.again([8, 9])
+    assert same is not None
+    assert other is not None
+    assert (same.args, other.args) == ({"a": 1, "b": 2}, {"a": 8, "b": 9})
+    assert {(copy.state, copy.priority, copy.tags, copy.meta is not None and copy.meta["copy_of"])
+            for copy in (same, other)} == {(JobState.AVAILABLE, 3, ("x",), job.id)}  # fmt: skip
+    assert job.refresh().state == JobState.COMPLETED
+
+
+def test_a_typed_task_rejects_values(app: App, fake_worker: FakeWorker) -> None:
+    pytest.importorskip("pydantic")
+
+    @app.task(name="typed", typed=True)
+    def typed(day: date, orders: list[int]) -> None: ...
+
+    job = failed(typed.enqueue(date(2026, 1, 31), [1]), fake_worker)
+    with pytest.raises(ValueError, match="day"):
+        job.again({"day": "tomorrow", "orders": [1]})
+    assert job.retry({"day": "2026-02-01", "orders": [2]})
+    assert job.refresh().args == {"day": "2026-02-01", "orders": [2]}
+
+
+def test_arguments_of_a_task_of_another_application_are_not_guessed(
+    app: App, add: Task[..., None], fake_worker: FakeWorker
+) -> None:
+    job = failed(add.enqueue(), fake_worker)
+    other = App(app.dsn)
+    with pytest.raises(UnknownTask, match="add"):
+        other.job(job.id).retry({})
+    other.close()

@@ -1,6 +1,9 @@
 """The work for the whole cluster: promotion, retention, and jobs that have expired."""
 
-from datetime import timedelta
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -58,47 +61,76 @@ def test_schedulers_promote_without_waiting_for_each_other(database: Database, c
     assert len(maintenance.promote(claimer.conn, 0.0)) == 2
 
 
-def test_expired_days_are_truncated_and_the_others_kept(claimer: Claimer) -> None:
-    ages = (0, 1, 6, 7, 8, 9, 20, 30)
+def fill(conn: psycopg.Connection[Any], ages: Iterable[int]) -> float:
+    """Store a job and a log that ended so many days ago each; return now (seconds since 1970)."""
+    now = time.time()
     for age in ages:
-        claimer.conn.execute(
-            "INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority,"
+        conn.execute(
+            "WITH job AS ("
+            " INSERT INTO qworker.job_history (id, enqueued_at, finished_at, state, attempt, ring_day, priority,"
             " crashes, node_losses, is_hook, queue, task, args)"
-            " SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t),"
-            " 5, 0, 0, false,"
-            " 'default', 'noop', '{}' FROM (SELECT clock_timestamp() - make_interval(days => %(age)s)) AS x (t)",
-            {"age": age},
+            " SELECT %(age)s, t, t, 'completed', 1, qworker.history_day(t), 5, 0, 0, false, 'default', 'noop', '{}'"
+            "   FROM to_timestamp(%(at)s) AS t RETURNING *)"
+            " INSERT INTO qworker.job_log (job, claimed_at, ended_at, attempt, dropped, ring_day, lines)"
+            " SELECT id, finished_at, finished_at, 1, 0, ring_day, '[]' FROM job",
+            {"age": age, "at": now - 86_400 * age},
         )
-    stale = maintenance.expired_days(claimer.conn, 7)
-    assert len(stale) == len(set(stale)) == 23
-    assert sum(maintenance.truncate_history_day(claimer.conn, day) for day in stale) == 4
+    return now
+
+
+def test_expired_days_are_truncated_and_the_others_kept(claimer: Claimer) -> None:
+    now = fill(claimer.conn, (0, 1, 6, 7, 8, 9, 20, 30))
+    stale = maintenance.expired_days(claimer.conn, history_days=7, log_days=19, at=now)
+    assert [ring for ring, _ in stale] == ["job_history"] * 4 + ["job_log"] * 2
+    assert all(maintenance.truncate_day(claimer.conn, *day) for day in stale)
+    assert maintenance.expired_days(claimer.conn, history_days=7, log_days=19, at=now) == []
     kept = claimer.conn.execute("SELECT id FROM qworker.job_history ORDER BY id").fetchall()
     assert [age for (age,) in kept] == [0, 1, 6, 7]
+    kept = claimer.conn.execute("SELECT job FROM qworker.job_log ORDER BY job").fetchall()
+    assert [age for (age,) in kept] == [0, 1, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("keep", [1, 29])
 def test_today_and_tomorrow_are_never_expired_days(claimer: Claimer, keep: int) -> None:
-    stale = maintenance.expired_days(claimer.conn, keep)
-    assert stale, "a ring of which nothing is ever emptied grows for ever"
-    for days in (0, -1, *range(1, keep + 1)):
-        day = claimer.conn.execute(
-            "SELECT qworker.history_day(clock_timestamp() - make_interval(days => %s))", (days,)
-        ).fetchall()[0][0]
-        assert day not in stale
+    now = fill(claimer.conn, range(-1, 31))  # every day of the ring
+    stale = maintenance.expired_days(claimer.conn, history_days=keep, log_days=keep, at=now)
+    today = int(now // 86_400)
+    for ring in ("job_history", "job_log"):
+        days = [day for of, day in stale if of == ring]
+        assert days == [(today - age) % 32 for age in range(keep + 1, 31)]
+        assert days, "a ring of which nothing is ever emptied grows for ever"
+
+
+def test_days_expire_by_utc_whatever_the_time_zone_of_the_session(claimer: Claimer) -> None:
+    fill(claimer.conn, range(-1, 31))
+    claimer.conn.execute("SET timezone = 'Europe/Berlin'")
+    # Its clocks have been set forward, and back, in the days before.
+    for moment in (datetime(2026, 3, 30, 23, 30, tzinfo=UTC), datetime(2026, 10, 26, 0, 30, tzinfo=UTC)):
+        now = moment.timestamp()
+        stale = maintenance.expired_days(claimer.conn, history_days=7, log_days=29, at=now)
+        assert {day for ring, day in stale if ring == "job_history"} == {
+            (int(now // 86_400) - age) % 32 for age in range(8, 31)
+        }
+
+
+@pytest.mark.parametrize(("ring", "day"), [("job", 1), ("job_history", 32), ("job_history", -1), ("job_log", 100)])
+def test_nothing_but_a_day_of_a_ring_is_truncated(claimer: Claimer, ring: str, day: int) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"{ring} has no day {day}"):
+        maintenance.truncate_day(claimer.conn, ring, day)
 
 
 def test_a_day_that_a_session_reads_is_not_waited_for(claimer: Claimer, database: Database) -> None:
     (job,) = claimer.insert()
     claimer.claim(1)
     claimer.statements.acknowledge(claimer.conn, TOKEN, [job])
-    today = claimer.conn.execute("SELECT qworker.history_day(clock_timestamp())").fetchall()[0][0]
+    today = claimer.conn.execute("SELECT ring_day FROM qworker.job_history").fetchall()[0][0]
     claimer.conn.execute("SET lock_timeout = '50ms'")
     with database.connect(autocommit=False) as reader:
         reader.execute("LOCK TABLE qworker.job_history IN ACCESS SHARE MODE")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            maintenance.truncate_history_day(claimer.conn, today)
-    assert maintenance.truncate_history_day(claimer.conn, today)
-    assert not maintenance.truncate_history_day(claimer.conn, today)
+            maintenance.truncate_day(claimer.conn, "job_history", today)
+    assert maintenance.truncate_day(claimer.conn, "job_history", today)
+    assert not maintenance.truncate_day(claimer.conn, "job_history", today)
 
 
 def test_failed_jobs_are_discarded_when_they_are_old(claimer: Claimer) -> None:

@@ -166,7 +166,8 @@ def test_two_at_once_do_it_once(conn: Connection, empty_database: Database) -> N
     with ThreadPoolExecutor(4) as threads:
         runs = [threads.submit(run) for _ in range(4)]
         done = [found.result() for found in runs]
-    assert sorted(done) == [[], [], [], [str(m) for m in shipped()]]
+    assert sorted(name for names in done for name in names) == [str(m) for m in shipped()]
+    assert all(names == sorted(names) for names in done)  # each migration is a transaction: they may take turns
     check(conn)
 
 
@@ -191,7 +192,7 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(conn: Connection, two_s
     second.write_text(second.read_text() + "SELECT 1 / 0;\n")
     with pytest.raises(psycopg.errors.DivisionByZero):
         migrate(conn)
-    assert [m.applied_at is None for m in status(conn)] == [False, True]
+    assert [str(m) for m in status(conn) if m.applied_at is None] == [second.stem]
     assert conn.execute("SELECT count(*) FROM pg_class WHERE relname = 'note'").fetchone() == (0,)
 
 

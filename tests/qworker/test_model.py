@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from qworker import App
+from qworker.actor import current_actor
 from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworker.db.statements import load
@@ -50,7 +51,12 @@ def noop() -> None:
 
 def by_hand(conn: Connection, statement: str, *jobs: int) -> list[int]:
     """Do what the command line does with jobs; return those that it concerned."""
-    return [row[0] for row in conn.execute(admin[statement], {"ids": list(jobs)}).fetchall()]
+    return [
+        row[0]
+        for row in conn.execute(
+            admin[statement], {"ids": list(jobs), "args": None, **current_actor().parameters}
+        ).fetchall()
+    ]
 
 
 @dataclass
@@ -300,7 +306,7 @@ class Machine(RuleBasedStateMachine):
         assert {job.id for job in reported} == {job.id for job in held}
         excluded = chance.sample(held, chance.randint(0, len(held)))
         freed = recovery.release_claim(self.conn, claim.node, claim.token, [job.id for job in excluded])
-        assert freed == len(held) - len(excluded)
+        assert set(freed) == {job.id for job in held} - {job.id for job in excluded}
         for job in held:
             if job not in excluded:
                 job.release()

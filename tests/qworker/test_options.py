@@ -16,6 +16,21 @@ def test_an_unknown_option_is_refused_with_those_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("countdown", "; write delay=..., in seconds or as a timedelta"),
+        ("eta", "; write run_at=..., an aware datetime"),
+        ("max_retries", "; write retry="),
+        ("timout", "; did you mean 'timeout'?"),
+    ],
+)
+def test_an_option_of_another_library_names_ours(name: str, word: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Options.of({name: 5})
+    assert f"unknown option {name!r}{word}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("named", "error", "message"),
     [
         ({"queue": ""}, ValueError, "queue must have 1 to 200 printable characters, not ''"),

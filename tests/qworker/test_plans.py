@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from qworker.actor import current_actor
 from qworker.claims import Claims
 from qworker.db.prepared import PreparedStatement
 from qworker.db.statements import load
@@ -34,6 +35,8 @@ NONE = "none"
 ERROR = '{"type": "Error"}'
 PAIRS = [queue for queue in ("default", "other") for _ in range(10)], [*range(10), *range(10)]
 BATCH = range(1, 65)
+#: The same jobs, and those of the history: the number of the attempt, and the type of its error.
+LEFT = {job: (1, "E") for number in BATCH for job in (number, -number)}
 
 claims, express = Claims(), PreparedStatement(load("enqueue")["prepared"])
 maintenance, recovery, registry = Maintenance(), Recovery(), Registry()
@@ -76,7 +79,7 @@ def look(conn: Connection, *, thorough: bool = False) -> int:
 
 
 def cancel(conn: Connection, *jobs: int) -> int:
-    return len(conn.execute(load("admin")["cancel"], {"ids": list(jobs)}).fetchall())
+    return len(conn.execute(load("admin")["cancel"], {"ids": list(jobs), **current_actor().parameters}).fetchall())
 
 
 def enqueue(conn: Connection, statement: str, key: str = "", delay: float | None = None) -> int:
@@ -122,11 +125,15 @@ LOSING = {*BY_CLAIM, *ENDING}
 EXPIRING = {"job_expiring", "job_cancelling", *ENDING}
 LOOKING = {
     "node_pkey",
+    "stack_request_pkey",
+    "live_log_pkey",
+    "job_pkey",
     "job_ready",
     "job_due",
     "job_running",
     "job_cancelling",
     "job_expiring",
+    "operation_running",
     "pg_database_datname_index",
     "queue_pkey",
 }
@@ -165,8 +172,16 @@ CASES = [
     Case("running", lambda c: len(recovery.running(c, LIVE, recently())), 1_000, {"job_running"}, 1_000, 100),
     Case("token_jobs", lambda c: len(recovery.claim_jobs(c, LIVE, TOKEN)), 256, {"job_running"}, 1_000, 100, rare=True),
     Case(
-        "release_token", lambda c: recovery.release_claim(c, LIVE, TOKEN, [1]), 255, BY_CLAIM, 1_300, 4_000, rare=True
+        "release_token",
+        lambda c: len(recovery.release_claim(c, LIVE, TOKEN, [1])),
+        255,
+        BY_CLAIM,
+        1_300,
+        4_000,
+        rare=True,
     ),
+    # As `settled`; and 64 of the jobs.
+    Case("left", lambda c: len(recovery.left(c, TOKEN, LEFT)), 64, HISTORY | {"job_pkey"}, 192, 20_000, rare=True),
     Case("charge", lambda c: recovery.record_crash(c, TOKEN, 1, delay=5.0, error=ERROR), 1, BY_ID, 2, 60),
     Case("lose", lambda c: len(recovery.record_node_loss(c, TOKEN, 1, 3, ERROR, ["noop"])), 1, LOSING, 10, 60),
     # A scheduler's, for all

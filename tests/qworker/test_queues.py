@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from qworker import App
+from qworker import App, JobState, overview
+from qworker.actor import MAX_NOTE
 from qworker.options import PRIORITIES
-from qworker.queues import MAX_REASON, QueuePause
+from qworker.queues import QueuePause
 from qworker.registry import Registry
 from tests.database import Database
 from tests.qworker.conftest import FakeWorker, Query
@@ -48,7 +49,7 @@ def test_several_queues_are_paused_by_one_statement_and_only_the_changed_ones_ar
 @pytest.mark.parametrize(
     "wrong",
     [{"queue": "a,b"}, {"queue": " a"}, {"queue": ""}, {"queue": "x" * 201}, {"queue": "a\n"},
-     {"reason": "x" * (MAX_REASON + 1)}, {"reason": "two\nlines"}, {"by": "x" * 201}],
+     {"reason": "x" * (MAX_NOTE + 1)}, {"reason": "two\nlines"}, {"by": "x" * 201}],
 )  # fmt: skip
 def test_what_no_queue_can_be_called_is_refused(app: App, wrong: dict[str, str]) -> None:
     queue = wrong.pop("queue", "emails")
@@ -78,6 +79,28 @@ def test_wait_says_that_the_queue_of_the_job_is_paused(app: App, fake_worker: Fa
     message = str(caught.value)
     assert message.startswith(f"job {second.id} is still scheduled after 0 s: queue 'emails' is paused since ")
     assert message.endswith("by alice: upstream down; resume it with `qworker queues resume emails`")
+
+
+def test_wait_says_that_no_live_node_serves_the_queue_of_the_job(
+    app: App, database: Database, fake_worker: FakeWorker
+) -> None:
+    task = app.task(name="send", queue="e mails")(lambda: None)
+    running, waiting, later = task.enqueue(), task.enqueue(), task.options(delay=60).enqueue()
+    fake_worker.claim("e mails")
+    conn = database.connect()
+    registry = Registry()
+    other = registry.register(conn, name="n", version="1", queues=["default"], worker_count=1, lease_seconds=30.0)
+    hint = "no live node serves queue 'e mails'; start one with `qworker --queues 'e mails'`"
+    for job, expected in ((running, ""), (waiting, hint), (later, hint)):
+        with pytest.raises(TimeoutError) as caught:
+            job.wait(timeout=0)
+        assert (hint in str(caught.value)) is bool(expected)
+    conn.execute("UPDATE qworker.node SET queues = ARRAY['default', 'e mails'] WHERE id = %s", [other])
+    with pytest.raises(TimeoutError, match=r"still available after 0 s$"):
+        waiting.wait(timeout=0)
+    conn.execute("UPDATE qworker.node SET heartbeat_at = heartbeat_at - interval '31 s'")
+    with pytest.raises(TimeoutError, match="no live node serves queue"):
+        waiting.wait(timeout=0)
 
 
 def test_wait_does_not_fail_if_the_role_may_not_read_the_settings_of_queues(app: App, database: Database) -> None:
@@ -121,3 +144,26 @@ def test_in_a_paused_queue_only_a_running_job_is_work_for_burst(
     fake_worker.retry(running, delay=60)
     assert registry.unfinished(conn, ["a"], PRIORITIES)
     assert not registry.unfinished(conn, ["a"], PRIORITIES, ["a"])
+
+
+def test_of_a_large_table_the_numbers_are_estimates_and_small_queues_are_counted(
+    app: App, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn = database.connect()
+    conn.execute(
+        "INSERT INTO qworker.job (task, queue, state, run_at, failed_at, token, node, claimed_at)"
+        " SELECT 'send', q, s::qworker.job_state, now(), now(), 1, 1, now() FROM generate_series(1, 20000) AS n,"
+        " LATERAL (SELECT CASE WHEN n % 1000 = 0 THEN 'rare' ELSE 'bulk' END AS q,"
+        "                 CASE WHEN n % 4 = 3 THEN 'failed' WHEN n = 10 THEN 'running' ELSE 'available' END AS s) AS s"
+    )
+    exact = app.admin.queues()
+    assert all(queue.exact for queue in exact)
+    assert exact[1].jobs == {JobState.AVAILABLE: 20}
+    monkeypatch.setattr(overview, "EXACT", 10)
+    monkeypatch.setattr(overview, "SAMPLED", 100)
+    bulk, rare = app.admin.queues()
+    assert not bulk.exact
+    assert rare.jobs == {JobState.AVAILABLE: 20}
+    assert bulk.jobs[JobState.RUNNING] == 1
+    for state in (JobState.AVAILABLE, JobState.FAILED):
+        assert bulk.jobs[state] == pytest.approx(exact[0].jobs[state], rel=0.4)

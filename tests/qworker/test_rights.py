@@ -2,11 +2,12 @@
 
 import json
 import re
-import secrets
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 
 from qworker import App, Job, JobState
@@ -14,7 +15,6 @@ from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworker.errors import SchemaError
 from qworker.maintenance import Maintenance
-from qworker.migrations import migrate
 from qworker.queues import Queues
 from qworker.registry import NO_CTID, Registry
 from qworker.rights import check
@@ -28,14 +28,8 @@ DENIED = psycopg.errors.InsufficientPrivilege
 @pytest.fixture(scope="module")
 def guarded(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
     """A migrated database, and a role of each kind with what the page grants it."""
-    database = Database.create(postgres_server, f"qworker_{secrets.token_hex(4)}")
-    with psycopg.connect(database.dsn, autocommit=True) as conn:
-        migrate(conn)
-        roles.create(conn)
-    yield database
-    with psycopg.connect(database.dsn, autocommit=True) as conn:
-        roles.drop(conn)
-    database.drop(postgres_server)
+    with roles.guarded_database(postgres_server) as database:
+        yield database
 
 
 @pytest.fixture
@@ -164,7 +158,8 @@ def test_a_producers_jobs_belong_to_its_transaction(
         "UPDATE qworker.job SET token = 1", "DELETE FROM qworker.job", "SELECT nextval('qworker.job_id_seq')",
         "SELECT * FROM qworker.unique_key", "DELETE FROM qworker.node", "SELECT * FROM qworker.idle_node",
         "INSERT INTO qworker.queue (name) VALUES ('q')", "SELECT * FROM qworker.queue",
-        "TRUNCATE qworker.job_history_00", "SELECT qworker.truncate_history_day(0)", "CREATE TABLE qworker.mine ()",
+        "TRUNCATE qworker.job_history_00", "SELECT qworker.truncate_day('job_history', 0)",
+        "CREATE TABLE qworker.mine ()",
     ],
 )  # fmt: skip
 def test_a_producer_can_neither_read_nor_change_anything_else(
@@ -180,6 +175,45 @@ def test_a_producer_can_neither_pause_nor_resume_a_queue(producer: App, owner: A
         with pytest.raises(DENIED):
             change()
     assert [pause.queue for pause in owner.admin.paused()] == ["mail"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE qworker.audit SET actor = 'x'", "DELETE FROM qworker.audit", "TRUNCATE qworker.audit",
+        "INSERT INTO qworker.audit (role, actor, via, action, target) VALUES ('x', 'x', 'api', 'x', '{}')",
+        "INSERT INTO qworker.audit (at, actor, via, action, target) VALUES (now(), 'x', 'api', 'x', '{}')",
+        "INSERT INTO qworker.audit (id, actor, via, action) OVERRIDING SYSTEM VALUE VALUES (1, 'x', 'api', 'x')",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("role", roles.ROLES)
+def test_nobody_but_the_owner_can_forge_the_time_or_role_of_an_action_or_undo_its_record(
+    session: Callable[[str], psycopg.Connection[Any]], role: str, change: str
+) -> None:
+    with pytest.raises(DENIED):
+        session(role).execute(change.encode())
+
+
+@pytest.mark.parametrize("function", ["enqueue", "enqueue_jobs"])
+@pytest.mark.parametrize("key", ["cron", "tick"])
+def test_a_producer_cannot_pass_off_a_job_as_a_tick(
+    session: Callable[[str], psycopg.Connection[Any]], function: str, key: str
+) -> None:
+    call: Any = {"enqueue": "SELECT qworker.enqueue('t', meta => %s)", "enqueue_jobs": CALL}[function]
+    meta = json.dumps({key: "report"})
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="which mark the job of a tick"):
+        session("producer").execute(call, [meta] if function == "enqueue" else [*GOOD[:12], meta])
+
+
+def test_a_producer_enqueues_through_psycopg2(producer: App, dsn: Callable[[str], str], owner: App) -> None:
+    with closing(psycopg2.connect(dsn("producer"))) as conn:
+        task = producer.get_task("send").using(conn)
+        made = [task.enqueue(1), task.options(unique="k", delay=5).enqueue(2)]
+        assert task.enqueue_many([(3,), (4,)]) == 2
+        assert owner.admin.find() == []
+        conn.commit()
+    assert len(owner.admin.find()) == 4
+    assert owner.job(made[1].id).state == JobState.SCHEDULED
 
 
 CALL = "SELECT * FROM qworker.enqueue_jobs(%s, %s::jsonb[], %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -255,7 +289,7 @@ def test_a_worker_needs_no_more_than_the_page_grants(
     assert Queues().paused(conn) == []
     assert registry.find_ctid(conn, node) not in (None, NO_CTID)
     for day in range(32):
-        conn.execute("SELECT qworker.truncate_history_day(%s)", [day])
+        conn.execute("SELECT qworker.truncate_day('job_history', %s), qworker.truncate_day('job_log', %s)", [day, day])
     for forbidden in ("DROP TABLE qworker.job", "TRUNCATE qworker.job", "UPDATE qworker.migration SET name = ''"):
         with pytest.raises(DENIED):
             conn.execute(forbidden.encode())
@@ -297,23 +331,24 @@ def test_a_viewer_sees_everything_and_changes_nothing(dsn: Callable[[str], str],
     viewer.close()
 
 
-def test_an_operator_changes_jobs_and_makes_none(dsn: Callable[[str], str], owner: App) -> None:
+def test_an_admin_changes_jobs_and_queues_and_enqueues(dsn: Callable[[str], str], owner: App) -> None:
     task = owner.get_task("send")
     jobs: list[Job] = [task.options(unique=f"k{n}").enqueue(7) for n in range(3)]
     with owner.pool.connection() as conn:
         conn.execute(
             "UPDATE qworker.job SET state = 'failed', failed_at = now() WHERE id = ANY (%s)", [[jobs[0].id, jobs[1].id]]
         )
-    operator = application(dsn("operator"))
-    assert operator.admin.retry(jobs[0].id) == [jobs[0].id]
-    assert operator.admin.discard(jobs[1].id) == [jobs[1].id]
-    assert operator.admin.cancel(jobs[2].id) == {jobs[2].id: JobState.CANCELLED}
+    admin = application(dsn("admin"))
+    assert admin.admin.retry(jobs[0].id) == [jobs[0].id]
+    assert admin.admin.discard(jobs[1].id) == [jobs[1].id]
+    assert admin.admin.cancel(jobs[2].id) == {jobs[2].id: JobState.CANCELLED}
     for _ in range(2):  # the second time, the row exists
-        assert operator.queue("mail").pause()
-        assert operator.queue("mail").resume()
-    with pytest.raises(DENIED):
-        operator.get_task("send").enqueue(1)
-    operator.close()
+        assert admin.queue("mail").pause()
+        assert admin.queue("mail").resume()
+    assert admin.get_task("send").enqueue_many([(1,), (2,)]) == 2
+    assert admin.get_task("send").options(unique="k").enqueue(1).state == JobState.AVAILABLE
+    assert {entry.role for entry in admin.admin.audit()} == {"admin"}
+    admin.close()
 
 
 def test_policies_do_not_limit_a_producer_that_calls_the_function(
@@ -356,6 +391,13 @@ def test_what_a_node_lacks_is_named_and_a_worker_lacks_nothing(dsn: Callable[[st
         pytest.raises(SchemaError, match="'viewer' lacks") as caught,
     ):
         check(conn)
-    for right in ("INSERT on job,", "UPDATE on node", "TRUNCATE on job_history_00", "USAGE on job_seq", "security.md"):
+    for right in (
+        "INSERT on job,",
+        "UPDATE on node",
+        "EXECUTE on truncate_day",
+        "USAGE on job_seq",
+        "INSERT (actor) on audit",
+        "`qworker db grant --role viewer --as worker`",
+    ):
         assert right in str(caught.value)
     assert "SELECT" not in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 from qworker import App, JobState
 from qworker.decoding import Unreadable
 from qworker.options import Options
-from qworker.schedules import StoredSchedules
+from qworker.schedules import StoredSchedules, tick_of
 from qworker.spec import JobSpec
 from tests.qworker.claimer import NOW, Claimer
 from tests.qworker.conftest import FakeWorker, Query
@@ -119,3 +119,16 @@ def test_only_old_schedules_that_no_node_declares_are_deleted(claimer: Claimer) 
     old = "UPDATE qworker.cron SET declared_at = now() - interval '1 day', created_at = now() - interval '40 days'"
     claimer.conn.execute(old)
     assert schedules.delete_unused(claimer.conn) == 1
+
+
+def test_a_request_that_is_sent_twice_runs_a_schedule_once(app: App, query: Query) -> None:
+    app.task(name="plain")(lambda: None)
+    app.task(name="keyed", unique="mine")(lambda: None)
+    for name in ("plain", "keyed"):
+        defaults = app.get_task(name).defaults
+        jobs = [app.admin.run_schedule("s", *tick_of(name, defaults, once)) for once in ("a", "a", "b")]
+        assert jobs[1].id == jobs[0].id
+        assert jobs[1].duplicate
+        assert jobs[2].duplicate is (name == "keyed")  # its own key holds, whatever the request
+    query("UPDATE qworker.unique_key SET expires_at = now() WHERE task = 'plain' RETURNING 1")
+    assert not app.admin.run_schedule("s", *tick_of("plain", app.get_task("plain").defaults, "a")).duplicate

@@ -144,7 +144,7 @@ def fail(conn: psycopg.Connection[tuple[object, ...]], queue: str) -> None:
     ((job, *_),) = claims.claim(conn, node=1, token=5, queues=[queue], priorities=[5], cursors=[0], limit=1)
     assert isinstance(job, int)
     error = json.dumps({"attempt": 1, "type": "ValueError"})
-    assert claims.fail(conn, 5, job, error=error, hook=True) == [job]
+    assert claims.fail(conn, 5, job, error=error, hook=True) == {job: "failed"}
     conn.execute("DELETE FROM qworker.job WHERE is_hook")
 
 

@@ -197,8 +197,8 @@ def test_what_a_server_cannot_store_is_spelt_out_and_keeps_no_job_from_its_end(e
             assert claims.complete(conn, 1, jobs[1], duration=1.0, result='"🎉"')
         for text, job in ((json.dumps(error), jobs[2]), (json.dumps(error, ensure_ascii=False), jobs[3])):
             assert claims.progress(conn, 1, job, text) == [job]
-            assert claims.fail(conn, 1, job, error=text, hook=False) == [job]
-        assert claims.retry(conn, 1, jobs[4], delay=9.0, error=json.dumps(error)) == [jobs[4]]
+            assert claims.fail(conn, 1, job, error=text, hook=False) == {job: "failed"}
+        assert claims.retry(conn, 1, jobs[4], delay=9.0, error=json.dumps(error)) == {jobs[4]: "scheduled"}
         assert Recovery().record_crash(conn, 1, jobs[5], delay=9.0, error=json.dumps(error))
         assert app.job(jobs[0]).result == ['no \\ "\\U0001f389"', 1.5]
         assert app.job(jobs[1]).result == "\\U0001f389"

@@ -12,14 +12,16 @@ import pytest
 from qworker import App
 from qworker.claims import Claims
 from qworker.db.connection import connect
+from qworker.job import JobState
 from qworkerd.config.settings import Settings
-from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Retried, Snoozed, load
+from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, load
 from qworkerd.outcomes.reports import Reporter
 from qworkerd.process import exits
 from qworkerd.run import make_node
 from qworkerd.shared.claim import Claim, Status, new_token
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.slots import Role, Slot
+from qworkerd.shared.tally import Counter
 from qworkerd.worker.acknowledger import Acknowledger
 from qworkerd.worker.batch import Batch
 from qworkerd.worker.interrupts import InterruptGate
@@ -38,7 +40,7 @@ class Harness:
         self.slot: Slot = self.node.table.slots[0]
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         self.conn = connect(database.dsn, "test")
-        self.acknowledging = Acknowledger(self.node, self.slot, "test")
+        self.acknowledging = Acknowledger(self.node, self.slot, "test", self.node.tally.writer(1))
         self.acknowledging.start()
 
     def claim(self, jobs: int, number: int = 0) -> tuple[Claim, list[int], Batch]:
@@ -52,7 +54,13 @@ class Harness:
         rows.sort()
         ids = [row[0] for row in rows]
         claim.fill(ids, [0] * jobs, [1] * jobs)
+        claim.series, claim.waits = [self.node.tally.numbers["default", "noop"]] * jobs, [row.waited for row in rows]
         return claim, ids, Batch(claim, rows)
+
+    def counted(self) -> dict[str, int]:
+        """Return the counters that are not 0, without sums."""
+        cells = self.node.tally.read(self.node.tally.numbers["default", "noop"])
+        return {c.name: cells[c] for c in Counter if cells[c] and c not in (Counter.RUN, Counter.WAIT)}
 
     def submit(self, done: Iterable[tuple[Claim, int, Outcome | None]]) -> None:
         """Submit several outcomes."""
@@ -85,6 +93,42 @@ def test_each_outcome_becomes_what_it_says(harness: Harness) -> None:
     assert harness.states(ids) == ["completed", "completed", "scheduled", "failed", "scheduled"]
     assert harness.conn.execute("SELECT result FROM qworker.job_history ORDER BY id").fetchall() == [(None,), ("yes",)]
     assert claim.token == 0
+
+
+def test_each_outcome_is_counted_once(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(11)
+    timed_out = {**error("TimeoutInterrupt"), "cause": "timeout"}
+    harness.conn.execute("UPDATE qworker.job SET cancel_requested_at = now() WHERE id = %s", (ids[8],))
+    outcomes = [
+        None, Completed(0.5, '"yes"'), Retried(60.0, error("A"), duration=0.1), Failed(error("B"), hook=False),
+        Snoozed(60.0), Snoozed(60.0, unknown_task=True), Retried(60.0, timed_out), Released(),
+        Retried(60.0, error("C")), Terminated(JobState.DISCARDED, 0.1, error("D")), Released(3),
+    ]  # fmt: skip
+    harness.submit(zip([claim] * 11, ids, outcomes, strict=True))
+    assert harness.acknowledging.flush(5.0)
+    assert harness.counted() == {
+        "SUCCEEDED": 2, "RETRIED": 2, "RAISED": 2, "SNOOZED": 1, "UNKNOWN_TASK": 1, "TIMED_OUT": 1, "INTERRUPTED": 1,
+        "FAILED": 1, "CANCELLED": 1, "DISCARDED": 1, "RELEASED": 1,
+    }  # fmt: skip
+
+
+def test_only_what_the_database_has_changed_is_counted(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(3)
+    harness.conn.execute("UPDATE qworker.job SET token = 5 WHERE id = %s", (ids[0],))
+    harness.submit([(claim, job, None) for job in ids])
+    assert harness.acknowledging.flush(5.0)
+    assert harness.counted() == {"SUCCEEDED": 2}
+
+
+def test_a_locked_job_is_counted_when_it_is_settled(harness: Harness) -> None:
+    claim, ids, _ = harness.claim(3)
+    with harness.conn.transaction():
+        harness.conn.execute("SELECT FROM qworker.job WHERE id = %s FOR UPDATE", (ids[1],))
+        harness.submit([(claim, job, None) for job in ids])
+        harness.acknowledging.wake()
+        until(lambda: harness.counted() == {"SUCCEEDED": 2})
+    until(lambda: claim.token == 0)
+    assert harness.counted() == {"SUCCEEDED": 3}
 
 
 def test_a_claim_stays_open_until_its_last_job_is_settled(harness: Harness) -> None:

@@ -46,17 +46,17 @@ def promote(conn: Conn, node: NodeContext) -> Callable[[], object]:
 
 
 def rescue(conn: Conn, node: NodeContext) -> Callable[[], object]:
-    found = Rescue(node, Recovery(), node.table.slots[0], Reporter(node.app))
+    found = Rescue(node, Recovery(), node.table.slots[0], Reporter(node.app), node.tally.writer(0))
     return lambda: found.rescue_node(conn, DEAD)
 
 
 def expire(conn: Conn, node: NodeContext) -> Callable[[], object]:
-    retention = Retention(node.settings, Maintenance())
+    retention = Retention(node.settings, Maintenance(), node.tally.writer(0))
     return lambda: retention.expire(conn)
 
 
 def discard(conn: Conn, node: NodeContext) -> Callable[[], object]:
-    retention = Retention(node.settings, Maintenance())
+    retention = Retention(node.settings, Maintenance(), node.tally.writer(0))
     return lambda: retention.discard(conn)
 
 

@@ -68,7 +68,7 @@ def test_a_process_that_dies_while_it_draws_does_not_stop_the_others(header: Hea
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            with budget._locked():
+            with budget._lock:
                 os.write(writing, b"locked")
                 signal.pause()
         os.read(reading, 6)
@@ -87,7 +87,7 @@ def test_the_threads_of_one_process_wait_for_each_other_too(header: Header) -> N
         budget.reserve(1)
         order.append("drawn")
 
-    with budget._locked():
+    with budget._lock:
         thread = threading.Thread(target=reserve_jobs)
         thread.start()
         thread.join(0.1)

@@ -82,7 +82,7 @@ def job(number: int, seq: int, priority: int, queue: str) -> ClaimedJob:
 
 def take(node: NodeContext, slot: Slot, answer: list[ClaimedJob] | psycopg.Error) -> tuple[Spy, Any]:
     spy = Spy(slot.claims[0], answer)
-    taker = Claimer(node, slot, cast("ReconnectingConnection", Lent()))
+    taker = Claimer(node, slot, cast("ReconnectingConnection", Lent()), node.tally.writer(1))
     taker._claims = cast("Claims", spy)
     taker._probe_at = inf  # a spy has no jobs that it could have left
     return spy, taker.claim(slot.claims[0])
@@ -136,7 +136,9 @@ def test_the_token_stands_in_memory_while_the_server_works_on_the_claim(
     watcher.execute("INSERT INTO qworker.job (task) VALUES ('noop')")
     stranger.execute("LOCK TABLE qworker.job IN SHARE MODE")
     taken: list[Any] = []
-    thread = threading.Thread(target=lambda: taken.append(Claimer(node, slot, link).claim(slot.claims[0])))
+    thread = threading.Thread(
+        target=lambda: taken.append(Claimer(node, slot, link, node.tally.writer(1)).claim(slot.claims[0]))
+    )
     thread.start()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     until(lambda: watcher.execute(waiting).fetchone() == (1,))
@@ -153,7 +155,7 @@ def test_the_claim_remains_prepared_while_a_worker_is_idle(
     node: NodeContext, slot: Slot, link: ReconnectingConnection
 ) -> None:
     """psycopg deallocates all statements after a rollback, and a claim by a cursor takes twice the CPU time."""
-    claimer = Claimer(node, slot, link)
+    claimer = Claimer(node, slot, link, node.tally.writer(1))
     for _ in range(5):
         claimer._probe_at = 0.0
         assert claimer.claim(slot.claims[0]) is None

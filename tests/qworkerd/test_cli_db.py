@@ -131,3 +131,52 @@ def test_repair_without_a_schema_says_what_to_run(command: Command, empty_databa
     done = command("db", "repair", env={"QWORKER_DSN": empty_database.dsn})
     assert done.exit_code == 78
     assert "qworker db migrate" in done.stderr
+
+
+def test_a_grant_says_what_was_done_or_prints_what_to_do(command: Command, database: Database) -> None:
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        conn.execute("CREATE ROLE qworker_granted LOGIN")
+    try:
+        words = ("db", "grant", "--role", "qworker_granted", "--as", "producer")
+        printed = command(*words, "--dry-run").stdout.splitlines()
+        assert printed == [
+            'GRANT USAGE ON SCHEMA "qworker" TO "qworker_granted";',
+            'GRANT EXECUTE ON FUNCTION "qworker"."enqueue" TO "qworker_granted";',
+            'GRANT EXECUTE ON FUNCTION "qworker"."enqueue_jobs" TO "qworker_granted";',
+        ]
+        assert may_enqueue(database) is False
+        done = command(*words, "--as", "viewer")
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert done.stdout.startswith("role 'qworker_granted' has the privileges of a producer and viewer in schema ")
+        assert may_enqueue(database) is True
+        assert command(*words, "--revoke", "--dry-run").stdout.startswith('REVOKE USAGE ON SCHEMA "qworker" FROM ')
+        assert "no longer has the privileges of a producer" in command(*words, "--revoke").stdout
+        assert may_enqueue(database) is False
+    finally:
+        with psycopg.connect(database.dsn, autocommit=True) as conn:
+            conn.execute("DROP OWNED BY qworker_granted")
+            conn.execute("DROP ROLE qworker_granted")
+
+
+def may_enqueue(database: Database) -> bool:
+    with psycopg.connect(database.dsn) as conn:
+        query = "SELECT has_function_privilege('qworker_granted', 'qworker.enqueue'::regproc, 'EXECUTE')"
+        return bool(conn.execute(query).fetchall()[0][0])
+
+
+def test_a_grant_names_what_is_wrong(command: Command) -> None:
+    missing = command("db", "grant", "--role", "nobody-here", "--as", "viewer")
+    assert missing.exit_code == 78
+    assert "role 'nobody-here' does not exist in this server: create it first" in missing.stderr
+    unknown = command("db", "grant", "--role", "postgres", "--as", "operator")
+    assert unknown.exit_code == 2
+    assert "'operator' is not one of 'producer', 'worker', 'viewer', 'admin'" in unknown.stderr
+
+
+def test_maintain_reports_each_step(command: Command, database: Database) -> None:
+    done = command("db", "maintain")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0].split() == ["STEP", "DONE", "PROBLEM"]
+    assert "tables analyzed: job_history" in done.stdout
+    steps = json.loads(command("db", "maintain", "--json").stdout)
+    assert steps[-1] == {"name": "tables analyzed: job_history", "done": 1, "problem": None}

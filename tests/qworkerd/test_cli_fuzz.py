@@ -12,12 +12,16 @@ from tests.qworkerd.conftest import Command
 TYPED = r"""
 --json --state failed --queue default --limit 0 -1 99999999999999999999 --below --task send report {} [] {"user_id":1}
 [1] null NaN "\ud800" {"user_id":"\u0000"} --priority 10 --delay nan inf -5 1e400 --unique --tag ' %s --help -- - --all
---yes
+--yes state:failed queue:default -tag:x -by:hook args.user_id:>1 age:>1h fp:0* message:"a "b --rate 5/s --detach
+--sort oldest --args --above
 """
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
     [*TYPED.split(), "[[" * 2000, "\x1b[2J"]
 )
-COMMANDS = "enqueue|jobs list|jobs show|jobs retry|jobs cancel|jobs discard|queues|workers|cron|db status|check"
+COMMANDS = (
+    "enqueue|jobs list|jobs show|jobs retry|jobs cancel|jobs discard|jobs again|jobs run-now|jobs move|operations list|"
+    "operations stop|completion|queues|workers|cron|db status|check"
+)
 
 
 @pytest.mark.usefixtures("shop")

@@ -155,10 +155,10 @@ def test_each_job_is_shown(hostile: dict[int, str], command: Command) -> None:
 
 
 def test_failed_jobs_beside_them_are_retried_and_they_as_well(hostile: dict[int, str], command: Command) -> None:
-    done = command("jobs", "retry", "--all-failed")
+    done = command("jobs", "retry", "state:failed", "--yes", "--json")
     assert done.exit_code == 0
-    assert int(done.stdout.rpartition(":")[2]) > 20
-    assert command("jobs", "list", "--state", "failed").stdout.count("\n") == 1
+    assert json.loads(done.stdout)["done"] > 20
+    assert command("jobs", "list", "state:failed").stdout.count("\n") == 1
 
 
 def test_whoever_waits_for_such_a_job_hears_how_it_ended(database: Database) -> None:

@@ -64,10 +64,14 @@ def test_list_shows_the_newest_first_and_what_is_worth_knowing(command: Command,
     assert second.endswith("signal:SEGV: second")
 
 
-@pytest.mark.parametrize("words", [("--state", "failed"), ("--queue", "a"), ("--task", "t"), ("--tag", "x")])
-def test_list_can_be_narrowed(command: Command, make: Any, words: tuple[str, str]) -> None:
+@pytest.mark.parametrize("words", [
+    ["state:failed"], ["queue:a", "task:t"], ["task:t"], ["tag:x"], ["-task:shop.*"], ["message:second", "-by:hook"],
+    ["queue:a state:failed,running"], ["--", "-queue:emails"], ["message:sec ond"],
+])  # fmt: skip
+def test_list_can_be_narrowed_by_a_filter(command: Command, make: Any, words: list[str]) -> None:
     make()
-    wanted = make("failed", queue="a", task="t", tags=["x"])
+    errors = [*ERRORS, {"type": "x", "message": "the sec ond second"}]
+    wanted = make("failed", queue="a", task="t", tags=["x"], errors=Jsonb(errors))
     found = json.loads(command("jobs", "list", "--json", *words).stdout)
     assert [job["id"] for job in found] == [wanted]
 
@@ -121,19 +125,8 @@ def test_a_failed_job_can_be_retried_and_others_are_distinguished(
     assert state(database, failed) == "available"
 
 
-def test_all_failed_jobs_can_be_retried_at_once_or_those_of_one_queue(
-    command: Command, make: Any, database: Database
-) -> None:
-    one, two, waiting = make("failed", queue="a"), make("failed"), make()
-    assert command("jobs", "retry", "--all-failed", "--queue", "a").stdout.endswith(": 1\n")
-    assert (state(database, one), state(database, two)) == ("available", "failed")
-    assert command("jobs", "retry", "--all-failed").stdout.endswith(": 1\n")
-    assert state(database, two) == "available"
-    assert state(database, waiting) == "available"
-
-
-@pytest.mark.parametrize("words", [[], ["--all-failed", 1], [1, "--queue", "a"], ["x"], [0], [2**63]])
-def test_retry_wants_ids_or_all(command: Command, words: list[object]) -> None:
+@pytest.mark.parametrize("words", [[], ["--args", "{}"], [1, 2, "--args", "{}"], ["x"], [0], [2**63], ["stat:failed"]])
+def test_retry_wants_ids_or_a_filter(command: Command, words: list[object]) -> None:
     assert command("jobs", "retry", *words).exit_code == 2
 
 

@@ -109,8 +109,31 @@ def test_a_job_of_a_paused_queue_is_shown_as_such(command: Command, app: App) ->
     assert "paused" not in command("jobs", "list").stdout + command("jobs", "show", job.id).stdout
     app.queue("emails").pause(reason="upstream down", by="alice")
     other = app.task(name="other")(lambda: None).enqueue()
-    assert command("jobs", "list", "--queue", "emails").stdout.splitlines()[1].endswith("its queue is paused")
-    assert "paused" not in command("jobs", "list", "--queue", other.queue).stdout
+    assert command("jobs", "list", "queue:emails").stdout.splitlines()[1].endswith("its queue is paused")
+    assert "paused" not in command("jobs", "list", f"queue:{other.queue}").stdout
     assert "paused       the queue, since 2" in command("jobs", "show", job.id).stdout
     assert json.loads(command("jobs", "show", job.id, "--json").stdout)["paused"]["reason"] == "upstream down"
     assert json.loads(command("jobs", "show", other.id, "--json").stdout)["paused"] is None
+
+
+def test_a_queue_shows_its_jobs_its_pause_and_what_was_done_to_it(command: Command, app: App) -> None:
+    command("queues", "pause", "emails", "--reason", "upstream down")
+    done = command("queues", "show", "emails")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert lines["available"].split() == ["available", "1"]
+    assert lines["served"].endswith("no live node")
+    assert lines["paused"].endswith(": upstream down")
+    assert lines["pause"].endswith(", cli: upstream down")
+    found = json.loads(command("queues", "show", "emails", "--json").stdout)
+    assert (found["available"], found["paused"]["reason"]) == (1, "upstream down")
+    assert [entry["action"] for entry in found["audit"]] == ["queue.pause"]
+    assert command("queues", "list").stdout.splitlines()[0] == command("queues").stdout.splitlines()[0]
+    assert json.loads(command("queues", "list", "--json").stdout)["emails"]["paused"]["reason"] == "upstream down"
+
+
+def test_an_unknown_queue_has_nothing_to_show(command: Command, app: App) -> None:
+    done = command("queues", "show", "email")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "queue 'email' is not paused, has no jobs, and no live node serves it" in done.stderr
+    assert "'emails'" in done.stderr

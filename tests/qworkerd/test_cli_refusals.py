@@ -12,7 +12,7 @@ from tests.qworkerd.conftest import Command
 
 EVERY = [
     ("queues",), ("workers",), ("cron",), ("jobs", "list"), ("jobs", "show", "1"), ("jobs", "retry", "1"),
-    ("jobs", "cancel", "1"), ("jobs", "discard", "1"), ("jobs", "retry", "--all-failed"),
+    ("jobs", "cancel", "1"), ("jobs", "discard", "1"), ("jobs", "retry", "state:failed"),
 ]  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_a_role_without_rights_is_reported_so_in_one_line(
     done = command(*words, env={"QWORKER_DSN": stranger})
     assert done.exit_code == 78
     assert done.stderr == (
-        "qworker: permission denied for schema qworker: grant the role what docs/security.md lists, "
+        "qworker: permission denied for schema qworker: grant the role what it needs by `qworker db grant`, "
         "or use another one\n"
     )
 
@@ -53,21 +53,25 @@ def test_an_error_of_the_server_comes_without_our_sql(command: Command, database
         conn.execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
                      " $$ BEGIN RAISE 'not on Mondays' USING HINT = 'wait'; END $$")  # fmt: skip
         conn.execute("CREATE TRIGGER refuse BEFORE UPDATE ON qworker.job FOR EACH ROW EXECUTE FUNCTION refuse()")
-        conn.execute(
+        (job_id,) = conn.execute(
             "INSERT INTO qworker.job (state, task, queue, args, failed_at) VALUES ('failed', 't', 'q', '{}', now())"
-        )
+            " RETURNING id"
+        ).fetchone() or (0,)
         try:
-            done = command("jobs", "retry", "--all-failed")
+            done = command("jobs", "retry", job_id)
+            refused = command("jobs", "retry", "state:failed", "--yes")
         finally:
             conn.execute(sql.SQL("DROP FUNCTION refuse() CASCADE"))
     assert (done.exit_code, done.stderr) == (1, "qworker: not on Mondays; wait\n")
+    assert refused.exit_code == 1
+    assert f"0 jobs retried, 1 refused by the database (job {job_id}: not on Mondays)" in refused.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("jobs list", "no jobs"),
-        ("jobs list --state failed", "no matching jobs"),
+        ("jobs list state:failed", "no matching jobs"),
         ("queues", "no queue has jobs, and no node serves one"),
         ("workers", "no node is registered"),
         ("cron", "no schedules"),

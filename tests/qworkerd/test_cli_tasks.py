@@ -102,7 +102,7 @@ def test_programs_get_everything_as_json(parcels: None, command: Command) -> Non
 def test_an_unknown_task_names_those_that_there_are(parcels: None, command: Command) -> None:
     done = command("--app", "parcels:app", "tasks", "show", "shp")
     assert done.exit_code == 2
-    assert "unknown task 'shp'; the application has plain, report, ship" in done.output
+    assert "task 'shp' not found; did you mean 'ship'? `qworker tasks list` lists all" in done.output
 
 
 def test_jobs_of_typed_tasks_are_enqueued_from_json(parcels: None, command: Command) -> None:

@@ -222,3 +222,50 @@ def test_a_schedule_that_somebody_has_deleted_is_declared_again(
     cron.enqueue(conn)
     cron.enqueue(conn)
     assert declared(conn) == ["* * * * *"]
+
+
+def paused_app(misfire: Any = "once") -> App:
+    app = App("")
+    app.cron("* * * * *", misfire=misfire)(app.task(name="report")(lambda: None))
+    return app
+
+
+def test_a_paused_schedule_does_not_tick_and_the_ticks_of_the_pause_are_not_made_up_for(
+    conn: Any, node: Callable[[App], Schedules]
+) -> None:
+    cron, stored = node(paused_app("all")), StoredSchedules()
+    assert stored.pause(conn, ["report", "unknown"], "too early") == ["report"]
+    assert stored.pause(conn, ["report"], "again") == []
+    assert cron.enqueue(conn) == 0
+    now = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()[0]
+    assert now < cron.due_at <= now + 60
+    assert stored.resume(conn, ["report"]) == ["report"]
+    assert stored.resume(conn, ["report"]) == []
+    assert cron.enqueue(conn) == 0
+    conn.execute("UPDATE qworker.cron SET resumed_at = resumed_at - interval '61 s'")
+    assert cron.enqueue(conn) >= 1
+
+
+def test_a_pause_outlives_declarations_and_is_not_deleted(conn: Any, node: Callable[[App], Schedules]) -> None:
+    node(paused_app())
+    StoredSchedules().pause(conn, ["report"], "why")
+    assert node(paused_app()).enqueue(conn) == 0
+    conn.execute("DELETE FROM qworker.node")
+    conn.execute(
+        "UPDATE qworker.cron SET declared_at = now() - interval '1 year', created_at = now() - interval '1 year',"
+        " last_tick = now() - interval '1 year'"
+    )
+    assert StoredSchedules().delete_unused(conn) == 0
+    found = conn.execute("SELECT paused_at IS NOT NULL, pause_reason FROM qworker.cron").fetchall()
+    assert found == [(True, "why")]
+    StoredSchedules().resume(conn, ["report"])
+    assert StoredSchedules().delete_unused(conn) == 1
+
+
+def test_a_tick_that_was_read_before_the_pause_is_not_enqueued(conn: Any, node: Callable[[App], Schedules]) -> None:
+    cron, stored = node(paused_app()), StoredSchedules()
+    (found,) = stored.find(conn, ["report"])
+    stored.pause(conn, ["report"])
+    spec, key = cron._specs["report"]
+    tick = stored.tick(conn, spec, key, name="report", tick=found.at - 60, expression="* * * * *", timezone="UTC")
+    assert tick is None

@@ -89,3 +89,15 @@ def test_a_job_that_ends_at_the_last_moment_does_not_cost_the_next_one_its_life(
     bench.look(CONFIRM_AFTER + 0.01)
     bench.look(STACK_DUMP_GRACE + 0.01)
     assert bench.killed == [4711]
+
+
+def test_stacks_from_before_are_not_those_of_the_deadline(bench: Bench) -> None:
+    """`jobs stack` may have asked for them when the process was stopped."""
+    stacks = bench.slot.stacks
+    os.pwrite(stacks._stacks.fd, b"of another job", stacks._start + 8)
+    assert stacks.read() == "of another job"
+    bench.run(0, deadline=100.5)
+    bench.look(0.6)
+    bench.look(CONFIRM_AFTER + 0.01)
+    assert bench.dumped == [DUMP_SIGNAL]
+    assert stacks.read() == ""

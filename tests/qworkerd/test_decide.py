@@ -324,3 +324,29 @@ def test_what_is_kept_of_an_error_holds_no_password() -> None:
         assert "hunter" not in kept["message"] + kept["traceback"]
         assert len(kept["message"]) <= 2_000
         assert len(kept["traceback"]) <= 8_000
+
+
+def test_a_failure_names_its_group() -> None:
+    outcomes = [judged(ValueError(f"no order {number}"), attempt) for number, attempt in ((1, 1), (20, 1), (300, 3))]
+    records = [outcome.error for outcome in outcomes if isinstance(outcome, Retried | Failed)]
+    assert len(records) == 3
+    assert len({record["fingerprint"] for record in records}) == 1
+    assert {record["group"]["message"] for record in records} == {"no order <n>"}
+
+
+def test_a_timeout_is_grouped_by_its_task() -> None:
+    first, second = judged(TimeoutInterrupt(), timed_out=True), judged(ValueError("in finally"), timed_out=False)
+    assert isinstance(first, Retried)
+    assert isinstance(second, Retried)
+    assert first.error["group"] == {
+        "type": "qworker.errors.TimeoutInterrupt",
+        "message": "still running after <n> s",
+        "frame": None,
+    }
+    assert first.error["fingerprint"] != second.error["fingerprint"]
+
+
+def test_a_cancelled_attempt_belongs_to_no_group() -> None:
+    outcome = judged(CancelInterrupt(), sent=CancelInterrupt)
+    assert isinstance(outcome, Terminated)
+    assert not {"fingerprint", "group"} & outcome.error.keys()

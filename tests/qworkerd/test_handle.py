@@ -56,6 +56,12 @@ def test_the_delay_doubles_up_to_half_a_minute_and_never_ends(worker: ChildHandl
         assert longest / 2 <= delay <= longest
 
 
+def test_the_longest_delay_can_be_shorter(slot: Slot) -> None:
+    scheduler = ChildHandle(Role.SCHEDULER, 0, max_delay=5.0)
+    delays = [life(scheduler, slot, 0.1) for _ in range(2000)]
+    assert max(delays) <= 5
+
+
 def test_a_stable_life_starts_anew(worker: ChildHandle, slot: Slot) -> None:
     for _ in range(5):
         life(worker, slot, 0.1)

@@ -148,9 +148,10 @@ def test_a_session_that_began_read_only_does_not_outlive_the_job_that_has_failed
             connection = lending.open()
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 connection.execute("INSERT INTO qworker.queue VALUES ('done')")
-            assert lending.finish(connection, commit=False) is None
         finally:
             admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+    # The pool connects anew as soon as the session is returned: the new one must be writable.
+    assert lending.finish(connection, commit=False) is None
     connection = lending.open()
     connection.execute("INSERT INTO qworker.queue VALUES ('done')")
     assert lending.finish(connection, commit=True) is None

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from qworker import App
-from qworker.admin import Queue
+from qworker.named_queue import Queue
 from qworkerd.scheduler.loop import Scheduler
 from qworkerd.shared.header import boottime
 from qworkerd.shared.slots import Phase, Role

@@ -13,6 +13,7 @@ from qworker import App
 from qworker.claims import Claims
 from qworker.db.connection import connect
 from qworker.registry import Registry
+from qworker.timezones import timezone_version
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
 from qworkerd.scheduler import notifications, reconciliation, retention
@@ -346,3 +347,15 @@ def test_a_duty_that_is_not_done_with_is_due_again_soon(harness: Harness, monkey
     harness.round()
     assert duty.due > monotonic() + MORE_INTERVAL
     assert harness.conn.execute("SELECT count(*) FROM qworker.unique_key").fetchone() == (0,)
+
+
+def test_a_node_tells_by_how_much_its_clock_is_ahead_of_that_of_the_database(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qworkerd.scheduler.poller.time", lambda: time() + 90)
+    harness.round()
+    harness.round()
+    ((state,),) = harness.conn.execute("SELECT state FROM qworker.node").fetchall()
+    assert state["clock"]["ahead"] == pytest.approx(90, abs=1)
+    assert 0 <= state["clock"]["uncertain"] < 1
+    assert state["timezones"] == timezone_version()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -16,14 +17,18 @@ from qworker.recovery import Recovery
 from qworkerd.config.settings import Settings
 from qworkerd.outcomes.outcome import Completed, Failed, Outcome, Released, Retried, Snoozed, Terminated, dump
 from qworkerd.outcomes.reports import Reporter
+from qworkerd.outcomes.writes import group
 from qworkerd.run import make_node
-from qworkerd.scheduler import rejections
+from qworkerd.scheduler import rejections, settlement
 from qworkerd.scheduler.poller import NO_RESULT
 from qworkerd.scheduler.reconciliation import Reconciliation
 from qworkerd.scheduler.recovery import DeadWorkers
 from qworkerd.scheduler.settlement import Settlement
 from qworkerd.shared.claim import Claim, Status, new_token
 from qworkerd.shared.slots import Role, Slot, SlotState
+from qworkerd.shared.tally import Counter
+from qworkerd.worker import write_queue
+from qworkerd.worker.write_queue import WriteQueue
 from tests.database import Database
 
 ERROR: dict[str, Any] = {"type": "ValueError", "message": "no", "traceback": "", "attempt": 1}
@@ -40,7 +45,7 @@ class DeadWorker:
         self.node.table.header.node = 1
         self.recovery = Recovery()
         own, self.slot = self.node.table.slots[:2]
-        settlement = Settlement(self.node, self.recovery, Reporter(self.node.app))
+        settlement = Settlement(self.node, self.recovery, Reporter(self.node.app), self.node.tally.writer(0))
         self.burials = DeadWorkers(self.node, self.recovery, own, settlement)
         self.reconciliation = Reconciliation(self.node, self.recovery, own, settlement)
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
@@ -186,7 +191,7 @@ def test_a_result_that_the_database_refuses_is_left_out_and_holds_up_no_other(
     acknowledge = Claims.acknowledge
 
     def refuse(self: Claims, *words: Any, **named: Any) -> list[int]:
-        if "bad" in named.get("results", ""):
+        if "bad" in (named.get("results") or ""):
             raise psycopg.errors.ProgramLimitExceeded("no")
         return acknowledge(self, *words, **named)
 
@@ -281,3 +286,134 @@ def test_the_job_that_ran_in_a_stalled_worker_is_counted_as_lost(dead_worker: De
     claim.statuses[0] = Status.RUNNING
     dead_worker.mark_slot_dead("stalled")
     assert dead_worker.rows(ids) == [("available", 0, 0, 1), ("available", 0, 0, 0)]
+
+
+def counted(dead_worker: DeadWorker) -> dict[str, int]:
+    """Return the counters of jobs that are not zero, without times."""
+    cells = dead_worker.node.tally.read(dead_worker.node.tally.numbers["default", "noop"])
+    return {counter.name: cells[counter] for counter in Counter if cells[counter] and counter < Counter.RUN}
+
+
+def as_worker(dead_worker: DeadWorker, claim: Claim) -> WriteQueue:
+    """Return the queue of writes of the dead worker, when it lived."""
+    claim.count_as([dead_worker.node.tally.numbers["default", "noop"]] * claim.unsettled, [0.5] * claim.unsettled)
+    connection: Any = SimpleNamespace(get=lambda: dead_worker.conn, usable_after=lambda _: False)
+    return WriteQueue(dead_worker.node, dead_worker.slot, connection, dead_worker.node.tally.writer(1), lambda: None)
+
+
+OUTCOMES: list[Outcome] = [
+    Completed(0.5, None), Completed(2.5, '"x"'), Retried(60.0, ERROR | {"at": "1"}), Failed(ERROR, hook=False),
+    Snoozed(60.0), Terminated(JobState.CANCELLED, 1.0, ERROR),
+]  # fmt: skip
+COUNTED = {
+    "SUCCEEDED": 2, "RETRIED": 1, "RAISED": 1, "SNOOZED": 1, "CANCELLED_ATTEMPTS": 1, "FAILED": 1, "CANCELLED": 1,
+}  # fmt: skip
+
+
+def test_what_a_worker_has_written_when_it_was_killed_is_counted_once(
+    dead_worker: DeadWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, ids = dead_worker.claim(7)
+    writes = as_worker(dead_worker, claim)
+    dead_worker.end(claim, OUTCOMES)
+    # It is killed when the database has executed the writes, and before it has counted them.
+    monkeypatch.setattr(write_queue, "count_acknowledged", lambda *_: None)
+    writes.add(group([(claim, job, outcome) for job, outcome in zip(ids, OUTCOMES, strict=False)]))
+    writes.run_due()
+    assert counted(dead_worker) == {}
+    claim.statuses[6] = Status.RUNNING
+    dead_worker.mark_slot_dead()
+    assert counted(dead_worker) == COUNTED | {"SIGNALLED": 1}
+
+
+def test_a_commit_that_is_executed_while_its_worker_is_recovered_is_counted(
+    dead_worker: DeadWorker, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, ids = dead_worker.claim(1)
+    as_worker(dead_worker, claim)
+    dead_worker.end(claim, [Completed(0.5, None)])
+    with database.connect() as session:
+        session.execute("BEGIN")
+        assert Claims().acknowledge(session, claim.token, ids) == ids
+        is_over = Settlement.is_over
+
+        def committed(own: Settlement, conn: Any, token: int) -> bool:
+            session.execute("COMMIT")
+            return is_over(own, conn, token)
+
+        monkeypatch.setattr(Settlement, "is_over", committed)
+        dead_worker.mark_slot_dead()
+    assert dead_worker.slot.state is SlotState.FREE
+    assert counted(dead_worker) == {"SUCCEEDED": 1}
+
+
+def test_what_a_worker_has_counted_is_not_counted_again_by_its_recovery(dead_worker: DeadWorker) -> None:
+    claim, ids = dead_worker.claim(8)
+    writes = as_worker(dead_worker, claim)
+    dead_worker.end(claim, OUTCOMES)
+    writes.add(group([(claim, job, outcome) for job, outcome in zip(ids, OUTCOMES, strict=False)]))
+    writes.run_due()
+    assert counted(dead_worker) == COUNTED
+    claim.statuses[6] = Status.RUNNING
+    dead_worker.mark_slot_dead()
+    assert counted(dead_worker) == COUNTED | {"SIGNALLED": 1, "RELEASED": 1}, "one was not started"
+
+
+@pytest.mark.parametrize("run_again", [False, True])
+def test_a_crash_that_a_killed_scheduler_has_written_is_counted_by_the_next_one(
+    dead_worker: DeadWorker, monkeypatch: pytest.MonkeyPatch, run_again: bool
+) -> None:
+    claim, ids = dead_worker.claim(2)
+    as_worker(dead_worker, claim)
+    claim.statuses[0] = Status.RUNNING
+    with monkeypatch.context() as patch:
+        patch.setattr(settlement, "count_written", lambda *_: 1 / 0)  # killed
+        patch.setattr(Claim, "mark_counted", lambda *_: None)
+        dead_worker.mark_slot_dead()
+    assert counted(dead_worker) == {}
+    if run_again:  # by another worker, before there is another scheduler
+        Claims().claim(dead_worker.conn, node=1, token=7, queues=["default"], priorities=[5], cursors=[0], limit=1)
+        assert Claims().acknowledge(dead_worker.conn, 7, ids[:1]) == ids[:1]
+    dead_worker.burials.recover(dead_worker.conn)
+    assert counted(dead_worker) == {"SIGNALLED": 1, "RELEASED": 1}
+    assert dead_worker.slot.state is SlotState.FREE
+
+
+def test_jobs_that_another_node_has_rescued_are_not_counted_by_their_outcomes(dead_worker: DeadWorker) -> None:
+    """The worker was killed because its lease had ended, before it could write."""
+    claim, _ = dead_worker.claim(4)
+    as_worker(dead_worker, claim)
+    dead_worker.end(claim, [Completed(0.5, None), Retried(60.0, ERROR), Failed(ERROR, hook=False)])
+    claim.statuses[3] = Status.RUNNING
+    dead_worker.recovery.rescue(dead_worker.conn, 1, 10, '{"type": "NodeLost", "message": "", "cause": "node_lost"}')
+    dead_worker.mark_slot_dead("lease")
+    assert counted(dead_worker) == {}
+    assert dead_worker.slot.state is SlotState.FREE
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES[2:], ids=lambda outcome: type(outcome).__name__)
+def test_an_outcome_whose_answer_was_lost_is_counted(dead_worker: DeadWorker, outcome: Outcome) -> None:
+    claim, ids = dead_worker.claim(1)
+    writes = as_worker(dead_worker, claim)
+    (write,) = group([(claim, ids[0], outcome)])
+    write.write(Claims(), dead_worker.conn)
+    write.uncertain = True
+    writes.add([write])
+    writes.run_due()
+    found = counted(dead_worker)
+    assert sum(found.values()) == 1 + ("FAILED" in found) + ("CANCELLED" in found)
+    assert found.items() <= COUNTED.items()
+    cells = dead_worker.node.tally.read(dead_worker.node.tally.numbers["default", "noop"])
+    assert cells[Counter.WAIT] == (0 if isinstance(outcome, Snoozed) else 500_000)
+
+
+def test_damaged_memory_of_a_claim_prevents_no_recovery(dead_worker: DeadWorker) -> None:
+    claim, ids = dead_worker.claim(4)
+    as_worker(dead_worker, claim)
+    dead_worker.end(claim, [Retried(60.0, ERROR | {"at": "\0"}), Failed(ERROR | {"at": "\ud800"}, hook=False)])
+    claim.ids[0], claim.ids[1] = -(2**63), 2**63 - 1
+    claim.attempts[0] = 2**32 - 1
+    claim._series[1] = 65_535
+    dead_worker.mark_slot_dead()
+    assert dead_worker.slot.state is SlotState.FREE
+    assert all(state != "running" for state, *_ in dead_worker.rows(ids))

@@ -31,7 +31,7 @@ def claimer(node: NodeContext) -> Iterator[Claimer]:
     slot: Slot = node.table.slots[0]
     slot.assign(Role.WORKER, 1, 0.0, 0.0)
     link = ReconnectingConnection(node, "test", lambda _: None, lambda: False)
-    yield Claimer(node, slot, link)
+    yield Claimer(node, slot, link, node.tally.writer(1))
     link.drop()
 
 

@@ -19,6 +19,7 @@ from qworkerd.scheduler.rescue import Rescue
 from qworkerd.scheduler.schedules import RETRY_AFTER_ERROR, Schedules
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
+from qworkerd.shared.tally import Tally
 from tests.database import Database
 from tests.qworkerd.test_scheduler import Harness
 from tests.qworkerd.test_scheduler import harness as harness_fixture
@@ -135,7 +136,7 @@ def test_a_job_whose_failure_hook_is_suppressed_has_not_failed_yet(conn: Any, da
         with pytest.raises(WriteSuppressed):
             claims.fail(conn, 7, job, error="{}", hook=True)
         assert claims.still_claimed(conn, 7, [job]) == {job}
-    assert claims.fail(conn, 7, job, error="{}", hook=True) == [job]
+    assert claims.fail(conn, 7, job, error="{}", hook=True) == {job: "failed"}
     assert conn.execute("SELECT count(*) FROM qworker.job WHERE is_hook").fetchone() == (1,)
 
 
@@ -148,7 +149,7 @@ def test_a_lost_job_whose_failure_hook_is_suppressed_holds_up_no_other(harness: 
         app=App(), settings=SimpleNamespace(max_node_losses=1), hooks=["hooked"],
         watermarks=SimpleNamespace(report_release=lambda _: None),
     )  # fmt: skip
-    rescue = Rescue(cast("NodeContext", node), Recovery(), harness.slot, Reporter(App()))
+    rescue = Rescue(cast("NodeContext", node), Recovery(), harness.slot, Reporter(App()), Tally(1).writer(0))
     with suppressing(harness.conn, "INSERT", "NEW.is_hook"):
         rescue.rescue_nodes(harness.conn, [424242])
         assert [harness.state(job) for job in jobs] == ["running", "failed"]

@@ -41,7 +41,7 @@ class Pit:
         self.slot.assign(Role.WORKER, 1, 0.0, 0.0)
         self.node.table.header.node = 1
         self.link = ReconnectingConnection(self.node, "test", lambda _: None, lambda: False)
-        self.claimer = Claimer(self.node, self.slot, self.link)
+        self.claimer = Claimer(self.node, self.slot, self.link, self.node.tally.writer(1))
 
     def insert(self, queue: str = "default", args: str = "'{}'", count: int = 1) -> list[int]:
         rows = self.conn.execute(

@@ -438,8 +438,9 @@ class Polls:
             "ctid": "(0,1)", "heartbeats": {}, "released_seq": None,
             "first_available": [None] * len(self.watermarks.queues),
             "last_seq": last_seq,
-            "writers": list(writers), "due_in": None, "cancels": [], "has_running": False, "dead_nodes": [],
-            "expired": False, "paused": [], "at": 0.0, "duration": 0.0,
+            "writers": list(writers), "due_in": None, "cancels": [], "stacks": [], "has_running": False,
+            "dead_nodes": [], "expired": False, "paused": [], "operations": False, "followed": [],
+            "at": 0.0, "duration": 0.0,
         }  # fmt: skip
         return PollResult(**defaults | values)
 

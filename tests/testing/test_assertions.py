@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -70,6 +71,18 @@ def test_arguments_of_typed_tasks_are_compared_as_values(app: App, place: Any) -
     task.enqueue(date(2026, 3, 1), [date(2026, 3, 2)])
     assert_enqueued(task, {"day": date(2026, 3, 1), "many": [date(2026, 3, 2)]}, count=1)
     refute_enqueued(task, {"day": date(2026, 3, 2)})
+
+
+def test_arguments_of_typed_tasks_are_compared_as_they_are_stored(app: App, place: Any) -> None:
+    @app.task(name="t", typed=True)
+    def task(day: date, many: list[date], key: UUID) -> None: ...
+
+    key = UUID(int=7)
+    task.enqueue(date(2026, 3, 1), [date(2026, 3, 2)], key)
+    assert_enqueued(task, {"day": "2026-03-01", "many": ["2026-03-02"]}, count=1)
+    assert_enqueued(task, {"day": "2026-03-01", "key": key}, count=1)
+    refute_enqueued(task, {"day": "2026-03-02"})
+    refute_enqueued(task, {"key": "7"})
 
 
 def test_a_failure_lists_what_was_there(app: App, send: Task[..., Any], place: Any) -> None:

@@ -10,9 +10,9 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from qworker import App
+from qworker import App, InvalidOperation
 from qworker.contrib.flask import Qworker
-from qworker.testing import assert_enqueued, drain, join, truncate
+from qworker.testing import assert_enqueued, drain, enqueued, join, truncate
 from tests.database import Database
 from tests.qworker.drivers import url
 
@@ -38,6 +38,22 @@ def test_a_session_may_be_committed_while_it_is_joined(app: App, database: Datab
 
 def test_what_is_joined_must_be_a_connection(app: App) -> None:
     with pytest.raises(TypeError, match=r"not builtins\.object"), join(app, object()):
+        pass
+
+
+def test_a_database_with_jobs_of_others_is_refused(app: App, database: Database) -> None:
+    """Most likely it is that of development, and drain() would send its e-mails."""
+    task = app.task(name="t")(lambda: None)
+    task.enqueue_many([()] * 2)
+    conn = database.connect()
+    with join(app, conn):
+        assert len(enqueued(task)) == 2
+    conn.execute("UPDATE qworker.job SET enqueued_at = enqueued_at - interval '1 day'")
+    refusal = r"2 jobs wait that are older .* the fixture qworker_dsn.*truncate\(app\)"
+    with pytest.raises(InvalidOperation, match=refusal), join(app, conn):
+        pass
+    truncate(app)
+    with join(app, conn):
         pass
 
 

@@ -15,6 +15,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from qworker.contrib.django import discovery
 from qworker.contrib.django.admin import changelist
@@ -105,7 +106,7 @@ def test_the_list_leaves_out_what_may_be_large(browser: Client, conn: psycopg.Co
         ("state=failed", {"failed", "tagged"}), ("state=completed", {"done"}), ("queue=mail", {"done"}),
         ("task=shop.other", {"tagged"}), ("tag=vip", {"tagged"}), ("tag=vip&state=completed", set()),
         ("enqueued=hour", {"failed", "tagged"}), ("enqueued=day", {"failed", "tagged", "done"}),
-        ("enqueued=week&state=completed", {"done"}), ("enqueued=bad", {"failed", "tagged", "done"}),
+        ("enqueued=week&state=completed", {"done"}), ("enqueued=bad", set()),
     ],
 )  # fmt: skip
 def test_filters(browser: Client, conn: psycopg.Connection[Any], query: str, found: set[str]) -> None:
@@ -115,6 +116,21 @@ def test_filters(browser: Client, conn: psycopg.Connection[Any], query: str, fou
         "done": store(conn, "completed", queue="mail", enqueued_at=datetime.now(UTC) - timedelta(hours=2)),
     }
     assert set(listed(text(browser, f"{JOBS}?{query}"))) == {ids[name] for name in found}
+
+
+def test_today_begins_at_the_midnight_of_the_time_zone_of_django(
+    browser: Client, conn: psycopg.Connection[Any]
+) -> None:
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    store(conn, enqueued_at=midnight - timedelta(microseconds=1))
+    first = store(conn, enqueued_at=midnight)
+    assert listed(text(browser, f"{JOBS}?enqueued=today")) == [first]
+
+
+def test_the_states_to_choose_from_are_those_that_jobs_can_have(browser: Client) -> None:
+    page = text(browser, JOBS)
+    assert "?state=scheduled" in page
+    assert "?state=blocked" not in page
 
 
 @pytest.mark.parametrize("name", ["state", "queue", "task", "tag", "enqueued"])
@@ -342,6 +358,8 @@ def test_an_action_asks_acts_and_is_logged(
     assert (entry.user.username, entry.object_repr, entry.change_message) == ("ada", f"{wanted} shop.work", said)
     assert said in text(browser, f"{JOBS}{wanted}/history/")
     assert f">{wanted} shop.work<" in text(browser, "/admin/")
+    recorded = conn.execute("SELECT actor, via, address, action, target FROM qworker.audit").fetchall()
+    assert recorded == [("ada", "django", "127.0.0.1", f"job.{action}", {"jobs": [wanted]})]
     if before == "running":
         assert Job.objects.get(pk=wanted).cancel_requested_at is not None
 

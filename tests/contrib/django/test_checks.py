@@ -34,15 +34,61 @@ def test_a_project_that_works_is_not_complained_about(site: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(["processes"], "QWORKER must be a dict"), ({"queues": []}, "has the key 'queues'; its keys are in upper case")],
+    [
+        (["processes"], "QWORKER is ['processes'] (list). Write a dict, as in QWORKER = {'QUEUES': ['default']}."),
+        (None, "QWORKER is None (NoneType). Write a dict"),
+        ({"queues": []}, "QWORKER has the key 'queues'. Its keys are in upper case: write 'QUEUES'."),
+        ({"Database": "x"}, "QWORKER has the key 'Database'. Its keys are in upper case: write 'DATABASE'."),
+        ({"PROCESES": 2}, "QWORKER has the key 'PROCESES'. Did you mean 'PROCESSES'?"),
+        ({"databse": 2}, "QWORKER has the key 'databse'. Did you mean 'DATABASE'?"),
+        ({"XYZZY": 2}, "QWORKER has the key 'XYZZY'. Expected one of ALLOW_OPEN_CONNECTIONS, BOOT_TIMEOUT"),
+        ({1: 2}, "QWORKER has the key 1. Expected one of"),
+        ({"DSN": "postgres:///x"}, "QWORKER has the key 'DSN'. Set QWORKER['DATABASE'] to an alias in DATABASES"),
+        ({"DIRECT_DSN": 7}, "QWORKER['DIRECT_DSN'] is ***. It must be a string that is not empty."),
+        ({"PROCESSES": "many"}, "QWORKER['PROCESSES'] is 'many' (str). It must be a whole number from 1 to 1024."),
+        ({"QUEUES": 5}, "QWORKER['QUEUES'] is 5 (int). It must be names separated by commas, or a list of names."),
+        ({"DATABASE": ["a"]}, "QWORKER['DATABASE'] is ['a'] (list). Write an alias in DATABASES, as in 'default'."),
+        ({"SCHEMA": "Jobs"}, "QWORKER['SCHEMA'] is 'Jobs' (str). Write the name of a schema"),
+        (
+            {"MODULES": "shop.more"},
+            "QWORKER['MODULES'] is 'shop.more' (str). Write a list of names of modules, as in ['",
+        ),
+        ({"MODULES": [len]}, "(list). Write a list of names of modules, as in ['shop.reports']"),
+    ],
 )
-def test_a_setting_of_the_wrong_form(site: Path, value: Any, message: str) -> None:
-    assert message in found(QWORKER=value)["qworker.E001"]
+def test_a_wrong_entry_is_shown_with_the_right_one(site: Path, value: Any, message: str) -> None:
+    said = found(QWORKER=value)
+    assert message in said["qworker.E001"]
+    assert said.keys() == {"qworker.E001"}, "what follows from it is not reported as well"
 
 
-def test_an_unknown_option_of_a_backend(site: Path) -> None:
-    tasks = {"default": {"BACKEND": BACKEND, "OPTIONS": {"databse": "default"}}}
-    assert "unknown option 'databse' in OPTIONS" in found(TASKS=tasks)["qworker.E001"]
+def test_each_wrong_entry_is_reported(site: Path) -> None:
+    with override_settings(QWORKER={"processes": 2, "QUEUES": 5, "SCHEMA": "A B"}):
+        assert [message.id for message in checks.run_checks(tags=["qworker"])] == ["qworker.E001"] * 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"OPTIONS": {"databse": "x"}}, "['OPTIONS'] has the key 'databse'. Did you mean 'database'?"),
+        ({"OPTIONS": {"TIMEOUT": 3}}, "['OPTIONS'] has the key 'TIMEOUT'. Did you mean 'timeout'?"),
+        (
+            {"OPTIONS": {"timeout": "soon"}},
+            "['OPTIONS']['timeout'] is 'soon' (str). Timeout takes seconds or a timedelta, not 'soon'.",
+        ),
+        ({"OPTIONS": {"max_attempts": 0}}, "['OPTIONS']['max_attempts'] is 0 (int)."),
+        ({"OPTIONS": {"backoff": "1"}}, "['OPTIONS']['backoff'] is '1' (str)."),
+        ({"OPTIONS": {"database": ["a"]}}, "['OPTIONS']['database'] is ['a'] (list). Write an alias in DATABASES"),
+        ({"OPTIONS": {"schema": "a b"}}, "['OPTIONS']['schema'] is 'a b' (str). Write the name of a schema"),
+        ({"OPTIONS": {"queue_prefix": None}}, "['OPTIONS']['queue_prefix'] is None (NoneType). Write a string"),
+        ({"OPTIONS": ["timeout"]}, "['OPTIONS'] is ['timeout'] (list). Write a dict"),
+        ({"QUEUES": "mail"}, "['QUEUES'] is 'mail' (str). Write a list of names"),
+        ({"timeout": 3}, " has the key 'timeout'. Write it into its OPTIONS, as 'timeout'."),
+    ],
+)
+@pytest.mark.parametrize("alias", ["default", "reports"])
+def test_a_wrong_entry_of_a_backend(site: Path, alias: str, entry: Any, message: str) -> None:
+    assert f"TASKS[{alias!r}]{message}" in found(TASKS={alias: {"BACKEND": BACKEND, **entry}})["qworker.E001"]
 
 
 @pytest.mark.parametrize("where", ["QWORKER", "TASKS"])
@@ -135,6 +181,6 @@ def test_tables_that_are_missing_or_older_than_the_code(site: Path, database: Da
     (message,) = said()
     assert "schema 'qworker' in database" in message
     assert "does not exist" in message
-    assert "manage.py migrate --database default" in message
+    assert "manage.py migrate`" in message
     call_command("migrate", verbosity=0)
     assert said() == []

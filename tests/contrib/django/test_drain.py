@@ -34,3 +34,13 @@ def test_a_task_runs_in_the_transaction_of_the_test_with_its_signals(site: Path)
     ]  # fmt: skip
     with pytest.raises(TaskResultDoesNotExist):
         tasks.echo.get_result(good.id)
+
+
+def test_a_failure_has_its_traceback_in_the_log_once(site: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with transaction.atomic():
+        tasks.fails.enqueue()
+        drain(task_backends["default"].app, raise_failures=False)
+        transaction.set_rollback(True)
+    ours = [record for record in caplog.records if record.name.startswith("qworker")]
+    assert [record.name for record in ours if record.exc_info] == ["qworker.job"]
+    assert [record.name for record in ours if "job.failed" in record.message] == ["qworker"]

@@ -34,7 +34,7 @@ from tests.contrib.django.settings import database
 SECRET_KEY = "of a test"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["qworker.contrib.django", "shop"]
+INSTALLED_APPS = ["django.contrib.contenttypes", "qworker.contrib.django", "shop"]
 DATABASES = {"default": database(os.environ["SHOP_DSN"], OPTIONS={"connect_timeout": 7})}
 QWORKER = {"PROCESSES": 1, "QUEUES": ["default", "mail"]}
 """
@@ -90,11 +90,14 @@ def shop(tmp_path: Path, database: Database) -> Site:
     return Site(tmp_path, database.dsn)
 
 
-def test_from_an_empty_database_to_a_job_that_has_run(shop: Site, database: Database) -> None:
-    with database.connect() as conn:
-        conn.execute("DROP SCHEMA qworker CASCADE")
-    assert "run `qworker db migrate`" in shop.manage("check", "--database", "default").replace("\n", " ")
-    shop.manage("migrate", "--verbosity", "0")
+def test_from_an_empty_database_to_a_job_that_has_run(tmp_path: Path, empty_database: Database) -> None:
+    shop = Site(tmp_path, empty_database.dsn)
+    assert "run `manage.py migrate`" in shop.manage("check", "--database", "default").replace("\n", " ")
+    assert "run `manage.py migrate`" in shop.manage("qworker", "enqueue", "shop.jobs.greet", '{"name": 1}', code=78)
+    assert "W003" in shop.manage("migrate", "contenttypes", code=0).replace("\n", " "), "this mends nothing"
+    said = shop.manage("migrate")
+    assert "Applying qworker.0001_initial... OK" in said
+    assert "W003" not in said, "the command mends it itself"
     shop.enqueue("Ada")
     shop.manage("qworker", "drain")
     assert shop.greeted == "Hello, Ada"
@@ -128,17 +131,38 @@ def test_options_come_before_variables_and_these_before_the_settings(shop: Site)
         ("{'PROCESES': 2}", "'proceses' in QWORKER in Django's settings is not a setting; did you mean processes?"),
         ("{'PROCESSES': 0}", "processes = 0 from QWORKER in Django's settings: must be a whole number from 1"),
         ("{'DSN': 'x'}", "'dsn' in QWORKER in Django's settings: the application names its database itself"),
+        ("{'queues': 'x'}", "QWORKER in Django's settings has the key 'queues': its keys are in upper case"),
+        ("['default']", "QWORKER is ['default'] (list). Write a dict"),
     ],
 )
 def test_a_wrong_setting_is_named(shop: Site, entry: str, said: str) -> None:
     (shop.folder / "shop" / "settings.py").write_text(f"{SETTINGS}\nQWORKER = {entry}\n")
     assert said in shop.manage("qworker", "check", code=78)
-    assert said in shop.manage("qworker", "run", code=78)
+    assert said in shop.manage("qworker", "run", "--skip-checks", code=78)
+    for command, code in (("check", 1), ("qworker run", 78)):
+        found = shop.manage(*command.split(), code=code)
+        assert "(qworker.E001) QWORKER" in found
+        assert "Traceback" not in found
+
+
+def test_check_shows_the_database_that_is_used(shop: Site) -> None:
+    report = json.loads(shop.manage("qworker", "check", "--json", DATABASE_URL="postgresql://other/unused"))
+    shown = report["settings"]["dsn"]
+    assert shown["origin"] == "DATABASES['default'] in Django's settings"
+    assert report["database"]["name"] in shown["value"]
+    assert "unused" not in json.dumps(report)
+
+
+def test_messages_name_the_commands_of_the_project(shop: Site) -> None:
+    assert "as shown by `manage.py qworker jobs list`" in shop.manage("qworker", "jobs", "show", "x", code=2)
+    shop.manage("qworker", "queues", "pause", "mail")
+    shop.enqueue("Ada")
+    assert "resume it with `manage.py qworker queues resume mail`" in shop.manage("qworker", "check")
 
 
 def test_a_node_does_not_start_if_a_system_check_fails(shop: Site) -> None:
     (shop.folder / "shop" / "settings.py").write_text(f"{SETTINGS}\nQWORKER['DATABASE'] = 'jobs'\n")
-    assert "(qworker.E002) QWORKER stores jobs in the database 'jobs'" in shop.manage("qworker", "run", code=1)
+    assert "(qworker.E002) QWORKER stores jobs in the database 'jobs'" in shop.manage("qworker", "run", code=78)
 
 
 def test_words_of_no_command_are_an_error_with_a_usage(shop: Site) -> None:

@@ -220,7 +220,7 @@ def test_a_role_that_may_not_create_the_schema_is_told_what_to_do(
         databases = json.loads(project._environment["SHOP_DATABASES"])
         databases["default"] |= {"USER": name, "PASSWORD": "x"}
         project._environment["SHOP_DATABASES"] = json.dumps(databases)
-        with pytest.raises(AssertionError, match="run the output of `qworker db sql`"):
+        with pytest.raises(AssertionError, match=r"run the output of `manage\.py qworker db sql`"):
             project.type("python -m django migrate")
     finally:
         conn.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")

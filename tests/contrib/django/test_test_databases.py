@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from qworker.migrations import shipped
 from qworkerd.embedded import EmbeddedPostgres
 from tests.contrib.django.settings import database as entry
 from tests.database import Database
@@ -188,4 +189,4 @@ def test_flush_asks_once_and_deletes_both(shop: Project, run: Callable[..., str]
         assert "and the jobs in its schema qworker" in done.stdout
         assert conn.execute(count).fetchone() == left, done.stderr
     assert conn.execute("SELECT count(*) FROM qworker.node").fetchone() == (1,)
-    assert conn.execute("SELECT count(*) FROM qworker.migration").fetchone() == (1,)
+    assert conn.execute("SELECT count(*) FROM qworker.migration").fetchone() == (len(shipped()),)

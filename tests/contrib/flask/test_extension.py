@@ -187,7 +187,9 @@ def test_a_handler_and_each_hook_have_a_context(queue: Qworker, database: Databa
     for hook in (*queue.start_hooks, *queue.stop_hooks):
         hook()
     queue.error_hooks[0](job, job)
-    assert seen == [("shop", False), ("left", True)] * 5
+    queue.on_end(look)
+    queue.end_hooks[0](job, job)
+    assert seen == [("shop", False), ("left", True)] * 6
 
 
 def test_flask_sqlalchemys_session_is_the_ambient_one(database: Database) -> None:

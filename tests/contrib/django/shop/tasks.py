@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
 from tests.contrib.django.shop.apps import note
@@ -51,6 +52,11 @@ def dies() -> None:
 @task
 def counts(n: int) -> None:
     note("counted", n=n)
+
+
+@task
+def writes(name: str) -> None:
+    ContentType.objects.create(app_label="shop", model=name)
 
 
 @task(takes_context=True)
