@@ -9,7 +9,7 @@ LINTED    = $(wildcard queue workers tests examples benchmarks .ci)
 CONTRACTS = $(shell grep -ls 'importlinter' setup.cfg pyproject.toml .importlinter)
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-matrix test-floors conformance chaos soak mutations lint format wheel clean
+.PHONY: help demo test test-matrix test-floors conformance lighthouse chaos soak mutations lint format wheel clean
 # A recipe that fails half-way must not leave its stamp.
 .DELETE_ON_ERROR:
 
@@ -29,6 +29,7 @@ help:
 	@echo 'make test-matrix  the same on PostgreSQL 14 to 18 (needs npm); VERSIONS="14 17" chooses'
 	@echo 'make test-floors  the same with the oldest packages that setup.cfg allows'
 	@echo 'make conformance  tests of Django and of others against our backend for its tasks (needs Python 3.12 and PyPI)'
+	@echo 'make lighthouse  scores of each page of the dashboard: themes, desktop, phone (needs npm and chromium)'
 	@echo 'make chaos      ten minutes of faults at random; SECONDS=3600 SEED=7 choose how long, and what happens'
 	@echo 'make soak       half an hour of mixed load and faults: does anything grow? MINUTES=5 SEED=7 as well'
 	@echo 'make mutations  break single lines of a copy, and see the tests notice'
@@ -68,6 +69,10 @@ test-floors:
 # Makes environments of its own, one for each version of Django.
 conformance: $(VENV)/pyvenv.cfg
 	@$(BIN)/python .ci/conformance/run.py $(if $(DJANGO),--django $(DJANGO)) $(CONFORMANCE_ARGS)
+
+# LIGHTHOUSE_ARGS="--only job --performance" narrows it down, and shows what depends on the machine as well.
+lighthouse: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.web.lighthouse $(LIGHTHOUSE_ARGS)
 
 chaos: $(VENV)/test.stamp
 	@CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/chaos
