@@ -1,9 +1,12 @@
 """Each subcommand as each kind of role: a viewer reads everything, an admin acts, and the owner alone grants."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import psycopg
 import pytest
 from click.testing import Result
 from psycopg.conninfo import make_conninfo
@@ -16,6 +19,7 @@ from qworkerd.embedded import EmbeddedPostgres
 from tests import roles
 from tests.database import Database
 from tests.qworkerd.conftest import Command
+from tests.waiting import until
 
 #: A word that stands for the id of a job in this state.
 WAITING, FAILED = "WAITING", "FAILED"
@@ -113,10 +117,26 @@ def run(guarded: Database, command: Command, shop: Path) -> Iterator[Run]:
 
     def run(path: str, kind: Kind, words: list[str]) -> Result:
         env = {"QWORKER_DSN": roles.login(guarded.dsn, kind), "QWORKER_APP": "shop:app"}
-        return command(*path.split(), *(ids.get(word, word) for word in words), env=env)
+        # A connection that is only closed when its object is freed stays open for as long as a program likes.
+        gc.disable()
+        try:
+            done = command(*path.split(), *(ids.get(word, word) for word in words), env=env)
+            with guarded.connect() as conn:
+                until(lambda: not sessions(conn))
+        finally:
+            gc.enable()
+        return done
 
     yield run
     guarded.empty()
+
+
+def sessions(conn: psycopg.Connection[Any]) -> list[Any]:
+    """Return the sessions that commands have left."""
+    return conn.execute(
+        "SELECT application_name, usename FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE 'qworker%'"
+    ).fetchall()
 
 
 def permitted(done: Result) -> bool:

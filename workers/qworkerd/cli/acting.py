@@ -13,7 +13,7 @@ from qworker.errors import JobNotFound
 from qworker.filters import Filter
 from qworker.job import Job, JobState
 from qworker.operations import Action, Operation, Operations
-from qworker.search import PATIENT, Search
+from qworker.search import PATIENT
 from qworkerd.cli.operations import outcome, watch
 from qworkerd.cli.options import refuse
 from qworkerd.cli.running import local_time
@@ -111,7 +111,7 @@ def _by_filter(
 ) -> None:
     """Show what matches, ask, create an operation, and wait for it."""
     affected = wanted.limited_to(action.states)
-    search = Search(target.admin.pool)
+    search = target.search
     upper = search.last_id()
     count = search.count(affected, below=upper + 1, time_limit=PATIENT)
     if count.exact and not count.jobs:

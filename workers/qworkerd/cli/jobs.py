@@ -16,7 +16,7 @@ from qworker.decoding import Unreadable
 from qworker.filters import Filter
 from qworker.job import Job, JobState
 from qworker.queues import QueuePause
-from qworker.search import PATIENT, Order, Page, Search
+from qworker.search import PATIENT, Order, Page
 from qworkerd.cli.actions import COMMANDS
 from qworkerd.cli.options import app_optional, options
 from qworkerd.cli.running import Run, local_time, runs
@@ -87,7 +87,7 @@ def list_(
     oldest = order == Order.OLDEST
     if (below if oldest else above) is not None:
         raise click.UsageError("pass --above with --sort oldest, and --below without it")
-    page = Search(target.admin.pool, target.admin).page(
+    page = target.search.page(
         wanted, order=Order(order), cursor=above if oldest else below, limit=limit, time_limit=PATIENT
     )
     if json_output:

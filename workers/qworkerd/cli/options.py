@@ -1,6 +1,7 @@
 """Creates the options of the command line from the settings, so that names, help and validation are defined once."""
 
 from collections.abc import Callable, Container
+from contextlib import closing
 from copy import copy
 from functools import wraps
 from typing import Any, TypeVar
@@ -136,7 +137,7 @@ def _targeted(
         for name, meant in misspelt().items():
             click.echo(f"qworker: ${name} is set, but is not a setting; did you mean ${meant}?", err=True)
         target = resolve(given(context), app_optional=app_optional)
-        with acting_as(via=Via.CLI):
+        with closing(target), acting_as(via=Via.CLI):
             command(target, **rest)
 
     return with_target

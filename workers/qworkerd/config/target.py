@@ -16,6 +16,7 @@ from qworker.db.connection import connect, resolve_dsn
 from qworker.db.errors import unreachable
 from qworker.db.pool import Pool
 from qworker.errors import ConfigurationError
+from qworker.search import Search
 from qworkerd.config.loading import load_app
 from qworkerd.config.project import find
 from qworkerd.config.settings import Settings, option, variable
@@ -46,6 +47,11 @@ class Target:
         """Inspects and changes jobs."""
         return self.app.admin if self.app is not None else Admin(Pool(self.dsn, self.schema))
 
+    @cached_property
+    def search(self) -> Search:
+        """Searches for jobs."""
+        return Search(self.admin.pool, self.admin)
+
     def application(self) -> App:
         """Return the application; raises ConfigurationError if none is named."""
         if self.app is None:
@@ -55,6 +61,15 @@ class Target:
                 + "".join(f"; {reason}" for reason in find(Path.cwd()).ignored)
             )
         return self.app
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        if "search" in self.__dict__:
+            self.search.close()
+        if self.app is not None:
+            self.app.close()
+        elif "admin" in self.__dict__:
+            self.admin.pool.close()
 
     @contextmanager
     def connection(
