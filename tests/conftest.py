@@ -16,6 +16,7 @@ from pytest_postgresql import factories
 
 from qworker import program
 from qworkerd.embedded import EmbeddedPostgres
+from qworkerd.log import redaction
 from tests import leftovers
 from tests.database import Database
 
@@ -68,6 +69,14 @@ def logging_as_before() -> Iterator[None]:
         structlog.configure(**before)
     else:
         structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def passwords_forgotten() -> Iterator[None]:
+    """Forget the passwords of a test: a word such as "secret" would be masked in all that later tests read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redaction, "_secrets", {})
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

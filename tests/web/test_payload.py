@@ -10,7 +10,7 @@ from qworkerd.web import ALL, READ, Access
 from qworkerd.web.access import PAYLOAD
 from tests.database import Database
 from tests.web import realistic
-from tests.web.screenshots import pages
+from tests.web.screenshots import FURTHER, pages
 
 SECRET = "a-secret-of-a-customer"
 REGION = re.compile(r'data-hx-get="([^"]+)"')
@@ -42,9 +42,12 @@ def test_what_one_viewer_may_see_is_not_shared_with_another(
     client = dashboard.test_client(use_cookies=False)
 
     def text(address: str, user: str) -> str:
-        return client.get(address, headers={"X-User": user}).get_data(as_text=True)
+        answer = client.get(address, headers={"X-User": user})
+        body = answer.get_data(as_text=True)
+        assert answer.status_code == (404 if address == FURTHER["missing"] else 200), f"{address}, {user}:\n{body}"
+        return body
 
-    single = {f"/jobs/{job}", f"/jobs/{job}.json", f"/jobs/{job}/log", "/errors/00000000000000ab"}
+    single = {f"/jobs/{job}", f"/jobs/{job}.json", "/errors/00000000000000ab"}
     lists = {f"{path}.{kind}" for path in ("/jobs", "/errors", "/operations", "/audit") for kind in ("json", "csv")}
     addresses = {*pages(dashboard).values(), *single, *lists, "/jobs?q=state:failed"}
     regions = {found.replace("&amp;", "&") for one in addresses for found in REGION.findall(text(one, first))}
