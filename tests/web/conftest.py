@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from qworkerd.web import create_app, everybody
+from qworkerd.web import application, create_app, everybody
+from qworkerd.web.shared import Shared
 from tests.database import Database
 from tests.web import browser as browsers
 
@@ -25,6 +26,21 @@ def rows(database: Database) -> Rows:
     """Read the database of the dashboard."""
     conn = database.connect()
     return lambda text, *parameters: conn.execute(text, parameters or None).fetchall()
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the answers of dashboards that are made later."""
+    clock = Clock()
+    monkeypatch.setattr(application, "Shared", lambda: Shared(clock))
+    return clock
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from tests.database import Database
 from tests.waiting import until
 from tests.web import realistic
 from tests.web.browser import serving
+from tests.web.conftest import Clock
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_a_spreadsheet_gets_the_queues(shop: FlaskClient) -> None:
 
 
 def test_thirty_viewers_ask_the_database_as_often_as_one(
-    shop: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, shop: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     sent: list[str] = []
     readers = shop.application.extensions["qworker_source"].readers

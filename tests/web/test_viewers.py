@@ -16,6 +16,7 @@ from qworkerd.web.shared import Shared
 from tests.database import Database
 from tests.waiting import until
 from tests.web import realistic
+from tests.web.conftest import Clock
 from tests.web.planted import failed
 from tests.web.screenshots import pages
 from tests.web.test_every_page import NAMES, SINGLE
@@ -33,21 +34,6 @@ FURTHER = {
     "an operation": "/operations/{}",
 }  # fmt: skip
 REGION = re.compile(r'data-every="([\d.]+)" data-hx-get="([^"]+)"')
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the answers of dashboards that are made later."""
-    clock = Clock()
-    monkeypatch.setattr(application, "Shared", lambda: Shared(clock))
-    return clock
 
 
 @pytest.fixture
