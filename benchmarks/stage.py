@@ -107,6 +107,14 @@ class Stage:
             or self.empty()
         )
 
+    def behind(self) -> tuple[int, int]:
+        """Return how many jobs have been enqueued, and how many rows of jobs have been deleted, so far."""
+        self.database.execute("SELECT pg_stat_clear_snapshot()")
+        return (
+            self.value("SELECT last_value FROM qworker.job_id_seq"),
+            self.value("SELECT pg_stat_get_tuples_deleted('qworker.job'::regclass)"),
+        )
+
     def idle(self) -> bool:
         """Whether our node is up, and waits."""
         return bool(self.value("SELECT EXISTS (SELECT FROM qworker.idle_node)"))
@@ -148,8 +156,8 @@ class Stage:
 
     def work_off(self, jobs: int, processes: int = 2) -> float:
         """Return the jobs/s at which a fresh node works off what is there."""
-        with Node(self, processes):
-            until(self.begun, 0.001)
+        with Node(self, processes) as node:
+            until(lambda: node.lives() and self.begun(), 0.001)
             start = time.monotonic()
             until(self.empty, 0.01)
             return jobs / (time.monotonic() - start)
@@ -188,6 +196,12 @@ class Node:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
         self.notes_file.unlink()
+
+    def lives(self) -> bool:
+        """Return true; end the measurement if the node has ended by itself, such as for a schema of other code."""
+        if (code := self.process.poll()) is not None:
+            raise SystemExit(f"the node has ended with status {code}; without `quiet` it says why")
+        return True
 
     @property
     def workers(self) -> list[int]:
