@@ -60,6 +60,26 @@ SELECT p.width, p.at, s.id, 900, 20, 5, 5, 80, 3, b.histogram + s.id, b.histogra
  CROSS JOIN qworker.series AS s
  CROSS JOIN (SELECT qworker.histogram(array_agg(n), array_agg(n + 10)) AS histogram FROM generate_series(10, 30) AS n) AS b;
 
+-- name: statistics_totals
+INSERT INTO qworker.stat_total (width, at, series, succeeded, retried, failed, raised, run_seconds, wait_seconds, run_histogram,
+                                wait_histogram)
+SELECT p.width, p.at, s.series, sum(s.succeeded), sum(s.retried), sum(s.failed), sum(s.raised), sum(s.run_seconds),
+       sum(s.wait_seconds), sum(s.run_histogram), sum(s.wait_histogram)
+  FROM qworker.stat AS s
+ CROSS JOIN LATERAL (
+        SELECT CASE WHEN s.at < date_trunc('day', now(), 'UTC') - interval '2 days' THEN 1440
+                    WHEN s.at < date_trunc('hour', now()) THEN 60 ELSE s.width END AS width) AS w
+ CROSS JOIN LATERAL (SELECT w.width, date_bin(make_interval(mins => w.width), s.at, '2000-01-01 00:00:00+00') AS at) AS p
+ GROUP BY p.width, p.at, s.series;
+
+-- name: statistics_queues
+INSERT INTO qworker.stat_queue (width, at, queue, succeeded, retried, failed, raised, run_seconds, wait_seconds, run_histogram,
+                                wait_histogram)
+SELECT s.width, s.at, coalesce(n.queue, ''), sum(s.succeeded), sum(s.retried), sum(s.failed), sum(s.raised),
+       sum(s.run_seconds), sum(s.wait_seconds), sum(s.run_histogram), sum(s.wait_histogram)
+  FROM qworker.stat AS s JOIN qworker.series AS n ON n.id = s.series
+ GROUP BY GROUPING SETS ((s.width, s.at, n.queue), (s.width, s.at));
+
 -- name: statistics_depth
 INSERT INTO qworker.depth
 SELECT at, q, 1000000, 10, 80000, 60, 400000, 12.5, false

@@ -73,6 +73,8 @@ TABLES: Mapping[LiteralString, Sets] = {
     "error_stat": Sets(worker=_ALL, viewer=_READ, admin=_READ),
     "series": Sets(worker=_ALL, viewer=_READ, admin=_READ),
     "stat": Sets(worker=_ALL, viewer=_READ, admin=_READ),
+    "stat_total": Sets(worker=_ALL, viewer=_READ, admin=_READ),
+    "stat_queue": Sets(worker=_ALL, viewer=_READ, admin=_READ),
     "stat_flush": Sets(worker=_ALL, viewer=_READ, admin=_READ),
     "stat_source": Sets(worker=_ALL, viewer=_READ, admin=_READ),
     "deployment": Sets(worker=_ALL, viewer=_READ, admin=_READ),

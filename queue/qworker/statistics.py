@@ -106,7 +106,10 @@ class Statistics(Statements):
         Counts are kept by minutes for an hour, by ten minutes for a day and by hours for 32 days: see STEPS. until: the
         end of the period, instead of now.
         """
-        return self._records(database, "points", _point, period=period, until=until, step=step, queue=queue, task=task)
+        wanted = {"period": period, "until": until, "step": step, "queue": queue}
+        if task is None:
+            return self._records(database, "points", _point, **wanted)
+        return self._records(database, "points_of_task", _point, task=task, **wanted)
 
     def depths(
         self, database: Database, period: float, *, until: datetime | None = None, step: float = INTERVAL,

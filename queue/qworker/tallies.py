@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from qworker.db.arrays import integer_array, text_array
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 
-#: The lengths of the periods of `stat` (minutes), and how long their rows are kept (seconds): the last hour by minutes,
-#: the last day by ten minutes, the last 32 days by hours. Each is moved when it is older than what is read from it.
+#: The lengths of the periods of `stat` and `stat_queue` (minutes), and how long their rows are kept (seconds): the last
+#: hour by minutes, the last day by ten minutes, the last 32 days by hours. Each is moved when it is older than what is
+#: read from it.
 FOLDS = ((1, 10, 4_200.0), (10, 60, 90_000.0))
 WIDEST = 60
+#: Those of `stat_total`. A total that begins in the last 25 hours reads its hours, an older one its days.
+TOTAL_FOLDS = ((1, 10, 120.0), (10, 60, 120.0), (60, 1_440, 93_600.0))
+WIDEST_TOTAL = 1_440
 DAY = 86_400.0
 #: How long rows are kept (days): those of hours, samples of depth, nodes that have written, marks of versions.
 STAT_DAYS, DEPTH_DAYS, SOURCE_DAYS, DEPLOYMENT_DAYS = 32, 7, 40, 400
@@ -48,15 +52,30 @@ class Tallies(Statements):
         """Move what nodes have written before this minute to rows of a minute; return their number."""
         return self._count(database, "fold_flushed", limit=MAX_WRITES)
 
-    def fold(self, database: Database, width: int, wider: int, age: float) -> int:
+    def fold(self, database: Database, width: int, wider: int, age: float, *, statement: str = "fold") -> int:
         """Move the oldest period that ended longer ago than `age` seconds to a wider one; return the number of rows."""
-        return self._count(database, "fold", width=width, wider=wider, age=age, limit=MAX_ROWS)
+        return self._count(database, statement, width=width, wider=wider, age=age, limit=MAX_ROWS)
+
+    def fold_all(self, database: Database) -> int:
+        """Move a period in each table, each in a commit; return the number of rows. Repeat it until there are none.
+
+        A wider period is moved when no narrower one is left to be moved, so that its rows become few.
+        """
+        total = 0
+        for statement, folds in (("fold", FOLDS), ("fold_queues", FOLDS), ("fold_totals", TOTAL_FOLDS)):
+            for fold in folds:
+                if rows := self.fold(database, *fold, statement=statement):
+                    total += rows
+                    break
+        return total
 
     def delete_old(self, database: Database) -> int:
         """Delete up to 1,000 rows of each kind that are too old; return their number."""
         return sum(
             (
                 self._count(database, "delete_old_stats", width=WIDEST, age=STAT_DAYS * DAY),
+                self._count(database, "delete_old_queues", width=WIDEST, age=STAT_DAYS * DAY),
+                self._count(database, "delete_old_totals", width=WIDEST_TOTAL, age=STAT_DAYS * DAY),
                 self._count(database, "delete_old_depths", age=DEPTH_DAYS * DAY),
                 self._count(database, "delete_old_series", days=SOURCE_DAYS),
                 self._count(database, "delete_old_sources", days=SOURCE_DAYS),

@@ -89,8 +89,9 @@ ALLOWED: dict[str, dict[frozenset[Kind], str]] = {
     },
     "tallies": {
         NODES: (
-            "add_series delete_old_deployments delete_old_depths delete_old_series delete_old_sources delete_old_stats "
-            "flush fold fold_flushed touch_series"
+            "add_series delete_old_deployments delete_old_depths delete_old_queues delete_old_series "
+            "delete_old_sources delete_old_stats delete_old_totals flush fold fold_flushed fold_queues fold_totals "
+            "touch_series"
         ),
     },
     "upkeep": {NODES: "analyze measure"},

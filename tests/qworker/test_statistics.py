@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 import psycopg
@@ -13,8 +14,10 @@ import pytest
 from qworker.counts import Counts, Durations, total
 from qworker.db.connection import connect
 from qworker.histogram import MILLISECOND, bucket_of
+from qworker.migrations import migrate
 from qworker.statistics import PERIODS, STEPS, Statistics
 from qworker.tallies import Tallies
+from qworkerd.embedded import EmbeddedPostgres
 from tests.database import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -87,6 +90,53 @@ def test_periods_add_all_widths(conn: Connection, writer: Writer) -> None:
         tallies.fold(conn, 10, 60, 90_000.0)
     found = {name: statistics.tasks(conn, period)[0].counts.succeeded for name, period in PERIODS.items()}
     assert found == {"1h": 1, "24h": 2, "7d": 3, "30d": 4}
+
+
+AGES = ("2 min", "40 min", "2 h", "9 h", "23 h", "24 h 30 min", "26 h", "47 h", "50 h", "3 days", "6 days 12 h",
+        "9 days", "20 days", "29 days 12 h", "30 days 3 h", "31 days")  # fmt: skip
+
+
+@pytest.mark.parametrize("period", [3_600.0, 4_000.0, 50_000.0, *PERIODS.values(), 200_000.0, 1_000_000.0])
+@pytest.mark.parametrize("ago", [None, "0 s", "7 h", "30 h", "4 days", "10 days 5 h"])
+def test_totals_and_charts_add_what_stat_has(moved: Connection, period: float, ago: str | None) -> None:
+    """They read other tables, in which counts stand in longer periods, and only the ends of a period from `stat`."""
+    until = None if ago is None else moved.execute("SELECT now() - %s::interval", (ago,)).fetchall()[0][0]
+    expected = moved.execute(
+        "SELECT n.queue, n.task, sum(s.succeeded) FROM qworker.stat AS s JOIN qworker.series AS n ON n.id = s.series"
+        " WHERE s.at >= coalesce(%s, now()) - make_interval(secs => %s)"
+        " AND s.at < coalesce(%s::timestamptz, 'infinity')"
+        " GROUP BY n.queue, n.task ORDER BY n.queue, n.task", (until, period, until),
+    ).fetchall()  # fmt: skip
+    found = statistics.tasks(moved, period, until=until)
+    assert [(one.queue, one.task, one.counts.succeeded) for one in found] == expected
+    queues = Counter[str]()
+    for queue, _, jobs in expected:
+        queues[queue] += jobs
+    assert {one.queue: one.counts.succeeded for one in statistics.queues(moved, period, until=until)} == queues
+    for queue, jobs in [(None, sum(queues.values())), *queues.items()]:
+        points = statistics.chart(moved, period, 14_400.0, until=until, queue=queue)
+        assert sum(point.counts.succeeded for point in points) == jobs
+
+
+@pytest.fixture(scope="module")
+def moved(postgres_server: EmbeddedPostgres) -> Iterator[Connection]:
+    """Counts of a month, moved as far as nodes move them."""
+    database = Database.create(postgres_server, f"qworker_moved_{token_hex(4)}")
+    try:
+        with database.connect() as conn:
+            migrate(conn)
+        with connect(database.dsn, "test") as conn:
+            writer = Writer(conn)
+            for number, age in enumerate(AGES):
+                for queue, task in (("mail", "send"), ("mail", "receive"), ("default", "send")):
+                    writer.write(queue, task, back=age, succeeded=2**number)
+            while tallies.fold_all(conn):
+                pass
+            widths = conn.execute("SELECT DISTINCT width FROM qworker.stat_total ORDER BY width").fetchall()
+            assert widths[-2:] == [(60,), (1_440,)], "some are in days, and some are not"
+            yield conn
+    finally:
+        database.drop(postgres_server)
 
 
 def test_an_interval_of_the_past_has_its_own_counts(conn: Connection, writer: Writer) -> None:

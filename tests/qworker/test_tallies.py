@@ -83,6 +83,50 @@ def test_this_minute_is_not_moved_yet(conn: Connection) -> None:
     assert moved == 0
 
 
+@pytest.mark.parametrize(("table", "widest"), [("stat", 60), ("stat_queue", 60), ("stat_total", 1_440)])
+def test_each_table_has_each_count_once_in_its_widest_period(conn: Connection, table: str, widest: int) -> None:
+    for hour in range(1, 90):
+        flush(conn, hour, back=f"{hour + 100} h {hour} min")
+        tallies.fold_flushed(conn)
+    while tallies.fold_all(conn):
+        pass
+    name = sql.Identifier("qworker", table)
+    widths = conn.execute(sql.SQL("SELECT DISTINCT width FROM {}").format(name)).fetchall()
+    query = sql.SQL("SELECT sum(succeeded), sum(run_seconds), count(*) FROM {} AS s {}").format(
+        name, sql.SQL("WHERE queue = 'default'" if table == "stat_queue" else "")
+    )
+    ((succeeded, seconds, rows),) = conn.execute(query).fetchall()
+    assert (widths, succeeded, seconds) == ([(widest,)], 89, 44.5)
+    assert rows <= 6 if widest == 1_440 else rows >= 80
+
+
+def test_the_rows_without_a_name_are_the_sums_of_all_queues(conn: Connection) -> None:
+    with conn.transaction():
+        series = tallies.series(conn, [("mail", "send"), ("mail", "receive"), ("default", "send")])
+        counts = [{"series": number, "succeeded": 10**position} for position, number in enumerate(series)]
+        tallies.flush(conn, source=1, seq=1, version="1", series=series, counts=json.dumps(counts))
+        conn.execute("UPDATE qworker.stat_flush SET at = at - interval '2 h'")
+    tallies.fold_flushed(conn)
+    while tallies.fold_all(conn):
+        pass
+    found: dict[str, int] = dict(conn.execute("SELECT queue, succeeded FROM qworker.stat_queue").fetchall())
+    assert found == {"": 111, "mail": 11, "default": 100}
+
+
+def test_a_day_counts_more_than_an_integer_holds(conn: Connection) -> None:
+    """One task that runs 60,000 jobs a second, all day."""
+    (series,) = tallies.series(conn, [("default", "send")])
+    conn.execute(
+        "INSERT INTO qworker.stat_total (width, at, series, succeeded)"
+        " SELECT 60, '2026-01-01Z'::timestamptz + make_interval(hours => hour), %s, 216000000"
+        " FROM generate_series(0, 23) AS hour",
+        [series],
+    )
+    while tallies.fold_all(conn):
+        pass
+    assert conn.execute("SELECT width, succeeded FROM qworker.stat_total").fetchall() == [(1_440, 24 * 216_000_000)]
+
+
 def test_counts_reach_the_widest_period(conn: Connection) -> None:
     for minute in range(180):
         flush(conn, minute + 1, back=f"40 h {minute} min")
@@ -142,9 +186,8 @@ def test_four_nodes_move_each_count_once_although_one_dies(database: Database, c
             for _ in range(3):
                 while tallies.fold_flushed(node):
                     pass
-                for fold in FOLDS:
-                    while tallies.fold(node, *fold):
-                        pass
+                while tallies.fold_all(node):
+                    pass
 
         threads = [threading.Thread(target=die), *(threading.Thread(target=move, args=(node,)) for node in nodes[1:])]
         for thread in threads:
@@ -157,24 +200,31 @@ def test_four_nodes_move_each_count_once_although_one_dies(database: Database, c
     assert conn.execute(SUMS).fetchall() == [(400, 400, 200.0, 1200, 1200)]
     assert conn.execute("SELECT count(*) FROM qworker.stat_flush").fetchone() == (0,)
     assert conn.execute("SELECT DISTINCT width FROM qworker.stat").fetchall() == [(60,)]
+    assert conn.execute("SELECT sum(succeeded) FROM qworker.stat_total").fetchone() == (400,)
+    by_queue = conn.execute("SELECT queue, sum(succeeded) FROM qworker.stat_queue GROUP BY queue").fetchall()
+    assert dict(by_queue) == {"": 400, "default": 400}
 
 
 def test_what_is_too_old_is_deleted(conn: Connection) -> None:
     flush(conn, 1, back="1 min")
     tallies.fold_flushed(conn)
-    conn.execute("UPDATE qworker.stat SET width = 60, at = at - interval '40 days'")
+    for table, width in (("stat", 60), ("stat_queue", 60), ("stat_total", 1_440)):
+        back = sql.SQL("UPDATE {} SET width = %s, at = at - interval '40 days'").format(
+            sql.Identifier("qworker", table)
+        )
+        conn.execute(back, [width])
     conn.execute("UPDATE qworker.series SET last_seen = last_seen - 50")
     conn.execute("UPDATE qworker.stat_source SET written_at = written_at - interval '50 days'")
     conn.execute("UPDATE qworker.deployment SET first_seen = first_seen - interval '500 days'")
     conn.execute("INSERT INTO qworker.depth VALUES (now() - interval '8 days', '', 0, 0, 0, 0, 0, NULL, true)")
     flush(conn, 1, source=2)
-    assert tallies.delete_old(conn) == 4, "a row of each kind"
+    assert tallies.delete_old(conn) == 7, "a row of each kind, and two of the queue and the sum"
     assert tallies.delete_old(conn) == 0
     counts = [
         conn.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("qworker", table))).fetchone()
-        for table in ("stat", "depth", "deployment", "stat_source", "series")
+        for table in ("stat", "stat_total", "stat_queue", "depth", "deployment", "stat_source", "series")
     ]
-    assert counts == [(0,), (0,), (0,), (1,), (1,)], "the series is counted again: its day was noted"
+    assert counts == [(0,), (0,), (0,), (0,), (0,), (1,), (1,)], "the series is counted again: its day was noted"
 
 
 def test_the_first_write_of_a_version_is_its_mark(conn: Connection) -> None:

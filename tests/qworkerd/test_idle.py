@@ -27,8 +27,10 @@ WINDOW = 1_200.0
 #: What an idle node may send in a second, with everything that it does at intervals.
 MOST = 1.0
 #: The statements of each task that does not send one if there is nothing to do. The doctor sets its own time limit, and
-#: then that of the session; the last two only look at what the poll and shared memory say.
-STATEMENTS = {"doctor": 3, "discard": 2, "reconcile": 0, "statistics": 0}
+#: then that of the session; "reconcile" and "statistics" only look at what the poll and shared memory say.
+STATEMENTS = {
+    "doctor": 3, "discard": 2, "reconcile": 0, "statistics": 0, "fold wider": 7, "delete statistics": 7,
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from tests.counted import add_sums
 from tests.database import Database
 from tests.web import realistic
 
@@ -27,6 +28,7 @@ def counted(database: Database, ago: timedelta, succeeded: int, queue: str = "ma
             "INSERT INTO qworker.stat (width, at, series, succeeded) SELECT 1, date_trunc('minute', now() - %s), id, %s"
             " FROM qworker.series WHERE queue = %s AND task = %s", [ago, succeeded, queue, task],
         )  # fmt: skip
+        add_sums(conn)
 
 
 def read(client: FlaskClient, path: str, **parameters: str) -> Any:

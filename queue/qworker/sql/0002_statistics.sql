@@ -103,6 +103,78 @@ COMMENT ON COLUMN {schema}.stat.released IS 'Claimed jobs that were released bef
 COMMENT ON COLUMN {schema}.stat.run_histogram IS 'Run times: see the function buckets(). Bucket 0 holds all under 1 ms.';
 COMMENT ON COLUMN {schema}.stat.wait_histogram IS 'The times from when a job could start until it was claimed.';
 
+-- The same counts for totals over long periods. They are moved as soon as the wider period has ended, up to days, so that a
+-- total of a month adds some tens of rows of a task.
+CREATE TABLE {schema}.stat_total (
+    width        smallint NOT NULL,
+    at           timestamptz NOT NULL,
+    series       integer NOT NULL,
+    succeeded    bigint,
+    retried      bigint,
+    raised       bigint,
+    timed_out    bigint,
+    oom          bigint,
+    signalled    bigint,
+    exited       bigint,
+    stalled      bigint,
+    lease_lost   bigint,
+    supervisor_lost bigint,
+    node_lost    bigint,
+    interrupted  bigint,
+    snoozed      bigint,
+    unknown_task bigint,
+    cancelled_attempts bigint,
+    failed       bigint,
+    cancelled    bigint,
+    discarded    bigint,
+    expired      bigint,
+    released     bigint,
+    run_seconds  double precision,
+    wait_seconds double precision,
+    run_histogram  numeric,
+    wait_histogram numeric
+) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX stat_total_period ON {schema}.stat_total (width, at, series);
+
+COMMENT ON TABLE {schema}.stat_total IS 'What stat has, in periods of up to a day, for totals. Read it through qworker.statistics.';
+COMMENT ON COLUMN {schema}.stat_total.width IS 'The length of the period in minutes: 1, 10, 60 or 1440.';
+
+-- The same counts, added over the tasks of each queue, for charts. The rows with the empty queue are the sum.
+CREATE TABLE {schema}.stat_queue (
+    width        smallint NOT NULL,
+    at           timestamptz NOT NULL,
+    queue        text NOT NULL,
+    succeeded    bigint,
+    retried      bigint,
+    raised       bigint,
+    timed_out    bigint,
+    oom          bigint,
+    signalled    bigint,
+    exited       bigint,
+    stalled      bigint,
+    lease_lost   bigint,
+    supervisor_lost bigint,
+    node_lost    bigint,
+    interrupted  bigint,
+    snoozed      bigint,
+    unknown_task bigint,
+    cancelled_attempts bigint,
+    failed       bigint,
+    cancelled    bigint,
+    discarded    bigint,
+    expired      bigint,
+    released     bigint,
+    run_seconds  double precision,
+    wait_seconds double precision,
+    run_histogram  numeric,
+    wait_histogram numeric
+) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX stat_queue_period ON {schema}.stat_queue (width, at);
+CREATE INDEX stat_queue_queue ON {schema}.stat_queue (queue, at);
+
+COMMENT ON TABLE {schema}.stat_queue IS 'What stat has, by queue, for charts. Read it through qworker.statistics.';
+COMMENT ON COLUMN {schema}.stat_queue.queue IS 'The name of the queue; empty in the sums of all queues.';
+
 -- The versions that nodes have run, for marks in charts: that of the application if it is set, else that of qworker.
 CREATE TABLE {schema}.deployment (
     version     text PRIMARY KEY,

@@ -9,7 +9,7 @@ from typing import Any
 from qworker.db.statements import Database
 from qworker.depth import INTERVAL, Depths
 from qworker.histogram import BUCKETS
-from qworker.tallies import FOLDS, MAX_WRITES, Tallies
+from qworker.tallies import MAX_WRITES, Tallies
 from qworkerd.process.throttle import Throttle
 from qworkerd.scheduler.maintenance import MORE, MaintenanceTasks
 from qworkerd.shared.context import NodeContext
@@ -81,7 +81,7 @@ class Statistics:
 
     def fold(self, database: Database) -> object:
         """Move old rows to wider periods, one period at a time."""
-        return _repeat(lambda: max(self._tallies.fold(database, *fold) for fold in FOLDS))
+        return _repeat(lambda: self._tallies.fold_all(database))
 
     def delete_old(self, database: Database) -> object:
         """Delete what is older than the retention."""

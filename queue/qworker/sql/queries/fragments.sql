@@ -348,9 +348,36 @@ series integer, succeeded integer, retried integer, raised integer, timed_out in
        run_seconds float8, wait_seconds float8, run_bucket smallint[], run_count integer[], wait_bucket smallint[], wait_count integer[]
 
 -- name: added_counts
--- A CTE that adds the rows of the CTE `part` by period and series.
+-- A CTE that adds the rows of the CTE `part` by period and by the column that is the argument.
 counted AS (
-    SELECT p.at, p.series, {sums} FROM part AS p GROUP BY p.at, p.series
+    SELECT p.at, p.{argument}, {sums} FROM part AS p GROUP BY p.at, p.{argument}
+)
+
+-- name: kept_counts
+-- The columns of `stat` that hold counts.
+{counters}, run_seconds, wait_seconds, run_histogram, wait_histogram
+
+-- name: moved_counts
+-- CTEs that delete the rows of the oldest period, if it ended more than `age` seconds ago, for the next wider period. The
+-- argument is the table.
+WITH oldest AS (
+    SELECT s.at FROM {schema}.{argument} AS s WHERE s.width = %(width)s ORDER BY s.at LIMIT 1
+), period AS MATERIALIZED (
+    SELECT p.start, p.start + make_interval(mins => %(wider)s::integer) AS stop
+      FROM oldest
+     CROSS JOIN LATERAL (SELECT date_bin(make_interval(mins => %(wider)s::integer), oldest.at, '2000-01-01 00:00:00+00') AS start) AS p
+     WHERE p.start + make_interval(mins => %(wider)s::integer, secs => %(age)s::float8) < clock_timestamp()
+), gone AS (
+    DELETE FROM {schema}.{argument}
+     WHERE ctid = ANY (ARRAY (
+            SELECT s.ctid
+              FROM period
+             CROSS JOIN LATERAL (
+                    SELECT s.ctid FROM {schema}.{argument} AS s
+                     WHERE s.width = %(width)s AND s.at >= period.start AND s.at < period.stop
+                     LIMIT %(limit)s
+                       FOR UPDATE SKIP LOCKED) AS s))
+    RETURNING *
 )
 
 -- name: sums
@@ -365,12 +392,6 @@ sum(p.succeeded)::bigint AS succeeded, sum(p.retried)::bigint AS retried, sum(p.
        sum(p.expired)::bigint AS expired, sum(p.released)::bigint AS released,
        sum(p.run_seconds) AS run_seconds, sum(p.wait_seconds) AS wait_seconds,
        sum(p.run_histogram) AS run_histogram, sum(p.wait_histogram) AS wait_histogram
-
--- name: store_added
--- Stores what the CTE of `added_counts` has added as rows of the width that is the argument.
-INSERT INTO {schema}.stat (width, at, series, {counters},
-       run_seconds, wait_seconds, run_histogram, wait_histogram)
-SELECT {argument}, counted.* FROM counted
 
 -- name: attempts
 -- The attempts whose run times were counted in grouped rows of `stat`.

@@ -168,7 +168,7 @@ BEGIN
      WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r'
        AND (c.relname IN ('job', 'unique_key', 'queue', 'cron', 'audit', 'error_event', 'error_group', 'error_stat',
                            'stack_request', 'live_log',
-                         'series', 'stat', 'stat_flush', 'depth')
+                         'series', 'stat', 'stat_total', 'stat_queue', 'stat_flush', 'depth')
             OR c.relname ~ '^job_(history|log)_[0-9][0-9]$')
        AND pg_relation_size(c.oid) > 0;
     IF used IS NOT NULL THEN

@@ -1,16 +1,31 @@
 -- What the nodes have counted, for reports and charts. Counts are up to two minutes late.
 
 -- name: totals
--- The counts of the `period` seconds before `until`, or before now, by queue and task, or by queue. They are added in two steps, so that a generic plan
--- groups the many rows by a column whose values the planner knows to be few, and does not sort them.
-WITH part AS MATERIALIZED (
+-- The counts of the `period` seconds before `until`, or before now, by queue and task, or by queue. Whole days are read from
+-- `stat_total`, and what is left at both ends from `stat`. The days of the last 25 hours are not in one row yet: a period
+-- that begins there has whole hours. They are added in two steps, so that a generic plan groups the many rows by a column
+-- whose values the planner takes to be few, and does not sort them.
+WITH span AS MATERIALIZED (
+    SELECT t.since, coalesce(%(until)s::timestamptz, 'infinity') AS until,
+           date_bin(p.part, t.since + p.part - interval '1 microsecond', '2000-01-01 00:00:00+00') AS first,
+           coalesce(date_bin('1 day', %(until)s::timestamptz, '2000-01-01 00:00:00+00'), 'infinity') AS last
+      FROM (SELECT coalesce(%(until)s::timestamptz, statement_timestamp()) - make_interval(secs => %(period)s::float8) AS since) AS t
+     CROSS JOIN LATERAL (
+            SELECT CASE WHEN %(until)s::timestamptz IS NULL AND t.since > statement_timestamp() - interval '25 hours'
+                        THEN interval '1 hour' ELSE interval '1 day' END AS part) AS p
+), part AS MATERIALIZED (
     SELECT p.series, {sums}
-      FROM {schema}.stat AS p
-     WHERE p.width IN (1, 10, 60) AND p.at >= (SELECT coalesce(%(until)s::timestamptz, statement_timestamp()) - make_interval(secs => %(period)s::float8))
-       AND p.at < (SELECT coalesce(%(until)s::timestamptz, 'infinity'))
-       AND (%(queue)s::text IS NULL AND %(task)s::text IS NULL OR p.series = ANY (ARRAY (
+      FROM (SELECT s.* FROM {schema}.stat AS s
+             WHERE s.width IN (1, 10, 60) AND s.at >= (SELECT since FROM span) AND s.at < (SELECT least(first, until) FROM span)
+             UNION ALL
+            SELECT s.* FROM {schema}.stat AS s
+             WHERE s.width IN (1, 10, 60) AND s.at >= (SELECT greatest(first, last) FROM span) AND s.at < (SELECT until FROM span)
+             UNION ALL
+            SELECT s.* FROM {schema}.stat_total AS s
+             WHERE s.width IN (1, 10, 60, 1440) AND s.at >= (SELECT first FROM span) AND s.at < (SELECT last FROM span)) AS p
+     WHERE %(queue)s::text IS NULL AND %(task)s::text IS NULL OR p.series = ANY (ARRAY (
             SELECT n.id FROM {schema}.series AS n
-             WHERE (%(queue)s::text IS NULL OR n.queue = %(queue)s) AND (%(task)s::text IS NULL OR n.task = %(task)s))))
+             WHERE (%(queue)s::text IS NULL OR n.queue = %(queue)s) AND (%(task)s::text IS NULL OR n.task = %(task)s)))
      GROUP BY p.series
 ), counted AS (
     SELECT n.queue, CASE WHEN %(by_task)s THEN n.task END AS task, {sums}
@@ -21,16 +36,27 @@ WITH part AS MATERIALIZED (
 SELECT queue, task, {statistics_columns} FROM counted ORDER BY queue, task;
 
 -- name: points
--- The counts of the `period` seconds before `until`, or before now, added over the tasks, in periods of `step` seconds. Periods without counts are
--- missing. See `totals` for the two steps.
+-- The counts of a queue, or of all together, in the `period` seconds before `until`, or before now, in periods of `step`
+-- seconds. Periods without counts are missing.
+WITH counted AS (
+    SELECT date_bin(make_interval(secs => %(step)s::float8), p.at, '2000-01-01 00:00:00+00') AS at, {sums}
+      FROM {schema}.stat_queue AS p
+     WHERE p.queue = coalesce(%(queue)s::text, '')
+       AND p.at >= (SELECT coalesce(%(until)s::timestamptz, statement_timestamp()) - make_interval(secs => %(period)s::float8))
+       AND p.at < (SELECT coalesce(%(until)s::timestamptz, 'infinity'))
+     GROUP BY 1
+)
+SELECT date_part('epoch', counted.at) AS at, {statistics_columns} FROM counted ORDER BY counted.at;
+
+-- name: points_of_task
+-- The same of a task, in a queue or in all.
 WITH part AS MATERIALIZED (
     SELECT p.at, {sums}
       FROM {schema}.stat AS p
      WHERE p.width IN (1, 10, 60) AND p.at >= (SELECT coalesce(%(until)s::timestamptz, statement_timestamp()) - make_interval(secs => %(period)s::float8))
        AND p.at < (SELECT coalesce(%(until)s::timestamptz, 'infinity'))
-       AND (%(queue)s::text IS NULL AND %(task)s::text IS NULL OR p.series = ANY (ARRAY (
-            SELECT n.id FROM {schema}.series AS n
-             WHERE (%(queue)s::text IS NULL OR n.queue = %(queue)s) AND (%(task)s::text IS NULL OR n.task = %(task)s))))
+       AND p.series = ANY (ARRAY (
+            SELECT n.id FROM {schema}.series AS n WHERE (%(queue)s::text IS NULL OR n.queue = %(queue)s) AND n.task = %(task)s))
      GROUP BY p.at
 ), counted AS (
     SELECT date_bin(make_interval(secs => %(step)s::float8), p.at, '2000-01-01 00:00:00+00') AS at, {sums}

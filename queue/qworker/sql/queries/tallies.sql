@@ -48,7 +48,8 @@ WITH source AS (
 SELECT count(*) > 0 FROM source;
 
 -- name: fold_flushed
--- Moves what nodes have written before this minute to rows of a minute: up to `limit` writes. Returns the number of rows.
+-- Moves what nodes have written before this minute to rows of a minute, in each of the three tables: up to `limit` writes.
+-- Returns the number of rows of `stat`.
 WITH gone AS (
     DELETE FROM {schema}.stat_flush
      WHERE ctid = ANY (ARRAY (
@@ -64,39 +65,47 @@ WITH gone AS (
            {schema}.histogram(wait_bucket, wait_count) AS wait_histogram
       FROM gone CROSS JOIN LATERAL jsonb_to_recordset(gone.counts) AS p (
        {flushed_counts})
-), {added_counts}
-{store_added: 1};
+), {added_counts: series}, totals AS (
+    INSERT INTO {schema}.stat_total (width, at, series, {kept_counts}) SELECT 1, counted.* FROM counted
+), queues AS (
+    INSERT INTO {schema}.stat_queue (width, at, queue, {kept_counts})
+    SELECT 1, p.at, coalesce(n.queue, ''), {sums}
+      FROM counted AS p
+      JOIN {schema}.series AS n ON n.id = p.series
+     GROUP BY GROUPING SETS ((p.at, n.queue), (p.at))
+)
+INSERT INTO {schema}.stat (width, at, series, {kept_counts}) SELECT 1, counted.* FROM counted;
 
 -- name: fold
--- Moves the rows of periods that ended more than `age` seconds ago to the next wider period: those of the oldest one.
--- Returns the number of rows.
-WITH oldest AS (
-    SELECT s.at FROM {schema}.stat AS s WHERE s.width = %(width)s ORDER BY s.at LIMIT 1
-), period AS MATERIALIZED (
-    SELECT p.start, p.start + make_interval(mins => %(wider)s::integer) AS stop
-      FROM oldest
-     CROSS JOIN LATERAL (SELECT date_bin(make_interval(mins => %(wider)s::integer), oldest.at, '2000-01-01 00:00:00+00') AS start) AS p
-     WHERE p.start + make_interval(mins => %(wider)s::integer, secs => %(age)s::float8) < clock_timestamp()
-), gone AS (
-    DELETE FROM {schema}.stat
-     WHERE ctid = ANY (ARRAY (
-            SELECT s.ctid
-              FROM period
-             CROSS JOIN LATERAL (
-                    SELECT s.ctid FROM {schema}.stat AS s
-                     WHERE s.width = %(width)s AND s.at >= period.start AND s.at < period.stop
-                     LIMIT %(limit)s
-                       FOR UPDATE SKIP LOCKED) AS s))
-    RETURNING *
-), part AS (
-    SELECT period.start AS at, gone.series, {counters}, run_seconds, wait_seconds, run_histogram, wait_histogram
-      FROM gone CROSS JOIN period
-), {added_counts}
-{store_added: %(wider)s::smallint};
+-- Moves the rows of the oldest period that ended more than `age` seconds ago to the next wider period. Returns their number.
+{moved_counts: stat}, part AS (
+    SELECT period.start AS at, gone.series, {kept_counts} FROM gone CROSS JOIN period
+), {added_counts: series}
+INSERT INTO {schema}.stat (width, at, series, {kept_counts}) SELECT %(wider)s::smallint, counted.* FROM counted;
+
+-- name: fold_totals
+{moved_counts: stat_total}, part AS (
+    SELECT period.start AS at, gone.series, {kept_counts} FROM gone CROSS JOIN period
+), {added_counts: series}
+INSERT INTO {schema}.stat_total (width, at, series, {kept_counts}) SELECT %(wider)s::smallint, counted.* FROM counted;
+
+-- name: fold_queues
+{moved_counts: stat_queue}, part AS (
+    SELECT period.start AS at, gone.queue, {kept_counts} FROM gone CROSS JOIN period
+), {added_counts: queue}
+INSERT INTO {schema}.stat_queue (width, at, queue, {kept_counts}) SELECT %(wider)s::smallint, counted.* FROM counted;
 
 -- name: delete_old_stats
 -- Deletes rows of a width that are older than `age` seconds; returns their number, at most 1,000.
 DELETE FROM {schema}.stat {limited: stat AS o
+ WHERE o.width = %(width)s AND o.at < (SELECT clock_timestamp() - make_interval(secs => %(age)s::float8))};
+
+-- name: delete_old_totals
+DELETE FROM {schema}.stat_total {limited: stat_total AS o
+ WHERE o.width = %(width)s AND o.at < (SELECT clock_timestamp() - make_interval(secs => %(age)s::float8))};
+
+-- name: delete_old_queues
+DELETE FROM {schema}.stat_queue {limited: stat_queue AS o
  WHERE o.width = %(width)s AND o.at < (SELECT clock_timestamp() - make_interval(secs => %(age)s::float8))};
 
 -- name: delete_old_depths
