@@ -16,7 +16,7 @@ from pytest_postgresql import factories
 
 from qworker import program
 from qworkerd.embedded import EmbeddedPostgres
-from qworkerd.log import redaction
+from qworkerd.log import pipeline, redaction
 from tests import leftovers
 from tests.database import Database
 
@@ -61,6 +61,8 @@ def logging_as_before() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")):
             patch.setattr(module, name, getattr(module, name))
+        patch.setattr(pipeline, "_process", {})
+        patch.setattr(pipeline, "_counting", None)
         yield
     root.handlers[:] = handlers
     root.setLevel(level)

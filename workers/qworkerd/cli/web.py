@@ -8,9 +8,13 @@ import click
 
 from qworker.db.dsn import display
 from qworker.errors import ConfigurationError
+from qworkerd import log
 from qworkerd.cli.options import SUPPLIED, app_optional, options, refuse, refuse_before
 from qworkerd.cli.tables import safe_echo
 from qworkerd.config.target import Target
+
+#: The settings of the log.
+LOGGED = ("log_level", "log_format")
 
 users_option = click.option(
     "--users-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -47,7 +51,7 @@ rights_option = click.option(
     "--read-dsn", envvar="QWORKER_WEB_DSN", show_envvar=True, metavar="DSN",
     help="The connection of pages: a viewer's, or to a standby.",
 )  # fmt: skip
-@options("app", "schema")
+@options("app", "schema", *LOGGED)
 @click.pass_context
 def web(context: click.Context, /, **given: Any) -> None:
     """Serve the dashboard until SIGTERM or Ctrl-C, to this machine alone unless users are authenticated.
@@ -64,7 +68,7 @@ def web(context: click.Context, /, **given: Any) -> None:
         refuse("host", "port", why="has no effect with --unix-socket: leave out one of them")
     if given["trust_header"] is None and (given["users_file"] or given["tokens_file"]):
         refuse("rights", why="has no effect: users and tokens have the rights that are stored in their file")
-    context.invoke(_serve, **given)
+    context.invoke(_serve, **{name: value for name, value in given.items() if name not in LOGGED})
 
 
 @app_optional
@@ -76,6 +80,9 @@ def _serve(
     from qworkerd.web import server
 
     server.require()
+    # The application has been imported, and may have configured logging itself.
+    log.configure(target.settings.log_format, target.settings.log_level)
+    log.bind_process(role="web")
     from qworkerd.web import access, create_app, proxies, users
     from qworkerd.web.security import LOOPBACK
     from qworkerd.web.signin import SignIn

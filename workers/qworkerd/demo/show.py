@@ -13,6 +13,7 @@ import psycopg
 
 from qworker.errors import QworkerError
 from qworker.migrations import migrate
+from qworkerd import log as log_events
 from qworkerd.demo import jobs
 from qworkerd.demo.node import Node
 from qworkerd.demo.play import copy_log
@@ -36,6 +37,8 @@ def show(processes: int, screen: Screen, log: Path | None, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    log_events.configure(level="warning")
+    log_events.bind_process(role="web")
     begun = monotonic()
     with EmbeddedPostgres() as database:
         os.environ["QWORKER_DSN"] = database.dsn

@@ -1,5 +1,6 @@
 """Serves the dashboard by waitress, on an address that must be private unless users are authenticated."""
 
+import logging
 import resource
 import signal
 import socket
@@ -46,9 +47,13 @@ def serve(app: Any, *, host: str, port: int, unix_socket: Path | None = None, re
     require()
     from waitress.server import create_server
 
+    from qworkerd.web.dispatcher import Dispatcher
+
+    # What waitress tells at the level of info, such as that a client is gone, is not for operators.
+    logging.getLogger("waitress").setLevel(logging.WARNING)
     options: dict[str, Any] = {
-        "threads": THREADS, "channel_timeout": CHANNEL_TIMEOUT, "cleanup_interval": CLEANUP_INTERVAL, "ident": None,
-        "connection_limit": connection_limit(),
+        "_dispatcher": Dispatcher(THREADS), "channel_timeout": CHANNEL_TIMEOUT, "cleanup_interval": CLEANUP_INTERVAL,
+        "ident": None, "connection_limit": connection_limit(),
         # select() takes no file whose number is above 1,023.
         "asyncore_use_poll": True,
         "max_request_header_size": MAX_HEADERS, "max_request_body_size": MAX_RECEIVED,
