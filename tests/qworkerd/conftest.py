@@ -32,6 +32,14 @@ def report() -> None: ...
 
 Command = Callable[..., Result]
 
+
+class Shown(Result):
+    """A result that tells what was printed, when an assertion on its exit code fails."""
+
+    def __repr__(self) -> str:
+        return f"<status {self.exit_code}: {self.output[-200:]!r}>"
+
+
 #: Before click 8.2 the two outputs were one unless asked for.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
 
@@ -76,6 +84,7 @@ def command(folder: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -
         result = CliRunner(**APART).invoke(main, arguments, env=env, input=stdin, prog_name="qworker")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
+        result.__class__ = Shown
         return result
 
     return run
