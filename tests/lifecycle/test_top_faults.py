@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from textual.app import ScreenStackError
 
 from qworker import App, JobState
 from qworkerd.embedded import EmbeddedPostgres
@@ -230,6 +231,19 @@ def test_it_follows_the_size_of_the_terminal(database: Database) -> None:
         await screen.shows("30 of 30")
 
     drive(top(database.dsn), scenario)
+
+
+def test_a_refresh_in_the_last_moment_raises_nothing(database: Database) -> None:
+    app = top(database.dsn)
+
+    async def scenario(screen: Screen) -> None:
+        await screen.shows("Overview")
+
+    drive(app, scenario)
+    assert not app.screen_stack
+    app._tick()
+    with pytest.raises(ScreenStackError):
+        app._base  # noqa: B018
 
 
 def test_ten_thousand_queues_do_not_slow_it_down(database: Database) -> None:

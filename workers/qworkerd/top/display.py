@@ -122,7 +122,9 @@ class Display(App[int]):
 
     @property
     def _base(self) -> Screen[Any]:
-        return self.screen_stack[0]
+        for screen in self.screen_stack:
+            return screen
+        raise ScreenStackError("the screens have been removed")
 
     @property
     def table(self) -> RowTable | None:
