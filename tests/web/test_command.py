@@ -26,10 +26,10 @@ COMMAND = [*PROGRAM, "web"]
 def start(database: Database, tmp_path: Path) -> Iterator[Any]:
     started: list[subprocess.Popen[str]] = []
 
-    def run(*options: str, command: str = "web") -> subprocess.Popen[str]:
+    def run(*options: str, command: str = "web", around: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         env = os.environ | {"QWORKER_DSN": database.dsn, "PYTHONPATH": f"{ROOT / 'queue'}:{ROOT / 'workers'}"}
         process = subprocess.Popen(
-            [*PROGRAM, command, *options],
+            [*around, *PROGRAM, command, *options],
             env=env,
             cwd=tmp_path,
             text=True,
