@@ -5,6 +5,8 @@ VENV      = .venv
 BIN       = $(VENV)/bin
 # The whole suite mostly waits, for timeouts and leases: two at a time. A part of it runs in one process.
 PYTEST_ARGS = -n 2 --dist loadfile
+# Folders and files of tests; all by default.
+TESTS       =
 LINTED    = $(wildcard queue workers tests examples benchmarks .ci)
 CONTRACTS = $(shell grep -ls 'importlinter' setup.cfg pyproject.toml .importlinter)
 
@@ -42,7 +44,7 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/qworker demo
 
 test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
 
 # make test POSTGRESQL=14 runs them on one of these servers.
 ifdef POSTGRESQL
@@ -53,7 +55,7 @@ endif
 test-matrix: $(VENV)/test.stamp $(foreach version,$(VERSIONS),$(SERVERS)-$(version)/native/bin/pg_ctl)
 	@set -e; for version in $(VERSIONS); do \
 	    echo "== PostgreSQL $$version"; \
-	    QWORKER_PG_BINDIR=$(SERVERS)-$$version/native/bin $(BIN)/python -m pytest $(PYTEST_ARGS); \
+	    QWORKER_PG_BINDIR=$(SERVERS)-$$version/native/bin $(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS); \
 	done
 
 # The oldest releases of what applications and we have in common, in an environment of its own.
