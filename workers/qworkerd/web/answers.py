@@ -11,7 +11,7 @@ from werkzeug.exceptions import Forbidden, NotFound
 
 from qworker.actor import Via, acting_as
 from qworker.errors import DatabaseUnavailable, QworkerError
-from qworkerd.web import acted, idempotency, messages
+from qworkerd.web import acted, idempotency, messages, texts
 from qworkerd.web.access import VIEW
 from qworkerd.web.exports import Paged, Table, table_of
 from qworkerd.web.idempotency import Done
@@ -45,7 +45,7 @@ def page(
         def read(parts: dict[str, Any]) -> tuple[View, Any]:
             view: View = g.view
             if not view.may(right):
-                raise Forbidden(f"you have no right to see this page ({right})")
+                raise Forbidden(texts.refusals.no_right_to_see(right))
             return view, function(view, **parts)
 
         def reread(parts: dict[str, Any], view: View) -> Any:
@@ -95,7 +95,7 @@ def action(
         def act(**parts: Any) -> ResponseReturnValue:
             view: View = g.view
             if not view.may(right):
-                raise Forbidden(f"you have no right to do this ({right})")
+                raise Forbidden(texts.refusals.no_right_to_do(right))
             try:
                 name = idempotency.name_of(view, form=once)
                 with acting_as(view.access.user, via=Via.WEB, address=request.remote_addr, request=name):
@@ -127,7 +127,7 @@ def region(template: str, name: str, context: dict[str, Any]) -> Response:
     found = current_app.jinja_env.get_template(template)
     block = found.blocks.get(name)
     if block is None or name in PRIVATE_BLOCKS:
-        raise NotFound(f"this page has no region {name[:40]!r}")
+        raise NotFound(texts.refusals.no_region(name[:40]))
     body = "".join(block(found.new_context(context)))
     answer = _text(body, "text/html")
     answer.set_etag(sha256(body.encode("utf-8", "backslashreplace")).hexdigest()[:32])

@@ -15,7 +15,7 @@ from qworker.errors import DatabaseUnavailable, JobNotFound, QworkerError
 from qworkerd import __version__
 from qworkerd.log.redaction import mask
 from qworkerd.log.visible import visible
-from qworkerd.web import acted, ages, links, messages
+from qworkerd.web import acted, ages, links, messages, texts
 from qworkerd.web.access import Authorize, Redirect
 from qworkerd.web.answers import wants_json
 from qworkerd.web.assets import Asset, asset
@@ -68,10 +68,10 @@ def create_app(
         if isinstance(found, Redirect):
             # A program, or the script that refreshes a page, gets a status that says what is wrong.
             if wants_json() or REGION in request.args or request.method not in SAFE:
-                raise Unauthorized("sign in again: your session has ended, or you have not signed in yet")
+                raise Unauthorized(texts.refusals.SESSION_ENDED)
             return redirect(found.location, 303)
         if found is None:
-            raise Unauthorized("you are not known here; programs send a token as Authorization: Bearer TOKEN")
+            raise Unauthorized(texts.refusals.UNKNOWN_USER)
         check_origin(request, token=found.by_token)
         region = request.args.get(REGION)
         g.view = View(
@@ -122,7 +122,14 @@ def _templates(app: Flask, entries: list[Any]) -> None:
         return endpoint in app.view_functions
 
     env.globals.update(
-        asset=asset_url, entries=entries, version=__version__, message=message, known=known, link=links, ages=ages
+        asset=asset_url,
+        entries=entries,
+        version=__version__,
+        message=message,
+        known=known,
+        link=links,
+        ages=ages,
+        t=texts,
     )
     # As a global, macros are also known to the blocks that are rendered alone.
     env.globals["ui"] = env.get_template("macros.html").make_module({})
@@ -170,33 +177,35 @@ def _leave(answer: Response) -> Response:
 def _errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> ResponseReturnValue:
-        text = "the dashboard has no such page" if error.description == NotFound.description else error.description
-        return _error(error.code or 500, error.name.capitalize(), text or "")
+        code, text = error.code or 500, error.description or ""
+        if text == type(error).description:
+            text = texts.refusals.REASONS.get(code, text)
+        return _error(code, texts.refusals.STATUSES.get(code, error.name.capitalize()), text)
 
     @app.errorhandler(InvalidParameter)
     def invalid(error: InvalidParameter) -> ResponseReturnValue:
-        return _error(400, "Bad request", str(error))
+        return _error(400, texts.refusals.BAD_REQUEST, str(error))
 
     @app.errorhandler(JobNotFound)
     def missing(error: JobNotFound) -> ResponseReturnValue:
-        return _error(404, "Not found", str(error))
+        return _error(404, texts.refusals.NOT_FOUND, str(error))
 
     @app.errorhandler(DatabaseUnavailable)
     @app.errorhandler(psycopg.OperationalError)
     def unavailable(error: Exception) -> ResponseReturnValue:
         if isinstance(error, psycopg.errors.QueryCanceled):
-            return _error(504, "Too slow", "the database needed more than two seconds for this page, and was stopped")
-        answer = app.make_response(_error(503, "The database does not answer", str(error)))
+            return _error(504, texts.refusals.TOO_SLOW, texts.refusals.SLOW)
+        answer = app.make_response(_error(503, texts.refusals.DATABASE_UNAVAILABLE, str(error)))
         answer.headers["Retry-After"] = str(RETRY_AFTER)
         return answer
 
     @app.errorhandler(psycopg.Error)
     def failed(error: psycopg.Error) -> ResponseReturnValue:
-        return _error(500, "The database refused", error.diag.message_primary or str(error))
+        return _error(500, texts.refusals.DATABASE_REFUSED, error.diag.message_primary or str(error))
 
     @app.errorhandler(QworkerError)
     def wrong(error: QworkerError) -> ResponseReturnValue:
-        return _error(500, "Error", str(error))
+        return _error(500, texts.refusals.ERROR, str(error))
 
 
 def _error(code: int, name: str, text: str) -> ResponseReturnValue:

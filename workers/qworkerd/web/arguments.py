@@ -9,6 +9,7 @@ from qworker.job import Job
 from qworker.payload import POSITIONAL, encode
 from qworkerd.log.redaction import mask_json
 from qworkerd.log.visible import visible_json
+from qworkerd.web import texts
 from qworkerd.web.parameters import InvalidParameter
 
 
@@ -24,7 +25,7 @@ def edited(app: App | None, job: Job, text: str) -> dict[str, Any]:
     """
     given = _unmasked(_read(text), mask_json(job.args), job.args)
     if not isinstance(given, dict):
-        raise InvalidParameter('the arguments are not a JSON object such as {"user_id": 42}')
+        raise InvalidParameter(texts.refusals.NO_OBJECT)
     if app is None:
         return _encodable(given)
     return _checked(app, job, given)
@@ -34,13 +35,13 @@ def _read(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
-        raise InvalidParameter("the arguments are nested too deep") from None
+        raise InvalidParameter(texts.refusals.TOO_DEEP) from None
     except ValueError as error:
-        raise InvalidParameter(f"the arguments are not JSON: {error}") from None
+        raise InvalidParameter(texts.refusals.no_json(error)) from None
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a number of JSON")
+    raise ValueError(texts.refusals.no_number(constant))
 
 
 def _unmasked(given: Any, shown: Any, stored: Any) -> Any:
@@ -62,7 +63,7 @@ def _encodable(args: dict[str, Any]) -> dict[str, Any]:
     try:
         encode(args)
     except (QworkerError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidParameter(f"the arguments cannot be stored: {error}") from None
+        raise InvalidParameter(texts.refusals.not_storable(error)) from None
     return args
 
 
@@ -81,5 +82,5 @@ def _checked(app: App, job: Job, args: dict[str, Any]) -> dict[str, Any]:
         bound = task.parameters.bind(tuple(positional) if isinstance(positional, list) else (), rest)
         found: dict[str, Any] = json.loads(encode(bound))
     except (InvalidPayload, QworkerError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidParameter(f"task {job.task} does not accept these arguments: {error}") from None
+        raise InvalidParameter(texts.refusals.not_accepted(job.task, error)) from None
     return found

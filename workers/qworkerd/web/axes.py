@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from qworker.durations import format_duration
+from qworkerd.web import texts
 
 #: Maximum number of labels of an axis of time, and of one of numbers.
 MAX_TIMES, MAX_NUMBERS = 8, 4
@@ -79,7 +80,7 @@ class Period:
         """Return a time in the zone: 27 Nov 14:00."""
         local = at.astimezone(self.zone)
         seconds = ":%S" if self.step % 60 else ""
-        return f"{local.day} {local:%b %H:%M{seconds}}"
+        return f"{texts.quantities.day(local)} {local:%H:%M{seconds}}"
 
     def ticks(self) -> Iterator[tuple[float, str, bool]]:
         """Yield the labels: where in the period they are, their text, and whether they begin a day."""
@@ -89,7 +90,7 @@ class Period:
         last = ""
         for at in _wall_times(self.begin, self.end, wanted or _DAY * days, self.zone):
             day = not at.hour and not at.minute
-            text = f"{at.day} {at:%b}" if day else f"{at:%H:%M}"
+            text = texts.quantities.day(at) if day else f"{at:%H:%M}"
             if text != last:
                 yield self.fraction(at), text, day
             last = text

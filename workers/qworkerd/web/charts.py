@@ -10,6 +10,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
+from qworkerd.web import texts
 from qworkerd.web.axes import COUNT, SECONDS, Period, Quantity, finite
 
 #: The height of a chart, and the space for the names of marks above and for times below (pixels).
@@ -54,8 +55,9 @@ class Chart:
 
     def __html__(self) -> str:
         return Markup(
-            '<figure class="chart"><figcaption>{}{}</figcaption><div class="chart-plot">{}</div>{}</figure>'
-        ).format(self.title, self.legend, self.svg, self.table)
+            '<figure class="chart"><figcaption>{}{}</figcaption><div class="chart-plot" data-keys="{}">{}</div>{}'
+            "</figure>"
+        ).format(self.title, self.legend, texts.charts.KEYS, self.svg, self.table)
 
     __str__ = __html__
 
@@ -141,8 +143,8 @@ def _chart(
     marks: Iterable[Mark], dots: Iterable[Markup] = (), *, is_empty: bool,
 ) -> Chart:  # fmt: skip
     known = sorted((mark for mark in marks if period.slot(mark.at) is not None), key=lambda mark: (mark.at, mark.name))
-    empty = Markup('<text class="chart-empty" x="50%" y="{}">nothing in this period</text>').format(
-        (HEIGHT + ABOVE - BELOW) // 2
+    empty = Markup('<text class="chart-empty" x="50%" y="{}">{}</text>').format(
+        (HEIGHT + ABOVE - BELOW) // 2, texts.charts.EMPTY
     )
     svg = Markup(
         '<svg class="chart-svg" role="img" width="100%" height="{}" data-from="{:.0f}" data-to="{:.0f}">'
@@ -196,7 +198,7 @@ def _marks(period: Period, marks: Sequence[Mark]) -> Markup:
 
 
 def _named(period: Period, marks: Iterable[Mark]) -> list[str]:
-    return [f"{mark.name} at {period.time(mark.at)}" for mark in marks]
+    return [texts.charts.mark(mark.name, period.time(mark.at)) for mark in marks]
 
 
 def _mark_name(name: str, x: float, before: float, after: float) -> Markup:
@@ -214,15 +216,15 @@ def _shortened(name: str) -> str:
 
 def describe(period: Period, series: Sequence[Series], quantity: Quantity) -> str:
     """Return a chart in words: for people who do not see it."""
-    parts = [f"{period.name(0)} to {period.name(period.slots)}"]
+    parts = [texts.charts.interval(period.name(0), period.name(period.slots))]
     for each in series:
         known = [found for value in each.values if (found := finite(value)) is not None]
         if not any(known):
-            parts.append(f"{each.name}: none")
+            parts.append(texts.charts.none(each.name))
             continue
-        total = f"{quantity.text(sum(known))} in all, " if quantity is COUNT else ""
+        total = quantity.text(sum(known)) if quantity is COUNT else None
         slot = each.values.index(max(known))
-        parts.append(f"{each.name}: {total}at most {quantity.text(max(known))} at {period.name(slot)}")
+        parts.append(texts.charts.highest(each.name, total, quantity.text(max(known)), period.name(slot)))
     return "; ".join(parts)
 
 
@@ -244,6 +246,6 @@ def numbers(
     )
     named = Markup("<p>{}</p>").format("; ".join(_named(period, marks))) if marks else ""
     return Markup(
-        '<details class="chart-numbers"><summary>Numbers</summary>{}<div class="scroll" tabindex="0" role="region" '
-        'aria-label="{}"><table><thead><tr><th scope=col>From{}</thead><tbody>{}</tbody></table></div></details>'
-    ).format(named, f"Numbers: {title}", head, rows)
+        '<details class="chart-numbers"><summary>{}</summary>{}<div class="scroll" tabindex="0" role="region" '
+        'aria-label="{}"><table><thead><tr><th scope=col>{}{}</thead><tbody>{}</tbody></table></div></details>'
+    ).format(texts.charts.NUMBERS, named, texts.charts.numbers_of(title), texts.charts.FROM, head, rows)

@@ -12,6 +12,7 @@ from flask import Response, stream_with_context
 from werkzeug.exceptions import ServiceUnavailable
 
 from qworker.errors import QworkerError
+from qworkerd.web import texts
 from qworkerd.web.parameters import PAGE_SIZES, Parameters
 from qworkerd.web.plain import as_csv, csv_rows
 from qworkerd.web.view import View
@@ -48,7 +49,7 @@ def _all_pages(view: View, name: str, read: Callable[[View], Any], table: Paged)
     Each page is read by itself, with the limits of the list: between them no connection is held.
     """
     if not _exports.acquire(blocking=False):
-        raise ServiceUnavailable(f"{MAX_EXPORTS} other lists are being exported; try again in a few seconds")
+        raise ServiceUnavailable(texts.refusals.exports_busy(MAX_EXPORTS))
     with ExitStack() as stack:
         stack.callback(_exports.release)
         # The first page is read at once, so that an error is an answer with its status.
@@ -77,17 +78,17 @@ def _rows(view: View, data: Any, read: Callable[[View], Any], table: Paged) -> I
         if cursor is None and not cut:
             return
         if cut or left <= 0:
-            reason = f"{MAX_ROWS:,} rows is the most that an export has"
+            reason = texts.refusals.too_many_rows(MAX_ROWS)
         elif monotonic() > until:
-            reason = f"the export took longer than {MAX_SECONDS:.0f} seconds"
+            reason = texts.refusals.too_long_export(MAX_SECONDS)
         else:
             try:
                 data = read(_page(view, {"below": str(cursor)}))
                 rows = table.rows(data)[1]
                 continue
             except (psycopg.Error, QworkerError):
-                reason = "the database did not answer"
-        yield _bytes(csv_rows([(f"cut: {reason}; there are more rows", *[None] * (len(head) - 1))]))
+                reason = texts.refusals.NOT_ANSWERED
+        yield _bytes(csv_rows([(texts.refusals.cut(reason), *[None] * (len(head) - 1))]))
         return
 
 

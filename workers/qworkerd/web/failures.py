@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qworker.tracebacks import application_part
+from qworkerd.web import texts
 
 _FINGERPRINT = re.compile("[0-9a-f]{16}")
 
@@ -39,7 +40,7 @@ def failure_of(record: Mapping[str, Any]) -> Failure:
     ours = application_part(whole).strip()
     fingerprint, ran = str(record.get("fingerprint") or ""), record.get("ran")
     return Failure(
-        type=str(record.get("type") or record.get("unreadable") or "an error without a type"),
+        type=str(record.get("type") or record.get("unreadable") or texts.errors.UNTYPED),
         message=str(record.get("message") or record.get("text") or ""),
         attempt=record.get("attempt"), at=_time(record.get("at")),
         fingerprint=fingerprint if _FINGERPRINT.fullmatch(fingerprint) else None,

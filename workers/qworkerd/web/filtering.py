@@ -9,6 +9,7 @@ from qworker.filters.keys import ARGS
 from qworker.queues import QueuePause
 from qworker.statistics import Statistics
 from qworker.status import NodeStatus
+from qworkerd.web import texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import LIVE, NAMES
 from qworkerd.web.view import View
@@ -68,7 +69,7 @@ def _refuse(found: Filter, text: str) -> None:
     """Refuse terms that would tell what the user may not see."""
     for term in found.terms:
         if term.key in PROTECTED:
-            raise InvalidFilter(f"you have no right to search by {term.key}", text, term.position)
+            raise InvalidFilter(texts.refusals.no_right_to_search(term.key), text, term.position)
 
 
 def shown(view: View, text: str) -> str:

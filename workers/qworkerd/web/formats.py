@@ -5,17 +5,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from qworker.durations import format_duration
 from qworker.filters.model import quoted
 from qworkerd.log.redaction import mask_and_shorten, mask_json
 from qworkerd.log.visible import visible
+from qworkerd.web import texts
 from qworkerd.web.plain import plain
 
 #: Maximum number of characters of a value in a table, and on the page of a single thing.
 SHORT, LONG = 200, 100_000
-#: Maximum number of parts of a JSON value on a page, and what is written after those that are shown.
+#: Maximum number of parts of a JSON value on a page.
 MAX_PARTS = 4_000
-CUT = "\n… the rest is in the JSON of this page"
 #: What is written for nothing.
 NOTHING = "\N{EN DASH}"
 _THOUSAND = 1_000
@@ -39,7 +41,7 @@ def block(value: object, longest: int = LONG) -> str:
         return visible(mask_and_shorten(value, longest))
     beginning, left = _beginning(value, [MAX_PARTS, longest])
     found = json.dumps(mask_json(plain(beginning)), ensure_ascii=False, indent=2)
-    return visible(mask_and_shorten(found, longest)) + ("" if min(left) > 0 else CUT)
+    return visible(mask_and_shorten(found, longest)) + ("" if min(left) > 0 else texts.quantities.CUT)
 
 
 def _beginning(value: object, left: list[int]) -> tuple[object, list[int]]:
@@ -93,8 +95,8 @@ def rate(value: float | None) -> str:
     """Return a rate in its most readable unit: 12/s, 3.4/min, 5/h."""
     if value is None:
         return NOTHING
-    for unit, seconds in (("s", 1), ("min", 60), ("h", 3_600)):
-        if value * seconds >= 1 or unit == "h":
+    for unit, seconds in texts.quantities.RATES:
+        if value * seconds >= 1 or seconds == texts.quantities.RATES[-1][1]:
             return f"{short_count(round(value * seconds, 1))}/{unit}"
     return NOTHING
 
@@ -111,7 +113,7 @@ def size(value: float | None) -> str:
     found, unit = float(value), 0
     while found >= _BINARY and unit < len(_UNITS) - 1:
         found, unit = found / _BINARY, unit + 1
-    return f"{found:.0f} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+    return f"{found:.0f} {texts.quantities.BYTES[unit]}"
 
 
 def duration(seconds: float | None) -> str:
@@ -124,17 +126,22 @@ def utc(at: datetime | None) -> str:
     if at is None:
         return NOTHING
     if at.year in {1, 9999}:
-        return "-infinity" if at.year == 1 else "infinity"
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return texts.quantities.NEVER if at.year == 1 else texts.quantities.FOREVER
+    return at.strftime(texts.quantities.UTC)
 
 
 def since(at: datetime) -> str:
     """Return since when something goes on, or when it is due; the script of the page says for how long."""
-    return f"{'due' if at > datetime.now(UTC) else 'since'} {utc(at)}"
+    return (texts.frame.DUE if at > datetime.now(UTC) else texts.frame.SINCE).format(time=utc(at))
+
+
+def fill(text: str, **parts: object) -> Markup:
+    """Put elements into a text of ours with {places}; everything but `Markup` is escaped, the text as well."""
+    return Markup(escape(text)).format(**parts)  # noqa: S704 - escaped
 
 
 #: By the names that templates use.
 FILTERS: dict[str, Any] = {
     "text": text, "block": block, "count": count, "short_count": short_count, "rate": rate, "percent": percent,
-    "size": size, "duration": duration, "utc": utc, "since": since, "quoted": quoted,
+    "size": size, "duration": duration, "utc": utc, "since": since, "quoted": quoted, "fill": fill,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from qworker.actor import request_name
 from qworker.audit import Audit, AuditEntry
 from qworker.errors import QworkerError
 from qworker.operations import OperationNotFound, Operations
-from qworkerd.web import links
+from qworkerd.web import links, texts
 from qworkerd.web.parameters import InvalidParameter
 from qworkerd.web.view import View
 
@@ -46,7 +46,7 @@ def name_of(view: View, *, form: bool) -> str | None:
     """Return the name of the request; None if it may act again. form: the field `once` names it, too."""
     key = request.headers.get(HEADER)
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
-        raise InvalidParameter(f"{HEADER} is not a string of 1 to {MAX_KEY} printable ASCII characters")
+        raise InvalidParameter(texts.refusals.bad_key(HEADER, MAX_KEY))
     sent = [(name, value) for name, value in sorted(request.form.items(multi=True)) if name not in _ASIDE]
     if key is not None:
         return request_name("key", view.access.user, key, wants=(request.path, sent))
@@ -68,17 +68,14 @@ def once(view: View, name: str | None, act: Callable[[], Done | Response]) -> Do
             raise
         entry, same = found
         if not same:
-            raise KeyReused(
-                f"this {HEADER} was sent before with another request, which has done {entry.action}; use another key"
-            ) from None
+            raise KeyReused(texts.refusals.key_reused(HEADER, entry.action)) from None
         return _done_before(view, entry)
 
 
 def _done_before(view: View, entry: AuditEntry) -> Done:
     to, result = _result(view, entry.target)
-    what = "request" if request.headers.get(HEADER) else "form"
-    number = "" if entry.jobs is None else f" with {entry.jobs:,} {'job' if entry.jobs == 1 else 'jobs'}"
-    text = f"This {what} was sent before. It has done {entry.action}{number} at {entry.at:%H:%M:%S} UTC."
+    what = texts.actions.REQUEST if request.headers.get(HEADER) else texts.actions.FORM
+    text = texts.actions.done_before(what, entry.action, entry.jobs, f"{entry.at:%H:%M:%S}")
     return Done(text, to=to, result=result, changed=False)
 
 

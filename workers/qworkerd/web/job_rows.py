@@ -9,6 +9,7 @@ from qworker.decoding import Unreadable
 from qworker.job import Job, JobState
 from qworker.queues import QueuePause
 from qworker.status import NodeStatus, WorkerStatus
+from qworkerd.web import texts
 
 #: Maximum number of characters of an error's message, and tags of a job.
 MAX_MESSAGE, MAX_TAGS = 300, 20
@@ -70,7 +71,7 @@ def last_error(job: Job) -> str | None:
         return None
     last = job.errors[-1]
     if isinstance(last, Unreadable):
-        return f"an error that cannot be read: {last['unreadable']}"
+        return texts.errors.unreadable(last["unreadable"])
     kind, message = str(last.get("cause") or last.get("type") or ""), str(last.get("message") or "")
     return (message if kind in message else f"{kind}: {message}").replace("\n", " ")[:MAX_MESSAGE]
 

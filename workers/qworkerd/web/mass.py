@@ -1,7 +1,6 @@
 """Actions on many jobs: on those that were selected at once, on all that match a filter as an operation."""
 
 import re
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from qworker.job import Job
 from qworker.operations import MAX_RATE, Action, Operation, Operations
 from qworker.options import check_move
 from qworker.search import Count
+from qworkerd.web import texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.answers import Done
 from qworkerd.web.filtering import Wanted, nodes_of, wanted
@@ -22,23 +22,6 @@ from qworkerd.web.view import View
 SAMPLES, MAX_SELECTED = 5, 500
 #: The time for counting the jobs of an operation, before it is created and when it is (seconds).
 PLAN_TIME, COUNT_TIME = 0.1, 1.0
-#: What an action does, what has happened to jobs, and which jobs it concerns.
-VERBS: Mapping[Action, str] = {
-    Action.RETRY: "Retry", Action.CANCEL: "Cancel", Action.DISCARD: "Discard", Action.AGAIN: "Run a copy",
-    Action.RUN_NOW: "Run now", Action.MOVE: "Move",
-}  # fmt: skip
-DONE: Mapping[Action, str] = {
-    Action.RETRY: "retried", Action.CANCEL: "cancelled, or asked to stop", Action.DISCARD: "discarded",
-    Action.AGAIN: "enqueued again", Action.RUN_NOW: "made available", Action.MOVE: "moved",
-}  # fmt: skip
-RULES: Mapping[Action, str] = {
-    Action.RETRY: "only failed jobs can be retried",
-    Action.CANCEL: "only jobs that have not ended can be cancelled",
-    Action.DISCARD: "only failed jobs can be discarded",
-    Action.AGAIN: "only jobs that have ended or failed can be run again, and no failure hooks",
-    Action.RUN_NOW: "only scheduled jobs can be made available",
-    Action.MOVE: "only jobs that wait or have failed can be moved, and not to where they are",
-}
 _RATE = re.compile(r"\d{1,7}(?:\.\d{1,6})?", re.ASCII)
 
 
@@ -62,38 +45,31 @@ class Plan:
     @property
     def verb(self) -> str:
         """What is done."""
-        return VERBS[self.action]
+        return texts.actions.VERBS[self.action.value]
 
     @property
     def rule(self) -> str:
         """Which jobs it concerns."""
-        return RULES[self.action]
+        return texts.actions.RULES[self.action.value]
 
     @property
     def choices(self) -> list[tuple[str, str]]:
         """The actions and their names."""
-        return [(action.value, verb) for action, verb in VERBS.items()]
+        return list(texts.actions.VERBS.items())
 
 
 def change(view: View, action: Action, ids: list[int]) -> Done:
     """Take an action on the jobs with these ids."""
     ids = sorted(set(ids))
     if not ids:
-        raise InvalidParameter("no job is selected")
+        raise InvalidParameter(texts.refusals.NOTHING_SELECTED)
     if len(ids) > MAX_SELECTED:
-        raise InvalidParameter(f"{len(ids):,} jobs are selected, and at most {MAX_SELECTED:,} are changed at once")
+        raise InvalidParameter(texts.refusals.too_many_selected(len(ids), MAX_SELECTED))
     with noted(view):
         changed = getattr(view.source.acting, action.value)(*ids, **_options(view, action))
     return Done(
-        _message(action, len(changed), len(ids)), result=_result(changed, ids), changed=bool(changed)
+        texts.actions.done(action.value, len(changed), len(ids)), result=_result(changed, ids), changed=bool(changed)
     )  # fmt: skip
-
-
-def _message(action: Action, changed: int, asked: int) -> str:
-    number = f"{changed:,} {'job' if changed == 1 else 'jobs'}"
-    if changed == asked:
-        return f"{number} {DONE[action]}."
-    return f"{number} of {asked:,} {DONE[action]}: {RULES[action]}."
 
 
 def _result(changed: Any, ids: list[int]) -> dict[str, Any]:
@@ -142,7 +118,7 @@ def create(view: View, action: Action) -> Operation:
     upper = search.last_id() if upper is None else upper
     count = search.count(found.filter.limited_to(action.states), below=upper + 1, time_limit=COUNT_TIME)
     if count.exact and not count.jobs:
-        raise InvalidParameter(f"no job matches any more: {RULES[action]}")
+        raise InvalidParameter(texts.refusals.none_matches(texts.actions.RULES[action.value]))
     with noted(view), view.writing() as conn:
         return Operations(view.source.schema).create(
             conn, action, found.filter, upper_id=upper, expected=count.jobs if count.exact else None,
@@ -156,5 +132,5 @@ def _rate(view: View) -> float | None:
         return None
     rate = float(text) if _RATE.fullmatch(text) else 0.0
     if not 0 < rate <= MAX_RATE:
-        raise InvalidParameter(f"the rate is {text!r}, not a number of jobs per second up to {MAX_RATE:,}")
+        raise InvalidParameter(texts.refusals.no_rate(text, MAX_RATE))
     return rate

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from qworker.statistics import PERIODS
+from qworkerd.web import texts
 
 #: Maximum number of characters of a name, and of a filter.
 MAX_NAME, MAX_FILTER = 500, 2048
@@ -38,27 +39,27 @@ class Parameters:
         """Return a string without leading and trailing spaces."""
         value = self._values.get(name, default).strip()
         if len(value) > longest:
-            raise InvalidParameter(f"{name} has {len(value):,} characters, and at most {longest:,} are allowed")
+            raise InvalidParameter(texts.refusals.too_long(name, len(value), longest))
         if "\x00" in value:
-            raise InvalidParameter(f"{name} contains a NUL character")
+            raise InvalidParameter(texts.refusals.nul(name))
         return value
 
     def required(self, name: str) -> str:
         """Return a string that is not empty."""
         value = self.text(name)
         if not value:
-            raise InvalidParameter(f"{name} is missing")
+            raise InvalidParameter(texts.refusals.missing(name))
         return value
 
     def exact(self, name: str) -> str:
         """Return a string that is not empty, with its spaces: the name of something that exists."""
         value = self._values.get(name, "")
         if not value:
-            raise InvalidParameter(f"{name} is missing")
+            raise InvalidParameter(texts.refusals.missing(name))
         if len(value) > MAX_NAME:
-            raise InvalidParameter(f"{name} has {len(value):,} characters, and at most {MAX_NAME:,} are allowed")
+            raise InvalidParameter(texts.refusals.too_long(name, len(value), MAX_NAME))
         if "\x00" in value:
-            raise InvalidParameter(f"{name} contains a NUL character")
+            raise InvalidParameter(texts.refusals.nul(name))
         return value
 
     def raw(self, name: str) -> str | None:
@@ -75,16 +76,16 @@ class Parameters:
         if not value:
             return default
         if not (value.isascii() and value.isdigit() and len(value) <= len(str(MAX_ID))):
-            raise InvalidParameter(f"{name} is {value[:40]!r}, not an integer from {least} to {most}")
+            raise InvalidParameter(texts.refusals.no_integer(name, repr(value[:40]), least, most))
         if not least <= int(value) <= most:
-            raise InvalidParameter(f"{name} is {value}, not an integer from {least} to {most}")
+            raise InvalidParameter(texts.refusals.no_integer(name, value, least, most))
         return int(value)
 
     def choice(self, name: str, choices: Iterable[str], default: str) -> str:
         """Return one of these strings, or the default if the parameter is missing or empty."""
         value = self.text(name) or default
         if value not in (known := [*choices, default]):
-            raise InvalidParameter(f"{name} is {value[:40]!r}, not one of {', '.join(dict.fromkeys(known))}")
+            raise InvalidParameter(texts.refusals.no_choice(name, value[:40], dict.fromkeys(known)))
         return value
 
     def flag(self, name: str) -> bool:
@@ -107,13 +108,13 @@ class Parameters:
         try:
             found = datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidParameter(f"{name} is {value!r}, not a time such as 2026-01-31T09:00:00+00:00") from None
+            raise InvalidParameter(texts.refusals.no_time(name, value)) from None
         return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def numbers(self, values: Iterable[str], name: str, most: int = 1_000) -> list[int]:
         """Return the integers of a parameter that is given several times."""
         given = list(values)
         if len(given) > most:
-            raise InvalidParameter(f"{name} is given {len(given):,} times, and at most {most:,} are allowed")
+            raise InvalidParameter(texts.refusals.too_often(name, len(given), most))
         found = [Parameters({name: value}).number(name) for value in given]
         return [number for number in found if number is not None]

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 from flask import Request, Response
 from werkzeug.exceptions import Forbidden, MisdirectedRequest
 
+from qworkerd.web import texts
+
 #: Methods that change nothing.
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Names of this machine. The host of a request is compared with them, so that no name of another site leads here.
@@ -31,10 +33,7 @@ HEADERS = {
 def check_host(request: Request, allowed: Collection[str] | None) -> None:
     """Refuse a request for another host than the allowed names; None accepts all."""
     if allowed is not None and host_name(request.host) not in allowed:
-        raise MisdirectedRequest(
-            f"the dashboard is not served under the name {request.host[:100]!r}; "
-            "start `qworker web` with --allowed-host NAME to allow it"
-        )
+        raise MisdirectedRequest(texts.refusals.host(request.host[:100]))
 
 
 def host_name(host: str) -> str:
@@ -61,7 +60,7 @@ def check_origin(request: Request, *, token: bool) -> None:
     else:
         allowed = token
     if not allowed:
-        raise Forbidden("this request comes from another site; open the page of the dashboard and try again")
+        raise Forbidden(texts.refusals.FOREIGN)
 
 
 def add_headers(answer: Response) -> Response:

@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import InternalServerError, TooManyRequests
 from werkzeug.http import parse_cookie
 
+from qworkerd.web import texts
 from qworkerd.web.access import Access, Redirect
 from qworkerd.web.parameters import Parameters
 from qworkerd.web.sessions import LIFETIME, Sessions
@@ -51,11 +52,11 @@ class SignIn:
         name, password = form.text("name"), request.form.get("password", "")[: MAX_PASSWORD + 1]
         address = request.remote_addr or ""
         if not self._throttle.allows(name, address):
-            raise TooManyRequests("too many wrong passwords; wait a minute")
+            raise TooManyRequests(texts.signin.THROTTLED)
         user = self._users().get(name)
         if not check_password(user, password) or user is None:
             self._throttle.wrong(name, address)
-            return self._page("The name or the password is wrong."), 401
+            return self._page(texts.signin.WRONG), 401
         self._throttle.right(name, address)
         answer = redirect(self._next(), 303)
         answer.set_cookie(
@@ -69,16 +70,13 @@ class SignIn:
             self._sessions.end(request.cookies.get(COOKIE, ""), self._users())
         except OSError as error:
             # The cookie stays, so that it can be tried again.
-            raise InternalServerError(
-                f"you are still signed in: {error.filename} cannot be written ({error.strerror}), and without it the "
-                "session would go on with every copy of its cookie; a new password ends it, too"
-            ) from None
+            raise InternalServerError(texts.signin.still_signed_in(error.filename, error.strerror)) from None
         answer = redirect(url_for("signin.form"), 303)
         answer.delete_cookie(COOKIE, path=request.script_root or "/")
         return answer
 
     def _page(self, message: str) -> str:
-        return render_template("signin.html", problem=message, view=None, title="Sign in", next=self._next())
+        return render_template("signin.html", problem=message, view=None, title=texts.signin.SIGN_IN, next=self._next())
 
     def _next(self) -> str:
         """Return the page to show after signing in: one of the dashboard."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from qworker.interval import Interval
 from qworker.statistics import PERIODS, STEPS
+from qworkerd.web import texts
 from qworkerd.web.axes import Period
 from qworkerd.web.parameters import InvalidParameter, Parameters
 
@@ -47,7 +48,7 @@ class Span:
     @property
     def words(self) -> str:
         """When something has happened: "in the last 24h"."""
-        return "in this time" if self.interval else f"in the last {self.period}"
+        return texts.quantities.IN_THIS_TIME if self.interval else texts.quantities.in_the_last(self.period)
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -85,11 +86,11 @@ def span_of(parameters: Parameters) -> Span:
     if begin is None and end is None:
         return Span(period)
     if begin is None or end is None:
-        raise InvalidParameter(f"{'from' if begin is None else 'to'} is missing: an interval needs both")
+        raise InvalidParameter(texts.refusals.half_interval("from" if begin is None else "to"))
     try:
         return Span(period, Interval.around(begin, end))
     except ValueError as error:
-        raise InvalidParameter(f"from and to: {error}") from None
+        raise InvalidParameter(texts.refusals.wrong_interval(error)) from None
 
 
 def _text(at: datetime) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from qworkerd.web import texts
 from qworkerd.web.axes import COUNT, finite
 
 #: The size (pixels).
@@ -20,7 +21,7 @@ def sparkline(values: Sequence[float | None], *, title: str, kind: str = "other"
         for number, value in enumerate(shown)
         if value
     )
-    text = f"{title}: highest {COUNT.text(top)}, last {COUNT.text(shown[-1])}" if top else f"{title}: none"
+    text = texts.charts.small(title, COUNT.text(top), COUNT.text(shown[-1])) if top else texts.charts.none(title)
     return Markup(
         '<svg class="sparkline" role="img" width="{}" height="{}" viewBox="0 0 {} {}"><title>{}</title>'
         '<path class="axis" d="M0 {}H{}"/><path class="bar c-{}" d="{}"/></svg>'

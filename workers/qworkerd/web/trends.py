@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from qworker.counts import Counts, Durations
 from qworker.depth import QueueDepth
 from qworker.statistics import Deployment, Point
+from qworkerd.web import texts
 from qworkerd.web.axes import Period
 from qworkerd.web.charts import Chart, Mark, Series, lines, stacked_bars
 
@@ -30,15 +31,15 @@ def trends(period: Period, points: Iterable[Point], deployments: Iterable[Deploy
 
     def quantiles(durations: Callable[[Counts], Durations]) -> Sequence[Series]:
         return [
-            Series(name, filled(lambda counts, part=part: durations(counts).quantile(part), None), name)  # type: ignore[misc] # mypy cannot infer the type of a lambda with a default
+            _series(name, filled(lambda counts, part=part: durations(counts).quantile(part), None))  # type: ignore[misc] # mypy cannot infer the type of a lambda with a default
             for name, part in QUANTILES
         ]
 
-    outcomes = [Series(name, filled(number, 0), name) for name, number in OUTCOMES]
+    outcomes = [_series(name, filled(number, 0)) for name, number in OUTCOMES]
     return {
-        "throughput": stacked_bars(period, outcomes, title="Attempts that ended", marks=marks),
-        "wait": lines(period, quantiles(lambda counts: counts.wait), title="Time that jobs waited", marks=marks),
-        "run": lines(period, quantiles(lambda counts: counts.run), title="Time that jobs ran", marks=marks),
+        "throughput": stacked_bars(period, outcomes, title=texts.charts.THROUGHPUT, marks=marks),
+        "wait": lines(period, quantiles(lambda counts: counts.wait), title=texts.charts.WAIT, marks=marks),
+        "run": lines(period, quantiles(lambda counts: counts.run), title=texts.charts.RUN, marks=marks),
     }
 
 
@@ -47,11 +48,15 @@ def depth(
 ) -> Chart:  # fmt: skip
     """Return the chart of the jobs that run and wait."""
     known = list(samples)
-    running = Series("running", period.fill((one.at, one.running) for one in known), "running")
-    waiting = Series("waiting", period.fill((one.at, one.available + one.due) for one in known), "waiting")
+    running = _series("running", period.fill((one.at, one.running) for one in known))
+    waiting = _series("waiting", period.fill((one.at, one.available + one.due) for one in known))
     return stacked_bars(period, [running, waiting], title=title, marks=marks_of(deployments))
 
 
 def marks_of(deployments: Iterable[Deployment]) -> list[Mark]:
     """Return the marks of deployments."""
     return [Mark(one.at, one.version) for one in deployments]
+
+
+def _series(kind: str, values: Sequence[float | None]) -> Series:
+    return Series(texts.charts.series(kind), values, kind)

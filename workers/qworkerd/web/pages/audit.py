@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint
 
 from qworker.audit import AuditEntry
+from qworkerd.web import texts
 from qworkerd.web.ages import CURRENT
 from qworkerd.web.answers import page
 from qworkerd.web.exports import Paged
@@ -15,12 +16,10 @@ from qworkerd.web.pages import Entry
 from qworkerd.web.view import View
 
 blueprint = Blueprint("audit", __name__)
-entry = Entry("audit.index", "Audit", "a")
+entry = Entry("audit.index", texts.audit.AUDIT, "a")
 
 #: How many jobs, queues or schedules of an action are shown.
 MAX_SHOWN = 5
-#: The names of kinds of things, if there is one.
-SINGULAR = {"jobs": "job", "queues": "queue", "schedules": "schedule", "copies": "copy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +42,14 @@ class AuditData:
         found = []
         for kind, value in target.items() if isinstance(target, dict) else ():
             values = value if isinstance(value, list) else [value]
-            label = SINGULAR.get(kind, str(kind)) if len(values) == 1 else str(kind)
+            label = texts.audit.SINGULAR.get(kind, str(kind)) if len(values) == 1 else str(kind)
             found.append((label, [str(one) for one in values[:MAX_SHOWN]], max(0, len(values) - MAX_SHOWN)))
         return found
 
 
 @page(
-    blueprint, "/audit", title="Audit", table=Paged(lambda data: table(data.entries), lambda data: data.next_below)
+    blueprint, "/audit", title=texts.audit.AUDIT,
+    table=Paged(lambda data: table(data.entries), lambda data: data.next_below),
 )  # fmt: skip
 def index(view: View) -> AuditData:
     """Return a page of actions, the newest first."""

@@ -6,22 +6,15 @@ from typing import Any
 
 from flask import Blueprint
 
-from qworker.findings import Finding, Severity
+from qworker.findings import Finding
 from qworkerd.doctor.examination import Skipped
-from qworkerd.web import health
+from qworkerd.web import health, texts
 from qworkerd.web.answers import page
 from qworkerd.web.pages import Entry
 from qworkerd.web.view import View
 
 blueprint = Blueprint("doctor", __name__)
-entry = Entry("doctor.index", "Doctor", "d")
-
-#: Severities in the words of the page.
-WORDS = {
-    Severity.STOPS: "stops work, or loses it, until something is done",
-    Severity.WARNING: "will stop or slow down work if nothing is done",
-    Severity.HINT: "costs something, or is probably not intended",
-}  # fmt: skip
+entry = Entry("doctor.index", texts.doctor.DOCTOR, "d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +33,14 @@ class DoctorData:
 
     def with_words(self) -> list[tuple[Finding, str]]:
         """Return the findings, the most urgent first, each with what its severity means."""
-        return [(one, WORDS[one.severity]) for one in self.findings]
+        return [(one, texts.doctor.SEVERITIES[one.severity.value]) for one in self.findings]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the JSON of the page has."""
         return {name: getattr(self, name) for name in self.__slots__} | {"findings": [*map(record, self.findings)]}
 
 
-@page(blueprint, "/doctor", title="Doctor", table=lambda data: table(data.findings))
+@page(blueprint, "/doctor", title=texts.doctor.DOCTOR, table=lambda data: table(data.findings))
 def index(view: View) -> DoctorData:
     """Return the findings of the last examination."""
     found = health.examination(view)

@@ -15,6 +15,7 @@ from qworker.error_groups import ErrorGroup, ErrorGroupNotFound, GroupState
 from qworker.fingerprint import from_hex
 from qworker.operations import Action
 from qworker.statistics import PERIODS
+from qworkerd.web import texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import CURRENT
 from qworkerd.web.answers import Done, action, page
@@ -30,7 +31,7 @@ from qworkerd.web.sparklines import sparkline
 from qworkerd.web.view import View
 
 blueprint = Blueprint("errors", __name__)
-entry = Entry("errors.index", "Errors", "e")
+entry = Entry("errors.index", texts.words.ERRORS, "e")
 
 #: Counts of groups are kept for seven days, in parts of ten minutes: the periods, and the number of bars of each.
 BINS: Mapping[str, int] = {"1h": 6, "24h": 24, "7d": 28}
@@ -63,7 +64,7 @@ class ErrorList:
 
     def bars(self, group: ErrorGroup) -> Markup:
         """Return how often a group has occurred."""
-        return sparkline(group.recent, title=f"Errors in {self.span}", kind="failed")
+        return sparkline(group.recent, title=texts.errors.bars(self.span), kind="failed")
 
     @property
     def span(self) -> str:
@@ -101,9 +102,11 @@ class ErrorPage:
         step = seconds / len(group.recent)
         now = datetime.now(UTC)
         period = Period(now - timedelta(seconds=seconds), step, len(group.recent))
-        events = [(group.first_seen, "first seen"), (group.reopened_at, "occurred again")]
+        events = [(group.first_seen, texts.errors.FIRST_SEEN_THEN), (group.reopened_at, texts.errors.OCCURRED_AGAIN)]
         marks = [Mark(at, name) for at, name in events if at is not None]
-        return stacked_bars(period, [Series("errors", group.recent, "failed")], title="Failed attempts", marks=marks)
+        return stacked_bars(
+            period, [Series(texts.errors.LINE, group.recent, "failed")], title=texts.words.FAILED_ATTEMPTS, marks=marks
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the JSON of the page has."""
@@ -121,7 +124,7 @@ def table(data: ErrorList) -> tuple[Sequence[str], list[list[Any]]]:
     return HEAD, [[getattr(group, name) for name in HEAD] for group in data.groups]
 
 
-@page(blueprint, "/errors", title="Errors", table=Paged(table, lambda data: data.next))
+@page(blueprint, "/errors", title=texts.words.ERRORS, table=Paged(table, lambda data: data.next))
 def index(view: View) -> ErrorList:
     """Return the groups that occurred last."""
     given = view.parameters
@@ -139,13 +142,13 @@ def index(view: View) -> ErrorList:
     try:
         groups = view.get(key, CURRENT, lambda: view.source.admin.error_groups(**wanted))
     except ValueError as error:
-        raise InvalidParameter(f"below: {error}") from None
+        raise InvalidParameter(texts.refusals.wrong("below", error)) from None
     following = groups[size - 1].cursor if len(groups) > size else None
     shown = _allowed(view, groups[:size])
     return ErrorList(str(state), period, task, queue, size, shown, below, following, not view.may(PAYLOAD))
 
 
-@page(blueprint, RULE, title="Error", template="error_group.html")
+@page(blueprint, RULE, title=texts.errors.ERROR, template="error_group.html")
 def show(view: View, fingerprint: str) -> ErrorPage:
     """Return everything about one group."""
     hidden = not view.may(PAYLOAD)
@@ -202,21 +205,21 @@ def _sample(jobs: Sequence[Any], group: ErrorGroup) -> tuple[int | None, Failure
     return next(((job.id, failure_of(job.errors[-1])) for job in jobs if job.errors), (None, None))
 
 
-def _register(name: str, state: GroupState, done: str) -> None:
+def _register(name: str, state: GroupState) -> None:
     def change(view: View, fingerprint: str) -> Done:
         _check(fingerprint)
         with noted(view):
             changed = view.source.acting.change_error_group(fingerprint, state)
-        text = f"The group is {done}." if changed else f"The group was {done} already."
+        text = texts.errors.changed(state.value, before=not changed)
         return Done(text, result={"fingerprint": fingerprint, "state": state}, changed=changed)
 
     change.__name__ = name
     action(blueprint, f"{RULE}/{name}", right=f"error.{name}")(change)
 
 
-_register("mute", GroupState.MUTED, "muted: it is counted, and not in the list any more")
-_register("resolve", GroupState.RESOLVED, "resolved: it reopens by itself if the error occurs again")
-_register("reopen", GroupState.OPEN, "open")
+_register("mute", GroupState.MUTED)
+_register("resolve", GroupState.RESOLVED)
+_register("reopen", GroupState.OPEN)
 
 
 @blueprint.app_template_global()

@@ -19,7 +19,7 @@ from qworker.job_logs import AttemptLog, JobLogs, logs_of, merge
 from qworker.operations import Action
 from qworker.reasons import NEEDS_ACTION, Explanation, Reason
 from qworker.stacks import StackUnavailable
-from qworkerd.web import mass
+from qworkerd.web import mass, texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import CURRENT, LIVE
 from qworkerd.web.answers import Done, action, page, region, wants_json
@@ -111,7 +111,7 @@ class JobPage:
         }  # fmt: skip
 
 
-@page(blueprint, RULE, title="Job")
+@page(blueprint, RULE, title=texts.words.JOB)
 def show(view: View, number: int) -> JobPage:
     """Return everything about a job."""
     hidden = not view.may(PAYLOAD)
@@ -193,7 +193,7 @@ def _register(kind: Action) -> None:
         done = mass.change(view, kind, [number])
         if kind is Action.AGAIN and done.changed:
             copy = int(next(iter(done.result["changed"].values())))
-            return replace(done, message=f"Job {copy} is a copy of job {number}.", to=url_for("job.show", number=copy))
+            return replace(done, message=texts.job.copied(copy, number), to=url_for("job.show", number=copy))
         return done
 
     act.__name__ = f"act_{kind}"
@@ -207,14 +207,14 @@ for each in Action:
 def _retry_edited(view: View, number: int, text: str) -> Done:
     """Retry a job with other arguments."""
     if not view.may(PAYLOAD) or not view.may("job.edit"):
-        raise InvalidParameter("you have no right to edit the arguments of a job (payload and job.edit)")
+        raise InvalidParameter(texts.refusals.NO_RIGHT_TO_EDIT)
     job = view.source.acting.get(number, None)
     args = edited(view.app, job, text)
     with mass.noted(view):
         changed = view.source.acting.retry(number, args=args)
     return Done(
-        f"Job {number} has been retried with the edited arguments." if changed
-        else f"Job {number} was not retried: it is {job.state}, and {mass.RULES[Action.RETRY]}.",
+        texts.job.retried_edited(number) if changed
+        else texts.job.not_retried(number, job.state.value, texts.actions.RULES["retry"]),
         result={"changed": changed}, changed=bool(changed),
     )  # fmt: skip
 
@@ -222,16 +222,16 @@ def _retry_edited(view: View, number: int, text: str) -> Done:
 def stack(view: View, number: int) -> Done | Response:
     """Answer with the stacks of the worker that runs a job."""
     if not view.may(PAYLOAD):
-        raise InvalidParameter("you have no right to see what a job does (payload)")
+        raise InvalidParameter(texts.refusals.NO_RIGHT_TO_STACK)
     if not _stack_requests.acquire(blocking=False):
-        raise StackUnavailable(f"{STACK_REQUESTS} other requests wait for stacks; try again in a few seconds")
+        raise StackUnavailable(texts.refusals.stacks_busy(STACK_REQUESTS))
     try:
         found = view.source.acting.stack(number, timeout=STACK_TIMEOUT)
     finally:
         _stack_requests.release()
     if wants_json():
         return Response(as_json(found), mimetype="application/json")
-    return render("job_stack.html", {"data": found, "view": view, "title": f"Stack of job {number}"})
+    return render("job_stack.html", {"data": found, "view": view, "title": texts.job.STACK_OF.format(number=number)})
 
 
 action(blueprint, f"{RULE}/stack", right="job.stack")(stack)
@@ -240,11 +240,11 @@ action(blueprint, f"{RULE}/stack", right="job.stack")(stack)
 def log(view: View, number: int) -> Done | Response:
     """Answer with the lines of a job, also of the attempt that runs; its node is asked for them."""
     if not view.may(PAYLOAD):
-        raise InvalidParameter("you have no right to see the log of a job (payload)")
+        raise InvalidParameter(texts.refusals.NO_RIGHT_TO_LOG)
     found = view.source.acting.lines_after(number, view.form.text("cursor", longest=40) or None, follow=True)
     if wants_json():
         return Response(as_json(found), mimetype="application/json")
-    context = {"data": found, "view": view, "title": f"Log of job {number}"}
+    context = {"data": found, "view": view, "title": texts.job.LOG_OF.format(number=number)}
     return region("job_log.html", view.region, context) if view.region else render("job_log.html", context)
 
 

@@ -12,7 +12,7 @@ from qworker.filters import KEYS, Filter
 from qworker.job import JobState
 from qworker.operations import Action
 from qworker.search import Count, Order
-from qworkerd.web import links, mass
+from qworkerd.web import links, mass, texts
 from qworkerd.web.access import PAYLOAD, VIEW
 from qworkerd.web.ages import COUNTED, CURRENT, LIVE
 from qworkerd.web.answers import Done, action, page
@@ -24,7 +24,7 @@ from qworkerd.web.plain import as_json
 from qworkerd.web.view import View
 
 blueprint = Blueprint("jobs", __name__)
-entry = Entry("jobs.index", "Jobs", "j")
+entry = Entry("jobs.index", texts.words.JOBS, "j")
 
 #: The time of a search that no index serves, and of one that looks further (seconds).
 QUICK, FAR = 0.1, 1.5
@@ -32,13 +32,13 @@ QUICK, FAR = 0.1, 1.5
 COUNT_TIME = 0.05
 #: Views that everybody has: name, filter and order.
 VIEWS = (
-    ("All", "", "newest"),
-    ("Failed", "state:failed", "newest"),
-    ("Running", "state:running", "slowest"),
-    ("Retrying", "state:retrying", "newest"),
-    ("Scheduled", "state:scheduled", "newest"),
-    ("Waiting long", "state:available wait:>5m", "oldest"),
-    ("Slow", "run:>30s", "slowest"),
+    (texts.words.ALL, "", "newest"),
+    (texts.jobs.FAILED, "state:failed", "newest"),
+    (texts.jobs.RUNNING, "state:running", "slowest"),
+    (texts.jobs.RETRYING, "state:retrying", "newest"),
+    (texts.jobs.SCHEDULED, "state:scheduled", "newest"),
+    (texts.jobs.WAITING_LONG, "state:available wait:>5m", "oldest"),
+    (texts.jobs.SLOW, "run:>30s", "slowest"),
 )
 
 
@@ -89,7 +89,7 @@ def table(data: JobList) -> tuple[Sequence[str], list[list[Any]]]:
     return HEAD, [[getattr(row, name) for name in HEAD] for row in data.rows]
 
 
-@page(blueprint, "/jobs", title="Jobs", table=Paged(table, lambda data: data.next))
+@page(blueprint, "/jobs", title=texts.words.JOBS, table=Paged(table, lambda data: data.next))
 def index(view: View) -> JobList:
     """Return one page of the jobs that match the filter."""
     found, order = wanted(view), view.parameters.choice("order", Order, Order.NEWEST)
@@ -152,7 +152,7 @@ def complete() -> Response:
     """Answer with what can complete a filter."""
     view: View = g.view
     if not view.may(VIEW):
-        raise Forbidden(f"you have no right to see this page ({VIEW})")
+        raise Forbidden(texts.refusals.no_right_to_see(VIEW))
     return Response(as_json(completions(view)), mimetype="application/json")
 
 
@@ -165,7 +165,7 @@ def _register(kind: Action) -> None:
 
     def operate(view: View) -> Done:
         operation = mass.create(view, kind)
-        return Done(f"Operation {operation.id} has been created.", to=links.operation(operation.id), result=operation)
+        return Done(texts.jobs.created(operation.id), to=links.operation(operation.id), result=operation)
 
     operate.__name__ = f"operate_{kind}"
     action(blueprint, f"/jobs/all/{kind.value}", right=f"job.{kind.value}", once=True)(operate)
@@ -195,7 +195,7 @@ def mass_rights(view: View) -> bool:
     return any(view.may(f"job.{each.value}") for each in Action)
 
 
-@page(blueprint, "/jobs/all", title="All jobs that match", template="jobs_all.html")
+@page(blueprint, "/jobs/all", title=texts.jobs.ALL_MATCHING, template="jobs_all.html")
 def all_matching(view: View) -> mass.Plan:
     """Return what an operation on all jobs that match would do."""
     kind = view.parameters.choice("action", Action, Action.RETRY)

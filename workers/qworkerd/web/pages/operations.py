@@ -10,6 +10,7 @@ from werkzeug.exceptions import NotFound
 
 from qworker.errors import InvalidOperation
 from qworker.operations import Operation, OperationNotFound, Operations
+from qworkerd.web import texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import LIVE
 from qworkerd.web.answers import Done, action, page
@@ -20,7 +21,7 @@ from qworkerd.web.parameters import MAX_ID
 from qworkerd.web.view import View
 
 blueprint = Blueprint("operations", __name__)
-entry = Entry("operations.index", "Operations", "p")
+entry = Entry("operations.index", texts.operations.OPERATIONS, "p")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class OperationData:
 
 
 @page(
-    blueprint, "/operations", title="Operations",
+    blueprint, "/operations", title=texts.operations.OPERATIONS,
     table=Paged(lambda data: table(data.operations), lambda data: data.next_below),
 )  # fmt: skip
 def index(view: View) -> OperationsData:
@@ -68,14 +69,14 @@ def index(view: View) -> OperationsData:
     return OperationsData([_allowed(view, one) for one in found[:size]], running, more, datetime.now(UTC))
 
 
-@page(blueprint, "/operations/<int:number>", title="Operation", template="operation.html")
+@page(blueprint, "/operations/<int:number>", title=texts.operations.OPERATION, template="operation.html")
 def show(view: View, number: int) -> OperationData:
     """Return one operation."""
     known = Operations(view.source.schema)
     try:
         found = view.share(("operation", _checked(number)), LIVE, lambda conn: known.get(conn, number))
     except OperationNotFound:
-        raise NotFound(f"there is no operation {number}") from None
+        raise NotFound(texts.refusals.no_operation(number)) from None
     return OperationData(_allowed(view, found), datetime.now(UTC))
 
 
@@ -87,9 +88,9 @@ def stop(view: View, number: int) -> Done:
         stopped = known.stop(conn, _checked(number))
         found = stopped or known.get(conn, number)
     if stopped is None and found.state != "stopped":
-        raise InvalidOperation(f"operation {number} has ended before: it is {found.state}")
+        raise InvalidOperation(texts.refusals.ended(number, found.state))
     return Done(
-        f"Operation {number} is stopped after {found.handled:,} jobs. What it has done is not undone.",
+        texts.operations.stopped(number, found.handled),
         result=OperationData(_allowed(view, found), datetime.now(UTC)), changed=stopped is not None,
     )  # fmt: skip
 
@@ -98,13 +99,13 @@ def _allowed(view: View, operation: Operation) -> Operation:
     """Return an operation without values of arguments and messages if the user may not see them."""
     if view.may(PAYLOAD):
         return operation
-    error = None if operation.error is None else "you have no right to see what the database has answered (payload)"
+    error = None if operation.error is None else texts.refusals.NO_RIGHT_TO_ANSWER
     return replace(operation, filter=shown(view, operation.filter), error=error)
 
 
 def _checked(number: int) -> int:
     if number > MAX_ID:
-        raise NotFound(f"there is no operation {str(number)[:40]}")
+        raise NotFound(texts.refusals.no_operation(str(number)[:40]))
     return number
 
 

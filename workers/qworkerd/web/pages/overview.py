@@ -11,7 +11,7 @@ from qworker.depth import Depths, QueueDepth
 from qworker.findings import Finding
 from qworker.queues import QueuePause
 from qworker.statistics import Deployment, Point, SeriesCounts, Statistics
-from qworkerd.web import health
+from qworkerd.web import health, texts
 from qworkerd.web.ages import CURRENT
 from qworkerd.web.answers import page
 from qworkerd.web.charts import Chart
@@ -21,7 +21,7 @@ from qworkerd.web.trends import depth, trends
 from qworkerd.web.view import View
 
 blueprint = Blueprint("overview", __name__)
-entry = Entry("overview.index", "Overview", "o")
+entry = Entry("overview.index", texts.words.OVERVIEW, "o")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Overview:
 
     def charts(self) -> dict[str, Chart]:
         """Return the charts of the page."""
-        sizes = depth(self.span.slots(self.span.depth_step), self.depths, "Jobs in the queues", self.deployments)
+        sizes = depth(self.span.slots(self.span.depth_step), self.depths, texts.charts.IN_QUEUES, self.deployments)
         return trends(self.span.slots(), self.points, self.deployments) | {"depth": sizes}
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Overview:
         return {"seconds": self.span.seconds} | self.span.parameters | known
 
 
-@page(blueprint, "/", title="Overview", table=lambda data: table(data.queues))
+@page(blueprint, "/", title=texts.words.OVERVIEW, table=lambda data: table(data.queues))
 def index(view: View) -> Overview:
     """Return the counts of the period and the newest sizes."""
     span, schema, admin = view.span(), view.source.schema, view.source.admin

@@ -14,6 +14,7 @@ from qworker.counts import Counts
 from qworker.depth import QueueDepth
 from qworker.statistics import Deployment, Point, SeriesCounts, Statistics
 from qworker.status import NodeStatus
+from qworkerd.web import texts
 from qworkerd.web.ages import CURRENT
 from qworkerd.web.answers import Done, action, page
 from qworkerd.web.charts import Chart
@@ -24,7 +25,7 @@ from qworkerd.web.trends import depth, trends
 from qworkerd.web.view import View
 
 blueprint = Blueprint("queues", __name__)
-entry = Entry("queues.index", "Queues", "q")
+entry = Entry("queues.index", texts.words.QUEUES, "q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class QueueData:
 
     def charts(self) -> dict[str, Chart]:
         """Return the charts of the page."""
-        sizes = depth(self.span.slots(self.span.depth_step), self.depths, "Jobs in the queue")
+        sizes = depth(self.span.slots(self.span.depth_step), self.depths, texts.charts.IN_QUEUE)
         return trends(self.span.slots(), self.points, self.deployments) | {"depth": sizes}
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class QueueData:
         return {"seconds": self.span.seconds} | self.span.parameters | known
 
 
-@page(blueprint, "/queues", title="Queues", table=lambda data: table(data.queues.lines))
+@page(blueprint, "/queues", title=texts.words.QUEUES, table=lambda data: table(data.queues.lines))
 def index(view: View) -> QueuesData:
     """Return all queues."""
     report = _backlogs(view)
@@ -74,7 +75,7 @@ def index(view: View) -> QueuesData:
 
 
 @page(
-    blueprint, "/queue", title="Queue", template="queue.html", table=lambda data: task_table(data.tasks)
+    blueprint, "/queue", title=texts.words.QUEUE, template="queue.html", table=lambda data: task_table(data.tasks)
 )  # fmt: skip
 def show(view: View) -> QueueData:
     """Return everything about one queue."""
@@ -88,7 +89,7 @@ def show(view: View) -> QueueData:
     backlog = next((one for one in report.queues if one.queue == name), None)
     tasks = share("tasks", lambda conn: statistics.tasks(conn, seconds, until=until, queue=name))
     if backlog is None and not tasks and name not in _known(view, statistics):
-        raise NotFound(f"queue {name!r} holds no jobs, has held none lately, no node serves it, and it is not paused")
+        raise NotFound(texts.refusals.no_queue(name))
     counts = share("counts", lambda conn: statistics.queues(conn, seconds, until=until, queue=name))
     return QueueData(
         name, span, backlog, report.sampled_at, counts[0].counts if counts else Counts(),
@@ -107,9 +108,7 @@ def pause(view: View) -> Done:
     name = view.form.exact("name")
     changed = view.source.acting.pause(name, reason=view.form.text("reason", longest=1_000) or None)
     return Done(
-        f"Queue {name} is paused: running jobs finish, and no other one starts." if changed
-        else f"Queue {name} was already paused; since when and why has not changed.",
-        result={"queue": name, "paused": True}, changed=bool(changed),
+        texts.queues.paused(name, before=not changed), result={"queue": name, "paused": True}, changed=bool(changed)
     )  # fmt: skip
 
 
@@ -119,8 +118,7 @@ def resume(view: View) -> Done:
     name = view.form.exact("name")
     changed = view.source.acting.resume(name)
     return Done(
-        f"Queue {name} is resumed." if changed else f"Queue {name} was not paused.",
-        result={"queue": name, "paused": False}, changed=bool(changed),
+        texts.queues.resumed(name, before=not changed), result={"queue": name, "paused": False}, changed=bool(changed)
     )  # fmt: skip
 
 

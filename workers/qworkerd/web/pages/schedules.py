@@ -10,7 +10,7 @@ from flask import Blueprint
 from qworker.errors import InvalidOperation
 from qworker.schedules import tick_of
 from qworker.timetable import ScheduleEntry, timetable
-from qworkerd.web import links
+from qworkerd.web import links, texts
 from qworkerd.web.ages import CURRENT
 from qworkerd.web.answers import Done, action, page
 from qworkerd.web.narrowing import Narrowed, narrow
@@ -18,7 +18,7 @@ from qworkerd.web.pages import Entry
 from qworkerd.web.view import View
 
 blueprint = Blueprint("schedules", __name__)
-entry = Entry("schedules.index", "Schedules", "s")
+entry = Entry("schedules.index", texts.words.SCHEDULES, "s")
 
 #: How many coming ticks are shown.
 COMING = 3
@@ -46,7 +46,7 @@ class SchedulesData:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@page(blueprint, "/schedules", title="Schedules", table=lambda data: table(data.schedules.lines))
+@page(blueprint, "/schedules", title=texts.words.SCHEDULES, table=lambda data: table(data.schedules.lines))
 def index(view: View) -> SchedulesData:
     """Return the schedules of the database and of the application."""
     declared = None if view.app is None else view.app.schedules
@@ -64,17 +64,14 @@ def run(view: View) -> Done:
     name, app = view.form.exact("name"), view.app
     schedule = None if app is None else app.schedules.get(name)
     if app is None or schedule is None:
-        raise InvalidOperation(
-            f"the dashboard knows no application with a schedule {name!r}, and cannot enqueue its job: "
-            "start the dashboard with the application"
-        )
+        raise InvalidOperation(texts.refusals.schedule_not_run(name))
     task = app.tasks[schedule.task]
     spec, key = tick_of(task.name, task.defaults, view.form.text("key") or None)
     job = view.source.acting.run_schedule(name, spec, key)
     to = links.job(job.id)
     if job.duplicate:
-        return Done(f"Nothing was enqueued: job {job.id} holds the key.", to=to, result={"job": job.id}, changed=False)
-    return Done(f"Job {job.id} of schedule {name} is enqueued.", to=to, result={"job": job.id})
+        return Done(texts.schedules.held(job.id), to=to, result={"job": job.id}, changed=False)
+    return Done(texts.schedules.enqueued(job.id, name), to=to, result={"job": job.id})
 
 
 @action(blueprint, "/schedules/pause", right="schedule.pause")
@@ -83,8 +80,8 @@ def pause(view: View) -> Done:
     name = _existing(view)
     changed = view.source.acting.pause_schedules(name, reason=view.form.text("reason", longest=1_000) or None)
     return Done(
-        f"Schedule {name} is paused: its ticks are skipped." if changed else f"Schedule {name} was already paused.",
-        result={"schedule": name, "paused": True}, changed=bool(changed),
+        texts.schedules.paused(name, before=not changed), result={"schedule": name, "paused": True},
+        changed=bool(changed),
     )  # fmt: skip
 
 
@@ -94,9 +91,8 @@ def resume(view: View) -> Done:
     name = _existing(view)
     changed = view.source.acting.resume_schedules(name)
     return Done(
-        f"Schedule {name} is resumed. The ticks of its pause are not made up for." if changed
-        else f"Schedule {name} was not paused.",
-        result={"schedule": name, "paused": False}, changed=bool(changed),
+        texts.schedules.resumed(name, before=not changed), result={"schedule": name, "paused": False},
+        changed=bool(changed),
     )  # fmt: skip
 
 
@@ -116,5 +112,5 @@ def table(schedules: Iterable[ScheduleEntry]) -> tuple[tuple[str, ...], Iterable
 def _existing(view: View) -> str:
     name = view.form.exact("name")
     if name not in {status.name for status in view.source.acting.schedules()}:
-        raise InvalidOperation(f"there is no schedule {name!r}: no node has declared it yet")
+        raise InvalidOperation(texts.refusals.no_schedule(name))
     return name

@@ -18,7 +18,7 @@ from qworker.options import check_queue
 from qworker.schedules import once_options
 from qworker.statistics import Deployment, Point, SeriesCounts, Statistics
 from qworker.status import ScheduleStatus
-from qworkerd.web import links
+from qworkerd.web import links, texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import COUNTED
 from qworkerd.web.answers import Done, action, page, wants_json
@@ -31,7 +31,7 @@ from qworkerd.web.trends import trends
 from qworkerd.web.view import View, digest
 
 blueprint = Blueprint("tasks", __name__)
-entry = Entry("tasks.index", "Tasks", "t")
+entry = Entry("tasks.index", texts.words.TASKS, "t")
 
 #: The longest delay that the form takes (seconds): a year.
 MAX_DELAY = 31_536_000
@@ -102,7 +102,7 @@ class TaskData:
         return {"seconds": self.span.seconds} | self.span.parameters | known
 
 
-@page(blueprint, "/tasks", title="Tasks", table=lambda data: table(data.tasks.lines))
+@page(blueprint, "/tasks", title=texts.words.TASKS, table=lambda data: table(data.tasks.lines))
 def index(view: View) -> TasksData:
     """Return the tasks of the application, and all others that the database knows."""
     span, statistics = view.span(), Statistics(view.source.schema)
@@ -113,7 +113,7 @@ def index(view: View) -> TasksData:
     return TasksData(found, span, view.app is not None)
 
 
-@page(blueprint, "/task", title="Task", template="task.html")
+@page(blueprint, "/task", title=texts.tasks.TASK, template="task.html")
 def show(view: View) -> TaskData:
     """Return everything about one task. `job`: the form has the arguments of this job."""
     name, source = view.parameters.exact("name"), view.parameters.number("job", least=1)
@@ -122,7 +122,7 @@ def show(view: View) -> TaskData:
         return data
     job = view.get(("task.job", source), COUNTED, lambda: view.source.admin.show(source), large=True)
     if job.task != data.name:
-        raise NotFound(f"job {source} is one of task {job.task!r}, not of {data.name!r}")
+        raise NotFound(texts.refusals.other_task(source, job.task, data.name))
     return _with_entered(data, Entered(_form(view, data.name).texts(job.args)))
 
 
@@ -152,9 +152,10 @@ def enqueue(view: View) -> Done | Response:
         if not job.duplicate:
             Audit(view.source.schema).record(conn, "job.enqueue", {"jobs": [job.id], "task": name}, 1)
     if job.duplicate:
-        text = f"Nothing was enqueued: job {job.id} has been enqueued by this form, or holds the unique key."
-        return Done(text, to=links.job(job.id), result={"job": job.id, "duplicate": True}, changed=False)
-    return Done(f"Job {job.id} is enqueued.", to=links.job(job.id), result={"job": job.id, "duplicate": False})
+        return Done(
+            texts.tasks.held(job.id), to=links.job(job.id), result={"job": job.id, "duplicate": True}, changed=False
+        )
+    return Done(texts.tasks.enqueued(job.id), to=links.job(job.id), result={"job": job.id, "duplicate": False})
 
 
 def table(tasks: Iterable[TaskRow]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
@@ -202,8 +203,7 @@ def _data(view: View, name: str) -> TaskData:
     if task is None and not queues and not schedules and name not in {
         known for _, known in view.share_counts("series", statistics.names)
     }:  # fmt: skip
-        whose = "the database knows" if app is None else "the application or the database knows"
-        raise NotFound(f"{whose} no task {name!r}")
+        raise NotFound(texts.refusals.no_task(name, with_application=app is not None))
     return TaskData(
         name, span, describe(task, app.schedules) if task and app else None, app is not None,
         total(one.counts for one in queues), queues,
@@ -220,10 +220,7 @@ def _schedules(view: View) -> list[ScheduleStatus]:
 def _form(view: View, name: str) -> TaskForm:
     task = None if view.app is None else view.app.tasks.get(name)
     if task is None:
-        raise InvalidOperation(
-            f"the dashboard knows no application with a task {name!r}, and cannot enqueue it: "
-            "start the dashboard with the application"
-        )
+        raise InvalidOperation(texts.refusals.task_not_enqueued(name))
     return TaskForm(task)
 
 
@@ -247,11 +244,11 @@ def _options(view: View) -> dict[str, Any]:
 
 def _refused(view: View, name: str, submission: Submission, problems: Mapping[str, str]) -> Response:
     if wants_json():
-        body = {"error": "the arguments are not valid", "problems": problems}
+        body = {"error": texts.tasks.INVALID, "problems": problems}
         return Response(as_json(body), status=422, mimetype="application/json")
     options = {f"option.{one}": view.form.text(one) for one in ("queue", "priority", "delay")}
     data = _with_entered(_data(view, name), Entered({**submission.texts, **options}, problems))
-    return make_response(render_template("task.html", data=data, view=view, title="Task"), 422)
+    return make_response(render_template("task.html", data=data, view=view, title=texts.tasks.TASK), 422)
 
 
 def _with_entered(data: TaskData, entered: Entered) -> TaskData:

@@ -9,6 +9,7 @@ from flask import Blueprint
 from qworker.counts import Counts
 from qworker.statistics import Statistics
 from qworker.status import LastDeath, NodeStatus, WorkerStatus
+from qworkerd.web import texts
 from qworkerd.web.ages import LIVE
 from qworkerd.web.answers import page
 from qworkerd.web.pages import Entry
@@ -16,14 +17,7 @@ from qworkerd.web.spans import Span
 from qworkerd.web.view import View
 
 blueprint = Blueprint("workers", __name__)
-entry = Entry("workers.index", "Workers", "w")
-
-#: Why workers and nodes have died, and what counts each: the names of counters.
-CAUSES = (
-    ("out of memory", "oom"), ("killed by a signal", "signalled"), ("exited", "exited"), ("timed out", "timed_out"),
-    ("stalled", "stalled"), ("lease lost", "lease_lost"), ("supervisor lost", "supervisor_lost"),
-    ("node lost", "node_lost"),
-)  # fmt: skip
+entry = Entry("workers.index", texts.words.WORKERS, "w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +62,7 @@ class WorkersData:
         }  # fmt: skip
 
 
-@page(blueprint, "/workers", title="Workers", table=lambda data: table(data.nodes))
+@page(blueprint, "/workers", title=texts.words.WORKERS, table=lambda data: table(data.nodes))
 def index(view: View) -> WorkersData:
     """Return the nodes that have not been declared dead."""
     span, statistics = view.span(), Statistics(view.source.schema)
@@ -83,8 +77,8 @@ def index(view: View) -> WorkersData:
 def deaths(counts: Iterable[Counts]) -> list[tuple[str, int]]:
     """Return the number of attempts by the cause that ended them, without causes that have not occurred."""
     known = list(counts)
-    numbers = ((label, sum(getattr(one, name) for one in known)) for label, name in CAUSES)
-    return [(label, number) for label, number in numbers if number]
+    numbers = ((cause, sum(getattr(one, cause) for one in known)) for cause in texts.workers.CAUSES)
+    return [(cause, number) for cause, number in numbers if number]
 
 
 def table(nodes: Iterable[NodeRow]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:

@@ -87,7 +87,7 @@
     p.classList.add('chart-live');
     p.tabIndex = 0;
     p.setAttribute('role', 'group');
-    p.setAttribute('aria-label', 'Arrow keys read the chart; Shift selects, Enter shows that time');
+    p.setAttribute('aria-label', p.dataset.keys);
   });
   enliven();
   new MutationObserver(enliven).observe(document.documentElement, { childList: true, subtree: true, attributeFilter: ['class'] });

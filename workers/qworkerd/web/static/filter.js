@@ -86,14 +86,14 @@
   const draw = () => place?.replaceChildren(...stored().map((one) => {
     const item = make("span"), away = make("button", "×", {type: "button"});
     item.append(make("a", one.name, {href: "?" + one.query}), away);
-    away.setAttribute("aria-label", "Delete the view " + one.name);
+    away.setAttribute("aria-label", place.dataset.views.replace("{name}", () => one.name));
     away.addEventListener("click", () => keep(stored().filter((other) => other.name !== one.name)));
     return item;
   }));
   if (save) {
     save.hidden = false;
     save.addEventListener("click", () => {
-      const query = new URLSearchParams(location.search), name = input.value.trim().slice(0, 40) || "All";
+      const query = new URLSearchParams(location.search), name = input.value.trim().slice(0, 40) || save.dataset.save;
       ["below", "far", "count", "region"].forEach((part) => query.delete(part));
       keep([...stored().filter((one) => one.name !== name), {name, query: query.toString()}]);
     });
@@ -106,7 +106,7 @@
   const count = () => {
     selected = new Set(boxes().filter((box) => box.checked).map((box) => box.value));
     const said = document.querySelector("[data-selected]");
-    if (said) said.textContent = selected.size ? `With ${selected.size} selected:` : "With the selected jobs:";
+    if (said) said.textContent = selected.size ? said.dataset.selected.replace("{number}", selected.size) : said.dataset.none;
   };
   document.addEventListener("change", count);
   document.addEventListener("htmx:after:swap", () => {

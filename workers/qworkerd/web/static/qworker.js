@@ -3,11 +3,13 @@
 (() => {
   const html = document.documentElement, $ = (selector, from = document) => [...from.querySelectorAll(selector)];
   const root = html.dataset.root, away = document.getElementById("away"), help = document.getElementById("help");
+  // Texts are in attributes of what shows them, with {places}.
+  const say = (text, name, value) => text.replace("{" + name + "}", () => value);
   const LIMIT = 60, TICK = 500;
   let failures = 0, seen = new Date(), timer = 0;
 
   // Times: relative, local or UTC. The server writes UTC.
-  const relative = new Intl.RelativeTimeFormat("en", {numeric: "auto", style: "short"});
+  const relative = new Intl.RelativeTimeFormat(html.lang, {numeric: "auto", style: "short"});
   const local = new Intl.DateTimeFormat("sv-SE", {dateStyle: "short", timeStyle: "medium"});
   const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const parts = (seconds) => {
@@ -17,15 +19,15 @@
   const ago = (at) => relative.format(...parts((at - Date.now()) / 1000));
   const lasted = (at) => {
     const [number, unit] = parts((Date.now() - at) / 1000);
-    return new Intl.NumberFormat("en", {style: "unit", unit, unitDisplay: "short"}).format(number);
+    return new Intl.NumberFormat(html.lang, {style: "unit", unit, unitDisplay: "short"}).format(number);
   };
   const times = (from = document) => {
     for (const time of $("time[datetime]", from)) {
       const at = new Date(time.dateTime), utc = time.dateTime.slice(0, 19).replace("T", " ") + " UTC";
       if (isNaN(at)) continue;
       const goesOn = "since" in time.dataset, due = at > Date.now(), isRelative = html.dataset.time === "relative" && !("exact" in time.dataset);
-      const word = !goesOn ? "" : due ? "due " : isRelative ? "for " : "since ";
-      const text = word + (!isRelative ? (html.dataset.time === "utc" ? utc : local.format(at)) : goesOn && !due ? lasted(at) : ago(at));
+      const shown = !isRelative ? (html.dataset.time === "utc" ? utc : local.format(at)) : goesOn && !due ? lasted(at) : ago(at);
+      const text = goesOn ? say(html.dataset[due ? "due" : isRelative ? "for" : "since"], "time", shown) : shown;
       time.title = html.dataset.time === "utc" ? local.format(at) : utc;
       if (time.textContent !== text) time.textContent = text;
     }
@@ -52,7 +54,7 @@
   };
   const failed = (text) => {
     failures = Math.min(failures + 1, 6);
-    away.textContent = text + " This page is as of " + local.format(seen) + ", and is refreshed as soon as possible.";
+    away.textContent = text + " " + say(away.dataset.asOf, "time", local.format(seen));
     away.hidden = false;
   };
   document.addEventListener("htmx:config:request", (event) => {
@@ -66,14 +68,14 @@
     const {sourceElement, response} = event.detail.ctx;
     if (response.status >= 400) {
       if (response.status === 401) location.reload();
-      return failed(response.status === 503 ? "The database does not answer." : "The server answered with status " + response.status + ".");
+      return failed(response.status === 503 ? away.dataset.database : say(away.dataset.failed, "status", response.status));
     }
     if (response.status === 200) sourceElement.qwTag = response.headers.get("ETag");
     failures = 0;
     seen = new Date();
     away.hidden = true;
   });
-  document.addEventListener("htmx:error", () => failed("The server does not answer."));
+  document.addEventListener("htmx:error", () => failed(away.dataset.server));
   document.addEventListener("htmx:after:swap", () => times());
   document.addEventListener("visibilitychange", tick);
 
@@ -105,8 +107,9 @@
     const button = event.target.closest?.("[data-copy]");
     if (!button) return;
     await copy(button.closest(".code").querySelector("code").textContent);
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 1500);
+    const label = button.qwLabel ??= button.textContent;
+    button.textContent = button.dataset.copy;
+    setTimeout(() => (button.textContent = label), 1500);
   });
   const offer = () => $("[data-copy]").forEach((button) => (button.hidden = false));
   document.addEventListener("htmx:after:swap", offer);
