@@ -2,12 +2,14 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
 from qworker import App, JobState
 from tests.lifecycle import application as shop
 from tests.lifecycle.cluster import SOON, SOONER, Cluster, reached
+from tests.lifecycle.node import Node
 from tests.lifecycle.pgbouncer import PROGRAM, PgBouncer
 from tests.waiting import until
 
@@ -21,12 +23,20 @@ def await_heartbeats(cluster: Cluster, count: int = 2) -> None:
     until(lambda: cluster.value(HEARTBEAT) >= start + count)
 
 
+def soon(cluster: Cluster, node: Node, event: str, **facts: Any) -> dict[str, Any]:
+    """Wait until a node has noticed what was changed just now; it has renewed its lease only a few times until then."""
+    start = cluster.value(HEARTBEAT)
+    found = node.await_event(event, queue="default", **facts)
+    assert cluster.value(HEARTBEAT) <= start + 4
+    return found
+
+
 def test_a_pause_reaches_every_node_and_a_resume_runs_everything_in_order(cluster: Cluster) -> None:
     nodes = [cluster.start("--processes", "1").await_ready() for _ in range(2)]
     queue = shop.app.queue("default")
     assert queue.pause(reason="upstream down", by="alice")
     for node in nodes:
-        event = node.await_event("queue.paused", timeout=1.5, queue="default", by="alice")
+        event = soon(cluster, node, "queue.paused", by="alice")
         assert event["reason"] == "upstream down"
     jobs = [shop.quick.enqueue() for _ in range(20)] + [shop.quick.options(delay=0.5).enqueue()]
     until(lambda: cluster.value(IN_STATE, "available") == 21)
@@ -34,7 +44,7 @@ def test_a_pause_reaches_every_node_and_a_resume_runs_everything_in_order(cluste
     assert not cluster.notes("start")
     nodes[1].stop()
     assert queue.resume()
-    nodes[0].await_event("queue.resumed", timeout=1.5)
+    soon(cluster, nodes[0], "queue.resumed")
     assert {reached(job).state for job in jobs} == {JobState.COMPLETED}
     assert [int(note["job"]) for note in cluster.notes("start")] == [job.id for job in jobs]
     assert queue.paused is None
@@ -45,7 +55,7 @@ def test_a_pause_under_load_loses_no_job(cluster: Cluster) -> None:
     node = cluster.start("--processes", "2").await_ready()
     cluster.await_notes("start", 10)
     shop.app.queue("default").pause()
-    node.await_event("queue.paused", timeout=1.5)
+    soon(cluster, node, "queue.paused")
     until(lambda: cluster.value(IN_STATE, "running") == 0)
     started = len(cluster.notes("start"))
     await_heartbeats(cluster)
@@ -62,8 +72,8 @@ def test_claimed_jobs_that_have_not_started_are_released(cluster: Cluster) -> No
     node = cluster.start("--processes", "1").await_ready()
     cluster.await_notes("start")
     shop.app.queue("default").pause()
-    node.await_event("queue.paused", timeout=1.5)
-    until(lambda: cluster.value(IN_STATE, "running") == 0, 1.0)
+    soon(cluster, node, "queue.paused")
+    until(lambda: cluster.value(IN_STATE, "running") == 0)
     assert len(cluster.notes("start")) < 100
 
 
@@ -146,7 +156,7 @@ def test_pauses_reach_nodes_behind_pgbouncer(cluster: Cluster) -> None:
         node = cluster.start("--processes", "1", dsn=pgbouncer.dsn).await_ready()
         app = App(pgbouncer.dsn)
         app.queue("default").pause(reason="upstream down")
-        assert node.await_event("queue.paused", timeout=2.5)["reason"] == "upstream down"
+        assert soon(cluster, node, "queue.paused")["reason"] == "upstream down"
         job = shop.quick.enqueue()
         await_heartbeats(cluster)
         assert job.refresh().state is JobState.AVAILABLE
