@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], seconds: float = 10.0, what: str | Callable[[], str] = "") -> T:
+def until(condition: Callable[[], T], seconds: float = 20.0, what: str | Callable[[], str] = "") -> T:
     """Return the condition's first true value, looked at every 10 ms; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -15,7 +15,7 @@ from tests.lifecycle.node import Node
 from tests.waiting import until
 
 #: What takes milliseconds may take so long on a loaded machine (seconds).
-SOON = 10.0
+SOON = 20.0
 #: For nodes whose drains and retries are not what the test is about: each costs up to a second otherwise.
 SOONER = ("--poll-interval", "0.1")
 #: For nodes whose jobs have to start in order: a machine that stalls makes any job a long one.
@@ -90,7 +90,7 @@ class Cluster:
         wanted = {name: str(value) for name, value in facts.items()}
         return [note for note in self._notes(what) if wanted.items() <= note.items()]
 
-    def await_notes(self, what: str, count: int = 1, timeout: float = 15.0, **facts: object) -> list[dict[str, str]]:
+    def await_notes(self, what: str, count: int = 1, timeout: float = SOON, **facts: object) -> list[dict[str, str]]:
         """Wait for so many notes."""
         until(lambda: len(self.notes(what, **facts)) >= count, timeout,
               what=lambda: f"{count} notes {what} {facts}; there are {self.notes(what)}\n{self.tail()}")  # fmt: skip

@@ -56,7 +56,7 @@ class Node:
                     found.append(event)
         return found
 
-    def await_event(self, name: str, timeout: float = 15.0, count: int = 1, **facts: Any) -> dict[str, Any]:
+    def await_event(self, name: str, timeout: float = 20.0, count: int = 1, **facts: Any) -> dict[str, Any]:
         """Wait for an event; return the newest."""
         until(lambda: len(self.events(name, **facts)) >= count or self.process.poll() is not None, timeout,
               what=lambda: f"event {name} {facts} in:\n{self.tail()}")  # fmt: skip
@@ -116,7 +116,7 @@ class Node:
         for pid in self.members():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(20)
 
 
 def _role(pid: int) -> str | None:

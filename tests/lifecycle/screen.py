@@ -16,7 +16,7 @@ from qworkerd.top.app import TopApp
 from qworkerd.top.reading import Diagnosis, Reader
 
 #: What takes milliseconds may take this long on a loaded machine (seconds).
-SOON = 15.0
+SOON = 30.0
 
 
 class Screen:

@@ -36,7 +36,7 @@ def test_it_does_not_keep_its_node_from_stopping(cluster: Cluster) -> None:
     pid = int(cluster.await_notes("start", job=job.id)[0]["pid"])
     until(lambda: escaped(node, pid))
     node.signal(signal.SIGTERM)
-    assert node.wait(10) == 0
+    assert node.wait(20) == 0
     assert node.members() == []
     assert job.refresh().state is JobState.AVAILABLE
 

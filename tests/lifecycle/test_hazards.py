@@ -5,7 +5,7 @@ import pytest
 from qworker import JobState
 from tests.lifecycle import hazards
 from tests.lifecycle.application import quick
-from tests.lifecycle.cluster import Cluster, reached
+from tests.lifecycle.cluster import SOON, Cluster, reached
 from tests.lifecycle.hazards import DAMAGES
 from tests.lifecycle.node import Node
 from tests.waiting import until
@@ -25,7 +25,7 @@ def test_a_handler_that_stalls_its_worker_each_time_fails(cluster: Cluster) -> N
     job = reached(hazards.stalls_acknowledger.enqueue(), timeout=40.0)
     assert (job.state, job.node_losses, job.crashes) == (JobState.FAILED, 1, 0), node.tail()
     assert job.errors[-1]["cause"] == "stalled"
-    assert quick.enqueue().wait(10) is None
+    assert quick.enqueue().wait(SOON) is None
 
 
 @pytest.mark.parametrize("what", DAMAGES)
@@ -51,7 +51,7 @@ def test_what_a_handler_sets_for_programs_of_its_own_leads_no_connection_of_ours
     cluster: Cluster, variables: dict[str, str]
 ) -> None:
     node = cluster.start("--processes", "1", **APP).await_ready()
-    assert hazards.leaves_environment.enqueue(variables).wait(10) is None
+    assert hazards.leaves_environment.enqueue(variables).wait(SOON) is None
     disconnect(cluster, node)
     assert reached(quick.enqueue()).state is JobState.COMPLETED, node.tail()
     assert node.stop() == 0
@@ -62,7 +62,7 @@ def test_what_a_handler_sets_for_programs_of_its_own_leads_no_connection_of_ours
 def test_a_dsn_in_the_environment_is_the_one_of_the_start(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", **APP).await_ready()
     elsewhere = dict.fromkeys(("QWORKER_DSN", "DATABASE_URL"), "postgresql://nobody@192.0.2.1/none")
-    assert hazards.leaves_environment.enqueue(elsewhere).wait(10) is None
+    assert hazards.leaves_environment.enqueue(elsewhere).wait(SOON) is None
     disconnect(cluster, node)
     assert reached(hazards.enqueues.enqueue()).state is JobState.COMPLETED, node.tail()
     assert node.stop() == 0
@@ -70,7 +70,7 @@ def test_a_dsn_in_the_environment_is_the_one_of_the_start(cluster: Cluster) -> N
 
 def test_a_worker_goes_on_in_a_process_that_a_handler_has_laid_waste(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", **APP).await_ready()
-    assert hazards.leaves_process.enqueue().wait(10) is None
+    assert hazards.leaves_process.enqueue().wait(SOON) is None
     disconnect(cluster, node)
     assert reached(hazards.borrows.enqueue()).state is JobState.COMPLETED, node.tail()
     assert node.stop() == 0
@@ -82,8 +82,8 @@ def test_what_would_end_a_process_later_does_not_outlive_its_job(cluster: Cluste
     """The job that runs then would be charged with the death of its worker."""
     node = cluster.start("--processes", "1", **APP).await_ready()
     job = hazards.leaves_delayed.enqueue(what)
-    job.wait(10)
-    assert hazards.works.enqueue(1.5).wait(10) == len("done"), node.tail()
+    job.wait(SOON)
+    assert hazards.works.enqueue(1.5).wait(SOON) == len("done"), node.tail()
     assert node.stop() == 0
     assert node.events("child.died") == []
     assert [event["job"] for event in node.events("limits.restored")] == [job.id] * (what != "faulthandler")
@@ -91,17 +91,17 @@ def test_what_would_end_a_process_later_does_not_outlive_its_job(cluster: Cluste
 
 def test_no_connection_takes_the_place_of_a_standard_descriptor(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", **APP).await_ready()
-    assert hazards.closes_standard.enqueue().wait(10) is None
+    assert hazards.closes_standard.enqueue().wait(SOON) is None
     disconnect(cluster, node)
-    assert hazards.borrows.enqueue().wait(10) == 1
-    links = hazards.standard.enqueue().wait(10)
+    assert hazards.borrows.enqueue().wait(SOON) == 1
+    links = hazards.standard.enqueue().wait(SOON)
     assert links == ["/dev/null"] * 3
 
 
 def test_a_worker_whose_output_is_broken_ends_all_the_same(cluster: Cluster) -> None:
     """Whatever is raised at its end must not unwind into the frames of the supervisor that it was forked from."""
     node = cluster.start("--processes", "1", **APP).await_ready()
-    assert hazards.replaces_output.enqueue().wait(10) is None
+    assert hazards.replaces_output.enqueue().wait(SOON) is None
     assert node.stop() == 0
     assert node.events("child.died") == node.events("process.died") == []
     assert node.events("child.ended", child="worker 1")[-1]["cause"] == "exit:0"
@@ -109,6 +109,6 @@ def test_a_worker_whose_output_is_broken_ends_all_the_same(cluster: Cluster) -> 
 
 def test_an_application_whose_output_is_broken_is_served(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", QWORKER_TEST_OUTPUT="broken", **APP).await_ready()
-    assert quick.enqueue().wait(10) is None
+    assert quick.enqueue().wait(SOON) is None
     node.stop()  # with 120: Python too writes out at its end
     assert node.events("supervisor.stopped", exit_code=0)

@@ -54,5 +54,5 @@ def test_a_node_carries_out_what_a_client_has_left_and_runs_the_jobs(cluster: Cl
     reached(job, JobState.FAILED)
     with client(cluster, "jobs", "retry", "state:failed", "--yes", "--detach") as started:
         assert "is running" in started.communicate(timeout=30)[0]
-    assert node.await_event("operation.ended", timeout=5)["done"] == 1
+    assert node.await_event("operation.ended")["done"] == 1
     until(lambda: len(cluster.notes("start", job=job.id)) >= 2, 10)

@@ -17,7 +17,7 @@ from qworkerd.shared.slots import Role
 from qworkerd.worker.job_connection import JobConnection
 from tests.lifecycle import handlers
 from tests.lifecycle.application import flaky, quick, suicide
-from tests.lifecycle.cluster import Cluster, reached
+from tests.lifecycle.cluster import SOON, Cluster, reached
 from tests.lifecycle.node import Node
 from tests.lifecycle.pgbouncer import PROGRAM, PgBouncer
 from tests.waiting import until
@@ -76,8 +76,8 @@ def test_jobs_are_enqueued_in_every_way(app: App, node: Node) -> None:
         jobs = [task.enqueue(1), task.using(conn).enqueue(2), task.options(delay=0.3, unique="x").enqueue(3)]
         conn.commit()
     ids = task.enqueue_many([(4,), (5,)], ids=True)
-    assert [job.wait(10) for job in jobs] == [1, 2, 3]
-    assert [app.job(id_).wait(10) for id_ in ids] == [4, 5]
+    assert [job.wait(SOON) for job in jobs] == [1, 2, 3]
+    assert [app.job(id_).wait(SOON) for id_ in ids] == [4, 5]
     assert node.events("scheduler.notifications_unavailable")
 
 

@@ -81,7 +81,7 @@ def test_a_deploy_under_load_costs_no_attempt_and_runs_nothing_twice(cluster: Cl
         ended = len(cluster.notes("end"))
         new = cluster.start(*options)
         old.signal(signal.SIGTERM)
-        assert old.wait(10) == 0
+        assert old.wait(20) == 0
         old = new
         cluster.await_notes("end", min(ended + 30, len(short)))
     until(lambda: cluster.value("SELECT count(*) FROM qworker.job") == 0, 20, what=cluster.tail)

@@ -10,7 +10,7 @@ import pytest
 from qworker import JobState
 from tests.lifecycle import hostile
 from tests.lifecycle.application import quick
-from tests.lifecycle.cluster import Cluster
+from tests.lifecycle.cluster import SOON, Cluster
 from tests.lifecycle.hostile import Orders
 from tests.lifecycle.node import Node
 from tests.waiting import until
@@ -46,7 +46,7 @@ def test_an_idle_worker_that_is_killed_is_replaced_at_once(cluster: Cluster) -> 
     os.kill(worker, signal.SIGKILL)
     died = node.await_event("child.died", child_pid=worker)
     assert (died["cause"], died["respawn_in"]) == ("signal:KILL", 0)
-    assert quick.enqueue().wait(10) is None
+    assert quick.enqueue().wait(SOON) is None
     assert node.children("worker") != [worker]
 
 
@@ -80,7 +80,7 @@ def test_a_child_that_hangs_at_boot_is_killed_and_shows_where_it_hung(cluster: C
     assert died["cause"] == "stalled"
     assert 1 <= died["uptime"] < 10
     assert "hostile.py" in node.log.read_text(), "its stack"
-    assert quick.enqueue().wait(10) is None
+    assert quick.enqueue().wait(SOON) is None
 
 
 def test_an_application_that_cannot_be_imported_ends_the_node_before_it_starts(cluster: Cluster) -> None:
@@ -105,7 +105,7 @@ def test_later_the_same_is_an_event_and_the_node_goes_on(cluster: Cluster, order
     os.kill(node.children("worker")[0], signal.SIGKILL)
     node.await_event("child.died", cause="exit:78")
     orders.recall()
-    assert quick.enqueue().wait(10) is None
+    assert quick.enqueue().wait(SOON) is None
     assert node.stop() == 0
 
 
@@ -113,7 +113,7 @@ def test_hup_is_logged_and_ignored(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1").await_ready()
     node.signal(signal.SIGHUP)
     node.await_event("supervisor.signalled", signal="SIGHUP")
-    assert quick.enqueue().wait(10) is None
+    assert quick.enqueue().wait(SOON) is None
     assert node.stop() == 0
 
 
@@ -126,7 +126,7 @@ def test_signals_it_was_started_to_ignore_do_not_keep_it_from_its_children(
         os.kill(pid, signal.SIGHUP)
     os.kill(node.children("worker")[0], signal.SIGKILL)
     node.await_event("child.died", cause="signal:KILL")
-    assert quick.enqueue().wait(10) is None
+    assert quick.enqueue().wait(SOON) is None
     assert node.stop() == 0
     assert node.events("supervisor.signalled", signal="SIGHUP") == []
     assert node.members() == []
@@ -142,7 +142,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 def test_orphans_it_inherits_are_reaped(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", through=(sys.executable, "-c", SUBREAPER), QWORKER_APP=APP).await_ready()
-    hostile.orphans.enqueue().wait(10)
+    hostile.orphans.enqueue().wait(SOON)
     (orphan,) = cluster.notes("orphan")
     # A zombie would still be there.
     until(lambda: not Path("/proc", orphan["pid"]).exists(), what="the orphan's burial")
@@ -157,7 +157,7 @@ def test_a_handler_that_holds_the_interpreter_leaves_its_stack_on_record_before_
     died = node.await_event("child.died", child_pid=overdue["child_pid"], cause="timeout")
     assert "most recent call first" in died["stacks"]
     assert "in stuck" in died["stacks"]
-    assert job.wait(10) == "second attempt"
+    assert job.wait(SOON) == "second attempt"
     (error,) = job.refresh().errors
     assert (error["cause"], error["phase"], error["traceback"]) == ("timeout", "running", died["stacks"])
     assert 0.5 < error["ran"] < 10

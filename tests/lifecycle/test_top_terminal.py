@@ -77,7 +77,7 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(20)
         for descriptor in (self.master, self.slave):
             with suppress(OSError):
                 os.close(descriptor)

@@ -12,7 +12,7 @@ from qworkerd.embedded import EmbeddedPostgres
 from tests import roles
 from tests.database import Database
 from tests.lifecycle.application import answer, flaky, hooked, nap, quick, suicide
-from tests.lifecycle.cluster import Cluster, reached
+from tests.lifecycle.cluster import SOON, Cluster, reached
 from tests.lifecycle.handlers import app, takes_effect
 from tests.lifecycle.node import Node
 from tests.waiting import until
@@ -67,7 +67,7 @@ def node(cluster: Cluster) -> Iterator[Node]:
 
 
 def test_jobs_end_as_they_should(cluster: Cluster, node: Node) -> None:
-    assert answer.enqueue(7).wait(10) == 7
+    assert answer.enqueue(7).wait(SOON) == 7
     assert reached(flaky.enqueue(2)).state == JobState.COMPLETED
     assert reached(suicide.options(unique="k").enqueue()).state == JobState.COMPLETED
     assert reached(takes_effect.enqueue("raises")).state == JobState.COMPLETED

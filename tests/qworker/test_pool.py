@@ -94,11 +94,11 @@ def test_a_fork_while_another_thread_uses_the_pool_does_not_hang_the_child(
         with app.pool.connection() as conn, pool_lock(app):
             conn.execute("SELECT 1")
             busy.set()
-            done.wait(10)
+            done.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert busy.wait(10)
+    assert busy.wait(60)
     try:
         assert in_child(lambda: send.enqueue("child")) == 0
     finally:

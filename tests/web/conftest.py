@@ -88,7 +88,7 @@ def opened(browser: Any, dashboard: Flask) -> Iterator[Any]:
     """
     with browsers.serving(dashboard) as url:
         context = browser.new_context(base_url=url)
-        context.set_default_timeout(5_000)
+        context.set_default_timeout(30_000)
         page, wrong = context.new_page(), []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

@@ -36,7 +36,7 @@ def without_script(browser: Any, dashboard: Flask) -> Iterator[Any]:
     with ExitStack() as stack:
         url = stack.enter_context(browsers.serving(dashboard))
         context = browser.new_context(base_url=url, java_script_enabled=False)
-        context.set_default_timeout(5_000)
+        context.set_default_timeout(30_000)
         stack.callback(context.close)
         yield context.new_page()
 

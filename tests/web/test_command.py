@@ -49,7 +49,7 @@ def test_a_large_body_is_refused_before_it_is_received(start: Any) -> None:
     process = start("--port", "0")
     port = int(process.stdout.readline().rstrip().rstrip("/").rpartition(":")[2])
     for announced in ("Content-Length: 3000000", "Transfer-Encoding: chunked"):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sent:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as sent:
             sent.sendall(f"POST /jobs/retry HTTP/1.1\r\nHost: localhost\r\n{announced}\r\n\r\n".encode())
             if "chunked" in announced:
                 # The server may answer and close before it has received all of it.
@@ -70,7 +70,7 @@ def test_it_says_where_it_is_and_ends_with_a_signal(start: Any, signum: signal.S
         assert answer.headers.get("Server") is None
         assert b"Overview" in answer.read()
     process.send_signal(signum)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert process.stderr.read() == ""
 
 
@@ -80,7 +80,7 @@ def test_it_serves_a_socket_for_its_user_alone(start: Any, tmp_path: Path) -> No
     assert str(path) in process.stdout.readline()
     assert path.stat().st_mode & 0o777 == 0o600
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not path.exists()
 
 
@@ -98,7 +98,7 @@ def test_it_serves_a_socket_for_its_user_alone(start: Any, tmp_path: Path) -> No
 )
 def test_it_is_closed_by_default(start: Any, options: list[str], code: int, message: str) -> None:
     process = start(*options)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, message in errors) == (code, True), errors
 
 
@@ -142,4 +142,4 @@ def test_the_demo_shows_a_living_system(start: Any) -> None:
     assert overview()["nodes"] == 1
     until(lambda: any(row["depth"] for row in overview()["queues"]), 30, "no size was sampled")
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0

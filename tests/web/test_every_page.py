@@ -142,7 +142,7 @@ def test_no_action_is_open_to_a_user_without_the_right(make_dashboard: Any) -> N
 def tab(browser: Any, app: Flask, **options: Any) -> Iterator[Any]:
     with serving(app) as url:
         context = browser.new_context(base_url=url, reduced_motion="reduce", **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         try:
             yield context.new_page()
         finally:

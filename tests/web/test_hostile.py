@@ -122,7 +122,7 @@ def test_a_browser_runs_none_of_it(
     wrong: list[str] = []
     with serving(client.application) as url:
         context = browser.new_context(base_url=url, viewport={"width": 390, "height": 800})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         page = context.new_page()
         page.on("dialog", lambda dialog: wrong.append(f"{page.url}: a dialog says {dialog.message}"))
         page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))

@@ -93,7 +93,7 @@ def test_those_who_have_waited_do_not_make_the_answer_in_turn() -> None:
     def slow() -> int:
         calls.append(1)
         for _ in range(4):
-            assert asking.acquire(timeout=10)
+            assert asking.acquire(timeout=60)
         # Its slot has ended before they have got it.
         clock.now += 0.5
         return len(calls)
@@ -118,12 +118,12 @@ def test_those_who_ask_at_once_wait_for_one() -> None:
     def slow() -> int:
         calls.append(1)
         begun.set()
-        assert release.wait(10)
+        assert release.wait(60)
         return 7
 
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(shared.get, "a", 60, slow)
-        assert begun.wait(10)
+        assert begun.wait(60)
         others = [pool.submit(shared.get, "a", 60, slow) for _ in range(7)]
         release.set()
         assert [found.result() for found in (first, *others)] == [7] * 8
@@ -211,7 +211,7 @@ def test_an_action_does_not_take_away_a_late_answer() -> None:
     before = threading.active_count()
 
     def slow() -> str:
-        assert release.wait(10)
+        assert release.wait(60)
         return "again"
 
     for _ in range(20):
@@ -228,7 +228,7 @@ def test_a_late_answer_is_the_last_one() -> None:
     clock.now = 6
 
     def slow() -> int:
-        assert release.wait(10)
+        assert release.wait(60)
         return 2
 
     assert [shared.latest("a", 5, slow, wait=10) for _ in range(3)] == [1, 1, 1]
@@ -245,7 +245,7 @@ class Slow:
         self.fails = False
 
     def __call__(self) -> int:
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         self.clock.now += 1.0
         if self.fails:
             raise RuntimeError("away")
