@@ -66,7 +66,8 @@ class Node:
 
     def await_ready(self) -> "Node":
         """Wait until the node works."""
-        self.await_event("supervisor.ready")
+        # A dozen nodes that start at once take long on a slow machine.
+        self.await_event("supervisor.ready", timeout=90.0)
         return self
 
     def tail(self, lines: int = 60) -> str:
