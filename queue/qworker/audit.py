@@ -14,8 +14,17 @@ from qworker.job import to_datetime
 
 #: Maximum number of entries that are read at once.
 MAX_ENTRIES = 1000
-#: The kinds of things in the target of an entry, by the key of a query.
-_TARGETS = {"job": "jobs", "queue": "queues", "schedule": "schedules", "error": "errors"}
+#: What entries have keys for, by the key of a query, in the order of the SQL function audit_keys.
+_KEYS = {
+    "job": "jobs",
+    "error": "errors",
+    "schedule": "schedules",
+    "queue": "queues",
+    "filter": "filter",
+    "actor": "actor",
+}
+#: How many of them an index serves together.
+_INDEXED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +88,22 @@ class Audit(Statements):
 
     def find(self, database: Database, *, limit: int = 50, **wanted: Unpack[AuditQuery]) -> list[AuditEntry]:
         """Return entries, newest first, that match everything that is given; limit: at most 1,000."""
-        target: dict[str, Any] = {
-            kind: [value] for key, kind in _TARGETS.items() if (value := wanted.get(key)) is not None
-        }
-        if wanted.get("filter") is not None:
-            target["filter"] = wanted["filter"]
+        given = {kind: value for key, kind in _KEYS.items() if (value := wanted.get(key)) is not None}
+        parameters: dict[str, Any] = {
+            "action": wanted.get("action"), "since": _epoch(wanted.get("since")), "until": _epoch(wanted.get("until")),
+            "below": wanted.get("below"), "limit": min(limit, MAX_ENTRIES),
+        }  # fmt: skip
+        if not given:
+            statement = "find" if parameters["action"] is None else "find_by_action"
+            return self._records(database, statement, _entry, **parameters)
+        (kind, name), (other_kind, other_name) = [*given.items(), (None, None)][:2]
+        job, actor = given.pop("jobs", None), given.pop("actor", None)
+        rest = {kind: value if kind == "filter" else [value] for kind, value in given.items()}
         return self._records(
-            database, "find", _entry, target=Jsonb(target) if target else None, actor=wanted.get("actor"),
-            action=wanted.get("action"), since=_epoch(wanted.get("since")), until=_epoch(wanted.get("until")),
-            below=wanted.get("below"), limit=min(limit, MAX_ENTRIES),
+            database, "find_by_key", _entry, kind=kind, name=str(name), other_kind=other_kind,
+            other_name=None if other_name is None else str(other_name), job=job, actor=actor,
+            rest=Jsonb(rest) if rest else None, many=len(rest) + (job is not None) + (actor is not None) > _INDEXED,
+            **parameters,
         )  # fmt: skip
 
     def of_request(self, database: Database, request: str) -> tuple[AuditEntry, bool] | None:
@@ -105,7 +121,7 @@ class Audit(Statements):
         )  # fmt: skip
 
     def delete_old(self, database: Database) -> int:
-        """Delete entries that are more than 400 days old, up to 10,000; return their number."""
+        """Delete entries that are more than 400 days old, up to 2,000; return their number."""
         return int(self._scalar(database, "delete_old"))
 
 

@@ -82,6 +82,7 @@ TABLES: Mapping[LiteralString, Sets] = {
     "size": Sets(worker="SELECT, INSERT, DELETE", viewer=_READ, admin=_READ),
     "operation": Sets(worker="SELECT, UPDATE, DELETE", viewer=_READ, admin="SELECT, INSERT, UPDATE"),
     "audit": Sets(worker=_RECORD, viewer=_READ, admin=_RECORD),
+    "audit_key": Sets(worker=_READ, viewer=_READ, admin=_READ),
 }
 
 #: The sequences. An INSERT that takes the default of an identity column needs no privilege on its sequence.
@@ -102,13 +103,14 @@ FUNCTIONS: Mapping[LiteralString, Sets] = {
     "truncate_day": Sets(worker=_RUN),
     "analyze_history": Sets(worker=_RUN),
     "delete_old_audit": Sets(worker=_RUN),
+    "record_audit_keys": Sets(),
 }
 
 #: The functions that run with the privileges of their caller, whom they allow nothing else. Everybody may execute them.
 PUBLIC_FUNCTIONS: frozenset[LiteralString] = frozenset(
     {
         "wake", "history_day", "printable", "append_error", "without_logs", "fingerprint", "backlog", "histogram",
-        "buckets",
+        "buckets", "audit_jobs", "audit_key", "audit_keys", "audit_of_bulk",
     }
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The tables, columns, indexes and storage parameters that the shipped migrations create, as read from their SQL."""
+"""The tables, columns, indexes, triggers and storage parameters that migrations create, as read from their SQL."""
 
 import re
 from collections.abc import Iterator
@@ -16,10 +16,11 @@ _TABLE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _INDEX = re.compile(
-    r"^CREATE (?:UNIQUE )?INDEX (?P<name>\w+) ON \w+\.(?P<table>\w+) \((?P<columns>[^;]*?)\)"
-    r"(?P<predicate> WHERE [^;]*)?;",
+    r"^CREATE (?:UNIQUE )?INDEX (?P<name>\w+) ON \w+\.(?P<table>\w+)(?: USING \w+)? \((?P<columns>[^;]*?)\)"
+    r"(?: WITH \([^;)]*\))?(?P<predicate> WHERE [^;]*)?;",
     re.MULTILINE,
 )
+_TRIGGER = re.compile(r"^CREATE TRIGGER (?P<name>\w+) [^;]*? ON \w+\.(?P<table>\w+)\s[^;]*;", re.MULTILINE)
 _CONSTRAINT = re.compile(r"CONSTRAINT (\w+) |(PRIMARY KEY) \(")
 _NO_COLUMN = re.compile(r"(?:CONSTRAINT|PRIMARY KEY|UNIQUE|CHECK|FOREIGN KEY|EXCLUDE)\b")
 
@@ -30,7 +31,7 @@ class ShippedObject:
 
     #: The number of the migration that creates it.
     migration: int
-    #: column, constraint, index or option (a storage parameter of a table).
+    #: column, constraint, index, trigger or option (a storage parameter of a table).
     kind: str
     relation: str
     name: str
@@ -75,6 +76,8 @@ def _objects(number: int, text: str, schema: str) -> Iterator[ShippedObject]:
         columns = ", ".join(_items(found["columns"]))
         value = f"{columns} WHERE" if found["predicate"] else columns
         yield ShippedObject(number, "index", found["table"], found["name"], value, definition)
+    for found in _TRIGGER.finditer(text):
+        yield ShippedObject(number, "trigger", found["table"], found["name"], "", " ".join(found[0].split()))
 
 
 def _of_table(number: int, table: str, item: str, schema: str) -> Iterator[ShippedObject]:

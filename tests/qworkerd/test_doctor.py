@@ -241,6 +241,15 @@ def test_a_replication_slot_without_consumer_is_found(patient: Database, cure: C
             "DROP INDEX qworker.job_due; CREATE INDEX job_due ON qworker.job (run_at)",
             "index 'job_due' of table qworker.job is on (run_at), not on (run_at WHERE)",
         ),
+        ("DROP INDEX qworker.audit_bulk", "index 'audit_bulk' of table qworker.audit is missing"),
+        (
+            "DROP TRIGGER record_audit_keys ON qworker.audit",
+            "trigger 'record_audit_keys' of table qworker.audit is missing",
+        ),
+        (
+            "ALTER TABLE qworker.audit DISABLE TRIGGER record_audit_keys",
+            "trigger 'record_audit_keys' of table qworker.audit is disabled",
+        ),
     ],
 )
 def test_a_difference_of_the_schema_is_found(patient: Database, cure: Cure, damage: str, named: str) -> None:

@@ -40,7 +40,7 @@ def schema_version(row: Row, subject: Subject) -> Explained | None:
 @check("schema-difference", Severity.STOPS, "doctor_schema", "differences",
        {"shipped": lambda schema: Jsonb(as_records(schema))}, cheap=False)  # fmt: skip
 def schema_difference(row: Row, subject: Subject) -> Explained:
-    """Find columns, constraints, indexes and storage parameters that are missing or were changed."""
+    """Find columns, constraints, indexes, triggers and storage parameters that are missing or were changed."""
     table = f"{subject.schema}.{row['relation']}"
     if row["kind"] == "option":
         now = "not set" if row["found"] is None else row["found"]
@@ -48,6 +48,14 @@ def schema_difference(row: Row, subject: Subject) -> Explained:
             f"the storage parameter {row['name']} of table {table} is {now}, not {row['value']}: dead rows are "
             "removed later",
             remedy=(row["ddl"],), about=f"{row['relation']} {row['name']}", severity=Severity.WARNING,
+        )  # fmt: skip
+    if row["kind"] == "trigger":
+        disabled = f"ALTER TABLE {table} ENABLE TRIGGER {identifier(row['name'])};"
+        return Explained(
+            f"trigger {row['name']!r} of table {table} is {row['found'] or 'missing'}: what is recorded meanwhile "
+            "is not found later",
+            remedy=(disabled if row["found"] else row["ddl"],), about=f"{row['relation']} {row['name']}",
+            severity=Severity.WARNING,
         )  # fmt: skip
     if row["found"] is not None:
         return Explained(

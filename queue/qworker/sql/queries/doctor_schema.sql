@@ -18,6 +18,9 @@ SELECT e.kind, e.relation, e.name, e.value, e.ddl, found.value AS found
           FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid
          WHERE e.kind = 'index' AND i.indrelid = c.oid AND x.relname = e.name
          UNION ALL
+        SELECT CASE WHEN g.tgenabled IN ('O', 'A') THEN '' ELSE 'disabled' END FROM pg_trigger AS g
+         WHERE e.kind = 'trigger' AND g.tgrelid = c.oid AND g.tgname = e.name
+         UNION ALL
         SELECT split_part(o, '=', 2) FROM unnest(c.reloptions) AS o
          WHERE e.kind = 'option' AND split_part(o, '=', 1) = e.name
        ) AS found ON true

@@ -136,6 +136,50 @@ INSERT INTO {schema}.audit (actor, via, address, note, request, target, jobs, ac
 -- Records an action on jobs; the argument is the action, FROM the jobs that were changed AS c.
 {audit: pg_catalog.jsonb_build_object('jobs', pg_catalog.jsonb_agg(c.id ORDER BY c.id)), pg_catalog.count(*)::integer, {argument}}
 
+-- name: audit_columns
+-- The fields of qworker.audit.AuditEntry; `at` in seconds since 1970.
+a.id, extract(epoch FROM a.at)::float8 AS at, a.actor, a.role, a.via, a.address, a.action, a.target::text, a.jobs, a.note
+
+-- name: audit_bound
+-- A CTE with the period of the entries that are wanted: older than the position (at, id), and not before `since`. Entries are in
+-- the order of `at`, and those of the same time in that of `id`. If the entry `below` is gone, the one before it tells its position.
+bound AS MATERIALIZED (
+    SELECT newest.at, newest.id, coalesce(pg_catalog.to_timestamp(%(since)s::float8), '-infinity') AS since
+      FROM (SELECT coalesce((SELECT p.at FROM {schema}.audit AS p WHERE p.id <= %(below)s::bigint ORDER BY p.id DESC LIMIT 1),
+                            CASE WHEN %(below)s::bigint IS NULL THEN 'infinity'::timestamptz ELSE '-infinity' END) AS at,
+                   coalesce(%(below)s::bigint, 9223372036854775807) AS id
+             UNION ALL
+            SELECT pg_catalog.to_timestamp(%(until)s::float8), -1 WHERE %(until)s::float8 IS NOT NULL) AS newest
+     ORDER BY newest.at, newest.id
+     LIMIT 1
+)
+
+-- name: audit_within
+-- Whether a row is in the period of `audit_bound`. A subquery that is read once is a bound for a scan of the index.
+({argument}.at, {argument}.id) < ((SELECT bound.at FROM bound), (SELECT bound.id FROM bound))
+           AND {argument}.at >= (SELECT bound.since FROM bound)
+
+-- name: audit_keyed
+e.key = (SELECT given.key FROM given) AND e.other = (SELECT given.other FROM given)
+
+-- name: audit_actions
+-- CTEs with the actions of rows AS e that are wanted. There are a few dozen: each is found by one look into an index.
+action (name) AS (
+    (SELECT e.action::text FROM {schema}.{argument} ORDER BY e.action LIMIT 1)
+     UNION ALL
+    SELECT (SELECT e.action::text FROM {schema}.{argument} AND e.action > action.name ORDER BY e.action LIMIT 1)
+      FROM action
+     WHERE action.name IS NOT NULL
+), wanted AS MATERIALIZED (
+    SELECT c.action FROM (SELECT action.name AS action FROM action) AS c WHERE c.action IS NOT NULL AND {audit_wanted: c}
+)
+
+-- name: audit_wanted
+(%(action)s::text IS NULL OR {argument}.action = %(action)s OR pg_catalog.starts_with({argument}.action, %(action)s || '.'))
+
+-- name: audit_matching
+((%(rest)s::jsonb IS NULL OR {argument}.target @> %(rest)s) AND (%(actor)s::text IS NULL OR {argument}.actor = %(actor)s))
+
 -- name: attempt
 -- The attempt that an error ended: when it was claimed, and by which node.
 pg_catalog.jsonb_build_object('claimed_at', {argument}.claimed_at, 'node', {argument}.node)

@@ -166,7 +166,7 @@ BEGIN
     SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid) INTO used
       FROM pg_catalog.pg_class AS c
      WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r'
-       AND (c.relname IN ('job', 'unique_key', 'queue', 'cron', 'audit', 'error_event', 'error_group', 'error_stat',
+       AND (c.relname IN ('job', 'unique_key', 'queue', 'cron', 'audit', 'audit_key', 'error_event', 'error_group', 'error_stat',
                            'stack_request', 'live_log',
                          'series', 'stat', 'stat_total', 'stat_queue', 'stat_flush', 'depth')
             OR c.relname ~ '^job_(history|log)_[0-9][0-9]$')
