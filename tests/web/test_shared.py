@@ -3,6 +3,7 @@
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from weakref import WeakSet
 
 import pytest
@@ -219,6 +220,53 @@ def test_an_action_does_not_take_away_a_late_answer() -> None:
         assert shared.latest("a", 60, slow, wait=0) == "found"
     assert threading.active_count() == before
     release.set()
+
+
+def test_only_who_asks_first_waits_for_a_late_answer() -> None:
+    shared, release, asked, waits = Shared(), threading.Event(), threading.Event(), list[float]()
+
+    def slow() -> str:
+        asked.set()
+        assert release.wait(10)
+        return "found"
+
+    def ask(key: str) -> str | None:
+        return shared.latest(key, 60, slow, wait=10)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = [threads.submit(ask, key) for key in ("a", "b")]
+        until(lambda: shared.sizes()["late"] == 2 and asked.is_set(), 10, "nobody has asked")
+        until(lambda: all(one.number == 1 for one in shared._late.values()), 10, "the answers are not being made")
+        for key in ("a", "b"):
+            for _ in range(100):
+                begun = monotonic()
+                assert ask(key) is None
+                waits.append(monotonic() - begun)
+        assert not any(one.done() for one in first)
+        release.set()
+        assert [one.result(10) for one in first] == ["found", "found"]
+    assert sum(waits) < 5
+    assert ask("a") == "found"
+
+
+def test_nobody_waits_again_for_a_late_answer_that_has_failed_or_is_overdue() -> None:
+    clock, release = Clock(), threading.Event()
+    shared = Shared(clock)
+
+    def fail() -> str:
+        raise OSError("away")
+
+    def slow() -> str:
+        assert release.wait(10)
+        return "found"
+
+    assert shared.latest("a", 5, fail, wait=10) is None
+    clock.now = 6
+    begun = monotonic()
+    assert [shared.latest("a", 5, slow, wait=10) for _ in range(3)] == [None] * 3
+    assert monotonic() - begun < 5
+    release.set()
+    until(lambda: shared.latest("a", 5, slow, wait=10) == "found", 10, "the answer was not made")
 
 
 def test_a_late_answer_is_the_last_one() -> None:

@@ -138,14 +138,16 @@ class Shared:
     def latest(self, key: Hashable, period: float, make: Callable[[], T], *, wait: float) -> T | None:
         """Return the last answer, however old; None if there is none yet, or only an error.
 
-        If its slot of `period` seconds has ended, another thread makes a new one. The first one is waited for up to
-        `wait` seconds. For answers that may be late, and would take longer than a page may.
+        If its slot of `period` seconds has ended, another thread makes a new one. Who asks first waits for it, up to
+        `wait` seconds, and nobody else does. For answers that may be late, and would take longer than a page may.
         """
         answer = self._answer(self._late, key, MAX_ANSWERS)
         if answer.expires_at <= self._clock() and answer.lock.acquire(blocking=False):
+            first, answer.number = answer.number == 0, answer.number + 1
             # The thread that makes the answer releases the lock. Until then no other one starts.
             threading.Thread(target=self._make_and_release, args=(answer, period, make), daemon=True).start()
-        answer.made.wait(wait)
+            if first:
+                answer.made.wait(wait)
         value: T | None = answer.value
         return value
 
