@@ -87,7 +87,7 @@ def test_inline_ends_by_itself_as_well(cluster: Cluster, switches: tuple[str, ..
 
 def test_inline_ends_no_job_by_its_timeout(cluster: Cluster) -> None:
     """A breakpoint waits for a person."""
-    node = cluster.start("--inline", *SOONER, "--timeout", "0.1")
+    node = cluster.start("--inline", *SOONER, QWORKER_TIMEOUT="0.1")
     jobs = [shop.short_nap.options(timeout=0.1).enqueue(0.5), handlers.time_left.enqueue()]
     assert [reached(job).state for job in jobs] == [JobState.COMPLETED] * 2
     assert jobs[1].refresh().result == "inf"

@@ -36,6 +36,7 @@ REFUSED = [
 NODES = [
     ("--inline --metrics-port 9108 --app shop:app", "metrics_port = 9108 from --metrics-port has no effect with"),
     ("--inline --processes 4 --app shop:app", "processes = 4 from --processes has no effect with --inline"),
+    ("--inline --timeout 30 --app shop:app", "timeout = 30.0 from --timeout has no effect with --inline"),
     ("--metrics-labels queue --app shop:app", "from --metrics-labels has no effect without --metrics-port"),
     ("--log-days 3 --app shop:app", "log_days = 3 from --log-days has no effect unless job_logs is all"),
 ]  # fmt: skip

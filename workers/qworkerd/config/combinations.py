@@ -13,6 +13,11 @@ _RULES: Final[tuple[tuple[Callable[[Settings], bool], tuple[str, ...], str], ...
         "with --inline, which runs one worker in this process, and serves no metrics: leave out one of them",
     ),
     (
+        lambda settings: settings.inline,
+        ("timeout",),
+        "with --inline, without timeouts: leave out one of them",
+    ),
+    (
         lambda settings: settings.metrics_port is None,
         ("metrics_host", "metrics_labels"),
         "without --metrics-port, on which metrics are served: add it",
