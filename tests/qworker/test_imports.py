@@ -30,6 +30,15 @@ def test_a_schedule_loads_croniter() -> None:
     assert not loaded & {"click", "structlog", "qworkerd"}
 
 
+@pytest.mark.parametrize("words", [["--help"], ["jobs", "list", "--help"], ["audit", "--help"], ["--version"]])
+def test_a_command_that_logs_nothing_does_not_load_what_renders_logs(words: list[str]) -> None:
+    program = (
+        "import sys; from qworkerd.cli.main import main\n"
+        f"sys.argv = ['qworker', *{words!r}]\ntry:\n    main()\nexcept SystemExit:\n    pass"
+    )
+    assert not loaded_by(program) & {"structlog", "rich", "pygments", "flask", "textual"}
+
+
 @pytest.mark.parametrize(
     "name", ["App", "Retry", "PermanentError", "TransientError", "current_job", "Job", "JobFailed"]
 )
