@@ -74,6 +74,13 @@ PAGES = (
     "/tasks", "/tasks?period=30d", "/task?name=app.task_7", "/operations", "/audit", "/doctor",
 )  # fmt: skip
 
+#: The watermarks of a node: the lowest seq of each lane that is available.
+LANES = """
+SELECT q, 5, coalesce((SELECT j.seq - 1 FROM qworker.job AS j
+                        WHERE j.state = 'available' AND j.queue = q AND j.priority = 5 ORDER BY j.seq LIMIT 1), 0)
+  FROM unnest(ARRAY['bulk', 'default', 'mail']) AS q
+"""
+
 ENQUEUER = """
 import time
 from large_tasks import bulk_import
@@ -189,7 +196,9 @@ def reads(stage: Stage) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "nodes", admin.nodes
     yield "schedules", admin.schedules
     yield "depth: newest", lambda: Depths().newest(database)
-    yield "depth: sample", lambda: sample(database)
+    lanes = database.execute(LANES).fetchall()
+    yield "depth: sample", lambda: sample(database, lanes)
+    yield "depth: sample without lanes", lambda: sample(database, [("bulk", 5, 2**62)])
     yield "depth: gauges of the cluster", lambda: Cluster().gauges(database)
     yield "depth: load", lambda: counted.load(database)
     yield "backlogs", lambda: Backlogs().read(database)
@@ -243,11 +252,12 @@ def pages(stage: Stage) -> Iterator[tuple[str, Callable[[], object]]]:
             yield f"page: a job, {state}", partial(get, f"/jobs/{found[0].id}")
 
 
-def sample(database: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Sample the sizes, and undo it, so that the next one is not too early."""
+def sample(database: psycopg.Connection[tuple[object, ...]], lanes: list[tuple[str, int, int]]) -> None:
+    """Sample the sizes as a node does, and undo it, so that the next one is not too early."""
+    queues, priorities, watermarks = map(list, zip(*lanes, strict=True))
     with database.transaction(force_rollback=True):
         database.execute("DELETE FROM qworker.depth WHERE at > clock_timestamp() - interval '15 s'")
-        Depths().sample(database, queues=["bulk", "default", "mail"], priorities=[5, 5, 5], watermarks=[0, 0, 0])
+        Depths().sample(database, queues=queues, priorities=priorities, watermarks=watermarks)
 
 
 if __name__ == "__main__":

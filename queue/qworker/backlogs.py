@@ -72,7 +72,7 @@ class Backlogs(Statements):
         """Return the backlog of each queue, or of one. A queue that holds nothing and is not served is missing.
 
         The numbers are those that the nodes have sampled, at most 15 seconds old, whatever the number of jobs. Without
-        a recent sample, the jobs that could run now are counted up to MOST.
+        a recent sample, the jobs that could run now are counted up to MOST, or estimated if that takes too long.
         """
         ((at, age),) = self._rows(database, "sampled_at")
         found = self._records(database, "sampled", _backlog, queue=queue, recent=RECENT)
@@ -108,7 +108,7 @@ def _counted(queue: str, known: QueueBacklog | None, load: QueueLoad | None) -> 
         )  # fmt: skip
     drain = None if known.paused else drain_seconds(available + due, known.mean_run_seconds, known.workers)
     return replace(
-        known, available=available, due=due, running=running, scheduled=None, failed=None, exact=True,
-        capped=max(available, due, running) >= MOST, oldest_seconds=load.oldest_seconds if load else None,
-        drain_seconds=drain,
+        known, available=available, due=due, running=running, scheduled=None, failed=None,
+        exact=load is None or load.exact, capped=max(available, due, running) >= MOST,
+        oldest_seconds=load.oldest_seconds if load else None, drain_seconds=drain,
     )  # fmt: skip

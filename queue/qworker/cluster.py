@@ -5,7 +5,7 @@ from typing import Any
 
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 
-#: An older sample of the queues is not reported (seconds). An expensive one is taken more rarely.
+#: An older sample of the queues is not reported (seconds).
 SAMPLE_AGE = 900.0
 
 

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Unpack
 
+import psycopg
+
 from qworker.ambient import Ambient
 from qworker.audit import Audit, AuditEntry, AuditQuery
 from qworker.db.drivers import rows
+from qworker.db.local import setting
 from qworker.db.pool import Pool
 from qworker.db.statements import load
 from qworker.decoding import decode_object
@@ -18,6 +21,8 @@ from qworker.status import NodeStatus, SchedulePause, ScheduleStatus
 
 #: A table of up to EXACT pages is counted, and of a larger one SAMPLED pages; of a queue, up to FEW available jobs.
 EXACT, SAMPLED, FEW = 8_000, 2_000, 1_000
+#: The time for what is counted of a larger one (seconds).
+WALK_TIMEOUT = 0.12
 
 
 class Overview:
@@ -62,7 +67,8 @@ class Overview:
     def queues(self) -> list[QueueStatus]:
         """Return the queues that hold jobs or are served by a node, ordered by name.
 
-        Of a table of more than 64 MB the numbers are estimates.
+        Of a table of more than 64 MB the numbers are estimates; what runs, and what waits while it is little, is
+        counted if this takes no longer than WALK_TIMEOUT.
         """
         return [
             QueueStatus(
@@ -77,8 +83,19 @@ class Overview:
                 ),
                 exact=row.exact,
             )
-            for row in self._read("queues", {"exact": EXACT, "sampled": SAMPLED, "few": FEW})
+            for row in self._read_queues({"exact": EXACT, "sampled": SAMPLED, "few": FEW})
         ]
+
+    def _read_queues(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the rows; if counting takes long because an old snapshot keeps dead entries, without it."""
+        if self._ambient.default() is not None:  # a test, whose transaction keeps its settings
+            return self._read("queues", {**parameters, "walk": True})
+        with self._pool.connection(None) as conn:
+            try:
+                with setting(conn, "statement_timeout", f"{WALK_TIMEOUT:g}s"):
+                    return rows(conn, self._statements["queues"], {**parameters, "walk": True})
+            except psycopg.errors.QueryCanceled:
+                return rows(conn, self._statements["queues"], {**parameters, "walk": False})
 
     def size(self, queue: str, *states: JobState) -> int:
         """Return the number of jobs of a queue in these states."""

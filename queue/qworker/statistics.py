@@ -6,15 +6,20 @@ from functools import partial
 from math import ceil
 from typing import Any
 
+from psycopg.errors import QueryCanceled
+
 from qworker.counts import Counts, counts_of
+from qworker.db.local import setting
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
-from qworker.depth import INTERVAL, QueueDepth, from_row
+from qworker.depth import INTERVAL, SAMPLED, QueueDepth, from_row
 
 #: The periods for which counts are kept, and the length of a point of their charts (seconds).
 PERIODS = {"1h": 3_600.0, "24h": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0}
 STEPS = {"1h": 60.0, "24h": 600.0, "7d": 3_600.0, "30d": 14_400.0}
 #: Jobs of a queue are counted up to this number; of a longer queue, the number is that of the last sample.
 MOST = 10_001
+#: The time for counting them (seconds).
+WALK_TIMEOUT = 0.12
 #: The time before now from which the load is computed (seconds).
 RECENT = 360.0
 #: The run time of a job of which none is known, and the shortest one that is reckoned with (seconds).
@@ -71,6 +76,8 @@ class QueueLoad:
     wanted_workers: int
     #: How long the present workers need for what waits (seconds); None if no node serves the queue.
     drain_seconds: float | None
+    #: False if the jobs are not counted but estimated, because counting took longer than WALK_TIMEOUT.
+    exact: bool = True
 
 
 class Statistics(Statements):
@@ -139,13 +146,20 @@ class Statistics(Statements):
     ) -> list[QueueLoad]:
         """Return the load of each queue. It counts jobs: do not call it more often than once a second.
 
-        A queue that holds no job and that no node serves is returned only if it is named.
+        A queue that holds no job and that no node serves is returned only if it is named. If counting takes longer than
+        WALK_TIMEOUT, because an old snapshot keeps dead entries in the indexes, the jobs are estimated.
 
         target_drain: the time in which the wanted workers would run the jobs that wait (seconds). most: where counting
         the jobs of a queue ends.
         """
-        make = partial(_load, target_drain=target_drain)
-        return self._records(database, "load", make, most=most, recent=RECENT, queue=queue)
+        wanted = {"most": most, "recent": RECENT, "queue": queue, "sampled": SAMPLED}
+        try:
+            with setting(database, "statement_timeout", f"{WALK_TIMEOUT:g}s"):
+                make = partial(_load, target_drain=target_drain, exact=True)
+                return self._records(database, "load", make, walk=True, **wanted)
+        except QueryCanceled:
+            make = partial(_load, target_drain=target_drain, exact=False)
+            return self._records(database, "load", make, walk=False, **wanted)
 
     def _totals(
         self, database: Database, period: float, until: datetime | None, queue: str | None, task: str | None, *,
@@ -175,14 +189,14 @@ def _deployment(*, version: str, at: float) -> Deployment:
 
 def _load(
     *, queue: str, available: int, due: int, running: int, oldest: float | None, workers: int, mean_run: float | None,
-    rate: float, target_drain: float,
+    rate: float, target_drain: float, exact: bool,
 ) -> QueueLoad:  # fmt: skip
     run = _reckoned(mean_run)
     work = (available + due) * run
     return QueueLoad(
         queue=queue, available=available, due=due, running=running, oldest_seconds=oldest, workers=workers,
         mean_run_seconds=mean_run, rate=rate, wanted_workers=ceil(work / target_drain + rate * run),
-        drain_seconds=drain_seconds(available + due, mean_run, workers),
+        drain_seconds=drain_seconds(available + due, mean_run, workers), exact=exact,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from qworker import App
 from qworker.backlogs import MOST, Backlogs, QueueBacklog
 from qworker.db.connection import connect
 from qworker.depth import Depths
-from qworker.statistics import RECENT
+from qworker.statistics import RECENT, Statistics
 from tests.database import Database
 from tests.qworker.test_statistics import Writer, durations
 
@@ -49,6 +49,40 @@ def sample(conn: Connection) -> None:
 
 def by_name(conn: Connection) -> dict[str, QueueBacklog]:
     return {found.queue: found for found in backlogs.read(conn).queues}
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_what_takes_too_long_to_count_is_estimated(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch, *, sampled: bool
+) -> None:
+    """From the sample of the nodes, or else from one of the table; a whole sample of a small one is right."""
+    for number in range(60):
+        jobs(conn, f"queue-{number}", 5)
+    jobs(conn, "mail", 30)
+    jobs(conn, "mail", 6, "scheduled", "-1 s")
+    jobs(conn, "mail", 2, "scheduled", "1 h")
+    jobs(conn, "mail", 1, "running")
+    if sampled:
+        sample(conn)
+        jobs(conn, "mail", 100)
+    monkeypatch.setattr("qworker.statistics.WALK_TIMEOUT", 0.001)
+    (load,) = Statistics().load(conn, queue="mail")
+    assert (load.available, load.due, load.running, load.exact) == (30, 6, 1, False)
+    assert load.oldest_seconds == pytest.approx(60, abs=30)
+    assert conn.execute("SHOW statement_timeout").fetchone() == ("30s",)
+    monkeypatch.setattr("qworker.statistics.WALK_TIMEOUT", 30.0)
+    (load,) = Statistics().load(conn, queue="mail")
+    assert (load.available, load.exact) == (130 if sampled else 30, True)
+    assert conn.execute("SHOW statement_timeout").fetchone() == ("30s",)
+
+
+def test_without_a_sample_an_estimate_says_so(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(60):  # so that counting takes more than a millisecond, on any machine
+        jobs(conn, f"queue-{number}", 5)
+    jobs(conn, "mail", 3_000)
+    assert by_name(conn)["mail"].exact
+    monkeypatch.setattr("qworker.statistics.WALK_TIMEOUT", 0.001)
+    assert (by_name(conn)["mail"].available, by_name(conn)["mail"].exact) == (3_000, False)
 
 
 def test_a_sample_is_joined_with_nodes_pauses_and_run_times(conn: Connection, app: App) -> None:

@@ -9,6 +9,8 @@ from psycopg.conninfo import make_conninfo
 
 from qworker import App, JobState, overview
 from qworker.actor import MAX_NOTE
+from qworker.db.connection import connect
+from qworker.depth import Depths
 from qworker.options import PRIORITIES
 from qworker.queues import QueuePause
 from qworker.registry import Registry
@@ -161,9 +163,21 @@ def test_of_a_large_table_the_numbers_are_estimates_and_small_queues_are_counted
     assert exact[1].jobs == {JobState.AVAILABLE: 20}
     monkeypatch.setattr(overview, "EXACT", 10)
     monkeypatch.setattr(overview, "SAMPLED", 100)
+    monkeypatch.setattr(overview, "WALK_TIMEOUT", 30.0)
     bulk, rare = app.admin.queues()
     assert not bulk.exact
     assert rare.jobs == {JobState.AVAILABLE: 20}
     assert bulk.jobs[JobState.RUNNING] == 1
     for state in (JobState.AVAILABLE, JobState.FAILED):
         assert bulk.jobs[state] == pytest.approx(exact[0].jobs[state], rel=0.4)
+    with connect(database.dsn, "node") as sampling:
+        Depths().sample(sampling, queues=["rare"], priorities=[5], watermarks=[0])
+    conn.execute("UPDATE qworker.depth SET available = 21, oldest = 300, running = 1 WHERE queue = 'rare'")
+    monkeypatch.setattr(overview, "WALK_TIMEOUT", 0.001)
+    bulk, rare = app.admin.queues()
+    assert not rare.exact
+    assert rare.jobs == {JobState.AVAILABLE: 21, JobState.RUNNING: 1}, "what the nodes have sampled"
+    assert rare.oldest_age == pytest.approx(300, abs=60)
+    assert bulk.jobs[JobState.AVAILABLE] == pytest.approx(exact[0].jobs[JobState.AVAILABLE], rel=0.4)
+    conn.execute("UPDATE qworker.depth SET at = at - interval '1 hour'")
+    assert app.admin.queues()[0].jobs[JobState.AVAILABLE] == pytest.approx(15_000, rel=0.4), "the sample is too old"

@@ -110,6 +110,23 @@ def test_counts_are_folded_and_queues_sampled(conn: Connection, node: NodeContex
     assert conn.execute("SELECT queue FROM qworker.depth").fetchall() == [("",)]
 
 
+def test_lanes_that_are_expensive_to_count_are_left_out_of_most_samples(
+    conn: Connection, node: NodeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large table whose sample has no page, a sample has only what was counted in the lanes."""
+    monkeypatch.setattr("qworker.depth.EXACT", 0)
+    monkeypatch.setattr("qworker.depth.SAMPLED", 1e-9)
+    monkeypatch.setattr("qworkerd.scheduler.statistics.EXPENSIVE_LANES", 0.0)
+    monkeypatch.setattr("qworkerd.scheduler.statistics.LANES_FACTOR", 1_000_000)
+    conn.execute("INSERT INTO qworker.job (task) VALUES ('send')")
+    statistics, found = Statistics(node, "1.0"), []
+    for _ in range(4):
+        statistics.sample(conn)
+        found.append([row[0] for row in conn.execute("SELECT queue FROM qworker.depth ORDER BY queue")])
+        conn.execute("DELETE FROM qworker.depth")
+    assert found == [["", "default"], ["", "default"], [""], [""]]
+
+
 def test_damaged_counts_do_not_stop_the_statistics(conn: Connection, node: NodeContext) -> None:
     """A handler in C may write anywhere; the statistics of the whole cluster are folded by one statement."""
     statistics, send = Statistics(node, "1.0"), node.tally.numbers["mail", "send"]

@@ -22,8 +22,8 @@ FLUSH_INTERVAL, FOLD_INTERVAL, RETENTION_INTERVAL = 60.0, 600.0, 3_600.0
 QUIET_SAMPLES = 45.0
 #: Time after which a task stops until its next turn (seconds): it must not delay the renewal of the lease.
 TIME_LIMIT = 0.5
-#: A sample that takes longer (seconds) is repeated less often: it may take only one part in SAMPLE_FACTOR of the time.
-EXPENSIVE_SAMPLE, SAMPLE_FACTOR = 0.2, 100
+#: Lanes that take longer (seconds) are counted less often: that may take only one part in LANES_FACTOR of the time.
+EXPENSIVE_LANES, LANES_FACTOR = 0.2, 100
 
 _COUNTERS = [(counter, counter.name.lower()) for counter in Counter if counter not in (Counter.RUN, Counter.WAIT)]
 _MICRO = 1e6
@@ -39,7 +39,7 @@ class Statistics:
         self._version = version
         self._tallies = Tallies(node.settings.schema)
         self._depths = Depths(node.settings.schema)
-        self._sampling = Throttle(SAMPLE_FACTOR, interval=0.0, cheap=EXPENSIVE_SAMPLE)
+        self._counting = Throttle(LANES_FACTOR, interval=0.0, cheap=EXPENSIVE_LANES)
 
     def add_to(self, maintenance: MaintenanceTasks) -> None:
         """Add the tasks that run at a fixed interval."""
@@ -88,15 +88,21 @@ class Statistics:
         return _repeat(lambda: self._tallies.delete_old(database))
 
     def sample(self, database: Database) -> None:
-        """Sample the sizes of the queues, unless another node does. An expensive sample is taken less often."""
-        began = monotonic()
-        if began < self._sampling.due:
-            return
-        watermarks = self._node.watermarks
+        """Sample the sizes of the queues, unless another node does.
+
+        If it takes long to count the lanes, because an old snapshot keeps dead entries behind their watermarks, most
+        samples are without them: readers count by themselves if they have no sample of the last minute.
+        """
+        began, watermarks = monotonic(), self._node.watermarks
+        counted = began >= self._counting.due
         self._depths.sample(
-            database, queues=watermarks.queues, priorities=watermarks.priorities, watermarks=watermarks.scan_start()
+            database,
+            queues=watermarks.queues if counted else [],
+            priorities=watermarks.priorities if counted else [],
+            watermarks=watermarks.scan_start() if counted else [],
         )
-        self._sampling.record(monotonic(), monotonic() - began)
+        if counted:
+            self._counting.record(monotonic(), monotonic() - began)
 
 
 def _repeat(step: Callable[[], int]) -> object:

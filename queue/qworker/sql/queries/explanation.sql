@@ -37,7 +37,7 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now,
 
 -- name: ahead
 -- How many available jobs of its queue are claimed before a job, up to a limit. They are counted backwards from the job,
--- because an old snapshot keeps dead entries at the beginning of the queue.
+-- because an old snapshot keeps dead entries at the beginning of the queue; so are the queues that are served before.
 SELECT (SELECT count(*)::int
           FROM (SELECT FROM {schema}.job AS j
                  WHERE j.state = 'available' AND j.queue = %(queue)s
@@ -48,7 +48,7 @@ SELECT (SELECT count(*)::int
            SELECT before.name
              FROM unnest(%(before)s::text[]) AS before (name)
             WHERE (SELECT true FROM {schema}.job AS j
-                    WHERE j.state = 'available' AND j.queue = before.name ORDER BY j.priority, j.seq LIMIT 1)
+                    WHERE j.state = 'available' AND j.queue = before.name ORDER BY j.priority DESC, j.seq DESC LIMIT 1)
               AND NOT EXISTS (SELECT FROM {schema}.queue AS q WHERE q.name = before.name AND q.paused_at IS NOT NULL)
        ) AS queues;
 

@@ -8,7 +8,9 @@ SELECT queue, state::text, pg_catalog.count(*) AS jobs FROM {schema}.job GROUP B
 -- The jobs of each queue by state, the age of its oldest available job, the nodes that serve it, and its pause. A node is
 -- live until its lease ends. This is computed in seconds because intervals cannot be infinite before PostgreSQL 17. Of a
 -- table of more than `exact` pages about `sampled` pages are read, always the same ones, which stay in memory. What runs, and
--- available jobs while they are few, is counted by index also then.
+-- available jobs while they are few, is then counted by index, from the newest on: an old snapshot keeps dead entries at the
+-- beginning of a queue. Only the oldest job is looked for behind them. Without `walk` no index is read, which may take long
+-- for these entries; what the nodes have sampled in the last minutes stands for it.
 WITH RECURSIVE size AS MATERIALIZED (
     SELECT CASE WHEN t.pages <= %(exact)s THEN 100.0::float8 ELSE 100.0 * %(sampled)s / t.pages END AS percent
       FROM (SELECT pg_catalog.pg_relation_size('{schema}.job'::regclass)
@@ -20,30 +22,45 @@ WITH RECURSIVE size AS MATERIALIZED (
      GROUP BY j.queue, j.state
 ), ready (queue) AS (
     (SELECT j.queue::text FROM {schema}.job AS j
-      WHERE j.state OPERATOR(pg_catalog.=) 'available' AND (SELECT percent FROM size) < 100 ORDER BY j.queue LIMIT 1)
+      WHERE j.state OPERATOR(pg_catalog.=) 'available' AND (SELECT percent FROM size) < 100 AND %(walk)s
+      ORDER BY j.queue DESC, j.priority DESC, j.seq DESC LIMIT 1)
     UNION ALL
     SELECT (SELECT j.queue::text FROM {schema}.job AS j
-             WHERE j.state OPERATOR(pg_catalog.=) 'available' AND j.queue > ready.queue ORDER BY j.queue LIMIT 1)
+             WHERE j.state OPERATOR(pg_catalog.=) 'available' AND j.queue < ready.queue
+             ORDER BY j.queue DESC, j.priority DESC, j.seq DESC LIMIT 1)
       FROM ready WHERE ready.queue IS NOT NULL
 ), indexed AS (
-    SELECT r.queue, 'available'::{schema}.job_state AS state, few.jobs, few.oldest
+    SELECT r.queue, 'available'::{schema}.job_state AS state, few.jobs, few.jobs < %(few)s AS complete, head.oldest
       FROM ready AS r
      CROSS JOIN LATERAL (
-            SELECT pg_catalog.count(*) AS jobs, pg_catalog.min(f.enqueued_at) AS oldest
+            SELECT pg_catalog.count(*) AS jobs
+              FROM (SELECT FROM {schema}.job AS j
+                     WHERE j.state OPERATOR(pg_catalog.=) 'available' AND j.queue = r.queue
+                     ORDER BY j.priority DESC, j.seq DESC
+                     LIMIT %(few)s) AS f) AS few
+     CROSS JOIN LATERAL (
+            SELECT pg_catalog.min(f.enqueued_at) AS oldest
               FROM (SELECT j.enqueued_at FROM {schema}.job AS j
                      WHERE j.state OPERATOR(pg_catalog.=) 'available' AND j.queue = r.queue
                      ORDER BY j.priority, j.seq
-                     LIMIT %(few)s) AS f) AS few
+                     LIMIT %(few)s) AS f) AS head
      WHERE r.queue IS NOT NULL
     UNION ALL
-    SELECT f.queue, 'running', pg_catalog.count(*), NULL
+    SELECT f.queue, 'running', pg_catalog.count(*), pg_catalog.count(*) < 10000, NULL
       FROM (SELECT j.queue::text FROM {schema}.job AS j
-             WHERE j.state OPERATOR(pg_catalog.=) 'running' AND (SELECT percent FROM size) < 100 LIMIT 10000) AS f
+             WHERE j.state OPERATOR(pg_catalog.=) 'running' AND (SELECT percent FROM size) < 100 AND %(walk)s LIMIT 10000) AS f
      GROUP BY f.queue
+    UNION ALL
+    SELECT d.queue, s.state, s.jobs, true,
+           CASE WHEN s.state OPERATOR(pg_catalog.=) 'available' THEN d.at - pg_catalog.make_interval(secs => d.oldest) END
+      FROM {schema}.depth AS d
+     CROSS JOIN LATERAL (VALUES ('available'::{schema}.job_state, d.available), ('running', d.running)) AS s (state, jobs)
+     WHERE NOT %(walk)s AND (SELECT percent FROM size) < 100 AND d.queue <> '' AND d.at = (SELECT pg_catalog.max(n.at) FROM {schema}.depth AS n)
+       AND d.at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 900)
 ), counted AS (
     SELECT queue, state,
-           CASE WHEN i.jobs < CASE state WHEN 'running' THEN 10000 ELSE %(few)s END THEN i.jobs
-                WHEN state OPERATOR(pg_catalog.=) 'running' AND z.percent < 100 AND i.jobs IS NULL THEN 0
+           CASE WHEN i.complete THEN i.jobs
+                WHEN state OPERATOR(pg_catalog.=) 'running' AND z.percent < 100 AND %(walk)s AND i.jobs IS NULL THEN 0
                 ELSE greatest(pg_catalog.round(coalesce(s.jobs, 0) * 100 / z.percent)::bigint, coalesce(i.jobs, 0))
             END AS jobs,
            CASE WHEN i.oldest < s.oldest THEN i.oldest ELSE coalesce(s.oldest, i.oldest) END AS oldest

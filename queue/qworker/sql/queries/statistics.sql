@@ -92,12 +92,35 @@ SELECT s.queue, s.task FROM {schema}.series AS s ORDER BY s.queue, s.task;
 -- The load of each queue that holds jobs or is served by a live node, and of the one that is asked for: its jobs, counted up to `most`, the age of its oldest
 -- job that is ready, and what the jobs of the last `recent` seconds took. What is counted has the order of an index only for the
 -- planner: without it, a session that allows sequential scans may read the table from its beginning, to find `most` rows soon.
+-- They are counted from the newest on, because an old snapshot keeps dead entries at the beginning of a queue; only the oldest
+-- job is looked for behind them. Without `walk` nothing is counted: what the nodes have sampled in the last minute stands for
+-- it, or else a sample of about `sampled` pages of the table.
 WITH RECURSIVE ready (queue) AS (
-    (SELECT j.queue::text FROM {schema}.job AS j WHERE j.state = 'available' ORDER BY j.queue LIMIT 1)
+    (SELECT j.queue::text FROM {schema}.job AS j WHERE j.state = 'available' AND %(walk)s
+      ORDER BY j.queue DESC, j.priority DESC, j.seq DESC LIMIT 1)
     UNION ALL
     SELECT (SELECT j.queue::text FROM {schema}.job AS j
-             WHERE j.state = 'available' AND j.queue > ready.queue ORDER BY j.queue LIMIT 1)
+             WHERE j.state = 'available' AND j.queue < ready.queue ORDER BY j.queue DESC, j.priority DESC, j.seq DESC LIMIT 1)
       FROM ready WHERE ready.queue IS NOT NULL
+), newest AS MATERIALIZED (
+    SELECT d.queue, d.available, d.due, d.running, d.oldest
+      FROM {schema}.depth AS d
+     WHERE d.at = (SELECT max(n.at) FROM {schema}.depth AS n) AND d.queue <> '' AND d.at > statement_timestamp() - interval '1 minute'
+), sampled AS MATERIALIZED (
+    SELECT j.queue::text, round(count(*) FILTER (WHERE j.state = 'available') / s.share) AS available,
+           round(count(*) FILTER (WHERE j.state = 'scheduled' AND j.run_at <= (SELECT clock_timestamp())) / s.share) AS due,
+           round(count(*) FILTER (WHERE j.state = 'running') / s.share) AS running,
+           date_part('epoch', clock_timestamp())
+           - date_part('epoch', min(coalesce(j.run_at, j.enqueued_at)) FILTER (WHERE j.state = 'available')) AS oldest
+      FROM (SELECT least(%(sampled)s * current_setting('block_size')::numeric / greatest(pg_relation_size('{schema}.job'), 1), 1) AS share) AS s
+     CROSS JOIN LATERAL (
+            SELECT t.* FROM {schema}.job AS t TABLESAMPLE SYSTEM (100 * s.share) REPEATABLE (1)
+             WHERE NOT %(walk)s AND NOT EXISTS (SELECT FROM newest)) AS j
+     GROUP BY j.queue, s.share
+), estimated AS (
+    SELECT queue, available, due, running, oldest FROM newest WHERE NOT %(walk)s
+     UNION ALL
+    SELECT queue, available, due, running, oldest FROM sampled
 ), waiting AS MATERIALIZED (
     SELECT r.queue, counted.jobs AS available, greatest(date_part('epoch', clock_timestamp()) - lanes.since, 0) AS oldest
       FROM ready AS r
@@ -105,8 +128,8 @@ WITH RECURSIVE ready (queue) AS (
             SELECT count(*) AS jobs
               FROM (SELECT FROM {schema}.job AS j
                      WHERE j.state = 'available' AND j.queue = r.queue
-                     ORDER BY j.priority, j.seq
-                     LIMIT %(most)s) AS first
+                     ORDER BY j.priority DESC, j.seq DESC
+                     LIMIT %(most)s) AS last
            ) AS counted
      CROSS JOIN LATERAL (
             SELECT date_part('epoch', min(head.since)) AS since
@@ -116,20 +139,26 @@ WITH RECURSIVE ready (queue) AS (
                      WHERE j.state = 'available' AND j.queue = r.queue AND j.priority = p.priority
                      ORDER BY j.seq LIMIT 1) AS head) AS lanes
      WHERE r.queue IS NOT NULL
+    UNION ALL
+    SELECT queue, available, greatest(oldest, 0) FROM estimated WHERE available > 0
 ), due AS MATERIALIZED (
     SELECT first.queue, count(*) AS jobs
       FROM (SELECT j.queue::text FROM {schema}.job AS j
-             WHERE j.state = 'scheduled' AND j.run_at <= (SELECT clock_timestamp())
+             WHERE j.state = 'scheduled' AND j.run_at <= (SELECT clock_timestamp()) AND %(walk)s
              ORDER BY j.run_at
              LIMIT %(most)s) AS first
      GROUP BY first.queue
+    UNION ALL
+    SELECT queue, due FROM estimated WHERE due > 0
 ), running AS MATERIALIZED (
     SELECT first.queue, count(*) AS jobs
       FROM (SELECT j.queue::text FROM {schema}.job AS j
-             WHERE j.state = 'running'
+             WHERE j.state = 'running' AND %(walk)s
              ORDER BY j.node, j.claimed_at
              LIMIT %(most)s) AS first
      GROUP BY first.queue
+    UNION ALL
+    SELECT queue, running FROM estimated WHERE running > 0
 ), served AS MATERIALIZED (
     SELECT q.queue, sum(n.worker_count) AS workers
       FROM {schema}.node AS n
@@ -143,12 +172,10 @@ WITH RECURSIVE ready (queue) AS (
      WHERE s.width = 1 AND s.at >= (SELECT clock_timestamp() - make_interval(secs => %(recent)s::float8))
      GROUP BY n.queue
 )
-SELECT queue, coalesce(CASE WHEN waiting.available >= %(most)s THEN greatest(waiting.available, (
-           -- Of a long queue, the number that the nodes have sampled in the last minute.
-           SELECT d.available FROM {schema}.depth AS d
-            WHERE d.at = (SELECT max(n.at) FROM {schema}.depth AS n) AND d.queue = waiting.queue
-              AND d.at > statement_timestamp() - interval '1 minute')) ELSE waiting.available END, 0) AS available,
-       coalesce(due.jobs, 0) AS due, coalesce(running.jobs, 0) AS running,
+SELECT queue, coalesce(CASE WHEN %(walk)s AND waiting.available >= %(most)s
+                           THEN greatest(waiting.available, (SELECT n.available FROM newest AS n WHERE n.queue = waiting.queue))
+                           ELSE waiting.available END, 0)::bigint AS available,
+       coalesce(due.jobs, 0)::bigint AS due, coalesce(running.jobs, 0)::bigint AS running,
        CASE WHEN waiting.oldest < 'infinity' THEN waiting.oldest END AS oldest, coalesce(served.workers, 0) AS workers,
        recent.seconds / nullif(recent.attempts, 0) AS mean_run, coalesce(recent.attempts, 0) / %(recent)s::float8 AS rate
   FROM waiting
