@@ -37,10 +37,16 @@ class Batch:
 class Scan:
     """The statements of one search on one connection."""
 
-    def __init__(self, conn: Database, schema: str, wanted: Filter, now: float | None = None) -> None:
-        """Now is the time to which durations relate (seconds since 1970); by default the time of each statement."""
+    def __init__(
+        self, conn: Database, schema: str, wanted: Filter, now: float | None = None, size: int | None = None
+    ) -> None:
+        """Now is the time to which durations relate (seconds since 1970); by default the time of each statement.
+
+        size: the number of ids in a slice; SLICE by default.
+        """
         self._conn = conn
         self._wanted = wanted
+        self._size = size or SLICE
         conditions = Conditions(schema)
         self._sql = load("search", schema)
         self._condition, self._parameters = conditions.compile(wanted)
@@ -82,7 +88,7 @@ class Scan:
             yield from self._chunks(sorted((job for job in self.only if job < high), reverse=True))
             return
         while (top := self.value("highest", high=high)) is not None:
-            high = max(top - SLICE + 1, BELOW)
+            high = max(top - self._size + 1, BELOW)
             yield high, top + 1
 
     def slices_up(self, low: int) -> Iterator[tuple[int, int]]:
@@ -96,7 +102,7 @@ class Scan:
             yield from self._chunks(sorted(job for job in self.only if job >= low))
             return
         while (bottom := self.value("lowest", low=low)) is not None:
-            low = min(bottom + SLICE, ABOVE)
+            low = min(bottom + self._size, ABOVE)
             yield bottom, low
 
     def _failed(self, statement: str, **start: int) -> list[int]:
@@ -121,6 +127,8 @@ class Scan:
 
     def reached(self, low: int, high: int, *, last: bool = False) -> datetime | None:
         """Return when the first job of a range was enqueued, or the last."""
+        if self._walks_failed:  # the range was that before the present one
+            self.only = [high - 1 if last else low]
         if last:
             low = self.value("highest", high=high)
         return to_datetime(self.value("enqueued", low=low, high=high))

@@ -20,12 +20,13 @@ from qworker.filters import Filter
 from qworker.job import Job, JobActions, job_from_row
 from qworker.scan import ABOVE, BELOW, Scan
 
-#: A search ends after this number of slices, unless they hold few jobs and take no time, or after this time (seconds).
-MAX_SLICES, QUICK, TIME_LIMIT = 12, 0.1, 0.12
+#: A search reads slices of SLICE ids. It ends after MAX_SLICES, unless they hold few jobs and take no time, or before a
+#: slice that would probably take it over TIME_LIMIT (seconds): on a busy server a slice takes several times as long.
+SLICE, MAX_SLICES, QUICK, TIME_LIMIT = 20_000, 30, 0.08, 0.12
 #: The limit for a search that a person waits for: a command, or a page that looks further (seconds).
 PATIENT = 1.5
 #: The longest time of one statement (seconds), and of the one that reads small indexes.
-STATEMENT_TIMEOUT, FEW_TIMEOUT = 2.0, 0.25
+STATEMENT_TIMEOUT, FEW_TIMEOUT = 2.0, 0.15
 #: The longest wait for a lock, which only DDL takes (seconds), and the number of connections.
 LOCK_TIMEOUT, MAX_CONNECTIONS = 0.2, 4
 #: The largest number that `count` counts to unless it is given another.
@@ -102,12 +103,16 @@ class Search:
     ) -> Page:  # fmt: skip
         """Return up to `limit` jobs that match a filter; cursor is that of the page before.
 
-        time_limit: seconds after which a search that no index serves stops; it may take one slice longer.
+        time_limit: seconds after which a search that no index serves stops, as far as its slices so far tell.
         """
         up, rows, budget = order is Order.OLDEST, list[Any](), _Budget(time_limit)
+        done: tuple[int, int] | None = None
         with self._reading(wanted) as scan:
             start = (BELOW if up else ABOVE) if cursor is None else cursor + up
             for low, high in scan.slices_up(start) if up else scan.slices(start):
+                if done is not None and not scan.bounded and budget.spent():
+                    cursor = done[1] - 1 if up else done[0]
+                    return Page(self._jobs(rows), cursor, scan.reached(*done, last=up))
                 if order is Order.SLOWEST:
                     rows += scan.rows(order, low=low, high=high, limit=limit)
                     rows = sorted(rows, key=lambda row: -row.run)[:limit]
@@ -115,23 +120,22 @@ class Search:
                     rows += scan.rows(order, low=low, high=high, limit=limit - len(rows))
                     if len(rows) >= limit:
                         return Page(self._jobs(rows), rows[-1].id)
-                if not scan.bounded and budget.spent():
-                    reached = scan.reached(low, high, last=up)
-                    return Page(self._jobs(rows), high - 1 if up else low, reached)
+                done = low, high
             return Page(self._jobs(rows), None)
 
     def count(
         self, wanted: Filter, *, below: int = ABOVE, limit: int = MAX_COUNT, time_limit: float = TIME_LIMIT
     ) -> Count:  # fmt: skip
         """Count the jobs that match a filter and whose ids are lower than `below`, up to a limit."""
+        found, budget, done = 0, _Budget(time_limit), None
         with self._reading(wanted) as scan:
-            found, budget = 0, _Budget(time_limit)
             for low, high in scan.slices(below):
+                if done is not None and not scan.bounded and budget.spent():
+                    return Count(found, exact=False, looked_back_to=scan.reached(*done))
                 found += scan.value("count", low=low, high=high, limit=limit + 1 - found)
                 if found > limit:
                     return Count(limit, exact=False)
-                if not scan.bounded and low > BELOW and budget.spent():
-                    return Count(found, exact=False, looked_back_to=scan.reached(low, high))
+                done = low, high
             return Count(found, exact=True)
 
     def last_id(self) -> int:
@@ -151,7 +155,7 @@ class Search:
         with self._pool.connection(None) as conn:
             conn.read_only = True
             with conn.transaction():
-                scan = Scan(conn, self._pool.schema, wanted)
+                scan = Scan(conn, self._pool.schema, wanted, size=SLICE)
                 if scan.indexes:
                     self._read_indexes(conn, scan)
                 yield scan
@@ -174,11 +178,14 @@ class _Budget:
 
     def __init__(self, time_limit: float) -> None:
         self._time_limit = time_limit
-        self._began = monotonic()
+        self._began = self._last = monotonic()
         self._slices = 0
+        self._longest = 0.0
 
     def spent(self) -> bool:
-        """Count a slice; return whether it was the last one."""
+        """Count a slice, before the next one; return whether it was the last one."""
+        now = monotonic()
         self._slices += 1
-        elapsed = monotonic() - self._began
-        return elapsed > self._time_limit or (self._slices >= MAX_SLICES and elapsed > QUICK)
+        self._longest = max(self._longest, now - self._last)
+        self._last, elapsed = now, now - self._began
+        return elapsed + self._longest > self._time_limit or (self._slices >= MAX_SLICES and elapsed > QUICK)

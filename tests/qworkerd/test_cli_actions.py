@@ -45,7 +45,7 @@ def test_what_a_shell_has_unquoted_is_one_value(command: Command, make: Any) -> 
 def test_a_search_that_has_reached_its_limit_says_how_to_continue(
     command: Command, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qworker.scan.SLICE", 1)
+    monkeypatch.setattr("qworker.search.SLICE", 1)
     monkeypatch.setattr("qworker.search.QUICK", 0.0)
     monkeypatch.setattr("qworker.search.MAX_SLICES", 3)
     ids = [make() for _ in range(5)]

@@ -100,7 +100,7 @@ def test_parameters_are_bounded(client: FlaskClient, parameters: dict[str, str])
 def test_a_search_says_how_far_it_has_looked_and_goes_on(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qworker.scan.SLICE", 2)
+    monkeypatch.setattr("qworker.search.SLICE", 2)
     monkeypatch.setattr("qworkerd.web.pages.jobs.QUICK", 0)
     wanted = job(database, args={"order": 42})
     for _ in range(6):
