@@ -10,6 +10,8 @@ from importlib.resources import files
 FILES = {
     "qworker.css": ("qworker.css", "text/css"),
     "qworker.js": ("qworker.js", "text/javascript"),
+    "narrow.css": ("narrow.css", "text/css"),
+    "details.css": ("details.css", "text/css"),
     "charts.css": ("charts.css", "text/css"),
     "charts.js": ("charts.js", "text/javascript"),
     "filter.js": ("filter.js", "text/javascript"),

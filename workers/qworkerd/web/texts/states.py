@@ -7,7 +7,7 @@ _NAMES = {
     "waiting": "waiting", "succeeded": "succeeded", "retried": "retried", "snoozed": "snoozed", "paused": "paused",
     "unserved": "unserved", "live": "live", "idle": "idle", "silent": "silent", "stopped": "stopped",
     "finished": "finished", "open": "open", "muted": "muted", "resolved": "resolved", "stops": "stops",
-    "warning": "warning", "hint": "hint",
+    "warning": "warning", "hint": "hint", "booting": "booting", "claiming": "claiming", "settling": "settling",
 }  # fmt: skip
 
 
