@@ -6,8 +6,8 @@ from flask import request
 
 from qworkerd.web.spans import Span
 
-#: Characters that an address may have as they are, with Flask as well: filters stay legible.
-SAFE = "!$'()*,/:;?@"
+#: Characters that a query may have as they are, so that filters stay legible.
+SAFE = ":,*/"
 
 
 def to(path: str, **parameters: object) -> str:
