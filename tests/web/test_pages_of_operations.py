@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from html import unescape
 from typing import Any
 
 import pytest
@@ -143,7 +144,7 @@ def test_a_hostile_name_is_text_and_its_links_lead_to_it(client: FlaskClient, ro
         for evil in ("<script>alert", '"onmouseover', "\u202e"):
             assert evil not in text, path
     page = client.get("/queues").get_data(as_text=True)
-    address = page.partition('<a href="/queue?')[2].partition('"')[0].replace("&amp;", "&")
+    address = unescape(page.partition('<a href="/queue?')[2].partition('"')[0])
     found = client.get(f"/queue.json?{address}")
     assert found.status_code == 200, found.data
     assert client.get("/queue.json", query_string={"name": name}).status_code == 200
