@@ -15,13 +15,13 @@ WITH span AS MATERIALIZED (
                         THEN interval '1 hour' ELSE interval '1 day' END AS part) AS p
 ), part AS MATERIALIZED (
     SELECT p.series, {sums}
-      FROM (SELECT s.* FROM {schema}.stat AS s
+      FROM (SELECT s.series, {kept_counts} FROM {schema}.stat AS s
              WHERE s.width IN (1, 10, 60) AND s.at >= (SELECT since FROM span) AND s.at < (SELECT least(first, until) FROM span)
              UNION ALL
-            SELECT s.* FROM {schema}.stat AS s
+            SELECT s.series, {kept_counts} FROM {schema}.stat AS s
              WHERE s.width IN (1, 10, 60) AND s.at >= (SELECT greatest(first, last) FROM span) AND s.at < (SELECT until FROM span)
              UNION ALL
-            SELECT s.* FROM {schema}.stat_total AS s
+            SELECT s.series, {kept_counts} FROM {schema}.stat_total AS s
              WHERE s.width IN (1, 10, 60, 1440) AND s.at >= (SELECT first FROM span) AND s.at < (SELECT last FROM span)) AS p
      WHERE %(queue)s::text IS NULL AND %(task)s::text IS NULL OR p.series = ANY (ARRAY (
             SELECT n.id FROM {schema}.series AS n
