@@ -25,8 +25,8 @@ from qworker.scan import ABOVE, BELOW, Scan
 SLICE, MAX_SLICES, QUICK, TIME_LIMIT = 20_000, 30, 0.08, 0.12
 #: The limit for a search that a person waits for: a command, or a page that looks further (seconds).
 PATIENT = 1.5
-#: The longest time of one statement (seconds), and of the one that reads small indexes. What it does not reach is searched
-#: for in slices, which takes longer, and does not find a job that has been running for long.
+#: The longest time of one statement (seconds), and of the one that reads small indexes. What it does not reach is
+#: searched for in slices, which takes longer, and does not find a job that has been running for long.
 STATEMENT_TIMEOUT, FEW_TIMEOUT = 2.0, 0.25
 #: The longest wait for a lock, which only DDL takes (seconds), and the number of connections.
 LOCK_TIMEOUT, MAX_CONNECTIONS = 0.2, 4
