@@ -16,7 +16,9 @@ SUMS = """
            coalesce(sum(signalled), 0)
       FROM (SELECT c.* FROM qworker.stat_flush AS f
              CROSS JOIN LATERAL jsonb_to_recordset(f.counts) AS c (succeeded integer, failed integer, retried integer,
-                   raised integer, signalled integer)) AS counted"""
+                   raised integer, signalled integer)
+            UNION ALL
+            SELECT succeeded, failed, retried, raised, signalled FROM qworker.stat) AS counted"""
 LEFT = "SELECT count(*) FROM qworker.job WHERE state <> 'failed'"
 
 
@@ -57,3 +59,19 @@ def test_the_counts_survive_workers_and_schedulers(cluster: Cluster) -> None:
     assert 0 <= completed - succeeded <= 5 * sum(deaths.values()), (completed, succeeded, deaths)
     assert failed == cluster.value("SELECT count(*) FROM qworker.job WHERE state = 'failed'")
     assert 0 <= crashes - signalled <= deaths["scheduler"], (crashes, signalled, deaths)
+
+
+def test_a_node_is_deregistered_and_its_counts_are_written_though_its_scheduler_has_died(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", *SOONER).await_ready()
+    quick.enqueue_many([()] * 5)
+    until(lambda: cluster.value(LEFT) == 0)
+    # The more often it dies, the later it is started again.
+    for kill in range(10):
+        os.kill(until(lambda: node.children("scheduler"))[0], signal.SIGKILL)
+        if node.await_event("child.died", count=kill + 1)["respawn_in"] > 1:
+            break
+    else:
+        raise AssertionError(node.events("child.died"))
+    assert node.stop() == 0
+    assert cluster.query(SUMS)[0][0] == 5
+    assert cluster.value("SELECT count(*) FROM qworker.node") == 0

@@ -42,6 +42,7 @@ class Shutdown:
         self._notifier = notifier
         self._log = log.get()
         self.state = State.RUNNING
+        self._scheduler_awaited = False
         #: When the state times out (monotonic).
         self.until = inf
 
@@ -90,6 +91,8 @@ class Shutdown:
                 return
             case State.CLOSING:
                 self._close(over=over)
+            case _ if not self._running() and self._await_scheduler():
+                return
             case _ if not self._running():
                 self._begin(State.CLOSING, CLOSING_TIMEOUT)
                 for child in self._others:
@@ -109,6 +112,14 @@ class Shutdown:
             self._header.draining = True
             self._notifier.stopping()
         self.state, self.until = state, monotonic() + timeout
+
+    def _await_scheduler(self) -> bool:
+        """Return whether a dead scheduler is started first, once: it deregisters the node and writes its counts."""
+        scheduler = self._others[0]
+        if scheduler.pid or not self._header.node or self._scheduler_awaited:
+            return False
+        scheduler.due, self._scheduler_awaited = 0.0, True
+        return True
 
     def _close(self, *, over: bool) -> None:
         left = [child for child in self._others if child.pid]
