@@ -38,7 +38,7 @@ OBSERVED = [
         "tests/qworker/test_tallies.py",
     ),
     Mutation(
-        "a fold takes a row of the next period", f"{QUERIES}/tallies.sql",
+        "a fold takes a row of the next period", f"{QUERIES}/fragments.sql",
         "s.at >= period.start AND s.at < period.stop", "s.at >= period.start AND s.at <= period.stop",
         "tests/qworker/test_tallies.py",
     ),
@@ -89,7 +89,7 @@ OBSERVED = [
     ),
     Mutation(
         "a search that no index serves does not stop", f"{CLIENT}/search.py",
-        "if not scan.bounded and budget.spent():", "if False:",
+        "return elapsed + self._longest > self._time_limit or", "return False and",
         "tests/qworker/test_search.py",
     ),
     Mutation(
