@@ -373,7 +373,7 @@ class Machine(RuleBasedStateMachine):
         else:
             job.free("available")
             job.attempt = job.crashes = job.node_losses = 0
-            job.order = None
+            job.cancelled, job.order = False, None
 
     # What is always so
 
