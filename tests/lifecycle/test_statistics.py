@@ -7,6 +7,8 @@ from contextlib import suppress
 from tests.lifecycle.application import quick
 from tests.lifecycle.cluster import SOONER, Cluster
 from tests.lifecycle.handlers import impatient
+from tests.lifecycle.node import Node
+from tests.lifecycle.proxy import Proxy
 from tests.waiting import until
 
 JOBS, KILLS = 2_000, 10
@@ -61,17 +63,28 @@ def test_the_counts_survive_workers_and_schedulers(cluster: Cluster) -> None:
     assert 0 <= crashes - signalled <= deaths["scheduler"], (crashes, signalled, deaths)
 
 
+def without_scheduler(node: Node) -> None:
+    """Kill the scheduler until it is not started again at once: the more often it dies, the later."""
+    for kill in range(10):
+        os.kill(until(lambda: node.children("scheduler"))[0], signal.SIGKILL)
+        if node.await_event("child.died", count=kill + 1)["respawn_in"] > 1:
+            return
+    raise AssertionError(node.events("child.died"))
+
+
 def test_a_node_is_deregistered_and_its_counts_are_written_though_its_scheduler_has_died(cluster: Cluster) -> None:
     node = cluster.start("--processes", "1", *SOONER).await_ready()
     quick.enqueue_many([()] * 5)
     until(lambda: cluster.value(LEFT) == 0)
-    # The more often it dies, the later it is started again.
-    for kill in range(10):
-        os.kill(until(lambda: node.children("scheduler"))[0], signal.SIGKILL)
-        if node.await_event("child.died", count=kill + 1)["respawn_in"] > 1:
-            break
-    else:
-        raise AssertionError(node.events("child.died"))
+    without_scheduler(node)
     assert node.stop() == 0
     assert cluster.query(SUMS)[0][0] == 5
     assert cluster.value("SELECT count(*) FROM qworker.node") == 0
+
+
+def test_a_node_whose_scheduler_has_died_ends_without_its_database(cluster: Cluster) -> None:
+    with Proxy(cluster.database.dsn) as proxy:
+        node = cluster.start("--processes", "1", *SOONER, dsn=proxy.dsn).await_ready()
+        without_scheduler(node)
+        proxy.hold()
+        assert node.stop() == 0
