@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import ceil
 from typing import Any, Final
 
 from qworker.actor import current_actor
@@ -22,6 +23,9 @@ MAX_GROUPS: Final = 200
 MAX_TOTAL: Final = 10_000
 #: Time after which a group that did not occur again is deleted (seconds).
 KEEP: Final = 90 * 86_400.0
+#: Counts are kept in parts of this length (seconds), and for this many days.
+PART: Final = 600.0
+STAT_DAYS: Final = 7
 #: Number of rows that one statement counts or deletes.
 BATCH: Final = 5_000
 #: Maximum number of failed jobs that are counted for a group, and number of jobs in a page.
@@ -80,7 +84,8 @@ class ErrorGroup:
     #: When it occurred again after it had been resolved, and in which release.
     reopened_at: datetime | None
     reopened_release: str | None
-    #: The numbers of errors in equal periods up to now, oldest first; counts are kept for seven days.
+    #: The numbers of errors in equal periods up to now, or of an interval that was asked for, oldest first; counts are
+    #: kept in parts of ten minutes, for seven days.
     recent: tuple[int, ...]
 
     @property
@@ -133,20 +138,29 @@ class ErrorGroups(Statements):
         self, database: Database, *, states: Collection[GroupState | str] | None = None, queue: str | None = None,
         task: str | None = None, since: timedelta | None = None, period: timedelta = timedelta(days=1), bins: int = 24,
         limit: int = 50, fingerprint: str | None = None, below: str | None = None,
+        between: tuple[datetime, datetime] | None = None,
     ) -> list[ErrorGroup]:  # fmt: skip
         """Return groups, those that occurred last first.
 
         since: only those that occurred within this time. period: the time of `recent`, divided into `bins` parts.
         below: the cursor of the last group of the page before; a group that occurs meanwhile moves to the first page.
-        Raises ValueError if it is not a cursor.
+        between: only those that occurred from the first of these times on until the second, see `Interval.of_errors`;
+        `recent` is that of this time then, in up to `bins` parts of whole ten minutes. A group that is named by its
+        fingerprint is returned in any case. Raises ValueError if `below` is not a cursor.
         """
         below_at, below_fingerprint = (None, None) if below is None else _position(below)
         now, width = float(self._scalar(database, "now")), period.total_seconds() / bins
+        begin = until = None
+        if between is not None:
+            begin, until = (at.timestamp() for at in between)
+            width = bar_width(until - begin, bins)
+            bins = ceil((until - begin) / width)
         return self._records(
             database, "find", _group, states=None if states is None else [GroupState(state).value for state in states],
             queue=queue, task=task, seen_after=None if since is None else now - since.total_seconds(),
-            since=now - period.total_seconds(), width=width, bins=bins, limit=limit, below_at=below_at,
-            below_fingerprint=below_fingerprint,
+            since=now - period.total_seconds() if begin is None else begin, width=width, bins=bins, limit=limit,
+            below_at=below_at, below_fingerprint=below_fingerprint, until=until,
+            begin=begin if fingerprint is None else None,
             fingerprint=None if fingerprint is None else from_hex(fingerprint),
         )  # fmt: skip
 
@@ -204,6 +218,11 @@ class ErrorGroups(Statements):
     def count_failed(self, database: Database, fingerprint: str, limit: int = MAX_COUNTED) -> int:
         """Return the number of the group's jobs that are failed now; counting stops at `limit`."""
         return sum(map(len, self.failed_pages(database, fingerprint, limit)))
+
+
+def bar_width(seconds: float, bins: int) -> float:
+    """Return the length of the parts in which `recent` divides a time (seconds); the last one may be shorter."""
+    return PART * max(1, ceil(seconds / PART / bins))
 
 
 def _position(cursor: str) -> tuple[float, int]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from qworker import error_groups
 from qworker.tallies import DAY, FOLDS, STAT_DAYS, WIDEST
 
 #: How old counts are at most that are kept in parts of this length (seconds); older ones are kept by hours.
@@ -28,10 +29,16 @@ class Interval:
     step: float
 
     @classmethod
-    def around(cls, begin: datetime, end: datetime, *, now: datetime | None = None) -> "Interval":
+    def around(
+        cls, begin: datetime, end: datetime, *, now: datetime | None = None, part: float | None = None,
+        days: int = STAT_DAYS,
+    ) -> "Interval":  # fmt: skip
         """Return the shortest interval that contains these times; raises ValueError.
 
         Its parts are minutes if it began in the last 70 minutes, ten minutes in the last 25 hours, or else hours.
+
+        part: the length of the parts of what is kept otherwise (seconds), such as the counts of errors; days: for how
+        many days that is kept.
         """
         now = now or datetime.now(UTC)
         for name, at in (("beginning", begin), ("end", end)):
@@ -42,15 +49,27 @@ class Interval:
         if begin >= now:
             raise ValueError(f"the interval begins at {begin.isoformat()}, which is in the future")
         age = (now - begin).total_seconds()
-        part = next((length for oldest, length in PARTS if age <= oldest), HOUR)
+        if part is None:
+            part = next((length for oldest, length in PARTS if age <= oldest), HOUR)
         first, last = _floor(begin, part), _floor(min(end, now), part)
         if last < min(end, now):
             last += timedelta(seconds=part)
-        length = (last - first).total_seconds()
-        if length > LONGEST:
-            raise ValueError(f"the interval has {length / 86_400:,.0f} days, and counts are kept for {STAT_DAYS}")
-        step = next((one for one in STEPS if one >= part and length / one <= MAX_POINTS), STEPS[-1])
+        length = (min(end, now) - begin).total_seconds()
+        if length > days * DAY:
+            raise ValueError(f"the interval has {length / DAY:,.1f} days, and counts are kept for {days}")
+        grown = (last - first).total_seconds()
+        step = next((one for one in STEPS if one >= part and grown / one <= MAX_POINTS), STEPS[-1])
         return cls(first, last, step)
+
+    @classmethod
+    def of_errors(cls, begin: datetime, end: datetime) -> "Interval":
+        """Return the shortest interval of whole parts of the counts of errors; raises ValueError."""
+        return cls.around(begin, end, part=error_groups.PART, days=error_groups.STAT_DAYS)
+
+    @property
+    def times(self) -> tuple[datetime, datetime]:
+        """Its beginning and its end."""
+        return self.begin, self.end
 
     @property
     def seconds(self) -> float:

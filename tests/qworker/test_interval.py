@@ -53,3 +53,11 @@ def test_its_chart_has_few_points_and_it_contains_what_was_asked_for(age: float,
     assert found.begin <= begin < end <= found.end + timedelta(milliseconds=2)
     assert found.step in STEPS
     assert found.seconds / found.step <= MAX_POINTS
+
+
+def test_parts_and_days_can_be_those_of_other_counts() -> None:
+    found = Interval.around(ago(minutes=30), ago(minutes=25), now=NOW, part=600, days=7)
+    assert (f"{found.begin:%H:%M}", f"{found.end:%H:%M}") == ("12:00", "12:10")
+    assert Interval.around(ago(days=7), NOW, now=NOW, part=600, days=7).seconds >= 7 * 86_400
+    with pytest.raises(ValueError, match=r"has 8\.0 days, and counts are kept for 7"):
+        Interval.around(ago(days=8), NOW, now=NOW, part=600, days=7)

@@ -70,6 +70,38 @@ def test_the_list_shows_each_group_once(command: Command, jobs: list[int]) -> No
     assert command("errors", "list", "--queue", "default", "--since", "1h", "--limit", 1).stdout.count("\n") == 2
 
 
+def test_counts_are_those_of_a_time(command: Command, jobs: list[int], database: Database) -> None:
+    database.connect().execute(
+        "INSERT INTO qworker.error_stat (fingerprint, at, count) VALUES (%s, date_bin('10 minutes', now() - interval"
+        " '3 hours', '2000-01-01 00:00:00+00'), 5)", [from_hex(KEY)],
+    )  # fmt: skip
+    database.connect().execute("UPDATE qworker.error_group SET first_seen = now() - interval '4 hours'")
+
+    _, *rows = command("errors", "list", "--from", "200m", "--to", "160m").stdout.splitlines()
+    found = json.loads(command("errors", "list", "--from", "200m", "--json").stdout)
+
+    assert [row.split()[:2] for row in rows if not row.startswith(" ")] == [[KEY, "5"]]
+    assert {group["fingerprint"]: sum(group["recent"]) for group in found} == {KEY: 8, "00000000000000ff": 1}
+    shown = command("errors", "show", KEY, "--from", "200m", "--to", "160m").stdout
+    assert "5 failed attempts from " in shown
+    assert "24 hours" not in shown
+    assert command("errors", "list", "--from", "2h", "--to", "1h").stderr.startswith("no open errors from ")
+    assert "kept for 7 days" in command("errors", "list", "--from", "9d", "--to", "8d").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--from", "yesterday"], "'yesterday' is not a time"), (["--to", "1h"], "--from is missing"),
+        (["--from", "1h", "--to", "2h"], "not after"), (["--from", "8d"], "counts are kept for 7"),
+        (["--from", "1h", "--since", "1h"], "pass --since, or --from and --to"),
+    ],
+)  # fmt: skip
+def test_a_time_out_of_bounds_is_refused(command: Command, words: list[str], message: str) -> None:
+    found = command("errors", "list", *words)
+    assert (found.exit_code, message in found.stderr) == (2, True), found.stderr
+
+
 def test_lines_fit_a_terminal_of_80_columns() -> None:
     texts = [[KEY, "1234567", "17:13:45+00", "▁" * 12, "shop.tasks.charge", "ValueError: " + "x" * 300]]
     for line in lines_with_note(

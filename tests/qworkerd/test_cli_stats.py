@@ -52,6 +52,25 @@ def test_json_has_all_numbers_and_the_load(command: Command, writer: Writer) -> 
     assert json.loads(command("queues", "stats", "--json").stdout)["mail"]["run"]["mean"] == 1.0
 
 
+def test_counts_are_those_of_a_time(command: Command, writer: Writer) -> None:
+    writer.write("mail", "send", succeeded=3)
+    writer.conn.execute(
+        "INSERT INTO qworker.stat (width, at, series, succeeded) SELECT 10, date_bin('10 minutes', now() - interval"
+        " '3 hours', '2000-01-01 00:00:00+00'), id, 11 FROM qworker.series"
+    )
+    for words in (["stats"], ["queues", "stats"]):
+        rows = command(*words, "--from", "200m", "--to", "160m").stdout.splitlines()
+        assert "11" in rows[1].split()
+        assert "3" in command(*words).stdout.splitlines()[1].split()
+        none = command(*words, "--from", "10h", "--to", "9h")
+        assert "has ended from " in none.stderr
+        refused = command(*words, "--period", "1h", "--from", "2h")
+        assert (refused.exit_code, "pass --period, or --from and --to" in refused.stderr) == (2, True)
+        assert command(*words, "--from", "40d").exit_code == 2
+    found = json.loads(command("stats", "--json", "--from", "200m", "--to", "160m").stdout)
+    assert (found["tasks"][0]["succeeded"], "period" in found, found["from"] < found["to"]) == (11, False, True)
+
+
 def test_hostile_names_are_visible(command: Command, writer: Writer) -> None:
     writer.write("mail", HOSTILE, succeeded=1)
     assert "\x1b" not in command("stats").stdout

@@ -1,13 +1,12 @@
 """Show who retried, cancelled, paused or edited what."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from qworker.audit import MAX_ENTRIES, AuditEntry
-from qworker.durations import parse_duration
 from qworkerd.cli.jobs import IDS
+from qworkerd.cli.moments import MOMENT
 from qworkerd.cli.options import app_optional
 from qworkerd.cli.running import local_time
 from qworkerd.cli.tables import as_json, table
@@ -16,26 +15,6 @@ from qworkerd.config.target import Target
 HEAD = ("WHEN", "ACTOR", "ROLE", "VIA", "ACTION", "TARGET", "NOTE")
 #: How many of the jobs, queues or schedules of an action the table shows.
 MAX_SHOWN = 5
-
-
-class Moment(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
-    """A time, or how long ago it was."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return an aware datetime; one without an offset is in the local time zone."""
-        try:
-            return datetime.now(UTC) - timedelta(seconds=parse_duration(value))
-        except (ValueError, OverflowError):
-            pass
-        try:
-            return datetime.fromisoformat(value).astimezone()
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time: pass 2h, 7d, or 2026-01-31T09:00", param, ctx)
-
-
-MOMENT = Moment()
 
 
 @click.command(short_help="Show who retried, cancelled, paused or edited what.")

@@ -1,17 +1,19 @@
 """List errors by group, show, mute and resolve a group, retry or discard its jobs."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from textwrap import indent
 from typing import Any
 
 import click
 
 from qworker.durations import parse_duration
-from qworker.error_groups import MAX_COUNTED, ErrorGroup, GroupState
+from qworker.error_groups import MAX_COUNTED, STAT_DAYS, ErrorGroup, GroupState
 from qworker.fingerprint import from_hex
+from qworker.interval import Interval
 from qworker.job import Job
 from qworker.operations import Action
 from qworker.tracebacks import application_part
+from qworkerd.cli import moments
 from qworkerd.cli.acting import act_on_matching
 from qworkerd.cli.actions import operation_options
 from qworkerd.cli.options import app_optional, options
@@ -83,37 +85,58 @@ def errors(context: click.Context, /, **_: str | None) -> None:
 @click.option(
     "--since", type=SPAN, metavar="DURATION", help="Only groups that occurred within this time: 30m, 24h, 7d."
 )
+@moments.between
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, metavar="N", help="Maximum number. [default: 50]")
 @json_option
 @app_optional
-def list_(target: Target, *, json_output: bool, state: str, since: timedelta | None, **wanted: Any) -> None:
+def list_(
+    target: Target, *, json_output: bool, state: str, since: timedelta | None, begin: datetime | None,
+    end: datetime | None, **wanted: Any,
+) -> None:  # fmt: skip
     """List the groups, those that occurred last first.
 
     COUNT is the number of failed attempts since the group exists; the bars are those of the last 24 hours, or of
     --since. Counts are up to ten seconds old.
+
+    With --from and --to, only groups that occurred in that time are listed; COUNT and the bars are those of that time,
+    which has whole parts of ten minutes. Such counts are kept for seven days.
     """
+    interval = _interval(begin, end)
+    if interval is not None and since is not None:
+        raise click.UsageError("pass --since, or --from and --to")
     period = min(since or timedelta(days=1), timedelta(days=7))
     found = target.admin.error_groups(
-        states=None if state == ALL else [state], since=since, period=period, bins=LIST_BINS, **wanted
+        states=None if state == ALL else [state],
+        since=since,
+        period=period,
+        bins=LIST_BINS,
+        between=interval.times if interval else None,
+        **wanted,
     )
     if json_output:
         as_json(found)
         return
+    when = "" if interval is None else f" {moments.words(interval)}"
     table(("FINGERPRINT", "COUNT", "LAST", "BARS", *["STATE"] * (state == ALL), "TASK", "ERROR"), [
-        (group.fingerprint, group.count, local_time(group.last_seen), sparkline(group.recent),
-         *[group.state] * (state == ALL), group.task, _title(group))
+        (group.fingerprint, group.count if interval is None else sum(group.recent), local_time(group.last_seen),
+         sparkline(group.recent), *[group.state] * (state == ALL), group.task, _title(group))
         for group in found
-    ], note=True, empty="no errors" if state == ALL else f"no {state} errors")  # fmt: skip
+    ], note=True, empty=f"no errors{when}" if state == ALL else f"no {state} errors{when}")  # fmt: skip
 
 
 @errors.command(short_help="Show a group with its counts, releases, jobs and the traceback of the last one.")
 @click.argument("fingerprint", type=FINGERPRINT)
+@moments.between
 @json_option
 @app_optional
-def show(target: Target, *, fingerprint: str, json_output: bool) -> None:
-    """Show a group with its counts, releases, jobs and the traceback of the last one."""
-    admin = target.admin
-    group = admin.error_group(fingerprint, bins=SHOW_BINS)
+def show(target: Target, *, fingerprint: str, begin: datetime | None, end: datetime | None, json_output: bool) -> None:
+    """Show a group with its counts, releases, jobs and the traceback of the last one.
+
+    The bars are those of the last 24 hours, or of --from and --to, in whole parts of ten minutes; such counts are kept
+    for seven days.
+    """
+    admin, interval = target.admin, _interval(begin, end)
+    group = admin.error_group(fingerprint, bins=SHOW_BINS, between=interval.times if interval else None)
     failed = admin.count_failed_of(fingerprint)
     sample, record = _sample(admin.show_many(group.samples), group)
     if json_output:
@@ -126,7 +149,7 @@ def show(target: Target, *, fingerprint: str, json_output: bool) -> None:
         ("count", f"{group.count:,} failed attempts"), ("failed now", f"{bound} jobs"),
         ("first", _occurrence(group.first_seen, group.first_release, group.first_job)),
         ("last", _occurrence(group.last_seen, group.last_release, group.samples[0] if group.samples else None)),
-        ("24 hours", sparkline(group.recent)), ("last jobs", " ".join(map(str, group.samples))),
+        *_bars(group, interval), ("last jobs", " ".join(map(str, group.samples))),
     ]  # fmt: skip
     for name, value in rows:
         safe_echo(f"  {name:<11}{text(value)}")
@@ -194,6 +217,21 @@ def _sample(jobs: list[Job], group: ErrorGroup) -> tuple[int, dict[str, Any] | N
         if job.errors:
             return job.id, dict(job.errors[-1])
     return 0, None
+
+
+def _interval(begin: datetime | None, end: datetime | None) -> Interval | None:
+    """Return the time of --from and --to, and say so if its counts are not kept any more."""
+    interval = moments.interval_of(begin, end, Interval.of_errors)
+    if interval is not None and interval.begin < datetime.now(UTC) - timedelta(days=STAT_DAYS):
+        safe_echo(f"counts of errors are kept for {STAT_DAYS} days: those before that are missing", err=True)
+    return interval
+
+
+def _bars(group: ErrorGroup, interval: Interval | None) -> list[tuple[str, str]]:
+    if interval is None:
+        return [("24 hours", sparkline(group.recent))]
+    number = sum(group.recent)
+    return [("then", f"{number:,} failed attempts {moments.words(interval)}"), ("", sparkline(group.recent))]
 
 
 def _title(group: ErrorGroup) -> str:

@@ -1,6 +1,7 @@
 """Show the queues with the number of their jobs; pause and resume queues."""
 
 from dataclasses import asdict
+from datetime import datetime
 
 import click
 
@@ -9,10 +10,11 @@ from qworker.durations import format_duration
 from qworker.job import JobState
 from qworker.nearest import suggestion
 from qworker.queues import QueueStatus
-from qworker.statistics import PERIODS, Statistics
+from qworker.statistics import Statistics
+from qworkerd.cli import moments
 from qworkerd.cli.completion import completing
 from qworkerd.cli.options import app_optional, options
-from qworkerd.cli.stats import period_option, show
+from qworkerd.cli.stats import period_of, period_option, show
 from qworkerd.cli.tables import as_json, safe_echo, table, text
 from qworkerd.config.target import Target
 from qworkerd.process import exits
@@ -149,18 +151,21 @@ def resume(target: Target, *, names: tuple[str, ...], all_queues: bool, json_out
 @queues.command(short_help="Show how many jobs of each queue ran, and how long they waited and ran.")
 @click.argument("name", required=False)
 @period_option
+@moments.between
 @json_option
 @app_optional
-def stats(target: Target, *, name: str | None, period: str, json_output: bool) -> None:
+def stats(
+    target: Target, *, name: str | None, period: str, begin: datetime | None, end: datetime | None, json_output: bool
+) -> None:
     """Show what nodes have counted of each queue, or of one: see `qworker stats`."""
-    statistics = Statistics(target.schema)
+    statistics, wanted = Statistics(target.schema), period_of(period, begin, end)
     with target.connection("stats", statement_timeout=10.0) as database:
-        found = statistics.queues(database, PERIODS[period], queue=name)
+        found = statistics.queues(database, wanted.seconds, until=wanted.until, queue=name)
     if json_output:
         as_json({series.queue: series.counts.as_dict() for series in found})
         return
     subject = "any task" if name is None else f"queue {name!r}"
-    show(("QUEUE",), [((series.queue,), series) for series in found], subject, period)
+    show(("QUEUE",), [((series.queue,), series) for series in found], subject, wanted.words)
 
 
 def _wanted(names: tuple[str, ...], every: list[str], *, all_queues: bool) -> list[str]:

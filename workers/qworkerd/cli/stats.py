@@ -1,13 +1,15 @@
 """Show what nodes have counted: how many jobs ran, how long they waited and ran, what failed."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import click
 
 from qworker.counts import Durations
 from qworker.durations import format_duration
 from qworker.statistics import PERIODS, TARGET_DRAIN, SeriesCounts, Statistics, load_as_dict
-from qworkerd.cli.options import Duration, app_optional, refuse
+from qworkerd.cli import moments
+from qworkerd.cli.options import Duration, app_optional, refuse, typed
 from qworkerd.cli.tables import as_json, table
 from qworkerd.config.target import Target
 
@@ -23,44 +25,71 @@ json_option = click.option(
 )
 
 HEAD = ("DONE", "FAILED", "RETRY", "CRASH", "WAIT", "P95", "RUN", "P95")
-NOTHING = "no job of {} has ended in the last {}; counts are up to two minutes late"
+NOTHING = "no job of {} has ended {}; counts are up to two minutes late"
+
+
+class Period(NamedTuple):
+    """The time whose counts are shown."""
+
+    seconds: float
+    until: datetime | None
+    #: When jobs have ended: "in the last 1h".
+    words: str
+    #: What JSON has of it.
+    record: dict[str, Any]
+
+
+def period_of(period: str, begin: datetime | None, end: datetime | None) -> Period:
+    """Return the time of --period, or of --from and --to."""
+    interval = moments.interval_of(begin, end)
+    if interval is None:
+        return Period(PERIODS[period], None, f"in the last {period}", {"period": period})
+    if typed("period"):
+        raise click.UsageError("pass --period, or --from and --to")
+    record = {"from": interval.begin, "to": interval.end}
+    return Period(interval.seconds, interval.end, moments.words(interval), record)
 
 
 @click.command(short_help="Show how many jobs ran, and how long they waited and ran.")
 @click.option("--queue", metavar="NAME", help="Only this queue.")
 @click.option("--task", metavar="NAME", help="Only this task.")
 @period_option
+@moments.between
 @drain_option
 @json_option
 @app_optional
 def stats(
-    target: Target, *, queue: str | None, task: str | None, period: str, target_drain: float, json_output: bool
-) -> None:
+    target: Target, *, queue: str | None, task: str | None, period: str, begin: datetime | None, end: datetime | None,
+    target_drain: float, json_output: bool,
+) -> None:  # fmt: skip
     """Show the attempts that have ended, by queue and task, and percentiles of the times that jobs waited and ran.
 
     A job has waited since it could start: its delay, its backoff and its earlier attempts are not part of the wait.
     Counts are up to two minutes late, and percentiles are off by at most 9 %.
 
+    With --from and --to, the time has whole parts of what is kept: minutes in the last 70 minutes, ten minutes in the
+    last 25 hours, or else hours. Counts are kept for 32 days.
+
     With --json, "queues" has the load of each queue as it is now, for autoscalers: see docs/monitoring.md.
     """
     if not json_output:
         refuse("target_drain", why="needs --json, which prints how many workers are wanted")
-    statistics = Statistics(target.schema)
+    statistics, wanted = Statistics(target.schema), period_of(period, begin, end)
     with target.connection("stats", statement_timeout=10.0) as database:
-        found = statistics.tasks(database, PERIODS[period], queue=queue, task=task)
+        found = statistics.tasks(database, wanted.seconds, until=wanted.until, queue=queue, task=task)
         load = statistics.load(database, queue=queue, target_drain=max(target_drain, 1.0)) if json_output else []
     if json_output:
         as_json({
-            "period": period, "queues": {one.queue: load_as_dict(one) for one in load},
+            **wanted.record, "queues": {one.queue: load_as_dict(one) for one in load},
             "tasks": [_record(series) for series in found],
         })  # fmt: skip
         return
-    show(("QUEUE", "TASK"), [((one.queue, one.task), one) for one in found], _subject(queue, task), period)
+    show(("QUEUE", "TASK"), [((one.queue, one.task), one) for one in found], _subject(queue, task), wanted.words)
 
 
-def show(head: tuple[str, ...], rows: list[tuple[tuple[Any, ...], SeriesCounts]], subject: str, period: str) -> None:
-    """Print a table of counts."""
-    table((*head, *HEAD), [(*names, *_cells(series)) for names, series in rows], empty=NOTHING.format(subject, period))
+def show(head: tuple[str, ...], rows: list[tuple[tuple[Any, ...], SeriesCounts]], subject: str, when: str) -> None:
+    """Print a table of counts; when: in which time jobs have ended."""
+    table((*head, *HEAD), [(*names, *_cells(series)) for names, series in rows], empty=NOTHING.format(subject, when))
 
 
 def _cells(series: SeriesCounts) -> tuple[object, ...]:

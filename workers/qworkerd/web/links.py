@@ -8,6 +8,8 @@ from qworkerd.web.spans import Span
 
 #: Characters that a query may have as they are, so that filters stay legible.
 SAFE = ":,*/"
+#: How long counts of errors are kept (seconds).
+ERRORS_KEPT = 7 * 86_400
 
 
 def to(path: str, **parameters: object) -> str:
@@ -24,6 +26,11 @@ def job(job_id: int) -> str:
 def jobs(words: str) -> str:
     """Return the address of the jobs that match a filter."""
     return to("/jobs", q=words)
+
+
+def errors(span: Span) -> str:
+    """Return the address of the groups of errors that occurred in the time of a page, if counts are kept as long."""
+    return to("/errors", state="all", **(span.parameters if span.seconds <= ERRORS_KEPT else {}))
 
 
 def queue(name: str, span: Span | None = None) -> str:

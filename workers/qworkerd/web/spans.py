@@ -1,6 +1,6 @@
 """The time of which a page shows counts: the last hours, or an interval that was chosen in a chart."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -82,13 +82,20 @@ class Span:
 
 def span_of(parameters: Parameters) -> Span:
     """Return the span that a request names by `period`, or by `from` and `to`."""
-    period, begin, end = parameters.period(), parameters.time("from"), parameters.time("to")
+    return Span(parameters.period(), interval_of(parameters))
+
+
+def interval_of(
+    parameters: Parameters, around: Callable[[datetime, datetime], Interval] = Interval.around
+) -> Interval | None:
+    """Return the interval that a request names by `from` and `to`, if it does; around: makes it of whole parts."""
+    begin, end = parameters.time("from"), parameters.time("to")
     if begin is None and end is None:
-        return Span(period)
+        return None
     if begin is None or end is None:
         raise InvalidParameter(texts.refusals.half_interval("from" if begin is None else "to"))
     try:
-        return Span(period, Interval.around(begin, end))
+        return around(begin, end)
     except ValueError as error:
         raise InvalidParameter(texts.refusals.wrong_interval(error)) from None
 

@@ -96,13 +96,15 @@ WITH counts AS (
 SELECT (SELECT count(*) FROM counts) + (SELECT count(*) FROM groups);
 
 -- name: find
--- The groups in some states behind a position, those that occurred last first, with their counts in `bins` equal periods after `since`.
+-- The groups in some states behind a position, those that occurred last first, with their counts in `bins` equal periods after
+-- `since`, and before `until` if that is given. begin: only groups that occurred from then on until `until`. Their counts are
+-- looked up group by group: a scalar subquery is never hashed, which would read the counts of all groups.
 SELECT {group_columns},
        ARRAY (SELECT coalesce(sum(e.count), 0)::bigint
                 FROM generate_series(0, %(bins)s::integer - 1) AS bin
                 LEFT JOIN {schema}.error_stat AS e
                   ON e.fingerprint = g.fingerprint AND e.at >= to_timestamp(%(since)s::float8 + bin * %(width)s::float8)
-                 AND e.at < to_timestamp(%(since)s::float8 + (bin + 1) * %(width)s::float8)
+                 AND e.at < to_timestamp(least(%(since)s::float8 + (bin + 1) * %(width)s::float8, %(until)s::float8))
                GROUP BY bin ORDER BY bin) AS recent
   FROM {schema}.error_group AS g
  WHERE (%(fingerprint)s::bigint IS NULL OR g.fingerprint = %(fingerprint)s)
@@ -110,6 +112,12 @@ SELECT {group_columns},
    AND (%(queue)s::text IS NULL OR %(queue)s = ANY (g.queues))
    AND (%(task)s::text IS NULL OR g.task = %(task)s)
    AND (%(seen_after)s::float8 IS NULL OR g.last_seen >= to_timestamp(%(seen_after)s::float8))
+   AND (%(begin)s::float8 IS NULL
+        OR g.last_seen >= to_timestamp(%(begin)s::float8) AND g.first_seen < to_timestamp(%(until)s::float8)
+        AND (SELECT true FROM {schema}.error_stat AS e
+              WHERE e.fingerprint = g.fingerprint AND e.at >= to_timestamp(%(begin)s::float8)
+                AND e.at < to_timestamp(%(until)s::float8)
+              LIMIT 1))
    AND (%(below_at)s::float8 IS NULL OR g.last_seen <= to_timestamp(%(below_at)s::float8)
         AND (g.last_seen < to_timestamp(%(below_at)s::float8) OR g.fingerprint > %(below_fingerprint)s::bigint))
  ORDER BY g.last_seen DESC, g.fingerprint

@@ -21,7 +21,17 @@ MUTED = "Muted"
 RESOLVED = "Resolved"
 EVER = "Ever"
 LAST_SEEN_WITHIN = "Last seen within"
+#: Errors of a time that was chosen.
+BETWEEN = "Between two times"
+FROM = "From (UTC)"
+TO = "To (UTC)"
+THEN = "In this time"
+COUNT_THEN = "Then"
 
+BARS_THEN = "Errors in this time"
+NONE_THEN = "No such errors in this time."
+RESOLUTION = "how often it occurred in this time, in whole parts of ten minutes"
+INCOMPLETE = "Counts of errors are kept for seven days: what happened before that in this time is not counted here."
 #: The choices of a period.
 PERIODS = {"1h": "1 h", "24h": "24 h", "7d": "7 d"}
 NO_JOB = "none"
@@ -52,6 +62,12 @@ _CHANGED = {
 def retry(jobs: int, capped: bool) -> str:
     """Offer to retry the failed jobs of a group."""
     return f"Retry {at_least(jobs, capped)}…"
+
+
+def number_then(number: int) -> str:
+    """Say how often a group has occurred in a time."""
+    times = "once" if number == 1 else f"{number:,} times"
+    return f"It occurred {times} in this time, which has whole parts of ten minutes."
 
 
 def bars(period: str) -> str:
