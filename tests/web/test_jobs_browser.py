@@ -233,6 +233,8 @@ def test_a_part_of_a_chart_is_chosen_with_the_mouse_and_with_keys(opened: Any, d
     assert tip.inner_text() == "\nerrors ".join(first)
     opened.keyboard.press("Shift+ArrowRight")
     opened.keyboard.press("Enter")
+    opened.wait_for_url("**/errors/*from=*")
+    opened.get_by_role("link", name="Jobs enqueued then").click()
     opened.wait_for_url("**/jobs?q=*")
     assert re.fullmatch(r"\s*fp:0{15}1 after:\S+Z before:\S+Z", opened.get_by_label("Filter").input_value())
     assert opened.get_by_role("alert").count() == 0
