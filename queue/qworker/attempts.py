@@ -46,6 +46,11 @@ class Attempt:
     error: Mapping[str, Any] | None = None
 
     @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.end not in {AttemptEnd.WAITING, AttemptEnd.RUNNING}
+
+    @property
     def waited(self) -> float | None:
         """Seconds from when it could start until it began; None if one of these is unknown."""
         since = self.due_at or self.since

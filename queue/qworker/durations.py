@@ -43,3 +43,10 @@ def format_duration(seconds: float) -> str:
         if count:
             found = f"{count}{unit}"
     return found
+
+
+def format_ratio(ratio: float) -> str:
+    """Return how many times longer something took, in few characters: 0.04, 2.4, 12, 1,200."""
+    if ratio < 0.01:  # noqa: PLR2004
+        return "less than 0.01"
+    return f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}" if ratio >= 0.95 else f"{ratio:.2g}"  # noqa: PLR2004

@@ -1,6 +1,7 @@
 """Reads the tracebacks that are stored with errors."""
 
 import re
+from collections import deque
 from typing import Final
 
 _FRAME: Final = re.compile(r'^\s*(?:\|\s*)?File "([^"]*)", line \d+')
@@ -25,3 +26,18 @@ def application_part(traceback: str) -> str:
         if ours:
             kept.append(line)
     return "\n".join(kept) if found else traceback
+
+
+def innermost_frames(traceback: str, number: int) -> tuple[str, ...]:
+    """Return the last frames of the application in a traceback, each with its line of code, the innermost one last."""
+    frames: deque[list[str]] = deque(maxlen=number)
+    inside = False
+    for line in application_part(traceback).splitlines():
+        if _FRAME.match(line):
+            frames.append([line.strip()])
+            inside = True
+        elif inside and line.startswith("    "):
+            frames[-1].append(line.strip())
+        else:
+            inside = False
+    return tuple("\n".join(lines) for lines in frames)

@@ -26,7 +26,8 @@ hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0, tzinfo=None)
 part = f"from={(hour - timedelta(hours=9)).isoformat()}&to={(hour - timedelta(hours=5)).isoformat()}"
 #: Addresses besides those of the navigation, with the name of the picture.
 FURTHER = {
-    "job": "/jobs/2001", "job-running": "/jobs/901", "queue": "/queue?name=integrations-with-a-rather-long-name",
+    "job": "/jobs/2001", "job-running": "/jobs/901", "compare": "/jobs/compare?a=2001&b=437",
+    "errors-part": f"/errors?state=all&{part}", "queue": "/queue?name=integrations-with-a-rather-long-name",
     "error": "/errors/0000000000001093", "task": "/task?name=shop.mail.newsletter", "missing": "/nothing",
     "overview-30d": "/?period=30d", "overview-part": f"/?period=24h&{part}",
 }  # fmt: skip

@@ -26,6 +26,7 @@ from tests.web.screenshots import pages
 SINGLE = {
     "queues": "/queue?name=integrations-with-a-rather-long-name", "jobs": "/jobs/2001",
     "errors": "/errors/0000000000001093", "tasks": "/task?name=shop.mail.newsletter",
+    "compare": "/jobs/compare?a=2001&b=437",
 }  # fmt: skip
 NAMES = [module.entry.endpoint.partition(".")[0] for module in modules() if hasattr(module, "entry")]
 #: The rows of the numbers of a chart are all alike; a page has hundreds of them. In the other theme only colours
@@ -150,13 +151,13 @@ def tab(browser: Any, app: Flask, **options: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *(name for name in SINGLE if name not in NAMES)])
 def test_it_is_accessible_in_both_themes(
     browser: Any, shop: FlaskClient, addresses: dict[str, str], name: str, theme: str
 ) -> None:
     axe = (files("axe_playwright_python") / "axe.min.js").read_text()
     with tab(browser, shop.application, color_scheme=theme) as page:
-        for address in filter(None, (addresses[name], SINGLE.get(name))):
+        for address in filter(None, (addresses.get(name), SINGLE.get(name))):
             page.goto(address)
             page.evaluate(axe)
             found = page.evaluate(RULES[theme])

@@ -91,7 +91,8 @@ def hostile(database: Database) -> list[int]:
 def single(ids: list[int]) -> list[tuple[str, dict[str, str]]]:
     """Return the addresses of single things, with their parameters."""
     named = [(path, {"name": name}) for path in ("/queue", "/task") for name in NAMES_OF_QUEUES]
-    return [*((f"/jobs/{number}", {}) for number in ids), *named, ("/errors/0000000000000007", {})]
+    return [*((f"/jobs/{number}", {}) for number in ids), *named, ("/errors/0000000000000007", {}),
+            ("/jobs/compare", {"a": str(ids[0]), "b": str(ids[-1])})]  # fmt: skip
 
 
 def test_every_page_shows_it_as_text(client: FlaskClient, addresses: dict[str, str], hostile: list[int]) -> None:
@@ -127,7 +128,12 @@ def test_a_browser_runs_none_of_it(
         page.on("dialog", lambda dialog: wrong.append(f"{page.url}: a dialog says {dialog.message}"))
         page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))
         page.on("console", lambda said: wrong.append(f"{page.url}: {said.text}") if said.type == "error" else None)
-        for address in (*addresses.values(), f"/jobs/{hostile[0]}", f"/jobs/{hostile[1]}"):
+        for address in (
+            *addresses.values(),
+            f"/jobs/{hostile[0]}",
+            f"/jobs/{hostile[1]}",
+            f"/jobs/compare?a={hostile[1]}&b={hostile[-2]}",
+        ):
             page.goto(address)
             page.keyboard.press("r")
             if page.evaluate("document.querySelectorAll('[onload], svg[onload]').length"):

@@ -48,7 +48,7 @@ class Term:
     position: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        path = "".join(f".{part if _PLAIN_SEGMENT.fullmatch(part) else quoted(part)}" for part in self.path)
+        path = f".{written_path(self.path)}" if self.path else ""
         return f"{'-' * self.negated}{self.key}{path}:{','.join(map(str, self.values))}"
 
 
@@ -115,6 +115,11 @@ class Filter:
 ENDED_STATES = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.DISCARDED})
 #: States of which there are few jobs usually, in indexes of their own.
 INDEXED_STATES = frozenset({"failed", "running", "scheduled", RETRYING})
+
+
+def written_path(path: Iterable[str]) -> str:
+    """Return a path to a value inside the arguments as it is written in a filter: user.id, "a b".0."""
+    return ".".join(part if _PLAIN_SEGMENT.fullmatch(part) else quoted(part) for part in path)
 
 
 def quoted(text: str) -> str:

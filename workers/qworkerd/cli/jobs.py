@@ -48,7 +48,7 @@ IDS = JobId()
 #: The states of jobs that wait while their queue is paused.
 WAITING = (JobState.AVAILABLE, JobState.SCHEDULED)
 #: The modules of commands that are imported on demand.
-MODULES = {"logs": "qworkerd.cli.job_logs", "stack": "qworkerd.cli.job_stack"}
+MODULES = {"compare": "qworkerd.cli.job_compare", "logs": "qworkerd.cli.job_logs", "stack": "qworkerd.cli.job_stack"}
 
 
 @click.group(cls=LazyGroup, modules=MODULES)

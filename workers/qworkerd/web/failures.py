@@ -9,7 +9,8 @@ from typing import Any
 from qworker.tracebacks import application_part
 from qworkerd.web import texts
 
-_FINGERPRINT = re.compile("[0-9a-f]{16}")
+#: The digits of a fingerprint.
+FINGERPRINT = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def failure_of(record: Mapping[str, Any]) -> Failure:
         type=str(record.get("type") or record.get("unreadable") or texts.errors.UNTYPED),
         message=str(record.get("message") or record.get("text") or ""),
         attempt=record.get("attempt"), at=_time(record.get("at")),
-        fingerprint=fingerprint if _FINGERPRINT.fullmatch(fingerprint) else None,
+        fingerprint=fingerprint if FINGERPRINT.fullmatch(fingerprint) else None,
         traceback=ours, whole=None if ours == whole else whole,
         phase=str(record["phase"]) if record.get("phase") else None,
         ran=float(ran) if isinstance(ran, (int, float)) and not isinstance(ran, bool) else None,

@@ -19,14 +19,17 @@ COLOURS = {
 Part = tuple[str, datetime, datetime]
 
 
-def bars(attempts: Sequence[Attempt], now: datetime | None = None) -> list[Markup]:
-    """Return a bar for each attempt; the table beside them has the numbers. now: the end of what goes on."""
+def bars(attempts: Sequence[Attempt], now: datetime | None = None, whole: float = 0.0) -> list[Markup]:
+    """Return a bar for each attempt; the table beside them has the numbers.
+
+    now: the end of what goes on. whole: the length of the scale, if it is longer than the attempts (seconds).
+    """
     now = now or datetime.now(UTC)
     parts = [list(_parts(attempt, now)) for attempt in attempts]
     known = [at for each in parts for _, begin, end in each for at in (begin, end)]
     if not known:
         return [Markup()] * len(parts)
-    first, whole = min(known), max((max(known) - min(known)).total_seconds(), 0.001)
+    first, whole = min(known), max((max(known) - min(known)).total_seconds(), whole, 0.001)
 
     def fraction(at: datetime) -> float:
         return (at - first).total_seconds() / whole
@@ -37,6 +40,12 @@ def bars(attempts: Sequence[Attempt], now: datetime | None = None) -> list[Marku
         )
         for each in parts
     ]
+
+
+def length(attempts: Sequence[Attempt], now: datetime | None = None) -> float:
+    """Return how long the bars of attempts are (seconds)."""
+    known = [at for each in attempts for _, *ends in _parts(each, now or datetime.now(UTC)) for at in ends]
+    return (max(known) - min(known)).total_seconds() if known else 0.0
 
 
 def _rectangle(kind: str, begin: float, end: float) -> Markup:

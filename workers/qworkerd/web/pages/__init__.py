@@ -12,6 +12,7 @@ PAGES = (
     "queues",
     "jobs",
     "job",
+    "compare",
     "errors",
     "workers",
     "schedules",

@@ -19,6 +19,8 @@ from qworker.job_logs import AttemptLog, JobLogs, logs_of, merge
 from qworker.operations import Action
 from qworker.reasons import NEEDS_ACTION, Explanation, Reason
 from qworker.stacks import StackUnavailable
+from qworker.statistics import Statistics
+from qworker.typical import TypicalTimes, typical_times
 from qworkerd.web import mass, texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import CURRENT, LIVE
@@ -60,6 +62,8 @@ class JobPage:
     holders: list[Job]
     #: The ids of its traces, newest first, and their addresses if these are known.
     traces: Mapping[str, str | None]
+    #: How long attempts of its task in its queue usually wait and run; None if none of its own has ended.
+    typical: TypicalTimes | None
     #: Whether arguments, results, errors and logs are left out, because the user may not see them.
     hidden: bool
 
@@ -79,6 +83,18 @@ class JobPage:
     def timeline(self) -> list[tuple[Attempt, Markup]]:
         """The attempts, each with its bar, newest first."""
         return list(zip(self.attempts, bars(self.attempts), strict=True))[::-1]
+
+    @property
+    def against(self) -> list[dict[str, float | None]]:
+        """How many times the median each attempt has waited and run, in the order of the attempts."""
+        wait, run = (self.typical.wait, self.typical.run) if self.typical else (None, None)
+        return [
+            {
+                "wait": wait.ratio(attempt.waited) if wait and attempt.ended else None,
+                "run": run.ratio(attempt.ran) if run and attempt.ended else None,
+            }
+            for attempt in self.attempts
+        ]
 
     @property
     def reasons(self) -> list[tuple[Reason, Mapping[str, Any]]]:
@@ -106,7 +122,8 @@ class JobPage:
         return {
             "job": replace(self.job, duplicate=False), "reasons": self.explanation.reasons,
             "position": self.explanation.position, "attempts": self.attempts, "logs": self.logs, "audit": self.audit,
-            "traces": self.traces, "hidden": self.hidden, "actions": self.actions,
+            "traces": self.traces, "hidden": self.hidden, "actions": self.actions, "typical": self.typical,
+            "against": self.against,
             "node": self.row.node, "pid": self.row.pid, "since": self.row.since,
         }  # fmt: skip
 
@@ -115,18 +132,31 @@ class JobPage:
 def show(view: View, number: int) -> JobPage:
     """Return everything about a job."""
     hidden = not view.may(PAYLOAD)
-    job, explanation, stored = view.get(
-        ("job", number), lambda found: _age(found[0]), partial(_read, view, number), large=True
-    )
+    job, explanation, stored = read(view, number)
     logs = [] if hidden else [log for log in stored if log.lines]
     nodes = nodes_of(view) if job.state is JobState.RUNNING else []
     pauses = [] if job.finished else pauses_of(view)
     traces = _traces(job)
     if hidden:
-        job, explanation = _without_payload(job), Explanation(job, (), explanation.position)
+        job, explanation = without_payload(job), Explanation(job, (), explanation.position)
     (row,) = rows_of([job], nodes, pauses, with_error=not hidden)
     audit = view.get(("job.audit", number), _age(job), partial(_audit, view, number))
-    return JobPage(job, row, explanation, attempts_of(job), logs, audit, _holders(view, explanation), traces, hidden)
+    attempts, holders = attempts_of(job), _holders(view, explanation)
+    typical = typical_of(view, job) if any(attempt.ended for attempt in attempts) else None
+    return JobPage(job, row, explanation, attempts, logs, audit, holders, traces, typical, hidden)
+
+
+def read(view: View, number: int) -> tuple[Job, Explanation, list[AttemptLog]]:
+    """Return a job, why it does not run, and its logs; viewers share them."""
+    return view.get(("job", number), lambda found: _age(found[0]), partial(_read, view, number), large=True)
+
+
+def typical_of(view: View, job: Job) -> TypicalTimes:
+    """Return how long attempts of the task of a job usually wait and run in its queue."""
+    statistics = Statistics(view.source.schema)
+    return view.share_counts(
+        ("job.typical", job.queue, job.task), lambda conn: typical_times(conn, statistics, job.queue, job.task)
+    )
 
 
 def _age(job: Job) -> float:
@@ -151,7 +181,7 @@ def _brief(evidence: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part(value) for name, value in evidence.items()}
 
 
-def _without_payload(job: Job) -> Job:
+def without_payload(job: Job) -> Job:
     """Return a job without what may hold personal data; of its errors remain type, time and fingerprint."""
     kept = ("at", "attempt", "type", "cause", "fingerprint", "ran", "phase")
     errors = tuple({name: record[name] for name in kept if name in record} for record in job.errors)

@@ -106,9 +106,11 @@
   const count = () => {
     selected = new Set(boxes().filter((box) => box.checked).map((box) => box.value));
     const said = document.querySelector("[data-selected]");
+    document.querySelectorAll("[data-two]").forEach((button) => (button.disabled = selected.size !== 2));
     if (said) said.textContent = selected.size ? said.dataset.selected.replace("{number}", selected.size) : said.dataset.none;
   };
   document.addEventListener("change", count);
+  count();
   document.addEventListener("htmx:after:swap", () => {
     boxes().forEach((box) => (box.checked = selected.has(box.value)));
     count();

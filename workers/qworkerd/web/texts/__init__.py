@@ -15,6 +15,7 @@ from qworkerd.web.texts import (
     actions,
     audit,
     charts,
+    compare,
     doctor,
     errors,
     frame,
@@ -34,6 +35,6 @@ from qworkerd.web.texts import (
 )  # fmt: skip
 
 __all__ = [
-    "actions", "audit", "charts", "doctor", "errors", "frame", "job", "jobs", "operations", "overview", "quantities",
-    "queues", "refusals", "schedules", "signin", "states", "tasks", "words", "workers",
+    "actions", "audit", "charts", "compare", "doctor", "errors", "frame", "job", "jobs", "operations", "overview",
+    "quantities", "queues", "refusals", "schedules", "signin", "states", "tasks", "words", "workers",
 ]  # fmt: skip

@@ -88,6 +88,11 @@ def wrong(name: str, why: object) -> str:
     return f"{name}: {why}"
 
 
+def not_two_jobs(number: int) -> str:
+    """Ask for exactly two jobs."""
+    return f"{number:,} {'job is' if number == 1 else 'jobs are'} selected: select exactly two to compare them"
+
+
 def wrong_interval(why: object) -> str:
     """Say what is wrong with an interval."""
     return f"from and to: {why}"
