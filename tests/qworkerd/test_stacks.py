@@ -5,8 +5,10 @@ import errno
 import faulthandler
 import gc
 import os
+import re
 import resource
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -113,6 +115,32 @@ def test_the_innermost_frames_of_a_deep_stack_are_kept(table: SlotTable, run: Ru
     text = asked(slot, run(slot, lambda: descends(500)))
     assert len(text) <= MAX_BYTES
     assert text.index("waits_here") < text.index("descends")
+
+
+def among_threads(what: Callable[[], object]) -> None:
+    for _ in range(60):
+        threading.Thread(target=waits_in_thread, daemon=True).start()
+    what()
+
+
+def waits_in_thread() -> None:
+    threading.Event().wait()
+
+
+def test_the_thread_that_runs_the_handler_comes_before_many_others(table: SlotTable, run: Run) -> None:
+    """faulthandler writes the oldest thread last."""
+    slot = table.slots[0]
+    pid = run(slot, lambda: among_threads(waits_here))
+    text = asked(slot, pid)
+    assert len(text) <= MAX_BYTES
+    assert text.startswith("Current thread")
+    assert text.index("waits_here") < text.index("waits_in_thread")
+    assert slot.stacks.read_from(0) == text
+    _, status = os.waitpid(run(table.slots[1], lambda: among_threads(crashes_here)), 0)
+    assert os.WTERMSIG(status) == signal.SIGSEGV
+    text = table.slots[1].stacks.read()
+    assert re.match(r"Fatal Python error: Segmentation fault\s+Current thread 0x", text)
+    assert text.index("crashes_here") < text.index("waits_in_thread")
 
 
 def test_many_slots_and_children_take_one_descriptor_of_the_parent(run: Run) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import faulthandler
 import os
+import re
 import signal
 from contextlib import suppress
 
@@ -11,7 +12,10 @@ DUMP_SIGNAL = signal.SIGRTMIN
 
 #: How the dump of a crash begins.
 _CRASH = b"Fatal Python error: "
-#: Maximum size kept (bytes). The thread at fault comes first.
+#: How the stack of a thread begins. The current one runs the handler, or has crashed.
+_THREAD = re.compile(rb"^(?=(?:Current thread|Thread) 0x)", re.MULTILINE)
+_CURRENT = b"Current thread 0x"
+#: Maximum size kept (bytes). The current thread comes first.
 MAX_BYTES = 8_192
 #: Distance of two children's areas (bytes), larger than the longest dump. Unwritten parts take no memory.
 _PAGE = 1 << 26
@@ -65,7 +69,7 @@ class StackDump:
     def read(self) -> str:
         """Return what was written since the last clear, or an empty string; of a crash, its dump alone."""
         found = self._read(self._read_start())
-        return found[max(found.rfind(_CRASH), 0) :][:MAX_BYTES].decode(errors="replace").strip()
+        return _shortened(found[max(found.rfind(_CRASH), 0) :])
 
     def end(self) -> int:
         """Return where the next dump will begin, for `read_from`."""
@@ -74,7 +78,7 @@ class StackDump:
 
     def read_from(self, offset: int) -> str:
         """Return what was written behind an offset, or an empty string."""
-        return self._read(offset)[:MAX_BYTES].decode(errors="replace").strip()
+        return _shortened(self._read(offset))
 
     def _read_start(self) -> int:
         return int.from_bytes(os.pread(self._stacks.fd, _HEADER, self._start), "little")
@@ -92,6 +96,17 @@ class StackDump:
         except OSError:  # beyond the end of the file
             return b""
         return os.pread(self._stacks.fd, end - at, at).rstrip(b"\0")
+
+
+def _shortened(dump: bytes) -> str:
+    """Return a dump of limited size, with the current thread before the others: faulthandler writes the youngest first.
+
+    A handler runs in the oldest thread, whose stack would be missing if there are many others.
+    """
+    head, *threads = _THREAD.split(dump)
+    threads.sort(key=lambda stack: not stack.startswith(_CURRENT))
+    ordered = head + b"\n\n".join(stack.rstrip() for stack in threads)
+    return ordered[:MAX_BYTES].decode(errors="replace").strip()
 
 
 def stop_dumping() -> None:
