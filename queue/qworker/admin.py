@@ -16,6 +16,7 @@ from qworker.explanation import Explanations
 from qworker.job import Job, JobState, job_from_row
 from qworker.job_logs import AttemptLog, NewLines
 from qworker.log_reader import LogReader
+from qworker.nodes import Nodes, find
 from qworker.options import UNSET, check_move
 from qworker.overview import Overview
 from qworker.payload import Row, as_stored
@@ -54,6 +55,7 @@ class Admin(Overview):
         self.check_arguments = check_arguments
         self._explanations = Explanations(pool.schema)
         self._schedules = StoredSchedules(pool.schema)
+        self._nodes = Nodes(pool.schema)
         self._stacks = JobStacks(pool.schema)
         self._logs = LogReader(pool, lambda job_id: self._show(job_id, None))
 
@@ -181,6 +183,23 @@ class Admin(Overview):
         """Resume queues; return those that were paused. The change commits at once."""
         with self._pool.connection(None) as conn:
             return self._queues.resume(conn, queues)
+
+    def pause_nodes(self, *nodes: int | str, reason: str | None = None) -> list[int]:
+        """Let the workers of nodes claim no jobs; return the ids of those that were not paused. Commits at once.
+
+        nodes: their ids or names. Jobs that run finish; those that were claimed and not started are released. It takes
+        effect within 1.5 s, and lasts until the node is resumed or ends: a node that is started again is another one.
+        Raises NodeNotFound, and pauses none, if one of them is not alive.
+        """
+        ids = [find(node, known).id for known in [self.nodes()] for node in nodes]
+        with self._pool.connection(None) as conn:
+            return self._nodes.pause(conn, ids, reason)
+
+    def resume_nodes(self, *nodes: int | str) -> list[int]:
+        """Let the workers of nodes claim jobs again; return the ids of those that were paused. Commits at once."""
+        ids = [find(node, known, live=False).id for known in [self.nodes()] for node in nodes]
+        with self._pool.connection(None) as conn:
+            return self._nodes.resume(conn, ids)
 
     def change_error_group(self, fingerprint: str, state: GroupState | str) -> bool:
         """Set the state of a group of errors: open, muted or resolved; return False if it already had it."""

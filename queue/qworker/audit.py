@@ -20,6 +20,7 @@ _KEYS = {
     "error": "errors",
     "schedule": "schedules",
     "queue": "queues",
+    "node": "nodes",
     "filter": "filter",
     "actor": "actor",
 }
@@ -62,6 +63,8 @@ class AuditQuery(TypedDict, total=False):
     queue: str | None
     #: The schedule that was changed.
     schedule: str | None
+    #: The name of the node that was changed.
+    node: str | None
     #: The fingerprint of the group of errors that was changed.
     error: str | None
     #: The filter of the operation that was created.

@@ -33,13 +33,14 @@ class QueueBacklog:
     exact: bool
     #: Whether counting has stopped at MOST, so that there may be more jobs.
     capped: bool
-    #: The workers of the live nodes that serve it; they may serve other queues, too.
+    #: The workers of the nodes that claim its jobs; they may serve other queues, too.
     workers: int
+    #: The live nodes that serve it, those that are paused as well.
     nodes: tuple[str, ...]
     #: Attempts that ended in a second, and their mean run time (seconds), in the last minutes.
     rate: float
     mean_run_seconds: float | None
-    #: How long the present workers need for what waits (seconds); None if no node serves it or if it is paused.
+    #: How long the present workers need for what waits (seconds); None if no node claims its jobs, or if it is paused.
     drain_seconds: float | None
     #: None if workers claim its jobs.
     paused: QueuePause | None

@@ -17,7 +17,7 @@ from qworker.error_groups import MAX_COUNTED, ErrorGroup, ErrorGroups
 from qworker.filters import Filter
 from qworker.job import JobState, to_datetime
 from qworker.queues import QueuePause, Queues, QueueStatus, pause_of
-from qworker.status import NodeStatus, SchedulePause, ScheduleStatus
+from qworker.status import NodePause, NodeStatus, SchedulePause, ScheduleStatus
 
 #: A table of up to EXACT pages is counted, and of a larger one SAMPLED pages; of a queue, up to FEW available jobs.
 EXACT, SAMPLED, FEW = 8_000, 2_000, 1_000
@@ -143,6 +143,9 @@ class Overview:
                 heartbeat_age=row.heartbeat_age,
                 lease_seconds=row.lease_seconds,
                 state=decode_object(row.state),
+                paused=None
+                if row.paused_at is None
+                else NodePause(_at(row.paused_at), row.paused_by, row.pause_reason),
             )
             for row in self._read("nodes")
         ]

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 from qworker.claims import WriteSuppressed
 from qworker.db.arrays import integer_array, text_array
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
+from qworker.status import NodePause
 
 #: A ctid that no row has.
 NO_CTID = "(0,0)"
@@ -70,6 +71,8 @@ class PollResult:
     expired: bool
     #: The paused queues among those of the node; None if they could not be read.
     paused: list[str] | None
+    #: Whether the node is paused; None if it is not registered, or if it could not be read.
+    node_paused: bool | None
     #: Whether an operation waits for its next slice.
     operations: bool
     #: The database's clock (seconds since 1970), and the duration of the statement without its commit (seconds).
@@ -103,11 +106,16 @@ class Registry(Statements):
         queues: Sequence[str],
         worker_count: int,
         lease_seconds: float,
+        pause: NodePause | None = None,
     ) -> int:
-        """Register a new node; return its id. Raises WriteSuppressed if a trigger suppresses its row."""
+        """Register a node; return its new id. Raises WriteSuppressed if a trigger suppresses its row.
+
+        pause: that of the node before it was declared dead.
+        """
         node = self._number(
             database, "register", name=name, version=version, queues=list(queues), worker_count=worker_count,
-            lease_seconds=lease_seconds,
+            lease_seconds=lease_seconds, paused_at=pause and pause.at.timestamp(), paused_by=pause and pause.by,
+            pause_reason=pause and pause.reason,
         )  # fmt: skip
         if node is None:
             raise WriteSuppressed

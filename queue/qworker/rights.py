@@ -62,6 +62,9 @@ TABLES: Mapping[LiteralString, Sets] = {
     "unique_key": Sets(worker=_ALL, viewer=_READ, admin=_ALL),
     "node": Sets(worker=_ALL, viewer=_READ, admin=_READ),
     "idle_node": Sets(worker="SELECT, INSERT, DELETE", viewer=_READ, admin=_READ),
+    "paused_node": Sets(
+        worker="SELECT, INSERT", viewer=_READ, admin="SELECT, INSERT (node, paused_by, pause_reason), DELETE"
+    ),
     "queue": Sets(worker=_READ, viewer=_READ, admin="SELECT, INSERT, UPDATE"),
     "cron": Sets(worker=_ALL, viewer=_READ, admin="SELECT, UPDATE (paused_at, paused_by, pause_reason, resumed_at)"),
     "migration": Sets(worker=_READ, viewer=_READ, admin=_READ),

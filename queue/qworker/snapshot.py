@@ -45,7 +45,7 @@ class QueueActivity:
     oldest_seconds: float | None
     #: False if the numbers are estimates.
     exact: bool
-    #: The live nodes that serve it, and the number of their workers, which may serve others, too.
+    #: The live nodes that serve it, and the workers of those that are not paused, which may serve others, too.
     nodes: tuple[str, ...]
     workers: int
     paused: QueuePause | None
@@ -56,7 +56,7 @@ class QueueActivity:
     def drain_seconds(self) -> float | None:
         """How long its workers need for what waits, at the mean run time of the last hour (seconds).
 
-        None if nothing waits, no node serves it, it is paused or no job ran.
+        None if nothing waits, no node claims its jobs, it is paused or no job ran.
         """
         waiting, mean = self.available + self.due, self.counts.run.mean
         if not waiting or not self.workers or self.paused or mean is None:
@@ -107,7 +107,7 @@ class Snapshot:
     @property
     def busy(self) -> int:
         """The number of workers of these nodes that run a job."""
-        return sum(worker.job is not None for node in self.live for worker in node.workers)
+        return sum(node.busy for node in self.live)
 
 
 class Snapshots:
@@ -248,7 +248,7 @@ def _activity(
         oldest_seconds=size.oldest if size else None,
         exact=size is None or size.exact,
         nodes=tuple(node.name for node in nodes),
-        workers=sum(node.worker_count for node in nodes),
+        workers=sum(node.worker_count for node in nodes if not node.paused),
         paused=paused,
         counts=counts,
     )

@@ -66,7 +66,7 @@ class QueueLoad:
     running: int
     #: How long the oldest available job has waited (seconds).
     oldest_seconds: float | None
-    #: The workers of live nodes that serve the queue; they may serve others, too.
+    #: The workers of nodes that serve the queue and are not paused; they may serve others, too.
     workers: int
     #: The mean run time of the last minutes (seconds); None if no job ran.
     mean_run_seconds: float | None

@@ -43,6 +43,20 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePause:
+    """Why the workers of a node claim no jobs."""
+
+    #: When it was paused, by the database's clock.
+    at: datetime
+    #: Who paused it: user@host, unless the caller named another.
+    by: str
+    reason: str | None
+
+    def __str__(self) -> str:
+        return pause_text(self.at, self.by, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A supervisor and its workers, as of its last heartbeat."""
 
@@ -66,6 +80,8 @@ class NodeStatus:
     #: it has done (jobs_done), its resident memory (rss_mib), and for a running job its id (job), its task, the seconds
     #: that it has run (ran) and the seconds to its timeout (left).
     state: Mapping[str, Any]
+    #: None if its workers claim jobs. A paused node goes on with what runs, and claims nothing until it is resumed.
+    paused: NodePause | None = None
 
     @property
     def alive(self) -> bool:
@@ -82,6 +98,11 @@ class NodeStatus:
         """What it has reported of each worker; a node of another version may report anything."""
         found = self.state.get("workers")
         return tuple(entry for entry in found if isinstance(entry, Mapping)) if isinstance(found, list) else ()
+
+    @property
+    def busy(self) -> int:
+        """The number of its workers that run a job."""
+        return sum(worker.job is not None for worker in self.workers)
 
     @property
     def last_death(self) -> LastDeath | None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from qworker import App
 from qworkerd.embedded.ports import free_port
 from tests.lifecycle.application import quick
 from tests.lifecycle.cluster import SOONER, Cluster
@@ -99,6 +101,24 @@ def test_what_goes_wrong_on_a_node_is_counted(cluster: Cluster, port: int) -> No
     events = len(node.events("claim.error")) + len(node.events("scheduler.error"))
     assert events >= 1
     until(lambda: sum(counted(port, "qworker_log_events_total").values()) == warnings(node))
+    assert node.stop() == 0
+
+
+def test_a_paused_node_is_ready_and_says_that_it_is_paused(cluster: Cluster, port: int) -> None:
+    node = cluster.start("--processes", "1", "--metrics-port", str(port), *SOONER).await_ready()
+    node.await_event("exporter.ready")
+    assert value(port, "qworker_node_paused") == 0
+    app = App(cluster.database.dsn)
+    (status,) = app.admin.nodes()
+    app.admin.pause_nodes(status.id)
+    until(lambda: value(port, "qworker_node_paused") == 1)
+    assert get(port, "/readyz") == (200, "ok\n")
+    assert get(port, "/healthz") == (200, "ok\n")
+    ping = [sys.executable, "-m", "qworkerd", "ping", "--node", status.name]
+    assert subprocess.run(ping, env=os.environ | {"QWORKER_DSN": cluster.database.dsn}, check=False).returncode == 0
+    app.admin.resume_nodes(status.id)
+    app.close()
+    until(lambda: value(port, "qworker_node_paused") == 0)
     assert node.stop() == 0
 
 

@@ -127,6 +127,7 @@ LOOKING = {
     "node_pkey",
     "stack_request_pkey",
     "live_log_pkey",
+    "paused_node_pkey",
     "job_pkey",
     "job_ready",
     "job_due",

@@ -30,7 +30,7 @@ READS = {
     "audit": [], "cron": [], "cron list": [], "cron next": [], "jobs list": [], "jobs show": [WAITING],
     "queues": [], "queues list": [], "queues show": ["mail"],
 
-    "workers": [], "db status": [], "why": [WAITING],
+    "workers": [], "workers list": [], "db status": [], "why": [WAITING],
     "top": [], "operations list": [], "operations show": ["1"], "queues stats": [], "stats": [],
     "errors": [], "errors list": [], "errors show": [GROUP], "jobs logs": [FAILED, "--follow"],
 }  # fmt: skip
@@ -39,7 +39,7 @@ ACTS = {
     "queues resume": ["mail"], "cron pause": ["c"], "cron resume": ["c"], "cron run": ["report"],
     "enqueue": ["report", "{}"], "errors mute": [GROUP], "errors resolve": [GROUP], "errors reopen": [GROUP],
     "operations stop": ["1"], "jobs again": [FAILED], "jobs move": [WAITING, "--queue", "other"],
-    "jobs run-now": [WAITING], "jobs stack": [WAITING],
+    "workers pause": ["n"], "workers resume": ["n"], "jobs run-now": [WAITING], "jobs stack": [WAITING],
     "errors retry": [GROUP, "--yes"], "errors discard": [GROUP, "--yes"],
 }  # fmt: skip
 OWNS = {"db grant": ["--role", "viewer", "--as", "worker"]}

@@ -71,6 +71,7 @@ LINES = [
     ("qworker operations s", ["show", "stop"]), ("qworker jobs list --so", ["--sort"]),
     ("qworker jobs list --sort ", ["newest", "oldest", "slowest"]), ("qworker jobs list nothing:x", []),
     ("qworker jobs list queue:re", ["queue:reports"]),
+    ("qworker workers pause w", ["web1"]),
     ("qworker queues pause ma", ["mail", "mail.eu"]), ("qworker completion ", ["bash", "zsh", "fish"]),
 ]  # fmt: skip
 

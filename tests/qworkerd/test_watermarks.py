@@ -140,7 +140,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conn.execute("TRUNCATE qworker.job, qworker.node, qworker.idle_node")
+        self.conn.execute("TRUNCATE qworker.job, qworker.node, qworker.idle_node, qworker.paused_node")
         self.conn.execute("SELECT setval('qworker.job_seq', 1, false)")
         self.producers = [Producer(self.open()) for _ in range(PRODUCERS)]
         self.nodes = [self.join() for _ in range(NODES)]
@@ -439,7 +439,7 @@ class Polls:
             "first_available": [None] * len(self.watermarks.queues),
             "last_seq": last_seq,
             "writers": list(writers), "due_in": None, "cancels": [], "stacks": [], "has_running": False,
-            "dead_nodes": [], "expired": False, "paused": [], "operations": False, "followed": [],
+            "dead_nodes": [], "expired": False, "paused": [], "node_paused": False, "operations": False, "followed": [],
             "at": 0.0, "duration": 0.0,
         }  # fmt: skip
         return PollResult(**defaults | values)

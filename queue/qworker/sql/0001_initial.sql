@@ -207,6 +207,14 @@ CREATE TABLE {schema}.idle_node (
     queues      text[] NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0);
 
+-- The paused nodes: their workers claim no jobs until the row is deleted, or until the node ends.
+CREATE TABLE {schema}.paused_node (
+    node         bigint PRIMARY KEY REFERENCES {schema}.node ON DELETE CASCADE,
+    paused_at    timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(paused_at)),
+    paused_by    text NOT NULL CHECK (length(paused_by) <= 200),
+    pause_reason text CHECK (length(pause_reason) <= 1000)
+);
+
 -- The settings of queues. A queue without a row has the defaults. No worker claims jobs of a queue with `paused_at`.
 CREATE TABLE {schema}.queue (
     name         text PRIMARY KEY CHECK (name <> '' AND length(name) <= 200),

@@ -54,7 +54,7 @@ CREATE TABLE {schema}.audit_key (
 );
 
 COMMENT ON TABLE {schema}.audit_key IS 'What entries of the audit are found by; written by a trigger.';
-COMMENT ON COLUMN {schema}.audit_key.key IS 'A job, queue, schedule, group of errors, filter or actor: queues=mail.';
+COMMENT ON COLUMN {schema}.audit_key.key IS 'A job, queue, schedule, node, group of errors, filter or actor: queues=mail.';
 COMMENT ON COLUMN {schema}.audit_key.other IS 'A second one that the entry has, or an empty string.';
 
 -- The key of one thing. A long one, such as a filter, would not fit into an index.
@@ -74,13 +74,13 @@ BEGIN
     RETURN QUERY
     WITH one AS MATERIALIZED (
         SELECT k.rank, {schema}.audit_key(k.kind, v.name) AS key
-          FROM (VALUES (1, 'jobs'), (2, 'errors'), (3, 'schedules'), (4, 'queues'), (5, 'filter')) AS k (rank, kind)
+          FROM (VALUES (1, 'jobs'), (2, 'errors'), (3, 'schedules'), (4, 'queues'), (5, 'nodes'), (6, 'filter')) AS k (rank, kind)
          CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(audit_keys.target -> k.kind)
                     WHEN 'array' THEN audit_keys.target -> k.kind
                     WHEN 'string' THEN jsonb_build_array(audit_keys.target -> k.kind) ELSE '[]' END) AS v (name)
          WHERE k.rank > 1 OR coalesce(audit_keys.jobs, 0) <= 10 -- else see the index audit_bulk
          UNION
-        SELECT 6, {schema}.audit_key('actor', audit_keys.actor)
+        SELECT 7, {schema}.audit_key('actor', audit_keys.actor)
     )
     SELECT one.key, '' FROM one
      UNION ALL

@@ -21,6 +21,7 @@ MAX_SHOWN = 5
 @click.option("--job", type=IDS, metavar="ID", help="Only actions on this job.")
 @click.option("--queue", metavar="NAME", help="Only actions on this queue.")
 @click.option("--schedule", metavar="NAME", help="Only actions on this schedule.")
+@click.option("--node", metavar="NAME", help="Only actions on the node of this name.")
 @click.option("--actor", metavar="NAME", help="Only actions of this user, as shown in the column ACTOR.")
 @click.option("--action", metavar="NAME", help="Only actions of this kind: job.retry, or job for all actions on jobs.")
 @click.option("--since", type=MOMENT, metavar="TIME", help="Only later actions: 2h, 7d, or 2026-01-31T09:00.")

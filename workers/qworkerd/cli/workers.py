@@ -1,16 +1,20 @@
-"""Show the nodes and their workers."""
+"""Show the nodes and their workers; pause and resume nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 import click
 
+from qworker import program
 from qworker.durations import format_duration
+from qworker.nodes import NodeNotFound, find
 from qworker.status import NodeStatus, run_times
 from qworkerd.cli import running
-from qworkerd.cli.options import app_optional
-from qworkerd.cli.tables import as_json, table
+from qworkerd.cli.completion import completing
+from qworkerd.cli.options import app_optional, options
+from qworkerd.cli.tables import as_json, safe_echo, table
 from qworkerd.config.target import Target
 
 #: The first columns. jsonb does not preserve the order of keys.
@@ -21,26 +25,46 @@ IN_JOB_COLUMN = frozenset({"job", "task", "ran", "left"})
 ONLY_IF_NONZERO = frozenset({"stale_writes"})
 
 
-@click.command(short_help="Show the nodes and their workers.")
+json_option = click.option("--json", "json_output", is_flag=True, help="Print JSON.")
+
+
+@click.group(invoke_without_command=True, short_help="Show the nodes and their workers; pause and resume nodes.")
 @click.option("--json", "json_output", is_flag=True, help="Print a JSON array.")
-@app_optional
-def workers(target: Target, *, json_output: bool) -> None:
+@options("app", "schema")
+@click.pass_context
+def workers(context: click.Context, /, *, json_output: bool, **_: str | None) -> None:
     """Show the nodes that have not been declared dead, and the phase and job of each of their workers.
 
     A running job is shown with the time its handler was called and the time its timeout interrupts it. RSS MIB is the
     memory of a worker, measured every five seconds. The last worker of a node that died unexpectedly is shown with the
     cause.
     """
+    if context.invoked_subcommand is None:
+        context.invoke(list_, json_output=json_output)
+    elif json_output:
+        words = program.command(f"workers {context.invoked_subcommand} --json")
+        raise click.UsageError(f"put --json after the subcommand: {words}")
+
+
+@workers.command("list", short_help="List the nodes, as `workers` without a subcommand does.")
+@json_option
+@app_optional
+def list_(target: Target, *, json_output: bool) -> None:
+    """Print all nodes and their workers."""
     nodes = target.admin.nodes()
     if json_output:
         as_json([_record(node) for node in nodes])
         return
-    died = any(node.last_death for node in nodes)
-    head = ("NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UPTIME", "HEARTBEAT", *["LAST DEATH"] * died)
+    died, paused = any(node.last_death for node in nodes), any(node.paused for node in nodes)
+    head = (
+        "NODE", "NAME", "VERSION", "QUEUES", "WORKERS", "UPTIME", "HEARTBEAT", *["PAUSED"] * paused,
+        *["LAST DEATH"] * died,
+    )  # fmt: skip
     table(head, [
-        (n.id, n.name, n.version, n.queues, n.worker_count, _uptime(n), _heartbeat(n), *[_death(n)] * died)
+        (n.id, n.name, n.version, n.queues, n.worker_count, _uptime(n), _heartbeat(n), *[str(n.paused or "")] * paused,
+         *[_death(n)] * died)
         for n in nodes
-    ], note=died, empty="no node is registered")  # fmt: skip
+    ], note=died or paused, empty="no node is registered")  # fmt: skip
     entries = [({"node": node.id, **worker}, _job(node, worker)) for node in nodes for worker in node.reported_workers]
     if not entries:
         return
@@ -56,6 +80,62 @@ def workers(target: Target, *, json_output: bool) -> None:
         rows = [[*row, job] for row, (_, job) in zip(rows, entries, strict=True)]
     click.echo()
     table([*(name.upper().replace("_", " ") for name in names), *["JOB"] * busy], rows, note=busy)
+
+
+@workers.command(short_help="Stop nodes from claiming jobs.")
+@click.argument("nodes", metavar="NODE...", nargs=-1, required=True, shell_complete=completing("node"))
+@click.option("--reason", metavar="TEXT", help="The reason, which is shown with the pause.")
+@json_option
+@app_optional
+def pause(target: Target, *, nodes: tuple[str, ...], reason: str | None, json_output: bool) -> None:
+    """Pause nodes, by name or id: running jobs finish, and their workers claim no other job until they are resumed.
+
+    Jobs that were claimed and not started are released for other nodes. Heartbeats, schedules and recovery go on. The
+    pause takes effect within about a second, and lasts until the node is resumed or ends: a node that is started again
+    claims jobs. If a node was already paused, the time and the reason of its pause do not change.
+    """
+    try:
+        changed = target.admin.pause_nodes(*nodes, reason=reason)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    known = target.admin.nodes()
+    _print(nodes, known, changed, ("is paused", "was already paused"), json_output=json_output)
+    served = {queue for node in known if node.alive and not node.paused for queue in node.queues}
+    left = {queue for node in known if node.id in changed for queue in node.queues} - served
+    if left:
+        names = ", ".join(map(repr, sorted(left)))
+        safe_echo(f"warning: no other node claims jobs of queue{'s' * (len(left) > 1)} {names}", err=True)
+
+
+@workers.command(short_help="Allow paused nodes to claim jobs again.")
+@click.argument("nodes", metavar="NODE...", nargs=-1, required=True, shell_complete=completing("node"))
+@json_option
+@app_optional
+def resume(target: Target, *, nodes: tuple[str, ...], json_output: bool) -> None:
+    """Resume paused nodes, by name or id: their workers claim jobs again."""
+    changed = target.admin.resume_nodes(*nodes)
+    _print(nodes, target.admin.nodes(), changed, ("is resumed", "was not paused"), json_output=json_output)
+
+
+def _print(
+    wanted: Sequence[str], known: Sequence[NodeStatus], changed: Sequence[int], words: tuple[str, str], *,
+    json_output: bool,
+) -> None:  # fmt: skip
+    """Print for each node the first of the words if it was changed, and the second if not."""
+    found = {}
+    for name in wanted:
+        with suppress(NodeNotFound):  # it has ended since
+            found[name] = find(name, known, live=False)
+    if json_output:
+        as_json({
+            name: {"node": node.id, "changed": node.id in changed, "paused": node.paused, "busy": node.busy}
+            for name, node in found.items()
+        })  # fmt: skip
+        return
+    for node in {node.id: node for node in found.values()}.values():
+        details = f" {node.paused}" if node.paused else ""
+        running = f"; {node.busy} of {node.worker_count} workers still run a job" if node.paused and node.busy else ""
+        safe_echo(f"node {node.name!r} (id {node.id}) {words[node.id not in changed]}{details}{running}")
 
 
 def _job(node: NodeStatus, worker: Mapping[str, Any]) -> str:

@@ -153,6 +153,7 @@ class Collector:
         # A short lease ends before.
         up = left > max(timeout - min(2.0, timeout / 5) - DATABASE_DOWN_AFTER, 0.0)
         yield families.number("qworker_database_up", float(up))
+        yield families.number("qworker_node_paused", float(self._node.paused.node))
 
 
 def _usage(pid: int) -> tuple[int, float]:

@@ -28,14 +28,18 @@ class Burst:
         self._log = log.get()
 
     def check(self, database: Database, result: PollResult) -> None:
-        """Declare the queues empty if this poll, like the one before it, has found no work."""
+        """Declare the queues empty if this poll, like the one before it, has found no work.
+
+        What waits while the node is paused is work: the node waits for it until it is resumed or stopped.
+        """
         paused = self._node.paused
-        found = result.waiting(paused.lanes) or result.has_running
+        skipped = paused.queues
+        found = result.waiting(paused.lanes_of(skipped)) or result.has_running
         queues, priorities = self._node.settings.queues, self._node.app.priorities
-        empty = not (found or self._registry.unfinished(database, queues, priorities, paused.names))
+        empty = not (found or self._registry.unfinished(database, queues, priorities, skipped))
         self._empty_polls = self._empty_polls + 1 if empty else 0
-        if self._empty_polls == EMPTY_POLLS and paused.names:
-            self._log.warning("queue.skipped", queues=sorted(paused.names), hint=skipped_hint())
+        if self._empty_polls == EMPTY_POLLS and skipped:
+            self._log.warning("queue.skipped", queues=sorted(skipped), hint=skipped_hint())
         if self._empty_polls >= EMPTY_POLLS:
             self._node.table.header.queues_empty = True
             self._node.worker_wakeup.wake()

@@ -101,6 +101,7 @@ class Lease:
         number = self._registry.register(
             database, name=f"{socket.gethostname()}:{os.getppid()}", version=self._version, queues=settings.queues,
             worker_count=settings.processes, lease_seconds=settings.lease_timeout,
+            pause=self._node.kept_pause(),
         )  # fmt: skip
         self.idle = False
         # The lease is set first: the workers of a node without a lease are killed, and no worker claims before the node

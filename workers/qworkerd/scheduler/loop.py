@@ -11,6 +11,7 @@ from qworker.db.statements import Database
 from qworker.errors import SchemaError
 from qworker.job_logs import JobLogs
 from qworker.maintenance import Maintenance
+from qworker.nodes import Nodes
 from qworker.queues import Queues
 from qworker.recovery import Recovery
 from qworker.registry import Registry
@@ -89,7 +90,7 @@ class Scheduler:
         self.promotion = Promotion(maintenance)
         self.schedules = Schedules(node, StoredSchedules(schema))
         self.notifications = Notifications(node, self.registry, self.lease)
-        self.pauses = Pauses(node, Queues(schema), self.notifications)
+        self.pauses = Pauses(node, Queues(schema), Nodes(schema), self.notifications)
         self.retention = Retention(node.settings, maintenance, tally)
         self.statistics = Statistics(node, node.settings.release or __version__)
         self.stack_dumps = StackDumps(node, JobStacks(schema))
@@ -224,7 +225,7 @@ class Scheduler:
             attempt("rescue", lambda d: self.wake_if_any(self.rescue.rescue_nodes(d, result.dead_nodes)))
         if result.expired:
             attempt("expire", self.retention.expire)
-        attempt("pauses", lambda d: self.pauses.apply(d, result.paused))
+        attempt("pauses", lambda d: self.pauses.apply(d, result))
         self.wake_if_any(result.waiting(self.node.paused.lanes) or not self.poller.succeeded)
         signal_cancelled(self.node, result.cancels)
         if result.stacks or self.stack_dumps.pending:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import psycopg
 
 from qworker.db.statements import Database
+from qworker.nodes import Nodes
 from qworker.queues import Queues
 from qworker.registry import PollResult, Registry
 from qworkerd import log
@@ -36,7 +37,7 @@ NO_RESULT = PollResult(
     ctid=None, heartbeats={}, released_seq=None, first_available=[], last_seq=0, writers=[], due_in=None, cancels=[],
     stacks=[], followed=[],
     has_running=False,
-    dead_nodes=[], expired=False, paused=None, operations=False, at=0.0, duration=0.0,
+    dead_nodes=[], expired=False, paused=None, node_paused=None, operations=False, at=0.0, duration=0.0,
 )  # fmt: skip
 
 
@@ -63,6 +64,7 @@ class Poller:
         self._reconciliation = reconciliation
         self._thorough = Throttle(THOROUGH_FACTOR, interval=THOROUGH_INTERVAL, cheap=EXPENSIVE_POLL)
         self._queues = Queues(node.settings.schema)
+        self._nodes = Nodes(node.settings.schema)
         self._log = log.get()
         #: When to poll: at least as often as to renew, as one statement can do both.
         self.clock = Periodic(min(RENEW_INTERVAL, node.settings.poll_interval))
@@ -157,5 +159,6 @@ class Poller:
             cancels=query("cancels", lambda: registry.cancels(database, node), []),
             dead_nodes=query("dead_nodes", lambda: registry.dead_nodes(database), []),
             paused=query("paused", lambda: self._queues.paused_names(database, queues), None),
+            node_paused=query("node_paused", lambda: self._nodes.is_paused(database, node), None),
             due_in=0.0, has_running=True, expired=True, operations=True, at=time(),
         )  # fmt: skip

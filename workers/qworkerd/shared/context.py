@@ -1,10 +1,13 @@
 """The context that the processes of a node share."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from qworker import App
 from qworker.db.connection import resolve_dsn
+from qworker.status import NodePause
 from qworkerd.config.settings import Settings
 from qworkerd.process.environment import Environment
 from qworkerd.shared.board import Board
@@ -39,6 +42,8 @@ class NodeContext:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     #: What the scheduler knows of the cluster, as JSON, for the exporter.
     board: Board = field(default_factory=Board)
+    #: Since when, by whom and why the node is paused, as JSON; empty if it is not.
+    pause: Board = field(default_factory=Board)
     #: Idle workers wait on this pipe.
     worker_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
     #: The scheduler waits on this pipe, which is written to when a slot is marked dead or a worker becomes idle.
@@ -68,6 +73,17 @@ class NodeContext:
         count as an attempt of the job.
         """
         return min(30.0, self.settings.stall_timeout / 2)
+
+    def keep_pause(self, pause: NodePause | None) -> None:
+        """Store why the node is paused, for when it registers again; None if it is not."""
+        self.pause.write(json.dumps([pause.at.isoformat(), pause.by, pause.reason]) if pause else "")
+
+    def kept_pause(self) -> NodePause | None:
+        """Return why the node is paused; None if it is not."""
+        if not self.paused.node or not (text := self.pause.read()):
+            return None
+        at, by, reason = json.loads(text)
+        return NodePause(datetime.fromisoformat(at), by, reason)
 
     def reconnected(self, role: str) -> None:
         """Count a connection that was lost and made again."""

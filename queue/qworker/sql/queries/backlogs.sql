@@ -1,17 +1,17 @@
 -- What waits in each queue, and what works it off.
 
 -- name: sampled
--- The last sample of each queue, joined with the live nodes that serve it, its pause, and what its jobs of the last `recent`
+-- The last sample of each queue, joined with the live nodes that serve it, the workers of those that are not paused, its pause, and what its jobs of the last `recent`
 -- seconds took. A queue without jobs appears if a node serves it or if it is paused.
 WITH sample AS MATERIALIZED (
     SELECT d.queue, d.at, d.available, d.due, d.scheduled, d.running, d.failed, d.oldest, d.exact
       FROM {schema}.depth AS d
      WHERE d.at = (SELECT max(n.at) FROM {schema}.depth AS n) AND d.queue <> ''
 ), served AS MATERIALIZED (
-    SELECT q.queue, sum(n.worker_count) AS workers, array_agg(n.name ORDER BY n.name) AS nodes
+    SELECT q.queue, sum(CASE WHEN {working: n} THEN n.worker_count ELSE 0 END) AS workers, array_agg(n.name ORDER BY n.name) AS nodes
       FROM {schema}.node AS n
      CROSS JOIN LATERAL (SELECT DISTINCT unnest(n.queues) AS queue) AS q
-     WHERE date_part('epoch', n.heartbeat_at) + n.lease_seconds > date_part('epoch', clock_timestamp())
+     WHERE {live: n}
      GROUP BY q.queue
 ), paused AS MATERIALIZED (
     SELECT {pause_columns} FROM {schema}.queue AS q WHERE q.paused_at IS NOT NULL

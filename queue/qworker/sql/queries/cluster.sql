@@ -17,7 +17,7 @@ SELECT jsonb_build_object(
           FROM (SELECT q.queue, sum(n.worker_count) AS workers
                   FROM {schema}.node AS n
                  CROSS JOIN LATERAL (SELECT DISTINCT unnest(n.queues) AS queue) AS q
-                 WHERE {live: n}
+                 WHERE {working: n}
                  GROUP BY q.queue) AS served),
     'paused', ARRAY (SELECT q.name FROM {schema}.queue AS q WHERE q.paused_at IS NOT NULL),
     'nodes', (

@@ -136,6 +136,11 @@ INSERT INTO {schema}.audit (actor, via, address, note, request, target, jobs, ac
 -- Records an action on jobs; the argument is the action, FROM the jobs that were changed AS c.
 {audit: pg_catalog.jsonb_build_object('jobs', pg_catalog.jsonb_agg(c.id ORDER BY c.id)), pg_catalog.count(*)::integer, {argument}}
 
+-- name: node_audit
+-- Records an action on nodes by their names; the argument is the action, FROM the rows with their ids.
+{audit: jsonb_build_object('nodes', jsonb_agg(n.name ORDER BY n.id), 'node_ids', jsonb_agg(n.id ORDER BY n.id)), NULL, {argument} AS c
+          JOIN {schema}.node AS n ON n.id = c.node}
+
 -- name: audit_columns
 -- The fields of qworker.audit.AuditEntry; `at` in seconds since 1970.
 a.id, extract(epoch FROM a.at)::float8 AS at, a.actor, a.role, a.via, a.address, a.action, a.target::text, a.jobs, a.note
@@ -360,6 +365,10 @@ CASE WHEN n.lease_seconds > 0 AND n.lease_seconds <= 86400 THEN greatest(n.lease
 -- Whether a row of `node` has a lease that has not ended, by the database's clock.
 extract(epoch FROM {argument}.heartbeat_at)::float8 + {argument}.lease_seconds
     > extract(epoch FROM pg_catalog.clock_timestamp())::float8
+
+-- name: working
+-- Whether the workers of a row of `node` claim jobs: its lease has not ended, and it is not paused.
+{live: {argument}} AND NOT EXISTS (SELECT FROM {schema}.paused_node AS u WHERE u.node = {argument}.id)
 
 -- name: limited
 -- The condition of a deletion of up to 1,000 rows, except those that another session has locked: several nodes may delete

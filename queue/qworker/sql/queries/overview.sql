@@ -97,8 +97,10 @@ SELECT pg_catalog.count(*) AS jobs FROM {schema}.job
 SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idle_node AS i WHERE i.node = n.id) AS idle,
        extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM heartbeat_at)::float8 AS heartbeat_at,
        extract(epoch FROM pg_catalog.clock_timestamp())::float8 - extract(epoch FROM heartbeat_at)::float8 AS heartbeat_age,
-       lease_seconds, state::text
+       lease_seconds, state::text,
+       extract(epoch FROM p.paused_at)::float8 AS paused_at, p.paused_by, p.pause_reason
   FROM {schema}.node AS n
+  LEFT JOIN {schema}.paused_node AS p ON p.node = n.id
  ORDER BY name, id;
 
 -- name: schedules

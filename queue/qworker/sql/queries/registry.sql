@@ -1,9 +1,18 @@
 -- The statements by which a node keeps itself registered and learns what there is to do.
 
 -- name: register
-INSERT INTO {schema}.node (name, version, queues, worker_count, lease_seconds)
-VALUES (%(name)s, %(version)s, %(queues)s, %(worker_count)s, %(lease_seconds)s)
-RETURNING id;
+-- A paused node that was declared dead, and registers again, stays paused.
+WITH registered AS (
+    INSERT INTO {schema}.node (name, version, queues, worker_count, lease_seconds)
+    VALUES (%(name)s, %(version)s, %(queues)s, %(worker_count)s, %(lease_seconds)s)
+    RETURNING id
+), paused AS (
+    INSERT INTO {schema}.paused_node (node, paused_at, paused_by, pause_reason)
+    SELECT r.id, to_timestamp(%(paused_at)s::float8), %(paused_by)s::text, %(pause_reason)s::text
+      FROM registered AS r
+     WHERE %(paused_at)s::float8 IS NOT NULL
+)
+SELECT registered.id FROM registered;
 
 -- name: renew
 -- Renews the lease separately, so that a node keeps its lease if `poll` fails. Returns the new ctid. No row means
@@ -29,7 +38,8 @@ DELETE FROM {schema}.node WHERE id = %(node)s;
 
 -- name: poll
 -- The work that is waiting: the heartbeats and leases of other nodes, the first job after each watermark or from
--- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, those whose stacks are requested or whose log lines are followed, the paused queues, and whether jobs that this
+-- `scrub_from` to `scrub_to`, when the next job is due, the jobs to cancel, those whose stacks are requested or whose log lines are followed, the paused queues,
+-- whether this node is paused, and whether jobs that this
 -- node claimed after `since` are still running. If `ctid` matches, the statement also renews the lease. It neither takes
 -- nor waits for a lock on a job. `with_writers` adds the transactions that write to the table: a transaction holds this
 -- lock from before it gets a seq until it ends. A prepared transaction has no process and may end at any time. `thorough`
@@ -40,8 +50,8 @@ WITH renewed AS (
 )
 SELECT
     (SELECT renewed.new_ctid FROM renewed) AS ctid,
-    others.heartbeats,
-    others.released_seq,
+    nodes.heartbeats,
+    nodes.released_seq,
     (SELECT array_agg(least(scrubbed.seq, next.seq) ORDER BY w.lane)
        FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(watermarks)s::bigint[])
             WITH ORDINALITY AS w (queue, priority, watermark, lane)
@@ -96,14 +106,17 @@ SELECT
         SELECT FROM {schema}.job AS y WHERE y.cancel_requested_at IS NOT NULL AND y.state IN ('available', 'scheduled')
     ) ELSE false END AS expired,
     ARRAY (SELECT p.name FROM {schema}.queue AS p WHERE p.name = ANY (%(queues)s::text[]) AND p.paused_at IS NOT NULL) AS paused,
+    CASE WHEN nodes.registered THEN EXISTS (SELECT FROM {schema}.paused_node AS u WHERE u.node = %(node)s) END AS node_paused,
     EXISTS (SELECT FROM {schema}.operation AS o WHERE o.state = 'running' AND o.next_at <= (SELECT clock_timestamp())) AS operations,
     extract(epoch FROM clock_timestamp())::float8 AS at,
     extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS duration
   FROM {schema}.job_seq AS seq
  CROSS JOIN (
-        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_object('heartbeat', n.heartbeat, 'lease_seconds', {lease})), '{}') AS heartbeats,
-               min(n.released_seq) FILTER (WHERE n.released_seq >= 0) AS released_seq
-          FROM {schema}.node AS n WHERE n.id <> %(node)s) AS others;
+        SELECT coalesce(jsonb_object_agg(n.id, jsonb_build_object('heartbeat', n.heartbeat, 'lease_seconds', {lease}))
+                            FILTER (WHERE n.id <> %(node)s), '{}') AS heartbeats,
+               min(n.released_seq) FILTER (WHERE n.released_seq >= 0 AND n.id <> %(node)s) AS released_seq,
+               bool_or(n.id = %(node)s) AS registered
+          FROM {schema}.node AS n) AS nodes;
 
 -- name: heartbeats
 -- The heartbeats and leases of the other nodes, for when `poll` fails.

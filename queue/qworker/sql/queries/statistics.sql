@@ -169,7 +169,7 @@ WITH RECURSIVE ready (queue) AS (
     SELECT q.queue, sum(n.worker_count) AS workers
       FROM {schema}.node AS n
      CROSS JOIN LATERAL (SELECT DISTINCT unnest(n.queues) AS queue) AS q
-     WHERE {live: n}
+     WHERE {working: n}
      GROUP BY q.queue
 ), recent AS MATERIALIZED (
     SELECT n.queue, sum(s.run_seconds) AS seconds, {attempts: s} AS attempts
