@@ -2,20 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
 
+from qworker import program
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 from qworker.decoding import decode
 from qworker.durations import format_duration
 from qworker.job import Job, JobState
 from qworker.queues import pause_of, resume_command
 from qworker.reasons import Cause, Explanation, QueuePosition, Reason
+from qworker.status import pause_text
 
 #: Jobs ahead of a job that are counted, and the period from which the throughput of a queue is computed (seconds).
 MAX_AHEAD, WINDOW = 10_000, 480.0
 #: A job that is due is promoted within this time (seconds); a live node renews its lease once a second.
 PROMOTION, SILENCE = 5.0, 10.0
+#: Paused nodes that are named in a reason.
+MAX_SHOWN = 5
 
 #: The columns of a row.
 Facts = dict[str, Any]
@@ -153,10 +158,13 @@ def _waiting(job: Job, facts: Mapping[str, Any], position: QueuePosition | None)
             Cause.UNSERVED, f"none of {facts['live_nodes']} live nodes serves queue {job.queue!r}",
             {"live_nodes": facts["live_nodes"]}, f"qworker --queues {job.queue}",
         )  # fmt: skip
+    working = [node for node in serving if not node.get("pause")]
+    if serving and not working:
+        yield _nodes_paused(job, serving)
     if facts["locker"]:
         yield _locked(facts["locker"])
-    if position is not None and serving:
-        yield _in_line(job, serving, position)
+    if position is not None and working:
+        yield _in_line(job, working, position)
 
 
 def _scheduled(job: Job, facts: Mapping[str, Any]) -> Iterator[Reason]:
@@ -185,6 +193,28 @@ def _scheduled(job: Job, facts: Mapping[str, Any]) -> Iterator[Reason]:
             evidence,
             "qworker doctor --only not-promoted",
         )  # fmt: skip
+
+
+def _nodes_paused(job: Job, serving: list[Mapping[str, Any]]) -> Reason:
+    shown = [
+        f"{node['name']} {pause_text(_utc(pause['at']), pause['by'], pause['reason'])}"
+        for node in serving[:MAX_SHOWN] for pause in [node["pause"]]
+    ]  # fmt: skip
+    more = f"; and {len(serving) - len(shown)} more" if len(serving) > len(shown) else ""
+    which = (
+        f"the only live node that serves queue {job.queue!r} is" if len(serving) == 1
+        else f"all {len(serving)} live nodes that serve queue {job.queue!r} are"
+    )  # fmt: skip
+    ids = " ".join(str(node["id"]) for node in serving)
+    return Reason(
+        Cause.NODES_PAUSED, f"{which} paused: {'; '.join(shown)}{more}",
+        {"nodes": [{"id": node["id"], "name": node["name"], **node["pause"]} for node in serving]},
+        program.command(f"workers resume {ids}"),
+    )  # fmt: skip
+
+
+def _utc(epoch: float) -> datetime:
+    return datetime.fromtimestamp(epoch, UTC)
 
 
 def _locked(locker: Mapping[str, Any]) -> Reason:

@@ -27,6 +27,7 @@ class Cause(StrEnum):
     RETRYING = "retrying"
     NOT_PROMOTED = "not_promoted"
     PAUSED = "paused"
+    NODES_PAUSED = "nodes_paused"
     NO_NODE = "no_node"
     UNSERVED = "unserved"
     UNKNOWN_TASK = "unknown_task"
@@ -41,8 +42,8 @@ class Cause(StrEnum):
 
 #: The causes that do not end by themselves.
 NEEDS_ACTION = frozenset({
-    Cause.FAILED, Cause.NODE_GONE, Cause.NODE_SILENT, Cause.NOT_PROMOTED, Cause.PAUSED, Cause.NO_NODE, Cause.UNSERVED,
-    Cause.UNKNOWN_TASK, Cause.LOCKED, Cause.READ_ONLY,
+    Cause.FAILED, Cause.NODE_GONE, Cause.NODE_SILENT, Cause.NOT_PROMOTED, Cause.PAUSED, Cause.NODES_PAUSED,
+    Cause.NO_NODE, Cause.UNSERVED, Cause.UNKNOWN_TASK, Cause.LOCKED, Cause.READ_ONLY,
 })  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from qworker.db.statements import load
 from qworker.decoding import decode, decode_errors
 from qworker.errors import InvalidOperation, JobCancelled, JobFailed, JobNotFound
 from qworker.job import UNFINISHED, JobState
+from qworker.nodes import resume_command as resume_node_command
 from qworker.queues import Queues, resume_command
 
 #: The delay between two queries.
@@ -86,6 +87,9 @@ class Waiter:
             except psycopg.errors.InsufficientPrivilege:  # of a role that may read jobs only
                 return ""
         for row in unserved:
+            if row.paused:
+                remedy = resume_node_command(row.paused[0])
+                return f": all live nodes that serve queue {row.queue!r} are paused; {remedy}"
             return (
                 f": no live node serves queue {row.queue!r}; start one with "
                 f"`qworker --queues {quote(row.queue)}`, or see `qworker workers` for what runs"

@@ -100,6 +100,10 @@ def test_wait_says_that_no_live_node_serves_the_queue_of_the_job(
     conn.execute("UPDATE qworker.node SET queues = ARRAY['default', 'e mails'] WHERE id = %s", [other])
     with pytest.raises(TimeoutError, match=r"still available after 0 s$"):
         waiting.wait(timeout=0)
+    app.admin.pause_nodes(other)
+    hint = f"all live nodes that serve queue 'e mails' are paused; resume it with `qworker workers resume {other}`"
+    with pytest.raises(TimeoutError, match=hint):
+        waiting.wait(timeout=0)
     conn.execute("UPDATE qworker.node SET heartbeat_at = heartbeat_at - interval '31 s'")
     with pytest.raises(TimeoutError, match="no live node serves queue"):
         waiting.wait(timeout=0)

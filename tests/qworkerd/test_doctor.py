@@ -517,6 +517,43 @@ def test_a_queue_that_starves_is_found_with_what_occupies_its_workers(patient: D
     gone(patient, "starving-queue")
 
 
+def paused(conn: psycopg.Connection[Any], node: int, ago: str = "1 min") -> None:
+    conn.execute(
+        "INSERT INTO qworker.paused_node VALUES (%s, now() - %s::interval, 'alice', 'new kernel')", [node, ago]
+    )
+
+
+def test_a_queue_whose_nodes_are_all_paused_is_found(patient: Database, cure: Cure) -> None:
+    conn = patient.connect()
+    first = node(conn, "mail", "sms", workers=[{"worker": 1, "pid": 7, "job": 1, "task": "report"}])
+    other = node(conn, "sms")
+    for queue in ("mail", "mail", "sms"):
+        job(conn, queue=queue)
+    paused(conn, first)
+    finding = one(patient, "paused-nodes")
+    assert finding.summary.startswith("queue 'mail' holds 2 available jobs, the first one has waited for 10m")
+    assert finding.summary.endswith("and all nodes that serve it are paused: web1:17")
+    gone(patient, "unserved-queue")
+    assert "0 of 2 workers that serve it are busy" in one(patient, "starving-queue").summary, "those of the other node"
+    conn.execute("UPDATE qworker.node SET heartbeat_at = now() - interval '1 hour' WHERE id = %s", [other])
+    assert [finding.about for finding in look(patient, "paused-nodes").findings] == ["queue mail", "queue sms"]
+    cure(finding)
+    gone(patient, "paused-nodes")
+
+
+def test_a_forgotten_pause_of_a_node_is_found(patient: Database, cure: Cure) -> None:
+    conn = patient.connect()
+    paused(conn, node(conn, "mail"), "5 hours")
+    paused(conn, node(conn, "mail", silent=600), "2 days")
+    gone(patient, "long-node-pause")
+    conn.execute("UPDATE qworker.paused_node SET paused_at = now() - interval '7 hours'")
+    finding = one(patient, "long-node-pause")
+    assert finding.summary.startswith("node web1:17 has been paused for 7h")
+    assert finding.summary.endswith("by alice: new kernel")
+    cure(finding)
+    gone(patient, "long-node-pause")
+
+
 def test_a_forgotten_pause_is_found(patient: Database, cure: Cure) -> None:
     patient.connect().execute(
         "INSERT INTO qworker.queue VALUES ('my mail', now() - interval '3 days', 'alice', 'upstream down')"

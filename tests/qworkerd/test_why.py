@@ -65,6 +65,31 @@ def test_its_queue_is_paused(conn: psycopg.Connection[Any], explain: Explain, co
     assert Cause.PAUSED not in causes(explain(number))
 
 
+def test_all_nodes_that_serve_its_queue_are_paused(
+    conn: psycopg.Connection[Any], explain: Explain, command: Command
+) -> None:
+    nodes = [node(conn, "mail", workers=[busy(1)]), node(conn, "mail")]
+    node(conn, "other")
+    number = job(conn, queue="mail")
+    insert = "INSERT INTO qworker.paused_node (node, paused_by, pause_reason) VALUES (%s, 'alice', 'new kernel')"
+    conn.execute(insert, [nodes[0]])
+    (reason,) = explain(number).reasons
+    assert reason.cause is Cause.STARTING
+    assert reason.summary.startswith("2 of 2 workers that serve the queue are idle"), "those of the other node"
+    conn.execute(insert, [nodes[1]])
+    found = explain(number)
+    (reason,) = found.reasons
+    assert reason.cause is Cause.NODES_PAUSED
+    assert found.needs_action
+    assert reason.summary.startswith("all 2 live nodes that serve queue 'mail' are paused: web1:17 since 2")
+    assert reason.summary.count("by alice: new kernel") == 2, "nodes with the same name"
+    assert [evidence["id"] for evidence in reason.evidence["nodes"]] == nodes
+    assert reason.remedy == f"qworker workers resume {nodes[0]} {nodes[1]}"
+    assert command("why", number).exit_code == 1
+    assert command(*reason.remedy.split()[1:]).exit_code == 0
+    assert causes(explain(number)) == [Cause.STARTING]
+
+
 def test_it_is_not_due(conn: psycopg.Connection[Any], explain: Explain) -> None:
     node(conn, "default")
     number = job(conn, "scheduled", run_at="2999-01-01")

@@ -7,6 +7,7 @@ from qworker.doctor import Row
 from qworker.durations import format_duration
 from qworker.errors import ConfigurationError
 from qworker.findings import Severity
+from qworker.nodes import node_pause_of
 from qworker.schedule import Schedule
 from qworkerd.doctor.check import Explained, Subject, check
 from qworkerd.doctor.wording import count, listed, literal
@@ -41,6 +42,17 @@ def silent_node(row: Row, _: Subject) -> Explained:
         f"node {row['name']} has been silent for {format_duration(row['seconds'])}; {what}{running}",
         advice=f"see whether host {row['host']!r} is up and reaches the database; {rest}",
         remedy=() if row["others"] else ("qworker",),
+        about=f"node {row['id']}",
+    )
+
+
+@check("long-node-pause", Severity.HINT, "doctor_nodes", "long_node_pauses", {"node_pause_age": 21_600.0})
+def long_node_pause(row: Row, _: Subject) -> Explained:
+    """Find nodes that were paused and forgotten."""
+    pause = node_pause_of(**{name: row[name] for name in ("paused_at", "paused_by", "pause_reason")})
+    return Explained(
+        f"node {row['name']} has been paused for {format_duration(row['seconds'])}, {pause}",
+        remedy=(f"qworker workers resume {row['id']}",),
         about=f"node {row['id']}",
     )
 
@@ -141,4 +153,7 @@ def clock_skew(row: Row, subject: Subject) -> Explained | None:
     )
 
 
-CHECKS = (orphaned_jobs, silent_node, node_churn, schedule_overdue, schedule_timezone, timezone_data, clock_skew)
+CHECKS = (
+    orphaned_jobs, silent_node, long_node_pause, node_churn, schedule_overdue, schedule_timezone, timezone_data,
+    clock_skew,
+)  # fmt: skip

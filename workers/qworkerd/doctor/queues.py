@@ -30,10 +30,24 @@ def unserved_queue(row: Row, _: Subject) -> Explained | None:
     )
 
 
+@check("paused-nodes", Severity.WARNING, "doctor_queues", "waiting_queues")
+def paused_nodes(row: Row, _: Subject) -> Explained | None:
+    """Find queues with jobs whose nodes are all paused."""
+    if not row["nodes"] or row["workers"] or row["seconds"] < UNSERVED_AGE:
+        return None
+    return Explained(
+        f"queue {row['queue']!r} holds {count(row['jobs'], 'available job', capped=CAPPED + 1)}, the first one has "
+        f"waited for {format_duration(row['seconds'])}, and all nodes that serve it are paused: {listed(row['nodes'])}",
+        advice="resume one of the nodes, or start another one",
+        remedy=(f"qworker workers resume {row['ids'][0]}",),
+        about=f"queue {row['queue']}",
+    )
+
+
 @check("starving-queue", Severity.WARNING, "doctor_queues", "waiting_queues")
 def starving_queue(row: Row, _: Subject) -> Explained | None:
     """Find queues whose nodes do not keep up."""
-    if not row["nodes"] or row["seconds"] < STARVING_AGE:
+    if not row["workers"] or row["seconds"] < STARVING_AGE:
         return None
     tasks = [f"{number} run {task}" for task, number in Counter(row["tasks"] or ()).most_common()]
     running = f": {listed(tasks)}" if tasks else ""
@@ -98,4 +112,4 @@ def retry_storm(row: Row, _: Subject) -> Explained:
     )
 
 
-CHECKS = (unserved_queue, starving_queue, long_pause, unknown_task, not_promoted, retry_storm)
+CHECKS = (unserved_queue, paused_nodes, starving_queue, long_pause, unknown_task, not_promoted, retry_storm)

@@ -23,6 +23,15 @@ SELECT n.id, n.name, split_part(n.name, ':', 1) AS host, n.lease_seconds::float8
  ORDER BY n.name
  LIMIT 50;
 
+-- name: long_node_pauses
+SELECT n.id, n.name, {seconds_since: p.paused_at} AS seconds, extract(epoch FROM p.paused_at)::float8 AS paused_at,
+       p.paused_by, p.pause_reason
+  FROM {schema}.paused_node AS p
+  JOIN {schema}.node AS n ON n.id = p.node
+ WHERE p.paused_at < clock_timestamp() - make_interval(secs => %(node_pause_age)s) AND {live: n}
+ ORDER BY n.name, n.id
+ LIMIT 50;
+
 -- name: registrations
 -- How many nodes have registered in the last ten minutes, if a node is older than that: ids are consecutive. A node that is
 -- one of many is lost in this number, so those that have written statistics are counted by host as well.

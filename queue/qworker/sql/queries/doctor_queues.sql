@@ -3,7 +3,8 @@
 
 -- name: waiting_queues
 -- The queues with available jobs: up to 1,001 of them are counted, and `seconds` is the time that the job which is first
--- by priority has waited. `busy` are the workers of the nodes that serve the queue and run a job, `tasks` what they run.
+-- by priority has waited. `workers` are those of the nodes that serve the queue and are not paused, `busy` those of them that
+-- run a job, `tasks` what they run.
 -- An old snapshot keeps dead entries before the first job of each queue: they are read once, and the count starts there.
 WITH RECURSIVE first AS (
     (SELECT j.queue::text, j.priority::smallint, j.seq, coalesce(j.run_at, j.enqueued_at) AS since
@@ -16,13 +17,13 @@ WITH RECURSIVE first AS (
               FROM {schema}.job AS j
              WHERE j.state = 'available' AND j.queue > first.queue ORDER BY j.queue, j.priority, j.seq LIMIT 1) AS later
 ), live AS MATERIALIZED (
-    SELECT n.name, n.queues, n.worker_count,
+    SELECT n.id, n.name, n.queues, CASE WHEN {working: n} THEN n.worker_count ELSE 0 END AS worker_count,
            CASE jsonb_typeof(n.state -> 'workers') WHEN 'array' THEN n.state -> 'workers' ELSE '[]' END AS workers
       FROM {schema}.node AS n
      WHERE {live: n}
 )
 SELECT p.queue, counted.jobs, {seconds_since: p.since} AS seconds,
-       served.nodes, coalesce(served.workers, 0)::bigint AS workers, busy.busy, busy.tasks
+       served.nodes, served.ids, coalesce(served.workers, 0)::bigint AS workers, busy.busy, busy.tasks
   FROM first AS p
  CROSS JOIN LATERAL (
         SELECT count(*)::int AS jobs
@@ -30,12 +31,12 @@ SELECT p.queue, counted.jobs, {seconds_since: p.since} AS seconds,
                  WHERE j.state = 'available' AND j.queue = p.queue AND (j.priority, j.seq) >= (p.priority, p.seq)
                  ORDER BY j.priority, j.seq LIMIT 1001) AS waiting) AS counted
  CROSS JOIN LATERAL (
-        SELECT array_agg(l.name ORDER BY l.name) AS nodes, sum(l.worker_count) AS workers
+        SELECT array_agg(l.name ORDER BY l.name) AS nodes, array_agg(l.id ORDER BY l.name) AS ids, sum(l.worker_count) AS workers
           FROM live AS l WHERE p.queue = ANY (l.queues)) AS served
  CROSS JOIN LATERAL (
         SELECT count(*)::int AS busy, array_agg(w ->> 'task') AS tasks
           FROM live AS l CROSS JOIN LATERAL jsonb_array_elements(l.workers) AS w
-         WHERE p.queue = ANY (l.queues) AND w ? 'job') AS busy
+         WHERE p.queue = ANY (l.queues) AND l.worker_count > 0 AND w ? 'job') AS busy
  WHERE NOT EXISTS (SELECT FROM {schema}.queue AS q WHERE q.name = p.queue AND q.paused_at IS NOT NULL);
 
 -- name: long_pauses
@@ -131,7 +132,7 @@ SELECT p.queue, counted.jobs, served.workers
         SELECT coalesce(sum(n.worker_count), 0)::bigint AS workers
           FROM {schema}.node AS n
          WHERE p.queue = ANY (n.queues)
-           AND {live: n}) AS served
+           AND {working: n}) AS served
  WHERE p.queue IS NOT NULL AND counted.jobs >= greatest(%(retrying)s, 20 * served.workers)
    AND NOT EXISTS (SELECT FROM {schema}.queue AS q WHERE q.name = p.queue AND q.paused_at IS NOT NULL);
 

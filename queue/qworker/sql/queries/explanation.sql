@@ -25,9 +25,13 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now,
                    'heartbeat_at', extract(epoch FROM n.heartbeat_at),
                    'silence', extract(epoch FROM clock_timestamp()) - extract(epoch FROM n.heartbeat_at))
           FROM {schema}.node AS n WHERE n.id = j.node)::text AS node,
-       (SELECT jsonb_agg(jsonb_build_object('name', n.name, 'workers', n.worker_count, 'queues', n.queues, 'state', n.state)
-                         ORDER BY n.name)
+       (SELECT jsonb_agg(jsonb_build_object(
+                             'id', n.id, 'name', n.name, 'workers', n.worker_count, 'queues', n.queues, 'state', n.state,
+                             'pause', CASE WHEN p.node IS NOT NULL THEN jsonb_build_object(
+                                 'at', extract(epoch FROM p.paused_at), 'by', p.paused_by, 'reason', p.pause_reason) END)
+                         ORDER BY n.name, n.id)
           FROM {schema}.node AS n
+          LEFT JOIN {schema}.paused_node AS p ON p.node = n.id
          WHERE j.queue = ANY (n.queues)
            AND {live: n})::text AS serving,
        (SELECT count(*)::int FROM {schema}.node AS n

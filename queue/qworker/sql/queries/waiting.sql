@@ -9,11 +9,12 @@ SELECT state::text, NULL AS result, (errors -> -1)::text AS error, task FROM {sc
  LIMIT 1;
 
 -- name: unserved
--- The queue of a waiting job that no live node serves. A node is live until its lease ends.
-SELECT j.queue
+-- The queue of a waiting job from which no node claims, and the live nodes that serve it but are paused. A node is live until
+-- its lease ends.
+SELECT j.queue, ARRAY (SELECT n.id FROM {schema}.node AS n WHERE j.queue = ANY (n.queues) AND {live: n} ORDER BY n.id) AS paused
   FROM {schema}.job AS j
  WHERE j.id = %(id)s AND j.state IN ('available', 'scheduled')
    AND NOT EXISTS (
         SELECT FROM {schema}.node AS n
          WHERE j.queue = ANY (n.queues)
-           AND {live: n});
+           AND {working: n});
