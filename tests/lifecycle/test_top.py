@@ -95,6 +95,34 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(cluster: Cluster) -> None:
     assert queue.paused is None
 
 
+def test_a_node_is_paused_with_a_reason_and_resumed(cluster: Cluster) -> None:
+    node = cluster.start("--processes", "1", **APP).await_ready()
+    (status,) = handlers.admin.nodes()
+
+    async def scenario(screen: Screen) -> None:
+        await screen.press("5")
+        await screen.shows(status.name)
+        await screen.press("p")
+        await screen.shows(f"Pause {status.name}. Reason")
+        await screen.type("new kernel")
+        await screen.press("enter")
+        await screen.shows(f"node {status.name} is paused", "PAUSED", "new kernel")
+        node.await_event("node.paused", reason="new kernel")
+        await screen.press("enter")
+        await screen.shows(f"Node {status.name}", "paused", "new kernel")
+        await screen.press("escape")
+        await screen.press("p")
+        await screen.shows(f"Resume {status.name}?")
+        await screen.press("enter")
+        await screen.shows(f"node {status.name} is resumed")
+        node.await_event("node.resumed")
+
+    drive(top(cluster.database.dsn), scenario)
+    assert [(entry.action, entry.via) for entry in handlers.admin.audit()] == [
+        ("node.resume", "top"), ("node.pause", "top")
+    ]  # fmt: skip
+
+
 def test_failed_jobs_are_filtered_selected_retried_and_discarded(cluster: Cluster) -> None:
     app = App(cluster.database.dsn)
     task = app.task(name="charge", queue="billing")(lambda order: order)

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from qworker.job import Job, JobState
 from qworker.queues import QueuePause
 from qworker.snapshot import QueueActivity, RunningJob, Snapshot
 from qworker.statistics import Point
-from qworker.status import NodeStatus
+from qworker.status import NodePause, NodeStatus
 from qworker.timetable import ScheduleEntry
 from qworkerd.top.actions import Actions
 from qworkerd.top.app import TopApp
@@ -97,7 +97,11 @@ def node(number: int, *, busy: int, age: float = 0.4, **state: Any) -> NodeStatu
 
 
 NODES = (
-    node(1, busy=8), node(2, busy=7, last_death={"worker": 3, "pid": 5203, "cause": "oom", "count": 2, "ago": 340.0}),
+    node(1, busy=8),
+    replace(
+        node(2, busy=7, last_death={"worker": 3, "pid": 5203, "cause": "oom", "count": 2, "ago": 340.0}),
+        paused=NodePause(ago(600), "alice@ops1", "new kernel"),
+    ),
     node(3, busy=0, age=41.0),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What the keys do to jobs, queues and schedules: each action returns what it has done, or why not."""
+"""What the keys do to jobs, queues, nodes and schedules: each action returns what it has done, or why not."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from qworker.operations import Action, Operation, Operations
 from qworker.search import Search
 from qworker.snapshot import QueueActivity, RunningJob
 from qworker.stacks import JobStack
+from qworker.status import NodeStatus
 from qworker.timetable import ScheduleEntry
 from qworkerd.top.cells import harmless
 from qworkerd.top.reading import describe
@@ -94,19 +95,25 @@ class Actions:
         return self._admin.stack(job_id)
 
     def pause(self, rows: Sequence[Any], reason: str) -> Outcome:
-        """Pause queues or schedules."""
+        """Pause queues, nodes or schedules."""
         names = _names(rows)
+        changed: Sequence[object]
         if isinstance(rows[0], ScheduleEntry):
             changed = self._admin.pause_schedules(*names, reason=reason or None)
+        elif isinstance(rows[0], NodeStatus):
+            changed = self._admin.pause_nodes(*(row.id for row in rows), reason=reason or None)
         else:
             changed = self._admin.pause(*names, reason=reason or None)
         return Outcome(_described(rows, names, changed, ("is paused", "was already paused")), ok=bool(changed))
 
     def resume(self, rows: Sequence[Any]) -> Outcome:
-        """Resume queues or schedules."""
+        """Resume queues, nodes or schedules."""
         names = _names(rows)
+        changed: Sequence[object]
         if isinstance(rows[0], ScheduleEntry):
             changed = self._admin.resume_schedules(*names)
+        elif isinstance(rows[0], NodeStatus):
+            changed = self._admin.resume_nodes(*(row.id for row in rows))
         else:
             changed = self._admin.resume(*names)
         return Outcome(_described(rows, names, changed, ("is resumed", "was not paused")), ok=bool(changed))
@@ -171,12 +178,12 @@ def _job(row: Any) -> Job:
     return job
 
 
-def _names(rows: Sequence[QueueActivity | ScheduleEntry]) -> list[str]:
+def _names(rows: Sequence[QueueActivity | NodeStatus | ScheduleEntry]) -> list[str]:
     return [row.name for row in rows]
 
 
-def _described(rows: Sequence[Any], names: Sequence[str], changed: Sequence[str], words: tuple[str, str]) -> str:
-    kind = "schedule" if isinstance(rows[0], ScheduleEntry) else "queue"
+def _described(rows: Sequence[Any], names: Sequence[str], changed: Sequence[object], words: tuple[str, str]) -> str:
+    kind = "schedule" if isinstance(rows[0], ScheduleEntry) else "node" if isinstance(rows[0], NodeStatus) else "queue"
     if len(names) == 1:
         return f"{kind} {harmless(names[0])} {words[not changed]}"
     return f"{len(changed):,} of {len(names):,} {kind}s: {words[0].removeprefix('is ')}"

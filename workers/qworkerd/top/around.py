@@ -13,7 +13,7 @@ KEYS = {
     Tab.QUEUES: "p pause  Enter details",
     Tab.RUNNING: "C cancel  S stack  Enter details",
     Tab.FAILURES: "R retry  D discard  f jobs/groups",
-    Tab.NODES: "Enter workers",
+    Tab.NODES: "p pause  Enter workers",
     Tab.SCHEDULES: "p pause  Enter details",
     Tab.DOCTOR: "Enter remedy",
 }

@@ -34,7 +34,7 @@ PALETTE = (
     *((f"Tab {tab.title()}", f"Go to the tab (key {number})", f"tab('{tab}')") for number, tab in enumerate(Tab, 1)),
     ("Filter", "Filter the rows (key /)", "filter"),
     ("Select all", "Select all rows, or none (key A)", "select_all"),
-    ("Pause or resume", "Pause queues or schedules (key p)", "pause"),
+    ("Pause or resume", "Pause queues, nodes or schedules (key p)", "pause"),
     ("Retry", "Retry the failed jobs (key R)", "act('retry')"),
     ("Cancel", "Cancel the jobs (key C)", "act('cancel')"),
     ("Discard", "Discard the failed jobs (key D)", "act('discard')"),

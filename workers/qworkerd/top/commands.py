@@ -9,6 +9,7 @@ from textual.app import App
 from qworker.admin import Admin
 from qworker.error_groups import ErrorGroup
 from qworker.snapshot import QueueActivity, RunningJob
+from qworker.status import NodeStatus
 from qworker.timetable import ScheduleEntry
 from qworkerd.top import background, details
 from qworkerd.top.actions import Actions, Outcome, job_of
@@ -52,12 +53,12 @@ class Commands:
             self._start(f"{verb} …", partial(self._actions.change, verb, rows))
 
     def pause(self, rows: Sequence[Any]) -> None:
-        """Pause queues or schedules after asking for the reason; resume those that are paused."""
+        """Pause queues, nodes or schedules after asking for the reason; resume those that are paused."""
         if not rows:
             self._report(Outcome(GONE, ok=False))
             return
-        if not all(isinstance(row, (QueueActivity, ScheduleEntry)) for row in rows):
-            self._report(Outcome("p pauses queues and schedules: go to Queues or Schedules", ok=False))
+        if not all(isinstance(row, (QueueActivity, NodeStatus, ScheduleEntry)) for row in rows):
+            self._report(Outcome("p pauses queues, nodes and schedules: go to Queues, Nodes or Schedules", ok=False))
             return
         names = harmless(", ".join(row.name for row in rows))
         if all(row.paused is not None for row in rows):

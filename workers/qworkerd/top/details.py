@@ -136,6 +136,8 @@ def _node(node: NodeStatus) -> Iterable[Fact]:
         PLAIN if node.alive else BAD,
     )
     yield ("lease", duration(node.lease_seconds), PLAIN)
+    if node.paused:
+        yield ("paused", harmless(str(node.paused)), WARNING)
     death = node.last_death
     if death is not None:
         yield (

@@ -50,7 +50,8 @@ def record(frame: Frame) -> dict[str, Any]:
         ],
         "nodes": [
             {"id": node.id, "name": node.name, "alive": node.alive, "heartbeat_age": node.heartbeat_age,
-             "version": node.version, "queues": node.queues, "workers": [asdict(worker) for worker in node.workers]}
+             "version": node.version, "queues": node.queues, "paused": node.paused,
+             "workers": [asdict(worker) for worker in node.workers]}
             for node in snapshot.nodes
         ],
         **_rows(frame),

@@ -37,7 +37,7 @@ HELP: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
         ("f", "failures: failed jobs, or groups of errors"),
     )),
     ("Act on the selected rows, or on the one at the cursor; capitals act at once", (
-        ("p", "pause the queue or the schedule, or resume it"),
+        ("p", "pause the queue, the node or the schedule, or resume it"),
         ("R", "retry failed jobs"),
         ("C", "cancel jobs"),
         ("D", "discard failed jobs"),

@@ -31,8 +31,8 @@ def _states(queue: QueueActivity) -> list[str]:
     return [name for name in ("available", "scheduled", "running", "failed") if getattr(queue, name)]
 
 
-def _reason(queue: QueueActivity, _now: datetime) -> str:
-    pause = queue.paused
+def _reason(row: QueueActivity | NodeStatus, _now: datetime) -> str:
+    pause = row.paused
     return "" if pause is None else harmless(pause.reason or f"by {pause.by}")
 
 
@@ -68,10 +68,6 @@ QUEUES = View[QueueActivity](
 )  # fmt: skip
 
 
-def _busy(node: NodeStatus) -> int:
-    return sum(worker.job is not None for worker in node.workers)
-
-
 def _memory(node: NodeStatus) -> float | None:
     sizes = [worker.rss_mib for worker in node.workers if worker.rss_mib is not None]
     return sum(sizes) if sizes else None
@@ -89,8 +85,8 @@ NODES = View[NodeStatus](
     "nodes",
     [
         Column("NODE", lambda n, _: harmless(n.name), lambda n: n.name, least=12,
-               style=lambda n: PLAIN if n.alive else BAD),
-        Column("BUSY", lambda n, _: f"{_busy(n)}/{n.worker_count}", _busy, right=True, descending=True),
+               style=lambda n: BAD if not n.alive else WARNING if n.paused else PLAIN),
+        Column("BUSY", lambda n, _: f"{n.busy}/{n.worker_count}", lambda n: n.busy, right=True, descending=True),
         Column("HEARTBEAT", lambda n, _: duration(n.heartbeat_age) + ("" if n.alive else ", overdue"),
                lambda n: n.heartbeat_age, right=True, descending=True, style=lambda n: PLAIN if n.alive else BAD),
         Column("UPTIME", lambda n, _: between(n.started_at, n.heartbeat_at), lambda n: -n.started_at.timestamp(),
@@ -99,6 +95,7 @@ NODES = View[NodeStatus](
                none_first(_memory), right=True, descending=True, rank=4),
         Column("VERSION", lambda n, _: harmless(n.version), lambda n: n.version, least=7, rank=5),
         Column("QUEUES", lambda n, _: harmless(", ".join(n.queues)), lambda n: n.queues, least=12, rank=3),
+        Column("PAUSED", _reason, lambda n: n.paused is None, least=12, rank=1, style=lambda _: WARNING),
         Column("LAST DEATH", _last_death, lambda n: n.last_death is None, least=10, rank=1, style=lambda _: WARNING),
     ],
     key=lambda n: n.id, sort=0, empty="no node is registered: start one with `qworker`",
