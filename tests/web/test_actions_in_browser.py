@@ -14,6 +14,7 @@ from tests.web import browser as browsers
 from tests.web import realistic
 from tests.web.conftest import Rows
 from tests.web.shop import shop
+from tests.web.test_pages_of_operations import serve
 
 PAGES = (
     "/queues", "/queue?name=mail", "/workers", "/schedules", "/tasks", "/task?name=shop.orders.send_receipt",
@@ -132,6 +133,22 @@ def test_a_schedule_is_paused_resumed_and_run(request: pytest.FixtureRequest, ro
     assert [a for (a,) in rows("SELECT action FROM qworker.audit ORDER BY id")] == [
         "schedule.pause", "schedule.resume", "schedule.run"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["opened", "without_script"])
+def test_a_node_is_paused_with_a_reason_and_resumed(request: pytest.FixtureRequest, rows: Rows, kind: str) -> None:
+    tab, name = request.getfixturevalue(kind), serve(rows)
+    tab.goto("/workers")
+    tab.get_by_role("button", name=f"Pause {name}").click()
+    dialog = tab.get_by_role("dialog", name="Pause")
+    dialog.get_by_label("Reason").fill("new kernel")
+    dialog.get_by_role("button", name="Pause").click()
+    assert notice(tab).startswith(f"Node {name} is paused")
+    assert rows("SELECT paused_by, pause_reason FROM qworker.paused_node") == [("anna", "new kernel")]
+    assert tab.get_by_text("new kernel").is_visible()
+    tab.get_by_role("button", name=f"Resume {name}").click()
+    assert notice(tab).startswith(f"Node {name} is resumed")
+    assert rows("SELECT count(*) FROM qworker.paused_node") == [(0,)]
 
 
 @pytest.mark.parametrize("kind", ["opened", "without_script"])

@@ -55,6 +55,16 @@ def declare(rows: Rows, name: str = "nightly-report", task: str = "shop.reports.
     )  # fmt: skip
 
 
+def serve(rows: Rows, node: int = 41, queues: str = "{mail}") -> str:
+    """Register a node; return its name."""
+    rows(
+        "INSERT INTO qworker.node (id, name, version, queues, worker_count, lease_seconds)"
+        " VALUES (%s, %s, '1', %s, 2, 600) RETURNING 1",
+        node, f"web{node}:7", queues,
+    )  # fmt: skip
+    return f"web{node}:7"
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_every_list_is_html_json_and_csv_empty_and_full(client: FlaskClient, database: Database, name: str) -> None:
     for fill in (False, True):
@@ -189,6 +199,58 @@ def test_a_schedule_is_paused_run_and_resumed(whole: FlaskClient, rows: Rows) ->
     assert actions == ["schedule.pause", "schedule.run", "schedule.resume"]
     for path in ("pause", "resume", "run"):
         assert post(whole, f"/schedules/{path}", name="nothing")[0] == 400
+
+
+def test_a_node_is_paused_with_a_reason_and_resumed(client: FlaskClient, rows: Rows) -> None:
+    name = serve(rows)
+    status, done = post(client, "/workers/pause", node="41", reason="new kernel")
+    assert (status, done["changed"], done["result"]) == (200, True, {"node": 41, "paused": True})
+    assert rows("SELECT node, paused_by, pause_reason FROM qworker.paused_node") == [(41, "anna", "new kernel")]
+    page = client.get("/workers").get_data(as_text=True)
+    assert "Paused" in page
+    assert "new kernel" in page
+    assert "/workers/pause" not in page
+    (node,) = json.loads(client.get("/workers.json").data)["nodes"]
+    assert (node["paused"]["by"], node["paused"]["reason"]) == ("anna", "new kernel")
+    assert post(client, "/workers/pause", node=name, reason="another")[1]["changed"] is False
+    assert rows("SELECT pause_reason FROM qworker.paused_node") == [("new kernel",)]
+    rows("INSERT INTO qworker.depth VALUES (now(), 'mail', 5, 0, 0, 0, 0, 1, true) RETURNING 1")
+    for path in ("/queues", "/queue?name=mail"):
+        assert "All live nodes that serve this queue are paused" in client.get(path).get_data(as_text=True)
+    (queue,) = json.loads(client.get("/queues.json").data)["queues"]
+    assert (queue["workers"], queue["nodes"], queue["drain_seconds"]) == (0, [name], None)
+    assert post(client, "/workers/resume", node="41")[1]["changed"]
+    assert rows("SELECT action, actor, via, target, note FROM qworker.audit ORDER BY id") == [
+        ("node.pause", "anna", "web", {"nodes": [name], "node_ids": [41]}, "new kernel"),
+        ("node.resume", "anna", "web", {"nodes": [name], "node_ids": [41]}, None),
+    ]
+    assert len(json.loads(client.get("/audit.json", query_string={"node": name}).data)["entries"]) == 2
+    assert not json.loads(client.get("/audit.json", query_string={"node": "web"}).data)["entries"]
+
+
+def test_a_node_that_is_unknown_or_dead_is_not_paused(client: FlaskClient, rows: Rows) -> None:
+    serve(rows)
+    rows("UPDATE qworker.node SET heartbeat_at = now() - interval '11 min' WHERE id = 41 RETURNING 1")
+    for node, why in (("42", "node '42' not found"), ("41", "its last heartbeat was 11m ago"), ("", "node")):
+        status, answer = post(client, "/workers/pause", node=node)
+        assert status == 400
+        assert why in answer["error"]
+    assert 'action="/workers/pause"' not in client.get("/workers").get_data(as_text=True)
+    assert rows("SELECT count(*) FROM qworker.paused_node") == [(0,)]
+
+
+def test_a_request_with_a_key_pauses_a_node_once(client: FlaskClient, rows: Rows) -> None:
+    serve(rows)
+    headers = {**SAME_ORIGIN, "Accept": "application/json", "Idempotency-Key": "deploy-7"}
+
+    def pause() -> Any:
+        return client.post("/workers/pause", data={"node": "41"}, headers=headers).get_json()
+
+    assert pause()["changed"]
+    assert post(client, "/workers/resume", node="41")[1]["changed"]
+    assert (again := pause())["changed"] is False
+    assert again["result"] == {"nodes": ["web41:7"], "node_ids": [41]}
+    assert rows("SELECT count(*) FROM qworker.paused_node") == [(0,)]
 
 
 def test_a_form_that_is_sent_twice_runs_a_schedule_once_and_another_one_again(whole: FlaskClient, rows: Rows) -> None:
@@ -370,6 +432,8 @@ ACTIONS = {
     "schedule.run": ("/schedules/run", {"name": "nightly-report"}),
     "schedule.pause": ("/schedules/pause", {"name": "nightly-report"}),
     "schedule.resume": ("/schedules/resume", {"name": "nightly-report"}),
+    "node.pause": ("/workers/pause", {"node": "41"}),
+    "node.resume": ("/workers/resume", {"node": "41"}),
     "operation.stop": ("/operations/1/stop", {}),
     "job.enqueue": ("/task/enqueue", {"name": "shop.mail.welcome", "arg.user_id": "7"}),
 }
@@ -381,6 +445,7 @@ def test_an_action_needs_its_right_and_a_page_of_the_same_site(
 ) -> None:
     path, form = ACTIONS[right]
     declare(rows)
+    serve(rows)
     others = frozenset(ACTIONS) - {right}
     for access in (Access("eve", READ), Access("eve", READ | others)):
         client = make_dashboard(application, access=lambda _environ, access=access: access).test_client()
@@ -398,6 +463,7 @@ def test_an_action_needs_its_right_and_a_page_of_the_same_site(
 
 def test_who_may_only_see_finds_no_buttons(make_dashboard: Callable[..., Flask], application: App, rows: Rows) -> None:
     declare(rows)
+    serve(rows)
     operation(rows)
     rows("INSERT INTO qworker.job (queue, task) VALUES ('mail', 'x') RETURNING 1")
     client = make_dashboard(application, access=lambda _environ: Access("eve", READ)).test_client()
@@ -405,6 +471,7 @@ def test_who_may_only_see_finds_no_buttons(make_dashboard: Callable[..., Flask],
         "/queues",
         "/queue?name=mail",
         "/schedules",
+        "/workers",
         "/operations",
         "/operations/1",
         "/task?name=shop.mail.welcome",

@@ -55,7 +55,7 @@ def index(view: View) -> AuditData:
     """Return a page of actions, the newest first."""
     given = view.parameters
     size, below, job = given.page_size(), given.number("below"), given.number("job", least=1)
-    texts = {name: given.text(name) for name in ("actor", "action", "queue", "schedule")}
+    texts = {name: given.text(name) for name in ("actor", "action", "queue", "schedule", "node")}
     since, until = given.time("since"), given.time("until")
     wanted: dict[str, Any] = {name: text or None for name, text in texts.items()}
     wanted |= {"job": job, "since": since, "until": until, "below": below}

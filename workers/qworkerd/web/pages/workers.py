@@ -1,4 +1,4 @@
-"""The nodes and their workers: what each runs since when, its memory, and why workers have died."""
+"""The nodes and their workers: what each runs since when, its memory, why workers have died; pause and resume."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Any
 from flask import Blueprint
 
 from qworker.counts import Counts
+from qworker.nodes import find
 from qworker.statistics import Statistics
 from qworker.status import LastDeath, NodeStatus, WorkerStatus
 from qworkerd.web import texts
 from qworkerd.web.ages import LIVE
-from qworkerd.web.answers import page
+from qworkerd.web.answers import Done, action, page
 from qworkerd.web.pages import Entry
 from qworkerd.web.spans import Span
 from qworkerd.web.view import View
@@ -30,9 +31,11 @@ class NodeRow:
     last_death: LastDeath | None
 
     @property
-    def busy(self) -> int:
-        """The number of workers that run a job."""
-        return sum(worker.job is not None for worker in self.workers)
+    def state(self) -> str:
+        """The state of the node."""
+        if not self.alive:
+            return "silent"
+        return "paused" if self.node.paused else "idle" if self.node.idle else "live"
 
     @property
     def memory(self) -> float | None:
@@ -74,6 +77,28 @@ def index(view: View) -> WorkersData:
     )  # fmt: skip
 
 
+@action(blueprint, "/workers/pause", right="node.pause")
+def pause(view: View) -> Done:
+    """Pause a node."""
+    node = find(view.form.required("node"), view.source.acting.nodes())
+    changed = view.source.acting.pause_nodes(node.id, reason=view.form.text("reason", longest=1_000) or None)
+    return Done(
+        texts.workers.paused(node.name, before=not changed), result={"node": node.id, "paused": True},
+        changed=bool(changed),
+    )  # fmt: skip
+
+
+@action(blueprint, "/workers/resume", right="node.resume")
+def resume(view: View) -> Done:
+    """Resume a node."""
+    node = find(view.form.required("node"), view.source.acting.nodes(), live=False)
+    changed = view.source.acting.resume_nodes(node.id)
+    return Done(
+        texts.workers.resumed(node.name, before=not changed), result={"node": node.id, "paused": False},
+        changed=bool(changed),
+    )  # fmt: skip
+
+
 def deaths(counts: Iterable[Counts]) -> list[tuple[str, int]]:
     """Return the number of attempts by the cause that ended them, without causes that have not occurred."""
     known = list(counts)
@@ -83,9 +108,11 @@ def deaths(counts: Iterable[Counts]) -> list[tuple[str, int]]:
 
 def table(nodes: Iterable[NodeRow]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
     """Return the workers for a spreadsheet."""
-    head = ("node", "worker", "pid", "phase", "job", "task", "since", "timeout_at", "rss_mib", "jobs_done", "version")
+    head = ("node", "worker", "pid", "phase", "job", "task", "since", "timeout_at", "rss_mib", "jobs_done", "version",
+            "node_paused_at", "node_paused_by", "node_pause_reason")  # fmt: skip
     return head, (
         (row.node.name, w.number, w.pid, w.phase, w.job, w.task, w.since, w.until, w.rss_mib, w.jobs_done,
-         row.node.version)
+         row.node.version,
+         *((p.at, p.by, p.reason) if (p := row.node.paused) else (None, None, None)))
         for row in nodes for w in row.workers
     )  # fmt: skip

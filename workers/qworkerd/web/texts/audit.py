@@ -19,4 +19,11 @@ WHAT = (
     "days."
 )
 #: The name of one thing, by the name of many.
-SINGULAR = {"jobs": "job", "queues": "queue", "schedules": "schedule", "copies": "copy"}
+SINGULAR = {
+    "jobs": "job",
+    "queues": "queue",
+    "schedules": "schedule",
+    "copies": "copy",
+    "nodes": "node",
+    "node_ids": "id",
+}

@@ -23,6 +23,7 @@ WHAT = "A queue appears when a job is enqueued into it, or when a node serves it
 ASK_PAUSE_THIS = "Pause this queue? Jobs that run finish, and no other one starts on any node until it is resumed."
 PAUSED = "Paused {since} by {who}"
 UNSERVED = "Jobs wait, and no live node serves this queue: start a node with {option} naming it."
+NODES_PAUSED = "All live nodes that serve this queue are paused."
 READY = "ready to run"
 OF_OLDEST = "of the oldest job"
 UNTIL_RESUMED, AT_PRESENT_SPEED = "until it is resumed", "at the present speed"
