@@ -119,6 +119,10 @@ class Interrupt(BaseException):
 class TimeoutInterrupt(Interrupt):
     """The handler has exceeded its timeout."""
 
+    def __str__(self) -> str:
+        """Return why it was raised: nobody passes a message to what a signal raises."""
+        return super().__str__() or "the handler has exceeded its timeout"
+
 
 class CancelInterrupt(Interrupt):
     """The job was cancelled while it ran. A caller of `Job.wait` gets `JobCancelled`."""

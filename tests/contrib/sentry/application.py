@@ -49,3 +49,8 @@ def hang() -> None:
     while True:
         with suppress(BaseException):  # it does not let itself be interrupted
             time.sleep(60)
+
+
+@app.task(name="slow", timeout=0.2, retry=False)
+def slow() -> None:
+    time.sleep(60)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.lifecycle.cluster import SOONER, Cluster
 from tests.waiting import until
@@ -74,12 +75,17 @@ def test_a_trace_leads_through_the_processes_and_is_sent_before_they_end(cluster
 def test_the_death_of_a_process_is_reported_by_the_scheduler(
     cluster: Cluster, task: str, cause: str, stack: str | None
 ) -> None:
+    """It is in the trace of who has enqueued the job, as the attempt would have been."""
     job = app.tasks[task].enqueue()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    meta = {"trace": {"sentry-trace": f"{trace}-b7ad6b7169203331-1"}}
+    cluster.query("UPDATE qworker.job SET meta = %s WHERE id = %s", Jsonb(meta), job.id)
     node = cluster.start("--processes", "1", "--kill-grace", "0.5", "--max-crashes", "1", *SOONER, **APP).await_ready()
     ((pid, event),) = until(lambda: sent(cluster.folder, "event"), 45.0, what=node.tail)
     assert pid == node.children("scheduler")[0]
     assert event["exception"]["values"][0]["type"] == "WorkerDied"
     assert event["tags"]["qworker.cause"] == cause
+    assert event["contexts"]["trace"]["trace_id"] == trace
     assert event["contexts"]["qworker"]["job"] == job.id
     assert event["fingerprint"] == [app.job(job.id).errors[-1]["fingerprint"]]
     if stack is not None:
@@ -87,6 +93,16 @@ def test_the_death_of_a_process_is_reported_by_the_scheduler(
         assert stack in event["extra"]["stacks"]
         assert stack in stacks
     assert node.stop() == 0
+
+
+def test_a_timeout_says_that_it_is_one(cluster: Cluster) -> None:
+    """Sentry shows the message of the exception, which a signal has raised without one."""
+    app.tasks["slow"].enqueue()
+    node = cluster.start("--burst", "--processes", "1", *SOONER, **APP)
+    assert node.wait(60) == 0
+    ((_, event),) = sent(cluster.folder, "event")
+    (error,) = event["exception"]["values"]
+    assert (error["type"], error["value"]) == ("TimeoutInterrupt", "the handler has exceeded its timeout")
 
 
 def test_the_logger_of_attempts_is_the_one_that_is_ignored() -> None:

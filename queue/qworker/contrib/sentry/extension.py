@@ -120,6 +120,8 @@ class Sentry:
             if error.__cause__ is not None:
                 sentry_sdk.capture_exception(error.__cause__)
             else:
+                with ignored("the trace of a job"):
+                    sentry_sdk.continue_trace(_headers(Origin.of(job.meta)))
                 _capture_death(found, job, error)
         if died:
             _flush()
@@ -144,11 +146,9 @@ class Sentry:
 @contextmanager
 def _transaction(job: RunningJob, origin: Origin) -> Iterator[None]:
     """Open a transaction that continues the trace of who has enqueued the job, and the span that Sentry counts."""
-    headers = {"sentry-trace": origin.carrier.get(TRACE, ""), "baggage": origin.carrier.get(BAGGAGE, "")}
     transaction = sentry_sdk.continue_trace(
-        {name: value for name, value in headers.items() if value}, op="queue.task", name=job.task, source="task",
-        origin=ORIGIN,
-    )  # fmt: skip
+        _headers(origin), op="queue.task", name=job.task, source="task", origin=ORIGIN
+    )
     age = max(0.0, datetime.now(UTC).timestamp() - job.enqueued_at.timestamp())
     with (
         sentry_sdk.start_transaction(transaction),
@@ -167,6 +167,12 @@ def _transaction(job: RunningJob, origin: Origin) -> Iterator[None]:
         transaction.set_status("ok")
     if left is not None:
         raise left
+
+
+def _headers(origin: Origin) -> dict[str, str]:
+    """Return the headers by which the SDK continues the trace of who has enqueued a job."""
+    headers = {"sentry-trace": origin.carrier.get(TRACE, ""), "baggage": origin.carrier.get(BAGGAGE, "")}
+    return {name: value for name, value in headers.items() if value}
 
 
 def _describe(scope: sentry_sdk.Scope, job: RunningJob | Job, attempt: int) -> None:
