@@ -133,6 +133,48 @@ def warnings(node: Node) -> int:
     return sum(event["level"] in ("warning", "error", "critical") for event in node.events())
 
 
+#: Process 1 of a namespace of its own, as in a container; it is killed with the command.
+CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def contains() -> bool:
+    """Return whether this user may make such a namespace."""
+    try:
+        return subprocess.run([*CONTAINER, "true"], capture_output=True, timeout=60, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not contains(), reason="no namespaces of processes")
+def test_a_node_that_is_process_1_of_a_container_serves(cluster: Cluster, port: int) -> None:
+    """The exporter ended at once, because it took process 1 for who inherits orphans."""
+    node = cluster.start("--processes", "1", "--metrics-port", str(port), *SOONER, through=CONTAINER).await_ready()
+    until(lambda: get(port, "/readyz")[0] == 200, 30)
+    job = quick.enqueue()
+    until(lambda: value(port, "qworker_jobs_total", task="quick", outcome="completed") == 1)
+    assert job.refresh().state == "completed"
+    (child,) = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGTERM)
+    assert node.wait() == 0
+    assert len(node.events("exporter.ready")) == 1
+    assert not node.events("child.died")
+
+
+def test_an_exporter_whose_scrapes_hang_is_replaced(cluster: Cluster, port: int, tmp_path: Path) -> None:
+    """A filesystem that does not answer would keep all of its threads, and it would serve no metrics any more."""
+    os.mkfifo(tmp_path / "counter_silent.db")  # opening it waits for a writer
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "QWORKER_APP": "tests.lifecycle.exporting:app"}
+    node = cluster.start("--processes", "1", "--metrics-port", str(port), *SOONER, **environment).await_ready()
+    node.await_event("exporter.ready")
+    with pytest.raises(OSError, match=r"timed out|closed|reset"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20)
+    node.await_event("exporter.scrape_hangs")
+    node.await_event("exporter.ready", count=2)
+    (tmp_path / "counter_silent.db").unlink()
+    until(lambda: value(port, "qworker_database_up") == 1)
+    assert node.stop() == 0
+
+
 def test_a_port_in_use_stops_no_job(cluster: Cluster, port: int) -> None:
     with listening_on(port):
         node = cluster.start("--metrics-port", str(port), *SOONER).await_ready()

@@ -30,9 +30,12 @@ def main(node: NodeContext, slot: Slot) -> int:
         )  # fmt: skip
         return exits.SOFTWARE
     log.get().info("exporter.ready", host=settings.metrics_host, port=server.server_port)
-    server.timeout = TICK
-    while os.getppid() != 1:
+    server.timeout, parent = TICK, os.getppid()  # which is process 1 in a container
+    while os.getppid() == parent:
         slot.enter(Phase.IDLE, monotonic() + settings.stall_timeout)
         server.handle_request()
         server.disconnect_overdue()
+        if server.hangs:
+            log.get().error("exporter.scrape_hangs", hint="the process is replaced; jobs run nevertheless")
+            return exits.SOFTWARE
     return exits.OK

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from socketserver import TCPServer
 from threading import BoundedSemaphore
 from time import monotonic, sleep
@@ -26,6 +27,8 @@ CLIENT_TIMEOUT, REQUEST_TIMEOUT = 5.0, 15.0
 MAX_CLIENTS, MAX_SCRAPES = 64, 8
 #: Time that the threads of clients that were disconnected have to end before another client is accepted (seconds).
 ENDING_TIMEOUT = 0.5
+#: A scrape that takes longer hangs: the files of the application may be on a filesystem that does not answer (seconds).
+HANGING_AFTER = 60.0
 #: The supervisor is healthy if its loop ran this recently (seconds).
 HEALTHY_WITHIN = 10.0
 
@@ -45,6 +48,8 @@ class Server(ThreadingHTTPServer):
             self._register_application()
         self._node = node
         self._free = BoundedSemaphore(MAX_SCRAPES)
+        #: When each scrape that is being answered has begun (monotonic).
+        self._scrapes: dict[object, float] = {}
         #: The connections of clients, the oldest first, and when each is ended (monotonic).
         self._clients: dict[socket.socket, float] = {}
         #: The same, and those that were ended and whose threads have not closed them yet.
@@ -110,11 +115,19 @@ class Server(ThreadingHTTPServer):
     def _metrics(self, accept: str) -> tuple[int, str, bytes]:
         if not self._free.acquire(blocking=False):
             return 503, "text/plain", b"too many requests\n"
+        scrape = object()
+        self._scrapes[scrape] = monotonic()
         try:
             encode, content_type = _encoder(accept)
             return 200, content_type, _joined(encode(self._registry), self._metrics_of_application(encode))
         finally:
+            del self._scrapes[scrape]
             self._free.release()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a scrape does not end: the process has to be replaced, because its threads cannot be ended."""
+        return min(list(self._scrapes.values()), default=inf) < monotonic() - HANGING_AFTER
 
     def _metrics_of_application(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
         """Return the metrics of the application; nothing if they cannot be read, which must not hide ours."""
