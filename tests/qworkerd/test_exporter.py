@@ -1,7 +1,9 @@
 """Metrics and probes from the shared memory of a node."""
 
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -174,6 +176,27 @@ def running(node: NodeContext, number: int, queue: str, task: str) -> None:
     claim.count_as([node.tally.numbers[queue, task]] * 2, [0.0, 0.0])
     claim.statuses[0] = Status.RUNNING
     slot.enter(Phase.RUNNING, inf)
+
+
+def test_processor_time_does_not_fall_while_the_death_of_a_worker_is_counted(node: NodeContext) -> None:
+    """Prometheus takes a counter that falls for a restart, and all of its value for an increase."""
+    slot = node.table.slots[0]
+    slot.assign(Role.WORKER, 1, inf, 0.0)
+    slot.words[Slot.PID] = os.getpid()
+    registry = CollectorRegistry()
+    registry.register(Collector(node))
+
+    def exported() -> float:
+        value = registry.get_sample_value("qworker_worker_cpu_seconds_total")
+        assert value is not None
+        return value
+
+    alive = exported()
+    assert alive > 0.1
+    slot.free()  # reaped, and not counted yet
+    assert exported() >= alive
+    node.tally.writer(9).died(Cause.SIGNAL.detailed("KILL"), alive + 1, expected=False)
+    assert alive + 1 <= exported() < alive + 1.5
 
 
 def test_a_damaged_number_of_a_series_stops_no_scrape(node: NodeContext) -> None:
@@ -449,6 +472,22 @@ def test_the_dashboard_uses_exported_names() -> None:
     assert len(board["panels"]) > 10
     assert used
     assert used <= samples().keys()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_understands_dashboard_and_alerts(tmp_path: Path) -> None:
+    board = json.loads((DOCS / "dashboard.json").read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    for variable, text in {"$__rate_interval": "5m", "$queue": ".*"}.items():
+        queries = [query.replace(variable, text) for query in queries]
+    rules = [{"record": f"dashboard:query{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "dashboard.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", DOCS / "alerts.yaml", tmp_path / "dashboard.yaml"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"SUCCESS: {len(rules)} rules found" in done.stdout
 
 
 def test_the_alerts_use_exported_names_and_labels() -> None:

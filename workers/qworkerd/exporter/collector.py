@@ -50,6 +50,8 @@ class Collector:
         #: The labels of jobs that are exported, and those that are not.
         self._labels = node.settings.metrics_labels.split(",")
         self._omitted = {"queue", "task"}.difference(self._labels)
+        #: The processor time that was exported last (seconds).
+        self._processor = 0.0
 
     def describe(self) -> list[Metric]:
         """Return nothing: the registry need not collect to know the names."""
@@ -99,7 +101,9 @@ class Collector:
     def _workers(self) -> Iterator[Metric]:
         phases = dict.fromkeys((phase.name.lower() for phase in Phase), 0)
         started: dict[tuple[str, ...], list[float]] = {}
-        unstored, memory, processor = 0, [0], 0.0
+        # Read before the living ones: a worker that ends meanwhile must not be added twice.
+        cells = self._node.tally.read(PROCESS)
+        unstored, memory, processor = 0, [0], cells[ProcessCounter.CPU] / families.MICRO
         pairs = dict(enumerate(self._node.tally.numbers.names(), FIRST))
         for slot in self._node.table.live(Role.WORKER):
             phases[Phase(slot.phase).name.lower()] += 1
@@ -121,13 +125,15 @@ class Collector:
         yield from (running, longest)
         yield families.gauges("qworker_worker_resident_memory_bytes", {"sum": sum(memory), "max": max(memory)})
         yield families.number("qworker_unacknowledged_jobs", unstored)
-        cells = self._node.tally.read(PROCESS)
         deaths = families.counter("qworker_worker_deaths")
         for number, cause in enumerate(DEATHS):
             deaths.add_metric([cause], cells[ProcessCounter.DEATHS + number])
         yield deaths
         total = families.counter("qworker_worker_cpu_seconds")
-        total.add_metric([], processor + cells[ProcessCounter.CPU] / families.MICRO)
+        # A worker that has just been reaped is missing until the supervisor has counted it: a counter that falls would
+        # be a restart to Prometheus, and all of its value an increase.
+        self._processor = max(self._processor, processor)
+        total.add_metric([], self._processor)
         yield total
 
     def _process(self) -> Iterator[Metric]:
