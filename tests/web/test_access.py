@@ -294,6 +294,20 @@ def test_no_other_name_leads_to_a_private_dashboard(make_dashboard: Make, host: 
     assert host_name("LOCALHOST:80") == "localhost"
 
 
+@pytest.mark.parametrize("host", ["x" * 64, "a..b", "x" * 5_000, "-", "[", "a b", "a@b", "\xe9", "127.0.0.1:8090:1", ""])
+@pytest.mark.parametrize("allowed", [None, LOOPBACK])
+def test_a_name_that_no_server_can_have_is_an_answer_and_no_event(
+    make_dashboard: Make, caplog: pytest.LogCaptureFixture, host: str, allowed: frozenset[str] | None
+) -> None:
+    client = make_dashboard(allowed_hosts=allowed).test_client()
+    for path in ("/", "/jobs.json", "/nothing", "/static/qworker.css", "/jobs?region=list"):
+        answer = client.get(path, headers={"Host": host})
+        assert answer.status_code in ({400, 421} if allowed else {200, 400, 404}), path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert client.post("/queues/pause", data={"name": "mail"}, headers={"Host": host}).status_code in {400, 403, 421}
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(("host", "private"), [
     ("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
     ("192.0.2.1", False), ("localhost.example", False), ("", False),

@@ -8,7 +8,7 @@ import psycopg
 from flask import Blueprint, Flask, Response, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from jinja2 import StrictUndefined
-from werkzeug.exceptions import HTTPException, NotFound, Unauthorized
+from werkzeug.exceptions import BadHost, HTTPException, NotFound, SecurityError, Unauthorized
 from werkzeug.utils import redirect
 
 from qworker.errors import DatabaseUnavailable, JobNotFound, QworkerError
@@ -32,6 +32,8 @@ from qworkerd.web.view import REGION, View, preferences
 MAX_BODY, MIN_COMPRESSED = 1_048_576, 1_024
 #: Seconds after which a client may ask again while the database does not answer.
 RETRY_AFTER = 5
+#: What is wrong with a Host header that no name of a server can be. Without a server's name, pages have no addresses.
+NO_HOST = (BadHost, SecurityError)
 
 
 def create_app(
@@ -59,6 +61,8 @@ def create_app(
     @app.before_request
     def enter() -> ResponseReturnValue | None:
         check_host(request, allowed_hosts)
+        if isinstance(request.routing_exception, NO_HOST):
+            raise request.routing_exception
         if request.endpoint == "static":
             return None
         if request.blueprint == "signin":
@@ -212,4 +216,6 @@ def _error(code: int, name: str, text: str) -> ResponseReturnValue:
     text = visible(mask(text.strip()))[:2_000]
     if wants_json():
         return Response(as_json({"error": text or name}), status=code, mimetype="application/json")
+    if isinstance(request.routing_exception, NO_HOST):
+        return Response(f"{name}: {text}\n", status=code, mimetype="text/plain")
     return render_template("error.html", code=code, name=name, text=text, view=g.get("view")), code
