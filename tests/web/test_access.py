@@ -294,7 +294,9 @@ def test_no_other_name_leads_to_a_private_dashboard(make_dashboard: Make, host: 
     assert host_name("LOCALHOST:80") == "localhost"
 
 
-@pytest.mark.parametrize("host", ["x" * 64, "a..b", "x" * 5_000, "-", "[", "a b", "a@b", "\xe9", "127.0.0.1:8090:1", ""])
+@pytest.mark.parametrize(
+    "host", ["x" * 64, "a..b", "x" * 5_000, "-", "[", "a b", "a@b", "\xe9", "127.0.0.1:8090:1", ""]
+)
 @pytest.mark.parametrize("allowed", [None, LOOPBACK])
 def test_a_name_that_no_server_can_have_is_an_answer_and_no_event(
     make_dashboard: Make, caplog: pytest.LogCaptureFixture, host: str, allowed: frozenset[str] | None

@@ -10,7 +10,9 @@ from qworkerd.web import ALL, READ, Access
 from qworkerd.web.access import PAYLOAD
 from tests.database import Database
 from tests.web import realistic
+from tests.web.conftest import SAME_ORIGIN, Rows
 from tests.web.screenshots import FURTHER, pages
+from tests.web.shop import shop
 
 SECRET = "a-secret-of-a-customer"
 REGION = re.compile(r'data-hx-get="([^"]+)"')
@@ -56,3 +58,38 @@ def test_what_one_viewer_may_see_is_not_shared_with_another(
     assert seen["may not"] == set()
     assert seen["may see it"] >= {f"/jobs/{job}", f"/jobs/{job}.json", "/errors/00000000000000ab", "/errors.json"}
     assert len(seen["may see it"]) > 8
+
+
+OPERATED = "UPDATE qworker.operation SET state = 'failed', error = %s, finished_at = now()"
+PARTS = re.compile(r"<[^>]*:(\w+)>")
+
+
+def test_no_action_tells_what_its_user_may_not_see(
+    make_dashboard: Callable[..., Flask], database: Database, rows: Rows
+) -> None:
+    conn = database.connect()
+    ((number,),) = conn.execute(FAILED, {"secret": SECRET}).fetchall()
+    conn.execute(GROUP, {"secret": SECRET, "job": number})
+    actions = frozenset({"view", "job", "queue", "schedule", "operation", "error"})
+    application = shop(database.dsn)
+    dashboard = make_dashboard(application, access=lambda _environ: Access("bert", actions))
+    client = dashboard.test_client()
+    values = {"number": str(number), "fingerprint": "00000000000000ab"}
+    paths = {
+        PARTS.sub(lambda part: values[part[1]], rule.rule)
+        for rule in dashboard.url_map.iter_rules() if "POST" in (rule.methods or ())
+    }  # fmt: skip
+    assert len(paths) >= 30
+    form = {"id": number, "name": "shop.mail.welcome", "q": "queue:checkout", "queue": "video", "arg.json": "{}"}
+    for path in sorted(paths):
+        for accepted in ("application/json", "text/html"):
+            # The second one is answered from the audit.
+            for _ in range(2):
+                answer = client.post(
+                    path, data=form, headers={**SAME_ORIGIN, "Accept": accepted, "Idempotency-Key": path + accepted}
+                )
+                assert answer.status_code < 500, answer.text
+                assert SECRET not in answer.text + str(answer.headers), path
+                rows(f"{OPERATED} RETURNING 1", f"key {SECRET} exists")
+    assert rows("SELECT count(*) > 8 FROM qworker.operation") == [(True,)]
+    application.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 from qworker.filters import KEYS, MAX_LENGTH, Filter, InvalidFilter, Term, Value, parse
 from qworker.filters.keys import ARGS
+from qworker.operations import Operation
 from qworker.queues import QueuePause
 from qworker.statistics import Statistics
 from qworker.status import NodeStatus
@@ -84,6 +85,14 @@ def shown(view: View, text: str) -> str:
         return text
     hidden = (Value(HIDDEN, text=HIDDEN),)
     return " ".join(str(replace(term, values=hidden) if term.key in PROTECTED else term) for term in terms)
+
+
+def allowed_operation(view: View, operation: Operation) -> Operation:
+    """Return an operation without values of arguments and messages if the user may not see them."""
+    if view.may(PAYLOAD):
+        return operation
+    error = None if operation.error is None else texts.refusals.NO_RIGHT_TO_ANSWER
+    return replace(operation, filter=shown(view, operation.filter), error=error)
 
 
 def known_keys(view: View) -> frozenset[str]:

@@ -12,6 +12,7 @@ from qworker.audit import Audit, AuditEntry
 from qworker.errors import QworkerError
 from qworker.operations import OperationNotFound, Operations
 from qworkerd.web import links, texts
+from qworkerd.web.filtering import allowed_operation
 from qworkerd.web.parameters import InvalidParameter
 from qworkerd.web.view import View
 
@@ -85,7 +86,8 @@ def _result(view: View, target: Mapping[str, Any]) -> tuple[str | None, Any]:
         number = int(target["operation"])
         try:
             with view.writing() as conn:
-                return links.operation(number), Operations(view.source.schema).get(conn, number)
+                found = Operations(view.source.schema).get(conn, number)
+                return links.operation(number), allowed_operation(view, found)
         except OperationNotFound:
             return None, {"operation": number}
     jobs = list(target.get("jobs", ()))

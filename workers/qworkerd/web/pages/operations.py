@@ -1,7 +1,7 @@
 """The operations: actions on all jobs that match a filter. Their progress, and the button that stops them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +11,10 @@ from werkzeug.exceptions import NotFound
 from qworker.errors import InvalidOperation
 from qworker.operations import Operation, OperationNotFound, Operations
 from qworkerd.web import texts
-from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import LIVE
 from qworkerd.web.answers import Done, action, page
 from qworkerd.web.exports import Paged
-from qworkerd.web.filtering import shown
+from qworkerd.web.filtering import allowed_operation
 from qworkerd.web.pages import Entry
 from qworkerd.web.parameters import MAX_ID
 from qworkerd.web.view import View
@@ -66,7 +65,7 @@ def index(view: View) -> OperationsData:
         lambda conn: known.find(conn, running=running, below=below, limit=size + 1),
     )  # fmt: skip
     more = found[size - 1].id if len(found) > size else None
-    return OperationsData([_allowed(view, one) for one in found[:size]], running, more, datetime.now(UTC))
+    return OperationsData([allowed_operation(view, one) for one in found[:size]], running, more, datetime.now(UTC))
 
 
 @page(blueprint, "/operations/<int:number>", title=texts.operations.OPERATION, template="operation.html")
@@ -77,7 +76,7 @@ def show(view: View, number: int) -> OperationData:
         found = view.share(("operation", _checked(number)), LIVE, lambda conn: known.get(conn, number))
     except OperationNotFound:
         raise NotFound(texts.refusals.no_operation(number)) from None
-    return OperationData(_allowed(view, found), datetime.now(UTC))
+    return OperationData(allowed_operation(view, found), datetime.now(UTC))
 
 
 @action(blueprint, "/operations/<int:number>/stop", right="operation.stop")
@@ -91,16 +90,8 @@ def stop(view: View, number: int) -> Done:
         raise InvalidOperation(texts.refusals.ended(number, found.state))
     return Done(
         texts.operations.stopped(number, found.handled),
-        result=OperationData(_allowed(view, found), datetime.now(UTC)), changed=stopped is not None,
+        result=OperationData(allowed_operation(view, found), datetime.now(UTC)), changed=stopped is not None,
     )  # fmt: skip
-
-
-def _allowed(view: View, operation: Operation) -> Operation:
-    """Return an operation without values of arguments and messages if the user may not see them."""
-    if view.may(PAYLOAD):
-        return operation
-    error = None if operation.error is None else texts.refusals.NO_RIGHT_TO_ANSWER
-    return replace(operation, filter=shown(view, operation.filter), error=error)
 
 
 def _checked(number: int) -> int:
