@@ -247,9 +247,13 @@ def pages(stage: Stage) -> Iterator[tuple[str, Callable[[], object]]]:
         time.sleep(1.0)
     for path in PAGES:
         yield f"page: {path}", partial(get, path)
-    for state in ("available", "completed"):
+    jobs = {}
+    for state in ("available", "completed", "failed"):
         if found := Search(app.pool).page(parse(f"state:{state}"), limit=1).jobs:
-            yield f"page: a job, {state}", partial(get, f"/jobs/{found[0].id}")
+            jobs[state] = found[0].id
+            yield f"page: a job, {state}", partial(get, f"/jobs/{jobs[state]}")
+    if {"failed", "completed"} <= jobs.keys():
+        yield "page: two jobs", partial(get, f"/jobs/compare?a={jobs['failed']}&b={jobs['completed']}")
 
 
 def sample(database: psycopg.Connection[tuple[object, ...]], lanes: list[tuple[str, int, int]]) -> None:
