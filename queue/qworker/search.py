@@ -5,7 +5,7 @@ reached its limit says how far it has looked, and continues from there.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +30,9 @@ PATIENT = 1.5
 STATEMENT_TIMEOUT, FEW_TIMEOUT = 2.0, 0.25
 #: The longest wait for a lock, which only DDL takes (seconds), and the number of connections.
 LOCK_TIMEOUT, MAX_CONNECTIONS = 0.2, 4
+#: Of how many jobs `arguments` returns the arguments, how large these are at most (bytes), and the longest time of one
+#: of its statements (seconds).
+SAMPLE, MAX_ARGUMENTS, SAMPLE_TIMEOUT = 100, 20_000, 0.2
 #: The largest number that `count` counts to unless it is given another.
 MAX_COUNT = 10_000
 
@@ -139,6 +142,26 @@ class Search:
                 done = low, high
             return Count(found, exact=True)
 
+    def arguments(self, wanted: Filter, *, limit: int = SAMPLE, time_limit: float = TIME_LIMIT) -> list[str]:
+        """Return the arguments of the newest jobs that match a filter as JSON, without large ones.
+
+        Whatever was found is returned when the time is over, or when a statement takes longer than SAMPLE_TIMEOUT.
+        """
+        found, budget, done = list[str](), _Budget(time_limit), False
+        over = suppress(psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+        with over, self._reading(wanted, SAMPLE_TIMEOUT) as scan:
+            for low, high in scan.slices(ABOVE):
+                if done and not scan.bounded and budget.spent():
+                    break
+                ids = [row.id for row in scan.rows("ids", low=low, high=high, limit=limit)]
+                limit -= len(ids)
+                rows = scan.rows("arguments", ids=ids, largest=MAX_ARGUMENTS) if ids else []
+                found += [row.args for row in rows]
+                done = True
+                if limit <= 0:
+                    break
+        return found
+
     def last_id(self) -> int:
         """Return the highest id of a job; 0 if there is none."""
         with self._reading(Filter()) as scan:
@@ -152,23 +175,26 @@ class Search:
         )
 
     @contextmanager
-    def _reading(self, wanted: Filter) -> Iterator[Scan]:
+    def _reading(self, wanted: Filter, timeout: float = STATEMENT_TIMEOUT) -> Iterator[Scan]:
+        """Begin a search; timeout: the limit of each statement."""
         with self._pool.connection(None) as conn:
             conn.read_only = True
             with conn.transaction():
                 scan = Scan(conn, self._pool.schema, wanted, size=SLICE)
+                if timeout != STATEMENT_TIMEOUT:
+                    self._limit(conn, timeout)
                 if scan.indexes:
-                    self._read_indexes(conn, scan)
+                    self._read_indexes(conn, scan, timeout)
                 yield scan
 
-    def _read_indexes(self, conn: Database, scan: Scan) -> None:
+    def _read_indexes(self, conn: Database, scan: Scan, timeout: float) -> None:
         try:
             with conn.transaction():  # a savepoint, which also undoes the limit
-                self._limit(conn, FEW_TIMEOUT)
+                self._limit(conn, min(FEW_TIMEOUT, timeout))
                 scan.read_indexes()
         except psycopg.errors.QueryCanceled:  # an old snapshot keeps dead entries in the index
             return
-        self._limit(conn, STATEMENT_TIMEOUT)
+        self._limit(conn, timeout)
 
     def _limit(self, conn: Database, timeout: float) -> None:
         conn.execute(self._statements["limit"], {"statement_timeout": f"{timeout:g}s"})

@@ -1,5 +1,6 @@
 """Completion in real shells, with values that nodes report."""
 
+import json
 import os
 import pty
 import select
@@ -38,6 +39,15 @@ def environment(folder: Path, shop: Path, database: Database, command: Command) 
         " VALUES ('nightly', 'shop.report', '0 0 * * *', 'UTC', 1)"
     )
     conn.execute("INSERT INTO qworker.series (queue, task) VALUES ('reports', 'shop.yearly')")
+    conn.execute(
+        "INSERT INTO qworker.job (task, queue, args) VALUES ('t', 'mail', %s), ('t', 'other', %s)",
+        [
+            json.dumps(
+                {"user": {"id": 42}, "password": "hunter2", "$(touch x)": 1, "evil": "$(touch x)", "kind": "new"}
+            ),
+            json.dumps({"user": {"id": 43}}),
+        ],
+    )
     return {
         "PATH": f"{folder}:/usr/bin:/bin", "QWORKER_DSN": database.dsn, "HOME": str(folder), "TERM": "dumb",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2] / name) for name in ("queue", "workers")]),
@@ -67,7 +77,11 @@ LINES = [
     ("qworker jobs retry queue:mail node:", ["node:web1"]), ("qworker jobs list cron:n", ["cron:nightly"]),
     ("qworker jobs list task:shop", ["task:shop.report", "task:shop.yearly"]),
     ("qworker jobs list age:", ["age:>", "age:<"]), ("qworker jobs list by:", ["by:cron", "by:hook"]),
-    ("qworker jobs list args", ["args."]), ("qworker jobs can", ["cancel"]),
+    ("qworker jobs list args", ["args."]), ("qworker jobs list queue:mail args.us", ["args.user."]),
+    ("qworker jobs list queue:mail args.user.id:", ["args.user.id:42"]),
+    ("qworker jobs list -args.kind:n", ["-args.kind:new"]), ("qworker jobs list -queue:mail.", ["-queue:mail.eu"]),
+    ("qworker jobs list queue:mail args.", ["args.user.", "args.evil:", "args.kind:"]),
+    ("qworker jobs list args.evil:", []), ("qworker jobs list args.password:", []), ("qworker jobs can", ["cancel"]),
     ("qworker operations s", ["show", "stop"]), ("qworker jobs list --so", ["--sort"]),
     ("qworker jobs list --sort ", ["newest", "oldest", "slowest"]), ("qworker jobs list nothing:x", []),
     ("qworker jobs list queue:re", ["queue:reports"]),

@@ -1,6 +1,7 @@
 """Completion of words of the command line: the script for a shell, and values that the database knows.
 
-Values come from small tables and from what nodes report, never from the jobs.
+Values come from small tables and from what nodes report. Only names and values of arguments come from jobs: from some
+of the newest ones that match the terms before.
 """
 
 import os
@@ -21,11 +22,13 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from qworker.filters import KEYS
+from qworker.filters import KEYS, parse
 from qworker.filters.keys import ARGS, Kind
+from qworker.filters.offers import is_argument, read_sample
 from qworker.statistics import Statistics
 from qworkerd.cli.options import given
 from qworkerd.config.target import Target, resolve
+from qworkerd.log.pairs import shown_offers
 
 #: The variable with which a shell asks for completions, and the shells.
 VARIABLE = "_QWORKER_COMPLETE"
@@ -35,6 +38,8 @@ COMPARISONS = (">", "<")
 #: The names that are completed. bash inserts a word as it is: a part in $( ) would run when the line is entered, and
 #: a client that may enqueue chooses the names of queues.
 _HARMLESS = re.compile(r"\w[\w.:@+/-]*")
+#: Terms that compare arguments and are offered: what has to be quoted in a filter, a shell would take for its own.
+_HARMLESS_ARGUMENT = re.compile(r"-?args\.[\w.:@+/,-]*", re.IGNORECASE)
 _PREFIX = re.compile(r"(-?)([A-Za-z_]+):(.*,)?([^,]*)", re.DOTALL)
 
 
@@ -75,7 +80,7 @@ class Bash(BashComplete):
             compopt -o default
         fi
     done < <(QWORKER_COMPLETE_LINE="$line" %(complete_var)s=bash_complete "$1" 2>/dev/null)
-    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *: ]]; then
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[:.] ]]; then
         compopt -o nospace
     fi
 }
@@ -163,6 +168,8 @@ complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
 
 def complete_filter(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a term of a filter: its key, or the last of its values."""
+    if is_argument(incomplete):
+        return [CompletionItem(term) for term in _arguments(context, incomplete)]
     found = _PREFIX.fullmatch(incomplete)
     if found is None:
         return [
@@ -182,6 +189,19 @@ def completing(key: str) -> Callable[[click.Context, click.Parameter, str], list
         return [CompletionItem(value) for value in _values(context, key) if value.startswith(incomplete)]
 
     return complete
+
+
+def _arguments(context: click.Context, incomplete: str) -> Iterable[str]:
+    """Return the terms that continue one on the arguments; none if they cannot be read."""
+    try:
+        wanted = parse(" ".join(context.params.get("words") or ()))
+        with redirect_stdout(sys.stderr):
+            target = resolve(given(context), app_optional=True)
+        sample = read_sample(target.search.arguments(wanted))
+        terms = [offer.text for offer in shown_offers(incomplete, sample)]
+        return [term for term in terms if _HARMLESS_ARGUMENT.fullmatch(term)]
+    except Exception:  # noqa: BLE001 - a shell that completes shows no error: it offers nothing
+        return ()
 
 
 def _values(context: click.Context, key: str) -> Iterable[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from qworker.filters import KEYS, Filter, InvalidFilter, parse
 from qworker.filters.model import quoted
@@ -35,6 +36,12 @@ class FilterCommand(click.Command):
             if key is None:
                 raise
             raise click.UsageError(f"unknown option {error.option_name}; write {key.example}", ctx) from None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete an option, or a negated term."""
+        if _NEGATED.match(incomplete):
+            return complete_filter(ctx, self.params[0], incomplete)
+        return super().shell_complete(ctx, incomplete)
 
 
 def filter_argument(metavar: str = "[FILTER]...") -> Callable[[F], F]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from qworker.differences import Difference, Differences, EqualPart
-from qworkerd.log.redaction import mask_and_shorten, mask_json, redact_value
+from qworker.filters.offers import Offer, offers
+from qworkerd.log.redaction import mask, mask_and_shorten, mask_json, redact_value
 from qworkerd.log.visible import visible
 
 #: Characters that are shown of a value, and those before the first difference.
@@ -22,6 +23,16 @@ def mask_part(path: Sequence[str], value: object) -> object:
             break  # a whole object is masked
         (found,) = found.values()
     return found
+
+
+def is_shown(path: Sequence[str], value: object) -> bool:
+    """Return whether a part of JSON is shown as it is: nothing in it, or in the names that lead to it, is masked."""
+    return mask_part(path, value) == value and all(mask(name) == name for name in path)
+
+
+def shown_offers(word: str, sample: Sequence[Any]) -> list[Offer]:
+    """Return what can complete a word, without what is masked wherever it is shown."""
+    return [one for one in offers(word, sample, is_shown) if mask(one.text) == one.text]
 
 
 def masked_differences(found: Differences) -> dict[str, Any]:

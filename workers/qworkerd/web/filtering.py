@@ -6,10 +6,12 @@ from typing import Any
 
 from qworker.filters import KEYS, MAX_LENGTH, Filter, InvalidFilter, Term, Value, parse
 from qworker.filters.keys import ARGS
+from qworker.filters.offers import Offer, read_sample
 from qworker.operations import Operation
 from qworker.queues import QueuePause
 from qworker.statistics import Statistics
 from qworker.status import NodeStatus
+from qworkerd.log.pairs import shown_offers
 from qworkerd.web import texts
 from qworkerd.web.access import PAYLOAD
 from qworkerd.web.ages import LIVE, NAMES
@@ -120,6 +122,26 @@ def completions(view: View) -> dict[str, Any]:
             for key in KEYS.values() if key.name in known_keys(view)
         ]
     }  # fmt: skip
+
+
+def argument_offers(view: View) -> list[Offer]:
+    """Return what can complete the parameter `word`, a term that compares arguments, beside the filter `rest`.
+
+    Names and values are those of the newest jobs that match the rest, as far as they are found in a moment. Nothing is
+    offered that the user may not see, or that pages mask.
+    """
+    word, rest = view.parameters.text("word", longest=MAX_LENGTH), view.parameters.filter("rest")
+    if not view.may(PAYLOAD):
+        return []
+    try:
+        wanted = parse(rest)
+    except InvalidFilter:
+        return []
+    found: list[Any] = view.get(
+        ("completions.arguments", str(wanted)), NAMES, lambda: read_sample(view.source.search.arguments(wanted)),
+        large=True,
+    )  # fmt: skip
+    return shown_offers(word, found)
 
 
 def _sorted(names: Iterable[str]) -> list[str]:

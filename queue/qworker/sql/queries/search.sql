@@ -63,6 +63,13 @@ SELECT j.id FROM {schema}.jobs AS j
  ORDER BY j.id DESC
  LIMIT %(limit)s;
 
+-- name: arguments
+-- The arguments of some jobs, newest first. The size in storage is known without reading the value; only a small one is expanded.
+SELECT j.args::text FROM {schema}.jobs AS j
+ WHERE {part} AND j.id = ANY (%(ids)s::bigint[])
+   AND CASE WHEN pg_column_size(j.args) <= %(largest)s THEN octet_length(j.args::text) <= %(largest)s ELSE false END
+ ORDER BY j.id DESC;
+
 -- name: highest
 -- The highest id below another.
 SELECT max(j.id) FROM {schema}.jobs AS j WHERE {part} AND j.id < %(high)s;

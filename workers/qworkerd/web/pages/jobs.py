@@ -17,7 +17,16 @@ from qworkerd.web.access import PAYLOAD, VIEW
 from qworkerd.web.ages import COUNTED, CURRENT, LIVE
 from qworkerd.web.answers import Done, action, page
 from qworkerd.web.exports import Paged
-from qworkerd.web.filtering import Wanted, completions, known_keys, nodes_of, pauses_of, wanted, with_term
+from qworkerd.web.filtering import (
+    Wanted,
+    argument_offers,
+    completions,
+    known_keys,
+    nodes_of,
+    pauses_of,
+    wanted,
+    with_term,
+)
 from qworkerd.web.job_rows import WAITING, JobRow, rows_of
 from qworkerd.web.pages import Entry
 from qworkerd.web.plain import as_json
@@ -154,6 +163,15 @@ def complete() -> Response:
     if not view.may(VIEW):
         raise Forbidden(texts.refusals.no_right_to_see(VIEW))
     return Response(as_json(completions(view)), mimetype="application/json")
+
+
+@blueprint.get("/jobs/arguments.json")
+def complete_argument() -> Response:
+    """Answer with what can complete a term that compares arguments."""
+    view: View = g.view
+    if not view.may(VIEW):
+        raise Forbidden(texts.refusals.no_right_to_see(VIEW))
+    return Response(as_json({"offers": argument_offers(view)}), mimetype="application/json")
 
 
 def _register(kind: Action) -> None:

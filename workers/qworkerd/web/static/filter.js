@@ -1,13 +1,13 @@
 // Completes the filter of a page, counts the selected jobs, and keeps the views that a user has saved in the browser.
 "use strict";
 (() => {
-  const input = document.querySelector("[data-filter]"), KEY = "qworker.views", MAX = 20, MAX_OFFERS = 30;
+  const input = document.querySelector("[data-filter]"), KEY = "qworker.views", MAX = 20, MAX_OFFERS = 30, WAIT = 120;
   const make = (tag, text = "", more = {}) => Object.assign(document.createElement(tag), {textContent: text, ...more});
   if (!input) return;
 
   // Completion: of keys, and of the values of those of which the database knows the names.
   const list = make("ul", "", {className: "offers", id: "offers", role: "listbox", hidden: true});
-  let keys, offers = [], chosen = -1;
+  let keys, offers = [], chosen = -1, turn = 0, asked = "", answer;
   input.closest("form").append(list);
   for (const [name, value] of Object.entries({role: "combobox", "aria-expanded": "false", "aria-controls": "offers", "aria-autocomplete": "list"})) input.setAttribute(name, value);
 
@@ -27,7 +27,15 @@
     return values.filter((value) => value.toLowerCase().includes(part) && value.toLowerCase() !== part)
       .map((value) => ({start, text: minus + name + ":" + given.slice(0, at) + quoted(value), label: value, help: ""}));
   };
+  // Names and values inside the arguments are those of jobs that match the other terms.
+  const inside = ({start, text}) => {
+    const others = input.value.slice(0, start) + input.value.slice(input.selectionStart).replace(/^\S*/, " ");
+    const url = input.dataset.arguments + "?" + new URLSearchParams({word: text, rest: others.trim()});
+    if (url !== asked) answer = fetch(asked = url).then((answer) => answer.ok ? answer.json() : {offers: []}, () => ({offers: []}));
+    return answer.then((found) => found.offers.map((one) => ({...one, start, help: ""})));
+  };
   const hide = () => {
+    turn++;
     list.hidden = true;
     chosen = -1;
     input.setAttribute("aria-expanded", "false");
@@ -40,7 +48,11 @@
     input.setAttribute("aria-activedescendant", "offer-" + chosen);
   };
   const show = async () => {
-    offers = find(await load()).slice(0, MAX_OFFERS);
+    const mine = ++turn, now = word(), args = input.dataset.arguments && /^-?args\./i.test(now.text);
+    if (args) await new Promise((done) => setTimeout(done, WAIT));
+    const found = mine === turn ? args ? await inside(now) : find(await load()) : [];
+    if (mine !== turn) return;
+    offers = found.slice(0, MAX_OFFERS);
     chosen = -1;
     if (!offers.length || document.activeElement !== input) return hide();
     list.replaceChildren(...offers.map(({label, help}, i) => {
