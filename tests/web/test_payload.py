@@ -91,5 +91,5 @@ def test_no_action_tells_what_its_user_may_not_see(
                 assert answer.status_code < 500, answer.text
                 assert SECRET not in answer.text + str(answer.headers), path
                 rows(f"{OPERATED} RETURNING 1", f"key {SECRET} exists")
-    assert rows("SELECT count(*) > 8 FROM qworker.operation") == [(True,)]
+    assert rows("SELECT count(*) > 0 FROM qworker.operation") == [(True,)]
     application.close()
