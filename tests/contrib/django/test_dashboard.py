@@ -1,11 +1,13 @@
 """The dashboard below a path of a Django project, for users of its admin."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import AsyncClient, Client
@@ -47,6 +49,52 @@ def test_only_staff_with_the_permission_gets_in(project: None) -> None:
     assert client_of("nobody").get("/staff/jobs/").status_code == 401
     assert client_of("viewer", "view_job").get("/staff/jobs/").status_code == 200
     assert client_of("boss", is_superuser=True).get("/staff/jobs/").status_code == 200
+
+
+def test_the_page_to_sign_in_may_have_parameters(project: None) -> None:
+    with override_settings(LOGIN_URL="/sign-in/?method=sso"):
+        answer = Client().get("/staff/jobs/jobs?q=state:failed")
+    assert answer["Location"] == "/sign-in/?method=sso&next=/staff/jobs/jobs%3Fq%3Dstate%3Afailed"
+
+
+class Member:
+    """A user of a model that a project has made from AbstractBaseUser alone."""
+
+    is_authenticated = is_active = True
+
+
+@pytest.mark.parametrize("fields", [{}, {"is_staff": True}, {"has_perm": lambda _name: True}])
+def test_users_of_a_model_without_staff_or_permissions_are_refused(project: None, fields: dict[str, Any]) -> None:
+    from qworkerd.web.django import REQUEST, staff
+
+    user = Member()
+    vars(user).update(fields)
+    assert staff({REQUEST: SimpleNamespace(user=user)}) is None
+
+
+class ReadsForms:
+    """A middleware that looks into every form, as those of old projects do."""
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        assert request.POST.get("nothing") is None
+        return self._get_response(request)
+
+
+def test_a_form_that_a_middleware_has_read_is_still_read(project: None) -> None:
+    from qworker.contrib.django import app
+
+    boss = client_of("boss", is_superuser=True)
+    name = f"{ReadsForms.__module__}.{ReadsForms.__name__}"
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, name]):
+        # The test client sends multipart/form-data, and the other one is what browsers send.
+        first = boss.post("/staff/jobs/queues/pause", {"name": "a & b", "reason": "\xe9"}, headers=SAME_ORIGIN)
+        kind = "application/x-www-form-urlencoded"
+        second = boss.post("/staff/jobs/queues/pause", "name=c", content_type=kind, headers=SAME_ORIGIN)
+    assert (first.status_code, second.status_code) == (303, 303)
+    assert {pause.queue: pause.reason for pause in app.admin.paused()} == {"a & b": "\xe9", "c": None}
 
 
 def test_its_addresses_are_below_its_path(project: None) -> None:

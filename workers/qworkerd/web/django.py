@@ -3,11 +3,8 @@
 import io
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
 
-from django.conf import settings
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import resolve_url
+from django.http import HttpRequest, HttpResponse, RawPostDataException
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
 from werkzeug.test import run_wsgi_app
@@ -55,12 +52,20 @@ def view(target: Target = None, **options: Any) -> Callable[..., HttpResponse]:
 
 
 def staff(environ: Mapping[str, Any]) -> Access | Redirect | None:
-    """Accept users of the admin with the permission to view jobs; with that to change them they may do everything."""
+    """Accept users of the admin with the permission to view jobs; with that to change them they may do everything.
+
+    Users of a model of the project's own that has no staff or no permissions are refused.
+    """
+    # A project without these applications has functions of its own.
+    from django.contrib.auth.views import redirect_to_login
+
     request: HttpRequest = environ[REQUEST]
     user = request.user
     if not user.is_authenticated:
-        return Redirect(f"{resolve_url(settings.LOGIN_URL)}?next={quote(request.get_full_path())}")
-    if not (user.is_active and user.is_staff and user.has_perm(VIEW_PERMISSION)):
+        return Redirect(redirect_to_login(request.get_full_path()).url)
+    if not (user.is_active and getattr(user, "is_staff", False) and hasattr(user, "has_perm")):
+        return None
+    if not user.has_perm(VIEW_PERMISSION):
         return None
     return Access(user.get_username(), ALL if user.has_perm(CHANGE_PERMISSION) else READ)
 
@@ -69,13 +74,19 @@ def environ_of(request: HttpRequest, path: str) -> dict[str, Any]:
     """Return a WSGI environment for the rest of a path: also of a request that came by ASGI."""
     found = {name: value for name, value in request.META.items() if isinstance(value, str)}
     whole = request.path
+    try:
+        body, kind = request.body, request.META.get("CONTENT_TYPE", "")
+    except RawPostDataException:
+        # A middleware has read the form, of which nothing is left but its fields.
+        body, kind = request.POST.urlencode().encode(), "application/x-www-form-urlencoded"
     return found | {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": _wsgi(whole[: len(whole) - len(path)].rstrip("/")),
         "PATH_INFO": _wsgi(f"/{path}"),
         "HTTP_HOST": request.get_host(),
-        "CONTENT_LENGTH": str(len(request.body)),
-        "wsgi.input": io.BytesIO(request.body),
+        "CONTENT_TYPE": kind,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
         "wsgi.errors": io.StringIO(),
         "wsgi.url_scheme": request.scheme,
         "wsgi.version": (1, 0),
