@@ -924,6 +924,31 @@ def test_a_role_without_privileges_makes_the_checks_of_the_server(viewer: Databa
     reasons = {skipped.check: skipped.reason for skipped in found.skipped}
     assert reasons["unserved-queue"].startswith("permission denied for table ")
     assert "wraparound" not in reasons
+    blind = found.findings[0]
+    assert (blind.check, blind.severity, blind.about) == ("missing-privileges", Severity.WARNING, f"role {role}")
+    assert set(blind.evidence["checks"]) >= {"unserved-queue", "silent-node", "orphaned-jobs"}
+    assert blind.remedy == (f"qworker db grant --role {role} --as viewer",)
+
+
+def test_a_role_that_sees_nothing_does_not_learn_that_all_is_well(
+    viewer: Database, patient: Database, command: Command, cure: Cure
+) -> None:
+    """A monitor with the wrong role must not be green, with whatever is wrong; the remedy is said once, and first."""
+    role = conninfo_to_dict(viewer.dsn)["user"]
+    conn = patient.connect()
+    conn.execute(f"REVOKE USAGE ON SCHEMA qworker FROM {role}".encode())
+    env = {"QWORKER_DSN": viewer.dsn}
+    shown = command("doctor", env=env)
+    assert shown.exit_code == 1
+    assert shown.stdout.count("permission denied") == 1
+    assert f"qworker db grant --role {role} --as viewer" in shown.stdout
+    found = json.loads(command("doctor", "--json", env=env).stdout)
+    assert found["findings"][0]["check"] == "missing-privileges"
+    assert {skipped["check"] for skipped in found["not_looked_at"]} >= set(found["findings"][0]["evidence"]["checks"])
+    assert command("doctor", "--only", "unserved-queue", env=env).exit_code == 1
+    blind, *_ = look(viewer).findings
+    cure(blind)
+    assert look(viewer).findings == []
 
 
 def test_a_check_that_takes_too_long_is_not_looked_at(patient: Database) -> None:

@@ -144,7 +144,7 @@ def show(result: Examination) -> None:
     if result.missing_privileges:
         paragraph(result.missing_privileges, width, label="not looked at", color="yellow", indent=INDENT)
     for skipped in result.skipped:
-        if not (result.missing_privileges and "pg_" in skipped.reason):
+        if skipped.check not in result.denied and not (result.missing_privileges and "pg_" in skipped.reason):
             paragraph(f"{skipped.check}: {skipped.reason}", width, label="not looked at", color="yellow", indent=INDENT)
     for finding, following in zip_longest(result.findings, result.findings[1:]):
         click.echo()

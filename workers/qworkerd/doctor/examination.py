@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from time import time
 
 import psycopg
 
+from qworker.db.errors import command
 from qworker.db.pgbouncer import is_pooled
 from qworker.db.statements import Database
 from qworker.doctor import Doctor, Row
@@ -17,6 +19,8 @@ from qworkerd.doctor.wording import identifier
 STATEMENT_TIMEOUT, LOCK_TIMEOUT, DEEP_TIMEOUT = 2.0, 0.2, 600.0
 #: Errors by which a statement tells that data is damaged; the check explains them like a row.
 CORRUPTED = (psycopg.errors.IndexCorrupted, psycopg.errors.DataCorrupted)
+#: The check whose finding says also which checks the role may not make.
+PRIVILEGES = "missing-privileges"
 #: Severities, the most urgent first.
 ORDER = list(Severity)
 
@@ -41,6 +45,8 @@ class Examination:
     checks: int = 0
     #: The privileges that the role lacks to make all checks, and the statement that grants them.
     missing_privileges: str = ""
+    #: The checks that the role may not make, because it may not read tables of qworker.
+    denied: list[str] = field(default_factory=list)
 
     @property
     def worst(self) -> Severity | None:
@@ -70,6 +76,8 @@ def examine(
             continue
         _make(check, database, doctor, subject, result, limits or {})
     result.findings.sort(key=lambda finding: ORDER.index(finding.severity))
+    if result.denied:
+        result.findings.insert(0, _blindness(result, subject))
     if not (subject.server.reads_sessions and subject.server.reads_wal):
         role = subject.server.role
         result.missing_privileges = (
@@ -88,6 +96,8 @@ def _make(
         if database.closed:
             raise
         result.skipped.append(Skipped(check.id, _reason(error)))
+        if isinstance(error, psycopg.errors.InsufficientPrivilege) and not check.monitor:
+            result.denied.append(check.id)
         return
     result.findings += found
     if problem:
@@ -130,6 +140,20 @@ def explain_rows(check: Check, rows: Iterable[Row], subject: Subject) -> tuple[l
 def applies(check: Check, subject: Subject) -> bool:
     """Return whether a check is made on servers of this version."""
     return check.since <= subject.server.version <= check.until
+
+
+def _blindness(result: Examination, subject: Subject) -> Finding:
+    """Return the finding that the role cannot see whether something is wrong: it is not a healthy cluster."""
+    role, number = subject.server.role, len(result.denied)
+    reason = next(skipped.reason for skipped in result.skipped if skipped.check == result.denied[0])
+    return Finding(
+        check=PRIVILEGES, about=f"role {role}", severity=Severity.WARNING,
+        summary=f"{number} check{'s' * (number != 1)} could not be made, because role {role!r} may not read what "
+        f"{'they need' if number != 1 else 'it needs'}: {reason}",
+        advice="as the owner of the schema, or examine the cluster as another role",
+        remedy=(command(f"grant --role {quote(role)} --as viewer", subject.schema),),
+        evidence={"role": role, "checks": list(result.denied)},
+    )  # fmt: skip
 
 
 def _obstacle(check: Check, subject: Subject) -> str | None:

@@ -8,7 +8,7 @@ import psycopg
 from qworker.errors import DatabaseUnavailable
 from qworker.findings import Finding, Severity
 from qworkerd.doctor.changes import Change, KnownFindings
-from qworkerd.doctor.examination import Examination
+from qworkerd.doctor.examination import PRIVILEGES, Examination
 from qworkerd.doctor.webhook import WebhookError, encode, message, post
 
 #: The id of the finding that the database cannot be reached; it has no check.
@@ -60,7 +60,7 @@ class Watch:
             problem = str(error).strip().splitlines()[0]
             return [Finding(UNREACHABLE, "", Severity.STOPS, f"the database cannot be reached: {problem}")], set()
         skipped = {skipped.check for skipped in result.skipped}
-        return result.findings, {UNREACHABLE, *self._checks} - skipped
+        return result.findings, {UNREACHABLE, PRIVILEGES, *self._checks} - skipped
 
 
 def _lines(change: Change) -> list[str]:
