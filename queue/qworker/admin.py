@@ -12,6 +12,7 @@ from qworker.db.pool import Pool
 from qworker.db.sessions import reference
 from qworker.db.statements import load
 from qworker.error_groups import GroupState
+from qworker.errors import JobNotFound
 from qworker.explanation import Explanations
 from qworker.job import Job, JobState, job_from_row
 from qworker.job_logs import AttemptLog, NewLines
@@ -207,9 +208,12 @@ class Admin(Overview):
             return self._errors.change(conn, fingerprint, state)
 
     def stack(self, job_id: int, timeout: float = TIMEOUT) -> JobStack:
-        """Return the stacks of the worker that runs a job; raises StackUnavailable with the reason."""
+        """Return the stacks of the worker that runs a job; raises StackUnavailable with the reason, and JobNotFound."""
         with self._pool.connection(None) as conn:
-            return self._stacks.read(conn, job_id, timeout)
+            try:
+                return self._stacks.read(conn, job_id, timeout)
+            except JobNotFound:
+                raise not_found(job_id) from None
 
     def logs(self, job_id: int, attempt: int | None = None) -> list[AttemptLog]:
         """Return the log lines that are stored of the attempts of a job, oldest first; others are left out."""

@@ -8,7 +8,7 @@ from typing import Any
 from qworker.backoff import Backoff
 from qworker.db.encoding import escape_unstorable
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
-from qworker.errors import QworkerError
+from qworker.errors import JobNotFound, QworkerError
 from qworker.job import to_datetime
 
 #: Time to wait for the answer of the node, which polls once a second (seconds).
@@ -51,11 +51,14 @@ class JobStacks(Statements):
         """Ask the node that runs a job for its stacks, and wait up to `timeout` seconds.
 
         The job is not disturbed: a signal makes the worker write its stacks from C code, without its interpreter.
-        Raises StackUnavailable with the reason if no answer comes.
+        Raises StackUnavailable with the reason if no answer comes, and JobNotFound.
         """
         request = self._scalar(database, "request", job=job)
         if request is None:
-            raise StackUnavailable(f"job {job} is not running, and only a running job has a stack")
+            state = self._scalar(database, "state", job=job)
+            if state is None:
+                raise JobNotFound(f"job {job} not found")
+            raise StackUnavailable(f"job {job} is {state}, and only a running job has a stack")
         try:
             return self._wait(database, job, request, timeout)
         finally:

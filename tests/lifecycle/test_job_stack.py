@@ -83,7 +83,7 @@ def test_the_command_prints_it(cluster: Cluster, end: Path) -> None:
     job.wait(SOON)
     late = CliRunner().invoke(main, ["jobs", "stack", str(job.id)], env=env)
     assert late.exit_code == 1
-    assert f"job {job.id} is not running" in late.output
+    assert f"job {job.id} is completed, and only a running job has a stack" in late.output
 
 
 def test_a_stopped_worker_is_named_with_its_state(cluster: Cluster, end: Path) -> None:

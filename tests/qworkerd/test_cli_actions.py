@@ -113,7 +113,7 @@ def test_jobs_are_moved(command: Command, make: Any, database: Database) -> None
     assert command("jobs", "move", one, "--queue", "bulk", "--priority", 9).stdout == (
         f"job {one} is in queue 'bulk' with priority 9\n"
     )
-    assert command("jobs", "move", "queue:emails", "--queue", "bulk", "--yes").stdout.endswith(": 1 jobs moved\n")
+    assert command("jobs", "move", "queue:emails", "--queue", "bulk", "--yes").stdout.endswith(": 1 job moved\n")
     rows = database.connect().execute("SELECT id, queue, priority FROM qworker.job ORDER BY id").fetchall()
     assert rows == [(one, "bulk", 9), (two, "bulk", 5), (failed, "emails", 5)]
     assert command("jobs", "move", one).exit_code == 2
@@ -197,3 +197,65 @@ def _operation() -> Operation:
         skipped=1, failed=0, state="running", actor="a", address=None, note=None, error=None,
         created_at=datetime.now(UTC), finished_at=None,
     )  # fmt: skip
+
+
+def test_json_of_copies_names_the_copies(command: Command, make: Any) -> None:
+    """A script that runs jobs again has to follow the new ones."""
+    first, second, waiting = make("failed"), make("failed"), make()
+    done = command("jobs", "again", first, second, waiting, "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert found[str(waiting)] == {"changed": False, "state": "available", "copy": None}
+    for job in (first, second):
+        copy = found[str(job)]["copy"]
+        assert json.loads(command("jobs", "show", copy, "--json").stdout)["meta"]["copy_of"] == job
+    assert "copy" not in json.loads(command("jobs", "retry", first, "--json").stdout)[str(first)]
+
+
+def test_where_a_job_was_moved_is_said_in_words(command: Command, make: Any) -> None:
+    job = make()
+    assert command("jobs", "move", job, "--priority", 1).stdout == f"job {job} is with priority 1\n"
+    moved = command("jobs", "move", job, "--priority", 2, "--queue", "other")
+    assert moved.stdout == f"job {job} is in queue 'other' with priority 2\n"
+
+
+def test_a_question_that_nobody_can_answer_names_the_option(command: Command, make: Any) -> None:
+    job = make("failed")
+    asked = command("jobs", "retry", "state:failed", stdin="")
+    assert asked.exit_code == 1
+    assert "1 job matches state:failed:\n" in asked.stderr
+    assert "nothing was changed; pass --yes to do it without asking" in asked.stderr
+    refused = command("jobs", "retry", "state:failed", stdin="n\n")
+    assert (refused.exit_code, "--yes" in refused.stderr) == (1, False)
+    assert json.loads(command("jobs", "show", job, "--json").stdout)["state"] == "failed"
+
+
+def test_a_job_that_does_not_exist_has_no_state_for_any_subcommand(command: Command) -> None:
+    for path in (["jobs", "show"], ["jobs", "logs"], ["jobs", "stack"], ["why"], ["jobs", "retry"], ["jobs", "cancel"]):
+        done = command(*path, 999_999)
+        assert done.exit_code == 1
+        assert "job 999999 not found" in done.stderr, path
+
+
+def test_a_command_that_is_misspelt_is_suggested(command: Command) -> None:
+    for words, name in ((["job", "list"], "jobs"), (["jobs", "lst"], "list"), (["jobs", "log", "1"], "logs")):
+        done = command(*words)
+        assert done.exit_code == 2
+        assert f"did you mean {name!r}?" in done.stderr, words
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["age:"], "'age:>1h'"), (["-attempt:", "queue:mail"], "'attempt:>3'"), (["args.total:"], "args"),
+        (["prio:"], "'prio:<3'"), (["queue:"], None), (["message:"], None), (["age:>"], None),
+    ],
+)  # fmt: skip
+def test_what_a_shell_has_taken_for_a_redirection_is_explained(
+    command: Command, words: list[str], hint: str | None
+) -> None:
+    """`jobs list age:>1h` without quotes passes `age:` and writes to a file: the error must not just repeat it."""
+    done = command("jobs", "list", *words)
+    assert done.exit_code == 2
+    assert ("; for a shell, put it in quotes: " in done.stderr) == (hint is not None), done.stderr
+    assert hint is None or hint in done.stderr

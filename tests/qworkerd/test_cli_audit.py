@@ -30,7 +30,7 @@ def test_actions_of_the_command_line_are_listed_newest_first(command: Command, a
     assert paused.endswith("cli  queue.pause  queue mail  upstream down")
     assert command("audit", "--job", job.id).stdout.splitlines()[1].split() == cancelled.split()
     assert command("audit", "--queue", "mail").stdout.splitlines()[1].split() == paused.split()
-    assert command("audit", "--actor", "nobody").stderr == "no actions\n"
+    assert command("audit", "--actor", "nobody").stderr == "no matching actions\n"
     first = command("audit", "--limit", 1)
     assert first.stdout.splitlines()[1].split() == cancelled.split()
     assert first.stderr.startswith("there may be more: --below ")
@@ -92,3 +92,10 @@ def test_a_role_that_may_not_read_the_audit_is_shown_the_job(command: Command, a
         finally:
             conn.execute("DROP OWNED BY qworker_reader")
             conn.execute("DROP ROLE qworker_reader")
+
+
+def test_a_copy_is_named_in_the_singular(command: Command, app: App) -> None:
+    jobs = [app.task(name="send", queue="mail")(lambda: None).enqueue() for _ in range(1)]
+    app.admin.cancel(jobs[0].id)
+    copy = json.loads(command("jobs", "again", jobs[0].id, "--json").stdout)[str(jobs[0].id)]["copy"]
+    assert f"job {jobs[0].id}; copy {copy}" in command("audit", "--action", "job.again").stdout

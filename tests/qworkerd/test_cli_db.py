@@ -147,7 +147,7 @@ def test_a_grant_says_what_was_done_or_prints_what_to_do(command: Command, datab
         assert may_enqueue(database) is False
         done = command(*words, "--as", "viewer")
         assert (done.exit_code, done.stderr) == (0, "")
-        assert done.stdout.startswith("role 'qworker_granted' has the privileges of a producer and viewer in schema ")
+        assert done.stdout.startswith("role 'qworker_granted' has the privileges of a producer and a viewer in schema ")
         assert may_enqueue(database) is True
         assert command(*words, "--revoke", "--dry-run").stdout.startswith('REVOKE USAGE ON SCHEMA "qworker" FROM ')
         assert "no longer has the privileges of a producer" in command(*words, "--revoke").stdout

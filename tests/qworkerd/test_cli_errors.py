@@ -66,8 +66,24 @@ def test_the_list_shows_each_group_once(command: Command, jobs: list[int]) -> No
     assert "\x1b" not in row
     assert " 3 " in row
     assert "hunter2" not in "".join(rows)
-    assert command("errors", "list", "--task", "other").stderr == "no open errors\n"
+    assert command("errors", "list", "--task", "other").stderr == "no open errors of task 'other'\n"
+    assert command("errors", "--queue", "other").stderr == "no open errors in queue 'other'\n"
+    nothing = command("errors", "--state", "all", "--task", "other", "--since", "30m")
+    assert nothing.stderr == "no errors of task 'other' in the last 30m\n"
     assert command("errors", "list", "--queue", "default", "--since", "1h", "--limit", 1).stdout.count("\n") == 2
+
+
+def test_the_group_takes_the_options_of_its_list(command: Command, jobs: list[int]) -> None:
+    """What the documentation writes without `list`, and what other groups accept."""
+    listed = json.loads(command("errors", "list", "--json").stdout)
+    assert [group["fingerprint"] for group in listed]
+    assert json.loads(command("errors", "--json").stdout) == listed
+    assert json.loads(command("errors", "--schema", "qworker", "--json", "--limit", 1).stdout) == listed[:1]
+    assert json.loads(command("errors", "--schema=qworker", "--state", "muted", "--json").stdout) == []
+    assert json.loads(command("errors", "--schema", "qworker", "show", KEY, "--json").stdout)["fingerprint"] == KEY
+    refused = command("errors", "--nope")
+    assert (refused.exit_code, "No such option" in refused.stderr) == (2, True)
+    assert "Commands:" in command("errors", "--help").stdout
 
 
 def test_counts_are_those_of_a_time(command: Command, jobs: list[int], database: Database) -> None:
@@ -173,7 +189,7 @@ def test_a_group_without_message_does_not_have_the_jobs_of_other_groups(
         "   FROM qworker.error_group WHERE fingerprint = %s",
         (from_hex(rest), from_hex(KEY)),
     )
-    assert command("errors", "retry", rest, "--yes").stdout.endswith(": 1 jobs retried\n")
+    assert command("errors", "retry", rest, "--yes").stdout.endswith(": 1 job retried\n")
     assert states(command, jobs) == ["available"] + ["failed"] * 3
 
 

@@ -129,7 +129,7 @@ def test_a_pause_is_recorded_by_the_statement_that_makes_it(
         ("alice", "web", "node.pause", {"nodes": ["web1:7"], "node_ids": [node]}, "new kernel"),
     ]
     assert f"node web1:7; node_id {node}" in command("audit", "--node", "web1:7").stdout
-    assert command("audit", "--node", "web").stderr == "no actions\n"
+    assert command("audit", "--node", "web").stderr == "no matching actions\n"
 
 
 def test_of_two_who_pause_a_node_at_once_one_does(conn: psycopg.Connection[Any], database: Database) -> None:

@@ -11,14 +11,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import click
 import pytest
 
+from qworkerd.cli.main import main
 from tests.database import Database
 from tests.qworkerd.conftest import Command
 
 needs_bash, needs_zsh, needs_fish = (
     pytest.mark.skipif(shutil.which(shell) is None, reason=f"there is no {shell}") for shell in ("bash", "zsh", "fish")
 )
+
+#: A group of errors and an operation.
+GROUP = """
+    INSERT INTO qworker.error_group (fingerprint, count, first_seen, last_seen, first_job, task, type, queues, samples)
+    VALUES (255, 1, now(), now(), 1, 'send', 'E', '{mail}', '{1}')
+"""
+OPERATION = """
+    INSERT INTO qworker.operation (id, action, filter, upper_id, below, actor)
+    VALUES (17, 'retry', 'queue:mail', 1, 1, 'ann')
+"""
 
 
 @pytest.fixture
@@ -31,8 +43,8 @@ def environment(folder: Path, shop: Path, database: Database, command: Command) 
     program.chmod(0o755)
     conn = database.connect()
     conn.execute(
-        "INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds)"
-        " VALUES ('web1', '1', '{mail,mail.eu,default}', 1, 30)"
+        "INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds, state)"
+        """ VALUES ('web1', '1', '{mail,mail.eu,default}', 1, 30, '{"workers": [{"worker": 1, "job": 4711}]}')"""
     )
     conn.execute(
         "INSERT INTO qworker.cron (name, task, expression, timezone, declared_by)"
@@ -48,6 +60,8 @@ def environment(folder: Path, shop: Path, database: Database, command: Command) 
             json.dumps({"user": {"id": 43}}),
         ],
     )
+    conn.execute(GROUP)
+    conn.execute(OPERATION)
     return {
         "PATH": f"{folder}:/usr/bin:/bin", "QWORKER_DSN": database.dsn, "HOME": str(folder), "TERM": "dumb",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2] / name) for name in ("queue", "workers")]),
@@ -86,6 +100,13 @@ LINES = [
     ("qworker jobs list --sort ", ["newest", "oldest", "slowest"]), ("qworker jobs list nothing:x", []),
     ("qworker jobs list queue:re", ["queue:reports"]),
     ("qworker workers pause w", ["web1"]),
+    ("qworker queues show ma", ["mail", "mail.eu"]), ("qworker queues stats re", ["reports"]),
+    ("qworker cron run ni", ["nightly"]), ("qworker cron pause nightly ni", ["nightly"]),
+    ("qworker stats --task shop.y", ["shop.yearly"]), ("qworker stats --queue ma", ["mail", "mail.eu"]),
+    ("qworker errors list --task shop.r", ["shop.report"]), ("qworker errors show 00", ["00000000000000ff"]),
+    ("qworker errors retry 0", ["00000000000000ff"]), ("qworker audit --schedule n", ["nightly"]),
+    ("qworker ping --node w", ["web1"]), ("qworker jobs move 1 --queue mail.", ["mail.eu"]),
+    ("qworker jobs stack 4", ["4711"]), ("qworker operations stop 1", ["17"]),
     ("qworker queues pause ma", ["mail", "mail.eu"]), ("qworker completion ", ["bash", "zsh", "fish"]),
 ]  # fmt: skip
 
@@ -218,3 +239,27 @@ def test_a_tab_at_the_prompt_completes_a_value_and_a_key_without_a_blank(termina
     read_until(terminal, b"list node:")
     os.write(terminal, b"we\t")
     assert b"node:web1 " in b"node:" + read_until(terminal, b"web1 ")
+
+
+#: The parameters that name something which is listed somewhere, and groups whose NAME does.
+NAMED = {"queue", "task", "schedule", "node", "nodes", "fingerprint", "operation_id"}
+LISTED = ("queues", "cron", "tasks")
+
+
+def named_parameters(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Parameter]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from named_parameters(found, (*path, name))
+            continue
+        for param in found.params:
+            if param.name in NAMED or (path[:1] and path[0] in LISTED and param.name in ("name", "names")):
+                yield " ".join((*path, name, param.opts[-1])), param
+
+
+def test_every_name_that_is_listed_somewhere_is_completed() -> None:
+    found = dict(named_parameters(main))
+    assert len(found) > 25
+    assert [path for path, param in found.items() if param._custom_shell_complete is None] == []

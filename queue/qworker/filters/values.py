@@ -14,7 +14,8 @@ MAX_DURATION = 3_155_760_000.0
 MAX_DIGITS, MAX_EXPONENT = 40, 400
 
 _WITH_PREFIX = (Kind.TEXT, Kind.ARGUMENT, Kind.FINGERPRINT)
-_WITH_COMPARISON = (Kind.INTEGER, Kind.DURATION, Kind.ARGUMENT)
+#: The kinds of keys whose values can be compared by < and >.
+WITH_COMPARISON = (Kind.INTEGER, Kind.DURATION, Kind.ARGUMENT)
 #: Characters of a value that an error quotes.
 _MAX_SHOWN = 40
 
@@ -56,7 +57,7 @@ def _check(key: Key, text: str, comparison: str) -> None:
             raise ValueError(f"compare {key.name} with a duration by < or >, as in {key.example}")
         if text == "" and key.kind is not Kind.ARGUMENT:
             raise ValueError(f"the value of {key.name} is empty")
-    elif key.kind not in (_WITH_PREFIX if comparison == "*" else _WITH_COMPARISON):
+    elif key.kind not in (_WITH_PREFIX if comparison == "*" else WITH_COMPARISON):
         raise ValueError(f"{comparison} is not possible with {key.name}; write {key.example}")
 
 

@@ -1,5 +1,6 @@
 """Takes an action on jobs: on some by their ids, or on all that match a filter, as an operation that is confirmed."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -60,10 +61,19 @@ def _by_ids(admin: Admin, action: Action, ids: list[int], more: Mapping[str, Any
     ordered = sorted(set(ids))
     change = partial(getattr(admin, action.value), **more)
     done: dict[int, str] = {}
+    copies: dict[int, int] = {}
     for at in range(0, len(ordered), PAGE):
-        done |= _described(action, change(*ordered[at : at + PAGE]), more)
+        changed = change(*ordered[at : at + PAGE])
+        done |= _described(action, changed, more)
+        copies |= changed if action is Action.AGAIN else {}
     if json_output:
-        as_json({str(job_id): {"changed": job_id in done, "state": _state(admin, job_id)} for job_id in ordered})
+        found: dict[str, dict[str, Any]] = {
+            str(job_id): {"changed": job_id in done, "state": _state(admin, job_id)} for job_id in ordered
+        }
+        if action is Action.AGAIN:
+            for job_id, record in found.items():
+                record["copy"] = copies.get(int(job_id))
+        as_json(found)
     else:
         _report(admin, ids, done, RULES[action])
     if len(done) < len(ordered):
@@ -79,10 +89,11 @@ def _described(action: Action, changed: Iterable[int], more: Mapping[str, Any]) 
     if action is Action.AGAIN:
         assert isinstance(changed, dict)  # noqa: S101
         return {job_id: f"enqueued again as job {copy}" for job_id, copy in changed.items()}
-    where = [f"{name} {value!r}" for name, value in more.items() if value is not None]
+    queue, priority = more.get("queue"), more.get("priority")
+    where = [f"in queue {queue!r}"] * (queue is not None) + [f"with priority {priority}"] * (priority is not None)
     now = {
         Action.RETRY: "available again", Action.DISCARD: "discarded", Action.RUN_NOW: "available",
-        Action.MOVE: f"in {' with '.join(where)}",
+        Action.MOVE: " ".join(where),
     }  # fmt: skip
     return dict.fromkeys(changed, now[action])
 
@@ -134,12 +145,20 @@ def _by_filter(
 
 
 def _confirm(action: Action, wanted: Filter, count: str, samples: Iterable[Job]) -> None:
-    safe_echo(f"{count} jobs match {wanted}, among them:", err=True)
+    one = count == "1"
+    safe_echo(f"1 job matches {wanted}:" if one else f"{count} jobs match {wanted}, among them:", err=True)
     head = ("ID", "STATE", "QUEUE", "TASK", "ENQUEUED")
     rows = [(j.id, j.state, j.queue, j.task, local_time(j.enqueued_at) if j.enqueued_at else None) for j in samples]
     table(head, rows, err=True)
     verb = action.value.replace("_", " ")
-    click.confirm(f"{verb} {count} jobs?", abort=True, err=True)
+    try:
+        agreed = click.confirm(f"{verb} {count} job{'s' * (not one)}?", err=True)
+    except click.Abort:
+        if not sys.stdin.isatty():  # nobody can answer: a script, a pipe, a container
+            safe_echo("\nnobody answered, and nothing was changed; pass --yes to do it without asking", err=True)
+        raise
+    if not agreed:
+        raise click.Abort
 
 
 def _print(operation: Operation, *, json_output: bool) -> None:

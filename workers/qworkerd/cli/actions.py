@@ -10,6 +10,7 @@ from qworker.errors import UnknownTask
 from qworker.operations import MAX_RATE, MIN_RATE, Action
 from qworker.options import check_move
 from qworkerd.cli.acting import act
+from qworkerd.cli.completion import completing
 from qworkerd.cli.enqueue import read_arguments
 from qworkerd.cli.options import app_optional
 from qworkerd.cli.wanted import FilterCommand, filter_argument, ids_of
@@ -57,8 +58,8 @@ def action_command(name: str, summary: str) -> Callable[[Callable[..., None]], c
         command = filter_argument("ID... | FILTER...")(command)
         made: click.Command = click.command(name, cls=FilterCommand, short_help=summary)(command)
         made.epilog = (
-            "FILTER is like `queue:mail error:TimeoutError age:>1h -tag:test`. The number of matching jobs and some of "
-            "them are shown first. Newer jobs are not affected."
+            "FILTER is like `queue:mail error:TimeoutError 'age:>1h' -tag:test`. The number of matching jobs and some "
+            "of them are shown first. Newer jobs are not affected."
         )
         return made
 
@@ -107,7 +108,7 @@ def run_now(target: Target, *, words: tuple[str, ...], **options: Any) -> None:
 
 
 @action_command("move", "Move jobs to another queue or priority.")
-@click.option("--queue", metavar="NAME", help="The queue.")
+@click.option("--queue", metavar="NAME", shell_complete=completing("queue"), help="The queue.")
 @click.option("--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9.")
 def move(target: Target, *, words: tuple[str, ...], queue: str | None, priority: int | None, **options: Any) -> None:
     """Move jobs that wait or have failed to another queue or priority, behind the jobs that are there."""

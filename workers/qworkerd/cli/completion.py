@@ -25,6 +25,7 @@ from click.shell_completion import (
 from qworker.filters import KEYS, parse
 from qworker.filters.keys import ARGS, Kind
 from qworker.filters.offers import is_argument, read_sample
+from qworker.operations import Operations
 from qworker.statistics import Statistics
 from qworkerd.cli.options import given
 from qworkerd.config.target import Target, resolve
@@ -34,6 +35,8 @@ from qworkerd.log.pairs import shown_offers
 VARIABLE = "_QWORKER_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 COMPARISONS = (">", "<")
+#: Groups of errors and operations that are offered: the newest ones.
+NEWEST = 100
 
 #: The names that are completed. bash inserts a word as it is: a part in $( ) would run when the line is entered, and
 #: a client that may enqueue chooses the names of queues.
@@ -182,11 +185,11 @@ def complete_filter(context: click.Context, _param: click.Parameter, incomplete:
     return [CompletionItem(f"{start}{value}") for value in _values(context, name.lower()) if value.startswith(last)]
 
 
-def completing(key: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return the completion of an argument that is a queue, task, node or schedule."""
+def completing(source: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Return the completion of an argument or option: a queue, task, node or schedule, or one of the other sources."""
 
     def complete(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(value) for value in _values(context, key) if value.startswith(incomplete)]
+        return [CompletionItem(value) for value in _known(context, source) if value.startswith(incomplete)]
 
     return complete
 
@@ -205,7 +208,7 @@ def _arguments(context: click.Context, incomplete: str) -> Iterable[str]:
 
 
 def _values(context: click.Context, key: str) -> Iterable[str]:
-    """Return the values of a key; none if they cannot be read: a prompt is not the place for an error."""
+    """Return the values of a key."""
     found = KEYS.get(key)
     if found is None:
         return ()
@@ -213,9 +216,14 @@ def _values(context: click.Context, key: str) -> Iterable[str]:
         return COMPARISONS
     if found.kind is Kind.CHOICE or key not in _SOURCES:
         return found.choices
+    return _known(context, key)
+
+
+def _known(context: click.Context, source: str) -> Iterable[str]:
+    """Return the values of a source; none if they cannot be read: a prompt is not the place for an error."""
     try:
         with redirect_stdout(sys.stderr):  # an application may print while it is imported
-            found_here = set(_SOURCES[key](resolve(given(context), app_optional=True)))
+            found_here = set(_SOURCES[source](resolve(given(context), app_optional=True)))
         return sorted(filter(_HARMLESS.fullmatch, found_here))
     except Exception:  # noqa: BLE001 - a shell that completes shows no error: it offers nothing
         return ()
@@ -250,6 +258,26 @@ def _schedules(target: Target) -> Iterator[str]:
     yield from (schedule.name for schedule in target.admin.schedules())
 
 
+def _running(target: Target) -> Iterator[str]:
+    """Yield the ids of the jobs that nodes report."""
+    yield from (
+        str(worker["job"])
+        for node in target.admin.nodes()
+        for worker in node.reported_workers
+        if worker.get("job") is not None
+    )
+
+
+def _fingerprints(target: Target) -> Iterator[str]:
+    yield from (group.fingerprint for group in target.admin.error_groups(states=None, limit=NEWEST))
+
+
+def _operations(target: Target) -> Iterator[str]:
+    with target.admin.pool.connection(None) as conn:
+        yield from (str(operation.id) for operation in Operations(target.schema).find(conn, limit=NEWEST))
+
+
 _SOURCES: dict[str, Callable[[Target], Iterator[str]]] = {
-    "queue": _queues, "task": _tasks, "node": _nodes, "cron": _schedules,
+    "queue": _queues, "task": _tasks, "node": _nodes, "cron": _schedules, "running job": _running,
+    "fingerprint": _fingerprints, "operation": _operations,
 }  # fmt: skip

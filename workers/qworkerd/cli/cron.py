@@ -11,6 +11,7 @@ from qworker import program
 from qworker.durations import format_duration
 from qworker.nearest import not_found
 from qworker.timetable import ScheduleEntry, timetable
+from qworkerd.cli.completion import completing
 from qworkerd.cli.options import options, targeted
 from qworkerd.cli.tables import as_json, safe_echo, table, timestamp
 from qworkerd.config.target import Target
@@ -55,7 +56,7 @@ def list_(target: Target, *, json_output: bool) -> None:
 
 
 @cron.command("next", short_help="Show the coming ticks.")
-@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=completing("cron"))
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=5, metavar="N", help="How many. [default: 5]")
 @json_option
 @targeted
@@ -76,7 +77,7 @@ def next_(target: Target, *, names: tuple[str, ...], count: int, json_output: bo
 
 
 @cron.command(short_help="Skip the ticks of schedules.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing("cron"))
 @click.option("--reason", metavar="TEXT", help="The reason, which is shown with the pause.")
 @json_option
 @targeted
@@ -95,7 +96,7 @@ def pause(target: Target, *, names: tuple[str, ...], reason: str | None, json_ou
 
 
 @cron.command(short_help="Enqueue the ticks of paused schedules again.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing("cron"))
 @json_option
 @targeted
 def resume(target: Target, *, names: tuple[str, ...], json_output: bool) -> None:
@@ -106,7 +107,7 @@ def resume(target: Target, *, names: tuple[str, ...], json_output: bool) -> None
 
 
 @cron.command(short_help="Enqueue the job of a schedule now.")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completing("cron"))
 @json_option
 @targeted
 def run(target: Target, *, name: str, json_output: bool) -> None:

@@ -149,7 +149,8 @@ def grant(target: Target, *, role: str, kinds: tuple[str, ...], revoke: bool, dr
         rights.grant(conn, role, wanted, target.schema, revoke=revoke)
         database = conn.info.dbname
     done = "no longer has the privileges" if revoke else "has the privileges"
-    safe_echo(f"role {role!r} {done} of a {' and '.join(wanted)} in schema {target.schema!r} of database {database!r}")
+    what = " and ".join(f"{'an' if kind is Kind.ADMIN else 'a'} {kind}" for kind in wanted)
+    safe_echo(f"role {role!r} {done} of {what} in schema {target.schema!r} of database {database!r}")
 
 
 def _refuse_standby(conn: psycopg.Connection[tuple[object, ...]]) -> None:

@@ -18,7 +18,9 @@ from qworkerd.log.visible import visible
 @click.command(short_help="Enqueue one job.")
 @click.argument("task", shell_complete=completing("task"))
 @click.argument("arguments", metavar="[ARGS-JSON]", default="{}")
-@click.option("--queue", metavar="NAME", help="The queue, instead of the default of the task.")
+@click.option(
+    "--queue", metavar="NAME", shell_complete=completing("queue"), help="The queue, instead of the default of the task."
+)
 @click.option(
     "--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9, instead of the default of the task."
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from qworker.durations import parse_duration
+from qworker.durations import format_duration, parse_duration
 from qworker.error_groups import MAX_COUNTED, STAT_DAYS, ErrorGroup, GroupState
 from qworker.fingerprint import from_hex
 from qworker.interval import Interval
@@ -16,9 +16,11 @@ from qworker.tracebacks import application_part
 from qworkerd.cli import moments
 from qworkerd.cli.acting import act_on_matching
 from qworkerd.cli.actions import operation_options
+from qworkerd.cli.completion import completing
 from qworkerd.cli.options import app_optional, options
 from qworkerd.cli.running import local_time
 from qworkerd.cli.sparkline import sparkline
+from qworkerd.cli.subcommands import ListingGroup
 from qworkerd.cli.tables import as_json, safe_echo, table, text
 from qworkerd.config.target import Target
 from qworkerd.log.redaction import mask_and_shorten
@@ -61,10 +63,14 @@ class Span(click.ParamType):  # type: ignore[type-arg] # click 8.1 has none
         return found
 
 
-FINGERPRINT, SPAN = Fingerprint(), Span()
+SPAN = Span()
+fingerprint_argument = click.argument("fingerprint", type=Fingerprint(), shell_complete=completing("fingerprint"))
 
 
-@click.group(invoke_without_command=True, short_help="List errors by group; retry, discard, mute or resolve a group.")
+@click.group(
+    cls=ListingGroup, invoke_without_command=True,
+    short_help="List errors by group; retry, discard, mute or resolve a group.",
+)  # fmt: skip
 @options("app", "schema")
 @click.pass_context
 def errors(context: click.Context, /, **_: str | None) -> None:
@@ -72,6 +78,8 @@ def errors(context: click.Context, /, **_: str | None) -> None:
 
     Failed attempts belong to one group if task, type, message and the innermost function of the application are the
     same; numbers, quoted values, paths and the like in the message do not count.
+
+    Without a subcommand, `errors` takes the options of `errors list`: `qworker errors --state muted --json`.
     """
     if context.invoked_subcommand is None:
         context.invoke(list_)
@@ -80,8 +88,8 @@ def errors(context: click.Context, /, **_: str | None) -> None:
 @errors.command("list", short_help="List the groups, those that occurred last first. The default.")
 @click.option("--state", type=STATES, default="open", metavar="STATE",
               help="Only groups in this state: open, muted, resolved, or all. [default: open]")  # fmt: skip
-@click.option("--queue", metavar="NAME", help="Only errors of jobs of this queue.")
-@click.option("--task", metavar="NAME", help="Only errors of this task.")
+@click.option("--queue", metavar="NAME", shell_complete=completing("queue"), help="Only errors of jobs of this queue.")
+@click.option("--task", metavar="NAME", shell_complete=completing("task"), help="Only errors of this task.")
 @click.option(
     "--since", type=SPAN, metavar="DURATION", help="Only groups that occurred within this time: 30m, 24h, 7d."
 )
@@ -116,7 +124,8 @@ def list_(
     if json_output:
         as_json(found)
         return
-    when = "" if interval is None else f" {moments.words(interval)}"
+    found_of = _found_of(wanted["task"], wanted["queue"], since)
+    when = found_of if interval is None else f"{found_of} {moments.words(interval)}"
     table(("FINGERPRINT", "COUNT", "LAST", "BARS", *["STATE"] * (state == ALL), "TASK", "ERROR"), [
         (group.fingerprint, group.count if interval is None else sum(group.recent), local_time(group.last_seen),
          sparkline(group.recent), *[group.state] * (state == ALL), group.task, _title(group))
@@ -125,7 +134,7 @@ def list_(
 
 
 @errors.command(short_help="Show a group with its counts, releases, jobs and the traceback of the last one.")
-@click.argument("fingerprint", type=FINGERPRINT)
+@fingerprint_argument
 @moments.between
 @json_option
 @app_optional
@@ -163,7 +172,7 @@ def show(target: Target, *, fingerprint: str, begin: datetime | None, end: datet
 
 def _change(name: str, state: GroupState, short: str, text_: str) -> None:
     @errors.command(name, short_help=short, help=text_)
-    @click.argument("fingerprint", type=FINGERPRINT)
+    @fingerprint_argument
     @json_option
     @app_optional
     def change(target: Target, *, fingerprint: str, json_output: bool) -> None:
@@ -190,7 +199,7 @@ _change(
 
 def _apply(action: Action, short: str, text_: str) -> None:
     @errors.command(action.value, short_help=short, help=text_)
-    @click.argument("fingerprint", type=FINGERPRINT)
+    @fingerprint_argument
     @operation_options
     @app_optional
     def apply(target: Target, *, fingerprint: str, **options: Any) -> None:
@@ -232,6 +241,12 @@ def _bars(group: ErrorGroup, interval: Interval | None) -> list[tuple[str, str]]
         return [("24 hours", sparkline(group.recent))]
     number = sum(group.recent)
     return [("then", f"{number:,} failed attempts {moments.words(interval)}"), ("", sparkline(group.recent))]
+
+
+def _found_of(task: str | None, queue: str | None, since: timedelta | None) -> str:
+    """Return what the list was restricted to, for the message that there is nothing."""
+    parts = ([f" of task {task!r}"] if task else []) + ([f" in queue {queue!r}"] if queue else [])
+    return "".join(parts) + ("" if since is None else f" in the last {format_duration(since.total_seconds())}")
 
 
 def _title(group: ErrorGroup) -> str:

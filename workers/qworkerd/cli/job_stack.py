@@ -3,6 +3,7 @@
 import click
 
 from qworker.stacks import TIMEOUT
+from qworkerd.cli.completion import completing
 from qworkerd.cli.jobs import IDS
 from qworkerd.cli.options import app_optional
 from qworkerd.cli.running import local_time
@@ -11,7 +12,7 @@ from qworkerd.config.target import Target
 
 
 @click.command(short_help="Show the stacks of the worker that runs a job.")
-@click.argument("job_id", metavar="ID", type=IDS)
+@click.argument("job_id", metavar="ID", type=IDS, shell_complete=completing("running job"))
 @click.option("--timeout", type=click.FloatRange(0.1, 600), default=TIMEOUT, metavar="SECONDS",
               help="How long to wait for the node. [default: 10]")  # fmt: skip
 @click.option("--json", "json_output", is_flag=True, help="Print a JSON object.")

@@ -80,7 +80,8 @@ def list_(
 ) -> None:  # fmt: skip
     """List unfinished and finished jobs that match FILTER, the newest first.
 
-    FILTER is like `queue:mail,default state:failed error:TimeoutError age:>1h -tag:test`; docs/filters.md has the keys.
+    FILTER is like `queue:mail,default state:failed error:TimeoutError 'age:>1h' -tag:test`; docs/filters.md has the
+    keys.
     If no index serves it, a search looks at a limited number of jobs, and says where to continue.
     """
     wanted = filter_of(words)
@@ -123,6 +124,8 @@ def show(target: Target, *, job_id: int, json_output: bool) -> None:
     for entry in actions:
         note = f": {entry.note}" if entry.note else ""
         safe_echo(f"{entry.action.partition('.')[2]:<12} {text(entry.at)} by {entry.actor}, {entry.via}{note}")
+    if fingerprint := job.errors[-1].get("fingerprint") if job.errors else None:
+        safe_echo(f"{'like it':<12} {program.command(f'errors show {fingerprint}')}")
     for error in job.errors:
         _describe(error)
 

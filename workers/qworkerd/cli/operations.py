@@ -11,6 +11,7 @@ import psycopg
 
 from qworker import program
 from qworker.operations import Action, Operation, Operations
+from qworkerd.cli.completion import completing
 from qworkerd.cli.options import app_optional, options
 from qworkerd.cli.running import local_time
 from qworkerd.cli.tables import as_json, safe_echo, table, text
@@ -27,6 +28,9 @@ DONE = {
 }  # fmt: skip
 
 json_option = click.option("--json", "json_output", is_flag=True, help="Print JSON.")
+id_argument = click.argument(
+    "operation_id", metavar="ID", type=click.IntRange(1, 2**63 - 1), shell_complete=completing("operation")
+)
 
 
 @click.group(short_help="Show and stop operations on many jobs.")
@@ -60,7 +64,7 @@ def list_(target: Target, *, running: bool, limit: int, json_output: bool) -> No
 
 
 @operations.command()
-@click.argument("operation_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@id_argument
 @click.option("--wait", is_flag=True, help="Wait until it ends; this process takes part in it.")
 @json_option
 @app_optional
@@ -80,7 +84,7 @@ def show(target: Target, *, operation_id: int, wait: bool, json_output: bool) ->
 
 
 @operations.command()
-@click.argument("operation_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@id_argument
 @json_option
 @app_optional
 def stop(target: Target, *, operation_id: int, json_output: bool) -> None:
@@ -101,7 +105,7 @@ def stop(target: Target, *, operation_id: int, json_output: bool) -> None:
 
 def outcome(operation: Operation) -> str:
     """Return what has become of the jobs."""
-    parts = [f"{operation.done:,} jobs {DONE[operation.action]}"]
+    parts = [f"{operation.done:,} job{'s' * (operation.done != 1)} {DONE[operation.action]}"]
     if operation.skipped:
         parts.append(f"{operation.skipped:,} skipped, because they were in another state or locked")
     if operation.failed:

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -21,8 +22,17 @@ from qworkerd.process import exits
 INTEGRATIONS = "qworker.contrib."
 
 
+def _complete_node(context: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from qworkerd.cli.completion import completing  # a probe, which runs every few seconds, does not load it
+
+    return completing("node")(context, param, incomplete)
+
+
 @click.command(short_help="Check whether the node of this host lives.")
-@click.option("--node", metavar="NAME", help="A node by its name HOST:PID, or the nodes of another host.")
+@click.option(
+    "--node", metavar="NAME", shell_complete=_complete_node,
+    help="A node by its name HOST:PID, or the nodes of another host.",
+)  # fmt: skip
 @click.option(
     "--timeout", type=Duration(), default=5.0, metavar="DURATION", help="Maximum duration of the command. [default: 5]"
 )

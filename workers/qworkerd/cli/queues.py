@@ -63,7 +63,7 @@ def list_(target: Target, *, json_output: bool) -> None:
 
 
 @queues.command("show", short_help="Show everything about a queue.")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completing("queue"))
 @json_option
 @app_optional
 def show_(target: Target, *, name: str, json_output: bool) -> None:
@@ -149,7 +149,7 @@ def resume(target: Target, *, names: tuple[str, ...], all_queues: bool, json_out
 
 
 @queues.command(short_help="Show how many jobs of each queue ran, and how long they waited and ran.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing("queue"))
 @period_option
 @moments.between
 @json_option

@@ -9,6 +9,7 @@ from qworker.counts import Durations
 from qworker.durations import format_duration
 from qworker.statistics import PERIODS, TARGET_DRAIN, SeriesCounts, Statistics, load_as_dict
 from qworkerd.cli import moments
+from qworkerd.cli.completion import completing
 from qworkerd.cli.options import Duration, app_optional, refuse, typed
 from qworkerd.cli.tables import as_json, table
 from qworkerd.config.target import Target
@@ -51,8 +52,8 @@ def period_of(period: str, begin: datetime | None, end: datetime | None) -> Peri
 
 
 @click.command(short_help="Show how many jobs ran, and how long they waited and ran.")
-@click.option("--queue", metavar="NAME", help="Only this queue.")
-@click.option("--task", metavar="NAME", help="Only this task.")
+@click.option("--queue", metavar="NAME", shell_complete=completing("queue"), help="Only this queue.")
+@click.option("--task", metavar="NAME", shell_complete=completing("task"), help="Only this task.")
 @period_option
 @moments.between
 @drain_option

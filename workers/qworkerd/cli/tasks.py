@@ -9,6 +9,7 @@ from qworker import Task
 from qworker.descriptions import TaskDescription, describe
 from qworker.errors import ConfigurationError, UnknownTask
 from qworker.forms import codec_of
+from qworkerd.cli.completion import completing
 from qworkerd.cli.options import of_application
 from qworkerd.cli.tables import as_json, safe_echo, table
 from qworkerd.config.target import Target
@@ -39,7 +40,7 @@ def list_(to: Target, *, for_programs: bool) -> None:
 
 
 @tasks.command(short_help="Show one task.")
-@click.argument("name")
+@click.argument("name", shell_complete=completing("task"))
 @click.option(
     "--schema", "schema_only", is_flag=True, help="Print only the JSON schema of its arguments (of a typed task)."
 )

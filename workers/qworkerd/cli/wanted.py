@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from qworker.filters import KEYS, Filter, InvalidFilter, parse
 from qworker.filters.model import quoted
+from qworker.filters.values import WITH_COMPARISON
 from qworkerd.cli.completion import complete_filter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,6 +21,8 @@ _ESCAPE = "\0"
 _NEGATED = re.compile(r"-[A-Za-z_]{2,}[.:]")
 #: A word that a shell has stripped of its quotes: message:connection refused.
 _STRIPPED = re.compile(r"(-?[A-Za-z_]+(?:\.[^\s:]*)?:)([^\"]*\s[^\"]*)")
+#: The end of a term whose value is missing.
+_WITHOUT_VALUE = re.compile(r"(?:^|\s)-?([A-Za-z_]+)(?:\.\S*)?:$")
 _TERM = re.compile(rf"\s-?(?:{'|'.join(KEYS)})[.:]", re.IGNORECASE)
 
 
@@ -55,13 +58,22 @@ def filter_of(words: Sequence[str]) -> Filter:
     try:
         return parse(text)
     except InvalidFilter as error:
-        raise usage_error(error) from None
+        raise usage_error(error, hint=_redirected(error)) from None
 
 
-def usage_error(error: InvalidFilter) -> click.UsageError:
+def usage_error(error: InvalidFilter, hint: str = "") -> click.UsageError:
     """Return the error of a command, with a caret below the error."""
     pointer = "\n".join(f"  {line}" for line in error.pointer(POINTER_WIDTH).splitlines())
-    return click.UsageError(f"{error}\n{pointer}")
+    return click.UsageError(f"{error}{hint}\n{pointer}")
+
+
+def _redirected(error: InvalidFilter) -> str:
+    """Return a hint if a shell has probably taken a comparison for a redirection: what is left of age:>1h is age: ."""
+    found = _WITHOUT_VALUE.search(error.text[: error.position])
+    key = KEYS.get(found[1].lower()) if found else None
+    if key is None or key.kind not in WITH_COMPARISON:
+        return ""
+    return f"; for a shell, put it in quotes: '{key.example.split()[-1]}'"
 
 
 def ids_of(words: Sequence[str]) -> list[int] | None:

@@ -10,6 +10,10 @@ WITH requested AS (
 )
 SELECT requested.id, pg_notify('{schema}', '') FROM requested;
 
+-- name: state
+-- Why there is no request: the state of the job, if it exists.
+SELECT j.state FROM {schema}.jobs AS j WHERE j.id = %(job)s;
+
 -- name: answer
 -- The answer to a request, once there is one.
 SELECT r.pid, r.ran::float8, r.worker, r.stacks, r.problem, n.name AS node,
