@@ -37,7 +37,8 @@ class QueueBacklog:
     workers: int
     #: The live nodes that serve it, those that are paused as well.
     nodes: tuple[str, ...]
-    #: Attempts that ended in a second, and their mean run time (seconds), in the last minutes.
+    #: Attempts that ended in a second, and their mean run time (seconds), in the last minutes. If none has ended and
+    #: jobs wait, the mean is that of the last day.
     rate: float
     mean_run_seconds: float | None
     #: How long the present workers need for what waits (seconds); None if no node claims its jobs, or if it is paused.

@@ -60,8 +60,17 @@ class Explanations(Statements):
         counted = self._records(database, "counted", _row, **parameters)
         (ended,) = counted or self._records(database, "throughput", _row, **parameters)
         rate = ended["jobs"] / max(ended["seconds"], 1.0) if ended["jobs"] else None
-        expected = ahead / rate if rate and not found["queues"] and ahead < MAX_AHEAD else None
+        expected = None
+        if not found["queues"] and ahead < MAX_AHEAD:
+            expected = ahead / rate if rate else self._expected(database, job.queue, ahead, facts["serving"])
         return QueuePosition(ahead, found["jobs"] >= MAX_AHEAD, tuple(found["queues"]), rate, expected)
+
+    def _expected(
+        self, database: Database, queue: str, ahead: int, serving: list[Mapping[str, Any]]
+    ) -> float | None:  # fmt: skip
+        """Return how long the workers need for the jobs ahead if none of the queue has ended lately."""
+        mean, total = self._scalar(database, "mean_run", queue=queue), sum(node["workers"] for node in serving)
+        return ahead * mean / total if mean is not None and total else None
 
 
 def _row(**columns: Any) -> Facts:

@@ -68,7 +68,7 @@ class QueueLoad:
     oldest_seconds: float | None
     #: The workers of nodes that serve the queue and are not paused; they may serve others, too.
     workers: int
-    #: The mean run time of the last minutes (seconds); None if no job ran.
+    #: The mean run time of the last minutes, or else of the last day, if jobs wait (seconds); None if no job ran.
     mean_run_seconds: float | None
     #: Attempts that ended in a second, in the last minutes.
     rate: float

@@ -220,6 +220,27 @@ def test_the_load_says_how_many_workers_are_wanted(conn: Connection, writer: Wri
     assert [load.queue for load in statistics.load(conn, queue="mail", target_drain=10)] == ["mail"]
 
 
+def test_the_load_of_a_queue_that_was_idle_reckons_with_what_its_jobs_took_before(
+    conn: Connection, writer: Writer
+) -> None:
+    """Reports that take 100 s and have not run for ten minutes: no guess of a second, which would start no worker."""
+    conn.execute("INSERT INTO qworker.job (queue, task)"
+                 " SELECT queue, 'send' FROM unnest(ARRAY['slow', 'old']) AS queue, generate_series(1, 9)")  # fmt: skip
+    conn.execute("INSERT INTO qworker.node (name, version, queues, worker_count, lease_seconds)"
+                 " VALUES ('a', '1', '{slow,old,idle}', 3, 30)")  # fmt: skip
+    for queue in ("slow", "old", "idle"):
+        writer.write(queue, "send", succeeded=1, retried=1, timed_out=2, run_seconds=400.0,
+                     run_bucket=[60], run_count=[4])  # fmt: skip
+    for table in ("stat", "stat_queue"):
+        conn.execute(f"UPDATE qworker.{table} SET at = at - interval '20 minutes'".encode())  # noqa: S608
+    conn.execute("UPDATE qworker.stat_queue SET at = at - interval '2 days' WHERE queue = 'old'")
+    found = {load.queue: load for load in statistics.load(conn)}
+    slow = found["slow"]
+    assert (slow.mean_run_seconds, slow.rate, slow.wanted_workers, slow.drain_seconds) == (100.0, 0.0, 15, 300.0)
+    assert (found["old"].mean_run_seconds, found["old"].drain_seconds) == (None, 3.0)
+    assert (found["idle"].mean_run_seconds, found["idle"].wanted_workers) == (None, 0)
+
+
 def test_a_queue_without_statistics_wants_a_worker(conn: Connection) -> None:
     conn.execute("INSERT INTO qworker.job (queue, task, state, run_at) VALUES ('mail', 'send', 'scheduled', now())")
     (load,) = statistics.load(conn)

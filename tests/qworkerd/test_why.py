@@ -175,6 +175,22 @@ def test_the_expected_start_follows_from_what_the_nodes_have_counted(
     assert position.expected_start == pytest.approx(1 / 4)
 
 
+def test_the_expected_start_in_a_queue_that_was_idle_follows_from_what_its_jobs_took_before(
+    conn: psycopg.Connection[Any], explain: Explain
+) -> None:
+    node(conn, "default", workers=[busy(1), busy(2)])
+    for _ in range(6):
+        job(conn)
+    last = job(conn)
+    assert explain(last).position.expected_start is None  # type: ignore[union-attr] # no job has ever run
+    conn.execute("INSERT INTO qworker.stat_queue (width, at, queue, succeeded, run_seconds)"
+                 " VALUES (10, now() - interval '3 hours', 'default', 4, 400)")  # fmt: skip
+    found = explain(last)
+    assert found.position is not None
+    assert (found.position.rate, found.position.expected_start) == (None, 300.0)
+    assert "6 jobs of queue 'default' are ahead of it; expected to start in 5m" in found.reasons[0].summary
+
+
 def test_queues_that_are_served_before_its_own_are_named(conn: psycopg.Connection[Any], explain: Explain) -> None:
     node(conn, "urgent", "empty", "default", workers=[busy(1), busy(2)])
     job(conn, queue="urgent")

@@ -2,7 +2,7 @@
 
 -- name: sampled
 -- The last sample of each queue, joined with the live nodes that serve it, the workers of those that are not paused, its pause, and what its jobs of the last `recent`
--- seconds took. A queue without jobs appears if a node serves it or if it is paused.
+-- seconds took, or else those of the last day. A queue without jobs appears if a node serves it or if it is paused.
 WITH sample AS MATERIALIZED (
     SELECT d.queue, d.at, d.available, d.due, d.scheduled, d.running, d.failed, d.oldest, d.exact
       FROM {schema}.depth AS d
@@ -26,7 +26,9 @@ SELECT queue, coalesce(sample.available, 0) AS available, coalesce(sample.due, 0
        coalesce(sample.scheduled, 0) AS scheduled, coalesce(sample.running, 0) AS running,
        coalesce(sample.failed, 0) AS failed, sample.oldest, coalesce(sample.exact, true) AS exact,
        coalesce(served.workers, 0) AS workers, coalesce(served.nodes, '{}') AS nodes,
-       recent.seconds / nullif(recent.attempts, 0) AS mean_run, coalesce(recent.attempts, 0) / %(recent)s::float8 AS rate,
+       coalesce(recent.seconds / nullif(recent.attempts, 0),
+                CASE WHEN sample.available > 0 OR sample.due > 0 THEN {earlier_mean_run: queue} END) AS mean_run,
+       coalesce(recent.attempts, 0) / %(recent)s::float8 AS rate,
        paused.paused_at, paused.paused_by, paused.pause_reason
   FROM sample
   FULL JOIN served USING (queue)

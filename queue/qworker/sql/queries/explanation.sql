@@ -65,6 +65,9 @@ SELECT sum(coalesce(s.succeeded, 0) + coalesce(s.retried, 0) + coalesce(s.raised
  WHERE e.queue = %(queue)s AND s.width = 1 AND s.at > statement_timestamp() - make_interval(secs => %(window)s)
 HAVING sum(coalesce(s.succeeded, 0) + coalesce(s.retried, 0) + coalesce(s.raised, 0) + coalesce(s.timed_out, 0)) > 0;
 
+-- name: mean_run
+SELECT {earlier_mean_run: %(queue)s};
+
 -- name: throughput
 -- How many of the newest jobs have ended in this queue within the last minutes, and since when: for a queue that was not
 -- counted yet.

@@ -450,6 +450,13 @@ sum(p.succeeded)::bigint AS succeeded, sum(p.retried)::bigint AS retried, sum(p.
 -- The attempts whose run times were counted in grouped rows of `stat`.
 (SELECT sum(b.number) FROM {schema}.buckets(sum({argument}.run_histogram)) AS b)
 
+-- name: earlier_mean_run
+-- The mean run time of a queue in the last day, for one of which no attempt has ended lately. No inner column may be called
+-- `queue`, which is what the argument is called where it is used.
+(SELECT sum(q.run_seconds) / nullif(sum(coalesce(q.succeeded, 0) + coalesce(q.retried, 0) + coalesce(q.raised, 0) + coalesce(q.timed_out, 0)), 0)::float8
+   FROM (SELECT s.queue AS name, s.at, s.run_seconds, s.succeeded, s.retried, s.raised, s.timed_out FROM {schema}.stat_queue AS s) AS q
+  WHERE q.name = {argument} AND q.at >= (SELECT clock_timestamp() - interval '1 day'))
+
 -- name: statistics_columns
 -- The arguments of qworker.counts.counts_of.
 {counters}, run_seconds, wait_seconds, run_histogram::text, wait_histogram::text

@@ -96,7 +96,7 @@ SELECT s.queue, s.task FROM {schema}.series AS s ORDER BY s.queue, s.task;
 
 -- name: load
 -- The load of each queue that holds jobs or is served by a live node, and of the one that is asked for: its jobs, counted up to `most`, the age of its oldest
--- job that is ready, and what the jobs of the last `recent` seconds took. What is counted has the order of an index only for the
+-- job that is ready, and what the jobs of the last `recent` seconds took, or else those of the last day. What is counted has the order of an index only for the
 -- planner: without it, a session that allows sequential scans may read the table from its beginning, to find `most` rows soon.
 -- They are counted from the newest on, because an old snapshot keeps dead entries at the beginning of a queue; only the oldest
 -- job is looked for behind them. Without `walk` nothing is counted: what the nodes have sampled in the last minute stands for
@@ -183,7 +183,9 @@ SELECT queue, coalesce(CASE WHEN %(walk)s AND waiting.available >= %(most)s
                            ELSE waiting.available END, 0)::bigint AS available,
        coalesce(due.jobs, 0)::bigint AS due, coalesce(running.jobs, 0)::bigint AS running,
        CASE WHEN waiting.oldest < 'infinity' THEN waiting.oldest END AS oldest, coalesce(served.workers, 0) AS workers,
-       recent.seconds / nullif(recent.attempts, 0) AS mean_run, coalesce(recent.attempts, 0) / %(recent)s::float8 AS rate
+       coalesce(recent.seconds / nullif(recent.attempts, 0),
+                CASE WHEN waiting.available > 0 OR due.jobs > 0 THEN {earlier_mean_run: queue} END) AS mean_run,
+       coalesce(recent.attempts, 0) / %(recent)s::float8 AS rate
   FROM waiting
   FULL JOIN due USING (queue)
   FULL JOIN running USING (queue)
