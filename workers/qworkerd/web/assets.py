@@ -15,6 +15,7 @@ FILES = {
     "charts.css": ("charts.css", "text/css"),
     "charts.js": ("charts.js", "text/javascript"),
     "filter.js": ("filter.js", "text/javascript"),
+    "copy.js": ("copy.js", "text/javascript"),
     "jobs.css": ("jobs.css", "text/css"),
     "htmx.js": ("vendor/htmx-4.0.1/htmx.min.js", "text/javascript"),
     "icon.svg": ("icon.svg", "image/svg+xml"),

@@ -121,7 +121,11 @@
     document.querySelectorAll("[data-two]").forEach((button) => (button.disabled = selected.size !== 2));
     if (said) said.textContent = selected.size ? said.dataset.selected.replace("{number}", selected.size) : said.dataset.none;
   };
-  document.addEventListener("change", count);
+  // A box in the head of the table ticks all of its rows.
+  document.addEventListener("change", ({target}) => {
+    if (target.matches("[data-all]")) boxes().forEach((box) => (box.checked = target.checked));
+    count();
+  });
   count();
   document.addEventListener("htmx:after:swap", () => {
     boxes().forEach((box) => (box.checked = selected.has(box.value)));

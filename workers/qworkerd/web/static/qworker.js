@@ -2,11 +2,12 @@
 "use strict";
 (() => {
   const html = document.documentElement, $ = (selector, from = document) => [...from.querySelectorAll(selector)];
+  const on = (name, handle) => document.addEventListener(name, handle);
   const root = html.dataset.root, away = document.getElementById("away"), help = document.getElementById("help");
   // Texts are in attributes of what shows them, with {places}.
   const say = (text, name, value) => text.replace("{" + name + "}", () => value);
   const LIMIT = 60, TICK = 500;
-  let failures = 0, seen = new Date(), timer = 0;
+  let failures = 0, seen = new Date();
 
   // Times: relative, local or UTC. The server writes UTC.
   const relative = new Intl.RelativeTimeFormat(html.lang, {numeric: "auto", style: "short"});
@@ -22,22 +23,20 @@
     return new Intl.NumberFormat(html.lang, {style: "unit", unit, unitDisplay: "short"}).format(number);
   };
   const times = (from = document) => {
+    const choice = html.dataset.time;
     for (const time of $("time[datetime]", from)) {
-      const at = new Date(time.dateTime), utc = time.dateTime.slice(0, 19).replace("T", " ") + " UTC";
+      const at = new Date(time.dateTime);
       if (isNaN(at)) continue;
-      const goesOn = "since" in time.dataset, due = at > Date.now(), isRelative = html.dataset.time === "relative" && !("exact" in time.dataset);
-      const shown = !isRelative ? (html.dataset.time === "utc" ? utc : local.format(at)) : goesOn && !due ? lasted(at) : ago(at);
+      const utc = time.dateTime.slice(0, 19).replace("T", " ") + " UTC";
+      const goesOn = "since" in time.dataset, due = at > Date.now(), isRelative = choice === "relative" && !("exact" in time.dataset);
+      const shown = !isRelative ? (choice === "utc" ? utc : local.format(at)) : goesOn && !due ? lasted(at) : ago(at);
       const text = goesOn ? say(html.dataset[due ? "due" : isRelative ? "for" : "since"], "time", shown) : shown;
-      time.title = html.dataset.time === "utc" ? local.format(at) : utc;
+      time.title = choice === "utc" ? local.format(at) : utc;
       if (time.textContent !== text) time.textContent = text;
     }
   };
 
   // Regions: each asks for itself when its time has come, unless the page is hidden or the server is away.
-  const period = (region) => {
-    const chosen = html.dataset.refresh;
-    return chosen === "auto" ? Number(region.dataset.every) : Number(chosen);
-  };
   const ask = (region) => {
     region.qwAt = Date.now();
     htmx.trigger(region, "refresh");
@@ -46,25 +45,25 @@
   const tick = () => {
     if (document.hidden) return;
     if (html.dataset.time === "relative") times();
-    const slower = Math.min(2 ** failures, LIMIT);
+    const chosen = html.dataset.refresh, slower = failures && Math.min(2 ** failures, LIMIT);
     for (const region of $(".region[data-every]")) {
-      const every = period(region) * 1000;
-      if (every && !busy(region) && Date.now() - (region.qwAt ??= Date.now()) + TICK / 2 >= (failures ? Math.max(every, 1000 * slower) : every)) ask(region);
+      const every = Number(chosen === "auto" ? region.dataset.every : chosen);
+      if (every && !busy(region) && Date.now() - (region.qwAt ??= Date.now()) + TICK / 2 >= 1000 * Math.max(every, slower)) ask(region);
     }
   };
   const failed = (text) => {
-    failures = Math.min(failures + 1, 6);
+    failures++;
     away.textContent = text + " " + say(away.dataset.asOf, "time", local.format(seen));
     away.hidden = false;
   };
-  document.addEventListener("htmx:config:request", (event) => {
+  on("htmx:config:request", (event) => {
     const {sourceElement, request} = event.detail.ctx;
     if (sourceElement.qwTag) request.headers["If-None-Match"] = sourceElement.qwTag;
   });
-  document.addEventListener("htmx:before:swap", (event) => {
+  on("htmx:before:swap", (event) => {
     if (event.detail.ctx?.response?.status >= 400) event.preventDefault();
   });
-  document.addEventListener("htmx:after:request", (event) => {
+  on("htmx:after:request", (event) => {
     const {sourceElement, response} = event.detail.ctx;
     if (response.status >= 400) {
       if (response.status === 401) location.reload();
@@ -75,15 +74,14 @@
     seen = new Date();
     away.hidden = true;
   });
-  document.addEventListener("htmx:error", () => failed(away.dataset.server));
-  document.addEventListener("htmx:after:swap", () => times());
-  document.addEventListener("visibilitychange", tick);
+  on("htmx:error", () => failed(away.dataset.server));
+  on("htmx:after:swap", () => times());
+  on("visibilitychange", tick);
 
   // Settings are cookies, so that the server knows them with the next page.
   for (const select of $("[data-setting]")) {
     const name = select.dataset.setting;
     select.value = html.dataset[name];
-    select.closest(".settings").hidden = false;
     select.addEventListener("change", () => {
       html.dataset[name] = select.value;
       document.cookie = "qworker_" + name + "=" + select.value + "; path=" + (root.replace(/\/$/, "") || "/") + "; max-age=31536000; samesite=lax";
@@ -91,45 +89,18 @@
     });
   }
 
-  // Copy works without HTTPS as well, where browsers have no clipboard.
-  const copy = async (text) => {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      const area = document.body.appendChild(document.createElement("textarea"));
-      area.value = text;
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-    }
-  };
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest?.("[data-copy]");
-    if (!button) return;
-    await copy(button.closest(".code").querySelector("code").textContent);
-    const label = button.qwLabel ??= button.textContent;
-    button.textContent = button.dataset.copy;
-    setTimeout(() => (button.textContent = label), 1500);
-  });
-  const offer = () => $("[data-copy]").forEach((button) => (button.hidden = false));
-  document.addEventListener("htmx:after:swap", offer);
-
-  // A box in the head of a table ticks all of its rows.
-  document.addEventListener("change", ({target}) => {
-    if (target.matches?.("[data-all]")) $("tbody input[type=checkbox]", target.closest("table")).forEach((box) => (box.checked = target.checked));
-  });
-
   // Keys.
   let after = "", row = -1;
+  const rows = () => $("main .table tbody tr");
   const move = (step) => {
-    const rows = $("main tbody tr");
-    rows[row]?.classList.remove("on");
-    row = Math.max(0, Math.min(rows.length - 1, row + step));
-    rows[row]?.classList.add("on");
-    rows[row]?.scrollIntoView({block: "nearest"});
-    rows[row]?.querySelector("a")?.focus({preventScroll: true});
+    rows()[row]?.classList.remove("on");
+    row = Math.max(0, Math.min(rows().length - 1, row + step));
+    const current = rows()[row];
+    current?.classList.add("on");
+    current?.scrollIntoView({block: "nearest"});
+    current?.querySelector("a")?.focus({preventScroll: true});
   };
-  document.addEventListener("keydown", (event) => {
+  on("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]), select, textarea") || document.querySelector("dialog[open], :popover-open")) return;
     const key = event.key, before = after;
     after = key === "g" && !before ? "g" : "";
@@ -138,15 +109,13 @@
     else if (key === "r") $(".region[data-every]").forEach(ask);
     else if (key === "j") move(1);
     else if (key === "k") move(-1);
-    else if (key === "x") $("main tbody tr")[row]?.querySelector("input[type=checkbox]")?.click();
-    else if (key === "/" && document.querySelector("[data-filter]")) {
-      document.querySelector("[data-filter]").focus();
+    else if (key === "x") rows()[row]?.querySelector("input[type=checkbox]")?.click();
+    else if (key === "/" && $("[data-filter]")[0]) {
+      $("[data-filter]")[0].focus();
       event.preventDefault();
     }
   });
-  $("footer .keys").forEach((keys) => (keys.hidden = false));
 
-  offer();
   times();
-  timer = setInterval(tick, TICK);
+  setInterval(tick, TICK);
 })();
