@@ -8,7 +8,7 @@ SELECT n, 'web' || n || '.shop.example:' || (4000 + n), '2026.11.' || (24 + n), 
        jsonb_build_object(
            'cron', '["nightly-report", "cart-reminder", "sync-stock"]'::jsonb, 'stale_writes', 0,
            'workers', (SELECT jsonb_agg(CASE WHEN w < 3 THEN jsonb_build_object('worker', w, 'pid', 41200 + 10 * n + w, 'phase', 'running',
-                           'jobs_done', 1000 * w + 37 * n, 'rss_mib', 80 + 21 * w, 'job', 900 + 4 * n + w,
+                           'jobs_done', 1000 * w + 37 * n, 'rss_mib', 80 + 21 * w, 'job', 897 + 4 * n + w,
                            'task', 'shop.images.resize', 'ran', 2.5 * w + 1, 'left', 55.0)
                        ELSE jsonb_build_object('worker', w, 'pid', 41200 + 10 * n + w, 'phase', 'idle', 'jobs_done', 940 * w, 'rss_mib', 77) END)
                          FROM generate_series(0, 3) AS w))
@@ -43,12 +43,14 @@ SELECT p.width, p.at, s.series, c.jobs, c.jobs / 90, c.jobs / 400, c.jobs / 900,
  CROSS JOIN LATERAL (SELECT (4 * (1 + sin(extract(epoch FROM p.at)::float8 / 7200)))::integer AS load) AS w;
 
 INSERT INTO qworker.depth (at, queue, available, due, scheduled, running, failed, oldest, exact)
-SELECT d.at, q.name, d.waiting, 0, q.size / 3, 2, q.failed, CASE WHEN d.waiting > 0 THEN d.waiting / 40.0 END, true
+SELECT d.at, q.name, d.waiting, 0, q.size / 3, CASE q.name WHEN 'images' THEN 6 ELSE 0 END, q.failed, CASE WHEN d.waiting > 0 THEN d.waiting / 40.0 END, true
   FROM (VALUES ('checkout', 40, 2), ('mail', 90000, 61), ('images', 300, 0), ('default', 25, 4),
                ('integrations-with-a-rather-long-name', 1200, 1)) AS q (name, size, failed)
  CROSS JOIN LATERAL (
         SELECT at, greatest(0, (q.size * (0.5 + 0.5 * sin(extract(epoch FROM at)::float8 / 900 + q.size)) * (0.9 + 0.2 * random()))::bigint) AS waiting
-          FROM generate_series(date_bin('15 seconds', now(), '2000-01-01') - interval '1 hour', now(), '15 seconds') AS at) AS d;
+          FROM (SELECT generate_series(date_bin('15 seconds', now(), '2000-01-01') - interval '1 hour', now(), '15 seconds')
+                 UNION ALL
+                SELECT generate_series(date_bin('20 minutes', now(), '2000-01-01') - interval '7 days', now() - interval '70 minutes', '20 minutes')) AS t (at)) AS d;
 INSERT INTO qworker.depth (at, queue, available, due, scheduled, running, failed, oldest, exact)
 SELECT at, '', sum(available), sum(due), sum(scheduled), sum(running), sum(failed), max(oldest), true FROM qworker.depth GROUP BY at;
 
@@ -61,10 +63,12 @@ VALUES ('nightly-report', 'shop.reports.nightly', '30 2 * * *', 'Europe/Berlin',
        ('sync-stock', 'shop.integrations.warehouse.synchronise_stock_levels', '*/5 8-18 * * mon-fri', 'Europe/Berlin',
         now() - interval '50 minutes', 1, now() - interval '46 minutes', 'anna@shop.example', 'see the queue');
 
-INSERT INTO qworker.job (id, state, queue, task, args, attempt, priority, enqueued_at, claimed_at, run_at, node, token, tags)
-SELECT 900 + i, 'running', 'images', 'shop.images.resize', jsonb_build_object('product', 5000 + i, 'sizes', '[320, 640, 1280]'::jsonb), 1, 5,
-       now() - interval '20 s', now() - interval '1 s' * i, NULL, 1 + i / 5, i, ARRAY['vip']
-  FROM generate_series(1, 8) AS i;
+-- Those of the workers above.
+INSERT INTO qworker.job (id, state, queue, task, args, attempt, priority, enqueued_at, claimed_at, run_at, node, token, tags, progress)
+SELECT 897 + 4 * n + w, 'running', 'images', 'shop.images.resize', jsonb_build_object('product', 5000 + 4 * n + w, 'sizes', '[320, 640, 1280]'::jsonb), 1, 5,
+       now() - interval '20 s', now() - interval '1 s' * (2.5 * w + 1.2), NULL, n, 4 * n + w, ARRAY['vip'],
+       CASE WHEN w > 0 THEN jsonb_build_object('fraction', round(0.3 * w + 0.07 * n, 2), 'text', (ARRAY['320 px', '640 px'])[w]) END
+  FROM generate_series(1, 2) AS n CROSS JOIN generate_series(0, 2) AS w;
 
 INSERT INTO qworker.job (id, state, queue, task, args, attempt, priority, enqueued_at, run_at, tags)
 SELECT 1000 + i, (CASE WHEN i % 3 = 0 THEN 'scheduled' ELSE 'available' END)::qworker.job_state,
@@ -77,11 +81,11 @@ SELECT 1000 + i, (CASE WHEN i % 3 = 0 THEN 'scheduled' ELSE 'available' END)::qw
 
 INSERT INTO qworker.job (id, state, queue, task, args, attempt, enqueued_at, claimed_at, failed_at, fingerprint, errors, tags)
 SELECT 2000 + i, 'failed', 'mail', 'shop.mail.newsletter', jsonb_build_object('campaign', 'black-friday', 'recipient', 90000 + i), 3,
-       now() - interval '70 minutes', e.last - interval '21 s', e.last,
+       now() - interval '70 minutes', e.last - CASE WHEN i % 9 = 0 THEN interval '0.4 s' ELSE interval '12.1 s' END, e.last,
        CASE WHEN i % 9 = 0 THEN 4242 ELSE 4243 END,
        (SELECT jsonb_agg(jsonb_build_object(
             'at', to_char(e.last - interval '16 minutes' * (3 - a), 'YYYY-MM-DD"T"HH24:MI:SS.MS"+00:00"'),
-            'attempt', a, 'type', CASE WHEN i % 9 = 0 THEN 'KeyError' ELSE 'ConnectionRefusedError' END,
+            'attempt', a, 'ran', CASE WHEN i % 9 = 0 THEN 0.4 ELSE 10.0 + a * 0.7 END, 'type', CASE WHEN i % 9 = 0 THEN 'KeyError' ELSE 'ConnectionRefusedError' END,
             'message', CASE WHEN i % 9 = 0 THEN '''first_name''' ELSE '[Errno 111] Connection refused: smtp-' || (1 + i % 3) || '.shop.example:587' END,
             'traceback', E'Traceback (most recent call last):\n  File "/srv/shop/shop/mail.py", line 81, in newsletter\n    deliver(render(campaign, recipient))\n  File "/srv/shop/shop/smtp.py", line 34, in deliver\n    with smtplib.SMTP(host, 587, timeout=10) as smtp:\n  File "/usr/lib/python3.12/smtplib.py", line 255, in __init__\n    (code, msg) = self.connect(host, port)\nConnectionRefusedError: [Errno 111] Connection refused',
             'logs', '[]'::jsonb)) FROM generate_series(1, 3) AS a), ARRAY['campaign']
@@ -122,4 +126,4 @@ SELECT now() - interval '1 hour' * i, 'ben@shop.example', 'cli', NULL, 'job.retr
   FROM generate_series(2, 12) AS i
  ORDER BY 1;
 
-SELECT setval('qworker.job_id_seq', 3000), setval('qworker.job_seq', 3000);
+SELECT setval('qworker.job_id_seq', 3000), setval('qworker.job_seq', 3000), setval(pg_get_serial_sequence('qworker.node', 'id'), 2);

@@ -191,6 +191,7 @@ def test_pages_work_without_javascript(browser: Any, dashboard: Flask, database:
         context = browser.new_context(base_url=url, java_script_enabled=False)
         tab = context.new_page()
         tab.goto("/jobs")
+        assert tab.locator(".settings").is_hidden()
         tab.get_by_label("Filter").fill("state:failed")
         tab.get_by_role("button", name="Search").click()
         tab.get_by_label(f"Select job {number}", exact=True).check()

@@ -9,6 +9,9 @@ from qworker.fingerprint import to_hex
 from qworkerd.doctor.check import Explained, Subject, check
 from qworkerd.doctor.wording import count
 
+#: A number of failures each hour below which it is not said.
+_RARE = 0.1
+
 
 @check("crashing-task", Severity.WARNING, "doctor_queues", "crashes")
 def crashing_task(row: Row, _: Subject) -> Explained:
@@ -27,12 +30,13 @@ def crashing_task(row: Row, _: Subject) -> Explained:
 def many_failures(row: Row, _: Subject) -> Explained:
     """Find tasks that fail much more often than before."""
     listing, most = f"qworker jobs list state:failed {quote('task:' + row['task'])}", ""
+    usual = f"{row['usual']:.1f} in an average hour of" if row["usual"] >= _RARE else "hardly any in"
     if row["type"] is not None:
         listing = f"qworker errors show {to_hex(row['fingerprint'])}"
         most = f"; {count(row['same'], 'job')} with {row['type']}" + (f": {row['message']}" if row["message"] else "")
     return Explained(
         f"{count(row['jobs'], 'job')} of task {row['task']!r} failed with no attempt left in the last hour, "
-        f"{row['usual']:.1f} in an average hour of the day before{most}",
+        f"{usual} the day before{most}",
         advice=f"see why: {listing}; when the cause is removed, retry them",
         remedy=(f"qworker jobs retry {quote('task:' + row['task'])} --yes",),
         about=f"task {row['task']}",

@@ -86,7 +86,7 @@ def lines(
     scale = _Scale(max(known, default=0), quantity)
     paths = [_path(each.kind, "line", _line(scale, values)) for each, values in zip(series, shown, strict=True)]
     dots = [_dots(each.kind, scale, values) for each, values in zip(series, shown, strict=True)]
-    return _chart(period, series, title, scale, paths, marks, dots, is_empty=not known)
+    return _chart(period, series, title, scale, paths, marks, dots, is_empty=not known, swatch=" stroke")
 
 
 class _Scale:
@@ -140,7 +140,7 @@ def _path(kind: str, shape: str, data: str) -> Markup:
 
 def _chart(
     period: Period, series: Sequence[Series], title: str, scale: _Scale, shapes: Iterable[Markup],
-    marks: Iterable[Mark], dots: Iterable[Markup] = (), *, is_empty: bool,
+    marks: Iterable[Mark], dots: Iterable[Markup] = (), *, is_empty: bool, swatch: str = "",
 ) -> Chart:  # fmt: skip
     known = sorted((mark for mark in marks if period.slot(mark.at) is not None), key=lambda mark: (mark.at, mark.name))
     empty = Markup('<text class="chart-empty" x="50%" y="{}">{}</text>').format(
@@ -159,7 +159,8 @@ def _chart(
     )  # fmt: skip
     legend = Markup('<span class="chart-legend">{}</span>').format(
         Markup().join(
-            Markup('<span><i class="swatch c-{}"></i>{}</span>').format(each.kind, each.name) for each in series
+            Markup('<span><i class="swatch{} c-{}"></i>{}</span>').format(swatch, each.kind, each.name)
+            for each in series
         )
     )
     return Chart(title, svg, legend, numbers(period, series, title, scale.quantity, known))

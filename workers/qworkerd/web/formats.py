@@ -1,6 +1,7 @@
 """How values are written on pages: text, numbers, durations and times."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,8 @@ NOTHING = "\N{EN DASH}"
 _THOUSAND = 1_000
 _UNITS = ("", "k", "M", "G", "T")
 _BINARY = 1_024
+#: Where a long name may be broken.
+_PARTS = re.compile(r"(?<=[._:])(?=\w)")
 
 
 def text(value: object, longest: int = SHORT) -> str:
@@ -33,6 +36,18 @@ def text(value: object, longest: int = SHORT) -> str:
         value = json.dumps(mask_json(plain(value)), ensure_ascii=False)
     found = visible(" ".join(mask_and_shorten(value, max(4 * longest, _THOUSAND)).split()))
     return found if len(found) <= longest else f"{found[: longest - 1]}…"
+
+
+def breakable(value: str) -> Markup:
+    """Let a line break after the dots, underscores and colons of a long name, rather than anywhere."""
+    words = re.split(r"(\S{21,})", value)
+    return Markup().join(Markup("<wbr>").join(_PARTS.split(word)) if at % 2 else word for at, word in enumerate(words))
+
+
+def prose(value: str) -> Markup:
+    """Show what a message has in backticks, such as a command, as code."""
+    parts = re.split(r"`([^`]+)`", value)
+    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def block(value: object, longest: int = LONG) -> str:
@@ -142,6 +157,7 @@ def fill(text: str, **parts: object) -> Markup:
 
 #: By the names that templates use.
 FILTERS: dict[str, Any] = {
-    "text": text, "block": block, "count": count, "short_count": short_count, "rate": rate, "percent": percent,
+    "text": text, "breakable": breakable, "prose": prose, "block": block, "count": count, "short_count": short_count,
+    "rate": rate, "percent": percent,
     "size": size, "duration": duration, "utc": utc, "since": since, "quoted": quoted, "fill": fill,
 }  # fmt: skip

@@ -47,7 +47,7 @@ class Span:
 
     @property
     def words(self) -> str:
-        """When something has happened: "in the last 24h"."""
+        """When something has happened: "in the last 24 hours"."""
         return texts.quantities.IN_THIS_TIME if self.interval else texts.quantities.in_the_last(self.period)
 
     @property

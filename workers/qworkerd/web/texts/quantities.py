@@ -4,6 +4,8 @@ from datetime import date
 
 #: The periods of charts.
 PERIODS = {"1h": "1 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
+#: The same in sentences.
+_PERIODS = {"1h": "hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 #: When something has happened, on pages with an interval that was chosen in a chart.
 IN_THIS_TIME = "in this time"
 #: Times that never come, or always were.
@@ -70,4 +72,4 @@ def exact_seconds(number: float) -> str:
 
 def in_the_last(period: str) -> str:
     """Say when something has happened."""
-    return f"in the last {period}"
+    return f"in the last {_PERIODS[period]}"

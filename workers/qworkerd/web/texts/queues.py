@@ -16,7 +16,7 @@ DRAIN_IS = "How long the present workers need for what waits, at the run times o
 WHILE_PAUSED, NEVER = "paused", "never"
 SAMPLED = "Sizes as of {at}; the nodes sample them every 15 seconds."
 NOT_SAMPLED = (
-    "No node has sampled the sizes lately: the jobs that could run were counted now, up to 10,001 of each queue."
+    "No node has sampled the sizes lately: the jobs that could run were counted now, up to 10,000 of each queue."
 )
 WHAT = "A queue appears when a job is enqueued into it, or when a node serves it."
 

@@ -1,7 +1,7 @@
 """The names of states: of jobs, attempts, nodes, workers, operations, groups of errors, and of severities."""
 
 #: By what the database and JSON have.
-_NAMES = {
+NAMES = {
     "available": "available", "scheduled": "scheduled", "running": "running", "completed": "completed",
     "failed": "failed", "cancelled": "cancelled", "discarded": "discarded", "expired": "expired", "lost": "lost",
     "waiting": "waiting", "succeeded": "succeeded", "retried": "retried", "snoozed": "snoozed", "paused": "paused",
@@ -13,4 +13,4 @@ _NAMES = {
 
 def name(state: str) -> str:
     """Name a state; one that is not known has the name that it has in JSON."""
-    return _NAMES.get(state, state)
+    return NAMES.get(state, state)
