@@ -544,10 +544,11 @@ def test_a_filter_tells_nothing_to_a_user_without_the_right(
         for suffix in ("", ".json", ".csv", "?region=list", "?region=state"):
             answer = viewer.get(path + suffix)
             if answer.status_code == 200:
-                body = answer.get_data(as_text=True)
+                # A long word may be broken at its parts.
+                body = answer.get_data(as_text=True).replace("<wbr>", "")
                 assert secret not in body, path + suffix
                 assert "queue:mail -args.to:hidden message:hidden" in body, path + suffix
-        assert secret in client.get(path).get_data(as_text=True)
+        assert secret in client.get(path).get_data(as_text=True).replace("<wbr>", "")
     _, stopped = post(viewer, f"/operations/{number}/stop")
     assert stopped["changed"]
     assert secret not in str(stopped)
