@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -126,4 +126,5 @@ def load(settings: Settings, origins: Mapping[str, str]) -> Target:
             f"schema = {settings.schema!r} from {origins['schema']}, but app {settings.app!r} enqueues into "
             f"{app.schema!r}: declare App(schema={settings.schema!r}), or remove the setting"
         )
+    settings = replace(settings, schema=app.schema)
     return Target(settings, origins, app, app.schema)
