@@ -65,6 +65,10 @@ ALLOWED: dict[str, dict[frozenset[Kind], str]] = {
         WRITERS: "advance lock_next postpone stop unlocked",
         NODES: "delete_old",
     },
+    "nodes": {
+        WRITERS: "pause",  # a node that registers anew stays paused
+        ADMINS: "resume",
+    },
     "queues": {
         ADMINS: "pause resume",
     },
