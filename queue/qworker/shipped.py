@@ -31,13 +31,13 @@ class ShippedObject:
 
     #: The number of the migration that creates it.
     migration: int
-    #: column, constraint, index, trigger or option (a storage parameter of a table).
+    #: table, column, constraint, index, trigger or option (a storage parameter of a table).
     kind: str
     relation: str
     name: str
     #: The columns of an index, followed by "WHERE" if it is partial; the value of an option; else empty.
     value: str
-    #: Creates it in a schema whose table exists.
+    #: Creates it, in a schema whose table exists unless it is a table.
     ddl: str
 
 
@@ -62,6 +62,7 @@ def _objects(number: int, text: str, schema: str) -> Iterator[ShippedObject]:
         table = found["table"]
         if found["parts"]:
             partitioned.add(table)
+        yield ShippedObject(number, "table", table, table, "", " ".join(found[0].split()))
         for item in _items(found["body"]):
             yield from _of_table(number, table, item, schema)
         for option in _items(found["options"] or ""):

@@ -260,6 +260,19 @@ def test_a_difference_of_the_schema_is_found(patient: Database, cure: Cure, dama
     gone(patient, "schema-difference")
 
 
+@pytest.mark.parametrize("table", ["paused_node", "error_group", "job_log"])
+def test_a_table_that_is_missing_is_found_as_one_finding(patient: Database, cure: Cure, table: str) -> None:
+    """Not as each of its columns, with lines that alter a table that does not exist."""
+    patient.connect().execute(f"DROP TABLE qworker.{table} CASCADE".encode())
+    finding = one(patient, "schema-difference")
+    assert finding.summary == f"table qworker.{table} is missing: statements that name it fail"
+    cure(finding)
+    for rest in look(patient, "schema-difference").findings:
+        assert rest.about.startswith(f"{table} "), "its indexes and triggers"
+        cure(rest)
+    gone(patient, "schema-difference")
+
+
 def test_an_invalid_index_is_found(patient: Database, cure: Cure) -> None:
     conn = patient.connect()
     for _ in range(2):

@@ -40,8 +40,15 @@ def schema_version(row: Row, subject: Subject) -> Explained | None:
 @check("schema-difference", Severity.STOPS, "doctor_schema", "differences",
        {"shipped": lambda schema: Jsonb(as_records(schema))}, cheap=False)  # fmt: skip
 def schema_difference(row: Row, subject: Subject) -> Explained:
-    """Find columns, constraints, indexes, triggers and storage parameters that are missing or were changed."""
+    """Find tables, columns, constraints, indexes, triggers and storage parameters that are missing or were changed."""
     table = f"{subject.schema}.{row['relation']}"
+    if row["kind"] == "table":
+        return Explained(
+            f"table {table} is missing: statements that name it fail",
+            advice="its rows are gone unless a backup has them; make it anew, run `qworker db grant` again for each "
+            "role, and the doctor for its indexes",
+            remedy=(row["ddl"],), about=row["relation"],
+        )  # fmt: skip
     if row["kind"] == "option":
         now = "not set" if row["found"] is None else row["found"]
         return Explained(

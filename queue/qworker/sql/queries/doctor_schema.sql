@@ -1,13 +1,16 @@
 -- The schema: its version, its objects, its sequences, collations and privileges.
 
 -- name: differences
--- The objects that the applied migrations have created, and that are missing or different now.
+-- The objects that the applied migrations have created, and that are missing or different now. Of a table that is missing,
+-- nothing else is named.
 SELECT e.kind, e.relation, e.name, e.value, e.ddl, found.value AS found
   FROM jsonb_to_recordset(%(shipped)s::jsonb)
        AS e (migration int, kind text, relation text, name text, value text, ddl text)
   LEFT JOIN pg_class AS c ON c.relnamespace = '{schema}'::regnamespace AND c.relname = e.relation AND c.relkind IN ('r', 'p')
   LEFT JOIN LATERAL (
-        SELECT '' AS value FROM pg_attribute AS a
+        SELECT '' AS value WHERE e.kind = 'table' AND c.oid IS NOT NULL
+         UNION ALL
+        SELECT '' FROM pg_attribute AS a
          WHERE e.kind = 'column' AND a.attrelid = c.oid AND a.attname = e.name AND NOT a.attisdropped
          UNION ALL
         SELECT '' FROM pg_constraint AS k WHERE e.kind = 'constraint' AND k.conrelid = c.oid AND k.conname = e.name
@@ -25,6 +28,7 @@ SELECT e.kind, e.relation, e.name, e.value, e.ddl, found.value AS found
          WHERE e.kind = 'option' AND split_part(o, '=', 1) = e.name
        ) AS found ON true
  WHERE e.migration IN (SELECT m.number FROM {schema}.migration AS m) AND e.value IS DISTINCT FROM found.value
+   AND (c.oid IS NOT NULL OR e.kind = 'table')
  ORDER BY e.relation, e.kind, e.name
  LIMIT 50;
 
