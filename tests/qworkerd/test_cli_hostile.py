@@ -142,7 +142,11 @@ def test_lists_are_shown_whatever_the_rows_hold(hostile: dict[int, str], databas
 
 def test_each_job_is_shown(hostile: dict[int, str], command: Command) -> None:
     for job_id in hostile:
-        for words in (["jobs", "show", job_id], ["jobs", "show", job_id, "--json"]):
+        for words in (
+            ["jobs", "show", job_id],
+            ["jobs", "show", job_id, "--json"],
+            ["jobs", "compare", job_id, job_id],
+        ):
             begun = time.process_time()
             done = command(*words)
             assert done.exit_code == 0, done.output

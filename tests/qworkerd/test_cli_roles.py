@@ -28,6 +28,7 @@ GROUP = f"{7:016x}"
 #: What reads, and what acts, by hand; the words after it make it do so.
 READS = {
     "audit": [], "cron": [], "cron list": [], "cron next": [], "jobs list": [], "jobs show": [WAITING],
+    "jobs compare": [WAITING, FAILED],
     "queues": [], "queues list": [], "queues show": ["mail"],
 
     "workers": [], "workers list": [], "db status": [], "why": [WAITING],
