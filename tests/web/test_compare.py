@@ -282,7 +282,8 @@ def test_two_jobs_are_selected_in_a_browser(opened: Any, database: Database) -> 
 
 
 def test_it_works_without_a_script_on_a_small_screen(browser: Any, dashboard: Flask, database: Database) -> None:
-    a, b = failed(database, args={"text": "x" * 300}), ended(database, 500_001)
+    a = failed(database, args={"text": "x" * 300})
+    b = ended(database, a + 1)
     with serving(dashboard) as url:
         context = browser.new_context(base_url=url, java_script_enabled=False, viewport={"width": 320, "height": 700})
         tab = context.new_page()

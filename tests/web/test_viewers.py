@@ -96,7 +96,11 @@ def watch(app: Flask, clock: Clock, address: str, seconds: float, viewers: int) 
         examined()
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"one of {name}" for name in SINGLE), *FURTHER])
+#: Pages without a region are not refreshed; what is read for them is shared, see test_every_page.
+REFRESHED = [name for name in SINGLE if name != "compare"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"one of {name}" for name in REFRESHED), *FURTHER])
 def test_many_viewers_cost_about_as_much_as_one(
     make_dashboard: Any, database: Database, clock: Clock, statements: list[Any], name: str
 ) -> None:
