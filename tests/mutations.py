@@ -43,6 +43,22 @@ MUTATIONS = [
         "tests/lifecycle/test_pause.py",
     ),
     Mutation(
+        "a node that takes its death for a resumption", f"{QUERIES}/registry.sql",
+        "CASE WHEN nodes.registered THEN EXISTS (SELECT FROM {schema}.paused_node AS u WHERE u.node = %(node)s) END",
+        "EXISTS (SELECT FROM {schema}.paused_node AS u WHERE u.node = %(node)s)",
+        "tests/qworkerd/test_pauses.py",
+    ),
+    Mutation(
+        "a node that registers again without its pause", f"{SCHEDULER}/lease.py",
+        "            pause=self._node.kept_pause(),\n", "",
+        "tests/qworkerd/test_pauses.py",
+    ),
+    Mutation(
+        "a paused node with --burst that ends although jobs wait", f"{SCHEDULER}/burst.py",
+        "        skipped = paused.queues\n", "        skipped = paused.names\n",
+        "tests/lifecycle/test_pause_node.py",
+    ),
+    Mutation(
         "a history that takes an id once", "queue/qworker/sql/0001_initial.sql",
         "CREATE INDEX job_history_id ON {schema}.job_history (id);",
         "CREATE UNIQUE INDEX job_history_id ON {schema}.job_history (id, ring_day);",
