@@ -44,7 +44,7 @@ SECTIONS: list[tuple[str, list[tuple[str, list[str] | None]]]] = [
         ("qworker/testing/transaction.py", ["join"]), ("qworker/testing/truncation.py", ["truncate"]),
         ("qworker/testing/mock.py", ["MockQueue"]),
     ]),
-    ("Exceptions", [("qworker/errors.py", None)]),
+    ("Exceptions", [("qworker/errors.py", None), ("qworker/nodes.py", ["NodeNotFound"])]),
 ]  # fmt: skip
 #: What is public for other parts of qworker only.
 INTERNAL = {

@@ -50,7 +50,12 @@ def addresses(dashboard: Flask) -> dict[str, str]:
 
 @pytest.fixture
 def shop(database: Database, client: FlaskClient) -> FlaskClient:
+    """A shop at work, of which one node is paused."""
     realistic.fill(database.dsn)
+    database.connect().execute(
+        "INSERT INTO qworker.paused_node VALUES (2, now() - interval '9 min', 'anna@shop.example', %s)",
+        ["the kernel is replaced before the sale begins " + "and the network cards as well, " * 9],
+    )
     return client
 
 
