@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, request, session
+from flask import Blueprint, Flask, request, session, url_for
 from flask_login import LoginManager, UserMixin, login_user
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 
 from qworker.contrib.flask import Qworker
-from qworkerd.web import Access
+from qworkerd.web import Access, Redirect
 from qworkerd.web.access import ALL, READ
 from qworkerd.web.flask import flask_access, flask_login_access, mount
 from tests.database import Database
@@ -47,6 +48,44 @@ def test_it_is_below_its_path_and_the_rest_is_the_application(host: Flask) -> No
     assert 'data-hx-get="/ops/queues/?region=now"' in page.text
     assert client.get("/ops/queues/overview.json?period=7d").json["period"] == "7d"  # type: ignore[index]
     assert client.get("/ops/queuesx").status_code == 404
+
+
+@pytest.mark.parametrize("first", ["ProxyFix", "mount"])
+def test_it_believes_the_proxy_that_the_application_believes(database: Database, first: str) -> None:
+    host = Flask("shop")
+    host.config.update(SECRET_KEY="tests")
+    accounts = Blueprint("accounts", __name__, url_prefix="/accounts")
+    accounts.add_url_rule("/sign-in", "sign_in", lambda: session.update(user="anna") or "in")
+    host.register_blueprint(accounts, url_prefix="/de/accounts")
+
+    def fix() -> None:
+        # One for each of two purposes, as in applications that have grown.
+        host.wsgi_app = ProxyFix(host.wsgi_app, x_host=1)  # type: ignore[method-assign]
+        host.wsgi_app = ProxyFix(host.wsgi_app, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
+
+    def user() -> Access | Redirect:
+        return Access(session["user"], ALL) if "user" in session else Redirect(url_for("accounts.sign_in"))
+
+    if first == "ProxyFix":
+        fix()
+    dashboard = mount(host, database.dsn, "/jobs", access=flask_access(host, user))
+    if first == "mount":
+        fix()
+    client = Client(host)
+    headers = {
+        "X-Forwarded-Proto": "https", "X-Forwarded-Host": "shop.example", "X-Forwarded-Prefix": "/sub",
+        "X-Forwarded-For": "192.0.2.7",
+    }  # fmt: skip
+    assert client.get("/jobs/", headers=headers).headers["Location"] == "/sub/de/accounts/sign-in"
+    client.get("/de/accounts/sign-in", headers=headers)
+    assert 'data-root="/sub/jobs/"' in client.get("/jobs/", headers=headers).text
+    form = {"data": {"name": "mail"}, "headers": headers | {"Origin": "https://shop.example"}}
+    answer = client.post("/jobs/queues/pause", **form)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sub/jobs/")
+    assert all("; Secure;" in cookie for cookie in answer.headers.getlist("Set-Cookie"))
+    rows = database.connect().execute("SELECT actor, address FROM qworker.audit").fetchall()
+    assert rows == [("anna", "192.0.2.7")]
+    dashboard.extensions["qworker_source"].close()
 
 
 def test_all_addresses_of_a_page_stay_below_the_path(host: Flask, browser: Any) -> None:

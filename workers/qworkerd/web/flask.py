@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Flask, url_for
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from qworker.app import App
 from qworker.db.connection import resolve_dsn
@@ -32,7 +33,12 @@ def mount(host: Flask, target: Target, path: str = "/qworker", *, access: Author
         environ[PATH] = path
         return dashboard(environ, start_response)
 
-    host.wsgi_app = DispatcherMiddleware(host.wsgi_app, {path: mounted})  # type: ignore[method-assign]
+    # Inside of ProxyFix, or the dashboard would see the address, scheme and prefix of the proxy's own request.
+    outer: Any = host
+    name = "wsgi_app"
+    while isinstance(getattr(outer, name), ProxyFix):
+        outer, name = getattr(outer, name), "app"
+    setattr(outer, name, DispatcherMiddleware(getattr(outer, name), {path: mounted}))
     return dashboard
 
 
