@@ -1,6 +1,7 @@
 """Reads that stop at a number of rows take them from an index, wherever the planner expects to find them soon."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
 import psycopg
@@ -31,6 +32,17 @@ SELECT number, 1, now(), now(), 1, 'noop', 'Boom', '{}', '{}' FROM (VALUES (0), 
 UPDATE qworker.job SET fingerprint = CASE id WHEN 4000 THEN 7 ELSE 5 END WHERE state = 'failed';
 """
 
+# Groups that occurred every ten minutes of two days, but for a day in between.
+OCCURRED = """
+INSERT INTO qworker.error_group (fingerprint, count, first_seen, last_seen, first_job, task, type, queues, samples)
+SELECT (1::bigint << 40) + number, 1, now() - interval '3 days', now(), 1, 'noop', 'Boom', '{}', '{}'
+  FROM generate_series(1, 20) AS number;
+INSERT INTO qworker.error_stat (fingerprint, at, count)
+SELECT (1::bigint << 40) + number, date_bin('10 minutes', now(), '2000-01-01') - interval '10 minutes' * part, 1
+  FROM generate_series(1, 20) AS number CROSS JOIN generate_series(0, 287) AS part
+ WHERE part NOT BETWEEN 72 AND 215;
+"""
+
 
 @pytest.fixture(scope="module")
 def session(postgres_server: EmbeddedPostgres) -> Iterator[Session]:
@@ -42,6 +54,7 @@ def session(postgres_server: EmbeddedPostgres) -> Iterator[Session]:
             conn.execute(FILL)
             conn.execute(MORE)
             conn.execute(GROUPS)
+            conn.execute(OCCURRED)
         with Session(database) as session:
             database.connect().execute(VACUUM)
             session.configure(enable_seqscan="on", seq_page_cost="0", cpu_tuple_cost="0.0001", enable_sort="off")
@@ -91,3 +104,19 @@ def test_jobs_of_other_groups_are_not_read_for_a_group_without_message(session: 
     assert result == 1
     assert "job_fingerprint" in plan.indexes
     assert plan.rows < 50
+
+
+@pytest.mark.parametrize(("ago", "found", "rows"), [(6, 10, 1_000), (24, 0, 200)])
+def test_counts_of_a_time_are_looked_up_group_by_group(session: Session, ago: int, found: int, rows: int) -> None:
+    """A hashed subquery would read the counts of all groups: 2,880 of the whole time here."""
+    end = datetime.now(UTC) - timedelta(hours=ago)
+
+    def read(conn: Connection) -> int:
+        return len(ErrorGroups().find(conn, between=(end - timedelta(hours=3), end), bins=6, limit=10))
+
+    session.watch(read)
+    plan, result = session.watch(read)
+    assert result == found
+    assert "error_stat_pkey" in plan.indexes
+    assert "error_stat" not in plan.sequential
+    assert plan.rows <= rows
