@@ -180,3 +180,24 @@ def test_maintain_reports_each_step(command: Command, database: Database) -> Non
     assert "tables analyzed: job_history" in done.stdout
     steps = json.loads(command("db", "maintain", "--json").stdout)
     assert steps[-1] == {"name": "tables analyzed: job_history", "done": 1, "problem": None}
+
+
+def test_what_changes_the_schema_prints_json_as_well(command: Command, database: Database) -> None:
+    conn = database.connect()
+    named = {"database": conn.info.dbname, "schema": "qworker"}
+    assert json.loads(command("db", "migrate", "--json").stdout) == {**named, "applied": []}
+    assert json.loads(command("db", "repair", "--json").stdout) == {"schema": "qworker", "advanced": []}
+    conn.execute("INSERT INTO qworker.job (id, queue, task) VALUES (5000000, 'mail', 'send')")
+    (advanced,) = json.loads(command("db", "repair", "--json").stdout)["advanced"]
+    assert (advanced["sequence"], advanced["highest"]) == ("job_id_seq", 5_000_000)
+    conn.execute("CREATE ROLE qworker_json")
+    try:
+        words = ("db", "grant", "--role", "qworker_json", "--as", "admin")
+        granted = {**named, "role": "qworker_json", "kinds": ["admin"], "revoked": False}
+        assert json.loads(command(*words, "--json").stdout) == granted
+        assert "has the privileges of an admin in" in command(*words).stdout
+        assert json.loads(command(*words, "--revoke", "--json").stdout) == granted | {"revoked": True}
+        assert command(*words, "--dry-run", "--json").exit_code == 2
+    finally:
+        conn.execute("DROP OWNED BY qworker_json")
+        conn.execute("DROP ROLE qworker_json")

@@ -6,7 +6,7 @@ import psycopg
 from qworker import migrations, rights, sequences, upkeep
 from qworker.errors import ConfigurationError, DatabaseUnavailable, SchemaError
 from qworker.rights import Kind
-from qworkerd.cli.options import options, targeted
+from qworkerd.cli.options import options, refuse, targeted
 from qworkerd.cli.tables import as_json, safe_echo, table
 from qworkerd.config.target import Target
 from qworkerd.process import exits
@@ -25,9 +25,13 @@ def db(**_: str | None) -> None:
     """
 
 
+json_option = click.option("--json", "json_output", is_flag=True, help="Print a JSON object.")
+
+
 @db.command(short_help="Create or update the tables.")
+@json_option
 @targeted
-def migrate(target: Target) -> None:
+def migrate(target: Target, *, json_output: bool) -> None:
     """Apply the missing migrations. May run several times at once, and while nodes with older code are running."""
     with target.connect("migrate", statement_timeout=0, lock_timeout=LOCK_TIMEOUT) as conn:
         _refuse_standby(conn)
@@ -40,15 +44,18 @@ def migrate(target: Target) -> None:
                 f"another session has held a lock for {LOCK_TIMEOUT:g} s ({error.diag.message_primary}): find it in "
                 "pg_stat_activity, then run this command again"
             ) from error
-        for name in applied:
-            safe_echo(f"applied {name}")
         if warning := migrations.encoding_warning(conn):
             safe_echo(f"warning: {warning}", err=True)
+        if json_output:
+            as_json({"database": conn.info.dbname, "schema": target.schema, "applied": list(map(str, applied))})
+            return
+        for name in applied:
+            safe_echo(f"applied {name}")
         safe_echo(f"schema {target.schema!r} in database {conn.info.dbname!r} is up to date")
 
 
 @db.command(short_help="Check whether this code is compatible with the tables.")
-@click.option("--json", "json_output", is_flag=True, help="Print a JSON object.")
+@json_option
 @targeted
 def status(target: Target, *, json_output: bool) -> None:
     """List the migrations, and check whether this code is compatible with the schema; exits with status 78 if not."""
@@ -81,8 +88,9 @@ def sql(target: Target, *, after: int) -> None:
 
 
 @db.command(short_help="Advance sequences past the numbers in use.")
+@json_option
 @targeted
-def repair(target: Target) -> None:
+def repair(target: Target, *, json_output: bool) -> None:
     """Advance the sequences that number jobs past every number in use.
 
     After a restore, a restart of a sequence, or the promotion of a logical replica a sequence may be behind, and would
@@ -92,6 +100,9 @@ def repair(target: Target) -> None:
         _refuse_standby(conn)
         migrations.check(conn, target.schema)
         moved = sequences.repair(conn, target.schema)
+    if json_output:
+        as_json({"schema": target.schema, "advanced": list(moved)})
+        return
     for sequence in moved:
         click.echo(f"{sequence}: advanced")
     click.echo(f"the sequences of schema {target.schema!r} are not behind any number in use")
@@ -128,8 +139,11 @@ def maintain(target: Target, *, json_output: bool) -> None:
 )  # fmt: skip
 @click.option("--revoke", is_flag=True, help="Revoke these privileges instead.")
 @click.option("--dry-run", is_flag=True, help="Print the SQL, for an administrator to run, and change nothing.")
+@json_option
 @targeted
-def grant(target: Target, *, role: str, kinds: tuple[str, ...], revoke: bool, dry_run: bool) -> None:
+def grant(
+    target: Target, *, role: str, kinds: tuple[str, ...], revoke: bool, dry_run: bool, json_output: bool
+) -> None:  # fmt: skip
     """Grant a role the privileges that it needs, and no others.
 
     A producer enqueues jobs. A worker runs nodes. A viewer reads everything. An admin reads everything, enqueues, and
@@ -138,6 +152,8 @@ def grant(target: Target, *, role: str, kinds: tuple[str, ...], revoke: bool, dr
     keeps another kind, grant that again.
     """
     wanted = [Kind(kind) for kind in dict.fromkeys(kinds)]
+    if dry_run:
+        refuse("json_output", why="has no effect with --dry-run, which prints SQL")
     if dry_run:
         for kind in wanted:
             for statement in rights.statements(role, kind, target.schema, revoke=revoke):
@@ -148,6 +164,9 @@ def grant(target: Target, *, role: str, kinds: tuple[str, ...], revoke: bool, dr
         migrations.check(conn, target.schema)
         rights.grant(conn, role, wanted, target.schema, revoke=revoke)
         database = conn.info.dbname
+    if json_output:
+        as_json({"database": database, "schema": target.schema, "role": role, "kinds": wanted, "revoked": revoke})
+        return
     done = "no longer has the privileges" if revoke else "has the privileges"
     what = " and ".join(f"{'an' if kind is Kind.ADMIN else 'a'} {kind}" for kind in wanted)
     safe_echo(f"role {role!r} {done} of {what} in schema {target.schema!r} of database {database!r}")
