@@ -75,3 +75,14 @@ def test_hostile_names_are_visible(command: Command, writer: Writer) -> None:
     writer.write("mail", HOSTILE, succeeded=1)
     assert "\x1b" not in command("stats").stdout
     assert "\\x1b[2J" in command("stats").stdout
+
+
+def test_a_name_of_which_nothing_was_counted_is_probably_misspelt(command: Command, database: Database) -> None:
+    database.connect().execute("INSERT INTO qworker.series (queue, task) VALUES ('mail', 'shop.send')")
+    for words, meant in (
+        (["stats", "--queue", "mial"], "mail"), (["stats", "--task", "shop.sned"], "shop.send"),
+        (["queues", "stats", "mial"], "mail"),
+    ):  # fmt: skip
+        assert command(*words).stderr.endswith(f"counts are up to two minutes late; did you mean {meant!r}?\n")
+    for words in (["stats", "--queue", "mail"], ["stats"], ["queues", "stats", "mail"], ["stats", "--queue", "zzz"]):
+        assert "did you mean" not in command(*words).stderr

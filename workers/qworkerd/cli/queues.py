@@ -14,7 +14,7 @@ from qworker.statistics import Statistics
 from qworkerd.cli import moments
 from qworkerd.cli.completion import completing
 from qworkerd.cli.options import app_optional, options
-from qworkerd.cli.stats import period_of, period_option, show
+from qworkerd.cli.stats import misspelt, period_of, period_option, show
 from qworkerd.cli.tables import as_json, safe_echo, table, text
 from qworkerd.config.target import Target
 from qworkerd.process import exits
@@ -161,11 +161,12 @@ def stats(
     statistics, wanted = Statistics(target.schema), period_of(period, begin, end)
     with target.connection("stats", statement_timeout=10.0) as database:
         found = statistics.queues(database, wanted.seconds, until=wanted.until, queue=name)
+        hint = "" if found else misspelt(statistics.names(database), name)
     if json_output:
         as_json({series.queue: series.counts.as_dict() for series in found})
         return
     subject = "any task" if name is None else f"queue {name!r}"
-    show(("QUEUE",), [((series.queue,), series) for series in found], subject, wanted.words)
+    show(("QUEUE",), [((series.queue,), series) for series in found], subject, wanted.words, hint)
 
 
 def _wanted(names: tuple[str, ...], every: list[str], *, all_queues: bool) -> list[str]:

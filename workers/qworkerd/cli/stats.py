@@ -7,6 +7,7 @@ import click
 
 from qworker.counts import Durations
 from qworker.durations import format_duration
+from qworker.nearest import suggestion
 from qworker.statistics import PERIODS, TARGET_DRAIN, SeriesCounts, Statistics, load_as_dict
 from qworkerd.cli import moments
 from qworkerd.cli.completion import completing
@@ -79,18 +80,31 @@ def stats(
     with target.connection("stats", statement_timeout=10.0) as database:
         found = statistics.tasks(database, wanted.seconds, until=wanted.until, queue=queue, task=task)
         load = statistics.load(database, queue=queue, target_drain=max(target_drain, 1.0)) if json_output else []
+        hint = "" if found else misspelt(statistics.names(database), queue, task)
     if json_output:
         as_json({
             **wanted.record, "queues": {one.queue: load_as_dict(one) for one in load},
             "tasks": [_record(series) for series in found],
         })  # fmt: skip
         return
-    show(("QUEUE", "TASK"), [((one.queue, one.task), one) for one in found], _subject(queue, task), wanted.words)
+    subject = _subject(queue, task)
+    show(("QUEUE", "TASK"), [((one.queue, one.task), one) for one in found], subject, wanted.words, hint)
 
 
-def show(head: tuple[str, ...], rows: list[tuple[tuple[Any, ...], SeriesCounts]], subject: str, when: str) -> None:
-    """Print a table of counts; when: in which time jobs have ended."""
-    table((*head, *HEAD), [(*names, *_cells(series)) for names, series in rows], empty=NOTHING.format(subject, when))
+def show(
+    head: tuple[str, ...], rows: list[tuple[tuple[Any, ...], SeriesCounts]], subject: str, when: str, hint: str
+) -> None:  # fmt: skip
+    """Print a table of counts; when: in which time jobs have ended; hint: what was probably meant if none has."""
+    nothing = NOTHING.format(subject, when) + hint
+    table((*head, *HEAD), [(*names, *_cells(series)) for names, series in rows], empty=nothing)
+
+
+def misspelt(names: list[tuple[str, str]], queue: str | None, task: str | None = None) -> str:
+    """Return a suggestion for a queue or a task of which nothing was ever counted; names: the pairs that were."""
+    for wanted, known in ((queue, {name for name, _ in names}), (task, {name for _, name in names})):
+        if wanted is not None and wanted not in known:
+            return suggestion(wanted, known)
+    return ""
 
 
 def _cells(series: SeriesCounts) -> tuple[object, ...]:
