@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
@@ -70,8 +71,9 @@ FILTERS = {
 PAGES = (
     "/", "/?period=24h", "/?period=7d", "/?period=30d", "/queues", "/queue?name=bulk", "/queue?name=bulk&period=30d",
     "/jobs", "/jobs?q=state:failed", "/jobs?q=state:failed+task:app.task_50", "/jobs?q=args.user:77+task:app.*",
-    "/jobs?order=slowest", "/jobs?order=oldest", "/errors", "/errors/0000000000000007", "/workers", "/schedules",
-    "/tasks", "/tasks?period=30d", "/task?name=app.task_7", "/operations", "/audit", "/doctor",
+    "/jobs?order=slowest", "/jobs?order=oldest", "/jobs/arguments.json?word=args.", "/errors",
+    "/errors/0000000000000007", "/workers", "/schedules", "/tasks", "/tasks?period=30d", "/task?name=app.task_7",
+    "/operations", "/audit", "/doctor",
 )  # fmt: skip
 
 #: The watermarks of a node: the lowest seq of each lane that is available.
@@ -252,6 +254,11 @@ def pages(stage: Stage) -> Iterator[tuple[str, Callable[[], object]]]:
         if found := Search(app.pool).page(parse(f"state:{state}"), limit=1).jobs:
             jobs[state] = found[0].id
             yield f"page: a job, {state}", partial(get, f"/jobs/{jobs[state]}")
+    since, until = (datetime.now(UTC) - timedelta(hours=hours) for hours in (100, 20))
+    yield (
+        "page: /errors, 80 hours",
+        partial(get, f"/errors?state=all&from={since:%Y-%m-%dT%H:%M}&to={until:%Y-%m-%dT%H:%M}"),
+    )
     if {"failed", "completed"} <= jobs.keys():
         yield "page: two jobs", partial(get, f"/jobs/compare?a={jobs['failed']}&b={jobs['completed']}")
 
