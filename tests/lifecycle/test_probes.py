@@ -110,7 +110,7 @@ def triggers() -> Iterator[dict[str, str]]:
     """Yield the triggers of KEDA, each with the fields that it needs."""
     needed = {
         "postgresql": {"connectionFromEnv", "query", "targetQueryValue", "activationTargetQueryValue"},
-        "metrics-api": {"url", "format", "valueLocation", "targetValue"},
+        "metrics-api": {"url", "format", "valueLocation", "targetValue", "authMode"},
     }
     for text in examples("monitoring.md", "yaml"):
         for trigger in yaml.safe_load(text)["triggers"]:

@@ -4,6 +4,8 @@ A region of a page is refreshed as often as its youngest part. An answer whose l
 refreshes would be made for each viewer.
 """
 
+#: What an autoscaler asks for.
+LOAD = 1.0
 #: What moves while one looks at it: workers, a job, an operation.
 LIVE = 2.0
 #: Queues and lists.

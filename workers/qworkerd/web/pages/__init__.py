@@ -20,6 +20,7 @@ PAGES = (
     "operations",
     "audit",
     "doctor",
+    "stats",
 )
 
 
