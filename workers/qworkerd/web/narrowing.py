@@ -21,16 +21,18 @@ class Narrowed(Generic[T]):
     find: str
     #: The number of lines before they were narrowed.
     total: int
+    #: How many of them a page shows.
+    most: int = MAX_SHOWN
 
     @property
     def shown(self) -> list[T]:
         """The lines that the page shows."""
-        return self.lines[:MAX_SHOWN]
+        return self.lines[: self.most]
 
     @property
     def hidden(self) -> int:
         """The number of lines that the page does not show, although their names match."""
-        return max(0, len(self.lines) - MAX_SHOWN)
+        return max(0, len(self.lines) - self.most)
 
     @property
     def offered(self) -> bool:
@@ -42,7 +44,8 @@ class Narrowed(Generic[T]):
         return self.lines
 
 
-def narrow(lines: Iterable[T], name: Callable[[T], str], find: str) -> Narrowed[T]:
+def narrow(lines: Iterable[T], name: Callable[[T], str], find: str, most: int = MAX_SHOWN) -> Narrowed[T]:
     """Return the lines whose name contains a text."""
     known, wanted = list(lines), find.casefold()
-    return Narrowed([line for line in known if wanted in name(line).casefold()] if wanted else known, find, len(known))
+    found = [line for line in known if wanted in name(line).casefold()] if wanted else known
+    return Narrowed(found, find, len(known), most)

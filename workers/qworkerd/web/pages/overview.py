@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 from flask import Blueprint
@@ -22,6 +23,10 @@ from qworkerd.web.view import View
 
 blueprint = Blueprint("overview", __name__)
 entry = Entry("overview.index", texts.words.OVERVIEW, "o")
+
+
+#: Queues that the page shows; JSON and CSV have all.
+MAX_QUEUES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,13 @@ class Overview:
     nodes: int
     #: What the doctor has found, without hints.
     findings: list[Finding]
+
+    @property
+    def shown(self) -> list[QueueRow]:
+        """The queues of the page: all of them, or those that are paused, hold jobs or have done most, by name."""
+        if len(self.queues) <= MAX_QUEUES:
+            return self.queues
+        return sorted(nlargest(MAX_QUEUES, self.queues, key=_weight), key=lambda row: row.queue)
 
     def charts(self) -> dict[str, Chart]:
         """Return the charts of the page."""
@@ -97,6 +109,12 @@ def table(rows: Sequence[QueueRow]) -> tuple[tuple[str, ...], Iterable[tuple[Any
          row.counts.succeeded, row.counts.failed, row.counts.wait.quantile(0.95), row.counts.run.quantile(0.95))
         for row in rows
     )  # fmt: skip
+
+
+def _weight(row: QueueRow) -> tuple[bool, int, int]:
+    sizes = row.depth
+    held = 0 if sizes is None else sizes.available + sizes.due + sizes.running + sizes.failed
+    return row.paused is not None, held, row.counts.attempts
 
 
 def _rows(

@@ -13,11 +13,14 @@ from qworker.status import LastDeath, NodeStatus, WorkerStatus
 from qworkerd.web import texts
 from qworkerd.web.ages import LIVE
 from qworkerd.web.answers import Done, action, page
+from qworkerd.web.narrowing import Narrowed, narrow
 from qworkerd.web.pages import Entry
 from qworkerd.web.spans import Span
 from qworkerd.web.view import View
 
 blueprint = Blueprint("workers", __name__)
+#: Nodes that the page shows, each with its workers; JSON and CSV have all.
+MAX_NODES = 50
 entry = Entry("workers.index", texts.words.WORKERS, "w")
 
 
@@ -48,7 +51,7 @@ class NodeRow:
 class WorkersData:
     """What the page shows."""
 
-    nodes: Sequence[NodeRow]
+    nodes: Narrowed[NodeRow]
     span: Span
     #: How many attempts ended with their worker or node in the period, by cause; those that timed out, too.
     deaths: Sequence[tuple[str, int]]
@@ -60,19 +63,20 @@ class WorkersData:
             "nodes": [
                 {**{name: getattr(row.node, name) for name in row.node.__slots__ if name != "state"},
                  "alive": row.alive, "last_death": row.last_death, "workers": row.workers}
-                for row in self.nodes
+                for row in self.nodes.lines
             ],
         }  # fmt: skip
 
 
-@page(blueprint, "/workers", title=texts.words.WORKERS, table=lambda data: table(data.nodes))
+@page(blueprint, "/workers", title=texts.words.WORKERS, table=lambda data: table(data.nodes.lines))
 def index(view: View) -> WorkersData:
     """Return the nodes that have not been declared dead."""
     span, statistics = view.span(), Statistics(view.source.schema)
     nodes = view.get("nodes", LIVE, view.source.admin.nodes)
     counted = view.share_counts(("counts", span), lambda conn: statistics.queues(conn, span.seconds, until=span.until))
+    rows = [NodeRow(node, node.alive, node.workers, node.last_death) for node in nodes]
     return WorkersData(
-        [NodeRow(node, node.alive, node.workers, node.last_death) for node in nodes], span,
+        narrow(rows, lambda row: row.node.name, view.parameters.text("find"), MAX_NODES), span,
         deaths(one.counts for one in counted),
     )  # fmt: skip
 

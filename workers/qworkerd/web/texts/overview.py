@@ -15,6 +15,11 @@ def all_findings(number: int) -> str:
     return "All findings and their remedies" if number <= _SHOWN else f"All {number:,} findings and their remedies"
 
 
+def all_queues(number: int) -> str:
+    """Name the link to all queues."""
+    return f"All {number:,} queues"
+
+
 def oldest(age: str) -> str:
     """Say how long the oldest job has waited."""
     return f"oldest {age}"
