@@ -285,7 +285,7 @@ def test_the_stack_of_a_job_that_does_not_run_is_refused_with_the_reason(
     found = client.post(f"/jobs/{number}/stack", headers=JSON)
 
     assert found.status_code == 400
-    assert "is not running" in json.loads(found.data)["error"]
+    assert "only a running job has a stack" in json.loads(found.data)["error"]
 
 
 def test_requests_for_stacks_are_few_at_a_time(
@@ -298,7 +298,7 @@ def test_requests_for_stacks_are_few_at_a_time(
     number = job(database)
     with module._stack_requests:
         assert "try again" in client.post(f"/jobs/{number}/stack", headers=JSON).get_data(as_text=True)
-    assert "is not running" in client.post(f"/jobs/{number}/stack", headers=JSON).get_data(as_text=True)
+    assert "only a running job has a stack" in client.post(f"/jobs/{number}/stack", headers=JSON).get_data(as_text=True)
 
 
 def test_a_trace_is_linked_if_its_address_is_known(
