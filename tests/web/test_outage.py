@@ -17,6 +17,7 @@ from tests.database import Database
 from tests.web import realistic
 from tests.web.browser import serving
 from tests.web.conftest import SAME_ORIGIN
+from tests.web.planted import failed
 
 TERMINATE = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
 
@@ -102,3 +103,25 @@ def test_a_schema_that_is_older_is_named_with_its_remedy(
     answer = client.get(path, headers={"Accept": "application/json"} | SAME_ORIGIN)
     assert answer.status_code == 500
     assert answer.get_json()["error"].endswith("does not exist): run `qworker db migrate`")
+
+
+def test_a_lock_and_a_database_that_accepts_no_changes_are_named(client: FlaskClient, empty_database: Database) -> None:
+    number, headers = failed(empty_database), SAME_ORIGIN | {"Accept": "application/json"}
+    holder = empty_database.connect(autocommit=False)
+    holder.execute("LOCK TABLE qworker.job IN ACCESS EXCLUSIVE MODE")
+    locked = client.post(f"/jobs/{number}/retry", headers=headers)
+    holder.rollback()
+    name = sql.Identifier(holder.info.dbname)
+    holder.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    holder.commit()
+    standby = create_app(empty_database.dsn, access=everybody())
+    there = standby.test_client()
+    paths = (f"/jobs/{number}/retry", "/queues/pause")
+    answers = [there.post(path, data={"name": "a"}, headers=headers) for path in paths]
+    assert there.get("/jobs").status_code == 200
+    for answer, word in ((locked, "lock"), *((answer, "read-only") for answer in answers)):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5"), answer.text
+        assert word in json.loads(answer.data)["error"]
+        assert "SELECT" not in answer.text
+    standby.extensions["qworker_source"].close()
+    empty_database.close()

@@ -196,10 +196,16 @@ def _errors(app: Flask) -> None:
 
     @app.errorhandler(DatabaseUnavailable)
     @app.errorhandler(psycopg.OperationalError)
+    @app.errorhandler(psycopg.errors.ReadOnlySqlTransaction)
     def unavailable(error: Exception) -> ResponseReturnValue:
         if isinstance(error, psycopg.errors.QueryCanceled):
             return _error(504, texts.refusals.TOO_SLOW, texts.refusals.SLOW)
-        answer = app.make_response(_error(503, texts.refusals.DATABASE_UNAVAILABLE, str(error)))
+        known = {
+            psycopg.errors.ReadOnlySqlTransaction: (texts.refusals.NO_CHANGES, texts.refusals.READ_ONLY),
+            psycopg.errors.LockNotAvailable: (texts.refusals.NOT_NOW, texts.refusals.LOCKED),
+        }
+        name, text = known.get(type(error), (texts.refusals.DATABASE_UNAVAILABLE, str(error)))
+        answer = app.make_response(_error(503, name, text))
         answer.headers["Retry-After"] = str(RETRY_AFTER)
         return answer
 

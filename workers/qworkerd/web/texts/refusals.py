@@ -17,6 +17,9 @@ REASONS = {
     405: "The method is not allowed for the requested URL.",
     413: "The data value transmitted exceeds the capacity limit.",
 }
+NO_CHANGES, NOT_NOW = "The database accepts no changes", "Something else holds a lock"
+READ_ONLY = "the database is a standby or read-only at present; nothing was changed: try again when it is the primary"
+LOCKED = "another session holds a lock on what was asked for; nothing was changed: try again"
 SLOW = "the database needed more than two seconds for this page, and was stopped"
 SESSION_ENDED = "sign in again: your session has ended, or you have not signed in yet"
 UNKNOWN_USER = "you are not known here; programs send a token as Authorization: Bearer TOKEN"
