@@ -200,7 +200,7 @@ def _errors(app: Flask) -> None:
     def unavailable(error: Exception) -> ResponseReturnValue:
         if isinstance(error, psycopg.errors.QueryCanceled):
             return _error(504, texts.refusals.TOO_SLOW, texts.refusals.SLOW)
-        known = {
+        known: dict[type[Exception], tuple[str, str]] = {
             psycopg.errors.ReadOnlySqlTransaction: (texts.refusals.NO_CHANGES, texts.refusals.READ_ONLY),
             psycopg.errors.LockNotAvailable: (texts.refusals.NOT_NOW, texts.refusals.LOCKED),
         }
