@@ -14,7 +14,7 @@ from psycopg.sql import SQL
 
 from qworker.db.errors import command
 from qworker.db.statements import DEFAULT_SCHEMA, PINNED, load, qualify
-from qworker.errors import SchemaError
+from qworker.errors import ConfigurationError, SchemaError
 from qworker.job import to_datetime
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -58,7 +58,8 @@ def migrate(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> list
     """Apply the missing migrations, each in a separate transaction; return their names.
 
     Concurrent calls are safe: the others wait and then find nothing to do. The role needs the CREATE privilege on the
-    database, or on the schema if it exists. Raises SchemaError if the privilege is missing.
+    database, or on the schema if it exists. Raises SchemaError if the privilege is missing, and ConfigurationError if
+    the name of the schema is a reserved word.
     """
     return [str(migration) for migration in shipped() if apply(conn, migration, schema)]
 
@@ -79,6 +80,11 @@ def apply(conn: psycopg.Connection[Any], migration: Migration, schema: str = DEF
                 cursor.execute(sql_of(migration, schema))
                 cursor.execute(sql["record"], _fields(migration))
             cursor.execute(sql["set_path"], {"path": path})  # the caller's transaction may continue
+    except psycopg.errors.SyntaxError as error:
+        raise ConfigurationError(
+            f"invalid schema name {schema!r}: it is a reserved word of SQL ({error.diag.message_primary}); "
+            "choose another name"
+        ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"role {conn.info.user!r} may not create schema {schema!r} in database {conn.info.dbname!r} "

@@ -232,6 +232,12 @@ def test_a_bad_schema_name_is_refused_before_it_gets_into_sql(conn: Connection) 
             script(name)
 
 
+def test_a_schema_that_is_a_word_of_sql_is_refused(conn: Connection) -> None:
+    for name in ("select", "user", "order"):
+        with pytest.raises(ConfigurationError, match=f"invalid schema name '{name}': it is a reserved word"):
+            migrate(conn, name)
+
+
 def test_what_is_shipped_is_numbered_without_gaps() -> None:
     assert [m.number for m in shipped()] == list(range(1, len(shipped()) + 1))
     assert all(m.needs_code <= m.number for m in shipped())
