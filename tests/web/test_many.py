@@ -60,3 +60,21 @@ def test_nodes_are_narrowed_by_a_part_of_a_name(nodes: None, make_dashboard: Cal
     assert "No name contains this" in nothing
     assert "<b>" not in nothing
     assert client.get("/workers", query_string={"find": "x" * 501}).status_code == 400
+
+
+def test_many_nodes_with_many_schedules_are_read_in_time(client: FlaskClient, rows: Rows) -> None:
+    rows(
+        "INSERT INTO qworker.node (id, name, version, queues, worker_count, lease_seconds, state)"
+        " SELECT n, 'node-' || n, '1', '{a}', 8, 30, jsonb_build_object('cron',"
+        " jsonb_build_array('schedule-' || n, 'shared'))"
+        " FROM generate_series(1, 4000) AS n RETURNING 1"
+    )
+    rows(
+        "INSERT INTO qworker.cron (name, task, expression, timezone, declared_by)"
+        " SELECT 'schedule-' || n, 't', '0 0 1 1 *', 'UTC', 1 FROM generate_series(1, 10000) AS n RETURNING 1"
+    )
+    answer = client.get("/schedules.json")
+    assert answer.status_code == 200
+    found = {one["name"]: one["nodes"] for one in json.loads(answer.data)["schedules"]}
+    assert len(found) == 10_000
+    assert (found["schedule-7"], found["schedule-4001"]) == (["node-7"], [])

@@ -104,13 +104,19 @@ SELECT id, name, version, queues, worker_count, EXISTS (SELECT FROM {schema}.idl
  ORDER BY name, id;
 
 -- name: schedules
--- A node is live until its lease ends.
+-- A node is live until its lease ends. The schedules of each are read once, not the nodes for each schedule.
+WITH declared AS MATERIALIZED (
+    SELECT e.schedule, array_agg(DISTINCT n.name ORDER BY n.name) AS nodes
+      FROM {schema}.node AS n
+     CROSS JOIN LATERAL jsonb_array_elements_text(
+               CASE jsonb_typeof(n.state -> 'cron') WHEN 'array' THEN n.state -> 'cron' ELSE '[]' END) AS e (schedule)
+     WHERE {live: n}
+     GROUP BY e.schedule
+)
 SELECT c.name, c.task, c.expression, c.timezone, extract(epoch FROM c.last_tick)::float8 AS last_tick,
        extract(epoch FROM c.paused_at)::float8 AS paused_at, c.paused_by, c.pause_reason,
        extract(epoch FROM greatest(coalesce(c.last_tick, c.created_at), c.resumed_at))::float8 AS ticks_after,
-       ARRAY (SELECT n.name FROM {schema}.node AS n
-               WHERE n.state -> 'cron' ? c.name
-                 AND {live: n}
-               ORDER BY n.name) AS nodes
+       coalesce(d.nodes, ARRAY[]::text[]) AS nodes
   FROM {schema}.cron AS c
+  LEFT JOIN declared AS d ON d.schedule = c.name
  ORDER BY c.name;
