@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -82,6 +83,10 @@ def hostile(database: Database) -> dict[int, str]:
     return found
 
 
+#: The codes of the colors and styles of tables.
+COLOR = re.compile(r"\x1b\[(?:0|1|2|31|32|33|36)m")
+
+
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
     master, end = pty.openpty()
@@ -93,11 +98,11 @@ def terminal() -> Iterator[tuple[int, int]]:
                 os.close(fd)
 
 
-def on_terminal(database: Database, *words: object) -> tuple[int, str]:
+def on_terminal(database: Database, *words: object, term: str = "dumb") -> tuple[int, str]:
     """Run `qworker ...` with a terminal as its output; return exit status and what it printed, errors included."""
     with terminal() as (master, end):
         command = [sys.executable, "-m", "qworkerd", *map(str, words)]
-        environment = os.environ | {"QWORKER_DSN": database.dsn, "TERM": "xterm", "COLUMNS": "500"}
+        environment = os.environ | {"QWORKER_DSN": database.dsn, "TERM": term, "COLUMNS": "500"}
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=end, stderr=end, env=environment) as process:
             os.close(end)
             printed = b""
@@ -133,6 +138,10 @@ def test_lists_are_shown_whatever_the_rows_hold(hostile: dict[int, str], databas
         code, printed = on_terminal(database, *words)
         assert code == 0, printed[-2000:]
         is_harmless(printed)
+        code, printed = on_terminal(database, *words, term="xterm")
+        assert code == 0, printed[-2000:]
+        assert COLOR.search(printed)
+        is_harmless(COLOR.sub("", printed))
         code, printed = on_terminal(database, *words, "--json")
         assert code == 0, printed[-2000:]
         is_harmless(printed)

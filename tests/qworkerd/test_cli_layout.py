@@ -2,10 +2,12 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from psycopg.types.json import Jsonb
@@ -86,7 +88,8 @@ def terminal(columns: int, *words: str, **environ: str) -> str:
         termios.tcsetwinsize(slave, (24, columns))
         process = subprocess.Popen(
             [sys.executable, "-m", "qworkerd", *words],
-            stdout=slave, stderr=slave, env={k: v for k, v in os.environ.items() if k != "COLUMNS"} | environ,
+            stdout=slave, stderr=slave,
+            env={k: v for k, v in os.environ.items() if k not in {"COLUMNS", "NO_COLOR"}} | {"TERM": "dumb"} | environ,
         )  # fmt: skip
         os.close(slave)
         text = b""
@@ -133,3 +136,66 @@ def test_wide_characters_are_broken_where_they_leave_the_terminal() -> None:
 def test_a_name_is_broken_after_a_dash_rather_than_in_a_word() -> None:
     shown = list(lines(("NAME", "TASK"), [("nightly-report-of-everything", "shop.tasks.nightly_report")], TEXT[:2], 36))
     assert shown[1].split() == ["nightly-report-", "shop.tasks."]
+
+
+def test_a_line_knows_where_its_cells_are() -> None:
+    rows = [("1", "shop.send", "ValueError: " + "no such thing " * 3), ("2", "日本語" * 9, "-")]
+    texts = {None: HEAD} | dict(enumerate(rows))
+    for room in (None, 60, 40, 24):
+        for show in (lines, lines_with_note):
+            found: dict[tuple[int | None, int], str] = {}
+            for line in show(HEAD, rows, (True, False, False), room):
+                for start, end, row, column in line.spans:
+                    found[row, column] = found.get((row, column), "") + line[start:end]
+            for (row, column), shown in found.items():
+                whole = "".join(texts[row][column].split()) * (2 if row is None else 1)  # blocks repeat the head
+                assert whole.startswith("".join(shown.split()).removesuffix("…")), (room, row, column)
+            assert {(row, column) for row in (0, 1) for column in (0, 1)} <= found.keys()
+
+
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_with_rich_a_terminal_with_colors_shows_what_needs_a_look(database: Database) -> None:
+    with database.connect() as conn:
+        conn.execute(
+            "INSERT INTO qworker.job (state, task, queue, attempt, failed_at, errors)"
+            " VALUES ('failed', '[red]shop[/].failed', 'emails', 25, now(), %s)",
+            [Jsonb([{"type": "ValueError", "message": "\x1b[32mgreen :smile: https://a.example"}])],
+        )
+        conn.execute("INSERT INTO qworker.job (task, queue) VALUES ('shop.available', 'emails')")
+    plain = terminal(120, "jobs", "list", QWORKER_DSN=database.dsn)
+    assert "\x1b" not in plain
+    colorful = terminal(120, "jobs", "list", QWORKER_DSN=database.dsn, TERM="xterm-256color")
+    assert COLOR.sub("", colorful) == plain  # only colors are added: nothing is markup, a link or an emoji
+    assert "\x1b[31mfailed\x1b[0m" in colorful
+    assert "\x1b[1mSTATE\x1b[0m" in colorful
+    assert "31m" not in colorful.replace("\x1b[31mfailed\x1b[0m", "")
+    for variables in ({"NO_COLOR": "1", "TERM": "xterm-256color"}, {"TERM": ""}):
+        assert terminal(120, "jobs", "list", QWORKER_DSN=database.dsn, **variables) == plain
+
+
+def test_colors_leave_the_width_as_it_is(database: Database) -> None:
+    database.connect().execute(
+        "INSERT INTO qworker.job (state, task, queue, attempt, failed_at)"
+        " SELECT 'failed', repeat('shop.a_long_name', 4), 'emails', 25, now() FROM generate_series(1, 3)"
+    )
+    for columns in (30, 80):
+        shown = [terminal(columns, "jobs", "list", QWORKER_DSN=database.dsn, TERM=term) for term in ("dumb", "xterm")]
+        assert COLOR.sub("", shown[1]) == shown[0] != shown[1]
+
+
+def test_without_rich_tables_have_no_colors(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text("raise ImportError('not here')")
+    database.connect().execute("INSERT INTO qworker.job (task, queue) VALUES ('shop.available', 'emails')")
+    shown = terminal(
+        80,
+        "jobs",
+        "list",
+        QWORKER_DSN=database.dsn,
+        TERM="xterm",
+        PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
+    )
+    assert "available" in shown
+    assert "\x1b" not in shown

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
 from unicodedata import combining, east_asian_width
 
 #: Minimum width of a column, and the length up to which a word is not split while another column can be made narrower.
@@ -14,7 +15,34 @@ _BREAKS = ".,/_-"
 _CHUNK = re.compile(rf"[^ {re.escape(_BREAKS)}]+[{re.escape(_BREAKS)}]*")
 
 
-def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], room: int | None) -> Iterator[str]:
+class Span(NamedTuple):
+    """A part of a line that shows a cell, or a part of one."""
+
+    #: Its first character, and the one behind it.
+    start: int
+    end: int
+    #: The index of its row; None for the head.
+    row: int | None
+    column: int
+
+
+class Line(str):
+    """A line of a table, which knows where its cells are."""
+
+    __slots__ = ("spans",)
+
+    spans: tuple[Span, ...]
+
+    def __new__(cls, text: str = "", *spans: Span) -> Self:
+        """Make a line without the spaces at its end."""
+        line = super().__new__(cls, text.rstrip())
+        line.spans = tuple(span for span in spans if span.start < len(line))
+        return line
+
+
+def lines(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], room: int | None
+) -> Iterator[Line]:
     """Yield the lines of a table in aligned columns.
 
     right: for each column, whether it is aligned to the right. room: the maximum width of a line, or None. If the table
@@ -26,13 +54,14 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bo
         if _total(widths) > room:
             yield from _blocks(head, rows, room)
             return
-    for row in (head, *rows):
-        yield from _row(row, widths, right)
+    yield from _row(head, None, widths, right)
+    for index, row in enumerate(rows):
+        yield from _row(row, index, widths, right)
 
 
 def lines_with_note(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], room: int | None
-) -> Iterator[str]:
+) -> Iterator[Line]:
     """Yield the lines of a table whose last column is a note, which is placed below its row if the line is too long."""
     widths = [max(_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
     if room is None or _total(widths) <= room:
@@ -42,11 +71,12 @@ def lines_with_note(
     if _total(widths) > room:
         yield from lines(head, rows, right, room)
         return
-    yield from _row(head[:-1], widths, right[:-1])
-    for row in rows:
-        yield from _row(row[:-1], widths, right[:-1])
+    yield from _row(head[:-1], None, widths, right[:-1])
+    for index, row in enumerate(rows):
+        yield from _row(row[:-1], index, widths, right[:-1])
         if row[-1] != "-":
-            yield from _note(row[-1], room)
+            for line in _note(row[-1], room):
+                yield Line(line, Span(NOTE_INDENT, len(line), index, len(head) - 1))
 
 
 def _note(text: str, room: int) -> list[str]:
@@ -102,14 +132,17 @@ def _min_width(cell: str) -> int:
     return min(MAX_UNBROKEN, max(map(_width, _CHUNK.findall(cell)), default=0))
 
 
-def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Iterator[str]:
+def _row(row: Sequence[str], index: int | None, widths: Sequence[int], right: Sequence[bool]) -> Iterator[Line]:
     cells = [_wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
     for number in range(max(map(len, cells))):
-        parts = [cell[number] if number < len(cell) else "" for cell in cells]
-        yield _GAP.join(
-            " " * (width - _width(part)) + part if number_ else part + " " * (width - _width(part))
-            for part, width, number_ in zip(parts, widths, right, strict=True)
-        ).rstrip()
+        line, spans = "", []
+        for column, (cell, width, to_the_right) in enumerate(zip(cells, widths, right, strict=True)):
+            part = cell[number] if number < len(cell) else ""
+            space = " " * (width - _width(part))
+            line += (_GAP if column else "") + (space if to_the_right else "")
+            spans.append(Span(len(line), len(line) + len(part), index, column))
+            line += part + ("" if to_the_right else space)
+        yield Line(line, *spans)
 
 
 def _wrap(cell: str, width: int) -> list[str]:
@@ -125,12 +158,15 @@ def _wrap(cell: str, width: int) -> list[str]:
     return [*found, cell]
 
 
-def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
+def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Iterator[Line]:
     label = max(map(len, head))
-    for number, row in enumerate(rows):
-        if number:
-            yield ""
-        for title, cell in zip(head, row, strict=True):
-            first, *rest = _wrap(cell, max(MIN_WIDTH, room - label - len(_GAP)))
-            yield f"{title:<{label}}{_GAP}{first}"
-            yield from (" " * (label + len(_GAP)) + part for part in rest)
+    start = label + len(_GAP)
+    for index, row in enumerate(rows):
+        if index:
+            yield Line()
+        for column, (title, cell) in enumerate(zip(head, row, strict=True)):
+            for number, part in enumerate(_wrap(cell, max(MIN_WIDTH, room - start))):
+                spans = [Span(start, start + len(part), index, column)]
+                if number == 0:
+                    spans.append(Span(0, len(title), None, column))
+                yield Line(f"{title if number == 0 else '':<{start}}{part}", *spans)

@@ -13,6 +13,7 @@ import click
 
 from qworker.job import Job
 from qworkerd.cli.layout import lines, lines_with_note
+from qworkerd.cli.styles import styles
 from qworkerd.log.redaction import mask, mask_and_shorten, mask_json
 from qworkerd.log.visible import visible, visible_json
 
@@ -27,14 +28,21 @@ def table(
 ) -> None:
     """Print rows in aligned columns, with numbers aligned to the right; on a terminal, lines do not exceed its width.
 
+    If rich is installed, and the terminal has colors, states and what needs a look have a color.
+
     note: the last column is a note, which is placed below its row if the line is too long. empty: the message that is
     printed to standard error if there are no rows. err: print the table there.
     """
     texts = [[text(cell) for cell in row] for row in rows]
     numbers = [all(isinstance(row[column], (int, float)) for row in rows) and bool(rows) for column in range(len(head))]
-    room = shutil.get_terminal_size().columns if (sys.stderr if err else sys.stdout).isatty() else None
+    stream = sys.stderr if err else sys.stdout
+    room = shutil.get_terminal_size().columns if stream.isatty() else None
+    styled = styles(stream, head, texts, note=note) if rows else None
     for line in (lines_with_note if note else lines)(head, texts, numbers, room):
-        safe_echo(line, err=err)
+        if styled is None or _printable(line, stream) != line:
+            safe_echo(line, err=err)
+        else:
+            styled.print(line)
     if empty and not rows:
         safe_echo(empty, err=True)
 
@@ -44,8 +52,7 @@ def safe_echo(line: str = "", *, prefix: str = "", err: bool = False) -> None:
 
     The prefix is printed unchanged.
     """
-    encoding = _encoding(sys.stderr if err else sys.stdout)
-    click.echo(prefix + visible(mask(line)).encode(encoding, "backslashreplace").decode(encoding), err=err)
+    click.echo(prefix + _printable(line, sys.stderr if err else sys.stdout), err=err)
 
 
 def text(value: object) -> str:
@@ -86,6 +93,11 @@ def job_as_dict(job: Job) -> dict[str, Any]:
         for field in dataclasses.fields(job)
         if not field.name.startswith("_") and field.name not in hidden
     }
+
+
+def _printable(line: str, stream: Any) -> str:
+    encoding = _encoding(stream)
+    return visible(mask(line)).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _encoding(stream: Any) -> str:

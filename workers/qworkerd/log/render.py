@@ -11,6 +11,7 @@ from typing import Final
 
 from structlog.dev import ConsoleRenderer, plain_traceback
 
+from qworkerd.log.colors import terminal_has_colors
 from qworkerd.log.tracebacks import format_error
 from qworkerd.log.visible import visible, visible_json
 
@@ -112,7 +113,7 @@ def _for_terminal(key: str, value: object) -> object:
 
 
 def _colourful() -> bool:
-    return os.isatty(2) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in (None, "", "dumb")
+    return os.isatty(2) and terminal_has_colors()
 
 
 @cache
