@@ -24,10 +24,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from qworker import App
 from qworkerd.config.settings import Settings
-from qworkerd.exporter.cluster import STALE_AFTER
-from qworkerd.exporter.collector import Collector
-from qworkerd.exporter.names import BOUNDS, METRICS, samples
+from qworkerd.exporter.collector import STALE_AFTER, Collector
 from qworkerd.exporter.server import MAX_CLIENTS, MAX_SCRAPES, Server
+from qworkerd.metrics.names import BOUNDS, METRICS, samples
 from qworkerd.process import application_metrics
 from qworkerd.run import make_node
 from qworkerd.shared.board import MAX_BYTES, Board

@@ -7,12 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from qworker import App
+from qworker import App, cluster
 from qworker.db.connection import connect
 from qworker.findings import Finding, Severity
 from qworkerd.config.settings import Settings
 from qworkerd.run import make_node
-from qworkerd.scheduler import gauges
 from qworkerd.scheduler.gauges import Gauges
 from qworkerd.shared.board import MAX_BYTES
 from qworkerd.shared.context import NodeContext
@@ -93,10 +92,10 @@ def test_thousands_of_queues_and_schedules_fit_on_the_board(
         " SELECT 'schedule ' || n, 't', '* * * * *', 'UTC', 1, now() - make_interval(mins => n)"
         "   FROM generate_series(1, 60) AS n"
     )
-    monkeypatch.setattr(gauges, "MAX_SCHEDULES", 50)
+    monkeypatch.setattr(cluster, "MAX_SCHEDULES", 50)
     found = read(conn, node)
-    assert len(found["queues"]) == gauges.MAX_QUEUES
-    assert min(depth["available"] for depth in found["queues"].values()) == 5000 - gauges.MAX_QUEUES + 1
+    assert len(found["queues"]) == cluster.MAX_QUEUES
+    assert min(depth["available"] for depth in found["queues"].values()) == 5000 - cluster.MAX_QUEUES + 1
     assert len(found["late"]) == 50
     assert min(found["late"].values()) > 9 * 60
     assert len(node.board.read().encode()) < MAX_BYTES

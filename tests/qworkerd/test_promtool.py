@@ -1,5 +1,6 @@
 """The alerting rules and the metrics, as promtool of Prometheus sees them: each alert fires, and clears."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -149,6 +150,17 @@ def promtool(*arguments: str, text: str | None = None) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def test_the_example_of_a_scrape_is_valid(tmp_path: Path) -> None:
+    """promtool also looks whether the file of the token is there."""
+    page = (RULES.parents[1] / "monitoring.md").read_text()
+    (config,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", page, re.DOTALL)
+    (path,) = re.findall(r"credentials_file: (\S+)}", config)
+    (tmp_path / "token").write_text("a-token")
+    file = tmp_path / "prometheus.yml"
+    file.write_text(config.replace(path, str(tmp_path / "token")))
+    assert "SUCCESS: " in promtool("check", "config", str(file))
 
 
 def test_the_rules_are_valid() -> None:

@@ -105,7 +105,7 @@ def test_a_request_is_followed_into_the_handler(traced: Traced) -> None:
     assert values == {
         "messaging.system": "qworker", "messaging.operation.name": "run", "messaging.operation.type": "process",
         "messaging.destination.name": "emails", "qworker.task": "mail", "messaging.message.id": str(job.id),
-        "qworker.attempt": 1,
+        "qworker.attempt": 1, "messaging.message.retry.count": 0,
     }  # fmt: skip
     assert run.status.status_code is StatusCode.UNSET
 

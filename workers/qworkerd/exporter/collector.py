@@ -1,5 +1,6 @@
 """Computes the metrics of a node from its shared memory, when they are asked for."""
 
+import json
 import os
 import platform
 from collections.abc import Iterator
@@ -7,14 +8,15 @@ from contextlib import suppress
 from operator import add
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from prometheus_client.core import InfoMetricFamily, Metric
 
 from qworkerd import __version__
-from qworkerd.exporter import families
-from qworkerd.exporter.cluster import cluster
 from qworkerd.exporter.named import named
-from qworkerd.exporter.names import METRICS
+from qworkerd.metrics import families
+from qworkerd.metrics.cluster import cluster
+from qworkerd.metrics.names import METRICS
 from qworkerd.shared.claim import Status
 from qworkerd.shared.context import NodeContext
 from qworkerd.shared.header import boottime
@@ -23,6 +25,8 @@ from qworkerd.shared.slots import Phase, Role, Slot
 from qworkerd.shared.tally import DEATHS, RUN_BUCKETS, WAIT_BUCKETS, Counter, ProcessCounter
 
 _PAGE, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+#: What is older is not exported: the node does not reach the database, and its numbers may be wrong (seconds).
+STALE_AFTER = 60.0
 #: The lease is renewed once a second; without a renewal for this long, the database is considered down (seconds).
 DATABASE_DOWN_AFTER = 5.0
 
@@ -69,7 +73,15 @@ class Collector:
         yield from self._process()
         yield from self._lease()
         yield from named(self._node.counters.read())
-        yield from cluster(self._node)
+        yield from self._cluster()
+
+    def _cluster(self) -> Iterator[Metric]:
+        """Yield what the scheduler has read of the cluster; nothing if it has not done so recently."""
+        found: dict[str, Any] = {}
+        with suppress(ValueError):
+            found = json.loads(self._node.board.read())
+        if found and boottime() - found["read_at"] <= STALE_AFTER:
+            yield from cluster(found, self._node.settings.schema)
 
     def _names(self, queue: str, task: str) -> tuple[str, ...]:
         """Return the values of the labels that are exported."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import Metric
 
-from qworkerd.exporter import families
 from qworkerd.log import LEVELS
+from qworkerd.metrics import families
 
 #: The processes with connections: exported although 0, so that the first reconnect is an increase.
 PROCESSES = ("scheduler", "worker")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from qworker.admin import Admin
 from qworker.ambient import Ambient
 from qworker.app import App
+from qworker.cluster import Cluster
 from qworker.db.pool import Pool
 from qworker.db.statements import DEFAULT_SCHEMA
 from qworker.search import Search
@@ -45,6 +46,8 @@ class Source:
         self.admin = Admin(self.readers, Ambient(self.readers))
         #: Searches for jobs, on connections of its own.
         self.search = Search(self.readers, self.admin)
+        #: Reads the state of the cluster for metrics.
+        self.cluster = Cluster(self.schema)
         #: Does what users ask for.
         self.acting = Admin(self.writers, Ambient(self.writers))
 

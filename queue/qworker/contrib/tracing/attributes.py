@@ -9,6 +9,7 @@ OPERATION_NAME = "messaging.operation.name"
 OPERATION_TYPE = "messaging.operation.type"
 DESTINATION = "messaging.destination.name"
 MESSAGE_ID = "messaging.message.id"
+RETRIES = "messaging.message.retry.count"
 MESSAGE_COUNT = "messaging.batch.message_count"
 FUNCTION = "code.function.name"
 ERROR_TYPE = "error.type"
@@ -52,5 +53,5 @@ def processing(job: int, task: str, queue: str, attempt: int) -> dict[str, str |
     """Return the attributes of a span around an attempt."""
     return {
         SYSTEM: "qworker", OPERATION_NAME: "run", OPERATION_TYPE: "process", DESTINATION: queue, MESSAGE_ID: str(job),
-        TASK: task, ATTEMPT: attempt,
+        TASK: task, ATTEMPT: attempt, RETRIES: attempt - 1,
     }  # fmt: skip

@@ -21,6 +21,7 @@ PAGES = (
     "audit",
     "doctor",
     "stats",
+    "metrics",
 )
 
 

@@ -54,6 +54,11 @@ def no_right_to_search(key: str) -> str:
     return f"you have no right to search by {key}"
 
 
+def no_metrics(error: str) -> str:
+    """Say what metrics need."""
+    return f"metrics need the package prometheus-client ({error}): pip install 'pgqworker[metrics]'"
+
+
 def no_region(name: str) -> str:
     """Refuse a part that a page does not have."""
     return f"this page has no region {name!r}"

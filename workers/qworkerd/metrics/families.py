@@ -10,7 +10,7 @@ from prometheus_client.core import (
 )
 
 from qworker.histogram import BUCKETS, bucket_at
-from qworkerd.exporter.names import BOUNDS, METRICS
+from qworkerd.metrics.names import BOUNDS, METRICS
 
 #: Sums of durations are counted in microseconds.
 MICRO = 1e6

@@ -1,29 +1,17 @@
-"""The metrics of the cluster, which the scheduler has left in shared memory."""
+"""The metrics of the cluster, which are the same on every node."""
 
-import json
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client.core import Metric
 
-from qworkerd.exporter import families
-from qworkerd.shared.context import NodeContext
-from qworkerd.shared.header import boottime
+from qworkerd.metrics import families
 
-#: What is older is not exported: the node does not reach the database, and its numbers may be wrong (seconds).
-STALE_AFTER = 60.0
 STATES = ("available", "due", "scheduled", "running", "failed")
 
 
-def cluster(node: NodeContext) -> Iterator[Metric]:
-    """Yield the metrics; none before the scheduler has read the state, or if it has not done so recently."""
-    found: dict[str, Any] = {}
-    with suppress(ValueError):
-        found = json.loads(node.board.read())
-    if not found or boottime() - found["read_at"] > STALE_AFTER:
-        return
-    schema = node.settings.schema
+def cluster(found: Mapping[str, Any], schema: str) -> Iterator[Metric]:
+    """Yield the metrics of a state that `qworker.cluster` has read."""
     states, oldest = families.gauge("qworker_queue_jobs"), families.gauge("qworker_queue_oldest_seconds")
     for queue, depth in found["queues"].items():
         for state in STATES:
