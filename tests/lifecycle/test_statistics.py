@@ -88,3 +88,17 @@ def test_a_node_whose_scheduler_has_died_ends_without_its_database(cluster: Clus
         without_scheduler(node)
         proxy.hold()
         assert node.stop() == 0
+
+
+def test_where_nodes_live_for_seconds_their_counts_are_seen_all_the_same(cluster: Cluster) -> None:
+    """Such as `qworker --burst` from cron: each moves what the ones before it have counted, and counts the errors."""
+    folded = "SELECT coalesce(sum(succeeded), 0), coalesce(sum(failed), 0) FROM qworker.stat"
+    for expected in ((0, 0), (10, 2), (20, 4)):
+        quick.enqueue_many([()] * 10)
+        impatient.enqueue_many([()] * 2)
+        node = cluster.start("--processes", "1", "--burst", "--max-attempts", "1", *SOONER)
+        assert node.wait(60) == 0
+        assert cluster.query(folded) == [expected]
+        assert cluster.value("SELECT sum(count) FROM qworker.error_stat") == expected[1] + 2
+        assert cluster.query("UPDATE qworker.stat_flush SET at = at - interval '2 minutes' RETURNING source")
+    assert cluster.value("SELECT count(*) FROM qworker.stat_flush") == 1

@@ -22,8 +22,10 @@ class ErrorCounting:
 
     def add_to(self, maintenance: MaintenanceTasks) -> None:
         """Add the tasks."""
-        maintenance.add("count errors", FOLD_INTERVAL, self.fold, deferred=True, quiet_interval=QUIET_INTERVAL)
-        maintenance.add("old error groups", RETENTION_INTERVAL, self.delete_old, deferred=True)
+        maintenance.add(
+            "count errors", FOLD_INTERVAL, self.fold, deferred=True, quiet_interval=QUIET_INTERVAL, at_end=True
+        )
+        maintenance.add("old error groups", RETENTION_INTERVAL, self.delete_old, deferred=True, at_end=True)
 
     def fold(self, database: Database) -> object:
         """Count failed attempts; log the groups that are new or reopened. A node without errors only looks."""

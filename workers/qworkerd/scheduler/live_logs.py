@@ -34,7 +34,7 @@ class LiveLogs:
 
     def add_to(self, maintenance: MaintenanceTasks) -> None:
         """Add the task that deletes old requests."""
-        maintenance.add("live logs", RETENTION_INTERVAL, self._logs.delete_old, deferred=True)
+        maintenance.add("live logs", RETENTION_INTERVAL, self._logs.delete_old, deferred=True, at_end=True)
 
     def follow(self, jobs: Iterable[int]) -> None:
         """Take the jobs of this node that are followed, from a poll."""

@@ -242,6 +242,8 @@ class Scheduler:
         attempt("watch", lambda d: self.wake_if_any(self.rescue.check_heartbeats(d, result.heartbeats)))
         if self.node.settings.burst:
             attempt("burst", lambda d: self.burst.check(d, result))
+            if self.header.queues_empty:
+                self.maintenance.catch_up(database)
             self.poller.clock.hasten(BURST_POLL)
 
     def set_pace(self) -> None:

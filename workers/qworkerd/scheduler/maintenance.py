@@ -25,10 +25,12 @@ MICRO = 1e6
 class MaintenanceTask(Periodic):
     """A function that runs once in each interval."""
 
-    def __init__(self, name: str, interval: float, run: Run, quiet_interval: float) -> None:
+    def __init__(self, name: str, interval: float, run: Run, quiet_interval: float, *, at_end: bool) -> None:
         super().__init__(interval)
         self.name = name
         self.run = run
+        #: Whether a node that ends before the first run makes it then.
+        self.at_end = at_end
         self._quiet_interval = quiet_interval
 
     def is_due_in(self, *, quiet: bool) -> bool:
@@ -51,14 +53,22 @@ class MaintenanceTasks:
         self._log = log.get()
 
     def add(
-        self, name: str, interval: float, run: Run, *, deferred: bool = False, quiet_interval: float | None = None
+        self,
+        name: str,
+        interval: float,
+        run: Run,
+        *,
+        deferred: bool = False,
+        quiet_interval: float | None = None,
+        at_end: bool = False,
     ) -> None:
         """Add a task that runs at once and then every `interval` seconds.
 
         deferred: the first run is not at once, because the task would compete with the first jobs of the node.
-        quiet_interval: the interval while nothing happens in the cluster.
+        quiet_interval: the interval while nothing happens in the cluster. at_end: `catch_up` runs it if it has not run.
         """
-        task = MaintenanceTask(name, interval, run, interval if quiet_interval is None else quiet_interval)
+        quiet = interval if quiet_interval is None else quiet_interval
+        task = MaintenanceTask(name, interval, run, quiet, at_end=at_end)
         if deferred:
             task.restart(monotonic() - interval + min(interval, DEFERMENT))
         self._tasks.append(task)
@@ -68,10 +78,20 @@ class MaintenanceTasks:
         quiet = self._is_quiet()
         for task in self._tasks:
             if task.is_due_in(quiet=quiet):
-                result = self.attempt(database, task.name, task.run)
-                task.restart()
-                if result is MORE:
-                    task.hasten(MORE_INTERVAL)
+                self._run(database, task)
+
+    def catch_up(self, database: Database) -> None:
+        """Run the tasks `at_end` that have not run: where nodes live for seconds only, none would ever run them."""
+        for task in self._tasks:
+            if task.at_end:
+                self._run(database, task)
+
+    def _run(self, database: Database, task: MaintenanceTask) -> None:
+        task.at_end = False
+        result = self.attempt(database, task.name, task.run)
+        task.restart()
+        if result is MORE:
+            task.hasten(MORE_INTERVAL)
 
     def attempt(self, database: Database, name: str, run: Run) -> object:
         """Run one task and return its result. An error is logged; only a lost connection is raised."""

@@ -45,7 +45,7 @@ class StackDumps:
 
     def add_to(self, maintenance: MaintenanceTasks) -> None:
         """Add the task that deletes old requests."""
-        maintenance.add("stack requests", RETENTION_INTERVAL, self._stacks.delete_old, deferred=True)
+        maintenance.add("stack requests", RETENTION_INTERVAL, self._stacks.delete_old, deferred=True, at_end=True)
 
     @property
     def pending(self) -> bool:

@@ -44,9 +44,11 @@ class Statistics:
     def add_to(self, maintenance: MaintenanceTasks) -> None:
         """Add the tasks that run at a fixed interval."""
         maintenance.add("statistics", FLUSH_INTERVAL, self.flush, deferred=True)
-        maintenance.add("fold", FLUSH_INTERVAL, self.fold_flushed, deferred=True, quiet_interval=FOLD_INTERVAL)
-        maintenance.add("fold wider", FOLD_INTERVAL, self.fold, deferred=True)
-        maintenance.add("delete statistics", RETENTION_INTERVAL, self.delete_old, deferred=True)
+        maintenance.add(
+            "fold", FLUSH_INTERVAL, self.fold_flushed, deferred=True, quiet_interval=FOLD_INTERVAL, at_end=True
+        )
+        maintenance.add("fold wider", FOLD_INTERVAL, self.fold, deferred=True, at_end=True)
+        maintenance.add("delete statistics", RETENTION_INTERVAL, self.delete_old, deferred=True, at_end=True)
         maintenance.add("depth", INTERVAL, self.sample, deferred=True, quiet_interval=QUIET_SAMPLES)
 
     def flush(self, database: Database) -> None:
