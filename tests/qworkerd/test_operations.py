@@ -51,7 +51,8 @@ def logged(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and node.args:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in LEVELS or isinstance(node.args[0], ast.IfExp) or name == "report":
+            choice = isinstance(node.args[0], ast.IfExp) and name != "url_for"
+            if name in LEVELS or choice or name == "report":
                 yield from filter(_EVENT.fullmatch, constants(node.args[0]))
         elif isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):

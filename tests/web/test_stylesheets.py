@@ -152,7 +152,7 @@ def without_data(page: Any) -> Iterator[None]:
     page.goto("/")
     yield
     page.goto("/doctor")
-    page.locator(".finding, .empty.good").first.wait_for()
+    page.locator(".empty.good").wait_for()
     yield
 
 
