@@ -246,7 +246,9 @@ def test_each_selector_matches_something_and_each_class_has_a_rule(
         (lambda: locked, sign_in),
         (lambda: request.getfixturevalue("filled"), lambda page: tour(page, database)),
     ):
-        with serving(make()) as url:
+        with monkeypatch.context() as patch, serving(make()) as url:
+            if walk is without_data:  # a doctor that finds nothing, whatever the server of the tests is like
+                patch.setattr("qworkerd.web.health.select", lambda *_, **__: ())
             context = browser.new_context(base_url=url, reduced_motion="reduce")
             context.set_default_timeout(30_000)
             page = context.new_page()
