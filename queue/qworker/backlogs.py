@@ -6,7 +6,7 @@ from typing import Any
 
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 from qworker.job import to_datetime
-from qworker.queues import QueuePause, pause_of
+from qworker.queues import QueuePause, queue_pause_of
 from qworker.statistics import RECENT, QueueLoad, Statistics, drain_seconds
 
 #: Age from which on a sample is not used: no node has lived for this long (seconds).
@@ -92,7 +92,7 @@ def _backlog(
 ) -> QueueBacklog:  # fmt: skip
     paused = None
     if paused_at is not None:
-        paused = pause_of(queue=queue, paused_at=paused_at, paused_by=paused_by, pause_reason=pause_reason)
+        paused = queue_pause_of(queue=queue, paused_at=paused_at, paused_by=paused_by, pause_reason=pause_reason)
     return QueueBacklog(
         queue=queue, available=available, due=due, oldest_seconds=oldest, workers=workers, nodes=tuple(nodes),
         mean_run_seconds=mean_run, capped=False, paused=paused,

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
 
@@ -11,9 +10,9 @@ from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 from qworker.decoding import decode
 from qworker.durations import format_duration
 from qworker.job import Job, JobState
-from qworker.queues import pause_of, resume_command
+from qworker.queues import resume_command
 from qworker.reasons import Cause, Explanation, QueuePosition, Reason
-from qworker.status import pause_text
+from qworker.status import Pause, pause_of
 
 #: Jobs ahead of a job that are counted, and the period from which the throughput of a queue is computed (seconds).
 MAX_AHEAD, WINDOW = 10_000, 480.0
@@ -154,12 +153,8 @@ def _waiting(job: Job, facts: Mapping[str, Any], position: QueuePosition | None)
     if job.state is JobState.SCHEDULED:
         yield from _scheduled(job, facts)
     if facts["pause"]:
-        pause = pause_of(
-            queue=job.queue, paused_at=facts["pause"]["at"], paused_by=facts["pause"]["by"],
-            pause_reason=facts["pause"]["reason"],
-        )  # fmt: skip
         remedy = resume_command(job.queue).partition("`")[2].rstrip("`")
-        yield Reason(Cause.PAUSED, f"queue {job.queue!r} is paused {pause}", facts["pause"], remedy)
+        yield Reason(Cause.PAUSED, f"queue {job.queue!r} is paused {_pause(facts['pause'])}", facts["pause"], remedy)
     if not facts["live_nodes"]:
         yield Reason(Cause.NO_NODE, "no node is live", {"live_nodes": 0}, "qworker")
     elif not serving:
@@ -205,10 +200,7 @@ def _scheduled(job: Job, facts: Mapping[str, Any]) -> Iterator[Reason]:
 
 
 def _nodes_paused(job: Job, serving: list[Mapping[str, Any]]) -> Reason:
-    shown = [
-        f"{node['name']} {pause_text(_utc(pause['at']), pause['by'], pause['reason'])}"
-        for node in serving[:MAX_SHOWN] for pause in [node["pause"]]
-    ]  # fmt: skip
+    shown = [f"{node['name']} {_pause(node['pause'])}" for node in serving[:MAX_SHOWN]]
     more = f"; and {len(serving) - len(shown)} more" if len(serving) > len(shown) else ""
     which = (
         f"the only live node that serves queue {job.queue!r} is" if len(serving) == 1
@@ -222,8 +214,8 @@ def _nodes_paused(job: Job, serving: list[Mapping[str, Any]]) -> Reason:
     )  # fmt: skip
 
 
-def _utc(epoch: float) -> datetime:
-    return datetime.fromtimestamp(epoch, UTC)
+def _pause(found: Mapping[str, Any]) -> Pause:
+    return pause_of(paused_at=found["at"], paused_by=found["by"], pause_reason=found["reason"])
 
 
 def _locked(locker: Mapping[str, Any]) -> Reason:

@@ -11,10 +11,9 @@ from qworker.actor import current_actor
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
 from qworker.durations import format_duration
 from qworker.errors import QworkerError
-from qworker.job import to_datetime
 from qworker.nearest import not_found
 from qworker.queues import pause_parameters
-from qworker.status import NodePause, NodeStatus
+from qworker.status import NodeStatus, Pause, pause_of
 
 
 class NodeNotFound(QworkerError, LookupError):
@@ -48,9 +47,9 @@ class Nodes(Statements):
         paused: bool | None = self._scalar(database, "is_paused", node=node)
         return paused
 
-    def pause_of(self, database: Database, node: int) -> NodePause | None:
+    def pause_of(self, database: Database, node: int) -> Pause | None:
         """Return the pause of a node; None if it is not paused."""
-        return next(iter(self._records(database, "pause_of", node_pause_of, node=node)), None)
+        return next(iter(self._records(database, "pause_of", pause_of, node=node)), None)
 
 
 def find(wanted: int | str, nodes: Sequence[NodeStatus], *, live: bool = True) -> NodeStatus:
@@ -77,10 +76,3 @@ def find(wanted: int | str, nodes: Sequence[NodeStatus], *, live: bool = True) -
 def resume_command(node: int | str) -> str:
     """Return how to resume a node, for messages."""
     return f"resume it with `{program.command(f'workers resume {quote(str(node))}')}`"
-
-
-def node_pause_of(*, paused_at: float, paused_by: str, pause_reason: str | None) -> NodePause:
-    """Return the pause of a row, whose time is in seconds since 1970."""
-    at = to_datetime(paused_at)
-    assert at is not None  # noqa: S101
-    return NodePause(at, paused_by, pause_reason)

@@ -16,8 +16,8 @@ from qworker.decoding import decode_object
 from qworker.error_groups import MAX_COUNTED, ErrorGroup, ErrorGroups
 from qworker.filters import Filter
 from qworker.job import JobState, to_datetime
-from qworker.queues import QueuePause, Queues, QueueStatus, pause_of
-from qworker.status import NodePause, NodeStatus, SchedulePause, ScheduleStatus
+from qworker.queues import QueuePause, Queues, QueueStatus, queue_pause_of
+from qworker.status import NodeStatus, ScheduleStatus, pause_of
 
 #: A table of up to EXACT pages is counted, and of a larger one SAMPLED pages; of a queue, up to FEW available jobs.
 EXACT, SAMPLED, FEW = 8_000, 2_000, 1_000
@@ -76,11 +76,7 @@ class Overview:
                 jobs={JobState(state): count for state, count in decode_object(row.jobs).items()},
                 oldest_age=row.oldest_age,
                 nodes=tuple(row.nodes),
-                paused=None
-                if row.paused_at is None
-                else pause_of(
-                    queue=row.queue, paused_at=row.paused_at, paused_by=row.paused_by, pause_reason=row.pause_reason
-                ),
+                paused=None if row.paused_at is None else queue_pause_of(queue=row.queue, **_pause(row)),
                 exact=row.exact,
             )
             for row in self._read_queues({"exact": EXACT, "sampled": SAMPLED, "few": FEW})
@@ -143,9 +139,7 @@ class Overview:
                 heartbeat_age=row.heartbeat_age,
                 lease_seconds=row.lease_seconds,
                 state=decode_object(row.state),
-                paused=None
-                if row.paused_at is None
-                else NodePause(_at(row.paused_at), row.paused_by, row.pause_reason),
+                paused=None if row.paused_at is None else pause_of(**_pause(row)),
             )
             for row in self._read("nodes")
         ]
@@ -160,9 +154,7 @@ class Overview:
                 timezone=row.timezone,
                 last_tick=to_datetime(row.last_tick),
                 nodes=tuple(row.nodes),
-                paused=None
-                if row.paused_at is None
-                else SchedulePause(_at(row.paused_at), row.paused_by, row.pause_reason),
+                paused=None if row.paused_at is None else pause_of(**_pause(row)),
                 ticks_after=to_datetime(row.ticks_after),
             )
             for row in self._read("schedules")
@@ -178,3 +170,8 @@ def _at(epoch: float) -> datetime:
     found = to_datetime(epoch)
     assert found is not None  # noqa: S101
     return found
+
+
+def _pause(row: Any) -> dict[str, Any]:
+    """Return the columns of a row that say since when it is paused, by whom and why."""
+    return {"paused_at": row.paused_at, "paused_by": row.paused_by, "pause_reason": row.pause_reason}

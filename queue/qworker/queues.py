@@ -2,30 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from shlex import quote
+from typing import Any
 
 from qworker import program
 from qworker.actor import MAX_ACTOR, MAX_NOTE, current_actor
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
-from qworker.job import JobState, to_datetime
+from qworker.job import JobState
 from qworker.options import check_name, check_queue
-from qworker.status import pause_text
+from qworker.status import Pause, pause_of
 
 
 @dataclass(frozen=True, slots=True)
-class QueuePause:
+class QueuePause(Pause):
     """Why no worker claims jobs of a queue."""
 
     queue: str
-    #: When it was paused, by the database's clock.
-    at: datetime
-    #: Who paused it: user@host, unless the caller named another.
-    by: str
-    reason: str | None
-
-    def __str__(self) -> str:
-        return pause_text(self.at, self.by, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,7 @@ class Queues(Statements):
 
     def paused(self, database: Database, names: Iterable[str] | None = None) -> list[QueuePause]:
         """Return the paused ones of these queues, or of all."""
-        return self._records(database, "paused", pause_of, names=None if names is None else list(names))
+        return self._records(database, "paused", queue_pause_of, names=None if names is None else list(names))
 
     def paused_names(self, database: Database, names: Iterable[str]) -> list[str]:
         """Return the names of those of these queues that are paused."""
@@ -73,11 +65,11 @@ class Queues(Statements):
 
     def holding(self, database: Database, job_id: int) -> QueuePause | None:
         """Return the pause for which a job that has not started waits."""
-        return next(iter(self._records(database, "holding", pause_of, id=job_id)), None)
+        return next(iter(self._records(database, "holding", queue_pause_of, id=job_id)), None)
 
     def waiting(self, database: Database) -> list[QueuePause]:
         """Return the paused queues that hold jobs that are due."""
-        return self._records(database, "waiting", pause_of)
+        return self._records(database, "waiting", queue_pause_of)
 
 
 def pause_parameters(reason: str | None, by: str | None) -> dict[str, str | None]:
@@ -90,11 +82,10 @@ def pause_parameters(reason: str | None, by: str | None) -> dict[str, str | None
     return actor.parameters
 
 
-def pause_of(*, queue: str, paused_at: float, paused_by: str, pause_reason: str | None) -> QueuePause:
-    """Return the pause of a row, whose time is in seconds since 1970."""
-    at = to_datetime(paused_at)
-    assert at is not None  # noqa: S101
-    return QueuePause(queue=queue, at=at, by=paused_by, reason=pause_reason)
+def queue_pause_of(*, queue: str, **columns: Any) -> QueuePause:
+    """Return the pause of a row with the columns of `pause_of`."""
+    pause = pause_of(**columns)
+    return QueuePause(pause.at, pause.by, pause.reason, queue)
 
 
 def resume_command(queue: str) -> str:

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from qworker.claims import WriteSuppressed
 from qworker.db.arrays import integer_array, text_array
 from qworker.db.statements import DEFAULT_SCHEMA, Database, Statements
-from qworker.status import NodePause
+from qworker.status import Pause
 
 #: A ctid that no row has.
 NO_CTID = "(0,0)"
@@ -106,7 +106,7 @@ class Registry(Statements):
         queues: Sequence[str],
         worker_count: int,
         lease_seconds: float,
-        pause: NodePause | None = None,
+        pause: Pause | None = None,
     ) -> int:
         """Register a node; return its new id. Raises WriteSuppressed if a trigger suppresses its row.
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from qworker.job import to_datetime
+
 
 @dataclass(frozen=True, slots=True)
 class LastDeath:
@@ -43,8 +45,8 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class NodePause:
-    """Why the workers of a node claim no jobs."""
+class Pause:
+    """Why the workers of a node claim no jobs, or why the ticks of a schedule are skipped."""
 
     #: When it was paused, by the database's clock.
     at: datetime
@@ -53,7 +55,9 @@ class NodePause:
     reason: str | None
 
     def __str__(self) -> str:
-        return pause_text(self.at, self.by, self.reason)
+        return (
+            f"since {self.at.astimezone():%Y-%m-%d %H:%M:%S%z} by {self.by}{f': {self.reason}' if self.reason else ''}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class NodeStatus:
     #: that it has run (ran) and the seconds to its timeout (left).
     state: Mapping[str, Any]
     #: None if its workers claim jobs. A paused node goes on with what runs, and claims nothing until it is resumed.
-    paused: NodePause | None = None
+    paused: Pause | None = None
 
     @property
     def alive(self) -> bool:
@@ -118,20 +122,6 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulePause:
-    """Why the ticks of a schedule are skipped."""
-
-    #: When it was paused, by the database's clock.
-    at: datetime
-    #: Who paused it.
-    by: str
-    reason: str | None
-
-    def __str__(self) -> str:
-        return pause_text(self.at, self.by, self.reason)
-
-
-@dataclass(frozen=True, slots=True)
 class ScheduleStatus:
     """A schedule that a node declares or has declared."""
 
@@ -144,7 +134,7 @@ class ScheduleStatus:
     #: The names of the live nodes that declare it. Without one the schedule does not tick.
     nodes: tuple[str, ...] = ()
     #: None if it is not paused. A paused schedule stays so when nodes start and declare it again.
-    paused: SchedulePause | None = None
+    paused: Pause | None = None
     #: Ticks after this time are enqueued: the last tick, or when it was first declared or last resumed.
     ticks_after: datetime | None = None
 
@@ -178,6 +168,8 @@ def _shifted(at: datetime, seconds: object, sign: int) -> datetime | None:
         return None
 
 
-def pause_text(at: datetime, by: str, reason: str | None) -> str:
-    """Return since when something is paused, by whom and why."""
-    return f"since {at.astimezone():%Y-%m-%d %H:%M:%S%z} by {by}{f': {reason}' if reason else ''}"
+def pause_of(*, paused_at: float, paused_by: str, pause_reason: str | None) -> Pause:
+    """Return the pause of a row, whose time is in seconds since 1970."""
+    at = to_datetime(paused_at)
+    assert at is not None  # noqa: S101
+    return Pause(at, paused_by, pause_reason)

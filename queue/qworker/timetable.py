@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from qworker.errors import ConfigurationError
 from qworker.schedule import MAX_MISSED_TICKS, TICK_GRACE, Schedule
-from qworker.status import SchedulePause, ScheduleStatus
+from qworker.status import Pause, ScheduleStatus
 
 #: What the time zones and expressions of another version may raise.
 _UNREADABLE = (ConfigurationError, ValueError, LookupError, OSError, OverflowError)
@@ -28,7 +28,7 @@ class ScheduleEntry:
     next_tick: datetime | None
     #: The names of the live nodes that declare it.
     nodes: tuple[str, ...]
-    paused: SchedulePause | None
+    paused: Pause | None
     #: Why it does not tick, or differs from what the application declares; empty if all is well.
     note: str
     #: How many ticks are more than a minute late, up to 1,000, and by how much the first one is (seconds).

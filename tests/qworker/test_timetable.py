@@ -7,7 +7,7 @@ import pytest
 
 from qworker import App
 from qworker.schedule import MAX_MISSED_TICKS, Schedule
-from qworker.status import SchedulePause, ScheduleStatus
+from qworker.status import Pause, ScheduleStatus
 from qworker.timetable import ScheduleEntry, timetable
 from tests.qworker.conftest import Query
 
@@ -41,7 +41,7 @@ def test_ticks_are_missed_that_are_more_than_a_minute_late() -> None:
 
 
 def test_a_paused_schedule_has_no_next_tick_and_misses_none() -> None:
-    pause = SchedulePause(NOW, "ada", "holidays")
+    pause = Pause(NOW, "ada", "holidays")
     found = entry(paused=pause, ticks_after=NOW - timedelta(days=9))
     assert (found.next_tick, found.missed, found.paused) == (None, 0, pause)
     assert found.note.startswith("paused since ")

@@ -18,7 +18,7 @@ from qworker.job import Job, JobState
 from qworker.queues import QueuePause
 from qworker.snapshot import QueueActivity, RunningJob, Snapshot
 from qworker.statistics import Point
-from qworker.status import NodePause, NodeStatus
+from qworker.status import NodeStatus, Pause
 from qworker.timetable import ScheduleEntry
 from qworkerd.top.actions import Actions
 from qworkerd.top.app import TopApp
@@ -68,7 +68,7 @@ QUEUES = (
     queue("critical", 3, 2, done=48_211, oldest_seconds=0.12),
     queue("default", 1_204, 9, 17, done=301_554, oldest_seconds=3.4, scheduled=212),
     queue("imports", 1_204_318, 0, 2, oldest_seconds=4_210.0, exact=False,
-          paused=QueuePause("imports", ago(4000), "alice@ops1", "warehouse is down")),
+          paused=QueuePause(ago(4000), "alice@ops1", "warehouse is down", "imports")),
     queue("mail", 88, 3, 4, done=92_004, oldest_seconds=11.0, scheduled=40),
     queue("media.thumbnails.of-a-name-that-does-not-end-where-one-would-like-it-to", 40, done=7, workers=0, nodes=(),
           oldest_seconds=122.0),
@@ -100,7 +100,7 @@ NODES = (
     node(1, busy=8),
     replace(
         node(2, busy=7, last_death={"worker": 3, "pid": 5203, "cause": "oom", "count": 2, "ago": 340.0}),
-        paused=NodePause(ago(600), "alice@ops1", "new kernel"),
+        paused=Pause(ago(600), "alice@ops1", "new kernel"),
     ),
     node(3, busy=0, age=41.0),
 )  # fmt: skip

@@ -7,8 +7,8 @@ from qworker.doctor import Row
 from qworker.durations import format_duration
 from qworker.errors import ConfigurationError
 from qworker.findings import Severity
-from qworker.nodes import node_pause_of
 from qworker.schedule import Schedule
+from qworker.status import pause_of
 from qworkerd.doctor.check import Explained, Subject, check
 from qworkerd.doctor.wording import count, listed, literal
 
@@ -49,7 +49,7 @@ def silent_node(row: Row, _: Subject) -> Explained:
 @check("long-node-pause", Severity.HINT, "doctor_nodes", "long_node_pauses", {"node_pause_age": 21_600.0})
 def long_node_pause(row: Row, _: Subject) -> Explained:
     """Find nodes that were paused and forgotten."""
-    pause = node_pause_of(**{name: row[name] for name in ("paused_at", "paused_by", "pause_reason")})
+    pause = pause_of(**{name: row[name] for name in ("paused_at", "paused_by", "pause_reason")})
     return Explained(
         f"node {row['name']} has been paused for {format_duration(row['seconds'])}, {pause}",
         remedy=(f"qworker workers resume {row['id']}",),

@@ -6,7 +6,7 @@ from shlex import quote
 from qworker.doctor import Row
 from qworker.durations import format_duration
 from qworker.findings import Severity
-from qworker.queues import pause_of
+from qworker.queues import queue_pause_of
 from qworkerd.doctor.check import Explained, Subject, check
 from qworkerd.doctor.wording import count, listed
 
@@ -65,7 +65,7 @@ def starving_queue(row: Row, _: Subject) -> Explained | None:
 def long_pause(row: Row, _: Subject) -> Explained:
     """Find queues that were paused and forgotten."""
     facts = ("queue", "paused_at", "paused_by", "pause_reason")
-    pause = pause_of(**{name: row[name] for name in facts})
+    pause = queue_pause_of(**{name: row[name] for name in facts})
     return Explained(
         f"queue {row['queue']!r} has been paused for {format_duration(row['seconds'])}, {pause}",
         remedy=(f"qworker queues resume {quote(row['queue'])}",),

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from qworker import App
 from qworker.db.connection import resolve_dsn
-from qworker.status import NodePause
+from qworker.status import Pause
 from qworkerd.config.settings import Settings
 from qworkerd.process.environment import Environment
 from qworkerd.shared.board import Board
@@ -74,16 +74,16 @@ class NodeContext:
         """
         return min(30.0, self.settings.stall_timeout / 2)
 
-    def keep_pause(self, pause: NodePause | None) -> None:
+    def keep_pause(self, pause: Pause | None) -> None:
         """Store why the node is paused, for when it registers again; None if it is not."""
         self.pause.write(json.dumps([pause.at.isoformat(), pause.by, pause.reason]) if pause else "")
 
-    def kept_pause(self) -> NodePause | None:
+    def kept_pause(self) -> Pause | None:
         """Return why the node is paused; None if it is not."""
         if not self.paused.node or not (text := self.pause.read()):
             return None
         at, by, reason = json.loads(text)
-        return NodePause(datetime.fromisoformat(at), by, reason)
+        return Pause(datetime.fromisoformat(at), by, reason)
 
     def reconnected(self, role: str) -> None:
         """Count a connection that was lost and made again."""
