@@ -41,6 +41,7 @@ class Explanations(Statements):
         for name in ("pause", "key", "locker", "node", "serving"):
             facts[name] = decode(facts[name])
         facts["serving"] = [node for node in facts["serving"] or [] if isinstance(node, Mapping)]
+        facts["working"] = [node for node in facts["serving"] if not node.get("pause")]
         if job.state is JobState.RUNNING:
             return Explanation(job, (*_running(job, facts), *_key(facts)))
         position = self._position_of(database, job, facts) if job.state is JobState.AVAILABLE else None
@@ -48,7 +49,7 @@ class Explanations(Statements):
 
     def _position_of(self, database: Database, job: Job, facts: Mapping[str, Any]) -> QueuePosition:
         before: set[str] = set()
-        for node in facts["serving"]:
+        for node in facts["working"]:
             before.update(takewhile(lambda queue: queue != job.queue, node["queues"]))
         (found,) = self._records(
             database, "ahead", _row,
@@ -60,15 +61,15 @@ class Explanations(Statements):
         (ended,) = counted or self._records(database, "throughput", _row, **parameters)
         rate = ended["jobs"] / max(ended["seconds"], 1.0) if ended["jobs"] else None
         expected = None
-        if not found["queues"] and ahead < MAX_AHEAD:
-            expected = ahead / rate if rate else self._expected(database, job.queue, ahead, facts["serving"])
+        if facts["working"] and not facts["pause"] and not found["queues"] and ahead < MAX_AHEAD:
+            expected = ahead / rate if rate else self._expected(database, job.queue, ahead, facts["working"])
         return QueuePosition(ahead, found["jobs"] >= MAX_AHEAD, tuple(found["queues"]), rate, expected)
 
     def _expected(
-        self, database: Database, queue: str, ahead: int, serving: list[Mapping[str, Any]]
+        self, database: Database, queue: str, ahead: int, working: list[Mapping[str, Any]]
     ) -> float | None:  # fmt: skip
         """Return how long the workers need for the jobs ahead if none of the queue has ended lately."""
-        mean, total = self._scalar(database, "mean_run", queue=queue), sum(node["workers"] for node in serving)
+        mean, total = self._scalar(database, "mean_run", queue=queue), sum(node["workers"] for node in working)
         return ahead * mean / total if mean is not None and total else None
 
 
@@ -162,13 +163,12 @@ def _waiting(job: Job, facts: Mapping[str, Any], position: QueuePosition | None)
             Cause.UNSERVED, f"none of {facts['live_nodes']} live nodes serves queue {job.queue!r}",
             {"live_nodes": facts["live_nodes"]}, f"qworker --queues {job.queue}",
         )  # fmt: skip
-    working = [node for node in serving if not node.get("pause")]
-    if serving and not working:
+    if serving and not facts["working"]:
         yield _nodes_paused(job, serving)
     if facts["locker"]:
         yield _locked(facts["locker"])
-    if position is not None and working:
-        yield _in_line(job, working, position)
+    if position is not None and facts["working"]:
+        yield _in_line(job, facts["working"], position)
 
 
 def _scheduled(job: Job, facts: Mapping[str, Any]) -> Iterator[Reason]:

@@ -191,6 +191,33 @@ def test_the_expected_start_in_a_queue_that_was_idle_follows_from_what_its_jobs_
     assert "6 jobs of queue 'default' are ahead of it; expected to start in 5m" in found.reasons[0].summary
 
 
+def test_paused_nodes_start_nothing(conn: psycopg.Connection[Any], explain: Explain) -> None:
+    pause = "INSERT INTO qworker.paused_node (node, paused_by) VALUES (%s, 'alice')"
+    first, second = node(conn, "default", workers=[busy(1)]), node(conn, "urgent", "default", workers=[busy(2)])
+    job(conn, queue="urgent")
+    for _ in range(6):
+        job(conn)
+    last = job(conn)
+    conn.execute("INSERT INTO qworker.stat_queue (width, at, queue, succeeded, run_seconds)"
+                 " VALUES (10, now() - interval '3 hours', 'default', 4, 400)")  # fmt: skip
+
+    def expected() -> tuple[tuple[str, ...], float | None]:
+        position = explain(last).position
+        assert position is not None
+        return position.queues_before, position.expected_start
+
+    assert expected() == (("urgent",), None)
+    conn.execute(pause, [second])
+    assert expected() == ((), 300.0), "by the two workers of the other node, which serves no queue before"
+    conn.execute(pause, [first])
+    assert expected() == ((), None)
+    conn.execute("DELETE FROM qworker.paused_node")
+    conn.execute("DELETE FROM qworker.job WHERE queue = 'urgent'")
+    assert expected()[1] == 150.0
+    conn.execute("INSERT INTO qworker.queue VALUES ('default', now(), 'alice', NULL)")
+    assert expected()[1] is None
+
+
 def test_queues_that_are_served_before_its_own_are_named(conn: psycopg.Connection[Any], explain: Explain) -> None:
     node(conn, "urgent", "empty", "default", workers=[busy(1), busy(2)])
     job(conn, queue="urgent")
