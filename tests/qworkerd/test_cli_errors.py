@@ -83,6 +83,29 @@ def test_the_group_takes_the_options_of_its_list(command: Command, jobs: list[in
     assert json.loads(command("errors", "--schema", "qworker", "show", KEY, "--json").stdout)["fingerprint"] == KEY
     refused = command("errors", "--nope")
     assert (refused.exit_code, "No such option" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("errors --json show x", "put --json after the subcommand: qworker errors show --json"),
+        ("errors --queue show", "no open errors in queue 'show'"),
+        ("errors --queue mail show x", "qworker errors show has no option --queue"),
+        ("queues --json pause mail", "put --json after the subcommand: qworker queues pause --json"),
+        ("cron --schema qworker --json run x", "put --json after the subcommand: qworker cron run --json"),
+        ("workers --json resume x", "put --json after the subcommand: qworker workers resume --json"),
+    ],
+)
+def test_an_option_of_the_list_before_another_subcommand_is_refused(command: Command, words: str, error: str) -> None:
+    done = command(*words.split())
+    assert (done.exit_code, error in done.stderr) == (0 if error.startswith("no open") else 2, True), done.stderr
+
+
+@pytest.mark.parametrize("group", ["errors", "queues", "cron", "workers"])
+def test_each_group_lists_without_a_subcommand(command: Command, group: str) -> None:
+    assert command(group).exit_code == 0
+    assert json.loads(command(group, "--json").stdout) == json.loads(command(group, "list", "--json").stdout)
+    assert command(group, "--help").stdout.startswith(f"Usage: qworker {group} [OPTIONS] COMMAND")
     assert "Commands:" in command("errors", "--help").stdout
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from qworker import program
 from qworker.durations import format_duration
 from qworker.nearest import not_found
 from qworker.timetable import ScheduleEntry, timetable
 from qworkerd.cli.completion import completing
 from qworkerd.cli.options import options, targeted
+from qworkerd.cli.subcommands import ListingGroup
 from qworkerd.cli.tables import as_json, safe_echo, table, timestamp
 from qworkerd.config.target import Target
 from qworkerd.process import exits
@@ -22,21 +22,16 @@ HEAD = ("SCHEDULE", "TASK", "EXPRESSION", "LAST TICK", "NEXT TICK", "TIMEZONE", 
 json_option = click.option("--json", "json_output", is_flag=True, help="Print JSON.")
 
 
-@click.group(invoke_without_command=True, short_help="Show the schedules and their ticks; pause, resume and run them.")
-@click.option("--json", "json_output", is_flag=True, help="Print a JSON array.")
+@click.group(cls=ListingGroup, short_help="Show the schedules and their ticks; pause, resume and run them.")
 @options("app", "schema")
-@click.pass_context
-def cron(context: click.Context, /, *, json_output: bool, **_: str | None) -> None:
+def cron(**_: str | None) -> None:
     """Show the schedules that nodes have declared, and those of the application if one is named.
 
     Times are in the time zone of the schedule. A schedule that is paused, or that no live node declares, has no next
     tick.
+
+    Without a subcommand, `cron` takes the options of `cron list`: `qworker cron --json`.
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_, json_output=json_output)
-    elif json_output:
-        words = program.command(f"cron {context.invoked_subcommand} --json")
-        raise click.UsageError(f"put --json after the subcommand: {words}")
 
 
 @cron.command("list", short_help="List the schedules, as `cron` without a subcommand does.")

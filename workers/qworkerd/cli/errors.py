@@ -67,13 +67,9 @@ SPAN = Span()
 fingerprint_argument = click.argument("fingerprint", type=Fingerprint(), shell_complete=completing("fingerprint"))
 
 
-@click.group(
-    cls=ListingGroup, invoke_without_command=True,
-    short_help="List errors by group; retry, discard, mute or resolve a group.",
-)  # fmt: skip
+@click.group(cls=ListingGroup, short_help="List errors by group; retry, discard, mute or resolve a group.")
 @options("app", "schema")
-@click.pass_context
-def errors(context: click.Context, /, **_: str | None) -> None:
+def errors(**_: str | None) -> None:
     """List errors by group; retry, discard, mute or resolve a group.
 
     Failed attempts belong to one group if task, type, message and the innermost function of the application are the
@@ -81,8 +77,6 @@ def errors(context: click.Context, /, **_: str | None) -> None:
 
     Without a subcommand, `errors` takes the options of `errors list`: `qworker errors --state muted --json`.
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_)
 
 
 @errors.command("list", short_help="List the groups, those that occurred last first. The default.")

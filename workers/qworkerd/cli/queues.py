@@ -5,7 +5,6 @@ from datetime import datetime
 
 import click
 
-from qworker import program
 from qworker.durations import format_duration
 from qworker.job import JobState
 from qworker.nearest import suggestion
@@ -15,6 +14,7 @@ from qworkerd.cli import moments
 from qworkerd.cli.completion import completing
 from qworkerd.cli.options import app_optional, options
 from qworkerd.cli.stats import misspelt, period_of, period_option, show
+from qworkerd.cli.subcommands import ListingGroup
 from qworkerd.cli.tables import as_json, safe_echo, table, text
 from qworkerd.config.target import Target
 from qworkerd.process import exits
@@ -24,20 +24,15 @@ STATES = (JobState.AVAILABLE, JobState.RUNNING, JobState.SCHEDULED, JobState.BLO
 json_option = click.option("--json", "json_output", is_flag=True, help="Print a JSON object.")
 
 
-@click.group(invoke_without_command=True, short_help="Show the number of jobs in each queue; pause and resume queues.")
-@json_option
+@click.group(cls=ListingGroup, short_help="Show the number of jobs in each queue; pause and resume queues.")
 @options("app", "schema")
-@click.pass_context
-def queues(context: click.Context, /, *, json_output: bool, **_: str | None) -> None:
+def queues(**_: str | None) -> None:
     """Show the number of jobs of each queue by state, the age of the oldest available job, and the nodes that serve it.
 
     Finished jobs are not counted. Empty queues are shown if a node serves them or if they are paused.
+
+    Without a subcommand, `queues` takes the options of `queues list`: `qworker queues --json`.
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_, json_output=json_output)
-    elif json_output:
-        words = program.command(f"queues {context.invoked_subcommand} --json")
-        raise click.UsageError(f"put --json after the subcommand: {words}")
 
 
 @queues.command("list", short_help="List the queues, as `queues` without a subcommand does.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from qworker import program
 from qworker.nearest import suggestion
 
 
@@ -42,13 +43,34 @@ class ListingGroup(click.Group):
     """A group whose subcommand `list` is the default, with all its options: `errors --json` is `errors list --json`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert the subcommand before the first option that only it has."""
-        own = {option: param for param in self.get_params(ctx) for option in param.opts}
-        at = 0
-        while at < len(args) and args[at].startswith("-"):
-            name, _, value = args[at].partition("=")
-            if name not in own:
-                args = [*args[:at], "list", *args[at:]]
-                break
-            at += 1 + (not value and not getattr(own[name], "is_flag", False))
+        """Insert `list` at the end, or before the first option that only it has."""
+        own = _options(self, ctx)
+        at = _behind(own, args, 0)
+        if at == len(args) and not ctx.resilient_parsing:
+            args = [*args, "list"]
+        elif at < len(args) and args[at].startswith("-"):
+            self._refuse_before_subcommand(ctx, own, args, at)
+            args = [*args[:at], "list", *args[at:]]
         return super().parse_args(ctx, args)
+
+    def _refuse_before_subcommand(
+        self, ctx: click.Context, own: Mapping[str, click.Parameter], args: list[str], at: int
+    ) -> None:
+        """Refuse an option of `list` before the name of another subcommand: it would not have an effect."""
+        behind = _behind({**own, **_options(self.commands["list"], ctx)}, args, at)
+        if behind < len(args) and args[behind] in self.commands and not ctx.resilient_parsing:
+            option, words = args[at].partition("=")[0], program.command(f"{ctx.info_name} {args[behind]}")
+            if option in _options(self.commands[args[behind]], ctx):
+                raise click.UsageError(f"put {option} after the subcommand: {words} {option}", ctx)
+            raise click.UsageError(f"{words} has no option {option}", ctx)
+
+
+def _options(command: click.Command, ctx: click.Context) -> dict[str, click.Parameter]:
+    return {option: param for param in command.get_params(ctx) for option in param.opts}
+
+
+def _behind(known: Mapping[str, click.Parameter], args: list[str], at: int) -> int:
+    """Return the index of the first word, from one on, that is neither one of these options nor the value of one."""
+    while at < len(args) and (name := args[at].partition("=")[0]) in known:
+        at += 1 + ("=" not in args[at] and not getattr(known[name], "is_flag", False))
+    return at

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from qworker import program
 from qworker.durations import format_duration
 from qworker.nodes import NodeNotFound, find
 from qworker.status import NodeStatus, run_times
 from qworkerd.cli import running
 from qworkerd.cli.completion import completing
 from qworkerd.cli.options import app_optional, options
+from qworkerd.cli.subcommands import ListingGroup
 from qworkerd.cli.tables import as_json, safe_echo, table
 from qworkerd.config.target import Target
 
@@ -28,22 +28,17 @@ ONLY_IF_NONZERO = frozenset({"stale_writes"})
 json_option = click.option("--json", "json_output", is_flag=True, help="Print JSON.")
 
 
-@click.group(invoke_without_command=True, short_help="Show the nodes and their workers; pause and resume nodes.")
-@click.option("--json", "json_output", is_flag=True, help="Print a JSON array.")
+@click.group(cls=ListingGroup, short_help="Show the nodes and their workers; pause and resume nodes.")
 @options("app", "schema")
-@click.pass_context
-def workers(context: click.Context, /, *, json_output: bool, **_: str | None) -> None:
+def workers(**_: str | None) -> None:
     """Show the nodes that have not been declared dead, and the phase and job of each of their workers.
 
     A running job is shown with the time its handler was called and the time its timeout interrupts it. RSS MIB is the
     memory of a worker, measured every five seconds. The last worker of a node that died unexpectedly is shown with the
     cause.
+
+    Without a subcommand, `workers` takes the options of `workers list`: `qworker workers --json`.
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_, json_output=json_output)
-    elif json_output:
-        words = program.command(f"workers {context.invoked_subcommand} --json")
-        raise click.UsageError(f"put --json after the subcommand: {words}")
 
 
 @workers.command("list", short_help="List the nodes, as `workers` without a subcommand does.")
