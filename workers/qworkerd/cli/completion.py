@@ -195,16 +195,13 @@ def completing(source: str) -> Callable[[click.Context, click.Parameter, str], l
 
 
 def _arguments(context: click.Context, incomplete: str) -> Iterable[str]:
-    """Return the terms that continue one on the arguments; none if they cannot be read."""
-    try:
+    """Return the terms that continue one on the arguments, the most frequent first."""
+
+    def read(target: Target) -> Iterable[str]:
         wanted = parse(" ".join(context.params.get("words") or ()))
-        with redirect_stdout(sys.stderr):
-            target = resolve(given(context), app_optional=True)
-        sample = read_sample(target.search.arguments(wanted))
-        terms = [offer.text for offer in shown_offers(incomplete, sample)]
-        return [term for term in terms if _HARMLESS_ARGUMENT.fullmatch(term)]
-    except Exception:  # noqa: BLE001 - a shell that completes shows no error: it offers nothing
-        return ()
+        return [offer.text for offer in shown_offers(incomplete, read_sample(target.search.arguments(wanted)))]
+
+    return filter(_HARMLESS_ARGUMENT.fullmatch, _read(context, read))
 
 
 def _values(context: click.Context, key: str) -> Iterable[str]:
@@ -220,13 +217,17 @@ def _values(context: click.Context, key: str) -> Iterable[str]:
 
 
 def _known(context: click.Context, source: str) -> Iterable[str]:
-    """Return the values of a source; none if they cannot be read: a prompt is not the place for an error."""
+    """Return the values of a source."""
+    return sorted(filter(_HARMLESS.fullmatch, set(_read(context, _SOURCES[source]))))
+
+
+def _read(context: click.Context, read: Callable[[Target], Iterable[str]]) -> list[str]:
+    """Return what can be read; nothing if it cannot: a prompt is not the place for an error."""
     try:
         with redirect_stdout(sys.stderr):  # an application may print while it is imported
-            found_here = set(_SOURCES[source](resolve(given(context), app_optional=True)))
-        return sorted(filter(_HARMLESS.fullmatch, found_here))
+            return list(read(resolve(given(context), app_optional=True)))
     except Exception:  # noqa: BLE001 - a shell that completes shows no error: it offers nothing
-        return ()
+        return []
 
 
 def _queues(target: Target) -> Iterator[str]:
