@@ -9,6 +9,8 @@ import pytest
 
 from qworker import App
 from qworker.claims import Claims
+from qworker.db.pool import Pool
+from qworker.search import Search
 from tests.database import Database
 from tests.qworker.claimer import Claimer
 
@@ -24,6 +26,15 @@ def app(database: Database) -> Iterator[App]:
 def claimer(database: Database) -> Iterator[Claimer]:
     with Claimer(database) as claimer:
         yield claimer
+
+
+@pytest.fixture
+def search(database: Database) -> Iterator[Search]:
+    pool = Pool(database.dsn, "qworker")
+    found = Search(pool)
+    yield found
+    found.close()
+    pool.close()
 
 
 class FakeWorker:

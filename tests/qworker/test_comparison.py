@@ -1,7 +1,6 @@
 """Two jobs are compared, and the last success of a task is found in bounded time."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 
 from qworker.comparison import MAX_LINES, Circumstances, Comparisons, compare, last_success, successes
 from qworker.db.connection import connect
-from qworker.db.pool import Pool
 from qworker.filters import parse
 from qworker.job import Job, JobState
 from qworker.job_logs import AttemptLog, LogLine
@@ -114,15 +112,6 @@ def test_a_duration_is_compared_with_what_is_usual() -> None:
     typical = Typical(2.0, 10.0, 7)
     assert (typical.ratio(5.0), typical.ratio(None), Typical(0.0, 0.0, 1).ratio(1.0)) == (2.5, None, None)
     assert (typical.beyond(10.5), typical.beyond(11.0), typical.beyond(None)) == (False, True, False)
-
-
-@pytest.fixture
-def search(database: Database) -> Iterator[Search]:
-    pool = Pool(database.dsn, "qworker")
-    found = Search(pool)
-    yield found
-    found.close()
-    pool.close()
 
 
 def ended(database: Database, number: int, state: str = "completed", **columns: Any) -> None:

@@ -1,7 +1,7 @@
 """What completes a term on arguments reads back as the name and value that jobs have, and is read in bounded time."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qworker.db.pool import Pool
 from qworker.filters import Filter, parse
 from qworker.filters.offers import MAX_CHARACTERS, MAX_OFFERS, offers, read_sample
 from qworker.search import MAX_ARGUMENTS, Search
@@ -115,15 +114,6 @@ def test_whatever_is_offered_reads_back_as_a_value_of_the_job(arguments: dict[st
 def test_nothing_that_is_typed_raises_an_error(text: str) -> None:
     for word in (text, f"args.{text}", f"-args.a:{text}", f'args."{text}'):
         offers(word, [{"a": "b"}, [], 1, None, {"*": {"a": 1}}], anything)
-
-
-@pytest.fixture
-def search(database: Database) -> Iterator[Search]:
-    pool = Pool(database.dsn, "qworker")
-    found = Search(pool)
-    yield found
-    found.close()
-    pool.close()
 
 
 def insert(database: Database, *arguments: Any, queue: str = "mail") -> None:
