@@ -19,8 +19,8 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "SERVED BY": {"no live node": "red"},
 }  # fmt: skip
-#: Styles of columns whose numbers should be zero, and of columns that should be empty.
-NUMBERS: Final = {"FAILED": "red", "PROBLEM": "red", "PAUSED": "yellow", "LAST DEATH": "red"}
+#: Styles of columns that should be empty, or zero.
+NOT_EMPTY: Final = {"FAILED": "red", "PROBLEM": "red", "PAUSED": "yellow", "LAST DEATH": "red"}
 
 
 class Styles:
@@ -45,8 +45,8 @@ class Styles:
         title = self._head[column]
         if cell in {"-", "0"}:
             return DIM
-        if title in NUMBERS:
-            return NUMBERS[title]
+        if title in NOT_EMPTY:
+            return NOT_EMPTY[title]
         if column == self._note:
             return DIM
         return WORDS.get(title, {}).get(cell, "")

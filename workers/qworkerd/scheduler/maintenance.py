@@ -29,7 +29,8 @@ class MaintenanceTask(Periodic):
         super().__init__(interval)
         self.name = name
         self.run = run
-        #: Whether a node that ends before the first run makes it then.
+        #: Whether it has run, and whether a node that ends before that runs it then.
+        self.has_run = False
         self.at_end = at_end
         self._quiet_interval = quiet_interval
 
@@ -83,11 +84,11 @@ class MaintenanceTasks:
     def catch_up(self, database: Database) -> None:
         """Run the tasks `at_end` that have not run: where nodes live for seconds only, none would ever run them."""
         for task in self._tasks:
-            if task.at_end:
+            if task.at_end and not task.has_run:
                 self._run(database, task)
 
     def _run(self, database: Database, task: MaintenanceTask) -> None:
-        task.at_end = False
+        task.has_run = True
         result = self.attempt(database, task.name, task.run)
         task.restart()
         if result is MORE:

@@ -11,7 +11,7 @@ WITH requested AS (
 SELECT requested.id, pg_notify('{schema}', '') FROM requested;
 
 -- name: state
--- Why there is no request: the state of the job, if it exists.
+-- The state of a job that was not asked, if it exists.
 SELECT j.state FROM {schema}.jobs AS j WHERE j.id = %(job)s;
 
 -- name: answer

@@ -1,6 +1,6 @@
-"""The metrics of the cluster for Prometheus, as nodes have them, but once: there is no page for them."""
+"""The metrics of the cluster for Prometheus, as nodes have them, but once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Blueprint, Response, g, request
@@ -12,6 +12,17 @@ from qworkerd.web.ages import CURRENT
 from qworkerd.web.view import View
 
 blueprint = Blueprint("metrics", __name__)
+
+
+class Read:
+    """A collector of metrics that were read before."""
+
+    def __init__(self, metrics: Iterable[Any]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Any]:
+        """Return the metrics."""
+        return self._metrics
 
 
 @blueprint.get("/metrics")
@@ -27,19 +38,10 @@ def scrape() -> Response:
         from qworkerd.metrics.cluster import cluster
     except ImportError as error:
         raise NotFound(texts.refusals.no_metrics(str(error))) from error
-    findings = health.examination(view)
-
-    class State:
-        """A collector of what was read."""
-
-        def collect(self) -> Iterator[Any]:
-            return cluster(found, view.source.schema)
-
-    def read(conn: Any) -> dict[str, Any]:
-        return view.source.cluster.state(conn, [] if findings is None else findings.findings)
-
-    found = view.share("cluster", CURRENT, read)
+    examined = health.examination(view)
+    findings = [] if examined is None else examined.findings
+    found = view.share("cluster", CURRENT, lambda conn: view.source.cluster.state(conn, findings))
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(State())
+    registry.register(Read(cluster(found, view.source.schema)))
     encode, mimetype = choose_encoder(request.headers.get("Accept", ""))
     return Response(encode(registry), content_type=mimetype)

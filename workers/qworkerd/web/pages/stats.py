@@ -1,4 +1,4 @@
-"""The load of queues for autoscalers, as `qworker stats --json` has it: only JSON, there is no page for it."""
+"""The load of queues for autoscalers, as `qworker stats --json` has it, as JSON only."""
 
 from typing import Any
 
