@@ -43,7 +43,7 @@ class NodeContext:
     #: What the scheduler knows of the cluster, as JSON, for the exporter.
     board: Board = field(default_factory=Board)
     #: Since when, by whom and why the node is paused, as JSON; empty if it is not.
-    pause: Board = field(default_factory=Board)
+    pause_record: Board = field(default_factory=Board)
     #: Idle workers wait on this pipe.
     worker_wakeup: WakeupPipe = field(default_factory=WakeupPipe)
     #: The scheduler waits on this pipe, which is written to when a slot is marked dead or a worker becomes idle.
@@ -76,11 +76,11 @@ class NodeContext:
 
     def keep_pause(self, pause: Pause | None) -> None:
         """Store why the node is paused, for when it registers again; None if it is not."""
-        self.pause.write(json.dumps([pause.at.isoformat(), pause.by, pause.reason]) if pause else "")
+        self.pause_record.write(json.dumps([pause.at.isoformat(), pause.by, pause.reason]) if pause else "")
 
     def kept_pause(self) -> Pause | None:
         """Return why the node is paused; None if it is not."""
-        if not self.paused.node or not (text := self.pause.read()):
+        if not self.paused.node or not (text := self.pause_record.read()):
             return None
         at, by, reason = json.loads(text)
         return Pause(datetime.fromisoformat(at), by, reason)
