@@ -15,6 +15,7 @@ from qworker import App
 from qworker.registry import Registry
 from qworker.rights import Kind
 from qworkerd.cli.main import COMMANDS, main
+from qworkerd.cli.subcommands import ListingGroup
 from qworkerd.embedded import EmbeddedPostgres
 from tests import roles
 from tests.database import Database
@@ -70,7 +71,7 @@ def leaves(group: click.Group, path: str = "") -> Iterator[str]:
         assert command is not None
         if isinstance(command, click.Group):
             yield from leaves(command, f"{path}{name} ")
-            if command.invoke_without_command:
+            if command.invoke_without_command or isinstance(command, ListingGroup):
                 yield f"{path}{name}"
         else:
             yield f"{path}{name}"
